@@ -1,0 +1,158 @@
+/* What a backend is: one const descriptor, a shared part for each slot that names it, and one instance per worker.
+ *
+ *   backend_type   what it can do: interfaces (a NULL pointer means "not offered"), limits, settings. Never changes.
+ *   backend_store  one slot's configured backend: settings read, shared state (memstore's table), counters.
+ *   backend        one worker's instance: the connection on that worker's loop. Patterns call through it and read
+ *                  `has` of the instance, not of the type: a server may turn out to lack an interface.
+ *
+ * A backend's name appears in its own folder, in registry.c, and in configuration, nowhere else.
+ *
+ * Every method is `void m(struct backend *, struct request *)`: the outcome always arrives by op_finish, also when
+ * there is no connection. The caller owns the request and its inputs until done(); outputs live in op_arena(). */
+#ifndef PRISM_BACKENDS_BACKEND_H
+#define PRISM_BACKENDS_BACKEND_H
+
+#include "pool/op.h"
+#include "src/base/err.h"
+#include "src/base/metrics.h"
+#include "src/base/slice.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct worker;
+struct backend;
+struct backend_store;
+
+/* Interfaces an instance offers. NULL: not offered. Names on the wire: backend_interface_name. */
+struct backend_interfaces {
+    const struct kv_basic *kv_basic;
+    const struct kv_ttl *kv_ttl;
+    const struct kv_scan *kv_scan;
+    const struct kv_batch *kv_batch;
+    const struct kv_txn *kv_txn;
+    const struct kv_cas *kv_cas;
+};
+
+enum backend_interface {
+    BACKEND_KV_BASIC,
+    BACKEND_KV_TTL,
+    BACKEND_KV_SCAN,
+    BACKEND_KV_BATCH,
+    BACKEND_KV_TXN,
+    BACKEND_KV_CAS,
+    BACKEND_INTERFACE_COUNT
+};
+
+/* "KeyValueScanInterface"; and the configuration's "keyvalue_scan". Never NULL. */
+const char *backend_interface_name(enum backend_interface interface);
+const char *backend_interface_key(enum backend_interface interface);
+bool backend_offers(const struct backend_interfaces *has, enum backend_interface interface);
+
+struct backend_limits {
+    uint64_t key_bytes;   /* longest key; 0 = no limit of its own */
+    uint64_t value_bytes; /* longest value; 0 = no limit of its own */
+    uint32_t pipeline;    /* ops worth keeping in flight when a pattern emulates a batch; 0 = pattern's default */
+};
+
+/* What an acknowledged write has reached. Probed from the server's real configuration. */
+enum backend_ack { BACKEND_ACK_UNKNOWN, BACKEND_ACK_MEMORY, BACKEND_ACK_DISK, BACKEND_ACK_QUORUM_MEMORY, BACKEND_ACK_QUORUM_DISK };
+
+enum backend_setting_kind { SETTING_TEXT, SETTING_SECRET, SETTING_UINT, SETTING_BOOL };
+
+/* One configuration key of a backend. The configuration module checks names, kinds and bounds of the settings of a slot
+ * against this table (unknown keys are errors with a suggestion) and fills defaults in. */
+struct backend_setting {
+    const char *name;
+    enum backend_setting_kind kind;
+    const char *fallback; /* default, as written in YAML; NULL = required */
+    uint64_t min, max;    /* SETTING_UINT; unit in the name or doc */
+    const char *doc;
+};
+
+/* A value for each entry of the type's settings table, same order. */
+struct backend_value {
+    const char *text; /* SETTING_TEXT, SETTING_SECRET; never NULL */
+    uint64_t number;  /* SETTING_UINT; SETTING_BOOL as 0 or 1 */
+};
+
+struct backend_options {
+    const char *namespace_name; /* isolation: two namespaces on one server never see each other's keys */
+    const char *slot;           /* "primary" */
+    const struct backend_value *values;
+};
+
+enum backend_state { BACKEND_CONNECTING, BACKEND_READY, BACKEND_DEGRADED, BACKEND_DOWN };
+
+/* thread: any; text is static. */
+struct backend_health {
+    enum backend_state state;
+    const char *text; /* why not READY; NULL if READY */
+};
+
+struct backend_stats { /* one per instance: written on its worker */
+    struct counter calls, errors, connects, bytes_sent, bytes_received;
+    struct counter in_flight; /* gauge */
+};
+
+struct backend_type {
+    const char *name;
+    const char *doc;
+    bool in_process; /* no I/O: methods finish before they return, in O(1) unless the interface says otherwise; may run
+                        on a worker without an event loop, and instances of all workers share the store */
+    struct backend_interfaces interfaces;
+    struct backend_limits limits;
+    const struct backend_setting *settings; /* ends with .name = NULL */
+
+    /* Main thread, before workers run calls. Reads settings, no I/O. On error *store stays NULL. Copies what it keeps
+     * of options. */
+    struct err (*store_open)(struct backend_store **store, const struct backend_options *options);
+    /* After all instances are closed. */
+    void (*store_close)(struct backend_store *store);
+
+    /* On the worker's own thread. Never fails for an absent server: it connects, and reconnects for ever with backoff,
+     * in the background. */
+    struct backend *(*open)(struct backend_store *store, struct worker *worker);
+    /* On the worker's thread, asynchronous: finishes every op in flight (ERR_UNAVAILABLE), then closed(arg), later, on
+     * this worker, once; then the instance is gone. */
+    void (*close)(struct backend *backend, void (*closed)(void *arg), void *arg);
+
+    /* One real round trip; finishes with ERR_OK or why not. May be NULL when there is nothing that can fail. */
+    void (*probe)(struct backend *backend, struct op *op);
+    /* Extra families for /metrics (capacity, keys held); may be NULL. thread: any. */
+    void (*render)(struct backend_store *store, struct metrics_page *page);
+};
+
+/* First member of each backend's own store struct. */
+struct backend_store {
+    const struct backend_type *type;
+    char *namespace_name, *slot;       /* owned by the backend's store_open/store_close: backend_store_init/clear */
+    _Atomic(uint32_t) facts_version;   /* raised when ack or interfaces of instances changed */
+    _Atomic(int) ack;                  /* enum backend_ack */
+    _Atomic(int) state;                /* enum backend_state: the worst of its instances' */
+    _Atomic(const char *) state_text;  /* static */
+};
+
+void backend_store_init(struct backend_store *store, const struct backend_type *type,
+                        const struct backend_options *options);
+void backend_store_clear(struct backend_store *store);
+
+/* First member of each backend's own instance struct. */
+struct backend {
+    const struct backend_type *type;
+    struct backend_store *store;
+    struct worker *home;
+    struct backend_interfaces has;
+    struct backend_limits limits;
+    struct backend_stats stats;
+};
+
+struct backend_health backend_health(const struct backend_store *store);
+
+/* ---- the one list of backends (registry.c) ---- */
+
+const struct backend_type *backend_find(struct slice name); /* NULL: unknown */
+const struct backend_type *const *backend_all(void);        /* NULL-terminated */
+
+#endif

@@ -1,0 +1,111 @@
+/* A worker: one thread that owns calls for their whole life. It drains its lanes, runs its event loop, fires its
+ * deadlines and sleeps when nothing is left. The poller of src/rpc is a worker too (without an event loop), so that
+ * no handler can tell where it runs.
+ *
+ *   intake  (poller -> worker)   bounded; refuses       worker_submit
+ *   landing (any thread -> home) never refuses          worker_land
+ *   local   (home -> home)       plain list             worker_land from the home thread
+ *
+ * Wake-ups cost more than the work they announce: a worker is woken only when it sleeps, once for each batch. */
+#ifndef PRISM_POOL_WORKER_H
+#define PRISM_POOL_WORKER_H
+
+#include "pool/job.h"
+#include "pool/ring.h"
+#include "pool/timer.h"
+#include "src/base/arena.h"
+#include "src/base/err.h"
+#include "src/base/metrics.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct uv_loop_s;
+struct worker;
+
+/* Called at the end of each drained batch, before the worker sleeps: a backend writes out what the batch queued. */
+struct batch_hook {
+    struct batch_hook *next; /* private */
+    void (*run)(struct batch_hook *);
+};
+
+struct worker_stats {
+    struct counter jobs;     /* taken from intake */
+    struct counter landings; /* taken from landing and local */
+    struct counter batches;
+    struct counter sleeps;
+    struct counter refused;  /* by intake; written by the producer */
+    struct counter wakes;    /* sent to this worker; shared writers */
+    struct counter deadlines; /* timers that fired */
+};
+
+struct worker {
+    unsigned id;             /* index in the pool; the poller has its own, after the last worker */
+    struct uv_loop_s *loop;  /* NULL on the poller */
+    struct ring *intake;     /* NULL on the poller */
+    struct landing landing;
+    struct job_list local;
+    struct timer_wheel timers;
+    struct arena_cache arenas;
+    struct batch_hook *hooks;
+    struct worker_stats stats;
+
+    void (*wake)(struct worker *); /* thread: any */
+    _Atomic bool sleeping;         /* set by the worker before it blocks; whoever clears it wakes */
+    uint64_t now_ns;               /* the time of this batch: coarse, good for deadlines, not for latencies */
+};
+
+/* The worker that runs on this thread; NULL on other threads. */
+struct worker *worker_current(void);
+void worker_set_current(struct worker *worker);
+
+/* Aborts when called off the worker's own thread. */
+void worker_assert_home(const struct worker *worker);
+
+/* A worker without a thread of its own (the poller, tests): common parts only, no loop, no intake. */
+void worker_init(struct worker *worker, unsigned id, void (*wake)(struct worker *));
+void worker_clear(struct worker *worker);
+
+/* thread: the one producer. False (and counted): the intake lane is full and the job still the caller's.
+ * Does not wake; the producer calls worker_kick once its batch is complete. */
+bool worker_submit(struct worker *worker, struct job *job);
+
+/* thread: any. Wakes the worker if it sleeps. */
+void worker_kick(struct worker *worker);
+
+/* Runs job on the worker, later, never inline. thread: any. Never refuses. */
+void worker_land(struct worker *worker, struct job *job);
+
+/* Runs all landed and local jobs, also those that they land. Returns how many ran. thread: home. */
+size_t worker_drain(struct worker *worker);
+
+/* Is there anything to run? thread: home. */
+bool worker_idle(const struct worker *worker);
+
+/* Fires due timers and runs the hooks. thread: home; at the end of a batch. */
+void worker_end_batch(struct worker *worker);
+
+void worker_add_hook(struct worker *worker, struct batch_hook *hook);
+void worker_remove_hook(struct worker *worker, struct batch_hook *hook);
+
+/* ---- the fixed pool ---- */
+
+struct pool;
+
+struct pool_options {
+    unsigned workers;      /* 1..64 */
+    uint32_t intake_depth; /* power of two, 2..2^20 */
+};
+
+/* Starts the threads; they block all signals. */
+struct err pool_start(struct pool **pool, const struct pool_options *options);
+
+unsigned pool_size(const struct pool *pool);
+struct worker *pool_worker(struct pool *pool, unsigned i);
+
+/* Asks each worker to leave once its lanes are empty and its loop has no active handle, and joins. Backends must have
+ * been closed before. NULL is accepted. thread: the one that started it. */
+void pool_stop(struct pool *pool);
+
+#endif

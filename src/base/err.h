@@ -1,0 +1,63 @@
+/* Errors travel by value. One table names every code; numbers are those of google.rpc.Code, so that the wire
+ * (gRPC status, in-band `code` fields) needs no second table.
+ *
+ * text and subject are static, or live in the arena of the call that the error ends. */
+#ifndef PRISM_BASE_ERR_H
+#define PRISM_BASE_ERR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* X(name, number, may the same call be tried again without thinking?) */
+#define ERR_CODES(X)                                                                               \
+    X(OK, 0, false)                                                                                \
+    X(CANCELLED, 1, false)                                                                         \
+    X(UNKNOWN, 2, false)                                                                           \
+    X(INVALID_ARGUMENT, 3, false)                                                                  \
+    X(DEADLINE_EXCEEDED, 4, false)                                                                 \
+    X(NOT_FOUND, 5, false)                                                                         \
+    X(ALREADY_EXISTS, 6, false)                                                                    \
+    X(PERMISSION_DENIED, 7, false)                                                                 \
+    X(RESOURCE_EXHAUSTED, 8, true)                                                                 \
+    X(FAILED_PRECONDITION, 9, false)                                                               \
+    X(ABORTED, 10, true)                                                                           \
+    X(OUT_OF_RANGE, 11, false)                                                                     \
+    X(UNIMPLEMENTED, 12, false)                                                                    \
+    X(INTERNAL, 13, false)                                                                         \
+    X(UNAVAILABLE, 14, true)                                                                       \
+    X(DATA_LOSS, 15, false)                                                                        \
+    X(UNAUTHENTICATED, 16, false)
+
+enum err_code {
+#define X(name, number, retryable) ERR_##name = (number),
+    ERR_CODES(X)
+#undef X
+        ERR_CODE_COUNT
+};
+
+struct err {
+    enum err_code code;
+    uint32_t retry_after_ms; /* 0 = no advice; else when a retry may help */
+    const char *text;        /* a sentence for the caller; NULL only with ERR_OK */
+    const char *subject;     /* what is at fault: the request's field (INVALID_ARGUMENT), the missing
+                                interface (UNIMPLEMENTED), the limit (RESOURCE_EXHAUSTED); may be NULL */
+};
+
+#define ERR_NONE ((struct err){.code = ERR_OK})
+
+static inline struct err err_make(enum err_code code, const char *text)
+{
+    return (struct err){.code = code, .text = text};
+}
+
+static inline struct err err_about(enum err_code code, const char *subject, const char *text)
+{
+    return (struct err){.code = code, .text = text, .subject = subject};
+}
+
+/* "INVALID_ARGUMENT"; never NULL. */
+const char *err_code_name(enum err_code code);
+
+bool err_code_retryable(enum err_code code);
+
+#endif
