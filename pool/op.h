@@ -30,7 +30,7 @@ struct op_group {
     struct worker *home;
     struct arena *arena;  /* outputs of the ops live here; touched on the home worker only */
     uint64_t deadline_ns; /* CLOCK_MONOTONIC, 0 = none */
-    unsigned pending;     /* ops started and not yet done */
+    unsigned pending;     /* ops started and not yet done, and open enters */
     struct op *parked;    /* those that can be cancelled */
     struct err cancelled; /* set once the group is cancelled: later ops fail at park */
     void (*idle)(struct op_group *); /* pending fell to zero; may be NULL. Runs after the last done() */
@@ -48,6 +48,11 @@ struct op {
 };
 
 void op_group_init(struct op_group *group, struct worker *home, struct arena *arena, uint64_t deadline_ns);
+
+/* Keeps the group busy while code outside any done() works on it (a handler's first step). The last leave calls
+ * idle. thread: home. */
+void op_group_enter(struct op_group *group);
+void op_group_leave(struct op_group *group);
 
 /* Asks every parked op to let go; ops parked later are asked at once. Repeats are ignored. thread: home. */
 void op_group_cancel(struct op_group *group, struct err why);

@@ -32,18 +32,21 @@ uint32_t ring_depth(const struct ring *ring);
 uint32_t ring_capacity(const struct ring *ring);
 
 struct landing {
-    _Alignas(64) void *top[2]; /* private: the stack's head */
+    _Alignas(64) void *top[2]; /* private: ck_stack */
 };
 
 void landing_init(struct landing *landing);
 
-/* thread: any. True when the lane was empty before: only then may the consumer be asleep. */
-bool landing_push(struct landing *landing, struct job *job);
+/* thread: any. */
+void landing_push(struct landing *landing, struct job *job);
 
 /* thread: the one consumer. Appends all jobs to `out` in the order of their pushes; returns how many. */
 size_t landing_take(struct landing *landing, struct job_list *out);
 
 /* thread: any; a snapshot. */
 bool landing_empty(const struct landing *landing);
+
+/* Orders a push before the look at the consumer's sleeping flag (store before load: a full barrier). */
+void ring_full_fence(void);
 
 #endif

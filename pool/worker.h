@@ -24,6 +24,8 @@
 struct uv_loop_s;
 struct worker;
 
+enum { WORKER_MAX = 64 };
+
 /* Called at the end of each drained batch, before the worker sleeps: a backend writes out what the batch queued. */
 struct batch_hook {
     struct batch_hook *next; /* private */
@@ -49,6 +51,8 @@ struct worker {
     struct timer_wheel timers;
     struct arena_cache arenas;
     struct batch_hook *hooks;
+    struct worker *kicks[WORKER_MAX + 1]; /* others that this batch landed work on: woken at its end */
+    unsigned kick_count;
     struct worker_stats stats;
 
     void (*wake)(struct worker *); /* thread: any */
@@ -83,7 +87,7 @@ size_t worker_drain(struct worker *worker);
 /* Is there anything to run? thread: home. */
 bool worker_idle(const struct worker *worker);
 
-/* Fires due timers and runs the hooks. thread: home; at the end of a batch. */
+/* Fires due timers, runs the hooks, wakes those that the batch landed work on. thread: home; at the end of a batch. */
 void worker_end_batch(struct worker *worker);
 
 void worker_add_hook(struct worker *worker, struct batch_hook *hook);
@@ -94,7 +98,7 @@ void worker_remove_hook(struct worker *worker, struct batch_hook *hook);
 struct pool;
 
 struct pool_options {
-    unsigned workers;      /* 1..64 */
+    unsigned workers;      /* 1..WORKER_MAX */
     uint32_t intake_depth; /* power of two, 2..2^20 */
 };
 

@@ -1,0 +1,122 @@
+/* A slot holds all timers whose tick is equal to it modulo TIMER_SLOTS, those of later rounds too: a deadline further than
+ * one round (about a second) is looked at once a round, and most are disarmed long before. */
+#include "pool/timer.h"
+
+#include "src/base/clock.h"
+
+#include <limits.h>
+#include <string.h>
+
+static uint64_t tick_of(uint64_t ns)
+{
+    return ns / (TIMER_TICK_MS * NS_PER_MS);
+}
+
+void timer_wheel_init(struct timer_wheel *wheel, uint64_t now_ns)
+{
+    memset(wheel, 0, sizeof *wheel);
+    wheel->tick = tick_of(now_ns);
+}
+
+static void unlink_timer(struct timer_wheel *wheel, struct timer *timer)
+{
+    *timer->at = timer->next;
+    if (timer->next != NULL)
+        timer->next->at = timer->at;
+    timer->at = NULL;
+    wheel->armed--;
+}
+
+void timer_disarm(struct timer_wheel *wheel, struct timer *timer)
+{
+    if (timer->at != NULL)
+        unlink_timer(wheel, timer);
+}
+
+static void link_timer(struct timer_wheel *wheel, struct timer *timer, uint64_t tick)
+{
+    struct timer **slot = &wheel->slots[tick % TIMER_SLOTS];
+
+    timer->due_tick = tick;
+    timer->next = *slot;
+    timer->at = slot;
+    if (*slot != NULL)
+        (*slot)->at = &timer->next;
+    *slot = timer;
+    wheel->armed++;
+}
+
+void timer_arm(struct timer_wheel *wheel, struct timer *timer, uint64_t at_ns, void (*fire)(struct timer *))
+{
+    /* The tick after the one at_ns falls into: never early. */
+    uint64_t tick = tick_of(at_ns) + 1;
+
+    timer_disarm(wheel, timer);
+    timer->fire = fire;
+    link_timer(wheel, timer, tick > wheel->tick ? tick : wheel->tick + 1);
+}
+
+/* fire() may arm and disarm any timer, so each step starts again from the slot's head; what is not due stays in front of
+ * nothing: it is moved to a private list first and linked back. */
+static size_t fire_slot(struct timer_wheel *wheel, uint64_t tick)
+{
+    struct timer **slot = &wheel->slots[tick % TIMER_SLOTS];
+    struct timer *due = NULL;
+    size_t fired = 0;
+
+    for (struct timer *t = *slot, *next; t != NULL; t = next) {
+        next = t->next;
+        if (t->due_tick > tick)
+            continue;
+        unlink_timer(wheel, t);
+        t->next = due;
+        t->at = &due;
+        if (due != NULL)
+            due->at = &t->next;
+        due = t;
+        wheel->armed++;
+    }
+    while (due != NULL) {
+        struct timer *t = due;
+
+        unlink_timer(wheel, t);
+        t->fire(t);
+        fired++;
+    }
+    return fired;
+}
+
+size_t timer_wheel_advance(struct timer_wheel *wheel, uint64_t now_ns)
+{
+    uint64_t now = tick_of(now_ns);
+    size_t fired = 0;
+
+    if (wheel->armed == 0) {
+        if (now > wheel->tick)
+            wheel->tick = now;
+        return 0;
+    }
+    /* After a long sleep one round visits every slot once; due_tick tells what has passed. */
+    if (now > wheel->tick + TIMER_SLOTS)
+        wheel->tick = now - TIMER_SLOTS;
+    while (wheel->tick < now) {
+        wheel->tick++;
+        fired += fire_slot(wheel, wheel->tick);
+    }
+    return fired;
+}
+
+int timer_wheel_wait_ms(const struct timer_wheel *wheel, uint64_t now_ns)
+{
+    if (wheel->armed == 0)
+        return -1;
+    for (uint64_t tick = wheel->tick + 1; tick <= wheel->tick + TIMER_SLOTS; tick++) {
+        if (wheel->slots[tick % TIMER_SLOTS] == NULL)
+            continue;
+
+        uint64_t at_ns = tick * TIMER_TICK_MS * NS_PER_MS;
+
+        return at_ns <= now_ns ? 0 : (int)((at_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS);
+    }
+    return TIMER_SLOTS * TIMER_TICK_MS;
+}

@@ -1,0 +1,151 @@
+/* What every worker has, with a thread of its own or not. Sleeping and waking, in words:
+ *
+ *   the worker   sleeping = true; full fence; look at the lanes again; block; sleeping = false
+ *   a producer   push; full fence; if sleeping: clear it, and whoever cleared it wakes
+ *
+ * Either the worker sees the job or the producer sees `sleeping`: no wake-up is lost, and a running worker costs the
+ * producer one load. */
+#include "pool/worker.h"
+
+#include "src/base/clock.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ARENA_BLOCKS_KEPT = 512 };
+
+static _Thread_local struct worker *current;
+
+struct worker *worker_current(void)
+{
+    return current;
+}
+
+void worker_set_current(struct worker *worker)
+{
+    current = worker;
+}
+
+void worker_assert_home(const struct worker *worker)
+{
+    if (current != worker)
+        abort();
+}
+
+void worker_init(struct worker *worker, unsigned id, void (*wake)(struct worker *))
+{
+    memset(worker, 0, sizeof *worker);
+    worker->id = id;
+    worker->wake = wake;
+    worker->now_ns = clock_now_ns();
+    landing_init(&worker->landing);
+    job_list_init(&worker->local);
+    timer_wheel_init(&worker->timers, worker->now_ns);
+    arena_cache_init(&worker->arenas, ARENA_BLOCKS_KEPT);
+}
+
+void worker_clear(struct worker *worker)
+{
+    arena_cache_clear(&worker->arenas);
+    ring_destroy(worker->intake);
+    worker->intake = NULL;
+}
+
+bool worker_submit(struct worker *worker, struct job *job)
+{
+    if (ring_push(worker->intake, job))
+        return true;
+    counter_add(&worker->stats.refused, 1);
+    return false;
+}
+
+void worker_kick(struct worker *worker)
+{
+    ring_full_fence();
+    if (!atomic_load_explicit(&worker->sleeping, memory_order_relaxed))
+        return;
+    if (!atomic_exchange(&worker->sleeping, false))
+        return;
+    counter_add_shared(&worker->stats.wakes, 1);
+    worker->wake(worker);
+}
+
+/* Wakes cost more than what they announce: those of a batch are sent at its end, one for each worker. */
+static void kick_later(struct worker *from, struct worker *to)
+{
+    for (unsigned i = 0; i < from->kick_count; i++) {
+        if (from->kicks[i] == to)
+            return;
+    }
+    from->kicks[from->kick_count++] = to;
+}
+
+void worker_land(struct worker *worker, struct job *job)
+{
+    struct worker *from = current;
+
+    if (from == worker) {
+        job_list_push(&worker->local, job);
+        return;
+    }
+    landing_push(&worker->landing, job);
+    if (from != NULL)
+        kick_later(from, worker);
+    else
+        worker_kick(worker);
+}
+
+size_t worker_drain(struct worker *worker)
+{
+    size_t ran = 0;
+
+    for (;;) {
+        struct job *job = job_list_pop(&worker->local);
+
+        if (job == NULL) {
+            if (landing_empty(&worker->landing) || landing_take(&worker->landing, &worker->local) == 0)
+                break;
+            continue;
+        }
+        job->run(job);
+        ran++;
+    }
+    if (ran > 0)
+        counter_add(&worker->stats.landings, ran);
+    return ran;
+}
+
+bool worker_idle(const struct worker *worker)
+{
+    return worker->local.head == NULL && landing_empty(&worker->landing) &&
+           (worker->intake == NULL || ring_depth(worker->intake) == 0);
+}
+
+void worker_end_batch(struct worker *worker)
+{
+    worker->now_ns = clock_now_ns();
+    timer_wheel_advance(&worker->timers, worker->now_ns);
+    for (struct batch_hook *hook = worker->hooks, *next; hook != NULL; hook = next) {
+        next = hook->next;
+        hook->run(hook);
+    }
+    for (unsigned i = 0; i < worker->kick_count; i++)
+        worker_kick(worker->kicks[i]);
+    worker->kick_count = 0;
+}
+
+void worker_add_hook(struct worker *worker, struct batch_hook *hook)
+{
+    hook->next = worker->hooks;
+    worker->hooks = hook;
+}
+
+void worker_remove_hook(struct worker *worker, struct batch_hook *hook)
+{
+    for (struct batch_hook **at = &worker->hooks; *at != NULL; at = &(*at)->next) {
+        if (*at == hook) {
+            *at = hook->next;
+            return;
+        }
+    }
+}
