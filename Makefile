@@ -1,0 +1,12 @@
+# Thin: each target is one line over a CMake preset or a script in scripts/.
+.PHONY: run test build bench lint sanitize fuzz coverage docs
+
+run: ; @scripts/run.sh
+test: ; @scripts/test.sh
+build: ; @scripts/build.sh release
+bench: ; @scripts/bench.sh
+lint: ; @scripts/lint.sh
+sanitize: ; @scripts/sanitize.sh
+fuzz: ; @scripts/fuzz.sh
+coverage: ; @scripts/coverage.sh
+docs: ; @scripts/docs.sh

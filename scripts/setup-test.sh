@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Installs what the tests need beyond the build: real servers, independent clients. Each once.
+. "$(dirname "$0")/lib.sh"
+
+# The last versions that build with the Go of Debian 12 (1.19) as well as with a current one.
+grpcurl=github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.8.9
+ghz=github.com/bojand/ghz/cmd/ghz@v0.117.0
+buf=@bufbuild/buf@1.50.0
+
+scripts/setup-build.sh
+need_packages "test" redis-server openssl clang-format-14 python3-grpcio python3-protobuf
+
+find_go() { # prints the path of a Go that is new enough, if there is one
+    local go minor
+    for go in "$(command -v go || true)" /usr/local/go/bin/go /usr/lib/go/bin/go /usr/lib/go-1.*/bin/go; do
+        [ -x "$go" ] || continue
+        minor=$("$go" version | sed -n 's/.* go1\.\([0-9]*\).*/\1/p')
+        if [ "${minor:-0}" -ge 18 ]; then
+            echo "$go"
+            return
+        fi
+    done
+}
+
+go_tool() { # MODULE@VERSION
+    local name=${1%@*} go
+    name=${name##*/}
+    [ ! -e "$cache/bin/.$name@${1##*@}" ] || return 0
+    go=$(find_go)
+    if [ -z "$go" ]; then
+        need_packages "test" golang-go
+        go=$(find_go)
+    fi
+    say "test: building $1 into $cache/bin"
+    mkdir -p "$cache/bin"
+    GOBIN=$cache/bin "$go" install "$1"
+    rm -f "$cache/bin/.$name@"*
+    touch "$cache/bin/.$name@${1##*@}"
+}
+
+if command -v grpcurl >/dev/null; then :; else go_tool "$grpcurl"; fi
+if command -v ghz >/dev/null; then :; else go_tool "$ghz"; fi
+
+# buf sharpens the protocol lint; without npm the lint's own rules have to do.
+if ! command -v buf >/dev/null && [ ! -e "$cache/bin/.buf@${buf##*@}" ] && command -v npm >/dev/null; then
+    say "test: installing $buf into $cache/npm"
+    mkdir -p "$cache/npm" "$cache/bin"
+    if npm install --silent --no-fund --no-audit --prefix "$cache/npm" "$buf"; then
+        ln -sf ../npm/node_modules/.bin/buf "$cache/bin/buf"
+        touch "$cache/bin/.buf@${buf##*@}"
+    else
+        say "test: buf could not be installed; going on without it"
+    fi
+fi

@@ -1,0 +1,28 @@
+"""From a backend's name to a started server and the slot configuration that uses it. New backends join here."""
+import contextlib
+
+from rig.redis import RedisServer
+
+
+@contextlib.contextmanager
+def _memstore(**config):
+    yield {"backend": "memstore", "config": config}
+
+
+@contextlib.contextmanager
+def _redis(**config):
+    with RedisServer() as redis:
+        yield {"backend": "redis", "config": {"address": redis.address, **config}}
+
+
+_STARTERS = {"memstore": _memstore, "redis": _redis}
+
+
+def slot(name, **config):
+    """A context manager that yields the slot's configuration while the server runs."""
+    return _STARTERS[name](**config)
+
+
+def keyvalue(slot_config, name="default", **behavior):
+    """A namespace of the key-value pattern."""
+    return {"name": name, "pattern": "keyvalue", "slots": {"primary": slot_config}, "behavior": behavior}

@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+"""Runs a program while real servers run: with_servers.py redis -- program arguments
+
+The servers' addresses go into the program's environment: PRISM_TEST_REDIS=127.0.0.1:PORT and PRISM_TEST_REDIS_UNIX.
+The exit code is the program's; 77 (skipped) if a server is not installed, unless PRISM_REQUIRE_ALL=1.
+"""
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+from rig import environment, suite  # noqa: E402
+from rig.redis import RedisServer  # noqa: E402
+
+
+def start_redis(stack, env):
+    redis = stack.enter_context(RedisServer())
+    env["PRISM_TEST_REDIS"] = redis.address
+    env["PRISM_TEST_REDIS_UNIX"] = redis.socket_path
+
+
+STARTERS = {"redis": start_redis}
+
+
+def main():
+    split = sys.argv.index("--")
+    env = dict(os.environ)
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, suite.folder(), ignore_errors=True)
+        try:
+            for name in sys.argv[1:split]:
+                STARTERS[name](stack, env)
+        except unittest.SkipTest as e:
+            print(e, file=sys.stderr)
+            return 1 if environment.REQUIRE_ALL else 77
+        code = subprocess.run(sys.argv[split + 1:], env=env, check=False).returncode
+    if code == 77 and environment.REQUIRE_ALL:
+        print("PRISM_REQUIRE_ALL: must not be skipped", file=sys.stderr)
+        return 1
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
