@@ -43,6 +43,7 @@ struct op {
     op_cancel_fn *cancel; /* NULL: not parked */
     struct op *next, **at; /* in group->parked */
     struct timer timer;
+    void *backend_data; /* the backend's own, between start and finish: how cancel() finds what it sent */
     struct err err; /* the outcome, valid in done() */
     enum { OP_IDLE, OP_STARTED, OP_FINISHED } state; /* asserted */
 };
