@@ -54,7 +54,8 @@ def _print_logs():
     for path in sorted(glob.glob(os.path.join(folder(), "**", "*.log"), recursive=True)):
         with open(path, encoding="utf-8", errors="replace") as f:
             lines = f.readlines()
-        print(f"---- {os.path.relpath(path, folder())} ({len(lines)} lines), the last {LOG_TAIL_LINES}:", file=sys.stderr)
+        name = os.path.relpath(path, folder())
+        print(f"---- {name} ({len(lines)} lines), the last {LOG_TAIL_LINES}:", file=sys.stderr)
         sys.stderr.writelines(lines[-LOG_TAIL_LINES:])
 
 
