@@ -84,6 +84,8 @@ struct call_receive {
     struct op op;
     struct arena *arena;
     const ProtobufCMessage *message; /* out */
+    struct call *call;               /* private */
+    op_done_fn *then;                /* private */
 };
 
 void call_receive(struct call *call, struct call_receive *receive, op_done_fn *done);

@@ -1,0 +1,261 @@
+/* From a request event to its home: everything that can refuse a call before any work is done for it.
+ *
+ * Order: draining, deadline, in-flight limits, namespace, then the worker's intake lane. A refusal is an answer with a
+ * status, counted; nothing is dropped in silence. Dispatch fills one worker before it wakes the next: a wake-up costs
+ * more than what a handful of calls do. */
+#include "src/rpc/rpc_priv.h"
+
+#include "src/base/clock.h"
+#include "src/base/log.h"
+
+#include <grpc/byte_buffer.h>
+#include <grpc/slice.h>
+#include <stdio.h>
+
+enum { RETRY_AFTER_MS = 50, KEEP_FILLING = 16 };
+
+static const char namespace_key[] = "x-prism-namespace";
+
+static bool slice_is(grpc_slice s, const char *text, size_t len)
+{
+    return GRPC_SLICE_LENGTH(s) == len && memcmp(GRPC_SLICE_START_PTR(s), text, len) == 0;
+}
+
+static grpc_slice namespace_of(const struct call *call)
+{
+    for (size_t i = 0; i < call->metadata.count; i++) {
+        const grpc_metadata *m = &call->metadata.metadata[i];
+
+        if (slice_is(m->key, namespace_key, sizeof namespace_key - 1))
+            return m->value;
+    }
+    return grpc_slice_from_static_string("default");
+}
+
+static const struct binding *find_binding(const struct call *call)
+{
+    const struct binding *b = call->row->service->bindings;
+
+    if (b != NULL && b->namespace_name == NULL)
+        return b;
+
+    grpc_slice wanted = namespace_of(call);
+
+    for (; b != NULL; b = b->next) {
+        if (slice_is(wanted, b->namespace_name, strlen(b->namespace_name)))
+            return b;
+    }
+    return NULL;
+}
+
+static uint64_t deadline_ns(gpr_timespec deadline)
+{
+    if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0)
+        return 0;
+    if (deadline.clock_type != GPR_CLOCK_MONOTONIC)
+        deadline = gpr_convert_clock_type(deadline, GPR_CLOCK_MONOTONIC);
+    if (deadline.tv_sec < 0)
+        return 1;
+    uint64_t seconds = (uint64_t)deadline.tv_sec;
+
+    return seconds * NS_PER_S + (uint32_t)deadline.tv_nsec;
+}
+
+static struct err overloaded(const char *limit, const char *text)
+{
+    return (struct err){.code = ERR_RESOURCE_EXHAUSTED,
+                        .retry_after_ms = RETRY_AFTER_MS,
+                        .text = text,
+                        .subject = limit};
+}
+
+static struct err check_load(struct rpc_server *server, const struct call *call)
+{
+    const struct rpc_options *o = &server->options;
+
+    if (atomic_load_explicit(&server->refusing, memory_order_relaxed)) {
+        counter_add(&server->refused_draining, 1);
+        return (struct err){.code = ERR_UNAVAILABLE,
+                            .retry_after_ms = 1000,
+                            .text = "the server is draining: connect to another one"};
+    }
+    if (call->deadline_ns != 0 && call->deadline_ns <= call->arrived_ns)
+        return err_make(ERR_DEADLINE_EXCEEDED, "the deadline had passed when the call was taken up");
+    if (counter_read(&server->in_flight_count) >= o->max_inflight_calls) {
+        counter_add(&server->refused_admission, 1);
+        return overloaded("limits.max_inflight_calls", "too many calls in flight");
+    }
+    if (server->in_flight_bytes + call->request_bytes > o->max_inflight_bytes &&
+        server->in_flight_bytes > 0) {
+        counter_add(&server->refused_admission, 1);
+        return overloaded("limits.max_inflight_bytes", "the requests in flight hold too much memory");
+    }
+    if (call->request_buffer != NULL &&
+        call->request_buffer->data.raw.compression != GRPC_COMPRESS_NONE)
+        return err_make(ERR_UNIMPLEMENTED,
+                        "compressed requests are not supported: send with identity encoding");
+    return ERR_NONE;
+}
+
+/* ---- where ---- */
+
+static bool may_run_inline(const struct rpc_server *server, const struct call *call,
+                           const struct rpc_instance *instance)
+{
+    return server->options.dispatch == RPC_DISPATCH_AUTO && instance->pattern != NULL &&
+           instance->inline_bytes != NULL && call->row->method->kind == METHOD_UNARY &&
+           call->request_bytes <= instance->inline_bytes[call->row->index];
+}
+
+static struct worker *pick_worker(struct rpc_server *server)
+{
+    struct worker *best = server->current;
+    uint32_t depth = best != NULL ? ring_depth(best->intake) : UINT32_MAX;
+
+    for (unsigned i = 0; i < pool_size(server->pool) && depth > KEEP_FILLING; i++) {
+        struct worker *w = pool_worker(server->pool, i);
+
+        if (ring_depth(w->intake) + KEEP_FILLING < depth || best == NULL) {
+            best = w;
+            depth = ring_depth(w->intake);
+        }
+    }
+    server->current = best;
+    return best;
+}
+
+static void touch(struct rpc_server *server, struct worker *worker)
+{
+    for (unsigned i = 0; i < server->touched_count; i++) {
+        if (server->touched[i] == worker)
+            return;
+    }
+    server->touched[server->touched_count++] = worker;
+}
+
+void admit_flush(struct rpc_server *server)
+{
+    for (unsigned i = 0; i < server->touched_count; i++)
+        worker_kick(server->touched[i]);
+    server->touched_count = 0;
+}
+
+/* ---- in flight ---- */
+
+static void link_call(struct rpc_server *server, struct call *call)
+{
+    struct call *head = &server->in_flight;
+
+    call->next = head;
+    call->prev = head->prev;
+    head->prev->next = call;
+    head->prev = call;
+    call->linked = true;
+    if (server->unwatched == head)
+        server->unwatched = call;
+    server->in_flight_bytes += call->request_bytes;
+    counter_add(&server->in_flight_count, 1);
+}
+
+static void count_use(struct rpc_server *server, const struct method *method)
+{
+    static struct log_budget budget = LOG_BUDGET(5, 10000);
+
+    if (method->replaced_by == NULL) {
+        counter_add(&server->pattern_calls, 1);
+        return;
+    }
+    counter_add(&server->deprecated_calls, 1);
+    log_limited(&budget, LOG_WARN, "deprecated_method",
+                (const struct log_field[]){LOG_S("method", method->path),
+                                           LOG_S("use_instead", method->replaced_by),
+                                           LOG_S("removed_in", "v2.0")},
+                3);
+}
+
+static void dispatch(struct rpc_server *server, struct call *call, const struct binding *binding)
+{
+    const struct rpc_instance *here = &binding->instances[pool_size(server->pool)];
+
+    call->namespace_name = binding->namespace_name;
+    call->begin.run = call_begin_job;
+    call->tell.run = call_tell_job;
+    link_call(server, call);
+    if (may_run_inline(server, call, here)) {
+        call->home = &server->poller;
+        call->instance = here;
+        call_begin_job(&call->begin);
+        return;
+    }
+    struct worker *worker = pick_worker(server);
+
+    call->home = worker;
+    call->instance = &binding->instances[worker->id];
+    if (call->row->method->kind != METHOD_UNARY)
+        finish_post_close(call);
+    if (!worker_submit(worker, &call->begin)) {
+        counter_add(&server->refused_intake, 1);
+        finish_refuse(call, overloaded("limits.intake_depth", "the workers' queues are full"));
+        return;
+    }
+    touch(server, worker);
+}
+
+void admit_call(struct rpc_server *server, struct call *call)
+{
+    call->arrived_ns = clock_now_ns();
+    call->deadline_ns = deadline_ns(call->grpc_deadline);
+    call->request_bytes = call->request_buffer != NULL ? grpc_byte_buffer_length(call->request_buffer) : 0;
+    counter_add(&call->row->metrics.started, 1);
+    counter_add(&call->row->metrics.request_bytes, call->request_bytes);
+    count_use(server, call->row->method);
+
+    struct err err = check_load(server, call);
+
+    if (err.code != ERR_OK) {
+        finish_refuse(call, err);
+        return;
+    }
+    const struct binding *binding = find_binding(call);
+
+    if (binding != NULL)
+        dispatch(server, call, binding);
+    else if (call->row->service->bindings == NULL)
+        finish_refuse(call, err_make(ERR_UNIMPLEMENTED,
+                                     "no namespace of this server serves this pattern"));
+    else
+        finish_refuse(call, err_about(ERR_NOT_FOUND, namespace_key,
+                                      "this pattern is not served in the namespace that "
+                                      "x-prism-namespace names"));
+}
+
+/* ---- methods that nobody registered ---- */
+
+static const struct method *find_disabled(const struct rpc_server *server, grpc_slice path)
+{
+    for (size_t s = 0; s < server->service_count; s++) {
+        const struct service *service = server->services[s].service;
+
+        for (size_t m = 0; m < service->method_count; m++) {
+            if (slice_is(path, service->methods[m].path, strlen(service->methods[m].path)))
+                return &service->methods[m];
+        }
+    }
+    return NULL;
+}
+
+void admit_unknown(struct rpc_server *server, struct call *call)
+{
+    const struct method *disabled = find_disabled(server, call->details.method);
+    static _Thread_local char text[512]; /* until status_ending has copied it */
+
+    counter_add(&server->unknown_methods, 1);
+    if (disabled != NULL)
+        snprintf(text, sizeof text, "deprecated service is disabled on this server: use %s",
+                 disabled->replaced_by);
+    else
+        snprintf(text, sizeof text, "unknown method %.*s",
+                 (int)GRPC_SLICE_LENGTH(call->details.method),
+                 (const char *)GRPC_SLICE_START_PTR(call->details.method));
+    finish_refuse(call, err_make(ERR_UNIMPLEMENTED, text));
+}

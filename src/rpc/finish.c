@@ -1,0 +1,266 @@
+/* The poller side of a call after its handler has begun: every grpc_call_start_batch but the posting of requests.
+ *
+ * A unary call costs one batch: initial metadata, message, status and the wait for the close together. Cancellation is
+ * watched for with a batch of its own only in streams and in calls that take long (poller.c). */
+#include "src/rpc/rpc_priv.h"
+
+#include "src/base/clock.h"
+#include "src/base/container.h"
+
+#include <grpc/byte_buffer.h>
+#include <grpc/slice.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static void start_batch(struct call *call, const grpc_op *ops, size_t n, struct tag *tag)
+{
+    grpc_call_error error = grpc_call_start_batch(call->grpc, ops, n, tag, NULL);
+
+    if (error == GRPC_CALL_OK) {
+        call->tags++;
+        return;
+    }
+    fprintf(stderr, "prism: grpc_call_start_batch: error %d\n", (int)error);
+    abort();
+}
+
+/* ---- life ---- */
+
+static void unlink_call(struct call *call)
+{
+    struct rpc_server *server = call->server;
+
+    if (!call->linked)
+        return;
+    if (server->unwatched == call)
+        server->unwatched = call->next;
+    call->prev->next = call->next;
+    call->next->prev = call->prev;
+    call->linked = false;
+}
+
+static void drop_ending(struct ending *ending)
+{
+    if (ending->message != NULL)
+        grpc_byte_buffer_destroy(ending->message);
+    grpc_slice_unref(ending->text);
+    grpc_slice_unref(ending->details);
+}
+
+void finish_maybe_recycle(struct call *call)
+{
+    struct rpc_server *server = call->server;
+
+    if (!call->released || !call->finalised || call->tags > 0)
+        return;
+    drop_ending(&call->ending);
+    if (call->request_buffer != NULL)
+        grpc_byte_buffer_destroy(call->request_buffer);
+    if (call->row == NULL)
+        grpc_call_details_destroy(&call->details);
+    grpc_call_unref(call->grpc);
+    call->next = server->free;
+    server->free = call;
+}
+
+/* ---- cancellation ---- */
+
+void finish_tell(struct call *call, struct err why, bool softly)
+{
+    if (call->finalised)
+        return;
+    if (call->telling) {
+        if (!softly)
+            call->tell_next = why;
+        return;
+    }
+    call->telling = true;
+    call->tags++;
+    call->tell_why = why;
+    call->tell_softly = softly;
+    worker_land(call->home, &call->tell);
+}
+
+static void tell_back_job(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, tell_back);
+    struct err next = call->tell_next;
+
+    call->telling = false;
+    call->tags--;
+    call->tell_next = ERR_NONE;
+    if (next.code != ERR_OK)
+        finish_tell(call, next, false);
+    finish_maybe_recycle(call);
+}
+
+static void on_close(struct tag *tag, bool ok)
+{
+    struct call *call = CONTAINER_OF(tag, struct call, close_tag);
+
+    (void)ok;
+    call->tags--;
+    if (call->cancelled != 0 && !call->finalised) {
+        bool late = call->deadline_ns != 0 && clock_now_ns() >= call->deadline_ns;
+
+        finish_tell(call,
+                    late ? err_make(ERR_DEADLINE_EXCEEDED, "the client's deadline passed")
+                         : err_make(ERR_CANCELLED, "the client cancelled the call"),
+                    false);
+    }
+    finish_maybe_recycle(call);
+}
+
+void finish_post_close(struct call *call)
+{
+    grpc_op op = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER};
+
+    op.data.recv_close_on_server.cancelled = &call->cancelled;
+    call->close_posted = true;
+    start_batch(call, &op, 1, &call->close_tag);
+}
+
+/* ---- streams ---- */
+
+static void on_sent(struct tag *tag, bool ok)
+{
+    struct call *call = CONTAINER_OF(tag, struct call, send_tag);
+    struct op *sent = call->sent;
+
+    call->tags--;
+    grpc_byte_buffer_destroy(call->send_buffer);
+    call->send_buffer = NULL;
+    call->sent = NULL;
+    op_finish(sent, ok ? ERR_NONE : err_make(ERR_CANCELLED, "the client is gone"));
+}
+
+static void send_job(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, send);
+    grpc_op ops[2] = {{.op = GRPC_OP_SEND_INITIAL_METADATA}, {.op = GRPC_OP_SEND_MESSAGE}};
+    size_t first = call->initial_sent ? 1 : 0;
+
+    call->initial_sent = true;
+    ops[1].data.send_message.send_message = call->send_buffer;
+    counter_add(&call->row->metrics.response_bytes, grpc_byte_buffer_length(call->send_buffer));
+    start_batch(call, ops + first, 2 - first, &call->send_tag);
+}
+
+static void on_received(struct tag *tag, bool ok)
+{
+    struct call *call = CONTAINER_OF(tag, struct call, receive_tag);
+
+    (void)ok; /* then the buffer is NULL */
+    call->tags--;
+    if (call->receive_buffer != NULL)
+        counter_add(&call->row->metrics.request_bytes, grpc_byte_buffer_length(call->receive_buffer));
+    op_finish(&call->receiving->op, ERR_NONE);
+}
+
+static void receive_job(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, receive);
+    grpc_op op = {.op = GRPC_OP_RECV_MESSAGE};
+
+    op.data.recv_message.recv_message = &call->receive_buffer;
+    start_batch(call, &op, 1, &call->receive_tag);
+}
+
+/* ---- the end ---- */
+
+static void on_final(struct tag *tag, bool ok)
+{
+    struct call *call = CONTAINER_OF(tag, struct call, final_tag);
+
+    (void)ok; /* the client may be gone: the call is over all the same */
+    call->tags--;
+    finish_maybe_recycle(call);
+}
+
+static void count_end(struct call *call)
+{
+    struct rpc_server *server = call->server;
+    struct row_metrics *metrics;
+
+    if (call->row == NULL)
+        return;
+    metrics = &call->row->metrics;
+    counter_add(&metrics->codes[call->ending.code], 1);
+    histogram_record(&metrics->latency, clock_now_ns() - call->arrived_ns);
+    if (call->ending.message != NULL)
+        counter_add(&metrics->response_bytes, grpc_byte_buffer_length(call->ending.message));
+    if (call->linked) {
+        server->in_flight_bytes -= call->request_bytes;
+        counter_add(&server->finished, 1);
+        counter_add(&server->in_flight_count, (uint64_t)-1);
+    }
+}
+
+static size_t final_ops(struct call *call, grpc_op *ops)
+{
+    size_t n = 0;
+    struct ending *ending = &call->ending;
+
+    if (!call->initial_sent)
+        ops[n++] = (grpc_op){.op = GRPC_OP_SEND_INITIAL_METADATA};
+    if (ending->message != NULL) {
+        ops[n].op = GRPC_OP_SEND_MESSAGE;
+        ops[n++].data.send_message.send_message = ending->message;
+    }
+    ops[n].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
+    ops[n].data.send_status_from_server.status = status_code(ending->code);
+    if (ending->code != ERR_OK)
+        ops[n].data.send_status_from_server.status_details = &ending->text;
+    if (GRPC_SLICE_LENGTH(ending->details) > 0) {
+        call->trailer.key = grpc_slice_from_static_string("grpc-status-details-bin");
+        call->trailer.value = ending->details;
+        ops[n].data.send_status_from_server.trailing_metadata = &call->trailer;
+        ops[n].data.send_status_from_server.trailing_metadata_count = 1;
+    }
+    n++;
+    if (!call->close_posted) {
+        call->close_posted = true;
+        ops[n].op = GRPC_OP_RECV_CLOSE_ON_SERVER;
+        ops[n++].data.recv_close_on_server.cancelled = &call->cancelled;
+    }
+    return n;
+}
+
+static void final_job(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, final);
+    grpc_op ops[4] = {0};
+
+    call->finalised = true;
+    count_end(call);
+    unlink_call(call);
+    start_batch(call, ops, final_ops(call, ops), &call->final_tag);
+}
+
+static void release_job(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, release);
+
+    call->released = true;
+    finish_maybe_recycle(call);
+}
+
+void finish_refuse(struct call *call, struct err err)
+{
+    call->ending = status_ending(err);
+    call->released = true;
+    final_job(&call->final);
+}
+
+void finish_init(struct call *call)
+{
+    call->tell_back.run = tell_back_job;
+    call->send.run = send_job;
+    call->receive.run = receive_job;
+    call->final.run = final_job;
+    call->release.run = release_job;
+    call->close_tag.run = on_close;
+    call->send_tag.run = on_sent;
+    call->receive_tag.run = on_received;
+    call->final_tag.run = on_final;
+}

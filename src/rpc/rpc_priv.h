@@ -1,0 +1,206 @@
+/* What the files of src/rpc share. A call has two sides:
+ *
+ *   poller side   everything gRPC: tags, batches, buffers, admission. thread: the poller.
+ *   home side     request, handler, ops, arena. thread: the home worker (which may be the poller).
+ *
+ * They meet in jobs embedded in the call. Poller to home: `begin` (intake, may be refused) and `tell` (cancellation).
+ * Home to poller: `action` (send, receive, final, release). The call goes back to the free list when the home side has
+ * released it and no tag and no `tell` is outstanding. */
+#ifndef PRISM_RPC_RPC_PRIV_H
+#define PRISM_RPC_RPC_PRIV_H
+
+#include "pool/worker.h"
+#include "src/base/arena.h"
+#include "src/rpc/call.h"
+#include "src/rpc/server.h"
+
+#include <grpc/grpc.h>
+#include <grpc/grpc_security.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct row;
+struct call;
+
+/* A completion-queue tag says what to do with itself. */
+struct tag {
+    void (*run)(struct tag *, bool ok);
+};
+
+/* How a call ends; filled by the home side, or by the poller when it refuses. */
+struct ending {
+    enum err_code code;
+    grpc_slice text;
+    grpc_slice details;          /* google.rpc.Status, packed; empty: none */
+    grpc_byte_buffer *message;   /* NULL: none */
+};
+
+struct call {
+    struct rpc_server *server;
+    struct row *row; /* NULL: a method nobody registered */
+
+    /* poller side */
+    grpc_call *grpc;
+    gpr_timespec grpc_deadline;
+    grpc_metadata_array metadata;
+    grpc_byte_buffer *request_buffer; /* home side while it decodes */
+    grpc_call_details details;        /* generic calls only */
+    struct tag request_tag, close_tag, send_tag, receive_tag, final_tag;
+    unsigned tags;                    /* outstanding tags, and a tell */
+    int cancelled;
+    bool released, initial_sent, close_posted, finalised, linked;
+    bool telling;                     /* `tell` is under way */
+    struct err tell_next;             /* to be told after that */
+    grpc_metadata trailer;
+    uint64_t arrived_ns;
+    uint64_t request_bytes;
+    struct call *next, *prev;         /* free list, or in flight in order of arrival */
+
+    /* jobs */
+    struct job begin, tell, tell_back, send, receive, final, release;
+
+    /* home side */
+    struct worker *home;
+    const struct rpc_instance *instance;
+    const char *namespace_name;
+    struct op_group group, stream;    /* ops of the handler; the receive of a stream */
+    struct arena arena;
+    const void *request;
+    uint64_t deadline_ns;
+    bool begun, ended, final_asked;
+    struct ending ending;
+    struct err tell_why;              /* handed over with `tell` */
+    bool tell_softly;                 /* only those who wait for an event: a drain */
+    struct err told;                  /* ERR_OK: nothing yet */
+    bool told_softly;
+    struct job event;                 /* runs on_cancel */
+    bool event_queued;
+    void (*on_cancel)(struct call *, void *);
+    void *on_cancel_arg;
+
+    /* handed over with the jobs `send` and `receive` */
+    grpc_byte_buffer *send_buffer, *receive_buffer;
+    struct op *sent;
+    struct call_receive *receiving;
+};
+
+/* Calls of one method, by outcome. */
+struct row_metrics { /* written by the poller */
+    struct counter started;
+    struct counter codes[17];
+    struct histogram latency;
+    struct counter request_bytes, response_bytes;
+};
+
+/* One registered method. */
+struct row {
+    const struct method *method;
+    struct bound_service *service;
+    size_t index; /* in its service */
+    void *handle; /* gRPC's */
+    struct row_metrics metrics;
+};
+
+struct binding {
+    struct binding *next;
+    char *namespace_name; /* NULL: whatever the namespace is */
+    struct rpc_instance instances[]; /* workers, then the poller */
+};
+
+struct bound_service {
+    const struct service *service;
+    struct binding *bindings;
+};
+
+struct rpc_server {
+    struct rpc_options options;
+    struct pool *pool;
+    struct worker poller;
+    pthread_t thread;
+    bool started;
+
+    grpc_server *grpc;
+    grpc_completion_queue *cq;
+    grpc_channel *wake_channel;
+    grpc_call *wake_call;
+    struct tls_files *tls;
+    int port, stalled_fd;
+
+    struct bound_service *services;
+    size_t service_count;
+    struct row *rows;
+    size_t row_count;
+
+    /* poller side */
+    struct call *free;
+    struct call in_flight;   /* list head */
+    struct call *unwatched;  /* the oldest in flight whose cancellation nobody waits for yet; &in_flight: none */
+    uint64_t in_flight_bytes;
+    struct worker *current;  /* the worker that the batch fills */
+    struct worker *touched[WORKER_MAX];
+    unsigned touched_count;
+    bool shut_down;          /* no more posts */
+    struct tag shutdown_tag;
+
+    /* read by any thread */
+    _Atomic bool serving, refusing;
+    struct counter in_flight_count, refused_admission, refused_intake, refused_draining, unknown_methods;
+    struct counter finished, deprecated_calls, pattern_calls;
+
+    /* main waits for the poller: drain, rpc_server_on_poller */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool shutdown_done;
+};
+
+/* ---- call.c: home side ---- */
+
+void call_begin_job(struct job *job); /* call->begin */
+void call_tell_job(struct job *job);  /* call->tell */
+
+/* ---- poller.c ---- */
+
+void *poller_main(void *server);
+struct call *poller_new_call(struct rpc_server *server);
+void poller_post(struct rpc_server *server, struct row *row);
+void poller_post_generic(struct rpc_server *server);
+
+/* ---- admit.c: from a request event to its home ---- */
+
+void admit_call(struct rpc_server *server, struct call *call);
+void admit_unknown(struct rpc_server *server, struct call *call);
+void admit_flush(struct rpc_server *server); /* wakes the workers that this batch gave work to */
+
+/* ---- finish.c: poller side of a call's life after the handler ---- */
+
+void finish_init(struct call *call); /* sets the jobs and tags that this file runs */
+void finish_refuse(struct call *call, struct err err); /* no home: the poller answers */
+void finish_post_close(struct call *call);             /* learn of cancellation */
+void finish_tell(struct call *call, struct err why, bool softly);
+void finish_maybe_recycle(struct call *call);
+
+/* ---- codec.c ---- */
+
+/* NULL when it does not decode. Memory in the arena; free_unpacked is never called. */
+ProtobufCMessage *codec_unpack(struct arena *arena, const ProtobufCMessageDescriptor *type,
+                               grpc_byte_buffer *buffer);
+grpc_byte_buffer *codec_pack(const ProtobufCMessage *message);
+
+/* ---- status.c: the only place that maps to gRPC ---- */
+
+struct ending status_ending(struct err err);
+grpc_status_code status_code(enum err_code code);
+
+/* ---- tls.c ---- */
+
+struct err tls_open(struct tls_files **files, const struct rpc_tls *options);
+grpc_server_credentials *tls_credentials(struct tls_files *files);
+struct err tls_reload(struct tls_files *files);
+void tls_close(struct tls_files *files);
+
+static inline struct rpc_server *server_of_poller(struct worker *poller)
+{
+    return (struct rpc_server *)(void *)((char *)poller - offsetof(struct rpc_server, poller));
+}
+
+#endif

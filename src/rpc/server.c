@@ -1,0 +1,479 @@
+/* Building, starting and ending the gRPC server. The work between is in poller.c, admit.c and finish.c. */
+#include "src/rpc/server.h"
+
+#include "src/base/clock.h"
+#include "src/base/container.h"
+#include "src/rpc/coalesce.h"
+#include "src/rpc/rpc_priv.h"
+
+#include <grpc/slice.h>
+#include <grpc/support/time.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { POSTED = 1, POSTED_BUSY = 4, MAX_ARGS = 24 };
+
+/* Debian's abseil tracks lock order, as in a debug build: 7 to 25 % of a server's CPU. This switches it off; the symbol is
+ * weak, so that another build of abseil is just as good. */
+extern void _ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE(int)
+    __attribute__((weak));
+
+/* ---- channel arguments ---- */
+
+struct args {
+    grpc_arg list[MAX_ARGS];
+    size_t n;
+};
+
+static void add_int(struct args *args, const char *key, int64_t value)
+{
+    grpc_arg *arg = &args->list[args->n++];
+
+    arg->type = GRPC_ARG_INTEGER;
+    arg->key = (char *)(uintptr_t)key;
+    arg->value.integer = value > INT32_MAX ? INT32_MAX : (int)value;
+}
+
+static void add_ms(struct args *args, const char *key, uint32_t ms)
+{
+    if (ms > 0)
+        add_int(args, key, ms);
+}
+
+/* Not GRPC_ARG_MINIMAL_STACK: it would drop the message-size limit and the deadline filter without a word. */
+static void add_lean_filters(struct args *args)
+{
+    add_int(args, GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0);
+    add_int(args, GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
+    add_int(args, GRPC_ARG_ENABLE_CHANNELZ, 0);
+    add_int(args, GRPC_ARG_ENABLE_CENSUS, 0);
+}
+
+static void add_options(struct args *args, const struct rpc_options *o)
+{
+    add_lean_filters(args);
+    add_int(args, GRPC_ARG_ALLOW_REUSEPORT, 0); /* a second server on our port is an error, not a partner */
+    add_int(args, GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, o->max_message_bytes);
+    add_int(args, GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1);
+    add_ms(args, GRPC_ARG_MAX_CONCURRENT_STREAMS, o->max_streams_per_connection);
+    add_ms(args, GRPC_ARG_KEEPALIVE_TIME_MS, o->keepalive_ms);
+    add_ms(args, GRPC_ARG_KEEPALIVE_TIMEOUT_MS, o->keepalive_timeout_ms);
+    add_ms(args, GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, o->min_ping_interval_ms);
+    add_int(args, GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    add_ms(args, GRPC_ARG_MAX_CONNECTION_IDLE_MS, o->max_connection_idle_ms);
+    add_ms(args, GRPC_ARG_MAX_CONNECTION_AGE_MS, o->max_connection_age_ms);
+    add_ms(args, GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, o->max_connection_age_grace_ms);
+}
+
+static grpc_server *create_server(const struct rpc_options *options)
+{
+    struct args args = {.n = 0};
+    grpc_resource_quota *quota = NULL;
+
+    add_options(&args, options);
+    if (options->transport_bytes > 0) {
+        grpc_arg *arg = &args.list[args.n++];
+
+        quota = grpc_resource_quota_create("prism");
+        grpc_resource_quota_resize(quota, (size_t)options->transport_bytes);
+        arg->type = GRPC_ARG_POINTER;
+        arg->key = (char *)(uintptr_t)GRPC_ARG_RESOURCE_QUOTA;
+        arg->value.pointer.p = quota;
+        arg->value.pointer.vtable = grpc_resource_quota_arg_vtable();
+    }
+    grpc_channel_args channel_args = {.num_args = args.n, .args = args.list};
+    grpc_server *server = grpc_server_create(&channel_args, NULL);
+
+    if (quota != NULL)
+        grpc_resource_quota_unref(quota);
+    return server;
+}
+
+/* ---- methods ---- */
+
+static void register_method(struct rpc_server *server, struct bound_service *service, size_t index)
+{
+    const struct method *method = &service->service->methods[index];
+    bool payload = method->kind != METHOD_BIDI;
+    struct row *row = &server->rows[server->row_count++];
+
+    row->method = method;
+    row->service = service;
+    row->index = index;
+    row->handle = grpc_server_register_method(
+        server->grpc, method->path, NULL,
+        payload ? GRPC_SRM_PAYLOAD_READ_INITIAL_BYTE_BUFFER : GRPC_SRM_PAYLOAD_NONE, 0);
+    if (row->handle == NULL) {
+        fprintf(stderr, "prism: method registered twice: %s\n", method->path);
+        abort();
+    }
+}
+
+static void register_services(struct rpc_server *server, const struct service *const *services, size_t n)
+{
+    size_t methods = 0;
+
+    for (size_t i = 0; i < n; i++)
+        methods += services[i]->method_count;
+    server->services = calloc(n, sizeof *server->services);
+    server->rows = calloc(methods, sizeof *server->rows);
+    if (server->services == NULL || server->rows == NULL)
+        abort();
+    server->service_count = n;
+    for (size_t i = 0; i < n; i++) {
+        server->services[i].service = services[i];
+        for (size_t m = 0; m < services[i]->method_count; m++) {
+            if (services[i]->methods[m].replaced_by == NULL || server->options.deprecated_services)
+                register_method(server, &server->services[i], m);
+        }
+    }
+}
+
+/* ---- life ---- */
+
+/* The C API cannot post an event; an empty batch on a call of our own does it. */
+static void wake_poller(struct worker *poller)
+{
+    struct rpc_server *server = server_of_poller(poller);
+
+    if (grpc_call_start_batch(server->wake_call, NULL, 0, NULL, NULL) != GRPC_CALL_OK)
+        abort();
+}
+
+static void create_wake_call(struct rpc_server *server)
+{
+    server->wake_channel = grpc_lame_client_channel_create("wake", GRPC_STATUS_UNAVAILABLE, "wake");
+    server->wake_call = grpc_channel_create_call(server->wake_channel, NULL, GRPC_PROPAGATE_DEFAULTS,
+                                                 server->cq, grpc_slice_from_static_string("/wake"),
+                                                 NULL, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+}
+
+struct err rpc_server_new(struct rpc_server **out, const struct rpc_options *options, struct pool *pool,
+                          const struct service *const *services, size_t service_count)
+{
+    size_t bytes = (sizeof(struct rpc_server) + 63) / 64 * 64;
+    struct rpc_server *server = aligned_alloc(64, bytes);
+    pthread_condattr_t monotonic;
+
+    if (server == NULL)
+        abort();
+    memset(server, 0, bytes);
+    server->options = *options;
+    server->pool = pool;
+    server->stalled_fd = -1;
+    server->in_flight.next = server->in_flight.prev = &server->in_flight;
+    server->unwatched = &server->in_flight;
+    pthread_mutex_init(&server->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&server->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    if (options->tls.cert_file != NULL) {
+        struct err err = tls_open(&server->tls, &options->tls);
+
+        if (err.code != ERR_OK) {
+            rpc_server_destroy(server);
+            return err;
+        }
+    }
+    if (_ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE != NULL)
+        _ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE(0);
+    grpc_init();
+    worker_init(&server->poller, pool_size(pool), wake_poller);
+    server->grpc = create_server(options);
+    server->cq = grpc_completion_queue_create_for_next(NULL);
+    grpc_server_register_completion_queue(server->grpc, server->cq, NULL);
+    create_wake_call(server);
+    register_services(server, services, service_count);
+    *out = server;
+    return ERR_NONE;
+}
+
+struct worker *rpc_server_poller(struct rpc_server *server)
+{
+    return &server->poller;
+}
+
+void rpc_server_bind(struct rpc_server *server, const struct service *service, const char *name,
+                     const struct rpc_instance *instances)
+{
+    size_t n = pool_size(server->pool) + 1;
+    struct binding *binding = calloc(1, sizeof *binding + n * sizeof *instances);
+
+    if (binding == NULL)
+        abort();
+    memcpy(binding->instances, instances, n * sizeof *instances);
+    if (name != NULL && (binding->namespace_name = strdup(name)) == NULL)
+        abort();
+    for (size_t i = 0; i < server->service_count; i++) {
+        struct bound_service *bound = &server->services[i];
+        struct binding **at = &bound->bindings;
+
+        if (bound->service != service)
+            continue;
+        while (*at != NULL)
+            at = &(*at)->next;
+        *at = binding;
+        return;
+    }
+    abort(); /* a service that was not registered */
+}
+
+static bool open_listener(struct rpc_server *server)
+{
+    grpc_server_credentials *credentials =
+        server->tls != NULL ? tls_credentials(server->tls) : grpc_insecure_server_credentials_create();
+
+    coalesce_listen_begin();
+    server->port = grpc_server_add_http2_port(server->grpc, server->options.listen, credentials);
+    coalesce_listen_end();
+    grpc_server_credentials_release(credentials);
+    return server->port != 0;
+}
+
+static void post_requests(struct rpc_server *server)
+{
+    for (size_t i = 0; i < server->row_count; i++) {
+        int posted = server->rows[i].method->busy ? POSTED_BUSY : POSTED;
+
+        while (posted-- > 0)
+            poller_post(server, &server->rows[i]);
+    }
+    poller_post_generic(server);
+}
+
+struct err rpc_server_start(struct rpc_server *server)
+{
+    static const enum coalesce_level levels[] = {[RPC_COALESCE_OFF] = COALESCE_OFF,
+                                                 [RPC_COALESCE_MORE] = COALESCE_MORE,
+                                                 [RPC_COALESCE_BUFFER] = COALESCE_BUFFER};
+    sigset_t all, before;
+
+    server->stalled_fd = coalesce_init(levels[server->options.coalesce]);
+    if (!open_listener(server))
+        return err_about(ERR_UNAVAILABLE, "listen",
+                         "cannot listen on the address of `listen`: in use, or not ours");
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    grpc_server_start(server->grpc);
+    post_requests(server);
+    int failed = pthread_create(&server->thread, NULL, poller_main, server);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed != 0)
+        return err_make(ERR_RESOURCE_EXHAUSTED, "cannot start the poller's thread");
+    server->started = true;
+    atomic_store(&server->serving, true);
+    return ERR_NONE;
+}
+
+int rpc_server_port(const struct rpc_server *server)
+{
+    return server->port == 1 ? 0 : server->port; /* gRPC says 1 for a unix socket */
+}
+
+bool rpc_server_serving(const struct rpc_server *server)
+{
+    return atomic_load(&((struct rpc_server *)(uintptr_t)server)->serving);
+}
+
+int rpc_server_stalled_fd(const struct rpc_server *server)
+{
+    return server->stalled_fd;
+}
+
+void rpc_server_flush_stalled(struct rpc_server *server)
+{
+    (void)server;
+    coalesce_flush_stalled();
+}
+
+struct err rpc_server_reload_tls(struct rpc_server *server)
+{
+    return server->tls != NULL ? tls_reload(server->tls) : ERR_NONE;
+}
+
+/* ---- main asks the poller ---- */
+
+struct errand {
+    struct job job;
+    struct rpc_server *server;
+    void (*fn)(void *arg);
+    void *arg;
+    bool done;
+};
+
+static void errand_job(struct job *job)
+{
+    struct errand *errand = CONTAINER_OF(job, struct errand, job);
+
+    errand->fn(errand->arg);
+    pthread_mutex_lock(&errand->server->lock);
+    errand->done = true;
+    pthread_cond_broadcast(&errand->server->changed);
+    pthread_mutex_unlock(&errand->server->lock);
+}
+
+void rpc_server_on_poller(struct rpc_server *server, void (*fn)(void *arg), void *arg)
+{
+    struct errand errand = {.job.run = errand_job, .server = server, .fn = fn, .arg = arg};
+
+    if (!server->started) { /* its thread does not run yet: we stand in for it */
+        struct worker *self = worker_current();
+
+        worker_set_current(&server->poller);
+        fn(arg);
+        worker_set_current(self);
+        return;
+    }
+    worker_land(&server->poller, &errand.job);
+    pthread_mutex_lock(&server->lock);
+    while (!errand.done)
+        pthread_cond_wait(&server->changed, &server->lock);
+    pthread_mutex_unlock(&server->lock);
+}
+
+/* ---- drain ---- */
+
+static void tell_waiting(void *arg)
+{
+    struct rpc_server *server = arg;
+    struct err why = err_make(ERR_UNAVAILABLE, "the server is draining: connect to another one");
+
+    for (struct call *c = server->in_flight.next; c != &server->in_flight; c = c->next)
+        finish_tell(c, why, true);
+}
+
+void rpc_server_refuse(struct rpc_server *server)
+{
+    atomic_store(&server->serving, false);
+    atomic_store(&server->refusing, true);
+    if (server->started)
+        rpc_server_on_poller(server, tell_waiting, server);
+}
+
+static bool quiet(const struct rpc_server *server)
+{
+    return counter_read(&server->in_flight_count) == 0 && coalesce_stats().held_bytes == 0;
+}
+
+static void nap(uint32_t ms)
+{
+    struct timespec t = {.tv_sec = 0, .tv_nsec = (long)(ms * NS_PER_MS)};
+
+    nanosleep(&t, NULL);
+}
+
+static void on_shutdown(struct tag *tag, bool ok)
+{
+    struct rpc_server *server = CONTAINER_OF(tag, struct rpc_server, shutdown_tag);
+
+    (void)ok;
+    pthread_mutex_lock(&server->lock);
+    server->shutdown_done = true;
+    pthread_cond_broadcast(&server->changed);
+    pthread_mutex_unlock(&server->lock);
+}
+
+static void shut_listener(struct rpc_server *server)
+{
+    server->shutdown_tag.run = on_shutdown;
+    grpc_server_shutdown_and_notify(server->grpc, server->cq, &server->shutdown_tag);
+    pthread_mutex_lock(&server->lock);
+
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += 1; /* clients that are slow to close are not waited for */
+    while (!server->shutdown_done &&
+           pthread_cond_timedwait(&server->changed, &server->lock, &until) == 0)
+        ;
+    bool done = server->shutdown_done;
+
+    pthread_mutex_unlock(&server->lock);
+    if (done)
+        return;
+    grpc_server_cancel_all_calls(server->grpc);
+    pthread_mutex_lock(&server->lock);
+    while (!server->shutdown_done)
+        pthread_cond_wait(&server->changed, &server->lock);
+    pthread_mutex_unlock(&server->lock);
+}
+
+void rpc_server_drain(struct rpc_server *server, uint32_t timeout_ms, struct rpc_drain_report *report)
+{
+    uint64_t began = clock_now_ns(), until = began + timeout_ms * NS_PER_MS;
+    uint64_t refused = counter_read(&server->refused_draining), finished;
+
+    *report = (struct rpc_drain_report){.in_flight = counter_read(&server->in_flight_count)};
+    finished = counter_read(&server->finished);
+    rpc_server_refuse(server);
+    while (!quiet(server) && clock_now_ns() < until) {
+        rpc_server_flush_stalled(server);
+        nap(2);
+    }
+    report->abandoned = counter_read(&server->in_flight_count);
+    report->finished = counter_read(&server->finished) - finished;
+    if (report->finished > report->in_flight)
+        report->finished = report->in_flight; /* some came in before the refusal took hold: finished too */
+    if (server->started)
+        shut_listener(server);
+    report->refused = counter_read(&server->refused_draining) - refused;
+    report->took_ms = (uint32_t)((clock_now_ns() - began) / NS_PER_MS);
+}
+
+static void free_services(struct rpc_server *server)
+{
+    for (size_t i = 0; i < server->service_count; i++) {
+        while (server->services[i].bindings != NULL) {
+            struct binding *binding = server->services[i].bindings;
+
+            server->services[i].bindings = binding->next;
+            free(binding->namespace_name);
+            free(binding);
+        }
+    }
+    free(server->services);
+    free(server->rows);
+}
+
+static void destroy_grpc(struct rpc_server *server)
+{
+    grpc_call_unref(server->wake_call);
+    grpc_channel_destroy(server->wake_channel);
+    grpc_completion_queue_shutdown(server->cq);
+    if (server->started)
+        pthread_join(server->thread, NULL);
+    else
+        while (grpc_completion_queue_next(server->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL).type !=
+               GRPC_QUEUE_SHUTDOWN)
+            ;
+    grpc_server_destroy(server->grpc);
+    grpc_completion_queue_destroy(server->cq);
+    worker_clear(&server->poller);
+    grpc_shutdown_blocking();
+}
+
+void rpc_server_destroy(struct rpc_server *server)
+{
+    if (server == NULL)
+        return;
+    if (server->cq != NULL) {
+        struct rpc_drain_report report;
+
+        if (server->started && !server->shutdown_done)
+            rpc_server_drain(server, 0, &report);
+        destroy_grpc(server);
+    }
+    tls_close(server->tls);
+    free_services(server);
+    pthread_cond_destroy(&server->changed);
+    pthread_mutex_destroy(&server->lock);
+    free(server);
+}
+
+const char *rpc_library_version(void)
+{
+    return grpc_version_string();
+}
