@@ -120,8 +120,9 @@ struct backend_type {
 
     /* One real round trip; finishes with ERR_OK or why not. May be NULL when there is nothing that can fail. */
     void (*probe)(struct backend *backend, struct op *op);
-    /* Extra families for /metrics (capacity, keys held); may be NULL. thread: any. */
-    void (*render)(struct backend_store *store, struct metrics_page *page);
+    /* Extra families for /metrics (capacity, keys held), for all stores of this type together, so that each family is
+     * written once; may be NULL. thread: any. */
+    void (*render)(struct backend_store *const *stores, size_t n, struct metrics_page *page);
 };
 
 /* First member of each backend's own store struct. */

@@ -1,5 +1,5 @@
-/* What a pattern is: its services, its slots, and how to bind them. src/server.c walks the list in patterns/registry.c
- * and knows no pattern by name. */
+/* What a pattern is: its services, its slots, and how to bind them. src/server.c walks the list in
+ * patterns/registry.c and knows no pattern by name. */
 #ifndef PRISM_PATTERNS_PATTERN_H
 #define PRISM_PATTERNS_PATTERN_H
 
@@ -32,9 +32,10 @@ struct pattern_binding {
     const char *namespace_name;
     struct worker *worker;
     struct backend *slots[PATTERN_MAX_SLOTS]; /* by slot index; NULL = optional and empty */
-    uint32_t emulate[PATTERN_MAX_SLOTS];      /* bit 1u << enum backend_interface: emulation switched on */
-    const struct backend_value *behavior;     /* by the order of pattern_type.behavior */
-    uint32_t max_message_bytes;               /* answers larger than this are never built */
+    uint32_t
+        emulate[PATTERN_MAX_SLOTS]; /* bit 1u << enum backend_interface: emulation switched on */
+    const struct backend_value *behavior; /* by the order of pattern_type.behavior */
+    uint32_t max_message_bytes;           /* answers larger than this are never built */
 };
 
 /* First member of a pattern's own instance struct. */
@@ -44,12 +45,13 @@ struct pattern {
     struct worker *home;
 };
 
-/* One line of `prismctl check` and of strict_slots. */
+/* One line of `prismctl check`. strict_slots looks at the plain forms only (variant NULL). */
 struct pattern_operation {
-    const char *name;      /* "Scan" */
+    const char *name;    /* "Scan" */
+    const char *variant; /* a special form: "atomic", "expiration"; NULL: the plain form */
     bool available;
     bool emulated;
-    const char *why;       /* not available: the missing interface and the smallest fix; else NULL */
+    const char *why; /* not available: the missing interface and the smallest fix; else NULL */
 };
 
 struct pattern_type {
@@ -59,21 +61,28 @@ struct pattern_type {
     size_t slot_count;
     const struct backend_setting *behavior; /* ends with .name = NULL */
 
-    /* The services of this pattern: [0] the pattern service, then the deprecated ones. NULL-terminated. */
+    /* The services of this pattern: [0] the pattern service, then the deprecated ones.
+     * NULL-terminated. */
     const struct service *const *services;
 
-    /* On the worker's own thread. Makes the plan. Cannot fail for a binding that pattern_check accepted. */
+    /* On the worker's own thread. Makes the plan. Cannot fail for a binding that pattern_check
+     * accepted. */
     struct pattern *(*bind)(const struct pattern_binding *binding);
     void (*unbind)(struct pattern *pattern); /* no call is in flight */
 
-    /* inline_bytes for services[i], in its method order; NULL = all on workers. Valid while bound. */
+    /* inline_bytes for services[i], in its method order; NULL = all on workers. Valid while bound.
+     */
     const uint32_t *(*inline_bytes)(const struct pattern *pattern, size_t service);
 
-    /* What the operations would be with these interfaces: fills at most `max`, returns the number. Main thread, offline. */
-    size_t (*operations)(const struct backend_interfaces *const *slots, const uint32_t *emulate,
+    /* What the operations would be with these backends in the slots (by slot index; NULL: empty)
+     * and `emulate` as in the binding: fills at most `max`, returns the number. Texts are static.
+     * Main thread, offline. */
+    size_t (*operations)(const struct backend_type *const *slots, const uint32_t *emulate,
                          struct pattern_operation *out, size_t max);
 
-    /* Families for /metrics; instances of all workers of one namespace. thread: any. */
+    /* Families for /metrics. `instances` are all of this type: every namespace, every worker, those
+     * of one namespace side by side (a family's head may stand on a page only once). thread: any.
+     */
     void (*render)(struct pattern *const *instances, size_t n, struct metrics_page *page);
 };
 

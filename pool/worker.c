@@ -8,7 +8,9 @@
 #include "pool/worker.h"
 
 #include "src/base/clock.h"
+#include "src/base/container.h"
 
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -132,6 +134,34 @@ void worker_end_batch(struct worker *worker)
     for (unsigned i = 0; i < worker->kick_count; i++)
         worker_kick(worker->kicks[i]);
     worker->kick_count = 0;
+}
+
+struct errand {
+    struct job job;
+    void (*fn)(void *arg);
+    void *arg;
+    sem_t done;
+};
+
+static void run_errand(struct job *job)
+{
+    struct errand *errand = CONTAINER_OF(job, struct errand, job);
+
+    errand->fn(errand->arg);
+    sem_post(&errand->done);
+}
+
+void worker_run_sync(struct worker *worker, void (*fn)(void *arg), void *arg)
+{
+    struct errand errand = {.job.run = run_errand, .fn = fn, .arg = arg};
+
+    if (current != NULL)
+        abort(); /* a worker that waits for a worker */
+    sem_init(&errand.done, 0, 0);
+    worker_land(worker, &errand.job);
+    while (sem_wait(&errand.done) != 0)
+        ;
+    sem_destroy(&errand.done);
 }
 
 void worker_add_hook(struct worker *worker, struct batch_hook *hook)

@@ -90,6 +90,10 @@ bool worker_idle(const struct worker *worker);
 /* Fires due timers, runs the hooks, wakes those that the batch landed work on. thread: home; at the end of a batch. */
 void worker_end_batch(struct worker *worker);
 
+/* Runs fn(arg) on the worker and waits until it has returned. thread: any but a worker's; the worker must be running.
+ * For starting and stopping, never for calls. */
+void worker_run_sync(struct worker *worker, void (*fn)(void *arg), void *arg);
+
 void worker_add_hook(struct worker *worker, struct batch_hook *hook);
 void worker_remove_hook(struct worker *worker, struct batch_hook *hook);
 

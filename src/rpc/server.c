@@ -294,44 +294,16 @@ struct err rpc_server_reload_tls(struct rpc_server *server)
     return server->tls != NULL ? tls_reload(server->tls) : ERR_NONE;
 }
 
-/* ---- main asks the poller ---- */
-
-struct errand {
-    struct job job;
-    struct rpc_server *server;
-    void (*fn)(void *arg);
-    void *arg;
-    bool done;
-};
-
-static void errand_job(struct job *job)
-{
-    struct errand *errand = CONTAINER_OF(job, struct errand, job);
-
-    errand->fn(errand->arg);
-    pthread_mutex_lock(&errand->server->lock);
-    errand->done = true;
-    pthread_cond_broadcast(&errand->server->changed);
-    pthread_mutex_unlock(&errand->server->lock);
-}
-
 void rpc_server_on_poller(struct rpc_server *server, void (*fn)(void *arg), void *arg)
 {
-    struct errand errand = {.job.run = errand_job, .server = server, .fn = fn, .arg = arg};
-
-    if (!server->started) { /* its thread does not run yet: we stand in for it */
-        struct worker *self = worker_current();
-
-        worker_set_current(&server->poller);
-        fn(arg);
-        worker_set_current(self);
+    if (server->started) {
+        worker_run_sync(&server->poller, fn, arg);
         return;
     }
-    worker_land(&server->poller, &errand.job);
-    pthread_mutex_lock(&server->lock);
-    while (!errand.done)
-        pthread_cond_wait(&server->changed, &server->lock);
-    pthread_mutex_unlock(&server->lock);
+    worker_set_current(&server->poller); /* its thread does not run yet: we stand in for it */
+    fn(arg);
+    worker_drain(&server->poller);
+    worker_set_current(NULL);
 }
 
 /* ---- drain ---- */

@@ -1,0 +1,464 @@
+#include "src/slots.h"
+
+#include "backends/backend.h"
+#include "patterns/pattern.h"
+#include "pool/op.h"
+#include "pool/worker.h"
+#include "src/base/clock.h"
+#include "src/base/container.h"
+#include "src/base/log.h"
+#include "src/rpc/server.h"
+
+#include <semaphore.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PROBE_TIMEOUT_MS = 2000 };
+
+struct space;
+
+/* One slot of one namespace. */
+struct slot {
+    struct space *space;
+    const struct slot_schema *schema;
+    struct backend_store *store;
+    struct backend **instances; /* by worker, the poller last; NULL there unless in process */
+
+    /* the probe; runs on worker 0 */
+    struct op probe;
+    struct op_group group;
+    struct arena arena;
+    struct job start;
+    _Atomic bool probing;
+    _Atomic(const char *) probe_error; /* static; NULL: the last probe came back well */
+};
+
+struct space {
+    const struct config_namespace *config;
+    struct slot slots[PATTERN_MAX_SLOTS];
+    struct pattern **patterns; /* by worker, the poller last */
+};
+
+struct slots {
+    struct pool *pool;
+    struct rpc_server *server;
+    unsigned workers; /* the poller included */
+    uint32_t max_message_bytes;
+    struct space *spaces;
+    size_t space_count;
+    struct slot **filled; /* every slot that has a store */
+    size_t filled_count;
+};
+
+static void *zalloc(size_t n, size_t size)
+{
+    void *out = calloc(n, size);
+
+    if (out == NULL)
+        abort();
+    return out;
+}
+
+static bool is_poller(const struct slots *slots, unsigned worker)
+{
+    return worker == slots->workers - 1;
+}
+
+static struct worker *worker_at(const struct slots *slots, unsigned i)
+{
+    return is_poller(slots, i) ? rpc_server_poller(slots->server) : pool_worker(slots->pool, i);
+}
+
+static void run_on(const struct slots *slots, unsigned worker, void (*fn)(void *), void *arg)
+{
+    if (is_poller(slots, worker))
+        rpc_server_on_poller(slots->server, fn, arg);
+    else
+        worker_run_sync(pool_worker(slots->pool, worker), fn, arg);
+}
+
+/* ---- opening ---- */
+
+static struct err open_stores(struct slots *slots, struct space *space)
+{
+    const struct config_namespace *config = space->config;
+
+    for (size_t i = 0; i < config->pattern->slot_count; i++) {
+        const struct config_slot *wanted = &config->slots[i];
+        struct slot *slot = &space->slots[i];
+        struct backend_options options = {.namespace_name = config->name,
+                                          .slot = config->pattern->slots[i].name,
+                                          .values = wanted->values};
+
+        if (wanted->backend == NULL)
+            continue;
+        slot->space = space;
+        slot->schema = &config->pattern->slots[i];
+
+        struct err err = wanted->backend->store_open(&slot->store, &options);
+
+        if (err.code != ERR_OK) {
+            log_event(LOG_ERROR, "backend_not_opened", LOG_S("namespace", config->name),
+                      LOG_S("slot", options.slot), LOG_S("backend", wanted->backend->name),
+                      LOG_S("error", err.text));
+            return err;
+        }
+        slot->instances = zalloc(slots->workers, sizeof(struct backend *));
+        slots->filled[slots->filled_count++] = slot;
+    }
+    return ERR_NONE;
+}
+
+struct bind_errand {
+    struct slots *slots;
+    struct space *space;
+    unsigned worker;
+};
+
+/* Everything on the poller is in process, or the namespace is not served there. */
+static bool serves_here(const struct slots *slots, const struct space *space, unsigned worker)
+{
+    for (size_t i = 0; is_poller(slots, worker) && i < space->config->pattern->slot_count; i++) {
+        const struct backend_store *store = space->slots[i].store;
+
+        if (store != NULL && !store->type->in_process)
+            return false;
+    }
+    return true;
+}
+
+static void bind_here(void *arg)
+{
+    struct bind_errand *errand = arg;
+    struct space *space = errand->space;
+    const struct pattern_type *type = space->config->pattern;
+    struct worker *worker = worker_at(errand->slots, errand->worker);
+    struct pattern_binding binding = {.namespace_name = space->config->name,
+                                      .worker = worker,
+                                      .behavior = space->config->behavior,
+                                      .max_message_bytes = errand->slots->max_message_bytes};
+
+    for (size_t i = 0; i < type->slot_count; i++) {
+        struct slot *slot = &space->slots[i];
+
+        if (slot->store == NULL)
+            continue;
+        slot->instances[errand->worker] = slot->store->type->open(slot->store, worker);
+        binding.slots[i] = slot->instances[errand->worker];
+        binding.emulate[i] = space->config->slots[i].emulate;
+    }
+    space->patterns[errand->worker] = type->bind(&binding);
+}
+
+static void register_space(struct slots *slots, struct space *space)
+{
+    const struct pattern_type *type = space->config->pattern;
+    struct rpc_instance *instances = zalloc(slots->workers, sizeof *instances);
+
+    for (size_t s = 0; type->services[s] != NULL; s++) {
+        for (unsigned w = 0; w < slots->workers; w++) {
+            struct pattern *pattern = space->patterns[w];
+
+            instances[w] = (struct rpc_instance){
+                .pattern = pattern,
+                .inline_bytes = pattern != NULL ? type->inline_bytes(pattern, s) : NULL};
+        }
+        rpc_server_bind(slots->server, type->services[s], space->config->name, instances);
+    }
+    free(instances);
+}
+
+static void bind_space(struct slots *slots, struct space *space)
+{
+    space->patterns = zalloc(slots->workers, sizeof(struct pattern *));
+    for (unsigned w = 0; w < slots->workers; w++) {
+        struct bind_errand errand = {.slots = slots, .space = space, .worker = w};
+
+        if (serves_here(slots, space, w))
+            run_on(slots, w, bind_here, &errand);
+    }
+    register_space(slots, space);
+}
+
+static void init_probe(struct slots *slots, struct slot *slot);
+
+struct err slots_open(struct slots **out, const struct config *config, struct pool *pool,
+                      struct rpc_server *server)
+{
+    struct slots *slots = zalloc(1, sizeof *slots);
+
+    slots->pool = pool;
+    slots->server = server;
+    slots->workers = pool_size(pool) + 1;
+    slots->max_message_bytes = config->limits.max_message_bytes;
+    slots->space_count = config->namespace_count;
+    slots->spaces = zalloc(slots->space_count, sizeof *slots->spaces);
+    slots->filled = zalloc(slots->space_count * PATTERN_MAX_SLOTS, sizeof(struct slot *));
+    *out = slots;
+    for (size_t i = 0; i < slots->space_count; i++) {
+        slots->spaces[i].config = &config->namespaces[i];
+
+        struct err err = open_stores(slots, &slots->spaces[i]);
+
+        if (err.code != ERR_OK)
+            return err;
+    }
+    for (size_t i = 0; i < slots->space_count; i++)
+        bind_space(slots, &slots->spaces[i]);
+    for (size_t i = 0; i < slots->filled_count; i++)
+        init_probe(slots, slots->filled[i]);
+    return ERR_NONE;
+}
+
+/* ---- closing ---- */
+
+struct close_errand {
+    struct space *space;
+    unsigned worker;
+    sem_t closed;
+    unsigned waiting;
+};
+
+static void on_closed(void *arg)
+{
+    sem_post(&((struct close_errand *)arg)->closed);
+}
+
+static void close_here(void *arg)
+{
+    struct close_errand *errand = arg;
+    struct space *space = errand->space;
+    const struct pattern_type *type = space->config->pattern;
+
+    if (space->patterns[errand->worker] != NULL)
+        type->unbind(space->patterns[errand->worker]);
+    space->patterns[errand->worker] = NULL;
+    for (size_t i = 0; i < type->slot_count; i++) {
+        struct slot *slot = &space->slots[i];
+        struct backend *instance = slot->store != NULL ? slot->instances[errand->worker] : NULL;
+
+        if (instance == NULL)
+            continue;
+        slot->instances[errand->worker] = NULL;
+        errand->waiting++;
+        instance->type->close(instance, on_closed, errand);
+    }
+}
+
+void slots_close(struct slots *slots)
+{
+    if (slots == NULL)
+        return;
+    for (size_t i = 0; i < slots->space_count; i++) {
+        if (slots->spaces[i].patterns == NULL)
+            continue;
+        for (unsigned w = 0; w < slots->workers; w++) {
+            struct close_errand errand = {.space = &slots->spaces[i], .worker = w};
+
+            sem_init(&errand.closed, 0, 0);
+            run_on(slots, w, close_here, &errand);
+            while (errand.waiting > 0) {
+                if (sem_wait(&errand.closed) == 0)
+                    errand.waiting--;
+            }
+            sem_destroy(&errand.closed);
+        }
+    }
+}
+
+void slots_destroy(struct slots *slots)
+{
+    if (slots == NULL)
+        return;
+    for (size_t i = 0; i < slots->filled_count; i++) {
+        struct slot *slot = slots->filled[i];
+
+        slot->store->type->store_close(slot->store);
+        arena_clear(&slot->arena);
+        free(slot->instances);
+    }
+    for (size_t i = 0; i < slots->space_count; i++)
+        free(slots->spaces[i].patterns);
+    free(slots->spaces);
+    free(slots->filled);
+    free(slots);
+}
+
+/* ---- health ---- */
+
+static bool can_probe(const struct slot *slot)
+{
+    return !slot->store->type->in_process && slot->store->type->probe != NULL;
+}
+
+static void probed(struct op *op)
+{
+    struct slot *slot = CONTAINER_OF(op, struct slot, probe);
+    const char *error = op->err.code == ERR_OK                  ? NULL
+                        : op->err.code == ERR_DEADLINE_EXCEEDED ? "the backend does not answer"
+                        : op->err.code == ERR_UNAUTHENTICATED   ? "the backend refuses our credentials"
+                                                                : "the backend's probe failed";
+
+    atomic_store(&slot->probe_error, error);
+}
+
+static void probe_over(struct op_group *group)
+{
+    struct slot *slot = CONTAINER_OF(group, struct slot, group);
+
+    arena_clear(&slot->arena);
+    atomic_store(&slot->probing, false);
+}
+
+static void start_probe(struct job *job)
+{
+    struct slot *slot = CONTAINER_OF(job, struct slot, start);
+    struct backend *instance = slot->instances[0];
+
+    if (instance == NULL) { /* closed meanwhile */
+        atomic_store(&slot->probing, false);
+        return;
+    }
+    op_group_init(&slot->group, instance->home, &slot->arena,
+                  clock_now_ns() + PROBE_TIMEOUT_MS * NS_PER_MS);
+    slot->group.idle = probe_over;
+    op_start(&slot->probe, &slot->group, probed);
+    instance->type->probe(instance, &slot->probe);
+}
+
+static void init_probe(struct slots *slots, struct slot *slot)
+{
+    arena_init(&slot->arena, NULL);
+    slot->start.run = start_probe;
+    (void)slots;
+}
+
+bool slots_remote(const struct slots *slots)
+{
+    for (size_t i = 0; i < slots->filled_count; i++) {
+        if (can_probe(slots->filled[i]))
+            return true;
+    }
+    return false;
+}
+
+void slots_probe(struct slots *slots)
+{
+    for (size_t i = 0; i < slots->filled_count; i++) {
+        struct slot *slot = slots->filled[i];
+
+        if (can_probe(slot) && !atomic_exchange(&slot->probing, true))
+            worker_land(pool_worker(slots->pool, 0), &slot->start);
+    }
+}
+
+size_t slots_count(const struct slots *slots)
+{
+    return slots->filled_count;
+}
+
+struct slot_status slots_status(const struct slots *slots, size_t i)
+{
+    struct slot *slot = slots->filled[i];
+    const struct pattern_type *type = slot->space->config->pattern;
+    struct backend_health health = backend_health(slot->store);
+    const char *probe_error = atomic_load(&slot->probe_error);
+    bool up = health.state == BACKEND_READY || health.state == BACKEND_DEGRADED;
+
+    return (struct slot_status){.namespace_name = slot->space->config->name,
+                                .pattern = type->name,
+                                .service = type->service,
+                                .slot = slot->schema->name,
+                                .backend = slot->store->type->name,
+                                .required = !slot->schema->optional,
+                                .serving = up && probe_error == NULL,
+                                .why = up ? probe_error
+                                          : health.text != NULL ? health.text : "connecting"};
+}
+
+/* ---- metrics ---- */
+
+static void render_stat(const struct slots *slots, struct metrics_page *page, const char *name,
+                        const char *type, const char *help, size_t offset)
+{
+    metrics_family(page, name, type, help);
+    for (size_t i = 0; i < slots->filled_count; i++) {
+        const struct slot *slot = slots->filled[i];
+        const char *labels[] = {"namespace", slot->space->config->name, "slot", slot->schema->name,
+                                "backend",   slot->store->type->name,   NULL};
+        uint64_t sum = 0;
+
+        for (unsigned w = 0; w < slots->workers; w++) {
+            const char *stats = slot->instances[w] != NULL ? (const char *)&slot->instances[w]->stats : NULL;
+
+            if (stats != NULL)
+                sum += counter_read((const struct counter *)(const void *)(stats + offset));
+        }
+        metrics_sample_u64(page, name, labels, sum);
+    }
+}
+
+static void render_health(const struct slots *slots, struct metrics_page *page)
+{
+    metrics_family(page, "prism_backend_up", "gauge", "1 while the slot's backend answers.");
+    for (size_t i = 0; i < slots->filled_count; i++) {
+        struct slot_status s = slots_status(slots, i);
+        const char *labels[] = {"namespace", s.namespace_name, "slot", s.slot, "backend", s.backend, NULL};
+
+        metrics_sample_u64(page, "prism_backend_up", labels, s.serving ? 1 : 0);
+    }
+}
+
+/* Each pattern, and each backend type, once: with the instances of all namespaces. */
+static void render_patterns(const struct slots *slots, struct metrics_page *page)
+{
+    struct pattern **all = zalloc(slots->space_count * slots->workers, sizeof(struct pattern *));
+
+    for (const struct pattern_type *const *type = pattern_all(); *type != NULL; type++) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < slots->space_count; i++) {
+            const struct space *space = &slots->spaces[i];
+
+            for (unsigned w = 0; space->config->pattern == *type && w < slots->workers; w++)
+                all[n++] = space->patterns[w];
+        }
+        if (n > 0 && (*type)->render != NULL)
+            (*type)->render(all, n, page);
+    }
+    free(all);
+}
+
+static void render_backends(const struct slots *slots, struct metrics_page *page)
+{
+    struct backend_store **all = zalloc(slots->filled_count, sizeof(struct backend_store *));
+
+    for (const struct backend_type *const *type = backend_all(); *type != NULL; type++) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < slots->filled_count; i++) {
+            if (slots->filled[i]->store->type == *type)
+                all[n++] = slots->filled[i]->store;
+        }
+        if (n > 0 && (*type)->render != NULL)
+            (*type)->render(all, n, page);
+    }
+    free(all);
+}
+
+void slots_render(void *arg, struct metrics_page *page)
+{
+    const struct slots *slots = arg;
+#define STAT(name, type, help, member)                                                             \
+    render_stat(slots, page, name, type, help, offsetof(struct backend_stats, member))
+    render_health(slots, page);
+    STAT("prism_backend_calls_total", "counter", "Operations given to the backend.", calls);
+    STAT("prism_backend_errors_total", "counter", "Of these, ended with an error.", errors);
+    STAT("prism_backend_connects_total", "counter", "Connections made.", connects);
+    STAT("prism_backend_sent_bytes_total", "counter", "Bytes sent to the backend.", bytes_sent);
+    STAT("prism_backend_received_bytes_total", "counter", "Bytes received from it.", bytes_received);
+    STAT("prism_backend_in_flight", "gauge", "Operations given and not yet ended.", in_flight);
+#undef STAT
+    render_patterns(slots, page);
+    render_backends(slots, page);
+}
