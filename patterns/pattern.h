@@ -32,10 +32,9 @@ struct pattern_binding {
     const char *namespace_name;
     struct worker *worker;
     struct backend *slots[PATTERN_MAX_SLOTS]; /* by slot index; NULL = optional and empty */
-    uint32_t
-        emulate[PATTERN_MAX_SLOTS]; /* bit 1u << enum backend_interface: emulation switched on */
-    const struct backend_value *behavior; /* by the order of pattern_type.behavior */
-    uint32_t max_message_bytes;           /* answers larger than this are never built */
+    uint32_t emulate[PATTERN_MAX_SLOTS];      /* bits, 1u << enum backend_interface: switched on */
+    const struct backend_value *behavior;     /* by the order of pattern_type.behavior */
+    uint32_t max_message_bytes;               /* answers larger than this are never built */
 };
 
 /* First member of a pattern's own instance struct. */
