@@ -1,0 +1,71 @@
+/* Starters for each method, and the calls that most tests want: one operation, strings in, strings
+ * out. */
+#include "tests/contract/kv_contract.h"
+
+#include "src/base/container.h"
+
+/* kv_start_<name>(backend, op): has.<interface>-><method>(backend, request around op). */
+#define STARTER(name, interface, method, request)                                                  \
+    void kv_start_##name(struct backend *backend, struct op *op)                                   \
+    {                                                                                              \
+        backend->has.interface->method(backend, CONTAINER_OF(op, struct request, op));             \
+    }
+
+STARTER(put, kv_basic, put, kv_put)
+STARTER(get, kv_basic, get, kv_get)
+STARTER(del, kv_basic, del, kv_del)
+STARTER(exists, kv_basic, exists, kv_exists)
+STARTER(expire, kv_ttl, expire, kv_expire)
+STARTER(ttl_get, kv_ttl, get, kv_ttl_get)
+STARTER(persist, kv_ttl, persist, kv_persist)
+STARTER(put_many, kv_batch, put_many, kv_put_many)
+STARTER(get_many, kv_batch, get_many, kv_get_many)
+STARTER(del_many, kv_batch, del_many, kv_del_many)
+STARTER(txn_put, kv_txn, put_many, kv_put_many)
+STARTER(txn_del, kv_txn, del_many, kv_del_many)
+STARTER(page, kv_scan, page, kv_scan_page)
+STARTER(count, kv_scan, count, kv_count)
+STARTER(put_if, kv_cas, put_if, kv_put_if)
+
+void kv_need(struct kv_fixture *fixture, enum backend_interface interface)
+{
+    if (!backend_offers(&fixture->backend->has, interface))
+        skip();
+}
+
+static void expect_ok(struct err err, const char *what, const char *key)
+{
+    if (err.code != ERR_OK)
+        fail_msg("%s %s: %s: %s", what, key, err_code_name(err.code), err.text);
+}
+
+void kv_put_ok(struct kv_fixture *fixture, const char *key, const char *value, uint64_t ttl_ms)
+{
+    struct kv_put put = {.key = slice_str(key), .value = slice_str(value), .ttl_ms = ttl_ms};
+
+    expect_ok(kv_do(fixture, kv_start_put, &put.op), "put", key);
+}
+
+bool kv_del_ok(struct kv_fixture *fixture, const char *key)
+{
+    struct kv_del del = {.key = slice_str(key)};
+
+    expect_ok(kv_do(fixture, kv_start_del, &del.op), "del", key);
+    return del.existed;
+}
+
+bool kv_exists_ok(struct kv_fixture *fixture, const char *key)
+{
+    struct kv_exists exists = {.key = slice_str(key)};
+
+    expect_ok(kv_do(fixture, kv_start_exists, &exists.op), "exists", key);
+    return exists.found;
+}
+
+const char *kv_get_ok(struct kv_fixture *fixture, const char *key)
+{
+    struct kv_get get = {.key = slice_str(key)};
+
+    expect_ok(kv_do(fixture, kv_start_get, &get.op), "get", key);
+    return get.found ? arena_strdup(&fixture->arena, get.value) : NULL;
+}
