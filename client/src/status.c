@@ -1,0 +1,87 @@
+/* Reads the trailer "grpc-status-details-bin": an encoded google.rpc.Status whose details are
+ * messages wrapped in google.protobuf.Any. gRPC has undone the base64 already. */
+#include "client/src/status.h"
+
+#include "client/src/error.h"
+
+#include "google/rpc/error_details.pb-c.h"
+#include "google/rpc/status.pb-c.h"
+
+#include <string.h>
+
+/* Any names its message by a URL that ends in "/full.name". */
+static bool holds(const Google__Protobuf__Any *any, const ProtobufCMessageDescriptor *descriptor)
+{
+    const char *slash = any->type_url == NULL ? NULL : strrchr(any->type_url, '/');
+
+    return slash != NULL && strcmp(slash + 1, descriptor->name) == 0;
+}
+
+static void read_bad_request(const Google__Protobuf__Any *any, struct prism_error *error)
+{
+    Google__Rpc__BadRequest *bad =
+        google__rpc__bad_request__unpack(NULL, any->value.len, any->value.data);
+
+    if (bad != NULL && bad->n_field_violations > 0) {
+        const char *field = bad->field_violations[0]->field;
+
+        error_text(error->field, sizeof error->field, field, strlen(field));
+    }
+    google__rpc__bad_request__free_unpacked(bad, NULL);
+}
+
+static uint32_t duration_ms(const Google__Protobuf__Duration *delay)
+{
+    int64_t ms;
+
+    if (delay == NULL || delay->seconds < 0 || delay->nanos < 0)
+        return 1;
+    if (delay->seconds >= INT32_MAX / 1000)
+        return INT32_MAX;
+    ms = delay->seconds * 1000 + ((int64_t)delay->nanos + 999999) / 1000000;
+    return ms > 0 ? (uint32_t)ms : 1;
+}
+
+static void read_retry_info(const Google__Protobuf__Any *any, struct prism_error *error)
+{
+    Google__Rpc__RetryInfo *info =
+        google__rpc__retry_info__unpack(NULL, any->value.len, any->value.data);
+
+    if (info != NULL)
+        error->retry_after_ms = duration_ms(info->retry_delay);
+    google__rpc__retry_info__free_unpacked(info, NULL);
+}
+
+static void read_details(grpc_slice encoded, struct prism_error *error)
+{
+    Google__Rpc__Status *status = google__rpc__status__unpack(NULL, GRPC_SLICE_LENGTH(encoded),
+                                                              GRPC_SLICE_START_PTR(encoded));
+
+    if (status == NULL)
+        return;
+    for (size_t i = 0; i < status->n_details; i++) {
+        const Google__Protobuf__Any *any = status->details[i];
+
+        if (holds(any, &google__rpc__bad_request__descriptor))
+            read_bad_request(any, error);
+        else if (holds(any, &google__rpc__retry_info__descriptor))
+            read_retry_info(any, error);
+    }
+    google__rpc__status__free_unpacked(status, NULL);
+}
+
+void status_to_error(grpc_status_code status, grpc_slice text, const grpc_metadata_array *trailing,
+                     struct prism_error *error)
+{
+    memset(error, 0, sizeof *error);
+    error->code =
+        (unsigned)status > PRISM_UNAUTHENTICATED ? PRISM_UNKNOWN : (enum prism_code)status;
+    if (error->code == PRISM_OK)
+        return;
+    error_text(error->message, sizeof error->message, (const char *)GRPC_SLICE_START_PTR(text),
+               GRPC_SLICE_LENGTH(text));
+    for (size_t i = 0; i < trailing->count; i++) {
+        if (grpc_slice_str_cmp(trailing->metadata[i].key, "grpc-status-details-bin") == 0)
+            read_details(trailing->metadata[i].value, error);
+    }
+}

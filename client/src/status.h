@@ -1,0 +1,16 @@
+/* From gRPC's status and its details to struct prism_error. */
+#ifndef PRISM_CLIENT_STATUS_H
+#define PRISM_CLIENT_STATUS_H
+
+#include "prism/prism.h"
+
+#include <grpc/grpc.h>
+
+/* Reads status, text and, from the trailing metadata, google.rpc.BadRequest (field) and RetryInfo
+ * (retry_after_ms; at least 1 if there is any, so that 0 means "none"). retryable is left false: it
+ * depends on the method. Details that do not decode are ignored; status and text remain.
+ * thread: any. */
+void status_to_error(grpc_status_code status, grpc_slice text, const grpc_metadata_array *trailing,
+                     struct prism_error *error);
+
+#endif
