@@ -196,9 +196,8 @@ class Reference:
                 extendee = item.proto.extendee
                 self.add("", f"### Extensions of {extendee.lstrip('.')}", "")
                 self.add("| No. | Option | Type | |", "|---|---|---|---|")
-            self.add(
-                f"| {item.proto.number} | `{item.full_name}` | {self.field_type(item, package)} | {self.cell(item.comment)} |"
-            )
+            type_text, text = self.field_type(item, package), self.cell(item.comment)
+            self.add(f"| {item.proto.number} | `{item.full_name}` | {type_text} | {text} |")
 
 
 def main():
