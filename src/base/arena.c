@@ -94,8 +94,8 @@ void arena_clear(struct arena *arena)
     arena_init(arena, arena->cache);
 }
 
-/* A request larger than a quarter of a block gets a block of its own behind the current one, so that the room
- * left in the current block is not lost. */
+/* A request larger than a quarter of a block gets a block of its own behind the current one, so
+ * that the room left in the current block is not lost. */
 static void *alloc_slow(struct arena *arena, size_t bytes)
 {
     struct arena_block *block;

@@ -1,9 +1,10 @@
-/* Bump memory for one call: request, request structs, outputs, error texts. Nothing is freed singly; one
- * arena_clear frees all of it and runs the dispose hooks of foreign memory that was adopted.
+/* Bump memory for one call: request, request structs, outputs, error texts. Nothing is freed
+ * singly; one arena_clear frees all of it and runs the dispose hooks of foreign memory that was
+ * adopted.
  *
- * Blocks of the standard size come from and go back to a cache that belongs to one thread (the worker's), so
- * the steady state allocates nothing. Under AddressSanitizer blocks are really freed, so that a use after the
- * call shows.
+ * Blocks of the standard size come from and go back to a cache that belongs to one thread (the
+ * worker's), so the steady state allocates nothing. Under AddressSanitizer blocks are really freed,
+ * so that a use after the call shows.
  *
  * thread: an arena and its cache are used by one thread at a time. Allocation failure aborts. */
 #ifndef PRISM_BASE_ARENA_H
@@ -51,7 +52,8 @@ struct slice arena_copy(struct arena *arena, struct slice from);
 /* NUL-terminated copy. */
 char *arena_strdup(struct arena *arena, struct slice from);
 
-char *arena_printf(struct arena *arena, const char *format, ...) __attribute__((format(printf, 2, 3)));
+char *arena_printf(struct arena *arena, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* Ties foreign memory to the arena: dispose(ptr) runs in arena_clear. */
 void arena_adopt(struct arena *arena, void *ptr, void (*dispose)(void *));

@@ -1,5 +1,5 @@
-/* The two clocks. Deadlines and latencies use the monotonic one; expiry that a client sees uses seconds and
- * milliseconds relative to now, so it is kept on the monotonic clock as well. */
+/* The two clocks. Deadlines and latencies use the monotonic one; expiry that a client sees uses
+ * seconds and milliseconds relative to now, so it is kept on the monotonic clock as well. */
 #ifndef PRISM_BASE_CLOCK_H
 #define PRISM_BASE_CLOCK_H
 

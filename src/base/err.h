@@ -1,5 +1,5 @@
-/* Errors travel by value. One table names every code; numbers are those of google.rpc.Code, so that the wire
- * (gRPC status, in-band `code` fields) needs no second table.
+/* Errors travel by value. One table names every code; numbers are those of google.rpc.Code, so that
+ * the wire (gRPC status, in-band `code` fields) needs no second table.
  *
  * text and subject are static, or live in the arena of the call that the error ends. */
 #ifndef PRISM_BASE_ERR_H
@@ -39,8 +39,9 @@ struct err {
     enum err_code code;
     uint32_t retry_after_ms; /* 0 = no advice; else when a retry may help */
     const char *text;        /* a sentence for the caller; NULL only with ERR_OK */
-    const char *subject;     /* what is at fault: the request's field (INVALID_ARGUMENT), the missing
-                                interface (UNIMPLEMENTED), the limit (RESOURCE_EXHAUSTED); may be NULL */
+    const char
+        *subject; /* what is at fault: the request's field (INVALID_ARGUMENT), the missing
+                     interface (UNIMPLEMENTED), the limit (RESOURCE_EXHAUSTED); may be NULL */
 };
 
 #define ERR_NONE ((struct err){.code = ERR_OK})

@@ -1,6 +1,7 @@
-/* One line is put together in a buffer on the stack and leaves by one write(2): lines of several threads do not mix,
- * and no line can exceed LINE_BYTES. What does not fit is cut at a character and the line says "truncated":true, so
- * that every line is valid JSON whatever a client made us log. */
+/* One line is put together in a buffer on the stack and leaves by one write(2): lines of several
+ * threads do not mix, and no line can exceed LINE_BYTES. What does not fit is cut at a character
+ * and the line says "truncated":true, so that every line is valid JSON whatever a client made us
+ * log. */
 #include "src/base/log.h"
 
 #include "src/base/clock.h"
@@ -52,7 +53,8 @@ bool log_level_parse(struct slice name, enum log_level *level)
 
 bool log_enabled(enum log_level level)
 {
-    return level < LOG_OFF && (int)level >= atomic_load_explicit(&sink.threshold, memory_order_relaxed);
+    return level < LOG_OFF &&
+           (int)level >= atomic_load_explicit(&sink.threshold, memory_order_relaxed);
 }
 
 /* All or nothing. */
@@ -239,8 +241,8 @@ void log_write(enum log_level level, const char *event, const struct log_field *
         write_line(level, event, fields, n, 0);
 }
 
-/* The budget is kept as the time at which it would be whole again: each line moves that time by one interval, and a
- * line may be written while it is at most `burst` intervals ahead of now. */
+/* The budget is kept as the time at which it would be whole again: each line moves that time by one
+ * interval, and a line may be written while it is at most `burst` intervals ahead of now. */
 static bool budget_take(struct log_budget *budget)
 {
     uint64_t interval = budget->interval_ms * NS_PER_MS;

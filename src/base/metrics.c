@@ -59,8 +59,8 @@ static void put_str(struct metrics_page *page, const char *text)
     put(page, text, strlen(text));
 }
 
-/* Backslash and newline are escaped everywhere, quotes in label values only. What is not UTF-8 becomes U+FFFD: one
- * bad label would make the scraper refuse the whole page. */
+/* Backslash and newline are escaped everywhere, quotes in label values only. What is not UTF-8
+ * becomes U+FFFD: one bad label would make the scraper refuse the whole page. */
 static void put_escaped(struct metrics_page *page, const char *text, bool quotes)
 {
     struct slice rest = slice_str(text);
@@ -153,7 +153,8 @@ static void put_u64(struct metrics_page *page, uint64_t value)
     put_str(page, number);
 }
 
-void metrics_sample(struct metrics_page *page, const char *name, const char *const *labels, double value)
+void metrics_sample(struct metrics_page *page, const char *name, const char *const *labels,
+                    double value)
 {
     put_series(page, name, "", labels, NULL);
     put_double(page, value);

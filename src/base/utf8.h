@@ -7,8 +7,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Bytes of the well-formed character that text starts with (1..4); 0: text is empty or starts with none. Overlong
- * forms, surrogates and numbers above U+10FFFF are not well-formed. */
+/* Bytes of the well-formed character that text starts with (1..4); 0: text is empty or starts with
+ * none. Overlong forms, surrogates and numbers above U+10FFFF are not well-formed. */
 static inline size_t utf8_char_bytes(struct slice text)
 {
     const uint8_t *p = text.data;
@@ -24,7 +24,7 @@ static inline size_t utf8_char_bytes(struct slice text)
     if (text.len < len)
         return 0;
 
-    /* The second byte carries the limits of its leader; all further ones are plain continuations. */
+    /* The second byte carries the limits of its leader; further ones are plain continuations. */
     uint8_t low = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : 0x80;
     uint8_t high = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : 0xbf;
 

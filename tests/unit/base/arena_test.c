@@ -210,7 +210,7 @@ static void test_blocks_are_recycled_up_to_max(void **state)
     arena_cache_init(&cache, 2);
     arena_init(&arena, &cache);
     for (int i = 0; i < 40; i++)
-        arena_alloc(&arena, 1024); /* five blocks */
+        arena_alloc(&arena, 1024);              /* five blocks */
     arena_alloc(&arena, 2 * ARENA_BLOCK_BYTES); /* of no standard size: never kept */
     arena_clear(&arena);
     assert_int_equal(cache.count, UNDER_ASAN ? 0 : 2);

@@ -73,9 +73,10 @@ static void test_line(void **state)
     log_event(LOG_WARN, "backend_down", LOG_S("backend", "redis"), LOG_I("delta", -3),
               LOG_U("port", 6379), LOG_F("ratio", 0.5), LOG_T("retry", true), LOG_S("why", NULL),
               LOG_B("key", slice_of("a\0b", 3)));
-    assert_string_equal(body(*state),
-                        ",\"level\":\"warn\",\"event\":\"backend_down\",\"backend\":\"redis\",\"delta\":-3,"
-                        "\"port\":6379,\"ratio\":0.5,\"retry\":true,\"why\":null,\"key\":\"a\\u0000b\"}\n");
+    assert_string_equal(
+        body(*state),
+        ",\"level\":\"warn\",\"event\":\"backend_down\",\"backend\":\"redis\",\"delta\":-3,"
+        "\"port\":6379,\"ratio\":0.5,\"retry\":true,\"why\":null,\"key\":\"a\\u0000b\"}\n");
 }
 
 static void test_no_fields(void **state)
@@ -93,8 +94,9 @@ static void test_time_is_now_in_utc(void **state)
     struct tm tm = {0};
     int ms = -1;
 
-    assert_int_equal(sscanf(captured(*state), "{\"time\":\"%4d-%2d-%2dT%2d:%2d:%2d.%3dZ\"", &tm.tm_year,
-                            &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &ms),
+    assert_int_equal(sscanf(captured(*state), "{\"time\":\"%4d-%2d-%2dT%2d:%2d:%2d.%3dZ\"",
+                            &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min,
+                            &tm.tm_sec, &ms),
                      7);
     tm.tm_year -= 1900;
     tm.tm_mon -= 1;
@@ -105,10 +107,12 @@ static void test_time_is_now_in_utc(void **state)
 
 static void test_escapes(void **state)
 {
-    log_event(LOG_INFO, "x", LOG_S("t", "q\" b\\ n\n r\r t\t \x01 \x1f \x7f \xc3\xbc \xff \xed\xa0\x80"));
-    assert_string_equal(body(*state),
-                        ",\"level\":\"info\",\"event\":\"x\",\"t\":\"q\\\" b\\\\ n\\n r\\r t\\t \\u0001 \\u001f "
-                        "\x7f \xc3\xbc \\u00ff \\u00ed\\u00a0\\u0080\"}\n");
+    log_event(LOG_INFO, "x",
+              LOG_S("t", "q\" b\\ n\n r\r t\t \x01 \x1f \x7f \xc3\xbc \xff \xed\xa0\x80"));
+    assert_string_equal(
+        body(*state),
+        ",\"level\":\"info\",\"event\":\"x\",\"t\":\"q\\\" b\\\\ n\\n r\\r t\\t \\u0001 \\u001f "
+        "\x7f \xc3\xbc \\u00ff \\u00ed\\u00a0\\u0080\"}\n");
 }
 
 static void test_numbers(void **state)
@@ -154,11 +158,12 @@ static void test_level_names(void **state)
     assert_int_equal(level, LOG_WARN);
 }
 
-/* Whatever the field, the line stays one valid object of at most 4096 bytes. Lengths run over the edge byte by byte,
- * with characters of one to four bytes. */
+/* Whatever the field, the line stays one valid object of at most 4096 bytes. Lengths run over the
+ * edge byte by byte, with characters of one to four bytes. */
 static void test_long_text_is_cut(void **state)
 {
-    static const char *const chars[] = {"a", "\n", "\xff", "\xc3\xbc", "\xe2\x82\xac", "\xf0\x9f\x98\x80"};
+    static const char *const chars[] = {"a",        "\n",           "\xff",
+                                        "\xc3\xbc", "\xe2\x82\xac", "\xf0\x9f\x98\x80"};
     struct capture *c = *state;
     char text[4200];
 
@@ -248,7 +253,8 @@ static void test_budget_zero_and_threshold(void **state)
     assert_false(log_limited(&none, LOG_WARN, "x", NULL, 0));
     for (int i = 0; i < 100; i++)
         assert_true(log_limited(&free_flow, LOG_WARN, "x", NULL, 0));
-    assert_false(log_limited(&quiet, LOG_DEBUG, "x", NULL, 0)); /* below the threshold: costs no budget */
+    assert_false(
+        log_limited(&quiet, LOG_DEBUG, "x", NULL, 0)); /* below the threshold: costs no budget */
     assert_int_equal(quiet.suppressed, 0);
     assert_true(log_limited(&quiet, LOG_WARN, "x", NULL, 0));
 }

@@ -96,7 +96,8 @@ static void test_special_numbers(void **state)
     metrics_sample(&page, "c", NULL, -(double)INFINITY);
     metrics_sample(&page, "d", NULL, 12345678);
     metrics_sample(&page, "e", NULL, 1e300);
-    assert_string_equal(text_of(&page, out, sizeof out), "a NaN\nb +Inf\nc -Inf\nd 12345678\ne 1e+300\n");
+    assert_string_equal(text_of(&page, out, sizeof out),
+                        "a NaN\nb +Inf\nc -Inf\nd 12345678\ne 1e+300\n");
     metrics_page_clear(&page);
 }
 
@@ -109,8 +110,8 @@ static void test_histogram_text(void **state)
     struct metrics_page page;
     char out[8192];
 
-    histogram_record(&one, 5000);            /* le 8.192e-06 */
-    histogram_record(&two, 10000);           /* le 1.6384e-05 */
+    histogram_record(&one, 5000);                /* le 8.192e-06 */
+    histogram_record(&two, 10000);               /* le 1.6384e-05 */
     histogram_record(&two, 100 * 1000000000ull); /* beyond the last edge */
     metrics_page_init(&page);
     metrics_histogram(&page, "prism_s", labels, parts, 2);
@@ -158,12 +159,9 @@ static void test_page_grows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_counters),
-        cmocka_unit_test(test_bucket_edges),
-        cmocka_unit_test(test_samples),
-        cmocka_unit_test(test_special_numbers),
-        cmocka_unit_test(test_histogram_text),
-        cmocka_unit_test(test_histogram_without_parts),
+        cmocka_unit_test(test_counters),       cmocka_unit_test(test_bucket_edges),
+        cmocka_unit_test(test_samples),        cmocka_unit_test(test_special_numbers),
+        cmocka_unit_test(test_histogram_text), cmocka_unit_test(test_histogram_without_parts),
         cmocka_unit_test(test_page_grows),
     };
 

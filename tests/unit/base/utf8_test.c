@@ -22,18 +22,22 @@ static void test_lengths(void **state)
         {"\xef\xbf\xbf", 3},
         {"\xf0\x90\x80\x80", 4},
         {"\xf4\x8f\xbf\xbf", 4},
-        {"\x80", 0},                 /* continuation first */
-        {"\xc0\xaf", 0},             /* overlong */
-        {"\xc1\xbf", 0},             /* overlong */
-        {"\xe0\x9f\xbf", 0},         /* overlong */
-        {"\xf0\x8f\xbf\xbf", 0},     /* overlong */
-        {"\xed\xa0\x80", 0},         /* surrogate */
-        {"\xf4\x90\x80\x80", 0},     /* beyond U+10FFFF */
-        {"\xf5\x80\x80\x80", 0},     /* beyond U+10FFFF */
+        {"\x80", 0},             /* continuation first */
+        {"\xc0\xaf", 0},         /* overlong */
+        {"\xc1\xbf", 0},         /* overlong */
+        {"\xe0\x9f\xbf", 0},     /* overlong */
+        {"\xf0\x8f\xbf\xbf", 0}, /* overlong */
+        {"\xed\xa0\x80", 0},     /* surrogate */
+        {"\xf4\x90\x80\x80", 0}, /* beyond U+10FFFF */
+        {"\xf5\x80\x80\x80", 0}, /* beyond U+10FFFF */
         {"\xff", 0},
-        {"\xe2\x82", 0},             /* cut */
-        {"\xe2\x82" "a", 0},
-        {"\xf0\x9f\x98" "a", 0},
+        {"\xe2\x82", 0}, /* cut */
+        {"\xe2\x82"
+         "a",
+         0},
+        {"\xf0\x9f\x98"
+         "a",
+         0},
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)

@@ -1,0 +1,179 @@
+/* What the files of this module share. The road of a configuration:
+ *
+ *   document.c    bytes -> tree of nodes     libyaml; bounded; duplicate keys, aliases, tags are
+ * faults expand.c      ${ENV} ${file:} in scalars check.c       tree against the schema    unknown
+ * keys, kinds, bounds; faulty parts are cut out, defaults put in emit.c        tree -> bytes ->
+ * struct    libcyaml loads what is left; it cannot fail any more server.c      what one key cannot
+ * say    addresses, TLS files, limits that depend on each other namespaces.c  names -> descriptors
+ * patterns, slots, backends, interfaces; settings.c their settings
+ *
+ * Why not libcyaml alone: it stops at the first fault, has no maps with free keys (`slots`,
+ * `config`, `behavior`), no bounds for numbers and no defaults in the packaged version (1.3.1). So
+ * its schema stays the one list of keys and types (schema.c), check.c walks that schema, and
+ * libcyaml does what it is good at: filling the structs, strictly. A free map reaches it as a list
+ * of {name, value}. */
+#ifndef PRISM_CONFIG_CONFIG_PRIV_H
+#define PRISM_CONFIG_CONFIG_PRIV_H
+
+#include "src/config/config.h"
+
+#include <cyaml/cyaml.h>
+
+/* ---- tree ---- */
+
+enum node_kind { NODE_SCALAR, NODE_SEQUENCE, NODE_MAPPING };
+
+struct node {
+    enum node_kind kind;
+    bool null;     /* scalar without a value: `key:`, `~`, `null` */
+    bool expanded; /* holds something from ${..}: never shown */
+    unsigned line;
+    const char *key;  /* in a mapping; else NULL */
+    const char *text; /* scalar; NUL-terminated */
+    struct node *parent, *next;
+    struct node *children, **tail;
+    unsigned count; /* children */
+};
+
+struct node *node_new(struct arena *arena, enum node_kind kind, unsigned line);
+struct node *node_scalar(struct arena *arena, const char *text, unsigned line);
+void node_append(struct node *parent, const char *key, struct node *child);
+void node_remove(struct node *child); /* from its parent; siblings keep their order */
+struct node *node_find(const struct node *mapping, const char *key); /* NULL: none */
+
+/* By the keys of a dotted path; NULL: none. */
+const struct node *node_at(const struct node *root, const char *path);
+
+/* "namespaces[0].slots.primary". */
+const char *node_path(struct arena *arena, const struct node *node);
+
+/* ---- the context of one load ---- */
+
+struct load {
+    struct arena scratch; /* tree, texts on the way; gone after the load */
+    struct arena *keep;   /* what the config keeps */
+    struct faults *faults;
+    const struct config_catalog *catalog;
+    const struct node *root;
+    size_t expand_left; /* bytes that ${..} may still add */
+    char *expand_out,
+        *expand_file; /* CONFIG_MAX_SCALAR + 1 bytes each, used one scalar after the other */
+};
+
+void fault_add(struct load *load, struct fault fault);
+
+/* About a node; fix may be NULL. */
+void fault_at(struct load *load, const struct node *at, const char *fix, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* Printed into the faults' arena. */
+const char *fault_text(struct load *load, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Is there a fault at this path already? */
+bool fault_known(const struct load *load, const char *path);
+
+/* `text` in backquotes, shortened, without control characters. */
+const char *quoted(struct load *load, const char *text);
+
+/* The value for a message: in backquotes, or "(hidden)" when it came from ${..}. */
+const char *shown(struct load *load, const struct node *scalar);
+
+/* ---- suggestions ---- */
+
+enum { WORDS_MAX = 64 };
+
+struct words {
+    const char *items[WORDS_MAX];
+    size_t count;
+};
+
+void words_add(struct words *words, const char *word);
+
+/* "did you mean `address`?", or the known ones: "known: a, b, c". */
+const char *suggest(struct load *load, const char *word, const struct words *known);
+
+/* "a, b or c"; "" when empty. */
+const char *words_list(struct load *load, const struct words *words, const char *conjunction);
+
+/* ---- stages ---- */
+
+/* NULL after a fault that leaves nothing to look at. */
+struct node *document_parse(struct load *load, struct slice yaml);
+
+/* False after a fault. */
+bool expand_scalar(struct load *load, struct node *scalar);
+
+/* In place. */
+void check_document(struct load *load, struct node *root);
+
+bool parse_number(const char *text, uint64_t *number); /* decimal digits only */
+bool parse_bool(const char *text, bool *value);        /* true, false */
+
+/* ---- what libcyaml fills ---- */
+
+struct raw_pair {
+    const char *name, *value;
+    uint32_t line;
+    bool hidden; /* from ${..} */
+};
+
+struct raw_slot {
+    const char *name;
+    const char *backend; /* NULL: missing */
+    struct raw_pair *config;
+    uint32_t config_count;
+    const char **emulate;
+    uint32_t emulate_count;
+    uint32_t line;
+};
+
+struct raw_namespace {
+    const char *name, *pattern, *description; /* NULL: missing */
+    struct raw_slot *slots;
+    uint32_t slots_count;
+    struct raw_pair *behavior;
+    uint32_t behavior_count;
+    uint32_t line, index; /* index: in the file, faulty neighbours included */
+};
+
+struct raw_config {
+    struct config config; /* all but the namespaces */
+    struct raw_namespace *namespaces;
+    uint32_t namespaces_count;
+};
+
+extern const struct cyaml_schema_value config_schema;
+
+/* The entries of lists that are mappings with free keys in the file. */
+extern const struct cyaml_schema_value config_pair_schema, config_slot_schema;
+
+const struct config_fact *config_fact_find(const char *path); /* NULL: none */
+
+/* A list in the schema, a mapping with free keys in the file. */
+bool schema_is_free_map(const struct cyaml_schema_value *schema);
+
+/* NULL after a fault. Memory: load->keep. */
+struct raw_config *emit_and_load(struct load *load, const struct node *root);
+
+void server_check(struct load *load, struct config *config);
+
+/* Fills config->namespaces. */
+void namespaces_bind(struct load *load, struct raw_config *raw, struct config *config);
+
+/* The values of a settings table; `who` names its owner ("backend redis"). NULL if the table is
+ * empty. */
+struct settings_request {
+    const struct backend_setting *table; /* NULL: no settings */
+    const struct raw_pair *pairs;
+    size_t count;
+    const char *path; /* of the map */
+    const char *who;
+    const char *slot, *backend; /* for the faults; may be NULL */
+    unsigned line;
+};
+
+const struct backend_value *settings_bind(struct load *load,
+                                          const struct settings_request *request);
+
+#endif

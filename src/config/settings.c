@@ -1,0 +1,135 @@
+/* The free maps `config:` and `behavior:` against the table of whoever owns the settings. */
+#include "src/config/config_priv.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static const char *path_of(struct load *load, const struct settings_request *r, const char *key)
+{
+    return fault_text(load, "%s.%.64s", r->path, key);
+}
+
+static void fault_setting(struct load *load, const struct settings_request *r,
+                          const struct raw_pair *pair, const char *message, const char *fix)
+{
+    fault_add(load, (struct fault){
+                        .path = path_of(load, r, pair->name),
+                        .line = pair->line,
+                        .message = message,
+                        .fix = fix,
+                        .slot = r->slot,
+                        .backend = r->backend,
+                    });
+}
+
+static const struct backend_setting *setting_find(const struct backend_setting *table,
+                                                  const char *name)
+{
+    for (; table != NULL && table->name != NULL; table++)
+        if (strcmp(table->name, name) == 0)
+            return table;
+    return NULL;
+}
+
+static void fault_unknown(struct load *load, const struct settings_request *r,
+                          const struct raw_pair *pair)
+{
+    struct words known = {.count = 0};
+
+    for (const struct backend_setting *s = r->table; s != NULL && s->name != NULL; s++)
+        words_add(&known, s->name);
+    fault_setting(load, r, pair,
+                  fault_text(load, "%s has no setting %s", r->who, quoted(load, pair->name)),
+                  suggest(load, pair->name, &known));
+}
+
+/* A secret is never shown, even when it is no secret but a typing error. */
+static const char *value_text(struct load *load, const struct backend_setting *setting,
+                              const struct raw_pair *pair)
+{
+    return pair->hidden || setting->kind == SETTING_SECRET ? "(hidden)" : quoted(load, pair->value);
+}
+
+static bool read_value(const struct backend_setting *setting, const char *text,
+                       struct backend_value *value)
+{
+    bool on;
+
+    switch (setting->kind) {
+    case SETTING_TEXT:
+    case SETTING_SECRET:
+        value->text = text;
+        return true;
+    case SETTING_UINT:
+        return parse_number(text, &value->number) && value->number >= setting->min &&
+               value->number <= setting->max;
+    case SETTING_BOOL:
+        if (!parse_bool(text, &on))
+            return false;
+        value->number = on;
+        return true;
+    }
+    return false;
+}
+
+static void fault_value(struct load *load, const struct settings_request *r,
+                        const struct backend_setting *setting, const struct raw_pair *pair)
+{
+    uint64_t number;
+    const char *what = value_text(load, setting, pair);
+
+    if (setting->kind == SETTING_BOOL)
+        fault_setting(load, r, pair, fault_text(load, "%s is neither true nor false", what),
+                      "write true or false");
+    else if (!parse_number(pair->value, &number))
+        fault_setting(load, r, pair, fault_text(load, "%s is not a whole number", what),
+                      "write digits only, like 4096");
+    else
+        fault_setting(load, r, pair, fault_text(load, "%s is out of bounds", what),
+                      fault_text(load, "use %" PRIu64 "..%" PRIu64, setting->min, setting->max));
+}
+
+static void bind_one(struct load *load, const struct settings_request *r,
+                     const struct backend_setting *setting, struct backend_value *value)
+{
+    *value = (struct backend_value){.text = ""};
+    for (size_t i = 0; i < r->count; i++) {
+        if (strcmp(r->pairs[i].name, setting->name) != 0)
+            continue;
+        if (!read_value(setting, r->pairs[i].value, value))
+            fault_value(load, r, setting, &r->pairs[i]);
+        return;
+    }
+    if (setting->fallback != NULL) {
+        read_value(setting, setting->fallback, value);
+    } else if (!fault_known(load, path_of(load, r, setting->name))) {
+        fault_add(load, (struct fault){
+                            .path = path_of(load, r, setting->name),
+                            .line = r->line,
+                            .message = fault_text(load, "%s needs the setting `%s`", r->who,
+                                                  setting->name),
+                            .fix = fault_text(load, "add `%s:` (%s)", setting->name, setting->doc),
+                            .slot = r->slot,
+                            .backend = r->backend,
+                        });
+    }
+}
+
+const struct backend_value *settings_bind(struct load *load, const struct settings_request *request)
+{
+    const struct backend_setting *table = request->table;
+    struct backend_value *values;
+    size_t n = 0;
+
+    for (size_t i = 0; i < request->count; i++)
+        if (setting_find(table, request->pairs[i].name) == NULL)
+            fault_unknown(load, request, &request->pairs[i]);
+    while (table != NULL && table[n].name != NULL)
+        n++;
+    if (n == 0)
+        return NULL;
+    values = arena_array(load->keep, n, sizeof *values);
+    for (size_t i = 0; i < n; i++)
+        bind_one(load, request, &table[i], &values[i]);
+    return values;
+}
