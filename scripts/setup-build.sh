@@ -5,5 +5,5 @@
 need_packages "build" \
     gcc g++ make cmake ninja-build pkg-config \
     protobuf-compiler protobuf-compiler-grpc protobuf-c-compiler libprotobuf-dev libprotobuf-c-dev grpc-proto \
-    libgrpc-dev libgrpc++-dev libck-dev libuv1-dev libhiredis-dev libcyaml-dev libmicrohttpd-dev libjemalloc-dev \
+    libgrpc-dev libgrpc++-dev libck-dev libuv1-dev libhiredis-dev libcyaml-dev libyaml-dev libmicrohttpd-dev libjemalloc-dev \
     libnghttp2-dev libcmocka-dev python3
