@@ -174,17 +174,12 @@ static bool was_sent(const struct rpc *rpc)
     return sent;
 }
 
-static bool may_repeat(const struct rpc *rpc, const struct prism_error *error)
+/* The rule that <prism/prism.h> explains. */
+static bool may_repeat(const struct rpc *rpc, enum prism_code code, bool refused)
 {
-    switch ((int)error->code) {
-    case PRISM_RESOURCE_EXHAUSTED: /* with advice it is admission's; without, perhaps a size limit
-                                    */
-        return error->retry_after_ms > 0;
-    case PRISM_UNAVAILABLE:
-        return rpc->method->reads_only || !was_sent(rpc);
-    default:
-        return false;
-    }
+    if (refused)
+        return true;
+    return code == PRISM_UNAVAILABLE && (rpc->method->reads_only || !was_sent(rpc));
 }
 
 static ProtobufCMessage *decode(const struct rpc *rpc, grpc_byte_buffer *received)
@@ -207,9 +202,9 @@ static ProtobufCMessage *decode(const struct rpc *rpc, grpc_byte_buffer *receive
 static void attempt_close(struct rpc *rpc)
 {
     struct prism_error *error = &rpc->error;
+    bool refused = status_to_error(rpc->status, rpc->status_text, &rpc->trailing, error);
 
-    status_to_error(rpc->status, rpc->status_text, &rpc->trailing, error);
-    error->retryable = may_repeat(rpc, error);
+    error->retryable = may_repeat(rpc, error->code, refused);
     if (error->code == PRISM_DEADLINE_EXCEEDED)
         error_set(error, PRISM_DEADLINE_EXCEEDED, "%s: no answer within %u ms", rpc->method->name,
                   rpc->deadline_ms);

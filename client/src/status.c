@@ -52,7 +52,22 @@ static void read_retry_info(const Google__Protobuf__Any *any, struct prism_error
     google__rpc__retry_info__free_unpacked(info, NULL);
 }
 
-static void read_details(grpc_slice encoded, struct prism_error *error)
+static bool says_draining(const Google__Protobuf__Any *any)
+{
+    Google__Rpc__ErrorInfo *info =
+        google__rpc__error_info__unpack(NULL, any->value.len, any->value.data);
+    bool draining = false;
+
+    if (info != NULL && strcmp(info->domain, "prism") == 0) {
+        for (size_t i = 0; i < info->n_metadata; i++)
+            draining = draining || (strcmp(info->metadata[i]->key, "subject") == 0 &&
+                                    strcmp(info->metadata[i]->value, "draining") == 0);
+    }
+    google__rpc__error_info__free_unpacked(info, NULL);
+    return draining;
+}
+
+static void read_details(grpc_slice encoded, struct prism_error *error, bool *draining)
 {
     Google__Rpc__Status *status = google__rpc__status__unpack(NULL, GRPC_SLICE_LENGTH(encoded),
                                                               GRPC_SLICE_START_PTR(encoded));
@@ -66,22 +81,29 @@ static void read_details(grpc_slice encoded, struct prism_error *error)
             read_bad_request(any, error);
         else if (holds(any, &google__rpc__retry_info__descriptor))
             read_retry_info(any, error);
+        else if (holds(any, &google__rpc__error_info__descriptor))
+            *draining = says_draining(any);
     }
     google__rpc__status__free_unpacked(status, NULL);
 }
 
-void status_to_error(grpc_status_code status, grpc_slice text, const grpc_metadata_array *trailing,
+bool status_to_error(grpc_status_code status, grpc_slice text, const grpc_metadata_array *trailing,
                      struct prism_error *error)
 {
+    bool draining = false;
+
     memset(error, 0, sizeof *error);
     error->code =
         (unsigned)status > PRISM_UNAUTHENTICATED ? PRISM_UNKNOWN : (enum prism_code)status;
     if (error->code == PRISM_OK)
-        return;
+        return false;
     error_text(error->message, sizeof error->message, (const char *)GRPC_SLICE_START_PTR(text),
                GRPC_SLICE_LENGTH(text));
     for (size_t i = 0; i < trailing->count; i++) {
         if (grpc_slice_str_cmp(trailing->metadata[i].key, "grpc-status-details-bin") == 0)
-            read_details(trailing->metadata[i].value, error);
+            read_details(trailing->metadata[i].value, error, &draining);
     }
+    if (error->code == PRISM_RESOURCE_EXHAUSTED)
+        return error->retry_after_ms > 0;
+    return error->code == PRISM_UNAVAILABLE && draining;
 }

@@ -9,8 +9,11 @@
 /* Reads status, text and, from the trailing metadata, google.rpc.BadRequest (field) and RetryInfo
  * (retry_after_ms; at least 1 if there is any, so that 0 means "none"). retryable is left false: it
  * depends on the method. Details that do not decode are ignored; status and text remain.
+ * Returns whether the server says that it refused the call before doing anything for it: admission
+ * (RESOURCE_EXHAUSTED with a delay; without one it may be a limit on sizes) or a drain (UNAVAILABLE
+ * with an ErrorInfo of Prism's about "draining").
  * thread: any. */
-void status_to_error(grpc_status_code status, grpc_slice text, const grpc_metadata_array *trailing,
+bool status_to_error(grpc_status_code status, grpc_slice text, const grpc_metadata_array *trailing,
                      struct prism_error *error);
 
 #endif
