@@ -48,7 +48,7 @@ need_packages() { # WHAT NAME...: installs what is missing; does nothing, and fa
     [ -n "$missing" ] || return 0
     say "$what: installing" $missing
     if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
-        die "neither root nor sudo here; as root run: apt-get update && apt-get install --no-install-recommends" $missing
+        die "neither root nor sudo here; as root run: apt-get update && apt-get install" $missing
     fi
     hold_services
     as_root apt-get update

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 
 need_packages "build" \
-    gcc g++ make cmake ninja-build pkg-config \
-    protobuf-compiler protobuf-compiler-grpc protobuf-c-compiler libprotobuf-dev libprotobuf-c-dev grpc-proto \
-    libgrpc-dev libgrpc++-dev libck-dev libuv1-dev libhiredis-dev libcyaml-dev libyaml-dev libmicrohttpd-dev libjemalloc-dev \
-    libnghttp2-dev libcmocka-dev python3
+    gcc g++ make cmake ninja-build pkg-config python3 \
+    protobuf-compiler protobuf-compiler-grpc protobuf-c-compiler grpc-proto libprotobuf-dev libprotobuf-c-dev \
+    libgrpc-dev libgrpc++-dev libck-dev libuv1-dev libhiredis-dev libcyaml-dev libyaml-dev libmicrohttpd-dev \
+    libjemalloc-dev libnghttp2-dev libcmocka-dev

@@ -1,6 +1,7 @@
 """One interface over the key-value services, so that the same cases run on the new one and on the deprecated ones.
 
-Both adapters answer alike: get -> value or None, delete -> nothing, scan -> [(key, value)]. A failed item raises ItemError.
+Both adapters answer alike: get -> value or None, delete -> nothing, scan -> [(key, value)]. A failed item raises
+ItemError.
 """
 from rig.wire import Service
 from prism.interfaces.keyvalue import (keyvalue_basic_pb2, keyvalue_batch_pb2, keyvalue_scan_pb2, keyvalue_ttl_pb2)

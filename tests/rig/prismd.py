@@ -1,6 +1,7 @@
 """The server under test."""
 import json
 import os
+import re
 import signal
 import subprocess
 import urllib.error
@@ -10,6 +11,8 @@ import grpc
 
 from rig import environment, suite, yaml
 from rig.process import Process, free_port, start_until_ready
+
+REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: \w+Sanitizer|runtime error:|Assertion .* failed")
 
 
 class Prismd:
@@ -25,19 +28,22 @@ class Prismd:
         self.process = None
 
     def __enter__(self):
-        start_until_ready(self._launch, self.wait_for, environment.PATIENCE, "prismd serves")
+        start_until_ready(self.launch, self.wait_for, environment.PATIENCE, "prismd serves")
         return self
 
-    def __exit__(self, *_):
-        if self.process.alive():
-            self.process.signal(signal.SIGTERM)
-            try:
-                self.process.wait(environment.PATIENCE)
-            except AssertionError:
-                self.process.kill()
-                raise
+    def __exit__(self, kind, *_):
+        """Ends it in an orderly way, which must succeed: a leak or a report of a sanitizer shows here, too."""
+        try:
+            if self.process.alive():
+                code = self.terminate()
+                assert kind is not None or code == 0, f"prismd ended with {code}"
+        finally:
+            self.process.kill()
+        reports = [line for line in self.process.log().splitlines() if REPORT.search(line)]
+        assert not reports, f"prismd reported {reports[0]}"
 
-    def _launch(self):
+    def launch(self):
+        """Starts it and waits for nothing."""
         self.port, self.admin_port = free_port(), free_port()
         self.write_config()
         self.process = Process("prismd", [environment.ours("prismd"), "--config", self.config_path], self.folder,
@@ -87,6 +93,13 @@ class Prismd:
         except urllib.error.HTTPError as e:
             with e:
                 return e.code, e.read().decode()
+
+    def http_answers(self):
+        """The process is up, whatever its backends do."""
+        try:
+            return self.http("/healthz")[0] == 200
+        except OSError:
+            return False
 
     def metrics(self):
         """Samples of /metrics: {'name{a="b"}': value}."""

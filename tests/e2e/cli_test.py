@@ -1,0 +1,164 @@
+"""prismd and prismctl as programs: exit codes, checks of configurations, output."""
+import json
+import os
+import signal
+
+from rig import backends, environment, suite, wait, yaml
+from rig.prismd import Prismd, run
+from rig.process import free_port
+from rig.redis import RedisServer
+
+MEMSTORE = {"backend": "memstore", "config": {}}
+
+
+class Files(suite.Case):
+    def write(self, text):
+        path = os.path.join(suite.subfolder("config"), "prismd.yaml")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text if isinstance(text, str) else yaml.dump(text))
+        return path
+
+    def check(self, text, *options):
+        return run("prismctl", "check", self.write(text), *options)
+
+    def test_good_configuration(self):
+        done = self.check({"namespaces": [backends.keyvalue(MEMSTORE)]})
+        self.assertEqual(done.returncode, 0, done.stderr + done.stdout)
+
+    def test_all_faults_at_once(self):
+        done = self.check({
+            "lisen": "127.0.0.1:1",
+            "workers": "many",
+            "limits": {"max_mesage_bytes": 1},
+            "namespaces": [
+                {"name": "a", "pattern": "keyvalu", "slots": {"primary": MEMSTORE}},
+                {"name": "b", "pattern": "keyvalue", "slots": {"primary": {"backend": "rediss", "config": {}}}},
+                {"name": "c", "pattern": "keyvalue",
+                 "slots": {"primary": {"backend": "redis", "config": {"adress": "127.0.0.1:1"}}}},
+                {"name": "d", "pattern": "keyvalue", "slots": {}}]})
+        self.assertNotEqual(done.returncode, 0)
+        text = done.stdout + done.stderr
+        for wrong, right in (("lisen", "listen"), ("max_mesage_bytes", "max_message_bytes"), ("keyvalu", "keyvalue"),
+                             ("rediss", "redis"), ("adress", "address")):
+            self.assertIn(wrong, text)
+            self.assertRegex(text, rf"\b{right}\b", f"suggests {right} for {wrong}")
+        for place in ("workers", "namespaces[3]", "primary"):
+            self.assertIn(place, text)
+
+    def test_prismd_refuses_the_same(self):
+        path = self.write({"lisen": "127.0.0.1:1", "nonsense": 1, "namespaces": [backends.keyvalue(MEMSTORE)]})
+        done = run("prismd", "--config", path)
+        self.assertNotEqual(done.returncode, 0)
+        for word in ("lisen", "nonsense"):
+            self.assertIn(word, done.stdout + done.stderr)
+
+    def test_not_yaml(self):
+        self.assertNotEqual(self.check("listen: [unclosed\n  x: {").returncode, 0)
+
+    def test_absent_file(self):
+        for program, arguments in (("prismd", ("--config", "/nowhere/prismd.yaml")),
+                                   ("prismctl", ("check", "/nowhere/prismd.yaml"))):
+            done = run(program, *arguments)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("/nowhere/prismd.yaml", done.stderr + done.stdout)
+
+    def test_secrets_do_not_show(self):
+        secret = "s3cr3t-of-the-test"
+        path = self.write({"namespaces": [backends.keyvalue({"backend": "redis", "config": {
+            "address": "127.0.0.1:1", "password": "${PRISM_TEST_PASSWORD}", "adress": "x"}})]})
+        done = run("prismctl", "check", path, env={"PRISM_TEST_PASSWORD": secret})
+        self.assertNotEqual(done.returncode, 0)
+        self.assertNotIn(secret, done.stdout + done.stderr)
+
+    def test_strict_slots(self):
+        """memstore has no transactions: with strict_slots that is a reason not to start."""
+        config = {"strict_slots": True, "namespaces": [backends.keyvalue(MEMSTORE)]}
+        done = self.check(config)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("KeyValueTransactionalInterface", done.stdout + done.stderr)
+        self.assertNotEqual(run("prismd", "--config", self.write(config)).returncode, 0)
+
+    def test_probe(self):
+        redis = self.borrow(RedisServer())
+        good = {"namespaces": [backends.keyvalue({"backend": "redis", "config": {"address": redis.address}})]}
+        done = self.check(good, "--probe")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        redis.kill()
+        self.assertEqual(self.check(good).returncode, 0, "without --probe nothing is connected to")
+        done = self.check(good, "--probe")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("primary", done.stdout + done.stderr)
+
+
+class Daemon(suite.Case):
+    def test_usage(self):
+        for program in ("prismd", "prismctl"):
+            done = run(program, "--help")
+            self.assertEqual(done.returncode, 0, program)
+            self.assertIn(program, done.stdout)
+            self.assertNotEqual(run(program, "--nonsense").returncode, 0, program)
+            done = run(program, "--version")
+            self.assertEqual(done.returncode, 0, program)
+            self.assertRegex(done.stdout, r"\d+\.\d+\.\d+")
+
+    def test_ends_with_zero_on_signals(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            server = Prismd(namespaces=[backends.keyvalue(MEMSTORE)])
+            server.__enter__()
+            server.process.signal(number)
+            self.assertEqual(server.process.wait(environment.PATIENCE), 0)
+
+    def test_port_in_use(self):
+        server = self.borrow(Prismd(namespaces=[backends.keyvalue(MEMSTORE)]))
+        second = Prismd(listen=server.address, namespaces=[backends.keyvalue(MEMSTORE)])
+        second.launch()
+        self.assertNotEqual(second.process.wait(environment.PATIENCE), 0)
+        self.assertIn(str(server.port), second.process.log())
+
+    def test_environment_and_files_in_the_configuration(self):
+        folder = suite.subfolder("secret")
+        with open(os.path.join(folder, "password"), "w", encoding="ascii") as f:
+            f.write("from-the-file\n")
+        redis = self.borrow(RedisServer(password="from-the-file"))
+        slot = {"backend": "redis", "config": {"address": "${PRISM_TEST_ADDRESS}",
+                                               "password": f"${{file:{folder}/password}}"}}
+        server = self.borrow(Prismd(env={"PRISM_TEST_ADDRESS": redis.address}, namespaces=[backends.keyvalue(slot)]))
+        self.assertTrue(server.serving())
+        self.assertNotIn("from-the-file", server.process.log())
+
+    def test_unix_socket(self):
+        path = os.path.join(suite.subfolder("unix"), "prismd.sock")
+        server = Prismd(listen="unix:" + path, namespaces=[backends.keyvalue(MEMSTORE)])
+        server.launch()
+        self.addCleanup(server.process.kill)
+        wait.until(lambda: run("prismctl", "--server", "unix:" + path, "caps").returncode == 0, environment.PATIENCE,
+                   "the server answers on its socket")
+        self.assertEqual(server.terminate(), 0)
+        self.assertFalse(os.path.exists(path), "the socket is removed at the end")
+
+
+class Prismctl(suite.Case):
+    @classmethod
+    def setUpClass(cls):
+        slot = cls.use(backends.slot(suite.backend()))
+        cls.server = cls.use(Prismd(namespaces=[backends.keyvalue(slot)]))
+
+    def ctl(self, *arguments, code=0):
+        done = run("prismctl", "--server", self.server.address, *arguments)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done.stdout
+
+    def test_capabilities(self):
+        text = self.ctl("caps")
+        for word in (suite.backend(), "StoreBatch", "Scan"):
+            self.assertIn(word, text)
+        json.loads(self.ctl("--output", "json", "caps"))
+
+    def test_no_server(self):
+        done = run("prismctl", "--server", f"127.0.0.1:{free_port()}", "caps")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertNotEqual(done.stderr, "")
+
+
+if __name__ == "__main__":
+    suite.main()

@@ -1,0 +1,173 @@
+"""grpc.health.v1 for the server, each pattern and each slot; /healthz and /readyz; /metrics."""
+import re
+import threading
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from rig import backends, environment, suite, wait, wire
+from rig.keyvalue import Pattern
+from rig.prismd import Prismd
+from rig.redis import RedisServer
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+PATTERN = "prism.patterns.keyvalue.KeyValuePattern"
+
+
+class Watcher:
+    """Collects what Watch streams."""
+
+    def __init__(self, channel, service):
+        self.seen = []
+        self.call = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=service))
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        try:
+            for reply in self.call:
+                self.seen.append(reply.status)
+        except grpc.RpcError:
+            pass
+
+    def last_is(self, status):
+        wait.until(lambda: self.seen and self.seen[-1] == status, environment.PATIENCE,
+                   f"Watch reports {status}; it has reported {self.seen}")
+
+
+class Memstore(suite.Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = cls.use(Prismd(namespaces=[backends.keyvalue({"backend": "memstore", "config": {}})]))
+        cls.channel = cls.use(cls.server.channel())
+
+    def test_check(self):
+        self.assertEqual(self.server.health(""), SERVING)
+        self.assertEqual(self.server.health(PATTERN), SERVING)
+
+    def test_check_unknown_service(self):
+        stub = health_pb2_grpc.HealthStub(self.channel)
+        error = wire.failure(stub.Check, health_pb2.HealthCheckRequest(service="no.such.Service"), timeout=wire.TIMEOUT)
+        self.assertEqual(error.code(), grpc.StatusCode.NOT_FOUND)
+
+    def test_watch_unknown_service(self):
+        Watcher(self.channel, "no.such.Service").last_is(SERVICE_UNKNOWN)
+
+    def test_list(self):
+        listed = self.listed()
+        self.assertIn("", listed)
+        self.assertIn(PATTERN, listed)
+        slots = [name for name in listed if name.endswith("primary")]
+        self.assertEqual(len(slots), 1, f"one entry for the slot in {sorted(listed)}")
+        self.assertEqual(set(listed.values()), {SERVING})
+        for name in listed:
+            self.assertEqual(self.server.health(name), SERVING, name)
+
+    def listed(self):
+        stub = health_pb2_grpc.HealthStub(self.channel)
+        if not hasattr(health_pb2, "HealthListRequest"):
+            return self.listed_by_bytes()
+        statuses = stub.List(health_pb2.HealthListRequest(), timeout=wire.TIMEOUT).statuses
+        return {k: v.status for k, v in statuses.items()}
+
+    def listed_by_bytes(self):
+        """List is younger than Debian's health.proto; its answer is map<string, HealthCheckResponse> in field 1."""
+        from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+        text = descriptor_pb2.FileDescriptorProto(name="list.proto", package="t", syntax="proto3")
+        value = text.message_type.add(name="V")
+        value.field.add(name="status", number=1, type=5, label=1)
+        reply = text.message_type.add(name="R")
+        entry = reply.nested_type.add(name="SEntry")
+        entry.options.map_entry = True
+        entry.field.add(name="key", number=1, type=9, label=1)
+        entry.field.add(name="value", number=2, type=11, label=1, type_name=".t.V")
+        reply.field.add(name="s", number=1, type=11, label=3, type_name=".t.R.SEntry")
+        pool = descriptor_pool.DescriptorPool()
+        pool.Add(text)
+        kind = message_factory.MessageFactory(pool).GetPrototype(pool.FindMessageTypeByName("t.R"))
+        call = self.channel.unary_unary("/grpc.health.v1.Health/List", response_deserializer=kind.FromString)
+        return {k: v.status for k, v in call(b"", timeout=wire.TIMEOUT).s.items()}
+
+    def test_http(self):
+        self.assertEqual(self.server.http("/healthz")[0], 200)
+        self.assertEqual(self.server.http("/readyz")[0], 200)
+        self.assertEqual(self.server.http("/nothing")[0], 404)
+
+    def test_metrics_format(self):
+        Pattern(self.channel).set("k", b"v")
+        status, text = self.server.http("/metrics")
+        self.assertEqual(status, 200)
+        typed = set(re.findall(r"^# TYPE (\S+) (?:counter|gauge|histogram)$", text, re.M))
+        sample = re.compile(r'^([a-zA-Z_:][\w:]*)(\{(\w+="([^"\\]|\\.)*",?)*\})? (-?[\d.e+-]+|[+-]Inf|NaN)$')
+        seen = set()
+        for line in text.splitlines():
+            if not line or line.startswith("#"):
+                continue
+            match = sample.match(line)
+            self.assertTrue(match, f"not a sample: {line}")
+            family = re.sub(r"_(bucket|sum|count)$", "", match.group(1))
+            self.assertTrue({match.group(1), family} & typed, f"no TYPE for {line}")
+            key = line.rpartition(" ")[0]
+            self.assertNotIn(key, seen, "a series twice")
+            seen.add(key)
+        self.assertFalse([name for name in typed if re.search("_(ms|millis|us|ns|kb|mb)(_|$)", name)],
+                         "seconds and bytes, no other units")
+
+    def test_metrics_count_calls(self):
+        kv = Pattern(self.channel)
+
+        def count(code):
+            return self.server.metric("prism_rpc_total", service=PATTERN, method="Retrieve", code=code)
+        good, bad = count("OK"), count("INVALID_ARGUMENT")
+        for _ in range(7):
+            kv.get("k")
+        wire.failure(kv.rpc.Retrieve, key="")
+        self.assertEqual((count("OK"), count("INVALID_ARGUMENT")), (good + 7, bad + 1))
+        series = self.server.metrics()
+        self.assertTrue(any(name.startswith("prism_rpc_duration_seconds_bucket") for name in series))
+        self.assertEqual(self.server.metric("prism_rpc_in_flight"), 0)
+
+    def test_logs_are_json(self):
+        events = self.server.log_events()
+        lines = [line for line in self.server.process.log().splitlines() if line.strip()]
+        self.assertEqual(len(events), len(lines), "each line is one JSON object")
+        self.assertGreater(len(events), 0)
+
+
+class Redis(suite.Case):
+    """Health reflects the backend; the server itself stays up, and recovers without a restart."""
+
+    def test_backend_goes_and_comes_back(self):
+        redis = self.borrow(RedisServer())
+        server = self.borrow(Prismd(namespaces=[backends.keyvalue(
+            {"backend": "redis", "config": {"address": redis.address}})]))
+        channel = self.borrow(server.channel())
+        watcher = Watcher(channel, PATTERN)
+        watcher.last_is(SERVING)
+        redis.kill()
+        watcher.last_is(NOT_SERVING)
+        self.assertEqual(server.health(PATTERN), NOT_SERVING)
+        self.assertEqual(server.http("/healthz")[0], 200, "the process itself is well")
+        self.assertEqual(server.http("/readyz")[0], 503)
+        self.assertTrue(server.process.alive())
+        redis.start()
+        watcher.last_is(SERVING)
+        self.assertEqual(server.http("/readyz")[0], 200)
+        watcher.call.cancel()
+
+    def test_starts_without_its_backend(self):
+        redis = RedisServer()
+        server = self.borrow(Prismd(wait_for=lambda s: s.health(PATTERN) is not None, namespaces=[backends.keyvalue(
+            {"backend": "redis", "config": {"address": redis.address}})]))
+        self.assertEqual(server.health(PATTERN), NOT_SERVING)
+        self.borrow(redis)
+        wait.until(lambda: server.health(PATTERN) == SERVING, environment.PATIENCE, "the backend is found")
+        kv = Pattern(self.borrow(server.channel()))
+        kv.set("k", b"v")
+        self.assertEqual(kv.get("k"), b"v")
+
+
+if __name__ == "__main__":
+    suite.main()

@@ -1,0 +1,202 @@
+"""A real Redis that is killed, paused, full, or refuses the password: clear errors, nothing hangs, and recovery without
+a restart of prismd."""
+import grpc
+
+from rig import backends, environment, suite, wait, wire
+from rig.keyvalue import pattern_service, pb
+from rig.load import Load
+from rig.prismd import Prismd
+from rig.redis import RedisServer
+
+S = grpc.StatusCode
+WIDTH = 64
+DEADLINE = 2.0
+LATE = 5 if environment.SANITIZER else 2    # a busy machine may deliver an answer this much after its deadline
+GROWTH = 64 << 20
+
+
+def serve(case, redis, **settings):
+    slot = {"backend": "redis", "config": {"address": redis.address, **settings}}
+    return case.borrow(Prismd(namespaces=[backends.keyvalue(slot)]))
+
+
+class UnderLoad(suite.Case):
+    def setUp(self):
+        self.redis = self.borrow(RedisServer())
+        self.server = serve(self, self.redis)
+        self.kv = pattern_service(self.borrow(self.server.channel()))
+
+    def start_load(self):
+        operations = (
+            lambda i: self.kv.Store.future(key=f"k{i % 100}", value=b"v%d" % i, timeout=DEADLINE),
+            lambda i: self.kv.Retrieve.future(key=f"k{i % 100}", timeout=DEADLINE),
+            lambda i: self.kv.RetrieveBatch.future(keys=[f"k{(i + j) % 100}" for j in range(10)], timeout=DEADLINE),
+            lambda i: self.kv.StoreBatch.future(timeout=DEADLINE, requests=[
+                pb.StoreRequest(key=f"k{(i + j) % 100}", value=b"v%d" % i) for j in range(10)]))
+        load = Load(lambda i: operations[i % len(operations)](i), WIDTH, self.inspect)
+        wait.until(lambda: load.count() > 500, environment.PATIENCE, "the load runs")
+        return load
+
+    @staticmethod
+    def inspect(future, number, seconds):
+        if seconds > DEADLINE + LATE:
+            return f"call {number} took {seconds:.1f} s; its deadline was {DEADLINE} s"
+        if future.code() not in (S.OK, S.UNAVAILABLE, S.DEADLINE_EXCEEDED):
+            return f"call {number}: {future.code()}: {future.details()}"
+        if future.code() == S.OK and hasattr(future.result(), "results"):
+            codes = {r.code for r in future.result().results}
+            if not codes <= {0, S.UNAVAILABLE.value[0], S.DEADLINE_EXCEEDED.value[0]}:
+                return f"items of call {number}: {codes}"
+        return None
+
+    def recovers(self, load):
+        done = load.count()
+        wait.until(lambda: load.count() > done + 500, environment.PATIENCE, "calls succeed again")
+        outcomes = load.stop(environment.PATIENCE)
+        self.assertEqual(load.unexpected[:5], [])
+        self.assertTrue(self.server.process.alive())
+        wait.until(lambda: self.server.metric("prism_rpc_in_flight") == 0, environment.PATIENCE, "nothing is left over")
+        self.assertEqual(self.server.metric("prism_backend_in_flight"), 0)
+        return outcomes
+
+    def test_killed_and_restarted(self):
+        load = self.start_load()
+        for _ in range(3):
+            done = load.count(S.UNAVAILABLE) + load.count(S.DEADLINE_EXCEEDED)
+            self.redis.kill()
+            wait.until(lambda n=done: load.count(S.UNAVAILABLE) + load.count(S.DEADLINE_EXCEEDED) > n + WIDTH,
+                       environment.PATIENCE, "the failure is seen")
+            self.redis.start()
+            ok = load.count()
+            wait.until(lambda n=ok: load.count() > n + 200, environment.PATIENCE, "calls succeed again")
+        outcomes = self.recovers(load)
+        self.assertGreater(outcomes[S.UNAVAILABLE], 0)
+
+    def test_paused(self):
+        """SIGSTOP: connections stay open and nobody answers. Deadlines hold, memory stays bounded."""
+        load = self.start_load()
+        before = self.server.process.resident_bytes()
+        self.redis.pause()
+        self.addCleanup(self.redis.resume)
+        wait.until(lambda: load.count(S.DEADLINE_EXCEEDED) + load.count(S.UNAVAILABLE) >= 2 * WIDTH,
+                   environment.PATIENCE, "the deadlines hold")
+        if not environment.SANITIZER:
+            self.assertLess(self.server.process.resident_bytes() - before, GROWTH)
+        self.redis.resume()
+        self.recovers(load)
+
+    def test_connections_cut(self):
+        """CLIENT KILL: the server itself stays; the clients find back at once."""
+        load = self.start_load()
+        for _ in range(5):
+            ok = load.count()
+            self.redis.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            wait.until(lambda n=ok: load.count() > n + 100, environment.PATIENCE, "calls succeed again")
+        self.recovers(load)
+
+    def test_read_only(self):
+        """A replica refuses writes: an error of each write, while reads go on."""
+        self.assertTrue(self.kv.Store(key="k", value=b"v").success)
+        self.redis.call("REPLICAOF", "127.0.0.1", "1")
+        self.assertEqual(self.kv.Retrieve(key="k").value, b"v")
+        try:
+            reply = self.kv.Store(key="k", value=b"w")
+            self.assertFalse(reply.success)
+            self.assertTrue(reply.error)
+        except grpc.RpcError as e:
+            self.assertIn(e.code(), (S.UNAVAILABLE, S.FAILED_PRECONDITION))
+        self.redis.call("REPLICAOF", "NO", "ONE")
+        wait.until(lambda: self.kv.Store(key="k", value=b"w").success, environment.PATIENCE, "writes succeed again")
+
+
+class Refused(suite.Case):
+    """Wrong credentials: the reason is told, and the right ones are found once the server has them."""
+
+    def outcome(self, server):
+        kv = pattern_service(self.borrow(server.channel()))
+        return wire.failure(kv.Retrieve, key="k", timeout=5)
+
+    def start(self, redis, **settings):
+        slot = {"backend": "redis", "config": {"address": redis.address, **settings}}
+        return self.borrow(Prismd(wait_for=lambda s: s.http_answers(), namespaces=[backends.keyvalue(slot)]))
+
+    def test_wrong_password(self):
+        redis = self.borrow(RedisServer(password="right"))
+        server = self.start(redis, password="wr0ng-one")
+        error = self.outcome(server)
+        self.assertIn(error.code(), (S.UNAVAILABLE, S.UNAUTHENTICATED, S.PERMISSION_DENIED))
+        self.assertRegex(error.details().lower(), "password|credential|auth")
+        self.assertNotIn("wr0ng-one", error.details() + server.process.log())
+        redis.call("CONFIG", "SET", "requirepass", "wr0ng-one")
+        redis.password = "wr0ng-one"
+        kv = pattern_service(self.borrow(server.channel()))
+
+        def works():
+            try:
+                return kv.Store(key="k", value=b"v", timeout=5).success
+            except grpc.RpcError:
+                return False
+        wait.until(works, environment.PATIENCE, "the connection comes about once the password is right")
+
+    def test_missing_password(self):
+        redis = self.borrow(RedisServer(password="right"))
+        error = self.outcome(self.start(redis))
+        self.assertIn(error.code(), (S.UNAVAILABLE, S.UNAUTHENTICATED, S.PERMISSION_DENIED))
+
+    def test_acl_user(self):
+        redis = self.borrow(RedisServer(users=("user alice on >secret ~* &* +@all",)))
+        server = self.start(redis, username="alice", password="secret")
+        kv = pattern_service(self.borrow(server.channel()))
+        wait.until(server.serving, environment.PATIENCE, "prismd serves")
+        self.assertTrue(kv.Store(key="k", value=b"v").success)
+        users = [entry for entry in redis.call("CLIENT", "LIST").decode().splitlines() if "user=alice" in entry]
+        self.assertGreater(len(users), 0)
+
+    def test_acl_without_permission(self):
+        redis = self.borrow(RedisServer(users=("user bob on >secret ~* &* +@all -set",)))
+        server = self.start(redis, username="bob", password="secret")
+        kv = pattern_service(self.borrow(server.channel()))
+        wait.until(server.serving, environment.PATIENCE, "prismd serves")
+        self.assertFalse(kv.Retrieve(key="k").found)
+        try:
+            reply = kv.Store(key="k", value=b"v")
+            self.assertEqual((reply.success, reply.code), (False, S.PERMISSION_DENIED.value[0]))
+        except grpc.RpcError as e:
+            self.assertEqual(e.code(), S.PERMISSION_DENIED)
+
+
+class Full(suite.Case):
+    def test_maxmemory(self):
+        """At maxmemory with noeviction: writes are refused with a reason, reads and removals go on."""
+        redis = self.borrow(RedisServer(maxmemory=8 << 20))
+        server = serve(self, redis)
+        kv = pattern_service(self.borrow(server.channel()))
+        stored, refused = 0, None
+        while refused is None and stored < 1000:
+            refused = self.refusal(kv, f"k{stored}", b"x" * 100_000)
+            stored += refused is None
+        self.assertIsNotNone(refused, "a store of 8 MB takes no 100 MB")
+        self.assertEqual(refused[0], S.RESOURCE_EXHAUSTED.value[0], refused[1])
+        self.assertIn("memory", refused[1].lower())
+        self.assertGreater(stored, 10)
+        self.assertTrue(kv.Retrieve(key="k0").found)
+        self.assertEqual(kv.RetrieveBatch(keys=["k0", "k1"]).found_count, 2)
+        reply = kv.StoreBatch(requests=[pb.StoreRequest(key="new", value=b"x" * 100_000)] * 3)
+        self.assertEqual({r.code for r in reply.results}, {S.RESOURCE_EXHAUSTED.value[0]})
+        for i in range(stored):
+            self.assertTrue(kv.Remove(key=f"k{i}").existed)
+        self.assertIsNone(self.refusal(kv, "again", b"x" * 100_000), "there is room again")
+        self.assertTrue(server.serving())
+
+    @staticmethod
+    def refusal(kv, key, value):
+        """(code, text) of a refused store, None if it was taken."""
+        try:
+            reply = kv.Store(key=key, value=value)
+            return None if reply.success else (reply.code, reply.error)
+        except grpc.RpcError as e:
+            return e.code().value[0], e.details()
+
+
+if __name__ == "__main__":
+    suite.main()
