@@ -150,6 +150,17 @@ static void create_wake_call(struct rpc_server *server)
                                                  NULL, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
 }
 
+static void on_shutdown(struct tag *tag, bool ok)
+{
+    struct rpc_server *server = CONTAINER_OF(tag, struct rpc_server, shutdown_tag);
+
+    (void)ok;
+    pthread_mutex_lock(&server->lock);
+    server->shutdown_done = true;
+    pthread_cond_broadcast(&server->changed);
+    pthread_mutex_unlock(&server->lock);
+}
+
 struct err rpc_server_new(struct rpc_server **out, const struct rpc_options *options, struct pool *pool,
                           const struct service *const *services, size_t service_count)
 {
@@ -163,6 +174,7 @@ struct err rpc_server_new(struct rpc_server **out, const struct rpc_options *opt
     server->options = *options;
     server->pool = pool;
     server->stalled_fd = -1;
+    server->shutdown_tag.run = on_shutdown;
     server->in_flight.next = server->in_flight.prev = &server->in_flight;
     server->unwatched = &server->in_flight;
     pthread_mutex_init(&server->lock, NULL);
@@ -337,20 +349,8 @@ static void nap(uint32_t ms)
     nanosleep(&t, NULL);
 }
 
-static void on_shutdown(struct tag *tag, bool ok)
-{
-    struct rpc_server *server = CONTAINER_OF(tag, struct rpc_server, shutdown_tag);
-
-    (void)ok;
-    pthread_mutex_lock(&server->lock);
-    server->shutdown_done = true;
-    pthread_cond_broadcast(&server->changed);
-    pthread_mutex_unlock(&server->lock);
-}
-
 static void shut_listener(struct rpc_server *server)
 {
-    server->shutdown_tag.run = on_shutdown;
     grpc_server_shutdown_and_notify(server->grpc, server->cq, &server->shutdown_tag);
     pthread_mutex_lock(&server->lock);
 
