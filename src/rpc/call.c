@@ -145,10 +145,10 @@ static void decode_and_handle(struct call *call)
     const struct method *method = call->row->method;
 
     if (method->kind != METHOD_BIDI) {
-        call->request = codec_unpack(&call->arena, method->request, call->request_buffer);
-        if (call->request == NULL) {
-            call_fail(call, err_about(ERR_INVALID_ARGUMENT, "request",
-                                      "the request is not a valid message of its type"));
+        struct err err = codec_unpack(&call->arena, method->request, call->request_buffer, &call->request);
+
+        if (err.code != ERR_OK) {
+            call_fail(call, err);
             return;
         }
     }
@@ -244,10 +244,7 @@ static void receive_decode(struct call *call, struct call_receive *receive)
             receive->op.err = call->told;
         return;
     }
-    receive->message = codec_unpack(arena, call->row->method->request, buffer);
-    if (receive->message == NULL)
-        receive->op.err = err_about(ERR_INVALID_ARGUMENT, "request",
-                                    "the message is not a valid message of its type");
+    receive->op.err = codec_unpack(arena, call->row->method->request, buffer, &receive->message);
     grpc_byte_buffer_destroy(buffer);
 }
 

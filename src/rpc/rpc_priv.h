@@ -65,7 +65,7 @@ struct call {
     const char *namespace_name;
     struct op_group group, stream;    /* ops of the handler; the receive of a stream */
     struct arena arena;
-    const void *request;
+    const ProtobufCMessage *request;
     uint64_t deadline_ns;
     bool begun, ended, final_asked;
     struct ending ending;
@@ -181,9 +181,10 @@ void finish_maybe_recycle(struct call *call);
 
 /* ---- codec.c ---- */
 
-/* NULL when it does not decode. Memory in the arena; free_unpacked is never called. */
-ProtobufCMessage *codec_unpack(struct arena *arena, const ProtobufCMessageDescriptor *type,
-                               grpc_byte_buffer *buffer);
+/* *message is NULL with an error, which names the field where it can. Memory in the arena; free_unpacked is never
+ * called. */
+struct err codec_unpack(struct arena *arena, const ProtobufCMessageDescriptor *type,
+                        const grpc_byte_buffer *buffer, const ProtobufCMessage **message);
 grpc_byte_buffer *codec_pack(const ProtobufCMessage *message);
 
 /* ---- status.c: the only place that maps to gRPC ---- */

@@ -544,7 +544,7 @@ static void *load_main(void *arg)
     client_open(&client, load->f->target, load->channel);
     for (int i = 0; i < 300; i++) {
         grpc_status_code status =
-            client_unary(&client, paths[i % 3], "key", (size_t)(i % 7) * 1000, in_seconds(20));
+            client_unary(&client, paths[i % 3], "key", (size_t)(i % 7) * 40, in_seconds(20));
 
         if (i % 3 == 0 && status != 0)
             load->failures++;
