@@ -1,0 +1,191 @@
+/* Redis: its descriptor, settings, and what the instances of one slot share.
+ *
+ * Each worker has a connection of its own, so no call takes a lock. The store's lock guards the
+ * tally of the instances' states, touched when a connection comes or goes. */
+#include "backends/redis/redis.h"
+
+#include "backends/redis/redis_priv.h"
+
+#include <stdlib.h>
+
+enum setting {
+    SET_ADDRESS,
+    SET_USERNAME,
+    SET_PASSWORD,
+    SET_DATABASE,
+    SET_DB,
+    SET_KEY_PREFIX,
+    SET_DIAL_TIMEOUT,
+    SET_COMMAND_TIMEOUT,
+    SET_MAX_IN_FLIGHT,
+    SET_MAX_BUFFER,
+};
+
+static const struct backend_setting settings[] = {
+    [SET_ADDRESS] = {"address", SETTING_TEXT, "localhost:6379", 0, 0,
+                     "HOST[:PORT], [IPV6]:PORT, redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE] or "
+                     "unix:PATH"},
+    [SET_USERNAME] = {"username", SETTING_TEXT, "", 0, 0, "ACL user; empty: the default user"},
+    [SET_PASSWORD] = {"password", SETTING_SECRET, "", 0, 0, "empty: none"},
+    [SET_DATABASE] = {"database", SETTING_UINT, "0", 0, INT32_MAX, "number of the database"},
+    [SET_DB] = {"db", SETTING_UINT, "0", 0, INT32_MAX, "another name for database"},
+    [SET_KEY_PREFIX] = {"key_prefix", SETTING_TEXT, "prism", 0, 0,
+                        "keys are stored as <key_prefix>:<namespace>:<key>; 1 to 64 printable "
+                        "characters without ':' and '%'"},
+    [SET_DIAL_TIMEOUT] = {"dial_timeout_ms", SETTING_UINT, "5000", 1, 600000,
+                          "to connect, authenticate and select the database"},
+    [SET_COMMAND_TIMEOUT] = {"command_timeout_ms", SETTING_UINT, "5000", 1, 600000,
+                             "for calls without a deadline; a server that is silent for this long "
+                             "while it owes an answer is disconnected"},
+    [SET_MAX_IN_FLIGHT] = {"max_in_flight", SETTING_UINT, "16384", 1, 1u << 20,
+                           "operations without an answer, for each worker; more are refused"},
+    [SET_MAX_BUFFER] = {"max_buffer_bytes", SETTING_UINT, "67108864", 65536, 1ull << 33,
+                        "bytes of commands without an answer, for each worker; more are refused, "
+                        "except for one operation alone"},
+    {.name = NULL},
+};
+
+static char *copy_or_null(const char *text)
+{
+    char *copy = NULL;
+
+    if (text[0] != '\0' && (copy = strdup(text)) == NULL)
+        abort();
+    return copy;
+}
+
+/* What the address says and a setting too must not be different things. */
+static struct err take_login(struct redis_store *store, const struct backend_value *values)
+{
+    struct redis_address *address = &store->address;
+    uint64_t database = values[SET_DATABASE].number, db = values[SET_DB].number;
+
+    store->username = copy_or_null(values[SET_USERNAME].text);
+    store->password = copy_or_null(values[SET_PASSWORD].text);
+    if (address->username != NULL && address->username[0] != '\0') {
+        if (store->username != NULL)
+            return err_about(ERR_INVALID_ARGUMENT, "username", "the address names a user as well");
+        store->username = copy_or_null(address->username);
+    }
+    if (address->password != NULL) {
+        if (store->password != NULL)
+            return err_about(ERR_INVALID_ARGUMENT, "password",
+                             "the address holds a password as well");
+        store->password = copy_or_null(address->password);
+    }
+    if (database != 0 && db != 0 && database != db)
+        return err_about(ERR_INVALID_ARGUMENT, "db", "database says otherwise");
+    store->database = database != 0 ? database : db;
+    if (address->database >= 0) {
+        if (store->database != 0 && store->database != (uint64_t)address->database)
+            return err_about(ERR_INVALID_ARGUMENT, "database",
+                             "the address names another database");
+        store->database = (uint64_t)address->database;
+    }
+    return ERR_NONE;
+}
+
+static void store_close(struct backend_store *base)
+{
+    struct redis_store *store = CONTAINER_OF(base, struct redis_store, base);
+
+    redis_address_clear(&store->address);
+    if (store->password != NULL)
+        explicit_bzero(store->password, strlen(store->password));
+    free(store->password);
+    free(store->username);
+    free(store->prefix);
+    pthread_mutex_destroy(&store->lock);
+    backend_store_clear(base);
+    free(store);
+}
+
+static struct err store_open(struct backend_store **out, const struct backend_options *options)
+{
+    const struct backend_value *values = options->values;
+    struct redis_store *store = calloc(1, sizeof *store);
+    struct err e;
+
+    if (store == NULL)
+        abort();
+    backend_store_init(&store->base, &backend_redis, options);
+    pthread_mutex_init(&store->lock, NULL);
+    store->dial_timeout_ns = values[SET_DIAL_TIMEOUT].number * NS_PER_MS;
+    store->command_timeout_ns = values[SET_COMMAND_TIMEOUT].number * NS_PER_MS;
+    store->max_in_flight = values[SET_MAX_IN_FLIGHT].number;
+    store->max_buffer_bytes = values[SET_MAX_BUFFER].number;
+    store->connects = (struct log_budget)LOG_BUDGET(20, 5000);
+    store->losses = (struct log_budget)LOG_BUDGET(20, 5000);
+    atomic_store(&store->base.state, BACKEND_CONNECTING);
+    atomic_store(&store->base.state_text, "not connected to redis yet");
+    store->prefix = redis_prefix_new(values[SET_KEY_PREFIX].text, options->namespace_name);
+    if (store->prefix == NULL)
+        e = err_about(ERR_INVALID_ARGUMENT, "key_prefix",
+                      "1 to 64 printable characters without ':' and '%'");
+    else
+        e = redis_address_parse(&store->address, slice_str(values[SET_ADDRESS].text));
+    if (e.code == ERR_OK)
+        e = take_login(store, values);
+    if (e.code != ERR_OK) {
+        store_close(&store->base);
+        return e;
+    }
+    store->prefix_len = strlen(store->prefix);
+    *out = &store->base;
+    return ERR_NONE;
+}
+
+/* The worst of the instances' states, by what it means for calls. */
+static enum backend_state worst_of(const struct redis_store *store)
+{
+    static const enum backend_state order[] = {BACKEND_DOWN, BACKEND_CONNECTING, BACKEND_DEGRADED};
+
+    for (unsigned i = 0; i < ARRAY_LEN(order); i++) {
+        if (store->states[order[i]] > 0)
+            return order[i];
+    }
+    return store->states[BACKEND_READY] > 0 ? BACKEND_READY : BACKEND_CONNECTING;
+}
+
+void redis_report(struct redis *redis, enum backend_state state, const char *text)
+{
+    struct redis_store *store = redis_store_of(redis);
+
+    pthread_mutex_lock(&store->lock);
+    store->states[redis->reported]--;
+    store->states[state]++;
+    store->texts[state] = text;
+    redis->reported = state;
+
+    enum backend_state worst = worst_of(store);
+
+    atomic_store(&store->base.state_text, store->texts[worst]);
+    atomic_store(&store->base.state, (int)worst);
+    pthread_mutex_unlock(&store->lock);
+}
+
+void redis_report_ack(struct redis *redis, enum backend_ack ack)
+{
+    struct backend_store *store = redis->base.store;
+
+    if (atomic_exchange(&store->ack, (int)ack) != (int)ack)
+        atomic_fetch_add(&store->facts_version, 1);
+}
+
+const struct backend_type backend_redis = {
+    .name = "redis",
+    .doc = "Redis 6 or later, one server or a primary with replicas (not cluster mode)",
+    .interfaces = {.kv_basic = &redis_kv_basic,
+                   .kv_ttl = &redis_kv_ttl,
+                   .kv_scan = &redis_kv_scan,
+                   .kv_batch = &redis_kv_batch,
+                   .kv_txn = &redis_kv_txn,
+                   .kv_cas = &redis_kv_cas},
+    .limits = {.key_bytes = 512ull << 20, .value_bytes = REDIS_VALUE_BYTES, .pipeline = 128},
+    .settings = settings,
+    .store_open = store_open,
+    .store_close = store_close,
+    .open = redis_open,
+    .close = redis_close,
+    .probe = redis_probe,
+};

@@ -1,0 +1,430 @@
+/* Calls in flight: commands out, answers in.
+ *
+ * Out: a command is registered with hiredis by its first word; the other words are written straight
+ * behind it into hiredis' output buffer, so every byte is copied once. The buffer goes out when the
+ * batch of jobs ends (redis_write.c): commands of all calls of a batch share one write, whatever
+ * they are.
+ *
+ * In: hiredis' reader finds the parts of an answer and calls take_x for each; the part goes to the
+ * kind of the oldest unanswered call, which copies what it keeps into the arena of its op. No
+ * answer object is ever built: hiredis is told that the instance itself is the object.
+ *
+ * Cancelled or out of time: the op is finished at once and taken off its call; the call keeps its
+ * place in the line and its answers are dropped, so nothing refers to memory that has gone.
+ * Connection lost: see redis_fail_calls. */
+#include "backends/redis/redis_priv.h"
+
+#include <stdlib.h>
+
+enum { WATCH_STEP_MS = 10 };
+
+/* ---- in ---- */
+
+static uint64_t digits_of(uint64_t n)
+{
+    uint64_t digits = 1;
+
+    for (; n >= 10; n /= 10)
+        digits++;
+    return digits;
+}
+
+/* Bytes on the wire. */
+static uint64_t wire_bytes(const struct redis_node *node)
+{
+    switch (node->type) {
+    case REDIS_REPLY_STRING:
+        return 5 + digits_of(node->text.len) + node->text.len;
+    case REDIS_REPLY_STATUS:
+    case REDIS_REPLY_ERROR:
+        return 3 + node->text.len;
+    case REDIS_REPLY_NIL:
+        return 5;
+    default:
+        return node->number < 0 ? 4 + digits_of(0 - (uint64_t)node->number)
+                                : 3 + digits_of((uint64_t)node->number);
+    }
+}
+
+static unsigned depth_of(const redisReadTask *task)
+{
+    unsigned depth = 0;
+
+    for (; task->parent != NULL; task = task->parent)
+        depth++;
+    return depth;
+}
+
+static void deliver(struct redis_call *call, const struct redis_node *node)
+{
+    if (node->depth == 0 && node->type == REDIS_REPLY_ERROR && !call->kind->item_errors) {
+        if (call->err.code == ERR_OK)
+            call->err = redis_error(op_arena(call->op), node->text);
+        return;
+    }
+    call->kind->node(call, node);
+}
+
+/* An answer that nobody asked for ends the connection: hiredis takes NULL for a failure. */
+static void *take(const redisReadTask *task, struct redis_node node)
+{
+    struct redis *redis = task->privdata;
+    struct redis_call *call = redis->first;
+
+    counter_add(&redis->base.stats.bytes_received, wire_bytes(&node));
+    if (call == NULL)
+        return NULL;
+    node.depth = depth_of(task);
+    node.index = node.depth == 0 ? call->answered : (size_t)task->idx;
+    if (call->wanted)
+        deliver(call, &node);
+    return redis;
+}
+
+static void *take_text(const redisReadTask *task, char *text, size_t len)
+{
+    return take(task, (struct redis_node){.type = task->type, .text = slice_of(text, len)});
+}
+
+static void *take_array(const redisReadTask *task, int elements)
+{
+    return take(task, (struct redis_node){.type = REDIS_REPLY_ARRAY, .number = elements});
+}
+
+static void *take_integer(const redisReadTask *task, long long number)
+{
+    return take(task, (struct redis_node){.type = REDIS_REPLY_INTEGER, .number = number});
+}
+
+static void *take_nil(const redisReadTask *task)
+{
+    return take(task, (struct redis_node){.type = REDIS_REPLY_NIL});
+}
+
+static void drop_answer(void *answer)
+{
+    (void)answer; /* the instance; see above */
+}
+
+void redis_take_answers(struct redis *redis)
+{
+    redis->answers = (redisReplyObjectFunctions){.createString = take_text,
+                                                 .createArray = take_array,
+                                                 .createInteger = take_integer,
+                                                 .createNil = take_nil,
+                                                 .freeObject = drop_answer};
+    redis->context->c.reader->fn = &redis->answers;
+    redis->context->c.reader->privdata = redis;
+}
+
+/* ---- the line of calls ---- */
+
+static struct redis_call *call_new(struct redis *redis, const struct redis_kind *kind)
+{
+    struct redis_call *call = redis->spare;
+
+    if (call != NULL)
+        redis->spare = call->next;
+    else if ((call = malloc(sizeof *call)) == NULL)
+        abort();
+    *call = (struct redis_call){.redis = redis,
+                                .kind = kind,
+                                .sent_ns = redis->base.home->now_ns,
+                                .offset = redis->queued_bytes,
+                                .wanted = true};
+    return call;
+}
+
+static void call_recycle(struct redis_call *call)
+{
+    struct redis *redis = call->redis;
+
+    call->next = redis->spare;
+    redis->spare = call;
+}
+
+static void line_up(struct redis *redis, struct redis_call *call)
+{
+    *redis->last = call;
+    redis->last = &call->next;
+    redis->in_flight++;
+    redis->held_bytes += call->bytes;
+    counter_add(&redis->base.stats.in_flight, 1);
+    if (redis->phase == REDIS_READY && !timer_armed(&redis->timer))
+        redis_watch_at(redis, call->sent_ns + redis_store_of(redis)->command_timeout_ns);
+}
+
+static struct redis_call *line_pop(struct redis *redis)
+{
+    struct redis_call *call = redis->first;
+
+    redis->first = call->next;
+    if (redis->first == NULL)
+        redis->last = &redis->first;
+    redis->in_flight--;
+    redis->held_bytes -= call->bytes;
+    counter_add(&redis->base.stats.in_flight, (uint64_t)-1);
+    return call;
+}
+
+/* May come after op_finish too, until done() has run: then there is no call any more. */
+static void cancel(struct op *op, struct err why)
+{
+    struct redis_call *call = op->backend_data;
+
+    if (call == NULL)
+        return;
+    call->op = NULL;
+    call->wanted = false;
+    redis_finish(call->redis, op, why);
+}
+
+void redis_finish(struct redis *redis, struct op *op, struct err err)
+{
+    if (err.code != ERR_OK)
+        counter_add(&redis->base.stats.errors, 1);
+    op->backend_data = NULL;
+    op_finish(op, err);
+}
+
+/* ERR_NONE: there is room. A single operation is let in whatever its size: the largest value must
+ * pass. */
+static struct err room_for(const struct redis *redis, size_t bytes)
+{
+    const struct redis_store *store = redis_store_of(redis);
+    struct err e;
+
+    if (redis->phase != REDIS_READY)
+        return redis->down;
+    if (redis->in_flight >= store->max_in_flight)
+        e = err_about(ERR_RESOURCE_EXHAUSTED, "max_in_flight",
+                      "too many operations wait for redis; this one was not sent");
+    else if (redis->in_flight > 0 && redis->held_bytes + bytes > store->max_buffer_bytes)
+        e = err_about(ERR_RESOURCE_EXHAUSTED, "max_buffer_bytes",
+                      "too many bytes wait for redis; this operation was not sent");
+    else
+        return ERR_NONE;
+    e.retry_after_ms = REDIS_RETRY_MS;
+    return e;
+}
+
+struct redis_call *redis_begin(struct redis *redis, struct op *op, const struct redis_kind *kind,
+                               size_t bytes)
+{
+    bool step = op->cancel != NULL; /* of an op that is parked already */
+    struct err refused = step && redis->phase == REDIS_READY ? ERR_NONE : room_for(redis, bytes);
+
+    counter_add(&redis->base.stats.calls, 1);
+    if (refused.code != ERR_OK) {
+        redis_finish(redis, op, refused);
+        return NULL;
+    }
+
+    struct redis_call *call = call_new(redis, kind);
+
+    call->op = op;
+    call->bytes = bytes;
+    op->backend_data = call;
+    if (!step)
+        op_park(op, cancel);
+    if (call->op == NULL) { /* cancelled before it began */
+        call_recycle(call);
+        return NULL;
+    }
+    line_up(redis, call);
+    return call;
+}
+
+struct redis_call *redis_begin_hello(struct redis *redis, const struct redis_kind *kind)
+{
+    struct redis_call *call = call_new(redis, kind);
+
+    line_up(redis, call);
+    return call;
+}
+
+static void end_call(struct redis_call *call)
+{
+    if (call->wanted) {
+        if (call->kind->end != NULL)
+            call->kind->end(call);
+        else
+            redis_finish(call->redis, call->op, call->err);
+    }
+    call_recycle(call);
+}
+
+/* hiredis: one answer is complete, or (NULL) will never come; the latter is told to all calls at
+ * once elsewhere. */
+static void on_answer(redisAsyncContext *context, void *answer, void *arg)
+{
+    struct redis_call *call = arg;
+
+    (void)context;
+    if (answer == NULL || ++call->answered < call->answers)
+        return;
+    end_call(line_pop(call->redis));
+}
+
+void redis_unexpected(struct redis_call *call)
+{
+    if (call->err.code == ERR_OK)
+        call->err = err_make(ERR_INTERNAL, "redis gave an answer that this command does not have");
+}
+
+static struct err lost_err(const struct redis_call *call)
+{
+    struct err e = {.code = ERR_UNAVAILABLE, .retry_after_ms = REDIS_RETRY_MS};
+
+    if (call->offset >= call->redis->sent_bytes)
+        e.text = "the connection to redis was lost before this was sent: nothing was done";
+    else if (call->kind->writes)
+        e.text = "the connection to redis was lost: the write may or may not have happened";
+    else
+        e.text = "the connection to redis was lost";
+    return e;
+}
+
+void redis_fail_calls(struct redis *redis)
+{
+    while (redis->first != NULL) {
+        struct redis_call *call = line_pop(redis);
+
+        if (call->op != NULL)
+            redis_finish(redis, call->op, lost_err(call));
+        call_recycle(call);
+    }
+    redis->queued_bytes = redis->sent_bytes = 0;
+}
+
+void redis_free_calls(struct redis *redis)
+{
+    while (redis->spare != NULL) {
+        struct redis_call *call = redis->spare;
+
+        redis->spare = call->next;
+        free(call);
+    }
+}
+
+/* A silent server is one that owes an answer for longer than the timeout and has moved no byte for
+ * as long: a large value on a slow line is no silence. */
+bool redis_watch_calls(struct redis *redis, uint64_t *next_ns)
+{
+    uint64_t now = redis->base.home->now_ns, timeout = redis_store_of(redis)->command_timeout_ns;
+    struct redis_call *call = redis->first;
+
+    *next_ns = 0;
+    if (call == NULL)
+        return false;
+    if (call->sent_ns + timeout <= now && redis->moved_ns + timeout <= now)
+        return true;
+    for (; call != NULL && call->sent_ns + timeout <= now; call = call->next) {
+        if (call->op != NULL && op_deadline_ns(call->op) == 0)
+            cancel(call->op, err_make(ERR_DEADLINE_EXCEEDED,
+                                      "redis did not answer within command_timeout_ms"));
+    }
+    *next_ns = now + WATCH_STEP_MS * NS_PER_MS;
+    if (call != NULL && call->sent_ns + timeout > *next_ns)
+        *next_ns = call->sent_ns + timeout;
+    return false;
+}
+
+/* ---- out ---- */
+
+/* Appends behind what hiredis has in its buffer. */
+static char *extend(struct redis *redis, size_t bytes)
+{
+    redisContext *c = &redis->context->c;
+
+    if (sdsavail(c->obuf) < bytes) {
+        c->obuf = sdsMakeRoomFor(c->obuf, bytes);
+        if (c->obuf == NULL)
+            abort();
+    }
+    return c->obuf + sdslen(c->obuf);
+}
+
+static void extended(struct redis *redis, char *to)
+{
+    redisContext *c = &redis->context->c;
+    size_t bytes = (size_t)(to - (c->obuf + sdslen(c->obuf)));
+
+    sdsinclen(c->obuf, bytes);
+    *to = '\0';
+    redis->queued_bytes += bytes;
+}
+
+static char *put_number(char *to, uint64_t number)
+{
+    char *end = to + digits_of(number);
+
+    for (char *at = end; at > to; number /= 10)
+        *--at = (char)('0' + number % 10);
+    return end;
+}
+
+static char *put_line(char *to, char mark, uint64_t number)
+{
+    *to++ = mark;
+    to = put_number(to, number);
+    *to++ = '\r';
+    *to++ = '\n';
+    return to;
+}
+
+static char *put_bytes(char *to, const void *bytes, size_t len)
+{
+    if (len > 0)
+        memcpy(to, bytes, len);
+    return to + len;
+}
+
+enum { LINE = 24 }; /* mark, 20 digits, CR LF, NUL */
+
+void redis_command(struct redis_call *call, unsigned argc, const char *name)
+{
+    struct redis *redis = call->redis;
+    size_t len = strlen(name);
+    char head[2 * LINE + 32], *to = head;
+
+    to = put_line(to, '*', argc);
+    to = put_line(to, '$', len);
+    to = put_bytes(to, name, len);
+    to = put_bytes(to, "\r\n", 3); /* hiredis looks one byte further */
+    len = (size_t)(to - head) - 1;
+    if (redisAsyncFormattedCommand(redis->context, on_answer, call, head, len) != REDIS_OK)
+        abort(); /* only a context that is being closed refuses, and then the phase is not READY */
+    call->answers++;
+    redis->queued_bytes += len;
+}
+
+static void word(struct redis_call *call, struct slice prefix, struct slice rest)
+{
+    char *to = extend(call->redis, prefix.len + rest.len + LINE + 2);
+
+    to = put_line(to, '$', prefix.len + rest.len);
+    to = put_bytes(to, prefix.data, prefix.len);
+    to = put_bytes(to, rest.data, rest.len);
+    to = put_bytes(to, "\r\n", 2);
+    extended(call->redis, to);
+}
+
+void redis_word(struct redis_call *call, struct slice text)
+{
+    word(call, slice_of(NULL, 0), text);
+}
+
+void redis_word_key(struct redis_call *call, struct slice key)
+{
+    const struct redis_store *store = redis_store_of(call->redis);
+
+    word(call, slice_of(store->prefix, store->prefix_len), key);
+}
+
+void redis_word_number(struct redis_call *call, uint64_t number)
+{
+    char text[LINE];
+
+    word(call, slice_of(NULL, 0), slice_of(text, (size_t)(put_number(text, number) - text)));
+}

@@ -1,0 +1,386 @@
+/* Pages of keys by SCAN, values by MGET.
+ *
+ *   page      SCAN rounds until the page is nearly full, the keyspace ends or ROUNDS are done
+ *   values    MGET for the page's keys, in portions, until the byte budget is passed
+ *   finish    the cursor of what was not taken
+ *
+ * SCAN answers with whole hash buckets, maybe more keys than asked for, and a page may not grow;
+ * what is left over must be found again. So the keys of an answer are sorted, and the cursor names
+ * the SCAN call and the last key taken from it. Repeating that call and skipping up to the last key
+ * is right only if the call covers the same buckets again. It need not: other buckets may be
+ * covered when keys came or went, and a key of those must not be skipped. Redis' own next cursor
+ * tells: if it is the same as before, so is the end of what was covered, and what lies before its
+ * beginning was returned by earlier pages. If it differs, nothing is skipped, and the call is
+ * repeated with COUNT 1, which covers least, so that writers cannot keep a scan from going on. Keys
+ * may then come twice, which the contract allows ("at least once"). */
+#include "backends/redis/redis_priv.h"
+
+#include <stdlib.h>
+
+enum { ROUNDS = 16, COUNT_MAX = 1000, VALUES_FIRST = 16 };
+
+/* One SCAN call whose keys are in the page. */
+struct round {
+    uint64_t at, next;
+    uint32_t count;
+};
+
+/* A page under construction, in the arena of its op. */
+struct scan {
+    struct redis *redis;
+    struct kv_scan_page *req;
+    struct slice pattern, scope;
+    struct redis_cursor from;
+    uint64_t at; /* next SCAN call */
+    uint32_t count;
+    uint32_t room;        /* items that the page may hold */
+    struct slice *answer; /* keys of one SCAN call */
+    size_t answer_len, answer_cap;
+    uint64_t answer_next;
+    struct slice *keys; /* the page's */
+    uint8_t *round_of;  /* which round each key is from */
+    size_t n;
+    struct round rounds[ROUNDS + 1];
+    unsigned round_count, calls;
+    bool left_over;   /* the last round had more keys than room */
+    size_t looked_up; /* keys whose values have been asked for */
+    size_t taken;     /* keys that are in the page for good, or gone */
+    uint64_t bytes;
+};
+
+static void scan_round(struct scan *scan);
+static void round_node(struct redis_call *call, const struct redis_node *node);
+static void round_end(struct redis_call *call);
+static void take_round(struct scan *scan);
+static void values(struct scan *scan);
+static void values_node(struct redis_call *call, const struct redis_node *node);
+static void values_end(struct redis_call *call);
+static void finish(struct scan *scan);
+
+static const struct redis_kind round_kind = {.node = round_node, .end = round_end};
+static const struct redis_kind values_kind = {.node = values_node, .end = values_end};
+
+static uint32_t count_for(size_t items)
+{
+    size_t count = items - items / 8; /* buckets overshoot a little */
+
+    return (uint32_t)(count < 1 ? 1 : count > COUNT_MAX ? COUNT_MAX : count);
+}
+
+/* ---- the first step ---- */
+
+static struct scan *scan_new(struct redis *redis, struct kv_scan_page *req)
+{
+    struct arena *arena = op_arena(&req->op);
+    struct scan *scan = arena_zalloc(arena, sizeof *scan);
+
+    scan->redis = redis;
+    scan->req = req;
+    scan->scope = redis_scan_scope(redis, arena, req->prefix);
+    scan->pattern = redis_scan_pattern(redis, arena, req->prefix);
+    scan->room = req->max_items < REDIS_SCAN_ITEMS ? req->max_items : REDIS_SCAN_ITEMS;
+    scan->keys = arena_array(arena, scan->room, sizeof *scan->keys);
+    scan->round_of = arena_alloc(arena, scan->room);
+    scan->count = count_for(scan->room);
+    req->items = arena_array(arena, scan->room, sizeof *req->items);
+    req->n = 0;
+    req->more = false;
+    return scan;
+}
+
+static void page(struct backend *backend, struct kv_scan_page *req)
+{
+    struct scan *scan = scan_new(redis_of(backend), req);
+
+    if (req->cursor.len > 0) {
+        if (!redis_cursor_decode(op_arena(&req->op), scan->scope, req->cursor, &scan->from)) {
+            redis_finish(scan->redis, &req->op,
+                         err_about(ERR_INVALID_ARGUMENT, "cursor",
+                                   "not a cursor of this prefix and namespace"));
+            return;
+        }
+        scan->at = scan->from.at;
+        if (scan->from.within && scan->from.count >= 1 && scan->from.count <= COUNT_MAX)
+            scan->count = scan->from.count;
+    }
+    scan_round(scan);
+}
+
+/* ---- one SCAN call ---- */
+
+static struct slice prefix_of(const struct redis *redis)
+{
+    const struct redis_store *store = redis_store_of(redis);
+
+    return slice_of(store->prefix, store->prefix_len);
+}
+
+struct slice redis_scan_scope(const struct redis *redis, struct arena *arena, struct slice prefix)
+{
+    struct slice own = prefix_of(redis);
+    uint8_t *scope = arena_alloc(arena, own.len + prefix.len);
+
+    memcpy(scope, own.data, own.len);
+    if (prefix.len > 0)
+        memcpy(scope + own.len, prefix.data, prefix.len);
+    return slice_of(scope, own.len + prefix.len);
+}
+
+struct slice redis_scan_pattern(const struct redis *redis, struct arena *arena, struct slice prefix)
+{
+    return redis_glob_starts_with(arena, prefix_of(redis), prefix);
+}
+
+void redis_scan_command(struct redis_call *call, uint64_t at, struct slice pattern, uint32_t count)
+{
+    redis_command(call, 6, "SCAN");
+    redis_word_number(call, at);
+    redis_word(call, slice_str("MATCH"));
+    redis_word(call, pattern);
+    redis_word(call, slice_str("COUNT"));
+    redis_word_number(call, count);
+}
+
+static void scan_round(struct scan *scan)
+{
+    struct redis_call *call =
+        redis_begin(scan->redis, &scan->req->op, &round_kind, scan->pattern.len + redis_words(8));
+
+    if (call == NULL)
+        return;
+    call->state = scan;
+    scan->calls++;
+    scan->answer_len = 0;
+    redis_scan_command(call, scan->at, scan->pattern, scan->count);
+}
+
+void redis_scan_next(struct redis_call *call, struct slice text, uint64_t *next)
+{
+    char number[24] = "", *end = number;
+
+    if (text.len > 0 && text.len < sizeof number) {
+        memcpy(number, text.data, text.len);
+        *next = strtoull(number, &end, 10);
+    }
+    if (end == number || *end != '\0')
+        redis_unexpected(call);
+}
+
+/* [ next cursor, [ key, ... ] ] */
+static void round_node(struct redis_call *call, const struct redis_node *node)
+{
+    struct scan *scan = call->state;
+    struct arena *arena = op_arena(call->op);
+    size_t prefix = redis_store_of(scan->redis)->prefix_len;
+
+    if (node->depth == 1 && node->index == 0) {
+        redis_scan_next(call, node->text, &scan->answer_next);
+    } else if (node->depth == 1 && node->type == REDIS_REPLY_ARRAY) {
+        if ((size_t)node->number > scan->answer_cap) {
+            scan->answer_cap = (size_t)node->number;
+            scan->answer = arena_array(arena, scan->answer_cap, sizeof *scan->answer);
+        }
+    } else if (node->depth == 2 && slice_starts_with(node->text, scan->scope) &&
+               scan->answer_len < scan->answer_cap) {
+        scan->answer[scan->answer_len++] =
+            arena_copy(arena, slice_of(node->text.data + prefix, node->text.len - prefix));
+    } else if (node->depth > 0 || node->type != REDIS_REPLY_ARRAY || node->number != 2) {
+        redis_unexpected(call);
+    }
+}
+
+static int by_key(const void *a, const void *b)
+{
+    return slice_compare(*(const struct slice *)a, *(const struct slice *)b);
+}
+
+/* Sorted, without repeats, without what an earlier page took. */
+static void tidy_answer(struct scan *scan, const struct slice *after)
+{
+    size_t kept = 0;
+
+    if (scan->answer_len > 1)
+        qsort(scan->answer, scan->answer_len, sizeof *scan->answer, by_key);
+    for (size_t i = 0; i < scan->answer_len; i++) {
+        if (kept > 0 && slice_equal(scan->answer[i], scan->answer[kept - 1]))
+            continue;
+        if (after != NULL && slice_compare(scan->answer[i], *after) <= 0)
+            continue;
+        scan->answer[kept++] = scan->answer[i];
+    }
+    scan->answer_len = kept;
+}
+
+static void round_end(struct redis_call *call)
+{
+    struct scan *scan = call->state;
+
+    if (call->err.code != ERR_OK) {
+        redis_finish(call->redis, call->op, call->err);
+        return;
+    }
+
+    bool same = scan->from.within && scan->from.next == scan->answer_next;
+
+    if (scan->from.within && !same && scan->count > 1) {
+        scan->from.within = false;
+        scan->count = 1;
+        scan_round(scan);
+        return;
+    }
+    tidy_answer(scan, same ? &scan->from.last : NULL);
+    scan->from.within = false;
+    take_round(scan);
+}
+
+/* How many to ask for next: fewer as the page fills, more where few keys match. */
+static uint32_t next_count(const struct scan *scan)
+{
+    uint64_t count = scan->count, found = scan->answer_len;
+
+    if (found == 0)
+        count *= 4;
+    else
+        count = count_for(scan->room - scan->n) * count / found + 1;
+    return (uint32_t)(count > COUNT_MAX ? COUNT_MAX : count);
+}
+
+static void take_round(struct scan *scan)
+{
+    size_t room = scan->room - scan->n;
+    size_t n = scan->answer_len < room ? scan->answer_len : room;
+
+    for (size_t i = 0; i < n; i++) {
+        scan->round_of[scan->n] = (uint8_t)scan->round_count;
+        scan->keys[scan->n++] = scan->answer[i];
+    }
+    scan->left_over = n < scan->answer_len;
+    scan->rounds[scan->round_count++] =
+        (struct round){.at = scan->at, .next = scan->answer_next, .count = scan->count};
+    scan->at = scan->answer_next;
+    if (scan->left_over || scan->at == 0 || scan->n >= scan->room - scan->room / 4 ||
+        scan->calls >= ROUNDS) {
+        values(scan);
+        return;
+    }
+    scan->count = next_count(scan);
+    scan_round(scan);
+}
+
+/* ---- values ---- */
+
+static bool budget_spent(const struct scan *scan)
+{
+    return scan->req->max_bytes > 0 && scan->bytes >= scan->req->max_bytes;
+}
+
+static void take_item(struct scan *scan, struct slice key, struct slice value)
+{
+    scan->req->items[scan->req->n++] = (struct kv_scan_item){.key = key, .value = value};
+    scan->bytes += key.len + value.len;
+}
+
+/* A few values first; they tell how many more the budget has room for. */
+static size_t portion(const struct scan *scan)
+{
+    size_t left = scan->n - scan->taken, n = VALUES_FIRST;
+
+    if (scan->req->max_bytes == 0)
+        return left;
+    if (scan->req->n > 0)
+        n = (scan->req->max_bytes - scan->bytes) / (scan->bytes / scan->req->n + 1) + 1;
+    return n < left ? n : left;
+}
+
+static void values(struct scan *scan)
+{
+    if (!scan->req->with_values) {
+        while (scan->taken < scan->n && !budget_spent(scan))
+            take_item(scan, scan->keys[scan->taken++], slice_of(NULL, 0));
+    }
+    if (scan->taken == scan->n || budget_spent(scan)) {
+        finish(scan);
+        return;
+    }
+
+    size_t n = portion(scan), bytes = redis_words((unsigned)n + 1);
+
+    for (size_t i = 0; i < n; i++)
+        bytes += scan->keys[scan->taken + i].len;
+
+    struct redis_call *call = redis_begin(scan->redis, &scan->req->op, &values_kind, bytes);
+
+    if (call == NULL)
+        return;
+    call->state = scan;
+    scan->looked_up = scan->taken + n;
+    redis_command(call, (unsigned)n + 1, "MGET");
+    for (size_t i = 0; i < n; i++)
+        redis_word_key(call, scan->keys[scan->taken + i]);
+}
+
+/* nil: removed or expired meanwhile, or no string; it is left out. Past the budget values are not
+ * copied. */
+static void values_node(struct redis_call *call, const struct redis_node *node)
+{
+    struct scan *scan = call->state;
+
+    if (node->depth == 0) {
+        if (node->type != REDIS_REPLY_ARRAY ||
+            (size_t)node->number != scan->looked_up - scan->taken)
+            redis_unexpected(call);
+        return;
+    }
+    if (call->err.code != ERR_OK || scan->taken >= scan->looked_up || budget_spent(scan))
+        return;
+
+    struct slice key = scan->keys[scan->taken++];
+
+    if (node->type == REDIS_REPLY_STRING)
+        take_item(scan, key, arena_copy(op_arena(call->op), node->text));
+}
+
+static void values_end(struct redis_call *call)
+{
+    if (call->err.code != ERR_OK)
+        redis_finish(call->redis, call->op, call->err);
+    else
+        values(call->state);
+}
+
+/* ---- the end ---- */
+
+/* Where the next page begins, after `taken` keys. */
+static struct redis_cursor rest_of(const struct scan *scan)
+{
+    const struct round *last = &scan->rounds[scan->round_count - 1];
+
+    if (scan->taken == scan->n && !scan->left_over)
+        return (struct redis_cursor){.at = last->next};
+
+    const struct round *r = &scan->rounds[scan->round_of[scan->taken - 1]];
+
+    if (scan->taken < scan->n && scan->round_of[scan->taken] != scan->round_of[scan->taken - 1])
+        return (struct redis_cursor){.at = scan->rounds[scan->round_of[scan->taken]].at};
+    return (struct redis_cursor){.at = r->at,
+                                 .within = true,
+                                 .next = r->next,
+                                 .count = r->count,
+                                 .last = scan->keys[scan->taken - 1]};
+}
+
+static void finish(struct scan *scan)
+{
+    struct kv_scan_page *req = scan->req;
+    struct redis_cursor rest = rest_of(scan);
+
+    req->more = rest.within || rest.at != 0;
+    if (req->more)
+        req->next_cursor = redis_cursor_encode(op_arena(&req->op), scan->scope, &rest);
+    redis_finish(scan->redis, &req->op, ERR_NONE);
+}
+
+const struct kv_scan redis_kv_scan = {.max_items = REDIS_SCAN_ITEMS,
+                                      .calls = "1..16 SCAN, and with values 1..3 MGET",
+                                      .page = page,
+                                      .count = redis_count};

@@ -1,0 +1,90 @@
+/* The parts of this backend that are text in, text out: no connection, no state, any thread. */
+#ifndef PRISM_BACKENDS_REDIS_REDIS_TEXT_H
+#define PRISM_BACKENDS_REDIS_REDIS_TEXT_H
+
+#include "src/base/arena.h"
+#include "src/base/err.h"
+#include "src/base/slice.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- where the server is (redis_address.c) ---- */
+
+enum { REDIS_PORT = 6379, REDIS_PATH_BYTES = 107, REDIS_HOST_BYTES = 253 };
+
+struct redis_address {
+    bool unix_socket;
+    char *host;                /* or the socket's path; owned */
+    uint16_t port;             /* 0 for a unix socket */
+    char *username, *password; /* from redis://user:password@...; NULL = not given; owned */
+    int64_t database;          /* from redis://.../N; -1 = not given */
+};
+
+/* HOST, HOST:PORT, [IPV6]:PORT, redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], unix:PATH. Errors
+ * are ERR_INVALID_ARGUMENT about "address" with a static text; then *address is cleared. */
+struct err redis_address_parse(struct redis_address *address, struct slice text);
+void redis_address_clear(struct redis_address *address); /* secrets are overwritten */
+
+/* ---- whose keys are whose (redis_prefix.c) ---- */
+
+/* "<root>:<namespace>:", with ':' and '%' of the namespace written as %3A and %25. Two different
+ * pairs never give prefixes of which one starts the other, because neither part can hold the ':'
+ * that ends it. NUL-terminated, to be freed; NULL if root is not 1..64 printable characters without
+ * ':' and '%'. */
+char *redis_prefix_new(const char *root, const char *namespace_name);
+
+/* The MATCH pattern for "starts with prefix and then key": what glob would take as special is
+ * escaped. In the arena. */
+struct slice redis_glob_starts_with(struct arena *arena, struct slice prefix, struct slice key);
+
+/* ---- where a scan stands (redis_cursor.c) ---- */
+
+/* Redis answers SCAN with as many keys as it finds in a bucket, so a page may have to end within an
+ * answer. The cursor then names the SCAN call to repeat (at, count), what that call answered as its
+ * own next cursor, and the last key taken from the sorted answer. redis_scan.c says why all four
+ * are needed. */
+struct redis_cursor {
+    uint64_t at;
+    bool within; /* the rest only if set */
+    uint64_t next;
+    uint32_t count;
+    struct slice last; /* without the namespace's prefix */
+};
+
+/* Printable. scope: what the cursor is good for (namespace and prefix); a cursor from elsewhere
+ * does not decode. */
+struct slice redis_cursor_encode(struct arena *arena, struct slice scope,
+                                 const struct redis_cursor *cursor);
+bool redis_cursor_decode(struct arena *arena, struct slice scope, struct slice text,
+                         struct redis_cursor *cursor);
+
+/* ---- what an error reply means (redis_error.c) ---- */
+
+/* The one place that maps redis' words to codes. Texts that are not static are copied into the
+ * arena. */
+struct err redis_error(struct arena *arena, struct slice reply);
+
+/* Does the reply start with this word? */
+bool redis_error_is(struct slice reply, const char *word);
+
+/* ---- SHA-1 (redis_sha1.c): names scripts and versions of values, as redis itself does; protects
+ * nothing ---- */
+
+enum { REDIS_SHA1_BYTES = 20, REDIS_SHA1_HEX = 40 };
+
+struct redis_sha1 {
+    uint32_t state[5];
+    uint64_t bytes;
+    uint8_t block[64];
+};
+
+void redis_sha1_init(struct redis_sha1 *sha1);
+void redis_sha1_add(struct redis_sha1 *sha1, struct slice data);
+void redis_sha1_finish(struct redis_sha1 *sha1, uint8_t digest[REDIS_SHA1_BYTES]);
+
+/* Lower-case hex of one value's digest, no NUL. */
+void redis_sha1_hex(struct slice data, char hex[REDIS_SHA1_HEX]);
+
+#endif
