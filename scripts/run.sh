@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Builds, starts prismd on its embedded defaults, shows a short tour by a real client, then serves until Ctrl-C.
+# TOUR=once ends after the tour, with prismd's exit code.
+. "$(dirname "$0")/lib.sh"
+
+scripts/build.sh release
+bin=build/release/bin
+log=build/release/prismd.log
+server=127.0.0.1:8980
+
+say "prismd on $server, metrics and health on http://127.0.0.1:9090; its log: $log"
+"$bin/prismd" >"$log" 2>&1 &
+pid=$!
+stop() { kill -TERM "$pid" 2>/dev/null || true; }
+trap stop EXIT
+trap 'stop; wait "$pid"; exit $?' INT TERM
+
+ready() { "$bin/prismctl" --server "$server" caps >/dev/null 2>&1; }
+deadline=$((SECONDS + 20))
+until ready; do
+    if ! kill -0 "$pid" 2>/dev/null; then
+        cat "$log" >&2
+        die "prismd did not start"
+    fi
+    [ "$SECONDS" -lt "$deadline" ] || die "prismd does not answer on $server"
+    sleep 0.1
+done
+
+show() { # COMMAND ARGUMENT...: prints the command as one would type it, then runs it
+    printf '\n$ %s\n' "$*"
+    local program=$1
+    shift
+    "$bin/$program" "$@"
+}
+
+say "what the store behind it can do"
+show prismctl caps
+say "keys and values"
+show prismctl kv store greeting "hello, world"
+show prismctl kv store session-1 "gone in a minute" --ttl 60
+show prismctl kv get greeting
+show prismctl kv ttl session-1
+say "batches"
+show prismctl kv store-batch user/1=Ada user/2=Grace user/3=Edsger
+show prismctl kv get-batch user/1 user/2 user/4
+show prismctl kv scan user/ --values
+say "rates, on this machine, client and server sharing it"
+show prism-bench run --server "$server" --operation store --seconds 1
+show prism-bench run --server "$server" --operation retrieve --seconds 1
+show prism-bench run --server "$server" --operation store-batch --batch 100 --seconds 1
+
+if [ "${TOUR:-}" = once ]; then
+    say "the tour is over; stopping prismd"
+    stop
+    trap - EXIT INT TERM
+    status=0
+    wait "$pid" || status=$?
+    tail -n 2 "$log"
+    exit "$status"
+fi
+say "prismd keeps serving on $server; Ctrl-C stops it"
+wait "$pid"
