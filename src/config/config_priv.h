@@ -73,6 +73,9 @@ const char *fault_text(struct load *load, const char *format, ...)
 /* Is there a fault at this path already? */
 bool fault_known(const struct load *load, const char *path);
 
+/* At one that begins like this? */
+bool fault_below(const struct load *load, const char *prefix);
+
 /* `text` in backquotes, shortened, without control characters. */
 const char *quoted(struct load *load, const char *text);
 

@@ -306,5 +306,7 @@ struct node *document_parse(struct load *load, struct slice yaml)
     yaml_parser_delete(&parser);
     if (b.failed)
         return NULL;
-    return b.root != NULL ? b.root : node_new(&load->scratch, NODE_MAPPING, 0);
+    if (b.root == NULL || b.root->null)
+        return node_new(&load->scratch, NODE_MAPPING, 0);
+    return b.root;
 }

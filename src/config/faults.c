@@ -88,6 +88,14 @@ bool fault_known(const struct load *load, const char *path)
     return false;
 }
 
+bool fault_below(const struct load *load, const char *prefix)
+{
+    for (size_t i = 0; i < load->faults->count; i++)
+        if (strncmp(load->faults->items[i].path, prefix, strlen(prefix)) == 0)
+            return true;
+    return false;
+}
+
 const char *quoted(struct load *load, const char *text)
 {
     char out[QUOTED_BYTES + 8] = "`";

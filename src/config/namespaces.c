@@ -439,14 +439,17 @@ static void bind_namespace(struct binding *b, const struct config *config)
 void namespaces_bind(struct load *load, struct raw_config *raw, struct config *config)
 {
     struct config_namespace *out = arena_array(load->keep, raw->namespaces_count, sizeof *out);
+    const struct node *list = node_at(load->root, "namespaces");
 
     config->namespaces = out;
     config->namespace_count = raw->namespaces_count;
-    if (raw->namespaces_count == 0 && !fault_known(load, "namespaces"))
-        fault_add(load,
-                  (struct fault){.path = "namespaces",
-                                 .message = "there is no namespace",
-                                 .fix = "add one, or remove the line for the embedded default"});
+    if (raw->namespaces_count == 0 && list != NULL && !fault_below(load, "namespaces"))
+        fault_add(load, (struct fault){
+                            .path = "namespaces",
+                            .line = list->line,
+                            .message = "there is no namespace",
+                            .fix = "add one, or remove the line for the embedded default",
+                        });
     for (uint32_t i = 0; i < raw->namespaces_count; i++) {
         struct binding b = {
             .load = load,

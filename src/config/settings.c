@@ -102,7 +102,7 @@ static void bind_one(struct load *load, const struct settings_request *r,
     }
     if (setting->fallback != NULL) {
         read_value(setting, setting->fallback, value);
-    } else if (!fault_known(load, path_of(load, r, setting->name))) {
+    } else if (!fault_known(load, r->path) && !fault_known(load, path_of(load, r, setting->name))) {
         fault_add(load, (struct fault){
                             .path = path_of(load, r, setting->name),
                             .line = r->line,
