@@ -133,14 +133,25 @@ enum prism_code rpc_submit(struct rpc *rpc, rpc_done_fn *done, struct prism_erro
     return error_none(error);
 }
 
-void async_destroy(struct async *async)
+void prism_channel_wait(struct prism_channel *channel)
 {
+    struct async *async;
+
+    pthread_mutex_lock(&channel->lock);
+    async = channel->async;
+    pthread_mutex_unlock(&channel->lock);
     if (async == NULL)
         return;
     pthread_mutex_lock(&async->lock);
     while (async->in_flight > 0)
         pthread_cond_wait(&async->idle, &async->lock);
     pthread_mutex_unlock(&async->lock);
+}
+
+void async_destroy(struct async *async)
+{
+    if (async == NULL)
+        return;
     grpc_completion_queue_shutdown(async->queue);
     pthread_join(async->thread, NULL);
     async_free(async);

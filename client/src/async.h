@@ -12,7 +12,7 @@ struct async;
  * errors: RESOURCE_EXHAUSTED if the thread cannot be started; then done does not run. */
 enum prism_code rpc_submit(struct rpc *rpc, rpc_done_fn *done, struct prism_error *error);
 
-/* Waits until all calls are done, then ends the thread. NULL is accepted. */
+/* Ends the thread; all calls must be done. NULL is accepted. */
 void async_destroy(struct async *async);
 
 #endif

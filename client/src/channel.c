@@ -225,6 +225,7 @@ void prism_channel_close(struct prism_channel *channel)
 {
     if (channel == NULL)
         return;
+    prism_channel_wait(channel); /* before that the thread cannot end */
     async_destroy(channel->async);
     while (channel->idle_count > 0) {
         grpc_completion_queue *queue = channel->idle[--channel->idle_count];

@@ -7,6 +7,7 @@
 
 #include <grpc/grpc.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 enum { CHANNEL_IDLE_QUEUES = 64 };
 
@@ -22,6 +23,8 @@ struct prism_channel {
     struct prism_retry retry; /* no zeroes left */
     prism_log_fn *log;
     void *log_context;
+
+    _Atomic uint64_t last_ns; /* when an answer came last, CLOCK_MONOTONIC */
 
     /* Under the lock. */
     pthread_mutex_t lock;

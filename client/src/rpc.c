@@ -8,11 +8,11 @@
 #include "client/src/error.h"
 #include "client/src/status.h"
 
-#include <errno.h>
 #include <grpc/byte_buffer.h>
 #include <grpc/byte_buffer_reader.h>
 #include <grpc/support/alloc.h>
 #include <grpc/support/time.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -39,6 +39,9 @@ void __tsan_release(void *address);
 
 #define NS_PER_MS 1000000ull
 #define NS_PER_S  1000000000ull
+#define IDLE_NS   (5 * NS_PER_MS)
+
+enum { LOOKS_AFTER_IDLE = 4 };
 
 uint64_t rpc_now_ns(void)
 {
@@ -202,7 +205,10 @@ static ProtobufCMessage *decode(const struct rpc *rpc, grpc_byte_buffer *receive
 static void attempt_close(struct rpc *rpc)
 {
     struct prism_error *error = &rpc->error;
-    bool refused = status_to_error(rpc->status, rpc->status_text, &rpc->trailing, error);
+    bool refused;
+
+    atomic_store_explicit(&rpc->channel->last_ns, rpc_now_ns(), memory_order_relaxed);
+    refused = status_to_error(rpc->status, rpc->status_text, &rpc->trailing, error);
 
     error->retryable = may_repeat(rpc, error->code, refused);
     if (error->code == PRISM_DEADLINE_EXCEEDED)
@@ -256,14 +262,27 @@ bool rpc_again(struct rpc *rpc)
     return rpc->retry_at_ns < rpc->deadline_ns;
 }
 
-void rpc_wait(const struct rpc *rpc)
+/* gRPC reads its sockets only while some thread waits in one of its queues, and on its own merely
+ * every five seconds. A sleeping client would neither connect again nor notice that the server has
+ * closed the connection, and so send a write into the void. So the waits are spent in a queue, and
+ * after an idle time the news is read first; each look handles one socket event. */
+static void look(struct rpc *rpc, uint64_t until_ns, int times)
 {
-    struct timespec at = {.tv_sec = (time_t)(rpc->retry_at_ns / NS_PER_S),
-                          .tv_nsec = (long)(rpc->retry_at_ns % NS_PER_S)};
+    grpc_completion_queue *queue = channel_take_queue(rpc->channel);
 
-    while (rpc->retry_at_ns > 0 &&
-           clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
-        ;
+    while (times-- > 0)
+        grpc_completion_queue_pluck(queue, &rpc->retry_at_ns, rpc_timespec(until_ns), NULL);
+    channel_give_queue(rpc->channel, queue);
+}
+
+void rpc_wait(struct rpc *rpc)
+{
+    uint64_t last = atomic_load_explicit(&rpc->channel->last_ns, memory_order_relaxed);
+
+    if (rpc->retry_at_ns > 0)
+        look(rpc, rpc->retry_at_ns, 1);
+    else if (last + IDLE_NS < rpc_now_ns())
+        look(rpc, 0, LOOKS_AFTER_IDLE);
 }
 
 enum prism_code rpc_run(struct rpc *rpc)

@@ -77,8 +77,9 @@ void rpc_attempt_finish(struct rpc *rpc);
 /* After a finished attempt: whether another one shall be made, and when (retry_at_ns). */
 bool rpc_again(struct rpc *rpc);
 
-/* Sleeps until retry_at_ns. */
-void rpc_wait(const struct rpc *rpc);
+/* Before an attempt of a blocking call: waits until retry_at_ns, or if there is none, reads what
+ * has come in since the channel was last used. */
+void rpc_wait(struct rpc *rpc);
 
 /* Frees request and response; the error stays. */
 void rpc_clear(struct rpc *rpc);

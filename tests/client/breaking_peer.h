@@ -1,5 +1,5 @@
-/* A TCP peer that speaks just enough HTTP/2 to be taken for a server, and resets each connection when
- * a request has come. So a client cannot know what became of its request. */
+/* A TCP peer that speaks just enough HTTP/2 to be taken for a server, and resets each connection
+ * when a request has come. So a client cannot know what became of its request. */
 #ifndef PRISM_TESTS_CLIENT_BREAKING_PEER_H
 #define PRISM_TESTS_CLIENT_BREAKING_PEER_H
 

@@ -41,7 +41,8 @@ static inline void offer_everything(struct script_server *server)
     all.supports_transactions = all.supports_preconditions = true;
     all.scan_performance = PRISM__PATTERNS__KEYVALUE__SCAN_PERFORMANCE__SCAN_NATIVE;
     all.batch_performance = PRISM__PATTERNS__KEYVALUE__BATCH_PERFORMANCE__BATCH_NATIVE;
-    script_always(server, (struct script_step){.method = "GetCapabilities", .messages = {&all.base}});
+    script_always(server,
+                  (struct script_step){.method = "GetCapabilities", .messages = {&all.base}});
 }
 
 static inline void fixture_open(struct fixture *f, const struct prism_channel_options *options)

@@ -77,6 +77,7 @@ static void wrap(Google__Protobuf__Any *any, const char *url, const ProtobufCMes
 {
     google__protobuf__any__init(any);
     any->type_url = (char *)(uintptr_t)url;
+    assert(protobuf_c_message_get_packed_size(message) <= 2048);
     any->value.data = room;
     any->value.len = protobuf_c_message_pack(message, room);
 }
@@ -94,7 +95,7 @@ static grpc_slice pack_details(const struct script_step *step)
     Google__Rpc__ErrorInfo info = GOOGLE__RPC__ERROR_INFO__INIT;
     Google__Rpc__Status status = GOOGLE__RPC__STATUS__INIT;
     Google__Protobuf__Any any[3], *list[3] = {&any[0], &any[1], &any[2]};
-    uint8_t room[3][256];
+    uint8_t room[3][2048];
 
     if (step->garbled_details)
         return grpc_slice_from_copied_string("\xff\xff\xff");
@@ -398,8 +399,8 @@ static void *serve(void *arg)
     struct script_server *server = arg;
 
     for (;;) {
-        grpc_event event = grpc_completion_queue_next(
-            server->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        grpc_event event =
+            grpc_completion_queue_next(server->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
 
         if (event.type == GRPC_QUEUE_SHUTDOWN)
             return NULL;

@@ -1,5 +1,6 @@
-/* A bare gRPC server inside the test that answers as it is told: status by status, message by message.
- * It shows which rules the client follows without a Prism server that would have to be made to fail.
+/* A bare gRPC server inside the test that answers as it is told: status by status, message by
+ * message. It shows which rules the client follows without a Prism server that would have to be
+ * made to fail.
  *
  * Answers come from a script: the oldest unused step for the method, else the method's standing
  * answer, else UNIMPLEMENTED. thread: the functions may be called on any thread. */

@@ -25,7 +25,8 @@ PRISM_API enum prism_code prism_keyvalue_open(struct prism_channel *channel,
                                               struct prism_keyvalue **keyvalue,
                                               struct prism_error *error);
 
-/* No call may be running, asynchronous ones included. NULL is accepted. The channel stays open. */
+/* No call may be running, asynchronous ones included (prism_channel_wait). NULL is accepted. The
+ * channel stays open. */
 PRISM_API void prism_keyvalue_close(struct prism_keyvalue *keyvalue);
 
 /* ---- capabilities ---- */

@@ -20,9 +20,9 @@
  * that nothing happened: no connection could be made, so that the request was never sent; or the
  * server says that it refused the call on arrival, being overloaded or about to stop. Otherwise a
  * repeated write could undo what somebody else wrote in between, and only the application knows
- * whether that matters: the error's `retryable` is false then, and the outcome of the write unknown.
- * The waits grow exponentially with jitter, are never shorter than the server asked for, and no
- * attempt begins that could not begin before the deadline. */
+ * whether that matters: the error's `retryable` is false then, and the outcome of the write
+ * unknown. The waits grow exponentially with jitter, are never shorter than the server asked for,
+ * and no attempt begins that could not begin before the deadline. */
 #ifndef PRISM_PRISM_H
 #define PRISM_PRISM_H
 
@@ -139,9 +139,13 @@ PRISM_API enum prism_code prism_channel_open(const char *target,
                                              struct prism_channel **channel,
                                              struct prism_error *error);
 
-/* Waits for asynchronous calls to end, each by its deadline at the latest, then frees the channel.
- * Client objects made from it must have been closed, and no call may be running on another thread.
- * NULL is accepted. thread: any but the channel's own. */
+/* Waits until no asynchronous call of the channel's clients is left, each ending by its deadline at
+ * the latest. Calls started meanwhile are waited for too. thread: any but the channel's own (so not
+ * from a callback). */
+PRISM_API void prism_channel_wait(struct prism_channel *channel);
+
+/* Client objects made from the channel must have been closed, and no call may be running. NULL is
+ * accepted. thread: any but the channel's own. */
 PRISM_API void prism_channel_close(struct prism_channel *channel);
 
 /* "0.1.0" of the library in use. Static. thread: any. */
