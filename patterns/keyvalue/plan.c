@@ -1,0 +1,162 @@
+/* The plan: made when the slot is bound, and again when the connected server turns out to offer
+ * something else. RPCs follow it, GetCapabilities prints it, and `prismctl check` makes one from
+ * the backend's descriptor alone. */
+#include "patterns/keyvalue/batch.h"
+#include "patterns/keyvalue/keyvalue_priv.h"
+
+enum { WIDTH_DEFAULT = 10 };
+
+struct need_row {
+    enum backend_interface missing;
+    const char *text; /* of the status */
+    const char *why;  /* the same with the smallest fix, for who configures */
+};
+
+#define NOT_OFFERED(what, interface) what " not supported: backend does not implement " interface
+#define BIND_ANOTHER                 "; bind a backend that does"
+
+static const struct need_row needs[NEED_COUNT] = {
+    [NEED_TTL] = {BACKEND_KV_TTL, NOT_OFFERED("expiration", "KeyValueTTLInterface"),
+                  NOT_OFFERED("expiration", "KeyValueTTLInterface") BIND_ANOTHER},
+    [NEED_SCAN] = {BACKEND_KV_SCAN, NOT_OFFERED("scan", "KeyValueScanInterface"),
+                   NOT_OFFERED("scan", "KeyValueScanInterface") BIND_ANOTHER},
+    [NEED_BATCH] = {BACKEND_KV_BATCH, NOT_OFFERED("batch", "KeyValueBatchInterface"),
+                    NOT_OFFERED(
+                        "batch",
+                        "KeyValueBatchInterface") "; set `emulate: [keyvalue_batch]` on the slot"},
+    [NEED_TXN] = {BACKEND_KV_TXN, NOT_OFFERED("atomic batch", "KeyValueTransactionalInterface"),
+                  NOT_OFFERED("atomic batch", "KeyValueTransactionalInterface") BIND_ANOTHER},
+    [NEED_CAS] = {BACKEND_KV_CAS, NOT_OFFERED("precondition", "KeyValueCASInterface"),
+                  NOT_OFFERED("precondition", "KeyValueCASInterface") BIND_ANOTHER},
+};
+
+enum {
+    LIMIT_ITEM = LIMIT_KEY | LIMIT_VALUE,
+    LIMIT_KEYS = LIMIT_KEY | LIMIT_ITEMS,
+};
+
+const struct keyvalue_operation keyvalue_operation_table[] = {
+    {"GetCapabilities", NULL, NEED_NOTHING, ACTS_READ, CALLS_NONE, 0},
+    {"Store", NULL, NEED_NOTHING, ACTS_WRITE, CALLS_ONE, LIMIT_ITEM},
+    {"Store", "expiration", NEED_TTL, ACTS_WRITE, CALLS_ONE, LIMIT_ITEM | LIMIT_EXPIRATION},
+    {"Store", "if_absent", NEED_CAS, ACTS_WRITE, CALLS_ONE, LIMIT_ITEM},
+    {"Store", "if_version", NEED_CAS, ACTS_WRITE, CALLS_ONE, LIMIT_ITEM},
+    {"Retrieve", NULL, NEED_NOTHING, ACTS_READ, CALLS_ONE, LIMIT_KEY | LIMIT_RESPONSE},
+    {"Remove", NULL, NEED_NOTHING, ACTS_WRITE, CALLS_ONE, LIMIT_KEY},
+    {"Exists", NULL, NEED_NOTHING, ACTS_READ, CALLS_ONE, LIMIT_KEY},
+    {"StoreBatch", NULL, NEED_BATCH, ACTS_WRITE, CALLS_BATCH, LIMIT_KEYS | LIMIT_VALUE},
+    {"StoreBatch", "atomic", NEED_TXN, ACTS_WRITE_ALL_OR_NOTHING, CALLS_ONE,
+     LIMIT_KEYS | LIMIT_VALUE},
+    {"RetrieveBatch", NULL, NEED_BATCH, ACTS_READ, CALLS_BATCH, LIMIT_KEYS | LIMIT_RESPONSE},
+    {"RemoveBatch", NULL, NEED_BATCH, ACTS_WRITE, CALLS_BATCH, LIMIT_KEYS},
+    {"RemoveBatch", "atomic", NEED_TXN, ACTS_WRITE_ALL_OR_NOTHING, CALLS_ONE, LIMIT_KEYS},
+    {"Scan", NULL, NEED_SCAN, ACTS_READ, CALLS_SCAN, LIMIT_KEY | LIMIT_PAGES | LIMIT_RESPONSE},
+    {"SetExpiration", NULL, NEED_TTL, ACTS_WRITE, CALLS_ONE, LIMIT_KEY | LIMIT_EXPIRATION},
+    {"GetExpiration", NULL, NEED_TTL, ACTS_READ, CALLS_ONE, LIMIT_KEY | LIMIT_EXPIRATION},
+    {"ClearExpiration", NULL, NEED_TTL, ACTS_WRITE, CALLS_ONE, LIMIT_KEY},
+    {"Count", NULL, NEED_SCAN, ACTS_READ, CALLS_SCAN, LIMIT_KEY},
+    {.name = NULL},
+};
+
+static enum keyvalue_batching batching_of(const struct keyvalue_offer *offer)
+{
+    if (offer->has->kv_batch != NULL)
+        return BATCHING_NATIVE;
+    if (offer->in_process)
+        return BATCHING_PIPELINED;
+    return (offer->emulate & 1u << BACKEND_KV_BATCH) != 0 ? BATCHING_EMULATED : BATCHING_NONE;
+}
+
+struct keyvalue_plan keyvalue_plan_make(const struct keyvalue_offer *offer)
+{
+    static batch_run_fn *const runs[] = {
+        [BATCHING_NONE] = NULL,
+        [BATCHING_NATIVE] = batch_run_many,
+        [BATCHING_PIPELINED] = batch_run_singles,
+        [BATCHING_EMULATED] = batch_run_singles,
+    };
+    const struct backend_interfaces *has = offer->has;
+    enum keyvalue_batching batching = batching_of(offer);
+
+    return (struct keyvalue_plan){
+        .basic = has->kv_basic,
+        .ttl = has->kv_ttl,
+        .scan = has->kv_scan,
+        .batch = has->kv_batch,
+        .txn = has->kv_txn,
+        .cas = has->kv_cas,
+        .batching = batching,
+        .run_batch = runs[batching],
+        .width = offer->width != 0 ? offer->width : WIDTH_DEFAULT,
+        .in_order = offer->in_process,
+    };
+}
+
+bool keyvalue_plan_meets(const struct keyvalue_plan *plan, enum keyvalue_need need)
+{
+    switch (need) {
+    case NEED_TTL:
+        return plan->ttl != NULL;
+    case NEED_SCAN:
+        return plan->scan != NULL;
+    case NEED_BATCH:
+        return plan->run_batch != NULL;
+    case NEED_TXN:
+        return plan->txn != NULL;
+    case NEED_CAS:
+        return plan->cas != NULL;
+    case NEED_NOTHING:
+    case NEED_COUNT:
+        break;
+    }
+    return true;
+}
+
+struct err keyvalue_unsupported(enum keyvalue_need need)
+{
+    return err_about(ERR_UNIMPLEMENTED, backend_interface_name(needs[need].missing),
+                     needs[need].text);
+}
+
+enum backend_interface keyvalue_interface_of(enum keyvalue_need need)
+{
+    return needs[need].missing;
+}
+
+/* Is it carried out by other operations than the backend's own? */
+static bool is_emulated(const struct keyvalue_plan *plan, enum keyvalue_need need)
+{
+    if (need == NEED_BATCH)
+        return plan->batching == BATCHING_PIPELINED || plan->batching == BATCHING_EMULATED;
+    return need == NEED_SCAN && plan->scan->emulated;
+}
+
+size_t keyvalue_operations(const struct backend_type *const *slots, const uint32_t *emulate,
+                           struct pattern_operation *out, size_t max)
+{
+    static const struct backend_interfaces nothing;
+    const struct backend_type *type = slots[0];
+    struct keyvalue_plan plan = keyvalue_plan_make(&(struct keyvalue_offer){
+        .has = type != NULL ? &type->interfaces : &nothing,
+        .in_process = type != NULL && type->in_process,
+        .emulate = emulate[0],
+    });
+    size_t n = 0;
+
+    for (const struct keyvalue_operation *row = keyvalue_operation_table; row->name; row++) {
+        bool available = plan.basic != NULL && keyvalue_plan_meets(&plan, row->need);
+
+        if (n == max)
+            break;
+        out[n++] = (struct pattern_operation){
+            .name = row->name,
+            .variant = row->variant,
+            .available = available,
+            .emulated = available && is_emulated(&plan, row->need),
+            .why = available            ? NULL
+                   : plan.basic == NULL ? "no backend with KeyValueBasicInterface in slot `primary`"
+                                        : needs[row->need].why,
+        };
+    }
+    return n;
+}

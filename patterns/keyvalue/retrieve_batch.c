@@ -1,0 +1,177 @@
+/* RetrieveBatch: many keys in one call, each with its own outcome. The response never exceeds one
+ * message: a value that does not fit any more becomes RESOURCE_EXHAUSTED, and what was not fetched
+ * yet then is not fetched. */
+#include "patterns/keyvalue/batch.h"
+
+#include "src/base/container.h"
+
+static void retrieve_batch_reply(struct batch *batch, struct err err);
+
+/* ---- the kind ---- */
+
+static struct retrieve_batch *of(struct batch *batch)
+{
+    return CONTAINER_OF(batch, struct retrieve_batch, batch);
+}
+
+static struct kv_get_item *item_at(const struct batch *batch, size_t i)
+{
+    return batch_item(batch, i);
+}
+
+static void start_many(struct batch_chunk *chunk, void *items)
+{
+    chunk->get.items = items;
+    chunk->get.n = chunk->n;
+    chunk->batch->plan.batch->get_many(chunk->batch->kv->backend, &chunk->get);
+}
+
+static void start_one(struct batch_slot *slot, size_t i)
+{
+    slot->get.key = item_at(slot->batch, i)->key;
+    slot->get.want_version = false;
+    slot->batch->plan.basic->get(slot->batch->kv->backend, &slot->get);
+}
+
+static void end_one(struct batch_slot *slot, size_t i)
+{
+    struct kv_get_item *item = item_at(slot->batch, i);
+
+    item->found = slot->get.found;
+    item->value = slot->get.found ? slot->get.value : (struct slice){0};
+}
+
+static size_t bytes_of(const void *item)
+{
+    const struct kv_get_item *get = item;
+
+    return get->found ? get->value.len : 0;
+}
+
+static const struct batch_kind kind = {
+    .item_bytes = sizeof(struct kv_get_item),
+    .err_offset = offsetof(struct kv_get_item, err),
+    .start_many = start_many,
+    .start_one = start_one,
+    .end_one = end_one,
+    .bytes_of = bytes_of,
+};
+
+struct retrieve_batch *retrieve_batch_new(struct call *call, batch_reply_fn *reply,
+                                          char *const *keys, size_t n)
+{
+    struct retrieve_batch *retrieve = arena_zalloc(call_arena(call), sizeof *retrieve);
+    struct batch *batch = &retrieve->batch;
+
+    batch_init(batch, call, &kind, reply, n);
+    counter_add(&batch->kv->stats.retrieved, n);
+    batch->chunk_items = batch->plan.batch != NULL ? batch->plan.batch->max_items : 0;
+    for (size_t i = 0; i < n; i++) {
+        struct kv_get_item *item = item_at(batch, i);
+
+        item->key = slice_str(keys[i]);
+        struct err err = check_key(batch->kv, call_arena(call), item->key);
+
+        if (err.code != ERR_OK)
+            batch_refuse(batch, i, err);
+    }
+    return retrieve;
+}
+
+/* ---- room in the response ---- */
+
+enum {
+    FRAME_BYTES = 16, /* found_count and the like */
+    EMPTY_BYTES = 6,  /* of an entry with a code at most */
+    FIELD_BYTES = 12, /* what a value or a text takes beside its own bytes, at most */
+};
+
+void retrieve_batch_room(struct retrieve_batch *retrieve)
+{
+    uint64_t fixed = FRAME_BYTES + EMPTY_BYTES * (uint64_t)retrieve->batch.n;
+    uint64_t all = retrieve->batch.kv->max_message_bytes;
+
+    retrieve->room = all > fixed ? all - fixed : 0;
+}
+
+static bool take(struct retrieve_batch *retrieve, size_t bytes)
+{
+    if (bytes + FIELD_BYTES > retrieve->room)
+        return false;
+    retrieve->room -= bytes + FIELD_BYTES;
+    return true;
+}
+
+struct err retrieve_batch_take(struct retrieve_batch *retrieve, const struct kv_get_item *item)
+{
+    if (item->err.code != ERR_OK || !item->found || take(retrieve, item->value.len))
+        return item->err;
+    return err_make(ERR_RESOURCE_EXHAUSTED, "the response is full: ask for this key again");
+}
+
+bool retrieve_batch_take_text(struct retrieve_batch *retrieve, const char *text)
+{
+    return take(retrieve, strlen(text));
+}
+
+/* ---- the call ---- */
+
+void keyvalue_retrieve_batch(struct call *call)
+{
+    const struct pb_retrieve_batch_request *request = call_request(call);
+    struct keyvalue *kv = keyvalue_of(call);
+    struct err err = batch_check(kv, call_arena(call), request->n_keys, "keys");
+
+    if (err.code != ERR_OK) {
+        call_fail(call, err);
+        return;
+    }
+
+    struct retrieve_batch *retrieve =
+        retrieve_batch_new(call, retrieve_batch_reply, request->keys, request->n_keys);
+
+    retrieve->batch.plan.run_batch(&retrieve->batch);
+}
+
+static void fill_result(struct retrieve_batch *retrieve, size_t i,
+                        struct pb_retrieve_response *result)
+{
+    const struct kv_get_item *item = item_at(&retrieve->batch, i);
+    struct err err = retrieve_batch_take(retrieve, item);
+
+    prism__patterns__keyvalue__retrieve_response__init(result);
+    if (err.code == ERR_OK) {
+        result->found = item->found;
+        result->value = item->found ? pb_bytes(item->value) : (ProtobufCBinaryData){0};
+        return;
+    }
+    result->code = (int32_t)err.code;
+    if (retrieve_batch_take_text(retrieve, err.text)) {
+        result->_error_case = PRISM__PATTERNS__KEYVALUE__RETRIEVE_RESPONSE___ERROR_ERROR;
+        result->error = pb_text(err.text);
+    }
+}
+
+static void retrieve_batch_reply(struct batch *batch, struct err err)
+{
+    struct pb_retrieve_batch_response response =
+        PRISM__PATTERNS__KEYVALUE__RETRIEVE_BATCH_RESPONSE__INIT;
+    struct arena *arena = call_arena(batch->call);
+
+    if (err.code != ERR_OK) {
+        call_fail(batch->call, err);
+        return;
+    }
+
+    struct pb_retrieve_response *results = arena_alloc(arena, batch->n * sizeof *results);
+
+    retrieve_batch_room(of(batch));
+    response.n_results = batch->n;
+    response.results = arena_alloc(arena, batch->n * sizeof(struct pb_retrieve_response *));
+    for (size_t i = 0; i < batch->n; i++) {
+        fill_result(of(batch), i, &results[i]);
+        response.results[i] = &results[i];
+        response.found_count += results[i].found;
+    }
+    call_reply(batch->call, &response.base);
+}

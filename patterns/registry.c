@@ -1,0 +1,22 @@
+/* The one list of patterns. */
+#include "patterns/keyvalue/keyvalue.h"
+#include "patterns/pattern.h"
+
+static const struct pattern_type *const patterns[] = {
+    &pattern_keyvalue,
+    NULL,
+};
+
+const struct pattern_type *const *pattern_all(void)
+{
+    return patterns;
+}
+
+const struct pattern_type *pattern_find(struct slice name)
+{
+    for (size_t i = 0; patterns[i] != NULL; i++) {
+        if (slice_equal(slice_str(patterns[i]->name), name))
+            return patterns[i];
+    }
+    return NULL;
+}
