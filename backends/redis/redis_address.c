@@ -1,6 +1,7 @@
 /* Where the server is, as people write it. */
 #include "backends/redis/redis_text.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 
 static struct err fault(const char *text)
@@ -102,7 +103,7 @@ static struct err parse_host(struct redis_address *address, struct slice text)
     if (address->host[0] == '\0' || strlen(address->host) > REDIS_HOST_BYTES)
         return fault("the host is empty or too long");
     for (const char *c = address->host; *c != '\0'; c++) {
-        if (*c <= ' ' || *c > '~' || *c == '/' || *c == '@')
+        if (!isalnum((unsigned char)*c) && strchr(".-_:%", *c) == NULL)
             return fault("the host holds a character that no host name has");
     }
     if (port.len > 0 && (port.data[0] != ':' || !number(skip(port, 1), UINT16_MAX, &n) || n == 0))
