@@ -1,0 +1,223 @@
+/* libmicrohttpd with one polling thread. The endpoint is small on purpose: GET (and HEAD) of three paths, few connections,
+ * short requests, so that nobody who can reach it can make the server work hard. */
+#include "src/services/admin.h"
+
+#include "src/base/log.h"
+
+#include <arpa/inet.h>
+#include <microhttpd.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_CONNECTIONS = 32, TIMEOUT_S = 10, REQUEST_BYTES = 16 * 1024, MAX_HOST = 256 };
+
+struct admin {
+    struct MHD_Daemon *daemon;
+    struct admin_options options;
+    int port;
+};
+
+/* ---- answers ---- */
+
+struct readiness {
+    struct metrics_page json; /* a growing text, nothing more */
+    size_t count;
+};
+
+static void append(struct metrics_page *page, const char *text, size_t len)
+{
+    if (page->len + len + 1 > page->cap) {
+        size_t cap = (page->len + len + 1) * 2;
+        char *grown = realloc(page->text, cap);
+
+        if (grown == NULL)
+            abort();
+        page->text = grown;
+        page->cap = cap;
+    }
+    memcpy(page->text + page->len, text, len);
+    page->len += len;
+    page->text[page->len] = '\0';
+}
+
+static void append_json(struct metrics_page *page, const char *text)
+{
+    append(page, "\"", 1);
+    for (; *text != '\0'; text++) {
+        char escaped[8];
+        unsigned char c = (unsigned char)*text;
+
+        if (c == '"' || c == '\\')
+            append(page, escaped, (size_t)snprintf(escaped, sizeof escaped, "\\%c", c));
+        else if (c < 0x20)
+            append(page, escaped, (size_t)snprintf(escaped, sizeof escaped, "\\u%04x", c));
+        else
+            append(page, text, 1);
+    }
+    append(page, "\"", 1);
+}
+
+void readiness_add(struct readiness *reasons, const char *text)
+{
+    if (reasons->count++ > 0)
+        append(&reasons->json, ",", 1);
+    append_json(&reasons->json, text);
+}
+
+static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, const char *type, char *text,
+                              size_t len, enum MHD_ResponseMemoryMode mode)
+{
+    struct MHD_Response *response = MHD_create_response_from_buffer(len, text, mode);
+    enum MHD_Result result;
+
+    if (response == NULL)
+        return MHD_NO;
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+    if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
+    result = MHD_queue_response(connection, status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+static enum MHD_Result answer_text(struct MHD_Connection *connection, unsigned status, const char *text)
+{
+    return answer(connection, status, "application/json", (char *)(uintptr_t)text, strlen(text),
+                  MHD_RESPMEM_PERSISTENT);
+}
+
+static enum MHD_Result answer_metrics(const struct admin *admin, struct MHD_Connection *connection)
+{
+    struct metrics_page page;
+
+    metrics_page_init(&page);
+    for (size_t i = 0; i < admin->options.source_count; i++)
+        admin->options.sources[i].render(admin->options.sources[i].arg, &page);
+
+    enum MHD_Result result = answer(connection, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", page.text,
+                                    page.len, MHD_RESPMEM_MUST_COPY);
+
+    metrics_page_clear(&page);
+    return result;
+}
+
+static enum MHD_Result answer_ready(const struct admin *admin, struct MHD_Connection *connection)
+{
+    static const char open[] = "{\"status\":\"not ready\",\"reasons\":[", close[] = "]}";
+    struct readiness reasons = {.count = 0};
+    enum MHD_Result result;
+
+    append(&reasons.json, open, sizeof open - 1);
+    if (admin->options.ready(admin->options.ready_arg, &reasons)) {
+        result = answer_text(connection, MHD_HTTP_OK, "{\"status\":\"ready\"}");
+    } else {
+        append(&reasons.json, close, sizeof close - 1);
+        result = answer(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "application/json", reasons.json.text,
+                        reasons.json.len, MHD_RESPMEM_MUST_COPY);
+    }
+    free(reasons.json.text);
+    return result;
+}
+
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *url, const char *method,
+                                  const char *version, const char *upload, size_t *upload_bytes, void **state)
+{
+    const struct admin *admin = arg;
+
+    (void)version;
+    (void)upload;
+    (void)state;
+    *upload_bytes = 0; /* a body is not looked at */
+    if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
+        return answer_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "{\"error\":\"GET or HEAD only\"}");
+    if (strcmp(url, "/metrics") == 0)
+        return answer_metrics(admin, connection);
+    if (strcmp(url, "/healthz") == 0)
+        return answer_text(connection, MHD_HTTP_OK, "{\"status\":\"healthy\"}");
+    if (strcmp(url, "/readyz") == 0)
+        return answer_ready(admin, connection);
+    return answer_text(connection, MHD_HTTP_NOT_FOUND, "{\"error\":\"try /metrics, /healthz or /readyz\"}");
+}
+
+/* ---- life ---- */
+
+/* "127.0.0.1:9090", "[::1]:9090", "localhost:9090" */
+static struct addrinfo *resolve(const char *listen)
+{
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo *found = NULL;
+    char host[MAX_HOST];
+    const char *colon = strrchr(listen, ':'), *start = listen;
+    size_t len;
+
+    if (colon == NULL || (size_t)(colon - listen) >= sizeof host)
+        return NULL;
+    len = (size_t)(colon - listen);
+    if (len >= 2 && start[0] == '[' && start[len - 1] == ']') {
+        start++;
+        len -= 2;
+    }
+    memcpy(host, start, len);
+    host[len] = '\0';
+    if (getaddrinfo(len > 0 ? host : NULL, colon + 1, &hints, &found) != 0)
+        return NULL;
+    return found;
+}
+
+static void log_mhd(void *arg, const char *format, va_list args)
+{
+    static struct log_budget budget = LOG_BUDGET(5, 10000);
+    char text[512];
+
+    (void)arg;
+    vsnprintf(text, sizeof text, format, args);
+    log_limited(&budget, LOG_WARN, "admin_http", (const struct log_field[]){LOG_S("message", text)}, 1);
+}
+
+static struct MHD_Daemon *start_daemon(struct admin *admin, const struct addrinfo *address)
+{
+    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_USE_ERROR_LOG;
+
+    if (address->ai_family == AF_INET6)
+        flags |= MHD_USE_IPv6;
+    return MHD_start_daemon(flags, 0, NULL, NULL, on_request, admin, MHD_OPTION_EXTERNAL_LOGGER, log_mhd, NULL,
+                            MHD_OPTION_SOCK_ADDR, address->ai_addr, MHD_OPTION_CONNECTION_LIMIT,
+                            (unsigned)MAX_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S,
+                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)REQUEST_BYTES, MHD_OPTION_END);
+}
+
+struct err admin_start(struct admin **out, const struct admin_options *options)
+{
+    struct addrinfo *address = resolve(options->listen);
+    struct admin *admin = calloc(1, sizeof *admin);
+
+    if (admin == NULL)
+        abort();
+    admin->options = *options;
+    if (address != NULL) {
+        admin->daemon = start_daemon(admin, address);
+        freeaddrinfo(address);
+    }
+    if (admin->daemon == NULL) {
+        free(admin);
+        return err_about(ERR_UNAVAILABLE, "admin", "cannot listen on the address of `admin`: in use, or not ours");
+    }
+    admin->port = MHD_get_daemon_info(admin->daemon, MHD_DAEMON_INFO_BIND_PORT)->port;
+    *out = admin;
+    return ERR_NONE;
+}
+
+int admin_port(const struct admin *admin)
+{
+    return admin->port;
+}
+
+void admin_stop(struct admin *admin)
+{
+    if (admin == NULL)
+        return;
+    MHD_stop_daemon(admin->daemon);
+    free(admin);
+}

@@ -1,0 +1,88 @@
+/* What the process itself uses, for /metrics. jemalloc is asked when it is linked: the symbol is weak, because builds with a
+ * sanitizer go without it. */
+#include "src/services/admin.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+extern int mallctl(const char *name, void *old, size_t *old_len, void *new_value, size_t new_len)
+    __attribute__((weak));
+
+static void gauge(struct metrics_page *page, const char *name, const char *help, double value)
+{
+    metrics_family(page, name, "gauge", help);
+    metrics_sample(page, name, NULL, value);
+}
+
+static double resident_bytes(void)
+{
+    FILE *file = fopen("/proc/self/statm", "re");
+    unsigned long total = 0, resident = 0;
+
+    if (file == NULL)
+        return 0;
+    if (fscanf(file, "%lu %lu", &total, &resident) != 2)
+        resident = 0;
+    fclose(file);
+    return (double)resident * (double)sysconf(_SC_PAGESIZE);
+}
+
+static double entries_of(const char *path)
+{
+    DIR *dir = opendir(path);
+    double n = 0;
+
+    if (dir == NULL)
+        return 0;
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
+        n += entry->d_name[0] != '.';
+    closedir(dir);
+    return n;
+}
+
+static void render_allocator(struct metrics_page *page)
+{
+    static const struct {
+        const char *key, *name, *help;
+    } rows[] = {
+        {"stats.allocated", "prism_allocator_allocated_bytes", "Bytes that the program has allocated."},
+        {"stats.active", "prism_allocator_active_bytes", "Bytes in pages that hold allocations."},
+        {"stats.resident", "prism_allocator_resident_bytes", "Bytes that the allocator keeps in memory."}};
+    uint64_t epoch = 1;
+    size_t len = sizeof epoch;
+
+    metrics_family(page, "prism_allocator_info", "gauge", "The allocator that is linked.");
+    metrics_sample_u64(page, "prism_allocator_info",
+                       (const char *[]){"name", mallctl != NULL ? "jemalloc" : "libc", NULL}, 1);
+    if (mallctl == NULL)
+        return;
+    mallctl("epoch", &epoch, &len, &epoch, len);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        size_t value = 0;
+
+        len = sizeof value;
+        if (mallctl(rows[i].key, &value, &len, NULL, 0) == 0)
+            gauge(page, rows[i].name, rows[i].help, (double)value);
+    }
+}
+
+void process_render(void *arg, struct metrics_page *page)
+{
+    const struct build_facts *build = arg;
+    struct rusage usage;
+
+    metrics_family(page, "prism_build_info", "gauge", "Versions.");
+    metrics_sample_u64(page, "prism_build_info",
+                       (const char *[]){"version", build->version, "grpc", build->grpc_version, NULL}, 1);
+    getrusage(RUSAGE_SELF, &usage);
+    metrics_family(page, "process_cpu_seconds_total", "counter", "User and system CPU time.");
+    metrics_sample(page, "process_cpu_seconds_total", NULL,
+                   (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+                       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+    gauge(page, "process_resident_memory_bytes", "Resident memory.", resident_bytes());
+    gauge(page, "process_open_fds", "Open file descriptors.", entries_of("/proc/self/fd"));
+    gauge(page, "process_threads", "Threads.", entries_of("/proc/self/task"));
+    render_allocator(page);
+}
