@@ -1,0 +1,94 @@
+#include "backends/backend.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct interface_names {
+    const char *name, *key;
+};
+
+static const struct interface_names names[BACKEND_INTERFACE_COUNT] = {
+    [BACKEND_KV_BASIC] = {"KeyValueBasicInterface", "keyvalue_basic"},
+    [BACKEND_KV_TTL] = {"KeyValueTTLInterface", "keyvalue_ttl"},
+    [BACKEND_KV_SCAN] = {"KeyValueScanInterface", "keyvalue_scan"},
+    [BACKEND_KV_BATCH] = {"KeyValueBatchInterface", "keyvalue_batch"},
+    [BACKEND_KV_TXN] = {"KeyValueTransactionalInterface", "keyvalue_transactional"},
+    [BACKEND_KV_CAS] = {"KeyValueCASInterface", "keyvalue_cas"},
+};
+
+const char *backend_interface_name(enum backend_interface interface)
+{
+    assert(interface < BACKEND_INTERFACE_COUNT);
+    return names[interface].name;
+}
+
+const char *backend_interface_key(enum backend_interface interface)
+{
+    assert(interface < BACKEND_INTERFACE_COUNT);
+    return names[interface].key;
+}
+
+bool backend_offers(const struct backend_interfaces *has, enum backend_interface interface)
+{
+    switch (interface) {
+    case BACKEND_KV_BASIC:
+        return has->kv_basic != NULL;
+    case BACKEND_KV_TTL:
+        return has->kv_ttl != NULL;
+    case BACKEND_KV_SCAN:
+        return has->kv_scan != NULL;
+    case BACKEND_KV_BATCH:
+        return has->kv_batch != NULL;
+    case BACKEND_KV_TXN:
+        return has->kv_txn != NULL;
+    case BACKEND_KV_CAS:
+        return has->kv_cas != NULL;
+    case BACKEND_INTERFACE_COUNT:
+        break;
+    }
+    return false;
+}
+
+static char *copy(const char *text)
+{
+    char *out = strdup(text != NULL ? text : "");
+
+    if (out == NULL)
+        abort();
+    return out;
+}
+
+void backend_store_init(struct backend_store *store, const struct backend_type *type,
+                        const struct backend_options *options)
+{
+    store->type = type;
+    store->namespace_name = copy(options->namespace_name);
+    store->slot = copy(options->slot);
+    atomic_init(&store->facts_version, 0);
+    atomic_init(&store->ack, BACKEND_ACK_UNKNOWN);
+    atomic_init(&store->state, BACKEND_CONNECTING);
+    atomic_init(&store->state_text, NULL);
+}
+
+void backend_store_clear(struct backend_store *store)
+{
+    free(store->namespace_name);
+    free(store->slot);
+    store->namespace_name = NULL;
+    store->slot = NULL;
+}
+
+/* State and text are two loads: a reader may see the new state with the text of the one before.
+ * Both are true of the recent past, and the text is dropped where it cannot belong. */
+struct backend_health backend_health(const struct backend_store *store)
+{
+    enum backend_state state = (enum backend_state)atomic_load(&store->state);
+    const char *text = atomic_load(&store->state_text);
+
+    if (state == BACKEND_READY)
+        return (struct backend_health){.state = state};
+    if (text == NULL)
+        text = state == BACKEND_CONNECTING ? "connecting" : "not ready";
+    return (struct backend_health){.state = state, .text = text};
+}

@@ -1,0 +1,80 @@
+/* The two limits. A key is charged its allocation and MEMSTORE_KEY_COST for its bucket; what the
+ * allocator rounds up and the wheels of keys with an expiry come on top. Totals are exact: a write
+ * that would pass a limit takes nothing.
+ *
+ * Health says DEGRADED while new keys are or will soon be refused: at max_keys, and within 1/64 of
+ * max_bytes. */
+#include "backends/memstore/memstore_priv.h"
+
+enum { RETRY_MS = 1000, NEARLY = 64 };
+
+static uint64_t nearly(uint64_t limit)
+{
+    return limit == UINT64_MAX ? limit : limit - limit / NEARLY;
+}
+
+/* State and totals are separate words: whoever crosses a threshold writes the state until it is
+ * that of the totals. */
+static void judge(struct memstore *store)
+{
+    for (;;) {
+        const char *text = NULL;
+
+        if (atomic_load(&store->keys) >= store->max_keys)
+            text = "memstore is full: max_keys";
+        else if (atomic_load(&store->bytes) >= nearly(store->max_bytes))
+            text = "memstore is nearly full: max_bytes";
+
+        const char *before = atomic_exchange(&store->base.state_text, text);
+
+        atomic_store(&store->base.state, text == NULL ? BACKEND_READY : BACKEND_DEGRADED);
+        if (before == text)
+            return;
+    }
+}
+
+/* Adds unless that passes the limit. */
+static bool add_within(_Atomic uint64_t *total, uint64_t n, uint64_t limit)
+{
+    uint64_t now = atomic_load_explicit(total, memory_order_relaxed);
+
+    do {
+        if (now > limit || limit - now < n)
+            return false;
+    } while (!atomic_compare_exchange_weak(total, &now, now + n));
+    return true;
+}
+
+enum capacity capacity_take(struct memstore *store, unsigned keys, uint64_t bytes)
+{
+    if (keys > 0 && !add_within(&store->keys, keys, store->max_keys))
+        return CAPACITY_KEYS;
+    if (!add_within(&store->bytes, bytes, store->max_bytes)) {
+        atomic_fetch_sub(&store->keys, keys);
+        return CAPACITY_BYTES;
+    }
+    if (atomic_load_explicit(&store->keys, memory_order_relaxed) >= store->max_keys ||
+        atomic_load_explicit(&store->bytes, memory_order_relaxed) >= nearly(store->max_bytes))
+        judge(store);
+    return CAPACITY_OK;
+}
+
+void capacity_give(struct memstore *store, unsigned keys, uint64_t bytes)
+{
+    if (keys > 0)
+        atomic_fetch_sub(&store->keys, keys);
+    atomic_fetch_sub(&store->bytes, bytes);
+    if (atomic_load(&store->base.state) != BACKEND_READY)
+        judge(store);
+}
+
+struct err capacity_error(struct memstore *store, enum capacity limit)
+{
+    struct err err = limit == CAPACITY_KEYS
+                         ? err_about(ERR_RESOURCE_EXHAUSTED, "max_keys", store->full_of_keys)
+                         : err_about(ERR_RESOURCE_EXHAUSTED, "max_bytes", store->full_of_bytes);
+
+    counter_add_shared(&store->refused, 1);
+    err.retry_after_ms = RETRY_MS;
+    return err;
+}

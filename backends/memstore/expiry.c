@@ -1,0 +1,133 @@
+/* Gives back the memory of expired keys, a few at a time: each write does a little for its own
+ * shard, a timer does the rest (sweep.c). Nobody waits for it: an expired key is invisible from its
+ * last millisecond on. */
+#include "backends/memstore/memstore_priv.h"
+
+#include <stdlib.h>
+
+enum {
+    SLICE_STEPS = 64, /* under one hold of a lock: some 10 us */
+    STALE_FREE = 64,  /* notes that no longer count, tolerated in any shard */
+};
+
+static uint64_t tick_of(uint64_t now_ns)
+{
+    return now_ns / (MEMSTORE_TICK_MS * NS_PER_MS);
+}
+
+/* More notes in the wheel than its keys can account for: removed keys and earlier deadlines have
+ * left them. */
+static bool crowded(const struct shard *shard)
+{
+    return shard->wheel->notes > 2 * shard->mortal + STALE_FREE;
+}
+
+/* A tag has fallen due: takes out what has expired. A living key whose note this was gets a new
+ * one, of the next generation, so that other notes of the old one stop counting. */
+static void settle(struct memstore *store, struct shard *shard, struct wheel_note note,
+                   uint64_t now_ns)
+{
+    const struct index *index = &shard->index;
+    struct memstore_spot spot = {.shard = shard, .tag = note.tag};
+    size_t at = index->buckets == NULL ? 0 : index_first(index, note.tag);
+
+    while (index->buckets != NULL && index_tag(index, at) == note.tag) {
+        struct entry *entry = index_entry(index, at);
+
+        if (!entry_lives(entry, now_ns)) {
+            free(shard_take(store, shard, at));
+            counter_add(&shard->expired, 1);
+            at = index_first(index, note.tag); /* the table may be another one now */
+            continue;
+        }
+        if (entry_expiry_ms(entry) != 0 && entry_generation(entry) == note.generation)
+            shard_note_expiry(store, spot, entry);
+        at++;
+    }
+}
+
+unsigned expiry_work(struct memstore *store, struct shard *shard, uint64_t now_ns, unsigned steps)
+{
+    struct wheel_note note;
+
+    if (shard->wheel == NULL)
+        return 0;
+    for (unsigned done = 0; done < steps; done++) {
+        if (shard->wheel->due == NULL && crowded(shard))
+            wheel_review(shard->wheel);
+        switch (wheel_step(shard->wheel, tick_of(now_ns), &note)) {
+        case WHEEL_IDLE:
+            return done;
+        case WHEEL_MOVED:
+            break;
+        case WHEEL_DUE:
+            settle(store, shard, note, now_ns);
+            break;
+        }
+    }
+    return steps;
+}
+
+void expiry_publish(struct memstore *store, struct shard *shard)
+{
+    uint64_t before = atomic_load_explicit(&shard->due_tick, memory_order_relaxed);
+    uint64_t next = UINT64_MAX;
+
+    if (shard->wheel != NULL && shard->wheel->notes > 0)
+        next = crowded(shard) ? 0 : wheel_next_tick(shard->wheel);
+    if (next == before)
+        return;
+    atomic_store_explicit(&shard->due_tick, next, memory_order_relaxed);
+    if (next == UINT64_MAX)
+        atomic_fetch_sub(&store->mortal_shards, 1);
+    else if (before == UINT64_MAX && atomic_fetch_add(&store->mortal_shards, 1) == 0)
+        sweep_wake(store);
+}
+
+static unsigned sweep_shard(struct memstore *store, struct shard *shard, uint64_t now_ns,
+                            unsigned steps)
+{
+    unsigned done = 0, slice;
+
+    do {
+        slice = steps - done < SLICE_STEPS ? steps - done : SLICE_STEPS;
+        pthread_mutex_lock(&shard->lock);
+
+        unsigned n = expiry_work(store, shard, now_ns, slice);
+
+        expiry_publish(store, shard);
+        pthread_mutex_unlock(&shard->lock);
+        done += n;
+        if (n < slice)
+            break;
+    } while (done < steps);
+    return done;
+}
+
+unsigned expiry_sweep(struct memstore *store, unsigned *from, unsigned steps)
+{
+    uint64_t now_ns = memstore_now_ns(store), tick = tick_of(now_ns);
+    unsigned done = 0;
+
+    for (unsigned i = 0; i < MEMSTORE_SHARDS && done < steps; i++) {
+        struct shard *shard = &store->shards[*from % MEMSTORE_SHARDS];
+
+        if (atomic_load_explicit(&shard->due_tick, memory_order_relaxed) <= tick)
+            done += sweep_shard(store, shard, now_ns, steps - done);
+        if (done < steps)
+            *from = (*from + 1) % MEMSTORE_SHARDS;
+    }
+    return done;
+}
+
+uint64_t expiry_next_tick(struct memstore *store)
+{
+    uint64_t first = UINT64_MAX;
+
+    for (unsigned i = 0; i < MEMSTORE_SHARDS && atomic_load(&store->mortal_shards) > 0; i++) {
+        uint64_t tick = atomic_load_explicit(&store->shards[i].due_tick, memory_order_relaxed);
+
+        first = tick < first ? tick : first;
+    }
+    return first;
+}

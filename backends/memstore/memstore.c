@@ -1,0 +1,255 @@
+#include "backends/memstore/memstore_priv.h"
+#include "src/base/container.h"
+
+#include <stdlib.h>
+
+/* ---- methods: on the instance's home, finished before they return, but for a count of a large
+ * store ---- */
+
+static struct memstore *begin(struct backend *backend)
+{
+    counter_add(&backend->stats.calls, 1);
+    return CONTAINER_OF(backend->store, struct memstore, base);
+}
+
+static void end(struct backend *backend, struct op *op, struct err err)
+{
+    if (err.code != ERR_OK)
+        counter_add(&backend->stats.errors, 1);
+    op_finish(op, err);
+}
+
+static void put(struct backend *backend, struct kv_put *put)
+{
+    struct memstore_write write = {.key = put->key, .value = put->value, .ttl_ms = put->ttl_ms};
+
+    end(backend, &put->op, memstore_write(begin(backend), &write));
+}
+
+/* A version is the store's nonce and the number of the write in its shard, both in the machine's
+ * order. */
+static struct slice version_write(const struct memstore *store, uint32_t version,
+                                  struct arena *arena)
+{
+    uint32_t parts[2] = {store->nonce, version};
+
+    return arena_copy(arena, slice_of(parts, sizeof parts));
+}
+
+static bool version_read(const struct memstore *store, struct slice from, uint32_t *version)
+{
+    uint32_t parts[2];
+
+    if (from.len != sizeof parts)
+        return false;
+    memcpy(parts, from.data, sizeof parts);
+    *version = parts[1];
+    return parts[0] == store->nonce;
+}
+
+static void get(struct backend *backend, struct kv_get *get)
+{
+    struct memstore *store = begin(backend);
+    struct memstore_read read = memstore_read(store, get->key, op_arena(&get->op));
+
+    get->found = read.found;
+    get->value = read.value;
+    if (read.found && get->want_version)
+        get->version = version_write(store, read.version, op_arena(&get->op));
+    end(backend, &get->op, ERR_NONE);
+}
+
+static void del(struct backend *backend, struct kv_del *del)
+{
+    del->existed = memstore_remove(begin(backend), del->key);
+    end(backend, &del->op, ERR_NONE);
+}
+
+static void exists(struct backend *backend, struct kv_exists *exists)
+{
+    exists->found = memstore_exists(begin(backend), exists->key);
+    end(backend, &exists->op, ERR_NONE);
+}
+
+static void expire(struct backend *backend, struct kv_expire *expire)
+{
+    expire->existed = memstore_expire(begin(backend), expire->key, expire->ttl_ms);
+    end(backend, &expire->op, ERR_NONE);
+}
+
+static void ttl_get(struct backend *backend, struct kv_ttl_get *get)
+{
+    get->found = memstore_ttl(begin(backend), get->key, &get->ttl_ms);
+    get->has_ttl = get->ttl_ms > 0;
+    end(backend, &get->op, ERR_NONE);
+}
+
+static void persist(struct backend *backend, struct kv_persist *persist)
+{
+    persist->removed = memstore_persist(begin(backend), persist->key);
+    end(backend, &persist->op, ERR_NONE);
+}
+
+static void page(struct backend *backend, struct kv_scan_page *page)
+{
+    end(backend, &page->op, memstore_page(begin(backend), page));
+}
+
+static void count(struct backend *backend, struct kv_count *count)
+{
+    begin(backend);
+    memstore_count_start(backend, count);
+}
+
+static void put_if(struct backend *backend, struct kv_put_if *put)
+{
+    struct memstore *store = begin(backend);
+    struct memstore_write write = {.key = put->key, .value = put->value, .ttl_ms = put->ttl_ms};
+    struct err err = ERR_NONE;
+
+    write.condition = put->condition == KV_IF_ABSENT ? MEMSTORE_IF_ABSENT : MEMSTORE_IF_VERSION;
+    if (put->condition == KV_IF_ABSENT || version_read(store, put->version, &write.expected))
+        err = memstore_write(store, &write);
+    put->stored = write.stored;
+    if (put->stored)
+        put->current_version = version_write(store, write.version, op_arena(&put->op));
+    end(backend, &put->op, err);
+}
+
+static const struct kv_basic kv_basic = {.put = put, .get = get, .del = del, .exists = exists};
+static const struct kv_ttl kv_ttl = {
+    .step_ms = 1, .expire = expire, .get = ttl_get, .persist = persist};
+static const struct kv_scan kv_scan = {
+    .exactly_once = true, .max_items = 65536, .calls = "1", .page = page, .count = count};
+static const struct kv_cas kv_cas = {
+    .version_means = "nobody has stored the key in between; its expiry may have changed",
+    .put_if = put_if};
+
+/* ---- stores and instances ---- */
+
+enum { SETTING_MAX_KEYS, SETTING_MAX_BYTES };
+
+/* Ten million keys of some 170 bytes are more than the default of max_bytes holds: as long as
+ * values are not tiny it is memory that ends first, and the number of keys only bounds what a flood
+ * of empty values costs. */
+static const struct backend_setting settings[] = {
+    [SETTING_MAX_KEYS] = {.name = "max_keys",
+                          .kind = SETTING_UINT,
+                          .fallback = "10000000",
+                          .max = 1ull << 36,
+                          .doc = "keys held at most; then new keys are refused with "
+                                 "RESOURCE_EXHAUSTED, values may still be replaced. 0 = no limit"},
+    [SETTING_MAX_BYTES] = {.name = "max_bytes",
+                           .kind = SETTING_UINT,
+                           .fallback = "1073741824",
+                           .max = 1ull << 50,
+                           .doc = "bytes of keys and values held at most, each key with its value "
+                                  "rounded up to 16 and 32 added; then writes that need more are "
+                                  "refused with RESOURCE_EXHAUSTED. 0 = no limit"},
+    {.name = NULL},
+};
+
+static struct err store_open(struct backend_store **store, const struct backend_options *options)
+{
+    struct memstore_config config = {.max_keys = options->values[SETTING_MAX_KEYS].number,
+                                     .max_bytes = options->values[SETTING_MAX_BYTES].number};
+
+    *store = &memstore_new(options, &config)->base;
+    return ERR_NONE;
+}
+
+static void store_close(struct backend_store *store)
+{
+    memstore_destroy(CONTAINER_OF(store, struct memstore, base));
+}
+
+static struct backend *instance_open(struct backend_store *store, struct worker *worker)
+{
+    struct memstore_instance *instance = calloc(1, sizeof *instance);
+
+    if (instance == NULL)
+        abort();
+    instance->base = (struct backend){.type = &backend_memstore,
+                                      .store = store,
+                                      .home = worker,
+                                      .has = backend_memstore.interfaces,
+                                      .limits = backend_memstore.limits};
+    sweep_join(CONTAINER_OF(store, struct memstore, base), instance);
+    return &instance->base;
+}
+
+static void instance_close(struct backend *backend, void (*closed)(void *arg), void *arg)
+{
+    struct memstore_instance *instance = CONTAINER_OF(backend, struct memstore_instance, base);
+
+    memstore_count_stop(instance, err_make(ERR_UNAVAILABLE, "the backend is being closed"));
+    instance->closed = closed;
+    instance->closed_arg = arg;
+    sweep_leave(CONTAINER_OF(backend->store, struct memstore, base), instance);
+}
+
+/* ---- metrics ---- */
+
+enum { FAMILIES = 9 };
+
+static const struct family {
+    const char *name, *type, *help;
+} families[FAMILIES] = {
+    {"prism_memstore_keys", "gauge", "Keys held, expired ones not yet reclaimed included."},
+    {"prism_memstore_keys_limit", "gauge", "max_keys; 0 = no limit."},
+    {"prism_memstore_bytes", "gauge", "Bytes held as max_bytes counts them."},
+    {"prism_memstore_bytes_limit", "gauge", "max_bytes; 0 = no limit."},
+    {"prism_memstore_index_bytes", "gauge", "Bytes of hash tables."},
+    {"prism_memstore_deadline_bytes", "gauge", "Bytes of timing wheels."},
+    {"prism_memstore_expiring_keys", "gauge", "Keys held that have an expiry."},
+    {"prism_memstore_expired_total", "counter", "Expired keys reclaimed; nothing is ever evicted."},
+    {"prism_memstore_refused_total", "counter", "Writes refused for want of room."},
+};
+
+static uint64_t limit_shown(uint64_t limit)
+{
+    return limit == UINT64_MAX ? 0 : limit;
+}
+
+static uint64_t family_value(struct memstore *store, size_t family)
+{
+    struct memstore_totals totals = memstore_totals(store);
+    const uint64_t values[FAMILIES] = {totals.keys,        limit_shown(store->max_keys),
+                                       totals.bytes,       limit_shown(store->max_bytes),
+                                       totals.index_bytes, totals.wheel_bytes,
+                                       totals.mortal,      totals.expired,
+                                       totals.refused};
+
+    return values[family];
+}
+
+static void render(struct backend_store *const *stores, size_t n, struct metrics_page *page)
+{
+    for (size_t family = 0; family < FAMILIES; family++) {
+        metrics_family(page, families[family].name, families[family].type, families[family].help);
+        for (size_t i = 0; i < n; i++) {
+            const char *labels[] = {"namespace", stores[i]->namespace_name, "slot", stores[i]->slot,
+                                    NULL};
+            struct memstore *store = CONTAINER_OF(stores[i], struct memstore, base);
+
+            metrics_sample_u64(page, families[family].name, labels, family_value(store, family));
+        }
+    }
+}
+
+const struct backend_type backend_memstore = {
+    .name = "memstore",
+    .doc = "this process's memory: the embedded default",
+    .in_process = true,
+    .interfaces = {.kv_basic = &kv_basic,
+                   .kv_ttl = &kv_ttl,
+                   .kv_scan = &kv_scan,
+                   .kv_cas = &kv_cas},
+    .limits = {.key_bytes = ENTRY_KEY_MAX, .pipeline = 10},
+    .settings = settings,
+    .store_open = store_open,
+    .store_close = store_close,
+    .open = instance_open,
+    .close = instance_close,
+    .render = render,
+};

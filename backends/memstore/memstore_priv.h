@@ -1,0 +1,257 @@
+/* What the files of this backend share: the store itself, as synchronous functions that any thread
+ * may call. The backend's methods (memstore.c) are thin around them, and most tests use them
+ * directly. */
+#ifndef PRISM_BACKENDS_MEMSTORE_MEMSTORE_PRIV_H
+#define PRISM_BACKENDS_MEMSTORE_MEMSTORE_PRIV_H
+
+#include "backends/kv.h"
+#include "backends/memstore/entry.h"
+#include "backends/memstore/hash.h"
+#include "backends/memstore/index.h"
+#include "backends/memstore/memstore.h"
+#include "backends/memstore/wheel.h"
+#include "pool/worker.h"
+#include "src/base/arena.h"
+#include "src/base/clock.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum {
+    MEMSTORE_SHARD_BITS = 8,
+    MEMSTORE_SHARDS = 1 << MEMSTORE_SHARD_BITS,
+    MEMSTORE_TICK_MS = 64,  /* of the wheels: how late memory comes back. Keys expire to the ms */
+    MEMSTORE_KEY_COST = 16, /* bytes charged for a key's share of the index */
+    MEMSTORE_VERSION_BYTES = 8,
+};
+
+/* Where time and hashes come from; tests put their own here. */
+struct memstore_sources {
+    uint64_t (*now_ns)(void *arg); /* never goes back */
+    uint64_t (*hash)(void *arg, struct slice key);
+    void *arg;
+};
+
+struct memstore_config {
+    uint64_t max_keys, max_bytes;           /* 0 = no limit */
+    const struct memstore_sources *sources; /* NULL: the monotonic clock, keyed hashes */
+};
+
+struct shard {
+    _Alignas(64) pthread_mutex_t lock;
+    /* ---- under the lock ---- */
+    struct index index;
+    struct wheel *wheel; /* NULL until a key of the shard gets an expiry */
+    uint32_t mortal;     /* keys with an expiry */
+    uint32_t version;    /* of the shard's last write */
+    struct counter expired;
+    /* ---- written under the lock, read by anyone ---- */
+    _Atomic uint64_t due_tick; /* no expiry work before; UINT64_MAX = none at all */
+};
+
+struct memstore_instance;
+
+/* Who reclaims expired keys while nobody writes: one instance, by a timer, and only while there are
+ * deadlines. */
+struct memstore_sweep {
+    _Atomic bool active; /* the sweeper's timer is armed or about to be */
+    pthread_mutex_t lock;
+    struct memstore_instance *instances;
+    struct memstore_instance
+        *sweeper; /* preferably on a worker with a loop; NULL: no instance is open */
+};
+
+struct memstore {
+    struct backend_store base;
+    struct memstore_sources sources;
+    struct hash_key key_hash, cursor_hash;
+    uint64_t opened_ns;
+    uint64_t max_keys, max_bytes; /* UINT64_MAX = no limit */
+    uint32_t nonce;               /* versions of another store never match */
+    char full_of_keys[160], full_of_bytes[160];
+
+    _Alignas(64) _Atomic uint64_t keys;
+    _Atomic uint64_t bytes;
+    struct counter refused; /* writes, for want of room; any writer */
+
+    _Alignas(64) _Atomic uint32_t mortal_shards; /* with a wheel that holds notes */
+    struct memstore_sweep sweep;
+
+    struct shard shards[MEMSTORE_SHARDS];
+};
+
+/* ---- store.c ---- */
+
+/* options: names only. Never fails. */
+struct memstore *memstore_new(const struct backend_options *options,
+                              const struct memstore_config *config);
+void memstore_destroy(struct memstore *store); /* NULL is accepted */
+
+/* ns since the store was opened. */
+uint64_t memstore_now_ns(const struct memstore *store);
+
+/* When a key with this life expires, ms since the store was opened; 0 if ttl_ms is 0. */
+uint64_t memstore_expiry_ms(uint64_t now_ns, uint64_t ttl_ms);
+
+enum memstore_condition { MEMSTORE_ALWAYS, MEMSTORE_IF_ABSENT, MEMSTORE_IF_VERSION };
+
+struct memstore_write {
+    struct slice key, value;
+    uint64_t ttl_ms; /* 0 = stays */
+    enum memstore_condition condition;
+    uint32_t expected; /* MEMSTORE_IF_VERSION */
+    /* out */
+    bool stored;      /* false: the condition did not hold, or an error */
+    uint32_t version; /* if stored */
+};
+
+/* errors: ERR_RESOURCE_EXHAUSTED about "max_keys" or "max_bytes": nothing was written. */
+struct err memstore_write(struct memstore *store, struct memstore_write *write);
+
+struct memstore_read {
+    bool found;
+    struct slice value; /* in the arena */
+    uint32_t version;
+};
+
+struct memstore_read memstore_read(struct memstore *store, struct slice key, struct arena *arena);
+
+bool memstore_exists(struct memstore *store, struct slice key);
+bool memstore_remove(struct memstore *store, struct slice key); /* existed */
+
+/* False: no such key. */
+bool memstore_expire(struct memstore *store, struct slice key, uint64_t ttl_ms);
+
+/* False: no such key, or it had no expiry. */
+bool memstore_persist(struct memstore *store, struct slice key);
+
+/* False: no such key. *ttl_ms: what is left, 0 = the key stays. */
+bool memstore_ttl(struct memstore *store, struct slice key, uint64_t *ttl_ms);
+
+struct memstore_totals {
+    uint64_t keys, bytes, expired, mortal, refused;
+    uint64_t index_bytes, wheel_bytes; /* beside `bytes` */
+};
+
+struct memstore_totals memstore_totals(struct memstore *store);
+
+/* ---- shard.c: under the shard's lock ---- */
+
+struct memstore_spot {
+    struct shard *shard;
+    uint32_t tag;
+};
+
+struct memstore_spot memstore_spot(struct memstore *store, struct slice key);
+
+/* The time, if it matters: 0 where no key has an expiry. */
+uint64_t shard_now_ns(const struct memstore *store, const struct shard *shard);
+
+static inline bool entry_lives(const struct entry *entry, uint64_t now_ns)
+{
+    return entry_expiry_ms(entry) == 0 || entry_expiry_ms(entry) * NS_PER_MS > now_ns;
+}
+
+/* The position of the key, expired or not; false: absent. */
+bool shard_find(const struct shard *shard, uint32_t tag, struct slice key, size_t *at);
+
+/* Sets or (0) removes an entry's expiry. */
+void shard_set_expiry(struct memstore *store, struct memstore_spot spot, struct entry *entry,
+                      uint64_t expiry_ms);
+
+/* Notes the entry's expiry in the wheel, under its next generation. */
+void shard_note_expiry(struct memstore *store, struct memstore_spot spot, struct entry *entry);
+
+/* Takes the entry out of table and totals; the caller frees it, best after unlocking. */
+struct entry *shard_take(struct memstore *store, struct shard *shard, size_t at);
+
+/* ---- capacity.c ---- */
+
+enum capacity { CAPACITY_OK, CAPACITY_KEYS, CAPACITY_BYTES };
+
+/* Room for a new key (keys 1) or a longer value (keys 0). Not CAPACITY_OK: nothing was taken; the
+ * limit in the way. */
+enum capacity capacity_take(struct memstore *store, unsigned keys, uint64_t bytes);
+void capacity_give(struct memstore *store, unsigned keys, uint64_t bytes);
+struct err capacity_error(struct memstore *store, enum capacity limit);
+
+/* ---- expiry.c ---- */
+
+/* Under the lock: takes out what has expired, at most `steps` steps. Returns the steps taken. */
+unsigned expiry_work(struct memstore *store, struct shard *shard, uint64_t now_ns, unsigned steps);
+
+/* Under the lock: publishes when the shard has work next. To be called after any change of its
+ * wheel. */
+void expiry_publish(struct memstore *store, struct shard *shard);
+
+/* Visits shards from *from on, at most `steps` steps in all. Returns the steps taken: fewer than
+ * `steps` = no work is left. thread: any, no lock held. */
+unsigned expiry_sweep(struct memstore *store, unsigned *from, unsigned steps);
+
+/* The tick at which there is work; UINT64_MAX = no key has an expiry. thread: any. */
+uint64_t expiry_next_tick(struct memstore *store);
+
+/* ---- scan.c, cursor.c ---- */
+
+/* A place between keys. Keys stand in the order (shard, tag, bytes of the key). */
+struct memstore_position {
+    uint32_t at; /* shard and tag: 28 bits; MEMSTORE_END = behind all */
+    bool inside; /* among the keys with this tag, behind `after` */
+    struct slice after;
+};
+
+enum { MEMSTORE_END = 1 << (MEMSTORE_SHARD_BITS + INDEX_TAG_BITS) };
+
+/* Fills page->items, page->n, page->more, page->next_cursor. */
+struct err memstore_page(struct memstore *store, struct kv_scan_page *page);
+
+/* Counts at most about `budget` entries from *position on, moves it, adds to *count. */
+void memstore_count(struct memstore *store, struct slice prefix, struct memstore_position *position,
+                    size_t budget, uint64_t *count);
+
+/* Printable; bound to the store and the prefix. */
+struct slice cursor_write(const struct memstore *store, struct slice prefix,
+                          const struct memstore_position *position, struct arena *arena);
+
+/* ERR_INVALID_ARGUMENT about "cursor" for anything that cursor_write has not made of this prefix.
+ */
+struct err cursor_read(const struct memstore *store, struct slice prefix, struct slice cursor,
+                       struct memstore_position *position, struct arena *arena);
+
+/* ---- instances; sweep.c: expiry while nobody writes ---- */
+
+struct memstore_counting;
+
+struct memstore_instance {
+    struct backend base;
+    struct memstore_instance *next; /* in sweep.instances */
+    struct timer timer;             /* of the sweeper */
+    unsigned from;                  /* the shard that the sweeper visits next */
+    struct memstore_counting *counting;
+    void (*closed)(void *arg);
+    void *closed_arg;
+    struct job wake, gone;
+    /* ---- under sweep.lock ---- */
+    bool woken; /* `wake` is on its way */
+    bool closing;
+};
+
+void sweep_init(struct memstore *store);
+void sweep_clear(struct memstore *store);
+
+/* thread: the instance's home. sweep_leave lands closed(arg), and then the instance is gone. */
+void sweep_join(struct memstore *store, struct memstore_instance *instance);
+void sweep_leave(struct memstore *store, struct memstore_instance *instance);
+
+/* A shard has got its first deadline. thread: any, also under a shard's lock. */
+void sweep_wake(struct memstore *store);
+
+/* ---- count.c ---- */
+
+/* kv_scan's count: in slices, so that a large store does not hold up its worker. */
+void memstore_count_start(struct backend *backend, struct kv_count *request);
+
+/* Ends what is under way. thread: home. */
+void memstore_count_stop(struct memstore_instance *instance, struct err why);
+
+#endif

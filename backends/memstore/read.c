@@ -1,0 +1,131 @@
+/* Everything but writes of values: one lock, one search. */
+#include "backends/memstore/memstore_priv.h"
+
+#include <stdlib.h>
+
+/* Takes the lock, which the caller gives back. The entry, NULL if there is none or it has expired.
+ */
+static struct entry *lock_and_find(struct memstore *store, struct slice key,
+                                   struct memstore_spot *spot, size_t *at)
+{
+    *spot = memstore_spot(store, key);
+    pthread_mutex_lock(&spot->shard->lock);
+    if (!shard_find(spot->shard, spot->tag, key, at))
+        return NULL;
+
+    struct entry *entry = index_entry(&spot->shard->index, *at);
+
+    if (entry_expiry_ms(entry) != 0 && !entry_lives(entry, memstore_now_ns(store)))
+        return NULL;
+    return entry;
+}
+
+struct memstore_read memstore_read(struct memstore *store, struct slice key, struct arena *arena)
+{
+    struct memstore_spot spot;
+    size_t at;
+    const struct entry *entry = lock_and_find(store, key, &spot, &at);
+    struct memstore_read read = {.found = entry != NULL};
+
+    if (entry != NULL) {
+        read.value = arena_copy(arena, entry_value(entry));
+        read.version = entry->version;
+    }
+    pthread_mutex_unlock(&spot.shard->lock);
+    return read;
+}
+
+bool memstore_exists(struct memstore *store, struct slice key)
+{
+    struct memstore_spot spot;
+    size_t at;
+    bool found = lock_and_find(store, key, &spot, &at) != NULL;
+
+    pthread_mutex_unlock(&spot.shard->lock);
+    return found;
+}
+
+/* A key that has expired is taken out as well, but did not exist. */
+bool memstore_remove(struct memstore *store, struct slice key)
+{
+    struct memstore_spot spot = memstore_spot(store, key);
+    struct entry *entry = NULL;
+    bool existed = false;
+    size_t at;
+
+    pthread_mutex_lock(&spot.shard->lock);
+    if (shard_find(spot.shard, spot.tag, key, &at)) {
+        uint64_t now_ns = shard_now_ns(store, spot.shard);
+
+        entry = shard_take(store, spot.shard, at);
+        existed = entry_lives(entry, now_ns);
+        if (entry_expiry_ms(entry) != 0)
+            expiry_publish(store, spot.shard);
+    }
+    pthread_mutex_unlock(&spot.shard->lock);
+    free(entry);
+    return existed;
+}
+
+bool memstore_expire(struct memstore *store, struct slice key, uint64_t ttl_ms)
+{
+    struct memstore_spot spot;
+    size_t at;
+    struct entry *entry = lock_and_find(store, key, &spot, &at);
+    bool existed = entry != NULL;
+
+    if (existed)
+        shard_set_expiry(store, spot, entry, memstore_expiry_ms(memstore_now_ns(store), ttl_ms));
+    pthread_mutex_unlock(&spot.shard->lock);
+    return existed;
+}
+
+bool memstore_persist(struct memstore *store, struct slice key)
+{
+    struct memstore_spot spot;
+    size_t at;
+    struct entry *entry = lock_and_find(store, key, &spot, &at);
+    bool removed = entry != NULL && entry_expiry_ms(entry) != 0;
+
+    if (removed)
+        shard_set_expiry(store, spot, entry, 0);
+    pthread_mutex_unlock(&spot.shard->lock);
+    return removed;
+}
+
+bool memstore_ttl(struct memstore *store, struct slice key, uint64_t *ttl_ms)
+{
+    struct memstore_spot spot;
+    size_t at;
+    const struct entry *entry = lock_and_find(store, key, &spot, &at);
+    bool found = entry != NULL;
+
+    *ttl_ms = 0;
+    if (found && entry_expiry_ms(entry) != 0) {
+        uint64_t expiry_ns = entry_expiry_ms(entry) * NS_PER_MS;
+        uint64_t now_ns = memstore_now_ns(store);
+
+        *ttl_ms = expiry_ns > now_ns + NS_PER_MS ? (expiry_ns - now_ns) / NS_PER_MS : 1;
+    }
+    pthread_mutex_unlock(&spot.shard->lock);
+    return found;
+}
+
+struct memstore_totals memstore_totals(struct memstore *store)
+{
+    struct memstore_totals totals = {.refused = counter_read(&store->refused)};
+
+    for (unsigned i = 0; i < MEMSTORE_SHARDS; i++) {
+        struct shard *shard = &store->shards[i];
+
+        pthread_mutex_lock(&shard->lock);
+        totals.mortal += shard->mortal;
+        totals.expired += counter_read(&shard->expired);
+        totals.index_bytes += shard->index.room * sizeof *shard->index.buckets;
+        totals.wheel_bytes += shard->wheel == NULL ? 0 : wheel_bytes(shard->wheel);
+        pthread_mutex_unlock(&shard->lock);
+    }
+    totals.keys = atomic_load(&store->keys);
+    totals.bytes = atomic_load(&store->bytes);
+    return totals;
+}

@@ -1,0 +1,83 @@
+/* What is done to one shard, under its lock. */
+#include "backends/memstore/memstore_priv.h"
+
+#include <stdlib.h>
+
+/* The top bits of the hash choose the shard, the next ones are the tag; so the shard's number and
+ * the tag together are a position in the space of hashes. */
+struct memstore_spot memstore_spot(struct memstore *store, struct slice key)
+{
+    uint64_t hash = store->sources.hash(store->sources.arg, key);
+
+    return (struct memstore_spot){
+        .shard = &store->shards[hash >> (64 - MEMSTORE_SHARD_BITS)],
+        .tag = (uint32_t)(hash << MEMSTORE_SHARD_BITS >> (64 - INDEX_TAG_BITS))};
+}
+
+uint64_t shard_now_ns(const struct memstore *store, const struct shard *shard)
+{
+    return shard->mortal > 0 ? memstore_now_ns(store) : 0;
+}
+
+bool shard_find(const struct shard *shard, uint32_t tag, struct slice key, size_t *at)
+{
+    if (shard->index.buckets == NULL)
+        return false;
+    for (*at = index_first(&shard->index, tag); index_tag(&shard->index, *at) == tag; ++*at) {
+        if (slice_equal(entry_key(index_entry(&shard->index, *at)), key))
+            return true;
+    }
+    return false;
+}
+
+struct entry *shard_take(struct memstore *store, struct shard *shard, size_t at)
+{
+    struct entry *entry = index_entry(&shard->index, at);
+
+    index_remove(&shard->index, at);
+    if (entry_expiry_ms(entry) != 0)
+        shard->mortal--;
+    capacity_give(store, 1, entry_size(entry_key_len(entry), entry->value_len) + MEMSTORE_KEY_COST);
+    return entry;
+}
+
+static uint64_t due_tick(uint64_t expiry_ms)
+{
+    return expiry_ms / MEMSTORE_TICK_MS + 1;
+}
+
+void shard_note_expiry(struct memstore *store, struct memstore_spot spot, struct entry *entry)
+{
+    struct shard *shard = spot.shard;
+    uint32_t generation = (entry_generation(entry) + 1) % WHEEL_GENERATIONS;
+    struct wheel_note note = {.tag = spot.tag, .generation = generation};
+
+    if (shard->wheel == NULL) {
+        shard->wheel = malloc(sizeof *shard->wheel);
+        if (shard->wheel == NULL)
+            abort();
+        wheel_init(shard->wheel, memstore_now_ns(store) / (MEMSTORE_TICK_MS * NS_PER_MS));
+    }
+    wheel_add(shard->wheel, note, due_tick(entry_expiry_ms(entry)));
+    entry_set_life(entry, generation, entry_expiry_ms(entry));
+}
+
+/* The rule of the lazy wheel: a key with an expiry has one note of its generation, due no later
+ * than the key. More time needs no new note: the old one falls due, finds the key alive and is
+ * written again. */
+void shard_set_expiry(struct memstore *store, struct memstore_spot spot, struct entry *entry,
+                      uint64_t expiry_ms)
+{
+    uint64_t before = entry_expiry_ms(entry);
+
+    if (before == 0 && expiry_ms == 0)
+        return;
+    if (before == 0)
+        spot.shard->mortal++;
+    if (expiry_ms == 0)
+        spot.shard->mortal--;
+    entry_set_life(entry, entry_generation(entry), expiry_ms);
+    if (expiry_ms != 0 && (before == 0 || due_tick(expiry_ms) < due_tick(before)))
+        shard_note_expiry(store, spot, entry);
+    expiry_publish(store, spot.shard);
+}

@@ -1,0 +1,277 @@
+#include "backends/memstore/memstore_priv.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    WRITE_STEPS = 4,      /* of expiry work done by each write to a shard with deadlines */
+    ROOM_STEPS = 256,     /* done before a write is refused */
+    BUILD_OUTSIDE = 4096, /* values from this size on are copied before the lock is taken */
+};
+
+static uint64_t monotonic(void *arg)
+{
+    (void)arg;
+    return clock_now_ns();
+}
+
+static uint64_t keyed_hash(void *arg, struct slice key)
+{
+    return hash_bytes(arg, key);
+}
+
+static void limits_init(struct memstore *store, const struct memstore_config *config)
+{
+    store->max_keys = config->max_keys == 0 ? UINT64_MAX : config->max_keys;
+    store->max_bytes = config->max_bytes == 0 ? UINT64_MAX : config->max_bytes;
+    snprintf(store->full_of_keys, sizeof store->full_of_keys,
+             "memstore is full: it holds the %" PRIu64
+             " keys that max_keys allows; nothing was written",
+             config->max_keys);
+    snprintf(store->full_of_bytes, sizeof store->full_of_bytes,
+             "memstore is full: this write would pass the %" PRIu64
+             " bytes of max_bytes; nothing was written",
+             config->max_bytes);
+}
+
+struct memstore *memstore_new(const struct backend_options *options,
+                              const struct memstore_config *config)
+{
+    struct memstore *store = aligned_alloc(64, sizeof *store);
+
+    if (store == NULL)
+        abort();
+    memset(store, 0, sizeof *store);
+    backend_store_init(&store->base, &backend_memstore, options);
+    atomic_store(&store->base.ack, BACKEND_ACK_MEMORY);
+    atomic_store(&store->base.state, BACKEND_READY);
+    store->key_hash = hash_key_random();
+    store->cursor_hash = hash_key_random();
+    store->nonce = (uint32_t)hash_key_random().a;
+    store->sources = config->sources != NULL ? *config->sources
+                                             : (struct memstore_sources){.now_ns = monotonic,
+                                                                         .hash = keyed_hash,
+                                                                         .arg = &store->key_hash};
+    store->opened_ns = store->sources.now_ns(store->sources.arg);
+    limits_init(store, config);
+    sweep_init(store);
+    for (unsigned i = 0; i < MEMSTORE_SHARDS; i++) {
+        struct shard *shard = &store->shards[i];
+
+        pthread_mutex_init(&shard->lock, NULL);
+        index_init(&shard->index);
+        atomic_init(&shard->due_tick, UINT64_MAX);
+    }
+    return store;
+}
+
+static void shard_clear(struct shard *shard)
+{
+    for (size_t at = index_from(&shard->index, 0); at < shard->index.room;
+         at = index_skip(&shard->index, at + 1))
+        free(index_entry(&shard->index, at));
+    index_clear(&shard->index);
+    if (shard->wheel != NULL)
+        wheel_clear(shard->wheel);
+    free(shard->wheel);
+    pthread_mutex_destroy(&shard->lock);
+}
+
+void memstore_destroy(struct memstore *store)
+{
+    if (store == NULL)
+        return;
+    for (unsigned i = 0; i < MEMSTORE_SHARDS; i++)
+        shard_clear(&store->shards[i]);
+    sweep_clear(store);
+    backend_store_clear(&store->base);
+    free(store);
+}
+
+uint64_t memstore_now_ns(const struct memstore *store)
+{
+    return store->sources.now_ns(store->sources.arg) - store->opened_ns;
+}
+
+/* ---- write ---- */
+
+struct attempt {
+    struct memstore_write *write;
+    struct memstore_spot spot;
+    uint64_t now_ns;
+    struct entry
+        *fresh; /* built before the lock was taken; NULL: not yet, or in the table by now */
+    struct entry *garbage; /* replaced; freed after the lock is given back */
+};
+
+static struct entry *entry_new(struct slice key, struct slice value)
+{
+    struct entry *entry = malloc(entry_size(key.len, value.len));
+
+    if (entry == NULL)
+        abort();
+    entry->meta = key.len;
+    entry->value_len = (uint32_t)value.len;
+    if (key.len > 0)
+        memcpy(entry->bytes, key.data, key.len);
+    if (value.len > 0)
+        memcpy(entry->bytes + key.len, value.data, value.len);
+    return entry;
+}
+
+static bool condition_holds(const struct memstore_write *write, const struct entry *live)
+{
+    switch (write->condition) {
+    case MEMSTORE_ALWAYS:
+        return true;
+    case MEMSTORE_IF_ABSENT:
+        return live == NULL;
+    case MEMSTORE_IF_VERSION:
+        return live != NULL && live->version == write->expected;
+    }
+    return false;
+}
+
+static enum capacity take_room(struct memstore *store, const struct memstore_write *write,
+                               const struct entry *old)
+{
+    uint64_t size = entry_size(write->key.len, write->value.len);
+
+    if (old == NULL)
+        return capacity_take(store, 1, size + MEMSTORE_KEY_COST);
+
+    uint64_t before = entry_size(entry_key_len(old), old->value_len);
+
+    if (size > before)
+        return capacity_take(store, 0, size - before);
+    if (size < before)
+        capacity_give(store, 0, before - size);
+    return CAPACITY_OK;
+}
+
+/* Puts the value into the table: over the old one where it fits its allocation exactly, else in an
+ * entry of its own, which takes over what the wheel knows about the key. */
+static struct entry *place_value(struct attempt *attempt, struct entry *old, size_t at)
+{
+    const struct memstore_write *write = attempt->write;
+    struct shard *shard = attempt->spot.shard;
+    struct entry *entry = attempt->fresh;
+
+    if (old != NULL && entry == NULL &&
+        entry_size(write->key.len, write->value.len) ==
+            entry_size(entry_key_len(old), old->value_len)) {
+        if (write->value.len > 0)
+            memcpy(old->bytes + write->key.len, write->value.data, write->value.len);
+        old->value_len = (uint32_t)write->value.len;
+        return old;
+    }
+    attempt->fresh = NULL;
+    if (entry == NULL)
+        entry = entry_new(write->key, write->value);
+    if (old != NULL) {
+        entry_set_life(entry, entry_generation(old), entry_expiry_ms(old));
+        index_replace(&shard->index, at, entry);
+        attempt->garbage = old;
+    } else {
+        entry_set_life(entry, shard->version, 0);
+        index_insert(&shard->index, attempt->spot.tag, entry);
+    }
+    return entry;
+}
+
+/* Rounded up: never early. */
+uint64_t memstore_expiry_ms(uint64_t now_ns, uint64_t ttl_ms)
+{
+    uint64_t now_ms = (now_ns + NS_PER_MS - 1) / NS_PER_MS;
+
+    if (ttl_ms == 0)
+        return 0;
+    return ttl_ms < ENTRY_EXPIRY_MAX_MS - now_ms ? now_ms + ttl_ms : ENTRY_EXPIRY_MAX_MS;
+}
+
+/* Under the lock. */
+static enum capacity write_locked(struct memstore *store, struct attempt *attempt)
+{
+    struct memstore_write *write = attempt->write;
+    struct shard *shard = attempt->spot.shard;
+    size_t at = 0;
+    struct entry *old = shard_find(shard, attempt->spot.tag, write->key, &at)
+                            ? index_entry(&shard->index, at)
+                            : NULL;
+    bool live = old != NULL && entry_lives(old, attempt->now_ns);
+
+    write->stored = false;
+    if (!condition_holds(write, live ? old : NULL))
+        return CAPACITY_OK;
+
+    enum capacity limit = take_room(store, write, old);
+
+    if (limit != CAPACITY_OK)
+        return limit;
+
+    struct entry *entry = place_value(attempt, old, at);
+
+    entry->version = ++shard->version;
+    write->version = entry->version;
+    write->stored = true;
+    shard_set_expiry(store, attempt->spot, entry,
+                     memstore_expiry_ms(attempt->now_ns, write->ttl_ms));
+    return CAPACITY_OK;
+}
+
+/* Each write pays a little for the keys of its shard that have expired, so that writers cannot
+ * outrun the sweep. */
+static void pay(struct memstore *store, struct shard *shard, uint64_t now_ns)
+{
+    if (atomic_load_explicit(&shard->due_tick, memory_order_relaxed) >
+        now_ns / (MEMSTORE_TICK_MS * NS_PER_MS))
+        return;
+    expiry_work(store, shard, now_ns, WRITE_STEPS);
+    expiry_publish(store, shard);
+}
+
+static enum capacity try_write(struct memstore *store, struct attempt *attempt)
+{
+    struct shard *shard = attempt->spot.shard;
+
+    pthread_mutex_lock(&shard->lock);
+    attempt->now_ns =
+        attempt->write->ttl_ms > 0 ? memstore_now_ns(store) : shard_now_ns(store, shard);
+
+    enum capacity limit = write_locked(store, attempt);
+
+    if (shard->wheel != NULL)
+        pay(store, shard, attempt->now_ns);
+    pthread_mutex_unlock(&shard->lock);
+    free(attempt->garbage);
+    attempt->garbage = NULL;
+    return limit;
+}
+
+/* Keys that have expired may still take up room. */
+static bool make_room(struct memstore *store, const struct shard *shard)
+{
+    unsigned from = (unsigned)(shard - store->shards);
+
+    return atomic_load(&store->mortal_shards) > 0 && expiry_sweep(store, &from, ROOM_STEPS) > 0;
+}
+
+struct err memstore_write(struct memstore *store, struct memstore_write *write)
+{
+    struct attempt attempt = {.write = write, .spot = memstore_spot(store, write->key)};
+
+    assert(write->key.len <= ENTRY_KEY_MAX);
+    if (write->value.len > UINT32_MAX)
+        return err_about(ERR_INVALID_ARGUMENT, "value", "a value holds less than 4 GiB");
+    if (write->value.len >= BUILD_OUTSIDE)
+        attempt.fresh = entry_new(write->key, write->value);
+
+    enum capacity limit = try_write(store, &attempt);
+
+    if (limit != CAPACITY_OK && make_room(store, attempt.spot.shard))
+        limit = try_write(store, &attempt);
+    free(attempt.fresh);
+    return limit == CAPACITY_OK ? ERR_NONE : capacity_error(store, limit);
+}

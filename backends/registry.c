@@ -1,0 +1,19 @@
+/* The one list of backends: a new one is a folder and a line here. */
+#include "backends/backend.h"
+#include "backends/memstore/memstore.h"
+
+static const struct backend_type *const backends[] = {&backend_memstore, NULL};
+
+const struct backend_type *const *backend_all(void)
+{
+    return backends;
+}
+
+const struct backend_type *backend_find(struct slice name)
+{
+    for (const struct backend_type *const *type = backends; *type != NULL; type++) {
+        if (slice_equal(slice_str((*type)->name), name))
+            return *type;
+    }
+    return NULL;
+}
