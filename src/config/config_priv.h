@@ -76,7 +76,10 @@ bool fault_known(const struct load *load, const char *path);
 /* At one that begins like this? */
 bool fault_below(const struct load *load, const char *prefix);
 
-/* `text` in backquotes, shortened, without control characters. */
+/* `text` fit for a message: shortened, without control characters. */
+const char *tame(struct arena *arena, const char *text);
+
+/* The same in backquotes. */
 const char *quoted(struct load *load, const char *text);
 
 /* The value for a message: in backquotes, or "(hidden)" when it came from ${..}. */

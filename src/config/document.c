@@ -93,8 +93,8 @@ const char *node_path(struct arena *arena, const struct node *node)
 
     if (node->key == NULL)
         return arena_printf(arena, "%s[%u]", prefix, index_of(node));
-    /* A key may be as long as the file; its head is enough to find it. */
-    return arena_printf(arena, "%s%s%.64s", prefix, prefix[0] != '\0' ? "." : "", node->key);
+    return arena_printf(arena, "%s%s%s", prefix, prefix[0] != '\0' ? "." : "",
+                        tame(arena, node->key));
 }
 
 /* ---- parser ---- */

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { QUOTED_BYTES = 48, TEXT_BYTES = 1024 };
+enum { TAME_BYTES = 48, TEXT_BYTES = 1024 };
 
 void faults_init(struct faults *faults)
 {
@@ -96,10 +96,10 @@ bool fault_below(const struct load *load, const char *prefix)
     return false;
 }
 
-const char *quoted(struct load *load, const char *text)
+const char *tame(struct arena *arena, const char *text)
 {
-    char out[QUOTED_BYTES + 8] = "`";
-    size_t len = 1;
+    char out[TAME_BYTES + 4];
+    size_t len = 0;
     struct slice rest = slice_str(text);
 
     while (rest.len > 0) {
@@ -107,7 +107,7 @@ const char *quoted(struct load *load, const char *text)
         bool plain = n > 1 || (n == 1 && rest.data[0] >= 0x20 && rest.data[0] != 0x7f);
 
         n = n > 0 ? n : 1;
-        if (len + n > QUOTED_BYTES) {
+        if (len + n > TAME_BYTES) {
             memcpy(out + len, "...", 3);
             len += 3;
             break;
@@ -115,12 +115,16 @@ const char *quoted(struct load *load, const char *text)
         if (plain)
             memcpy(out + len, rest.data, n);
         else
-            memset(out + len, '?', n);
+            out[len] = '?';
         len += n;
         rest = slice_of(rest.data + n, rest.len - n);
     }
-    out[len++] = '`';
-    return arena_strdup(&load->faults->arena, slice_of(out, len));
+    return arena_strdup(arena, slice_of(out, len));
+}
+
+const char *quoted(struct load *load, const char *text)
+{
+    return fault_text(load, "`%s`", tame(&load->scratch, text));
 }
 
 const char *shown(struct load *load, const struct node *scalar)

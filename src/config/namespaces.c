@@ -12,7 +12,6 @@ struct binding {
     const struct raw_namespace *raw;
     struct config_namespace *out;
     const char *path; /* "namespaces[0]" */
-    size_t faults_before;
 };
 
 /* One of its slots. */
@@ -34,7 +33,7 @@ static void fault_slot(const struct slot_binding *s, const char *key, const char
                         .line = s->raw->line,
                         .message = message,
                         .fix = fix,
-                        .slot = arena_strdup(&load->faults->arena, slice_str(s->raw->name)),
+                        .slot = tame(&load->faults->arena, s->raw->name),
                         .backend = s->out->backend != NULL ? s->out->backend->name : NULL,
                         .interface = interface,
                     });
@@ -210,7 +209,7 @@ static void bind_slot(struct slot_binding *s)
             .count = s->raw->config_count,
             .path = fault_text(load, "%s.config", s->path),
             .who = fault_text(load, "backend %s", s->out->backend->name),
-            .slot = arena_strdup(&load->faults->arena, slice_str(s->raw->name)),
+            .slot = tame(&load->faults->arena, s->raw->name),
             .backend = s->out->backend->name,
             .line = s->raw->line,
         };
@@ -234,12 +233,13 @@ static void fault_unknown_slot(const struct binding *b, const struct raw_slot *r
     for (size_t i = 0; i < pattern->slot_count; i++)
         words_add(&names, pattern->slots[i].name);
     fault_add(b->load, (struct fault){
-                           .path = fault_text(b->load, "%s.slots.%.64s", b->path, raw->name),
+                           .path = fault_text(b->load, "%s.slots.%s", b->path,
+                                              tame(&b->load->scratch, raw->name)),
                            .line = raw->line,
                            .message = fault_text(b->load, "pattern %s has no slot %s",
                                                  pattern->name, quoted(b->load, raw->name)),
                            .fix = suggest(b->load, raw->name, &names),
-                           .slot = arena_strdup(&b->load->faults->arena, slice_str(raw->name)),
+                           .slot = tame(&b->load->faults->arena, raw->name),
                        });
 }
 
@@ -260,7 +260,7 @@ static void bind_raw_slot(struct binding *b, const struct raw_slot *raw)
         .ns = b,
         .raw = raw,
         .out = &nowhere,
-        .path = fault_text(b->load, "%s.slots.%.64s", b->path, raw->name),
+        .path = fault_text(b->load, "%s.slots.%s", b->path, tame(&b->load->scratch, raw->name)),
     };
 
     if (pattern != NULL) {
@@ -414,14 +414,15 @@ static void bind_behavior(struct binding *b)
     b->out->behavior = settings_bind(b->load, &settings);
 }
 
-static size_t faults_found(const struct load *load)
+/* Of any stage. With faults omitted nobody knows. */
+static bool is_faultless(const struct binding *b)
 {
-    return load->faults->count + load->faults->omitted;
+    return b->load->faults->omitted == 0 && !fault_known(b->load, b->path) &&
+           !fault_below(b->load, fault_text(b->load, "%s.", b->path));
 }
 
 static void bind_namespace(struct binding *b, const struct config *config)
 {
-    b->faults_before = faults_found(b->load);
     bind_name(b);
     bind_pattern(b);
     for (uint32_t i = 0; i < b->raw->slots_count; i++)
@@ -432,7 +433,7 @@ static void bind_namespace(struct binding *b, const struct config *config)
     bind_behavior(b);
     if (b->out->name != NULL)
         check_unique(b, config->namespaces);
-    if (config->strict_slots && faults_found(b->load) == b->faults_before)
+    if (config->strict_slots && is_faultless(b))
         check_strict(b);
 }
 

@@ -6,7 +6,7 @@
 
 static const char *path_of(struct load *load, const struct settings_request *r, const char *key)
 {
-    return fault_text(load, "%s.%.64s", r->path, key);
+    return fault_text(load, "%s.%s", r->path, tame(&load->scratch, key));
 }
 
 static void fault_setting(struct load *load, const struct settings_request *r,

@@ -1,0 +1,182 @@
+/* A vocabulary for tests of the configuration: three backends, two patterns, no code behind them.
+ */
+#ifndef PRISM_TESTS_FAKE_CATALOG_H
+#define PRISM_TESTS_FAKE_CATALOG_H
+
+#include "src/config/config.h"
+
+#include "backends/kv.h"
+
+static const struct kv_basic fake_basic;
+static const struct kv_ttl fake_ttl;
+static const struct kv_scan fake_scan;
+static const struct kv_batch fake_batch;
+static const struct kv_cas fake_cas;
+
+static const struct backend_setting fake_redis_settings[] = {
+    {"address", SETTING_TEXT, NULL, 0, 0, "host:port"},
+    {"password", SETTING_SECRET, "", 0, 0, "for AUTH"},
+    {"database", SETTING_UINT, "0", 0, 15, "which one"},
+    {"tls", SETTING_BOOL, "false", 0, 0, "encrypt"},
+    {.name = NULL},
+};
+
+static const struct backend_type fake_memstore = {
+    .name = "memstore",
+    .interfaces = {.kv_basic = &fake_basic, .kv_ttl = &fake_ttl, .kv_scan = &fake_scan},
+};
+
+static const struct backend_type fake_redis = {
+    .name = "redis",
+    .interfaces = {.kv_basic = &fake_basic,
+                   .kv_ttl = &fake_ttl,
+                   .kv_scan = &fake_scan,
+                   .kv_batch = &fake_batch,
+                   .kv_cas = &fake_cas},
+    .settings = fake_redis_settings,
+};
+
+static const struct backend_type fake_s3 = {
+    .name = "s3",
+    .interfaces = {.kv_basic = &fake_basic},
+};
+
+static const struct backend_type *const fake_backends[] = {&fake_memstore, &fake_redis, &fake_s3,
+                                                           NULL};
+
+static const enum backend_interface fake_needs_basic[] = {BACKEND_KV_BASIC,
+                                                          BACKEND_INTERFACE_COUNT};
+static const enum backend_interface fake_needs_scan[] = {BACKEND_KV_BASIC, BACKEND_KV_SCAN,
+                                                         BACKEND_INTERFACE_COUNT};
+static const enum backend_interface fake_needs_txn[] = {BACKEND_KV_TXN, BACKEND_INTERFACE_COUNT};
+static const enum backend_interface fake_emulates[] = {BACKEND_KV_BATCH, BACKEND_KV_TTL,
+                                                       BACKEND_INTERFACE_COUNT};
+static const enum backend_interface fake_emulates_scan[] = {BACKEND_KV_SCAN,
+                                                            BACKEND_INTERFACE_COUNT};
+
+static const struct slot_schema fake_keyvalue_slots[] = {
+    {.name = "primary", .required = fake_needs_basic, .emulatable = fake_emulates},
+};
+
+static const struct slot_schema fake_relay_slots[] = {
+    {.name = "registry", .required = fake_needs_scan},
+    {.name = "index",
+     .optional = true,
+     .required = fake_needs_scan,
+     .emulatable = fake_emulates_scan},
+    {.name = "ledger", .optional = true, .required = fake_needs_txn},
+};
+
+static const struct backend_setting fake_behavior[] = {
+    {"window", SETTING_UINT, "10", 1, 1000, "items in flight"},
+    {.name = NULL},
+};
+
+/* Store always; Scan where the first slot's backend has it; the special form never. */
+static size_t fake_operations(const struct backend_type *const *slots, const uint32_t *emulate,
+                              struct pattern_operation *out, size_t max)
+{
+    bool scan = slots[0]->interfaces.kv_scan != NULL;
+
+    (void)emulate;
+    if (max < 3)
+        return 0;
+    out[0] = (struct pattern_operation){.name = "Store", .available = true};
+    out[1] = (struct pattern_operation){
+        .name = "Scan", .available = scan, .why = scan ? NULL : "no KeyValueScanInterface"};
+    out[2] =
+        (struct pattern_operation){.name = "Store", .variant = "atomic", .why = "no transactions"};
+    return 3;
+}
+
+static const struct pattern_type fake_keyvalue = {
+    .name = "keyvalue",
+    .slots = fake_keyvalue_slots,
+    .slot_count = 1,
+    .behavior = fake_behavior,
+    .operations = fake_operations,
+};
+
+static const struct pattern_type fake_relay = {
+    .name = "multicast_relay",
+    .slots = fake_relay_slots,
+    .slot_count = 3,
+    .operations = fake_operations,
+};
+
+static const struct pattern_type *const fake_patterns[] = {&fake_keyvalue, &fake_relay, NULL};
+
+static const struct backend_type *fake_find_backend(struct slice name)
+{
+    for (const struct backend_type *const *type = fake_backends; *type != NULL; type++)
+        if (slice_equal(name, slice_str((*type)->name)))
+            return *type;
+    return NULL;
+}
+
+static const struct backend_type *const *fake_all_backends(void)
+{
+    return fake_backends;
+}
+
+static const struct pattern_type *fake_find_pattern(struct slice name)
+{
+    for (const struct pattern_type *const *type = fake_patterns; *type != NULL; type++)
+        if (slice_equal(name, slice_str((*type)->name)))
+            return *type;
+    return NULL;
+}
+
+static const struct pattern_type *const *fake_all_patterns(void)
+{
+    return fake_patterns;
+}
+
+static const char *fake_interface_name(enum backend_interface interface)
+{
+    static const char *const names[] = {"KeyValueBasicInterface", "KeyValueTTLInterface",
+                                        "KeyValueScanInterface",  "KeyValueBatchInterface",
+                                        "KeyValueTxnInterface",   "KeyValueCASInterface"};
+
+    return (size_t)interface < sizeof names / sizeof names[0] ? names[interface] : "?";
+}
+
+static const char *fake_interface_key(enum backend_interface interface)
+{
+    static const char *const keys[] = {"keyvalue_basic", "keyvalue_ttl", "keyvalue_scan",
+                                       "keyvalue_batch", "keyvalue_txn", "keyvalue_cas"};
+
+    return (size_t)interface < sizeof keys / sizeof keys[0] ? keys[interface] : "?";
+}
+
+static bool fake_offers(const struct backend_interfaces *has, enum backend_interface interface)
+{
+    switch (interface) {
+    case BACKEND_KV_BASIC:
+        return has->kv_basic != NULL;
+    case BACKEND_KV_TTL:
+        return has->kv_ttl != NULL;
+    case BACKEND_KV_SCAN:
+        return has->kv_scan != NULL;
+    case BACKEND_KV_BATCH:
+        return has->kv_batch != NULL;
+    case BACKEND_KV_TXN:
+        return has->kv_txn != NULL;
+    case BACKEND_KV_CAS:
+        return has->kv_cas != NULL;
+    default:
+        return false;
+    }
+}
+
+static const struct config_catalog fake_catalog = {
+    .find_backend = fake_find_backend,
+    .all_backends = fake_all_backends,
+    .find_pattern = fake_find_pattern,
+    .all_patterns = fake_all_patterns,
+    .interface_name = fake_interface_name,
+    .interface_key = fake_interface_key,
+    .offers = fake_offers,
+};
+
+#endif
