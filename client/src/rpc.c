@@ -113,10 +113,15 @@ static void attempt_open(struct rpc *rpc, grpc_completion_queue *queue)
                                                     rpc_timespec(rpc->deadline_ns), NULL);
 }
 
+/* With the rpc as its tag this hands the rpc over: it may be finished elsewhere before this
+ * returns. */
 static void start_batch(struct rpc *rpc, const grpc_op *ops, size_t n, void *tag)
 {
+    grpc_call *call = rpc->call;
+
+    HAND_OVER(rpc);
     /* It fails only when used wrongly, and then nothing would ever come back. */
-    if (grpc_call_start_batch(rpc->call, ops, n, tag, NULL) != GRPC_CALL_OK)
+    if (grpc_call_start_batch(call, ops, n, tag, NULL) != GRPC_CALL_OK)
         abort();
 }
 
@@ -160,7 +165,6 @@ void rpc_attempt_start(struct rpc *rpc, grpc_completion_queue *queue)
     request_ops(rpc, ops, message);
     ops[4] = message_op(rpc);
     ops[5] = status_op(rpc);
-    HAND_OVER(rpc);
     start_batch(rpc, ops, 6, rpc);
     grpc_byte_buffer_destroy(message);
 }

@@ -57,7 +57,8 @@ struct served {
     grpc_call_details details;
     grpc_metadata_array metadata;
     grpc_byte_buffer *request;
-    struct packed_step *step;
+    struct packed_step step; /* a copy: the script may be changed meanwhile */
+    bool has_step;
     size_t sent;
     int cancelled;
 };
@@ -178,7 +179,7 @@ void script_always(struct script_server *server, struct script_step step)
     pthread_mutex_unlock(&server->lock);
 }
 
-static struct packed_step *choose_step(struct script_server *server, const char *method)
+static const struct packed_step *find_step(struct script_server *server, const char *method)
 {
     for (size_t i = 0; i < server->once_count; i++) {
         struct packed_step *step = &server->once[i];
@@ -193,6 +194,19 @@ static struct packed_step *choose_step(struct script_server *server, const char 
             return &server->always[i];
     }
     return NULL;
+}
+
+static void copy_step(struct served *served, const struct packed_step *step)
+{
+    if (step == NULL) {
+        served->step.status = GRPC_STATUS_UNIMPLEMENTED;
+        served->step.details = grpc_empty_slice();
+        return;
+    }
+    served->step = *step;
+    grpc_slice_ref(step->details);
+    for (size_t i = 0; i < step->message_count; i++)
+        grpc_slice_ref(step->messages[i]);
 }
 
 /* ---- what was asked ---- */
@@ -322,23 +336,20 @@ static void send_status(struct served *served)
 {
     grpc_op ops[2] = {{.op = GRPC_OP_RECV_CLOSE_ON_SERVER},
                       {.op = GRPC_OP_SEND_STATUS_FROM_SERVER}};
-    const struct packed_step *step = served->step;
-    grpc_slice text = grpc_slice_from_static_string("no step for this method");
-    grpc_metadata detail = {.key = grpc_slice_from_static_string("grpc-status-details-bin")};
+    const struct packed_step *step = &served->step;
+    grpc_slice text = grpc_slice_from_copied_string(step->text);
+    grpc_metadata detail = {.key = grpc_slice_from_static_string("grpc-status-details-bin"),
+                            .value = step->details};
 
     ops[0].data.recv_close_on_server.cancelled = &served->cancelled;
-    ops[1].data.send_status_from_server.status = GRPC_STATUS_UNIMPLEMENTED;
-    if (step != NULL) {
-        text = grpc_slice_from_static_string(step->text);
-        detail.value = step->details;
-        ops[1].data.send_status_from_server.status = (grpc_status_code)step->status;
-        ops[1].data.send_status_from_server.trailing_metadata = &detail;
-        ops[1].data.send_status_from_server.trailing_metadata_count =
-            GRPC_SLICE_LENGTH(step->details) > 0;
-    }
+    ops[1].data.send_status_from_server.status = (grpc_status_code)step->status;
     ops[1].data.send_status_from_server.status_details = &text;
+    ops[1].data.send_status_from_server.trailing_metadata = &detail;
+    ops[1].data.send_status_from_server.trailing_metadata_count =
+        GRPC_SLICE_LENGTH(step->details) > 0;
     served->stage = ENDING;
-    start(served, ops, step != NULL && step->hang ? 1 : 2);
+    start(served, ops, step->hang ? 1 : 2);
+    grpc_slice_unref(text);
 }
 
 static void answer(struct served *served)
@@ -346,11 +357,11 @@ static void answer(struct served *served)
     grpc_op op = {.op = GRPC_OP_SEND_MESSAGE};
     grpc_byte_buffer *message;
 
-    if (served->step == NULL || served->sent == served->step->message_count) {
+    if (served->sent == served->step.message_count) {
         send_status(served);
         return;
     }
-    message = grpc_raw_byte_buffer_create(&served->step->messages[served->sent++], 1);
+    message = grpc_raw_byte_buffer_create(&served->step.messages[served->sent++], 1);
     op.data.send_message.send_message = message;
     served->stage = ANSWERING;
     start(served, &op, 1);
@@ -364,7 +375,8 @@ static void decide(struct script_server *server, struct served *served)
     method_of(served, method, sizeof method);
     pthread_mutex_lock(&server->lock);
     record(server, served, method);
-    served->step = choose_step(server, method);
+    copy_step(served, find_step(server, method));
+    served->has_step = true;
     pthread_mutex_unlock(&server->lock);
     answer(served);
 }
@@ -373,6 +385,8 @@ static void release(struct served *served)
 {
     if (served->request != NULL)
         grpc_byte_buffer_destroy(served->request);
+    if (served->has_step)
+        step_clear(&served->step);
     grpc_call_details_destroy(&served->details);
     grpc_metadata_array_destroy(&served->metadata);
     if (served->call != NULL)
