@@ -40,7 +40,7 @@ RPC_KEYWORDS_MENDED = {"register", "delete"}
 FIELD_KEYWORDS_KEPT = {"prism.interfaces.PatternMessage.register"}
 
 # Public numbers and names.
-ZERO_VALUE_KEPT = {"google.rpc.Code"}
+ZERO_VALUE_KEPT = {"google.rpc.Code", "grpc.health.v1.HealthCheckResponse.ServingStatus"}
 
 LINE_LENGTH = 100
 PATTERNS = "prism.patterns."
@@ -90,7 +90,7 @@ def check_zero_value(item):
 
 def check_deprecation(item):
     if item.kind == "service":
-        old = not item.full_name.startswith(PATTERNS)
+        old = not item.full_name.startswith((PATTERNS, "grpc.health."))
         if old and not item.deprecated:
             yield f"service {item.full_name} stands outside {PATTERNS}* and is not marked deprecated"
         if old and "Deprecated: " not in item.comment:
