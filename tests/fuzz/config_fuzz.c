@@ -66,6 +66,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct config config;
 
     REQUIRE(faults != NULL);
+    if (memmem(data, size, secret, sizeof secret - 1) !=
+        NULL) { /* found out by the fuzzer: no secret */
+        free(faults);
+        return 0;
+    }
     setenv("S", secret, 1);
     faults_init(faults);
     struct err err = config_parse(&config, slice_of(data, size), &fake_catalog, faults);

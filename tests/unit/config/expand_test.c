@@ -83,11 +83,11 @@ static struct loaded *load_password(const struct place *place, const char *scala
     if (at != NULL)
         snprintf(with_folder, sizeof with_folder, "%.*s%s%s", (int)(at - scalar), scalar,
                  place->folder, at + 1);
-    snprintf(
-        yaml, sizeof yaml,
-        "namespaces:\n- name: a\n  pattern: keyvalue\n  slots:\n    primary:\n      backend: redis\n"
-        "      config:\n        address: h\n        password: %s\n",
-        at != NULL ? with_folder : scalar);
+    snprintf(yaml, sizeof yaml,
+             "namespaces:\n- name: a\n  pattern: keyvalue\n"
+             "  slots:\n    primary:\n      backend: redis\n"
+             "      config:\n        address: h\n        password: %s\n",
+             at != NULL ? with_folder : scalar);
     return load_text(yaml);
 }
 
@@ -209,14 +209,18 @@ static void test_secrets_stay_hidden(void **state)
         "tls: {cert: '${PRISM_T_SECRET}', key: '${PRISM_T_SECRET}'}\n",
         "limits: {intake_depth: '${PRISM_T_SECRET}'}\n",
         "namespaces:\n- name: ' ${PRISM_T_SECRET}'\n  pattern: ${PRISM_T_SECRET}\n",
-        "namespaces:\n- name: a\n  pattern: keyvalue\n  slots:\n    primary: {backend: '${PRISM_T_SECRET}'}\n",
-        "namespaces:\n- name: a\n  pattern: keyvalue\n  slots:\n    primary: {backend: redis, config: {address: h, "
+        "namespaces:\n- name: a\n  pattern: keyvalue\n"
+        "  slots:\n    primary: {backend: '${PRISM_T_SECRET}'}\n",
+        "namespaces:\n- name: a\n  pattern: keyvalue\n"
+        "  slots:\n    primary: {backend: redis, config: {address: h, "
         "database: '${PRISM_T_SECRET}', tls: '${PRISM_T_SECRET}'}}\n",
-        "namespaces:\n- name: a\n  pattern: keyvalue\n  slots:\n    primary: {backend: memstore, "
+        "namespaces:\n- name: a\n  pattern: keyvalue\n"
+        "  slots:\n    primary: {backend: memstore, "
         "emulate: ['${PRISM_T_SECRET}']}\n  behavior: {window: '${PRISM_T_SECRET}'}\n",
         /* written out, but in places where values are never repeated */
         "pasword: hunter2-s3cret\n",
-        "namespaces:\n- name: a\n  pattern: keyvalue\n  slots:\n    primary: {backend: redis, config: {address: h, "
+        "namespaces:\n- name: a\n  pattern: keyvalue\n"
+        "  slots:\n    primary: {backend: redis, config: {address: h, "
         "pasword: hunter2-s3cret, password: [hunter2-s3cret]}}\n",
         "a: \"hunter2-s3cret\n", "a: {hunter2-s3cret: hunter2-s3cret\n"};
 
@@ -237,11 +241,11 @@ static void test_sum_is_bounded(void **state)
     int n = snprintf(yaml, sizeof yaml, "namespaces:\n");
 
     for (int i = 0; i < 20; i++)
-        n += snprintf(
-            yaml + n, sizeof yaml - (size_t)n,
-            "- {name: n%d, pattern: keyvalue, slots: {primary: {backend: redis, config: {address: h, "
-            "password: '${file:%s/fits}'}}}}\n",
-            i, place->folder);
+        n += snprintf(yaml + n, sizeof yaml - (size_t)n,
+                      "- {name: n%d, pattern: keyvalue, "
+                      "slots: {primary: {backend: redis, config: {address: h, "
+                      "password: '${file:%s/fits}'}}}}\n",
+                      i, place->folder);
     struct loaded *l = load_text(yaml);
 
     assert_int_equal(l->faults.count, 4); /* 16 x 64 KiB = 1 MiB is what fits */

@@ -125,10 +125,10 @@ static void test_many_settings(void **state)
 {
     (void)state;
     char yaml[8192];
-    int n = snprintf(
-        yaml, sizeof yaml,
-        "namespaces:\n- name: a\n  pattern: keyvalue\n  slots:\n   primary:\n    backend: memstore\n"
-        "    config:\n");
+    int n = snprintf(yaml, sizeof yaml,
+                     "namespaces:\n- name: a\n  pattern: keyvalue\n"
+                     "  slots:\n   primary:\n    backend: memstore\n"
+                     "    config:\n");
 
     for (int i = 0; i < 65; i++)
         n += snprintf(yaml + n, sizeof yaml - (size_t)n, "     key_%d: 1\n", i);
@@ -173,7 +173,8 @@ static void test_every_prefix_ends(void **state)
     (void)state;
     static const char yaml[] =
         "listen: \"h:1\" # c\nlimits: {max_inflight_calls: 5}\nnamespaces:\n- name: 'a'\n"
-        "  pattern: keyvalue\n  slots:\n    primary:\n      backend: redis\n      config:\n"
+        "  pattern: keyvalue\n"
+        "  slots:\n    primary:\n      backend: redis\n      config:\n"
         "        address: |\n          ${A:-x}\n      emulate: [batch]\n";
 
     for (size_t i = 0; i < sizeof yaml; i++)
