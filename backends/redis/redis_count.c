@@ -20,7 +20,7 @@ struct seen {
 struct counting {
     struct redis *redis;
     struct kv_count *req;
-    struct slice pattern, scope;
+    struct slice pattern;
     uint64_t at;
     struct seen seen;
 };
@@ -103,12 +103,17 @@ static void count_node(struct redis_call *call, const struct redis_node *node)
 {
     struct counting *counting = call->state;
 
-    if (node->depth == 1 && node->index == 0)
+    switch (redis_scan_part(call, node)) {
+    case REDIS_SCAN_ANSWER:
+    case REDIS_SCAN_KEYS:
+        return;
+    case REDIS_SCAN_CURSOR:
         redis_scan_next(call, node->text, &counting->at);
-    else if (node->depth == 2 && slice_starts_with(node->text, counting->scope))
+        return;
+    case REDIS_SCAN_KEY:
         counting->req->count += seen_add(&counting->seen, node->text);
-    else if (node->type != REDIS_REPLY_ARRAY)
-        redis_unexpected(call);
+        return;
+    }
 }
 
 static void count_end(struct redis_call *call)
@@ -142,7 +147,6 @@ void redis_count(struct backend *backend, struct kv_count *req)
 
     counting->redis = redis;
     counting->req = req;
-    counting->scope = redis_scan_scope(redis, arena, req->prefix);
     counting->pattern = redis_scan_pattern(redis, arena, req->prefix);
     counting->seen.seed = stir(clock_now_ns() ^ redis->random);
     seen_resize(&counting->seen, SLOTS_MIN);

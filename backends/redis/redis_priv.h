@@ -246,9 +246,9 @@ void redis_put_plain(struct backend *backend, struct kv_put_many *req);
 /* Of a value, in the arena. */
 struct slice redis_version(struct arena *arena, struct slice value);
 
-/* Shared by scan and count. scope: the namespace's prefix and the request's; pattern: for what
- * starts with it. */
-struct slice redis_scan_scope(const struct redis *redis, struct arena *arena, struct slice prefix);
+/* Shared by scan and count. */
+enum redis_scan_part { REDIS_SCAN_ANSWER, REDIS_SCAN_CURSOR, REDIS_SCAN_KEYS, REDIS_SCAN_KEY };
+enum redis_scan_part redis_scan_part(struct redis_call *call, const struct redis_node *node);
 struct slice redis_scan_pattern(const struct redis *redis, struct arena *arena,
                                 struct slice prefix);
 void redis_scan_command(struct redis_call *call, uint64_t at, struct slice pattern, uint32_t count);

@@ -17,7 +17,7 @@
 
 #include <stdlib.h>
 
-enum { ROUNDS = 16, COUNT_MAX = 1000, VALUES_FIRST = 16 };
+enum { ROUNDS = 16, COUNT_MAX = 1000, ANSWER_MAX = 1 << 20, VALUES_FIRST = 16 };
 
 /* One SCAN call whose keys are in the page. */
 struct round {
@@ -69,6 +69,29 @@ static uint32_t count_for(size_t items)
 
 /* ---- the first step ---- */
 
+static struct slice prefix_of(const struct redis *redis)
+{
+    const struct redis_store *store = redis_store_of(redis);
+
+    return slice_of(store->prefix, store->prefix_len);
+}
+
+static struct slice scope_of(const struct redis *redis, struct arena *arena, struct slice prefix)
+{
+    struct slice own = prefix_of(redis);
+    uint8_t *scope = arena_alloc(arena, own.len + prefix.len);
+
+    memcpy(scope, own.data, own.len);
+    if (prefix.len > 0)
+        memcpy(scope + own.len, prefix.data, prefix.len);
+    return slice_of(scope, own.len + prefix.len);
+}
+
+struct slice redis_scan_pattern(const struct redis *redis, struct arena *arena, struct slice prefix)
+{
+    return redis_glob_starts_with(arena, prefix_of(redis), prefix);
+}
+
 static struct scan *scan_new(struct redis *redis, struct kv_scan_page *req)
 {
     struct arena *arena = op_arena(&req->op);
@@ -76,7 +99,7 @@ static struct scan *scan_new(struct redis *redis, struct kv_scan_page *req)
 
     scan->redis = redis;
     scan->req = req;
-    scan->scope = redis_scan_scope(redis, arena, req->prefix);
+    scan->scope = scope_of(redis, arena, req->prefix);
     scan->pattern = redis_scan_pattern(redis, arena, req->prefix);
     scan->room = req->max_items < REDIS_SCAN_ITEMS ? req->max_items : REDIS_SCAN_ITEMS;
     scan->keys = arena_array(arena, scan->room, sizeof *scan->keys);
@@ -108,29 +131,6 @@ static void page(struct backend *backend, struct kv_scan_page *req)
 
 /* ---- one SCAN call ---- */
 
-static struct slice prefix_of(const struct redis *redis)
-{
-    const struct redis_store *store = redis_store_of(redis);
-
-    return slice_of(store->prefix, store->prefix_len);
-}
-
-struct slice redis_scan_scope(const struct redis *redis, struct arena *arena, struct slice prefix)
-{
-    struct slice own = prefix_of(redis);
-    uint8_t *scope = arena_alloc(arena, own.len + prefix.len);
-
-    memcpy(scope, own.data, own.len);
-    if (prefix.len > 0)
-        memcpy(scope + own.len, prefix.data, prefix.len);
-    return slice_of(scope, own.len + prefix.len);
-}
-
-struct slice redis_scan_pattern(const struct redis *redis, struct arena *arena, struct slice prefix)
-{
-    return redis_glob_starts_with(arena, prefix_of(redis), prefix);
-}
-
 void redis_scan_command(struct redis_call *call, uint64_t at, struct slice pattern, uint32_t count)
 {
     redis_command(call, 6, "SCAN");
@@ -154,6 +154,23 @@ static void scan_round(struct scan *scan)
     redis_scan_command(call, scan->at, scan->pattern, scan->count);
 }
 
+/* The answer: [ next cursor, [ key, ... ] ]. Anything else makes the call fail. */
+enum redis_scan_part redis_scan_part(struct redis_call *call, const struct redis_node *node)
+{
+    bool list = node->type == REDIS_REPLY_ARRAY;
+
+    if (node->depth == 0 && list && node->number == 2)
+        return REDIS_SCAN_ANSWER;
+    if (node->depth == 1 && node->index == 0 && node->type == REDIS_REPLY_STRING)
+        return REDIS_SCAN_CURSOR;
+    if (node->depth == 1 && node->index == 1 && list)
+        return REDIS_SCAN_KEYS;
+    if (node->depth == 2 && node->type == REDIS_REPLY_STRING)
+        return REDIS_SCAN_KEY;
+    redis_unexpected(call);
+    return REDIS_SCAN_ANSWER;
+}
+
 void redis_scan_next(struct redis_call *call, struct slice text, uint64_t *next)
 {
     char number[24] = "", *end = number;
@@ -166,26 +183,47 @@ void redis_scan_next(struct redis_call *call, struct slice text, uint64_t *next)
         redis_unexpected(call);
 }
 
-/* [ next cursor, [ key, ... ] ] */
+static void answer_grow(struct scan *scan, struct redis_call *call, size_t keys)
+{
+    if (keys > ANSWER_MAX) {
+        redis_unexpected(call);
+        return;
+    }
+    if (keys <= scan->answer_cap)
+        return;
+    scan->answer_cap = keys;
+    scan->answer = arena_array(op_arena(call->op), keys, sizeof *scan->answer);
+}
+
+/* MATCH has seen to the prefix; it is checked because what follows relies on it. */
+static void answer_add(struct scan *scan, struct redis_call *call, struct slice key)
+{
+    size_t prefix = redis_store_of(scan->redis)->prefix_len;
+
+    if (!slice_starts_with(key, scan->scope) || scan->answer_len == scan->answer_cap) {
+        redis_unexpected(call);
+        return;
+    }
+    scan->answer[scan->answer_len++] =
+        arena_copy(op_arena(call->op), slice_of(key.data + prefix, key.len - prefix));
+}
+
 static void round_node(struct redis_call *call, const struct redis_node *node)
 {
     struct scan *scan = call->state;
-    struct arena *arena = op_arena(call->op);
-    size_t prefix = redis_store_of(scan->redis)->prefix_len;
 
-    if (node->depth == 1 && node->index == 0) {
+    switch (redis_scan_part(call, node)) {
+    case REDIS_SCAN_ANSWER:
+        return;
+    case REDIS_SCAN_CURSOR:
         redis_scan_next(call, node->text, &scan->answer_next);
-    } else if (node->depth == 1 && node->type == REDIS_REPLY_ARRAY) {
-        if ((size_t)node->number > scan->answer_cap) {
-            scan->answer_cap = (size_t)node->number;
-            scan->answer = arena_array(arena, scan->answer_cap, sizeof *scan->answer);
-        }
-    } else if (node->depth == 2 && slice_starts_with(node->text, scan->scope) &&
-               scan->answer_len < scan->answer_cap) {
-        scan->answer[scan->answer_len++] =
-            arena_copy(arena, slice_of(node->text.data + prefix, node->text.len - prefix));
-    } else if (node->depth > 0 || node->type != REDIS_REPLY_ARRAY || node->number != 2) {
-        redis_unexpected(call);
+        return;
+    case REDIS_SCAN_KEYS:
+        answer_grow(scan, call, (size_t)node->number);
+        return;
+    case REDIS_SCAN_KEY:
+        answer_add(scan, call, node->text);
+        return;
     }
 }
 
