@@ -1,0 +1,439 @@
+/* The call layer of tests. Life of a call: fake_call_bytes (decode, handler) -> ops -> one end ->
+ * the last op is done -> the arena is cleared. Whatever breaks the contract aborts, with a
+ * sentence. */
+#include "tests/fake/fake_call.h"
+
+#include "src/base/container.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void bug(const struct call *call, const char *what)
+{
+    fprintf(stderr, "fake call %s: %s\n", call->method->path, what);
+    abort();
+}
+
+static void *copy(const void *from, size_t bytes)
+{
+    void *to = malloc(bytes + 1);
+
+    if (to == NULL)
+        abort();
+    return bytes > 0 ? memcpy(to, from, bytes) : to;
+}
+
+static char *copy_text(const char *text)
+{
+    return text != NULL ? copy(text, strlen(text) + 1) : NULL;
+}
+
+/* ---- messages ---- */
+
+static void *unpack_alloc(void *arena, size_t bytes)
+{
+    return arena_alloc(arena, bytes);
+}
+
+static void unpack_free(void *arena, void *ptr)
+{
+    (void)arena;
+    (void)ptr;
+}
+
+static ProtobufCMessage *unpack(struct arena *arena, const ProtobufCMessageDescriptor *type,
+                                const uint8_t *bytes, size_t len)
+{
+    ProtobufCAllocator allocator = {
+        .alloc = unpack_alloc, .free = unpack_free, .allocator_data = arena};
+
+    return protobuf_c_message_unpack(type, &allocator, len, bytes);
+}
+
+/* What a client makes of the message. */
+static struct fake_message receive(const struct call *call, const ProtobufCMessage *message)
+{
+    size_t bytes = protobuf_c_message_get_packed_size(message);
+    uint8_t *packed = copy("", 0);
+
+    if (message->descriptor != call->method->response)
+        bug(call, "a message of another type than the method's");
+    if (bytes > call->rig->max_message_bytes)
+        bug(call, "a message larger than max_message_bytes");
+    packed = realloc(packed, bytes + 1);
+    if (packed == NULL || protobuf_c_message_pack(message, packed) != bytes)
+        abort();
+
+    ProtobufCMessage *seen = protobuf_c_message_unpack(call->method->response, NULL, bytes, packed);
+
+    free(packed);
+    if (seen == NULL)
+        bug(call, "an answer that does not decode");
+    return (struct fake_message){.message = seen, .bytes = bytes};
+}
+
+/* ---- src/rpc/call.h ---- */
+
+struct arena *call_arena(struct call *call)
+{
+    return &call->arena;
+}
+
+void *call_pattern(const struct call *call)
+{
+    return call->rig->pattern;
+}
+
+const struct method *call_method(const struct call *call)
+{
+    return call->method;
+}
+
+const char *call_namespace(const struct call *call)
+{
+    return call->rig->pattern->namespace_name;
+}
+
+const void *call_request(const struct call *call)
+{
+    return call->request;
+}
+
+size_t call_request_bytes(const struct call *call)
+{
+    return call->request_bytes;
+}
+
+struct op_group *call_group(struct call *call)
+{
+    return &call->group;
+}
+
+void call_start(struct call *call, struct op *op, op_done_fn *done)
+{
+    op_start(op, &call->group, done);
+}
+
+static void clear_if_over(struct call *call)
+{
+    if (call->ends == 0 || call->group.pending > 0 || call->stream.pending > 0 || call->cleared)
+        return;
+    call->cleared = true;
+    arena_clear(&call->arena);
+}
+
+static void group_idle(struct op_group *group)
+{
+    struct call *call = CONTAINER_OF(group, struct call, group);
+
+    if (group->arena != &call->arena)
+        bug(call, "the group's arena was not put back");
+    if (call->ends == 0 && call->on_cancel == NULL && call->stream.pending == 0)
+        bug(call, "the handler waits for nothing and has not ended the call");
+    clear_if_over(call);
+}
+
+static void stream_idle(struct op_group *group)
+{
+    clear_if_over(CONTAINER_OF(group, struct call, stream));
+}
+
+static void deliver(struct call *call);
+
+static void end(struct call *call, struct err status)
+{
+    if (call->ends++ > 0)
+        bug(call, "ended twice");
+    call->status = status;
+    call->status.text = copy_text(status.text);
+    call->status.subject = copy_text(status.subject);
+    call->on_cancel = NULL;
+    call->half_closed = true;
+    deliver(call);
+    clear_if_over(call);
+}
+
+void call_reply(struct call *call, const ProtobufCMessage *message)
+{
+    if (call->method->kind != METHOD_UNARY)
+        bug(call, "call_reply on a stream");
+    call->reply = receive(call, message).message;
+    end(call, ERR_NONE);
+}
+
+void call_close(struct call *call)
+{
+    if (call->method->kind == METHOD_UNARY)
+        bug(call, "call_close on a unary call");
+    end(call, ERR_NONE);
+}
+
+void call_fail(struct call *call, struct err err)
+{
+    if (err.code == ERR_OK || err.text == NULL)
+        bug(call, "failed without an error, or without a sentence");
+    end(call, err);
+}
+
+/* ---- sends ---- */
+
+static void send_cancelled(struct op *op, struct err why)
+{
+    (void)why;
+    op_finish(op, err_make(ERR_CANCELLED, "the client is gone"));
+}
+
+struct sending {
+    op_done_fn *done;
+    struct call *call;
+};
+
+static void sent_done(struct op *op)
+{
+    struct sending *sending = op->backend_data;
+
+    sending->call->sending = NULL;
+    sending->done(op);
+}
+
+void call_send(struct call *call, const ProtobufCMessage *message, struct op *sent,
+               op_done_fn *done)
+{
+    struct sending *sending = arena_alloc(&call->arena, sizeof *sending);
+
+    if (call->sending != NULL || call->ends > 0 || call->method->kind == METHOD_UNARY)
+        bug(call, "two sends at a time, or a send after the end");
+    if (call->sent_count == FAKE_MESSAGES)
+        bug(call, "more messages than any test expects");
+    call->sent = realloc(call->sent, (call->sent_count + 1) * sizeof *call->sent);
+    if (call->sent == NULL)
+        abort();
+    call->sent[call->sent_count++] = receive(call, message);
+    *sending = (struct sending){.done = done, .call = call};
+    op_start(sent, &call->group, sent_done);
+    sent->backend_data = sending;
+    call->sending = sent;
+    if (call->group.cancelled.code != ERR_OK)
+        send_cancelled(sent, call->group.cancelled);
+    else if (call->slow_reader)
+        op_park(sent, send_cancelled);
+    else
+        op_finish(sent, ERR_NONE);
+}
+
+bool fake_call_take(struct call *call)
+{
+    if (call->sending == NULL || call->sending->state != OP_STARTED)
+        return false;
+    op_finish(call->sending, ERR_NONE);
+    return true;
+}
+
+/* ---- receives ---- */
+
+static void received(struct op *op)
+{
+    struct call_receive *receive = CONTAINER_OF(op, struct call_receive, op);
+    struct call *call = receive->call;
+
+    if (call->ends > 0)
+        return;
+    op_group_enter(&call->group);
+    receive->message = NULL;
+    if (call->has_incoming) {
+        struct arena *arena = receive->arena != NULL ? receive->arena : &call->arena;
+
+        receive->message =
+            unpack(arena, call->method->request, call->incoming, call->incoming_bytes);
+        call->has_incoming = false;
+        if (receive->message == NULL)
+            op->err = err_about(ERR_INVALID_ARGUMENT, "request", "the message does not decode");
+    } else if (call->group.cancelled.code != ERR_OK) {
+        op->err = call->group.cancelled;
+    }
+    receive->then(op);
+    op_group_leave(&call->group);
+}
+
+static void deliver(struct call *call)
+{
+    struct call_receive *receive = call->receiving;
+
+    if (receive == NULL || (!call->has_incoming && !call->half_closed))
+        return;
+    call->receiving = NULL;
+    op_finish(&receive->op, ERR_NONE);
+}
+
+void call_receive(struct call *call, struct call_receive *receive, op_done_fn *done)
+{
+    if (call->receiving != NULL || call->ends > 0 || call->method->kind != METHOD_BIDI)
+        bug(call, "two receives at a time, or a receive after the end");
+    receive->call = call;
+    receive->then = done;
+    op_start(&receive->op, &call->stream, received);
+    call->receiving = receive;
+    deliver(call);
+}
+
+void fake_call_push(struct call *call, const ProtobufCMessage *message)
+{
+    if (call->has_incoming || call->half_closed)
+        bug(call, "pushed before the last message was taken, or after half-close");
+    if (message == NULL) {
+        call->half_closed = true;
+    } else {
+        free(call->incoming);
+        call->incoming_bytes = protobuf_c_message_get_packed_size(message);
+        call->incoming = copy("", 0);
+        call->incoming = realloc(call->incoming, call->incoming_bytes + 1);
+        if (call->incoming == NULL)
+            abort();
+        protobuf_c_message_pack(message, call->incoming);
+        call->has_incoming = true;
+    }
+    deliver(call);
+}
+
+/* ---- cancellation ---- */
+
+void call_on_cancel(struct call *call, void (*cancelled)(struct call *, void *), void *arg)
+{
+    call->on_cancel = cancelled;
+    call->on_cancel_arg = arg;
+}
+
+void fake_call_cancel(struct call *call)
+{
+    void (*cancelled)(struct call *, void *) = call->on_cancel;
+
+    if (call->ends > 0)
+        return;
+    op_group_enter(&call->group);
+    op_group_cancel(&call->group, err_make(ERR_CANCELLED, "the client cancelled the call"));
+    call->half_closed = true;
+    call->on_cancel = NULL;
+    if (cancelled != NULL)
+        cancelled(call, call->on_cancel_arg);
+    deliver(call);
+    op_group_leave(&call->group);
+}
+
+/* ---- life ---- */
+
+static const struct method *method_in(const struct service *service, const char *path)
+{
+    for (size_t i = 0; i < service->method_count; i++) {
+        const char *full = service->methods[i].path, *last = strrchr(full, '/') + 1;
+
+        if (strcmp(full, path) == 0 || strcmp(last, path) == 0)
+            return &service->methods[i];
+    }
+    return NULL;
+}
+
+const struct method *fake_method(const struct pattern_type *type, const char *path)
+{
+    for (size_t i = 0; type->services[i] != NULL; i++) {
+        const struct method *method = method_in(type->services[i], path);
+
+        if (method != NULL)
+            return method;
+    }
+    fprintf(stderr, "fake call: no method %s\n", path);
+    abort();
+}
+
+static struct call *begin(struct fake_rig *rig, const struct method *method, uint64_t deadline_ms)
+{
+    struct call *call = calloc(1, sizeof *call);
+
+    if (call == NULL)
+        abort();
+    call->rig = rig;
+    call->method = method;
+    call->next = rig->calls;
+    rig->calls = call;
+    arena_init(&call->arena, &rig->worker.arenas);
+    op_group_init(&call->group, &rig->worker, &call->arena,
+                  deadline_ms != 0 ? rig->worker.now_ns + deadline_ms * 1000000 : 0);
+    op_group_init(&call->stream, &rig->worker, &call->arena, 0);
+    call->group.idle = group_idle;
+    call->stream.idle = stream_idle;
+    return call;
+}
+
+static void decode_and_handle(struct call *call, const uint8_t *bytes, size_t len)
+{
+    op_group_enter(&call->group);
+    call->request_bytes = len;
+    if (call->method->kind != METHOD_BIDI)
+        call->request = unpack(&call->arena, call->method->request, bytes, len);
+    if (call->method->kind != METHOD_BIDI && call->request == NULL)
+        call_fail(call, err_about(ERR_INVALID_ARGUMENT, "request", "it does not decode"));
+    else
+        call->method->handle(call);
+    op_group_leave(&call->group);
+}
+
+struct call *fake_call_bytes(struct fake_rig *rig, const struct method *method,
+                             const uint8_t *bytes, size_t len)
+{
+    struct call *call = begin(rig, method, 0);
+
+    decode_and_handle(call, bytes, len);
+    return call;
+}
+
+struct call *fake_call_with(struct fake_rig *rig, const char *path, const ProtobufCMessage *request,
+                            uint64_t deadline_ms, bool slow_reader)
+{
+    struct call *call = begin(rig, fake_method(rig->type, path), deadline_ms);
+    size_t len = request != NULL ? protobuf_c_message_get_packed_size(request) : 0;
+    uint8_t *bytes = copy("", 0);
+
+    bytes = realloc(bytes, len + 1);
+    if (bytes == NULL)
+        abort();
+    if (request != NULL)
+        protobuf_c_message_pack(request, bytes);
+    call->slow_reader = slow_reader;
+    decode_and_handle(call, bytes, len);
+    free(bytes);
+    return call;
+}
+
+struct call *fake_call(struct fake_rig *rig, const char *path, const ProtobufCMessage *request)
+{
+    return fake_call_with(rig, path, request, 0, false);
+}
+
+static void check_over(const struct call *call)
+{
+    if (call->ends != 1)
+        bug(call, "freed before its end");
+    if (call->group.pending != 0 || call->stream.pending != 0 || call->group.parked != NULL)
+        bug(call, "something is still pending");
+    if (!call->cleared || call->arena.blocks != NULL || call->arena.adopted != NULL)
+        bug(call, "the arena is not empty");
+}
+
+void fake_call_free(struct call *call)
+{
+    struct call **at = &call->rig->calls;
+
+    check_over(call);
+    while (*at != call)
+        at = &(*at)->next;
+    *at = call->next;
+    for (size_t i = 0; i < call->sent_count; i++)
+        protobuf_c_message_free_unpacked(call->sent[i].message, NULL);
+    if (call->reply != NULL)
+        protobuf_c_message_free_unpacked(call->reply, NULL);
+    free(call->sent);
+    free(call->incoming);
+    free((void *)(uintptr_t)call->status.text);
+    free((void *)(uintptr_t)call->status.subject);
+    free(call);
+}

@@ -1,0 +1,113 @@
+/* Calls without gRPC: src/rpc/call.h implemented for tests, on a worker that the test drives by
+ * hand, in virtual time.
+ *
+ * Requests go through their encoding and back, as do answers, so what a test sees is what a client
+ * would. What the real call layer asserts is asserted here too: one end per call, no send after it,
+ * nothing pending, an empty arena.
+ *
+ * A test program links this file instead of src/rpc/call.c. */
+#ifndef PRISM_TESTS_FAKE_FAKE_CALL_H
+#define PRISM_TESTS_FAKE_FAKE_CALL_H
+
+#include "patterns/pattern.h"
+#include "pool/worker.h"
+#include "src/rpc/call.h"
+#include "tests/fake/fake_backend.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { FAKE_SETTINGS = 16, FAKE_MESSAGES = 20000 };
+
+/* One worker, one world, one bound pattern. */
+struct fake_rig {
+    struct worker worker;
+    struct fake_world world;
+    const struct pattern_type *type;
+    struct pattern *pattern; /* NULL until fake_rig_bind */
+
+    /* May be changed before fake_rig_bind. */
+    struct backend_value behavior[FAKE_SETTINGS]; /* the defaults */
+    uint32_t emulate;                             /* slot 0 */
+    uint32_t max_message_bytes;                   /* 4 MiB */
+
+    /* private */
+    struct call *calls;
+    int wake_fd;
+};
+
+void fake_rig_init(struct fake_rig *rig, const struct pattern_type *type, unsigned mask);
+void fake_rig_set(struct fake_rig *rig, const char *setting, uint64_t number);
+void fake_rig_bind(struct fake_rig *rig);
+/* Every call has to be freed before. */
+void fake_rig_clear(struct fake_rig *rig);
+
+/* Runs what is runnable; does not release what the world holds. */
+void fake_rig_drain(struct fake_rig *rig);
+
+/* Until nothing can go on any more: releases what the world holds, one by one, and waits for its
+ * thread. Calls whose reader is slow, and those that wait for a message, stay. */
+void fake_rig_run(struct fake_rig *rig);
+
+/* Moves the virtual time: deadlines and expiries. */
+void fake_rig_advance(struct fake_rig *rig, uint64_t ms);
+
+/* ---- calls ---- */
+
+struct fake_message {
+    ProtobufCMessage *message;
+    size_t bytes;
+};
+
+struct call {
+    struct fake_rig *rig;
+    const struct method *method;
+    unsigned ends;
+    struct err status;         /* of its end; texts are copies */
+    ProtobufCMessage *reply;   /* unary and OK */
+    struct fake_message *sent; /* by call_send, in order */
+    size_t sent_count;
+    bool slow_reader; /* sends wait for fake_call_take */
+
+    /* private */
+    struct call *next;
+    struct arena arena;
+    struct op_group group, stream;
+    const ProtobufCMessage *request;
+    size_t request_bytes;
+    bool cleared, half_closed;
+    struct op *sending;
+    void (*on_cancel)(struct call *, void *);
+    void *on_cancel_arg;
+    struct call_receive *receiving;
+    uint8_t *incoming;
+    size_t incoming_bytes;
+    bool has_incoming;
+};
+
+/* `path` is the method's path or just its last part ("Store") in the pattern's first service. The
+ * handler runs before this returns. deadline_ms 0: none. */
+struct call *fake_call(struct fake_rig *rig, const char *path, const ProtobufCMessage *request);
+struct call *fake_call_with(struct fake_rig *rig, const char *path, const ProtobufCMessage *request,
+                            uint64_t deadline_ms, bool slow_reader);
+
+/* The request as bytes, which may not decode (then the call fails without a handler). */
+struct call *fake_call_bytes(struct fake_rig *rig, const struct method *method,
+                             const uint8_t *bytes, size_t len);
+
+const struct method *fake_method(const struct pattern_type *type, const char *path);
+
+/* The client goes away. */
+void fake_call_cancel(struct call *call);
+
+/* A slow reader takes one message. False: none waits. */
+bool fake_call_take(struct call *call);
+
+/* METHOD_BIDI: the client sends a message; NULL: it half-closes. One at a time. */
+void fake_call_push(struct call *call, const ProtobufCMessage *message);
+
+/* Aborts unless the call has ended exactly once with nothing left behind. */
+void fake_call_free(struct call *call);
+
+#endif

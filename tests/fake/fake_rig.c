@@ -1,0 +1,143 @@
+/* The worker of a test, and what drives it. */
+#include "tests/fake/fake_call.h"
+
+#include "src/base/container.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum { START_MS = 1000, PATIENCE_MS = 20000 };
+
+static void wake(struct worker *worker)
+{
+    struct fake_rig *rig = CONTAINER_OF(worker, struct fake_rig, worker);
+    uint64_t one = 1;
+
+    if (write(rig->wake_fd, &one, sizeof one) != sizeof one)
+        abort();
+}
+
+static void set_time(struct fake_rig *rig, uint64_t ms)
+{
+    rig->world.now_ms = ms;
+    rig->worker.now_ns = ms * 1000000;
+    timer_wheel_advance(&rig->worker.timers, rig->worker.now_ns);
+}
+
+static void read_defaults(struct fake_rig *rig)
+{
+    for (size_t i = 0; rig->type->behavior[i].name != NULL; i++) {
+        const struct backend_setting *setting = &rig->type->behavior[i];
+
+        if (i == FAKE_SETTINGS)
+            abort();
+        rig->behavior[i].text = setting->fallback;
+        rig->behavior[i].number = strtoull(setting->fallback, NULL, 10);
+    }
+}
+
+void fake_rig_init(struct fake_rig *rig, const struct pattern_type *type, unsigned mask)
+{
+    memset(rig, 0, sizeof *rig);
+    rig->type = type;
+    rig->max_message_bytes = 4u << 20;
+    rig->wake_fd = eventfd(0, EFD_CLOEXEC);
+    worker_init(&rig->worker, 0, wake);
+    timer_wheel_init(&rig->worker.timers, START_MS * 1000000ull);
+    worker_set_current(&rig->worker);
+    fake_world_init(&rig->world, mask);
+    set_time(rig, START_MS);
+    read_defaults(rig);
+}
+
+void fake_rig_set(struct fake_rig *rig, const char *setting, uint64_t number)
+{
+    size_t i = 0;
+
+    while (strcmp(rig->type->behavior[i].name, setting) != 0)
+        i++;
+    rig->behavior[i].number = number;
+}
+
+void fake_rig_bind(struct fake_rig *rig)
+{
+    struct pattern_binding binding = {
+        .namespace_name = "default",
+        .worker = &rig->worker,
+        .slots = {fake_open(&rig->world, &rig->worker)},
+        .emulate = {rig->emulate},
+        .behavior = rig->behavior,
+        .max_message_bytes = rig->max_message_bytes,
+    };
+
+    rig->pattern = rig->type->bind(&binding);
+}
+
+void fake_rig_clear(struct fake_rig *rig)
+{
+    if (rig->calls != NULL) {
+        fprintf(stderr, "fake rig: a call was not freed: %s\n", rig->calls->method->path);
+        abort();
+    }
+    if (rig->pattern != NULL)
+        rig->type->unbind(rig->pattern);
+    fake_world_clear(&rig->world);
+    worker_clear(&rig->worker);
+    worker_set_current(NULL);
+    close(rig->wake_fd);
+}
+
+void fake_rig_drain(struct fake_rig *rig)
+{
+    worker_drain(&rig->worker);
+}
+
+void fake_rig_advance(struct fake_rig *rig, uint64_t ms)
+{
+    set_time(rig, rig->world.now_ms + ms);
+    fake_rig_drain(rig);
+}
+
+/* Is there a call that only the world's thread can bring on? */
+static bool waits_for_thread(const struct fake_rig *rig)
+{
+    if (rig->world.mode != FAKE_THREAD)
+        return false;
+    for (const struct call *call = rig->calls; call != NULL; call = call->next) {
+        if (call->ends == 0 && call->sending == NULL && call->group.pending > 0)
+            return true;
+    }
+    return false;
+}
+
+static void sleep_until_woken(struct fake_rig *rig)
+{
+    struct pollfd fd = {.fd = rig->wake_fd, .events = POLLIN};
+    uint64_t count;
+
+    atomic_store(&rig->worker.sleeping, true);
+    if (!worker_idle(&rig->worker)) {
+        atomic_store(&rig->worker.sleeping, false);
+        return;
+    }
+    if (poll(&fd, 1, PATIENCE_MS) != 1 || read(rig->wake_fd, &count, sizeof count) < 0) {
+        fprintf(stderr, "fake rig: the world's thread finishes nothing\n");
+        abort();
+    }
+}
+
+void fake_rig_run(struct fake_rig *rig)
+{
+    for (;;) {
+        fake_rig_drain(rig);
+        if (fake_release(&rig->world, 1) > 0)
+            continue;
+        if (!waits_for_thread(rig))
+            break;
+        sleep_until_woken(rig);
+    }
+}
