@@ -69,3 +69,50 @@ const char *kv_get_ok(struct kv_fixture *fixture, const char *key)
     expect_ok(kv_do(fixture, kv_start_get, &get.op), "get", key);
     return get.found ? arena_strdup(&fixture->arena, get.value) : NULL;
 }
+
+char *kv_key(struct kv_fixture *fixture, const char *prefix, unsigned number)
+{
+    return arena_printf(&fixture->arena, "%s%05u", prefix, number);
+}
+
+void kv_fill(struct kv_fixture *fixture, const char *prefix, unsigned from, unsigned to)
+{
+    struct kv_put *puts = arena_array(&fixture->arena, to - from, sizeof *puts);
+    struct kv_step *steps = arena_array(&fixture->arena, to - from, sizeof *steps);
+
+    for (unsigned i = from; i < to; i++) {
+        puts[i - from].key = slice_str(kv_key(fixture, prefix, i));
+        puts[i - from].value = puts[i - from].key;
+        steps[i - from] = (struct kv_step){.start = kv_start_put, .op = &puts[i - from].op};
+    }
+    kv_run(fixture, fixture->backend, steps, to - from);
+    for (unsigned i = from; i < to; i++)
+        expect_ok(puts[i - from].op.err, "put", kv_key(fixture, prefix, i));
+}
+
+void kv_empty(struct kv_fixture *fixture, const char *prefix, unsigned from, unsigned to)
+{
+    struct kv_del *dels = arena_array(&fixture->arena, to - from, sizeof *dels);
+    struct kv_step *steps = arena_array(&fixture->arena, to - from, sizeof *steps);
+
+    for (unsigned i = from; i < to; i++) {
+        dels[i - from].key = slice_str(kv_key(fixture, prefix, i));
+        steps[i - from] = (struct kv_step){.start = kv_start_del, .op = &dels[i - from].op};
+    }
+    kv_run(fixture, fixture->backend, steps, to - from);
+    for (unsigned i = from; i < to; i++)
+        expect_ok(dels[i - from].op.err, "del", kv_key(fixture, prefix, i));
+}
+
+void kv_expect(struct err err, enum err_code code, const char *subject)
+{
+    if (err.code != code)
+        fail_msg("%s instead of %s: %s", err_code_name(err.code), err_code_name(code),
+                 err.text != NULL ? err.text : "");
+    if (code != ERR_OK)
+        assert_non_null(err.text);
+    if (subject != NULL) {
+        assert_non_null(err.subject);
+        assert_string_equal(err.subject, subject);
+    }
+}

@@ -105,6 +105,18 @@ bool kv_exists_ok(struct kv_fixture *fixture, const char *key); /* found */
 /* The value, NUL-terminated, valid until the next test; NULL: not found. */
 const char *kv_get_ok(struct kv_fixture *fixture, const char *key);
 
+/* prefix and five digits; valid until the next test. */
+char *kv_key(struct kv_fixture *fixture, const char *prefix, unsigned number);
+
+/* Writes, or removes, keys of the numbers [from, to), all at once. The value of a key is the key.
+ */
+void kv_fill(struct kv_fixture *fixture, const char *prefix, unsigned from, unsigned to);
+void kv_empty(struct kv_fixture *fixture, const char *prefix, unsigned from, unsigned to);
+
+/* Fails the test unless the outcome is this code, with a text and, if subject is not NULL, about
+ * that. */
+void kv_expect(struct err err, enum err_code code, const char *subject);
+
 /* ---- time ---- */
 
 void kv_pass(struct kv_fixture *fixture, unsigned ms);
@@ -123,6 +135,10 @@ uint64_t kv_clock_ms(void);
 
 /* For groups: cmocka's per-test teardown, frees the outputs. */
 int kv_forget(void **state);
+
+/* One group, "<name> <interface>". Returns the number of failed tests. */
+int kv_group(const char *name, const char *interface, const struct CMUnitTest *tests, size_t n,
+             CMFixtureFunction setup, CMFixtureFunction teardown);
 
 #define KV_TEST(function) cmocka_unit_test_teardown(function, kv_forget)
 

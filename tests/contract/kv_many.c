@@ -1,0 +1,33 @@
+#include "tests/contract/kv_many.h"
+
+struct kv_put_many kv_put_items(struct kv_fixture *fixture, const char *prefix, size_t n)
+{
+    struct kv_put_many many = {.n = n};
+
+    many.items = arena_array(&fixture->arena, n, sizeof *many.items);
+    for (size_t i = 0; i < n; i++) {
+        many.items[i].key = slice_str(kv_key(fixture, prefix, (unsigned)i));
+        many.items[i].value = many.items[i].key;
+    }
+    return many;
+}
+
+struct kv_get_many kv_get_items(struct kv_fixture *fixture, const char *prefix, size_t n)
+{
+    struct kv_get_many many = {.n = n};
+
+    many.items = arena_array(&fixture->arena, n, sizeof *many.items);
+    for (size_t i = 0; i < n; i++)
+        many.items[i].key = slice_str(kv_key(fixture, prefix, (unsigned)i));
+    return many;
+}
+
+struct kv_del_many kv_del_items(struct kv_fixture *fixture, const char *prefix, size_t n)
+{
+    struct kv_del_many many = {.n = n};
+
+    many.items = arena_array(&fixture->arena, n, sizeof *many.items);
+    for (size_t i = 0; i < n; i++)
+        many.items[i].key = slice_str(kv_key(fixture, prefix, (unsigned)i));
+    return many;
+}
