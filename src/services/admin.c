@@ -1,5 +1,6 @@
-/* libmicrohttpd with one polling thread. The endpoint is small on purpose: GET (and HEAD) of three paths, few connections,
- * short requests, so that nobody who can reach it can make the server work hard. */
+/* libmicrohttpd with one polling thread. The endpoint is small on purpose: GET (and HEAD) of three
+ * paths, few connections, short requests, so that nobody who can reach it can make the server work
+ * hard. */
 #include "src/services/admin.h"
 
 #include "src/base/log.h"
@@ -16,6 +17,7 @@ enum { MAX_CONNECTIONS = 32, TIMEOUT_S = 10, REQUEST_BYTES = 16 * 1024, MAX_HOST
 struct admin {
     struct MHD_Daemon *daemon;
     struct admin_options options;
+    struct log_budget complaints; /* of libmicrohttpd: its clients can provoke them */
     int port;
 };
 
@@ -66,8 +68,8 @@ void readiness_add(struct readiness *reasons, const char *text)
     append_json(&reasons->json, text);
 }
 
-static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, const char *type, char *text,
-                              size_t len, enum MHD_ResponseMemoryMode mode)
+static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, const char *type,
+                              char *text, size_t len, enum MHD_ResponseMemoryMode mode)
 {
     struct MHD_Response *response = MHD_create_response_from_buffer(len, text, mode);
     enum MHD_Result result;
@@ -82,7 +84,8 @@ static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status
     return result;
 }
 
-static enum MHD_Result answer_text(struct MHD_Connection *connection, unsigned status, const char *text)
+static enum MHD_Result answer_text(struct MHD_Connection *connection, unsigned status,
+                                   const char *text)
 {
     return answer(connection, status, "application/json", (char *)(uintptr_t)text, strlen(text),
                   MHD_RESPMEM_PERSISTENT);
@@ -96,8 +99,9 @@ static enum MHD_Result answer_metrics(const struct admin *admin, struct MHD_Conn
     for (size_t i = 0; i < admin->options.source_count; i++)
         admin->options.sources[i].render(admin->options.sources[i].arg, &page);
 
-    enum MHD_Result result = answer(connection, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", page.text,
-                                    page.len, MHD_RESPMEM_MUST_COPY);
+    enum MHD_Result result =
+        answer(connection, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", page.text,
+               page.len, MHD_RESPMEM_MUST_COPY);
 
     metrics_page_clear(&page);
     return result;
@@ -114,15 +118,16 @@ static enum MHD_Result answer_ready(const struct admin *admin, struct MHD_Connec
         result = answer_text(connection, MHD_HTTP_OK, "{\"status\":\"ready\"}");
     } else {
         append(&reasons.json, close, sizeof close - 1);
-        result = answer(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "application/json", reasons.json.text,
-                        reasons.json.len, MHD_RESPMEM_MUST_COPY);
+        result = answer(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "application/json",
+                        reasons.json.text, reasons.json.len, MHD_RESPMEM_MUST_COPY);
     }
     free(reasons.json.text);
     return result;
 }
 
-static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *url, const char *method,
-                                  const char *version, const char *upload, size_t *upload_bytes, void **state)
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *url,
+                                  const char *method, const char *version, const char *upload,
+                                  size_t *upload_bytes, void **state)
 {
     const struct admin *admin = arg;
 
@@ -131,14 +136,16 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
     (void)state;
     *upload_bytes = 0; /* a body is not looked at */
     if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
-        return answer_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "{\"error\":\"GET or HEAD only\"}");
+        return answer_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED,
+                           "{\"error\":\"GET or HEAD only\"}");
     if (strcmp(url, "/metrics") == 0)
         return answer_metrics(admin, connection);
     if (strcmp(url, "/healthz") == 0)
         return answer_text(connection, MHD_HTTP_OK, "{\"status\":\"healthy\"}");
     if (strcmp(url, "/readyz") == 0)
         return answer_ready(admin, connection);
-    return answer_text(connection, MHD_HTTP_NOT_FOUND, "{\"error\":\"try /metrics, /healthz or /readyz\"}");
+    return answer_text(connection, MHD_HTTP_NOT_FOUND,
+                       "{\"error\":\"try /metrics, /healthz or /readyz\"}");
 }
 
 /* ---- life ---- */
@@ -146,7 +153,8 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 /* "127.0.0.1:9090", "[::1]:9090", "localhost:9090" */
 static struct addrinfo *resolve(const char *listen)
 {
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *found = NULL;
     char host[MAX_HOST];
     const char *colon = strrchr(listen, ':'), *start = listen;
@@ -168,12 +176,12 @@ static struct addrinfo *resolve(const char *listen)
 
 static void log_mhd(void *arg, const char *format, va_list args)
 {
-    static struct log_budget budget = LOG_BUDGET(5, 10000);
+    struct admin *admin = arg;
     char text[512];
 
-    (void)arg;
     vsnprintf(text, sizeof text, format, args);
-    log_limited(&budget, LOG_WARN, "admin_http", (const struct log_field[]){LOG_S("message", text)}, 1);
+    log_limited(&admin->complaints, LOG_WARN, "admin_http",
+                (const struct log_field[]){LOG_S("message", text)}, 1);
 }
 
 static struct MHD_Daemon *start_daemon(struct admin *admin, const struct addrinfo *address)
@@ -182,10 +190,11 @@ static struct MHD_Daemon *start_daemon(struct admin *admin, const struct addrinf
 
     if (address->ai_family == AF_INET6)
         flags |= MHD_USE_IPv6;
-    return MHD_start_daemon(flags, 0, NULL, NULL, on_request, admin, MHD_OPTION_EXTERNAL_LOGGER, log_mhd, NULL,
-                            MHD_OPTION_SOCK_ADDR, address->ai_addr, MHD_OPTION_CONNECTION_LIMIT,
-                            (unsigned)MAX_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S,
-                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)REQUEST_BYTES, MHD_OPTION_END);
+    return MHD_start_daemon(
+        flags, 0, NULL, NULL, on_request, admin, MHD_OPTION_EXTERNAL_LOGGER, log_mhd, admin,
+        MHD_OPTION_SOCK_ADDR, address->ai_addr, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)MAX_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)REQUEST_BYTES, MHD_OPTION_END);
 }
 
 struct err admin_start(struct admin **out, const struct admin_options *options)
@@ -196,13 +205,15 @@ struct err admin_start(struct admin **out, const struct admin_options *options)
     if (admin == NULL)
         abort();
     admin->options = *options;
+    admin->complaints = (struct log_budget)LOG_BUDGET(5, 10000);
     if (address != NULL) {
         admin->daemon = start_daemon(admin, address);
         freeaddrinfo(address);
     }
     if (admin->daemon == NULL) {
         free(admin);
-        return err_about(ERR_UNAVAILABLE, "admin", "cannot listen on the address of `admin`: in use, or not ours");
+        return err_about(ERR_UNAVAILABLE, "admin",
+                         "cannot listen on the address of `admin`: in use, or not ours");
     }
     admin->port = MHD_get_daemon_info(admin->daemon, MHD_DAEMON_INFO_BIND_PORT)->port;
     *out = admin;

@@ -1,4 +1,5 @@
-/* The admin endpoint over HTTP: /metrics, /healthz (the process lives), /readyz (calls will be served). */
+/* The admin endpoint over HTTP: /metrics, /healthz (the process lives), /readyz (calls will be
+ * served). */
 #ifndef PRISM_SERVICES_ADMIN_H
 #define PRISM_SERVICES_ADMIN_H
 
@@ -10,13 +11,14 @@
 
 struct admin;
 
-/* Is the server ready? If not, adds one reason for each thing that is not, by add(reasons, text). thread: admin's. */
+/* Is the server ready? If not, adds one reason for each thing that is not, by add(reasons, text).
+ * thread: admin's. */
 struct readiness;
 void readiness_add(struct readiness *reasons, const char *text);
 typedef bool admin_ready_fn(void *arg, struct readiness *reasons);
 
 struct admin_options {
-    const char *listen; /* "127.0.0.1:9090", "[::1]:0"; port 0 = any free one */
+    const char *listen;                   /* "127.0.0.1:9090", "[::1]:0"; port 0 = any free one */
     const struct metrics_source *sources; /* rendered in this order; borrowed */
     size_t source_count;
     admin_ready_fn *ready;
@@ -28,7 +30,8 @@ struct err admin_start(struct admin **admin, const struct admin_options *options
 int admin_port(const struct admin *admin);
 void admin_stop(struct admin *admin); /* NULL is accepted */
 
-/* metrics_render_fn: build info, CPU, resident memory, descriptors, threads, allocator. arg: struct build_facts. */
+/* metrics_render_fn: build info, CPU, resident memory, descriptors, threads, allocator. arg: struct
+ * build_facts. */
 struct build_facts {
     const char *version, *grpc_version;
 };

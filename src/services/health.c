@@ -1,6 +1,13 @@
-/* The table of names is shared by all workers, under a lock that is held for look-ups only. A Watch is one stream: it sends
- * the status it was asked for, then waits; a change lands a job on its home worker, which sends what is true by then. Changes
- * faster than the client reads are merged: the last one counts. */
+/* The table of names is shared by all workers, under a lock that is held for look-ups only. A Watch
+ * is one stream:
+ *
+ *   happy path   the status that was asked for; then each change, as it is when its turn comes:
+ *                changes faster than the client reads are merged, the last one counts
+ *   drain        on_cancel: what changed is still sent (NOT_SERVING), then UNAVAILABLE
+ *   client gone  on_cancel, or a send that fails: the end at once
+ *
+ * A change lands a job of the watch on its home worker. The watch lives in its call's arena, so the
+ * call is not ended while that job is under way. */
 #include "src/services/health.h"
 
 #include "pool/worker.h"
@@ -27,17 +34,22 @@ struct entry {
 };
 
 struct watch {
-    struct watch *next, **at; /* under the lock */
     struct health *health;
     struct call *call;
     const char *name;
+    /* under the lock */
+    struct watch *next, **at; /* at NULL: not in the list any more */
+    bool queued;              /* `changed` is under way */
+    struct watch *also;       /* the next one that the same change concerns */
     struct job changed;
-    bool queued;              /* `changed` is under way; under the lock */
     /* home worker */
     struct op sent;
-    bool sending, again, over, held;
-    struct err why;           /* once over */
-    serving_status last;
+    serving_status last; /* that was sent */
+    bool sending;
+    bool over;      /* no more changes are waited for */
+    bool farewell;  /* what there was to say when it was over has been said */
+    bool held;      /* the group waits for `changed` */
+    struct err why; /* once over */
 };
 
 struct health {
@@ -104,35 +116,60 @@ static serving_status status_of(const struct health *health, const struct entry 
     return entry->serving && !health->shut_down ? SERVING : NOT_SERVING;
 }
 
-static void tell_watches(struct health *health, const char *name)
+/* The watches to tell: of this name, NULL = all. */
+static struct watch *pick(struct health *health, const char *name)
 {
+    struct watch *picked = NULL;
+
     for (struct watch *w = health->watches; w != NULL; w = w->next) {
         if (w->queued || (name != NULL && strcmp(w->name, name) != 0))
             continue;
         w->queued = true;
+        w->also = picked;
+        picked = w;
+    }
+    return picked;
+}
+
+/* ---- changes ---- */
+
+/* Outside the lock: it may write to a worker's wake-up descriptor. A picked watch stays where it is
+ * until its job has run. */
+static void tell(struct watch *picked)
+{
+    while (picked != NULL) {
+        struct watch *w = picked;
+
+        picked = w->also;
         worker_land(call_group(w->call)->home, &w->changed);
     }
 }
 
 void health_set(struct health *health, const char *name, bool serving)
 {
+    struct watch *picked = NULL;
+
     pthread_mutex_lock(&health->lock);
 
     struct entry *entry = find(health, name);
-    bool news = entry == NULL || entry->serving != serving;
 
-    find_or_add(health, name)->serving = serving;
-    if (news)
-        tell_watches(health, name);
+    if (entry == NULL || entry->serving != serving) {
+        find_or_add(health, name)->serving = serving;
+        picked = pick(health, name);
+    }
     pthread_mutex_unlock(&health->lock);
+    tell(picked);
 }
 
 void health_shutdown(struct health *health)
 {
     pthread_mutex_lock(&health->lock);
     health->shut_down = true;
-    tell_watches(health, NULL);
+
+    struct watch *picked = pick(health, NULL);
+
     pthread_mutex_unlock(&health->lock);
+    tell(picked);
 }
 
 static serving_status look_up(struct health *health, const char *name)
@@ -154,7 +191,8 @@ static void check(struct call *call)
 
     response.status = look_up(call_pattern(call), request->service);
     if (response.status == UNKNOWN_NAME)
-        call_fail(call, err_about(ERR_NOT_FOUND, "service", "no such name; List tells which there are"));
+        call_fail(call,
+                  err_about(ERR_NOT_FOUND, "service", "no such name; List tells which there are"));
     else
         call_reply(call, &response.base);
 }
@@ -193,15 +231,35 @@ static void list(struct call *call)
 
 /* ---- Watch ---- */
 
-static void watch_send(struct watch *w);
+static void watch_step(struct watch *w);
 
-/* No change finds the watch from now on. One that is under way already, or a send, has to come home first: the group is held
- * for the former. The last thing that touches the watch. */
-static void watch_end(struct watch *w, struct err why)
+static void watch_sent(struct op *op)
 {
-    struct health *health = w->health;
+    struct watch *w = CONTAINER_OF(op, struct watch, sent);
 
-    pthread_mutex_lock(&health->lock);
+    w->sending = false;
+    if (op->err.code != ERR_OK) {
+        if (!w->over)
+            w->why = op->err;
+        w->over = w->farewell = true;
+    }
+    watch_step(w);
+}
+
+static void watch_send(struct watch *w, serving_status status)
+{
+    check_response response = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
+
+    response.status = w->last = status;
+    w->sending = true;
+    call_send(w->call, &response.base, &w->sent, watch_sent);
+}
+
+/* No change finds the watch from now on; one that is under way has to come home first. Otherwise
+ * the last thing that touches the watch. */
+static void watch_end(struct watch *w)
+{
+    pthread_mutex_lock(&w->health->lock);
     if (w->at != NULL) {
         *w->at = w->next;
         if (w->next != NULL)
@@ -210,70 +268,54 @@ static void watch_end(struct watch *w, struct err why)
     }
     bool queued = w->queued;
 
-    pthread_mutex_unlock(&health->lock);
-    if (!w->over)
-        w->why = why;
-    w->over = true;
-    if (queued && !w->held) {
-        w->held = true;
-        op_group_enter(call_group(w->call));
-    }
-    if (!queued && !w->sending)
+    pthread_mutex_unlock(&w->health->lock);
+    if (!queued) {
         call_fail(w->call, w->why);
+        return;
+    }
+    w->held = true;
+    op_group_enter(call_group(w->call));
 }
 
-static void watch_cancelled(struct call *call, void *arg)
+/* After everything that happens to a watch: what is to be done next? One send at a time. */
+static void watch_step(struct watch *w)
 {
-    (void)call;
-    watch_end(arg, (struct err){.code = ERR_UNAVAILABLE,
-                                .retry_after_ms = 1000,
-                                .text = "the client is gone, or the server is draining"});
-}
+    serving_status status = look_up(w->health, w->name);
 
-static void watch_sent(struct op *op)
-{
-    struct watch *w = CONTAINER_OF(op, struct watch, sent);
-
-    w->sending = false;
-    if (op->err.code != ERR_OK || w->over)
-        watch_end(w, op->err);
-    else if (w->again)
-        watch_send(w);
-}
-
-/* Sends the status if it is not the one that was sent last. */
-static void watch_send(struct watch *w)
-{
-    check_response response = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
-
-    w->again = w->sending;
     if (w->sending)
         return;
-    response.status = look_up(w->health, w->name);
-    if (response.status == w->last)
-        return;
-    w->last = response.status;
-    w->sending = true;
-    call_send(w->call, &response.base, &w->sent, watch_sent);
+    if (status != w->last && !w->farewell) {
+        w->farewell = w->over;
+        watch_send(w, status);
+    } else if (w->over) {
+        watch_end(w);
+    }
 }
 
 static void watch_changed(struct job *job)
 {
     struct watch *w = CONTAINER_OF(job, struct watch, changed);
+    struct op_group *held = w->held ? call_group(w->call) : NULL;
 
     pthread_mutex_lock(&w->health->lock);
     w->queued = false;
     pthread_mutex_unlock(&w->health->lock);
-    if (!w->over) {
-        watch_send(w);
-        return;
-    }
-    struct op_group *group = call_group(w->call);
-    bool held = w->held;
+    watch_step(w);
+    if (held != NULL)
+        op_group_leave(held);
+}
 
-    watch_end(w, w->why);
-    if (held)
-        op_group_leave(group);
+/* A group that is cancelled has lost its client (or its time is up); a drain leaves it in peace. */
+static void watch_cancelled(struct call *call, void *arg)
+{
+    struct watch *w = arg;
+
+    w->over = true;
+    w->farewell = call_group(call)->cancelled.code != ERR_OK;
+    w->why = (struct err){.code = ERR_UNAVAILABLE,
+                          .retry_after_ms = 1000,
+                          .text = "the server is draining: watch another one"};
+    watch_step(w);
 }
 
 static void watch(struct call *call)
@@ -295,7 +337,7 @@ static void watch(struct call *call)
     health->watches = w;
     pthread_mutex_unlock(&health->lock);
     call_on_cancel(call, watch_cancelled, w);
-    watch_send(w);
+    watch_step(w);
 }
 
 #define CHECK_REQUEST  &grpc__health__v1__health_check_request__descriptor

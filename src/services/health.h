@@ -1,4 +1,5 @@
-/* grpc.health.v1: Check, Watch, List. Names: "" (the whole server), each pattern's service, each slot
+/* grpc.health.v1: Check, Watch, List. Names: "" (the whole server), each pattern's service, each
+ * slot
  * "<pattern>/<namespace>/<slot>". */
 #ifndef PRISM_SERVICES_HEALTH_H
 #define PRISM_SERVICES_HEALTH_H
@@ -18,7 +19,8 @@ void health_destroy(struct health *health); /* no call is in flight; NULL is acc
 /* Adds a name or changes its status; those who watch it are told. thread: any. */
 void health_set(struct health *health, const char *name, bool serving);
 
-/* Every name is NOT_SERVING from now on, whatever health_set says: the server drains. thread: any. */
+/* Every name is NOT_SERVING from now on, whatever health_set says: the server drains. thread: any.
+ */
 void health_shutdown(struct health *health);
 
 #endif

@@ -1,10 +1,12 @@
-/* What the process itself uses, for /metrics. jemalloc is asked when it is linked: the symbol is weak, because builds with a
- * sanitizer go without it. */
+/* What the process itself uses, for /metrics. jemalloc is asked when it is linked: the symbol is
+ * weak, because builds with a sanitizer go without it. */
 #include "src/services/admin.h"
 
 #include <dirent.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 extern int mallctl(const char *name, void *old, size_t *old_len, void *new_value, size_t new_len)
@@ -29,6 +31,40 @@ static double resident_bytes(void)
     return (double)resident * (double)sysconf(_SC_PAGESIZE);
 }
 
+/* Wall clock, seconds. The kernel counts a start in ticks since the machine's boot; the name in
+ * parentheses may hold anything, so fields are counted behind it. */
+static double start_time(void)
+{
+    char text[1024];
+    unsigned long long ticks = 0;
+    struct timespec now, since_boot;
+    FILE *file = fopen("/proc/self/stat", "re");
+
+    if (file == NULL)
+        return 0;
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+
+    const char *at = strrchr(text, ')');
+
+    for (unsigned field = 2; at != NULL && field < 22; field++)
+        at = strchr(at + 1, ' ');
+    if (at == NULL || sscanf(at, " %llu", &ticks) != 1)
+        return 0;
+    clock_gettime(CLOCK_REALTIME, &now);
+    clock_gettime(CLOCK_BOOTTIME, &since_boot);
+    return (double)(now.tv_sec - since_boot.tv_sec) +
+           (double)(now.tv_nsec - since_boot.tv_nsec) / 1e9 +
+           (double)ticks / (double)sysconf(_SC_CLK_TCK);
+}
+
+static double max_fds(void)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? (double)limit.rlim_cur : 0;
+}
+
 static double entries_of(const char *path)
 {
     DIR *dir = opendir(path);
@@ -47,9 +83,11 @@ static void render_allocator(struct metrics_page *page)
     static const struct {
         const char *key, *name, *help;
     } rows[] = {
-        {"stats.allocated", "prism_allocator_allocated_bytes", "Bytes that the program has allocated."},
+        {"stats.allocated", "prism_allocator_allocated_bytes",
+         "Bytes that the program has allocated."},
         {"stats.active", "prism_allocator_active_bytes", "Bytes in pages that hold allocations."},
-        {"stats.resident", "prism_allocator_resident_bytes", "Bytes that the allocator keeps in memory."}};
+        {"stats.resident", "prism_allocator_resident_bytes",
+         "Bytes that the allocator keeps in memory."}};
     uint64_t epoch = 1;
     size_t len = sizeof epoch;
 
@@ -74,15 +112,19 @@ void process_render(void *arg, struct metrics_page *page)
     struct rusage usage;
 
     metrics_family(page, "prism_build_info", "gauge", "Versions.");
-    metrics_sample_u64(page, "prism_build_info",
-                       (const char *[]){"version", build->version, "grpc", build->grpc_version, NULL}, 1);
+    metrics_sample_u64(
+        page, "prism_build_info",
+        (const char *[]){"version", build->version, "grpc", build->grpc_version, NULL}, 1);
     getrusage(RUSAGE_SELF, &usage);
     metrics_family(page, "process_cpu_seconds_total", "counter", "User and system CPU time.");
     metrics_sample(page, "process_cpu_seconds_total", NULL,
                    (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                        (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
     gauge(page, "process_resident_memory_bytes", "Resident memory.", resident_bytes());
-    gauge(page, "process_open_fds", "Open file descriptors.", entries_of("/proc/self/fd"));
+    gauge(page, "process_open_fds", "Open file descriptors.",
+          entries_of("/proc/self/fd") - 1); /* but for the one that counts them */
+    gauge(page, "process_max_fds", "Most file descriptors that may be open.", max_fds());
+    gauge(page, "process_start_time_seconds", "Start, in seconds since 1970.", start_time());
     gauge(page, "process_threads", "Threads.", entries_of("/proc/self/task"));
     render_allocator(page);
 }

@@ -1,4 +1,5 @@
-/* Server reflection, v1 and v1alpha, over the descriptors that the build embeds: grpcurl needs no file. */
+/* Server reflection, v1 and v1alpha, over the descriptors that the build embeds: grpcurl needs no
+ * file. */
 #ifndef PRISM_SERVICES_REFLECTION_H
 #define PRISM_SERVICES_REFLECTION_H
 
@@ -8,7 +9,8 @@
 
 struct reflection;
 
-/* Bound under no namespace name; the instance of every worker is the one struct reflection, which never changes. */
+/* Bound under no namespace name; the instance of every worker is the one struct reflection, which
+ * never changes. */
 extern const struct service reflection_v1_service;
 extern const struct service reflection_v1alpha_service;
 
