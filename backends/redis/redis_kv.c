@@ -170,7 +170,16 @@ const struct kv_ttl redis_kv_ttl = {
 
 /* ---- is it there? ---- */
 
-static const struct redis_kind probe_kind = {.node = status_node};
+/* A user that may not say PING is told so by a redis that is well. */
+static void probe_node(struct redis_call *call, const struct redis_node *node)
+{
+    if (node->type == REDIS_REPLY_ERROR && !redis_error_is(node->text, "NOPERM"))
+        call->err = redis_error(op_arena(call->op), node->text);
+    else if (node->type != REDIS_REPLY_ERROR && node->type != REDIS_REPLY_STATUS)
+        redis_unexpected(call);
+}
+
+static const struct redis_kind probe_kind = {.item_errors = true, .node = probe_node};
 
 void redis_probe(struct backend *backend, struct op *op)
 {

@@ -141,9 +141,11 @@ static void test_foreign_versions_never_match(void **state)
     assert_string_equal(kv_get_ok(fixture, "cas/foreign"), "value");
 }
 
-/* Many try at once with the same knowledge: one of them wins, and it is its value that stays. */
-static void race(struct kv_fixture *fixture, const char *key, enum kv_condition condition,
-                 struct slice version)
+/* Many try at once with the same knowledge: one of them wins, and it is its value that stays. `who`
+ * makes their values differ from what is there: where the content is the version, writing the same
+ * again changes nothing. */
+static void race(struct kv_fixture *fixture, const char *key, const char *who,
+                 enum kv_condition condition, struct slice version)
 {
     struct kv_put_if puts[RACERS] = {0};
     struct kv_step steps[RACERS];
@@ -151,7 +153,7 @@ static void race(struct kv_fixture *fixture, const char *key, enum kv_condition 
 
     for (unsigned i = 0; i < RACERS; i++) {
         puts[i] = (struct kv_put_if){.key = slice_str(key),
-                                     .value = slice_str(kv_key(fixture, "racer ", i)),
+                                     .value = slice_str(kv_key(fixture, who, i)),
                                      .condition = condition,
                                      .version = version};
         steps[i] = (struct kv_step){.start = kv_start_put_if, .op = &puts[i].op};
@@ -163,7 +165,7 @@ static void race(struct kv_fixture *fixture, const char *key, enum kv_condition 
         winner = puts[i].stored ? i : winner;
     }
     assert_int_equal(stored, 1);
-    assert_string_equal(kv_get_ok(fixture, key), kv_key(fixture, "racer ", winner));
+    assert_string_equal(kv_get_ok(fixture, key), kv_key(fixture, who, winner));
 }
 
 static void test_one_wins(void **state)
@@ -171,8 +173,8 @@ static void test_one_wins(void **state)
     struct kv_fixture *fixture = *state;
 
     kv_need(fixture, BACKEND_KV_CAS);
-    race(fixture, "cas/race", KV_IF_ABSENT, slice_str(""));
-    race(fixture, "cas/race", KV_IF_VERSION, version_of(fixture, "cas/race"));
+    race(fixture, "cas/race", "racer ", KV_IF_ABSENT, slice_str(""));
+    race(fixture, "cas/race", "rival ", KV_IF_VERSION, version_of(fixture, "cas/race"));
 }
 
 static void test_with_a_ttl(void **state)

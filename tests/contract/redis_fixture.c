@@ -1,0 +1,167 @@
+#include "tests/contract/redis_fixture.h"
+
+#include "src/base/clock.h"
+#include "src/base/container.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SETTINGS_MAX = 32 };
+
+static void read_setting(const struct backend_setting *setting, const char *text,
+                         struct backend_value *value)
+{
+    value->text = text;
+    if (setting->kind == SETTING_UINT)
+        value->number = strtoull(text, NULL, 10);
+    assert_true(setting->kind != SETTING_UINT ||
+                (value->number >= setting->min && value->number <= setting->max));
+}
+
+struct err redis_fixture_store(struct backend_store **store, const char *namespace_name,
+                               redis_settings settings)
+{
+    struct backend_value values[SETTINGS_MAX] = {0};
+    const struct backend_setting *known = backend_redis.settings;
+    const struct backend_options options = {
+        .namespace_name = namespace_name, .slot = "primary", .values = values};
+    size_t n = 0;
+
+    for (; known[n].name != NULL; n++)
+        read_setting(&known[n], known[n].fallback, &values[n]);
+    for (size_t i = 0; settings[i] != NULL; i += 2) {
+        size_t at = 0;
+
+        while (at < n && strcmp(known[at].name, settings[i]) != 0)
+            at++;
+        assert_true(at < n);
+        read_setting(&known[at], settings[i + 1], &values[at]);
+    }
+    *store = NULL;
+    return backend_redis.store_open(store, &options);
+}
+
+void redis_fixture_open(struct redis_fixture *fixture, const char *namespace_name,
+                        redis_settings settings)
+{
+    const struct pool_options options = {.workers = 1, .intake_depth = 64};
+    struct err e = redis_fixture_store(&fixture->store, namespace_name, settings);
+
+    if (e.code != ERR_OK)
+        fail_msg("%s: %s", e.subject, e.text);
+    e = pool_start(&fixture->pool, &options);
+    assert_int_equal(e.code, ERR_OK);
+    fixture->kv = (struct kv_fixture){.worker = pool_worker(fixture->pool, 0), .threaded = true};
+    kv_fixture_init(&fixture->kv);
+    fixture->kv.backend = kv_open(&fixture->kv, fixture->store);
+}
+
+void redis_fixture_close(struct redis_fixture *fixture)
+{
+    if (fixture->kv.backend != NULL)
+        kv_close(&fixture->kv, fixture->kv.backend);
+    kv_fixture_clear(&fixture->kv);
+    pool_stop(fixture->pool);
+    backend_redis.store_close(fixture->store);
+}
+
+void redis_until(struct redis_fixture *fixture, enum backend_state state)
+{
+    KV_UNTIL(&fixture->kv, atomic_load(&fixture->store->state) == (int)state);
+}
+
+/* ---- flights ---- */
+
+static void on_idle(struct op_group *group)
+{
+    struct redis_flight *flight = CONTAINER_OF(group, struct redis_flight, group);
+
+    pthread_mutex_lock(&flight->lock);
+    flight->idle = true;
+    pthread_cond_signal(&flight->changed);
+    pthread_mutex_unlock(&flight->lock);
+}
+
+static void on_done(struct op *op)
+{
+    struct redis_flight *flight = CONTAINER_OF(op->group, struct redis_flight, group);
+
+    pthread_mutex_lock(&flight->lock);
+    flight->done++;
+    pthread_mutex_unlock(&flight->lock);
+}
+
+static void start_all(struct job *job)
+{
+    struct redis_flight *flight = CONTAINER_OF(job, struct redis_flight, job);
+
+    op_group_init(&flight->group, flight->fixture->kv.worker, &flight->arena, flight->deadline_ns);
+    flight->group.idle = on_idle;
+    op_group_enter(&flight->group);
+    for (size_t i = 0; i < flight->n; i++) {
+        op_start(flight->ops[i], &flight->group, on_done);
+        flight->start(flight->fixture->kv.backend, flight->ops[i]);
+    }
+    op_group_leave(&flight->group);
+}
+
+void redis_launch(struct redis_flight *flight, struct redis_fixture *fixture, kv_start_fn *start,
+                  struct op **ops, size_t n, unsigned deadline_ms)
+{
+    pthread_condattr_t attributes;
+
+    *flight = (struct redis_flight){
+        .fixture = fixture, .start = start, .ops = ops, .n = n, .idle = false};
+    if (deadline_ms > 0)
+        flight->deadline_ns = clock_now_ns() + deadline_ms * NS_PER_MS;
+    pthread_mutex_init(&flight->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&flight->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    arena_init(&flight->arena, NULL);
+    flight->job.run = start_all;
+    worker_land(fixture->kv.worker, &flight->job);
+}
+
+void redis_land(struct redis_flight *flight)
+{
+    uint64_t until_ns = clock_now_ns() + 2 * KV_PATIENCE_MS * NS_PER_MS;
+    struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_S),
+                             .tv_nsec = (long)(until_ns % NS_PER_S)};
+
+    pthread_mutex_lock(&flight->lock);
+    while (!flight->idle) {
+        if (pthread_cond_timedwait(&flight->changed, &flight->lock, &until) == ETIMEDOUT) {
+            print_error("%zu of %zu operations are not done\n", flight->n - flight->done,
+                        flight->n);
+            abort(); /* they point into the caller's frames: nothing can go on */
+        }
+    }
+    pthread_mutex_unlock(&flight->lock);
+}
+
+size_t redis_landed(struct redis_flight *flight)
+{
+    pthread_mutex_lock(&flight->lock);
+
+    size_t done = flight->done;
+
+    pthread_mutex_unlock(&flight->lock);
+    return done;
+}
+
+void redis_flight_clear(struct redis_flight *flight)
+{
+    arena_clear(&flight->arena);
+    pthread_cond_destroy(&flight->changed);
+    pthread_mutex_destroy(&flight->lock);
+}
+
+struct err redis_put(struct redis_fixture *fixture, const char *key, const char *value)
+{
+    struct kv_put put = {.key = slice_str(key), .value = slice_str(value)};
+
+    return kv_do(&fixture->kv, kv_start_put, &put.op);
+}

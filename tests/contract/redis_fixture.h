@@ -1,0 +1,65 @@
+/* An instance of the redis backend on a worker with a thread of its own, and operations that
+ * overlap: the test starts them, does something to the server, and looks at the outcomes when it
+ * chooses. */
+#ifndef PRISM_TESTS_CONTRACT_REDIS_FIXTURE_H
+#define PRISM_TESTS_CONTRACT_REDIS_FIXTURE_H
+
+#include "backends/redis/redis.h"
+#include "tests/contract/kv_contract.h"
+#include "tests/contract/redis_server.h"
+
+/* name, text pairs of settings that differ from their defaults; ends with NULL. */
+typedef const char *const redis_settings[];
+
+struct redis_fixture {
+    struct kv_fixture kv; /* first */
+    struct pool *pool;
+    struct backend_store *store;
+};
+
+/* A store alone. The result of store_open; values of settings are checked by type as the
+ * configuration would. */
+struct err redis_fixture_store(struct backend_store **store, const char *namespace_name,
+                               redis_settings settings);
+
+/* Starts the worker and opens an instance. Does not wait for a connection. address: NULL = none
+ * given here. */
+void redis_fixture_open(struct redis_fixture *fixture, const char *namespace_name,
+                        redis_settings settings);
+void redis_fixture_close(struct redis_fixture *fixture);
+
+/* Waits for the store's state; fails the test after KV_PATIENCE_MS. */
+void redis_until(struct redis_fixture *fixture, enum backend_state state);
+
+/* Operations under way. */
+struct redis_flight {
+    struct job job;
+    struct op_group group;
+    struct arena arena;
+    struct redis_fixture *fixture;
+    kv_start_fn *start;
+    struct op **ops;
+    size_t n;
+    uint64_t deadline_ns;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    size_t done; /* under lock */
+    bool idle;   /* under lock */
+};
+
+/* Starts n operations on the worker, one after the other in one job. deadline_ms: 0 = none. */
+void redis_launch(struct redis_flight *flight, struct redis_fixture *fixture, kv_start_fn *start,
+                  struct op **ops, size_t n, unsigned deadline_ms);
+
+/* Returns when all are done; aborts after KV_PATIENCE_MS. */
+void redis_land(struct redis_flight *flight);
+
+/* How many are done; any thread. */
+size_t redis_landed(struct redis_flight *flight);
+
+void redis_flight_clear(struct redis_flight *flight);
+
+/* One put within the usual patience; its outcome. */
+struct err redis_put(struct redis_fixture *fixture, const char *key, const char *value);
+
+#endif

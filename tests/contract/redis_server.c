@@ -1,0 +1,214 @@
+#include "tests/contract/redis_server.h"
+
+#include "src/base/clock.h"
+
+#include <fcntl.h>
+#include <ftw.h>
+#include <hiredis/hiredis.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { PATIENCE_MS = 20000, ANSWER_BYTES = 4096 };
+
+static void die(const char *what)
+{
+    perror(what);
+    abort();
+}
+
+bool redis_server_installed(void)
+{
+    return access("/usr/bin/redis-server", X_OK) == 0 ||
+           access("/usr/local/bin/redis-server", X_OK) == 0;
+}
+
+int redis_server_skip(void)
+{
+    const char *all = getenv("PRISM_REQUIRE_ALL");
+
+    fprintf(stderr, "redis-server is not installed\n");
+    return all != NULL && all[0] != '\0' && strcmp(all, "0") != 0 ? 1 : 77;
+}
+
+static uint16_t free_port(void)
+{
+    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof any;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    if (fd < 0 || bind(fd, (struct sockaddr *)&any, len) != 0 ||
+        getsockname(fd, (struct sockaddr *)&any, &len) != 0)
+        die("free port");
+    close(fd);
+    return ntohs(any.sin_port);
+}
+
+static redisContext *dial(const struct redis_server *server)
+{
+    redisContext *c = redisConnectUnix(server->socket);
+
+    if (c != NULL && c->err != 0) {
+        redisFree(c);
+        return NULL;
+    }
+    return c;
+}
+
+/* Any answer will do, a refusal too. */
+static bool answers(const struct redis_server *server)
+{
+    redisContext *c = dial(server);
+    redisReply *reply = c != NULL ? redisCommand(c, "PING") : NULL;
+    bool up = reply != NULL && strncmp(reply->str, "LOADING", 7) != 0;
+
+    if (reply != NULL)
+        freeReplyObject(reply);
+    if (c != NULL)
+        redisFree(c);
+    return up;
+}
+
+static void child(const struct redis_server *server)
+{
+    const char *argv[REDIS_SERVER_ARGS + 16] = {"redis-server", "--save", "",       "--dir", NULL,
+                                                "--unixsocket", NULL,     "--port", NULL};
+    char port[8];
+    unsigned n = 9;
+    int log = open("redis.log", O_WRONLY | O_CREAT | O_APPEND, 0600);
+
+    snprintf(port, sizeof port, "%u", server->port);
+    argv[4] = server->folder;
+    argv[6] = server->socket;
+    argv[8] = port;
+    for (unsigned i = 0; server->args[i] != NULL; i++)
+        argv[n++] = server->args[i];
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    dup2(log, 1);
+    dup2(log, 2);
+    execvp("redis-server", (char *const *)argv);
+    _exit(127);
+}
+
+static void spawn(struct redis_server *server)
+{
+    uint64_t give_up_ns = clock_now_ns() + PATIENCE_MS * NS_PER_MS;
+
+    server->pid = fork();
+    if (server->pid < 0)
+        die("fork");
+    if (server->pid == 0) {
+        if (chdir(server->folder) != 0)
+            _exit(126);
+        child(server);
+    }
+    while (!answers(server)) {
+        if (clock_now_ns() > give_up_ns || waitpid(server->pid, NULL, WNOHANG) != 0)
+            die("redis-server does not come up");
+        poll(NULL, 0, 5);
+    }
+}
+
+void redis_server_start(struct redis_server *server, const char *const *args)
+{
+    const char *tmp = getenv("TMPDIR");
+
+    *server = (struct redis_server){.port = free_port()};
+    for (unsigned i = 0; args != NULL && args[i] != NULL; i++)
+        server->args[i] = args[i];
+    snprintf(server->folder, sizeof server->folder, "%s/prism-redis-XXXXXX",
+             tmp != NULL && strlen(tmp) < 32 ? tmp : "/tmp");
+    if (mkdtemp(server->folder) == NULL)
+        die("mkdtemp");
+    snprintf(server->socket, sizeof server->socket, "%s/redis.sock", server->folder);
+    spawn(server);
+}
+
+void redis_server_restart(struct redis_server *server)
+{
+    if (server->pid != 0)
+        redis_server_kill(server);
+    spawn(server);
+}
+
+void redis_server_kill(struct redis_server *server)
+{
+    kill(server->pid, SIGKILL);
+    if (waitpid(server->pid, NULL, 0) != server->pid)
+        die("waitpid");
+    server->pid = 0;
+}
+
+void redis_server_pause(struct redis_server *server)
+{
+    int status;
+
+    kill(server->pid, SIGSTOP);
+    if (waitpid(server->pid, &status, WUNTRACED) != server->pid || !WIFSTOPPED(status))
+        die("SIGSTOP");
+}
+
+void redis_server_resume(struct redis_server *server)
+{
+    kill(server->pid, SIGCONT);
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+void redis_server_stop(struct redis_server *server)
+{
+    if (server->pid != 0)
+        redis_server_kill(server);
+    nftw(server->folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static void append(char *text, const redisReply *reply)
+{
+    size_t len = strlen(text), room = ANSWER_BYTES - len;
+
+    switch (reply->type) {
+    case REDIS_REPLY_ARRAY:
+        for (size_t i = 0; i < reply->elements; i++) {
+            if (i > 0)
+                snprintf(text + strlen(text), ANSWER_BYTES - strlen(text), " ");
+            append(text, reply->element[i]);
+        }
+        break;
+    case REDIS_REPLY_INTEGER:
+        snprintf(text + len, room, "%lld", reply->integer);
+        break;
+    case REDIS_REPLY_NIL:
+        snprintf(text + len, room, "(nil)");
+        break;
+    default:
+        snprintf(text + len, room, "%s", reply->str);
+    }
+}
+
+const char *redis_server_say(const struct redis_server *server, const char *command)
+{
+    static char text[ANSWER_BYTES];
+    redisContext *c = dial(server);
+    redisReply *reply = c != NULL ? redisCommand(c, command) : NULL;
+
+    if (reply == NULL)
+        die("redis-server does not answer");
+    text[0] = '\0';
+    append(text, reply);
+    freeReplyObject(reply);
+    redisFree(c);
+    return text;
+}

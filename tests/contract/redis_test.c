@@ -1,0 +1,361 @@
+/* Redis against a real server: the contract of every interface, then what is special to this
+ * backend. Faults have a program of their own (redis_faults_test.c), scans too (redis_scan_test.c).
+ */
+#include "tests/contract/redis_fixture.h"
+
+#include "src/base/container.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { LARGE = 8 << 20, MANY = 10000 };
+
+static struct redis_server server;
+
+static int open_default(void **state)
+{
+    struct redis_fixture *fixture = test_calloc(1, sizeof *fixture);
+    char address[128];
+
+    snprintf(address, sizeof address, "unix:%s", server.socket);
+    redis_fixture_open(fixture, "default", (redis_settings){"address", address, NULL});
+    redis_until(fixture, BACKEND_READY);
+    *state = fixture;
+    return 0;
+}
+
+static int close_default(void **state)
+{
+    redis_fixture_close(*state);
+    test_free(*state);
+    return 0;
+}
+
+/* ---- the contract's fixture: as a user that may do what docs/backends/redis.md asks for, and with
+ * a second namespace on the same server ---- */
+
+struct contract_fixture {
+    struct redis_fixture redis; /* first */
+    struct backend_store *other;
+};
+
+static int open_contract(void **state)
+{
+    struct contract_fixture *fixture = test_calloc(1, sizeof *fixture);
+    char address[128];
+    redis_settings login = {"address", address, "username", "prism", "password", "secret", NULL};
+
+    snprintf(address, sizeof address, "unix:%s", server.socket);
+    redis_server_say(&server, "ACL SETUSER prism reset on >secret ~prism:* +get +set +del +exists "
+                              "+pexpire +pttl +persist +mget +mset +multi +exec +scan +evalsha "
+                              "+eval");
+    redis_fixture_open(&fixture->redis, "a", login);
+    assert_int_equal(redis_fixture_store(&fixture->other, "a:b", login).code, ERR_OK);
+    fixture->redis.kv.elsewhere = kv_open(&fixture->redis.kv, fixture->other);
+    redis_until(&fixture->redis, BACKEND_READY);
+    KV_UNTIL(&fixture->redis.kv, atomic_load(&fixture->other->state) == BACKEND_READY);
+    *state = fixture;
+    return 0;
+}
+
+static int close_contract(void **state)
+{
+    struct contract_fixture *fixture = *state;
+
+    kv_close(&fixture->redis.kv, fixture->redis.kv.elsewhere);
+    backend_redis.store_close(fixture->other);
+    redis_fixture_close(&fixture->redis);
+    test_free(fixture);
+    return 0;
+}
+
+/* ---- where it connects, and as whom ---- */
+
+/* Opens, waits, writes and reads one key, closes. */
+static void expect_works(redis_settings settings)
+{
+    struct redis_fixture fixture;
+
+    redis_fixture_open(&fixture, "default", settings);
+    redis_until(&fixture, BACKEND_READY);
+    kv_put_ok(&fixture.kv, "where", "here", 0);
+    assert_string_equal(kv_get_ok(&fixture.kv, "where"), "here");
+    redis_fixture_close(&fixture);
+}
+
+static void connects_by_tcp(void **state)
+{
+    char address[64];
+
+    (void)state;
+    snprintf(address, sizeof address, "127.0.0.1:%u", server.port);
+    expect_works((redis_settings){"address", address, NULL});
+    snprintf(address, sizeof address, "redis://localhost:%u/0", server.port);
+    expect_works((redis_settings){"address", address, NULL});
+}
+
+/* A name that is not taken for numeric or known goes through the resolver; its case does not matter
+ * there. */
+static void resolves_names(void **state)
+{
+    char address[64];
+
+    (void)state;
+    snprintf(address, sizeof address, "LocalHost:%u", server.port);
+    expect_works((redis_settings){"address", address, NULL});
+}
+
+static void selects_the_database(void **state)
+{
+    char address[128];
+
+    (void)state;
+    snprintf(address, sizeof address, "unix:%s", server.socket);
+    redis_server_say(&server, "DEL prism:default:where");
+    expect_works((redis_settings){"address", address, "database", "7", NULL});
+    assert_string_equal(redis_server_say(&server, "EXISTS prism:default:where"), "0");
+    expect_works((redis_settings){"address", address, "db", "9", NULL});
+    assert_non_null(strstr(redis_server_say(&server, "INFO keyspace"), "db7:keys=1"));
+    assert_non_null(strstr(redis_server_say(&server, "INFO keyspace"), "db9:keys=1"));
+}
+
+static void refuses_contradictions(void **state)
+{
+    static const char *const wrong[][5] = {
+        {"address", "redis://localhost/3", "database", "4", NULL},
+        {"address", "redis://u:p@localhost", "password", "q", NULL},
+        {"address", "redis://u:p@localhost", "username", "v", NULL},
+        {"database", "1", "db", "2", NULL},
+        {"address", "rediss://localhost", NULL},
+        {"key_prefix", "a:b", NULL},
+        {"key_prefix", "", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+        struct backend_store *store;
+        struct err e = redis_fixture_store(&store, "default", wrong[i]);
+
+        assert_int_equal(e.code, ERR_INVALID_ARGUMENT);
+        assert_non_null(e.subject);
+        assert_null(store);
+    }
+}
+
+static void logs_in_as_an_acl_user(void **state)
+{
+    char address[128];
+
+    (void)state;
+    snprintf(address, sizeof address, "unix:%s", server.socket);
+    redis_server_say(&server, "ACL SETUSER writer on >secret ~prism:* +@all -@admin");
+    expect_works(
+        (redis_settings){"address", address, "username", "writer", "password", "secret", NULL});
+}
+
+/* A user that may do little: what is denied is said, what is not works; CONFIG is denied, so
+ * nothing is known about what an acknowledgement means. */
+static void tells_what_the_user_may_not_do(void **state)
+{
+    struct redis_fixture fixture;
+    char address[128];
+
+    (void)state;
+    snprintf(address, sizeof address, "unix:%s", server.socket);
+    redis_server_say(&server, "ACL SETUSER reader on >secret ~prism:* +get +mget");
+    redis_fixture_open(
+        &fixture, "default",
+        (redis_settings){"address", address, "username", "reader", "password", "secret", NULL});
+    redis_until(&fixture, BACKEND_READY);
+    assert_int_equal(atomic_load(&fixture.store->ack), BACKEND_ACK_UNKNOWN);
+    assert_null(kv_get_ok(&fixture.kv, "nothing"));
+    assert_int_equal(redis_put(&fixture, "k", "v").code, ERR_PERMISSION_DENIED);
+    redis_fixture_close(&fixture);
+}
+
+static void acknowledgement_is_as_configured(void **state)
+{
+    static const struct {
+        const char *appendonly, *fsync;
+        enum backend_ack ack;
+    } cases[] = {
+        {"no", "always", BACKEND_ACK_MEMORY},
+        {"yes", "everysec", BACKEND_ACK_MEMORY},
+        {"yes", "always", BACKEND_ACK_DISK},
+    };
+    char address[128], command[64];
+
+    (void)state;
+    snprintf(address, sizeof address, "unix:%s", server.socket);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct redis_fixture fixture;
+
+        snprintf(command, sizeof command, "CONFIG SET appendonly %s", cases[i].appendonly);
+        assert_string_equal(redis_server_say(&server, command), "OK");
+        snprintf(command, sizeof command, "CONFIG SET appendfsync %s", cases[i].fsync);
+        assert_string_equal(redis_server_say(&server, command), "OK");
+        redis_fixture_open(&fixture, "default", (redis_settings){"address", address, NULL});
+        redis_until(&fixture, BACKEND_READY);
+        assert_int_equal(atomic_load(&fixture.store->ack), cases[i].ack);
+        assert_int_equal(atomic_load(&fixture.store->facts_version), 1);
+        redis_fixture_close(&fixture);
+    }
+    redis_server_say(&server, "CONFIG SET appendonly no");
+}
+
+/* ---- keys and values ---- */
+
+static void keys_are_where_they_are_said_to_be(void **state)
+{
+    struct redis_fixture *fixture = *state;
+
+    kv_put_ok(&fixture->kv, "visible", "yes", 0);
+    assert_string_equal(redis_server_say(&server, "GET prism:default:visible"), "yes");
+}
+
+static void another_type_is_refused(void **state)
+{
+    struct redis_fixture *fixture = *state;
+    struct kv_get get = {.key = slice_str("list")};
+
+    redis_server_say(&server, "RPUSH prism:default:list a");
+    assert_int_equal(kv_do(&fixture->kv, kv_start_get, &get.op).code, ERR_FAILED_PRECONDITION);
+    redis_server_say(&server, "DEL prism:default:list");
+}
+
+static void large_values_pass(void **state)
+{
+    struct redis_fixture *fixture = *state;
+    uint8_t *large = test_malloc(LARGE);
+
+    for (size_t i = 0; i < LARGE; i++)
+        large[i] = (uint8_t)(i * 2654435761u >> 24);
+
+    struct kv_put put = {.key = slice_str("large"), .value = slice_of(large, LARGE)};
+    struct kv_get get = {.key = slice_str("large"), .want_version = true};
+
+    assert_int_equal(kv_do(&fixture->kv, kv_start_put, &put.op).code, ERR_OK);
+    assert_int_equal(kv_do(&fixture->kv, kv_start_get, &get.op).code, ERR_OK);
+    assert_true(get.found && slice_equal(get.value, put.value));
+    assert_true(kv_del_ok(&fixture->kv, "large"));
+    test_free(large);
+}
+
+/* Ten thousand calls at once on one connection: every answer finds its call. */
+static void ten_thousand_at_once(void **state)
+{
+    struct redis_fixture *fixture = *state;
+    struct kv_put *puts = test_calloc(MANY, sizeof *puts);
+    struct kv_get *gets = test_calloc(MANY, sizeof *gets);
+    struct op **ops = test_calloc(MANY, sizeof *ops);
+    char(*keys)[16] = test_calloc(MANY, sizeof *keys);
+    struct redis_flight flight;
+
+    for (size_t i = 0; i < MANY; i++) {
+        snprintf(keys[i], sizeof keys[i], "many-%zu", i);
+        puts[i] = (struct kv_put){.key = slice_str(keys[i]), .value = slice_str(keys[i])};
+        gets[i] = (struct kv_get){.key = slice_str(keys[i])};
+        ops[i] = &puts[i].op;
+    }
+    redis_launch(&flight, fixture, kv_start_put, ops, MANY, 0);
+    redis_land(&flight);
+    redis_flight_clear(&flight);
+    for (size_t i = 0; i < MANY; i++)
+        ops[i] = &gets[i].op;
+    redis_launch(&flight, fixture, kv_start_get, ops, MANY, 0);
+    redis_land(&flight);
+    for (size_t i = 0; i < MANY; i++) {
+        assert_int_equal(puts[i].op.err.code, ERR_OK);
+        assert_int_equal(gets[i].op.err.code, ERR_OK);
+        assert_true(gets[i].found && slice_equal(gets[i].value, slice_str(keys[i])));
+    }
+    redis_flight_clear(&flight);
+    assert_int_equal(counter_read(&fixture->kv.backend->stats.in_flight), 0);
+    test_free(keys);
+    test_free(ops);
+    test_free(gets);
+    test_free(puts);
+}
+
+/* ---- conditional writes ---- */
+
+/* A server that has forgotten the script gets it again, unnoticed by the caller. */
+static void scripts_are_sent_when_missing(void **state)
+{
+    struct redis_fixture *fixture = *state;
+    struct kv_get get = {.key = slice_str("cas"), .want_version = true};
+
+    kv_put_ok(&fixture->kv, "cas", "1", 0);
+    assert_int_equal(kv_do(&fixture->kv, kv_start_get, &get.op).code, ERR_OK);
+    for (int i = 0; i < 3; i++) {
+        struct kv_put_if put = {.key = slice_str("cas"),
+                                .value = slice_str("1"),
+                                .condition = KV_IF_VERSION,
+                                .version = get.version};
+
+        if (i == 1)
+            redis_server_say(&server, "SCRIPT FLUSH");
+        assert_int_equal(kv_do(&fixture->kv, kv_start_put_if, &put.op).code, ERR_OK);
+        assert_true(put.stored);
+        assert_true(slice_equal(put.current_version, get.version));
+    }
+}
+
+static void a_script_reports_the_type(void **state)
+{
+    struct redis_fixture *fixture = *state;
+    struct kv_put_if put = {.key = slice_str("list"),
+                            .value = slice_str("v"),
+                            .condition = KV_IF_VERSION,
+                            .version = slice_str("x")};
+
+    redis_server_say(&server, "RPUSH prism:default:list a");
+    assert_int_equal(kv_do(&fixture->kv, kv_start_put_if, &put.op).code, ERR_FAILED_PRECONDITION);
+    redis_server_say(&server, "DEL prism:default:list");
+}
+
+static void probe(struct backend *backend, struct op *op)
+{
+    backend->type->probe(backend, op);
+}
+
+static void probe_is_answered(void **state)
+{
+    struct redis_fixture *fixture = *state;
+    struct op op = {0};
+
+    assert_int_equal(kv_do(&fixture->kv, probe, &op).code, ERR_OK);
+    assert_true(counter_read(&fixture->kv.backend->stats.bytes_received) > 0);
+    assert_true(counter_read(&fixture->kv.backend->stats.bytes_sent) > 0);
+    assert_int_equal(counter_read(&fixture->kv.backend->stats.connects), 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(connects_by_tcp),
+        cmocka_unit_test(resolves_names),
+        cmocka_unit_test(selects_the_database),
+        cmocka_unit_test(refuses_contradictions),
+        cmocka_unit_test(logs_in_as_an_acl_user),
+        cmocka_unit_test(tells_what_the_user_may_not_do),
+        cmocka_unit_test(acknowledgement_is_as_configured),
+        KV_TEST(keys_are_where_they_are_said_to_be),
+        KV_TEST(another_type_is_refused),
+        KV_TEST(large_values_pass),
+        KV_TEST(ten_thousand_at_once),
+        KV_TEST(scripts_are_sent_when_missing),
+        KV_TEST(a_script_reports_the_type),
+        KV_TEST(probe_is_answered),
+    };
+
+    if (!redis_server_installed())
+        return redis_server_skip();
+    redis_server_start(&server, NULL);
+
+    int failed = kv_contract("redis", open_contract, close_contract) +
+                 cmocka_run_group_tests_name("redis", tests, open_default, close_default);
+
+    redis_server_stop(&server);
+    return failed;
+}
