@@ -420,8 +420,10 @@ static void render_patterns(const struct slots *slots, struct metrics_page *page
         for (size_t i = 0; i < slots->space_count; i++) {
             const struct space *space = &slots->spaces[i];
 
-            for (unsigned w = 0; space->config->pattern == *type && w < slots->workers; w++)
-                all[n++] = space->patterns[w];
+            for (unsigned w = 0; space->config->pattern == *type && w < slots->workers; w++) {
+                if (space->patterns[w] != NULL) /* nothing with a network backend runs on the poller */
+                    all[n++] = space->patterns[w];
+            }
         }
         if (n > 0 && (*type)->render != NULL)
             (*type)->render(all, n, page);
