@@ -1,0 +1,98 @@
+/* prismctl check: what prismd would say to a configuration, all of it at once, without starting. */
+#include "backends/backend.h"
+#include "client/prismctl/command.h"
+#include "client/prismctl/output.h"
+#include "client/prismctl/probe.h"
+#include "patterns/pattern.h"
+#include "src/config/config.h"
+
+#include <stdio.h>
+
+enum { PROBE_TIMEOUT_MS = 3000 };
+
+static const struct config_catalog catalog = {.find_backend = backend_find,
+                                              .all_backends = backend_all,
+                                              .find_pattern = pattern_find,
+                                              .all_patterns = pattern_all,
+                                              .interface_name = backend_interface_name,
+                                              .interface_key = backend_interface_key,
+                                              .offers = backend_offers};
+
+static void print_fault(const char *file, const struct fault *fault)
+{
+    printf("%s:", file);
+    if (fault->line > 0)
+        printf("%u:", fault->line);
+    if (fault->path != NULL && *fault->path != '\0')
+        printf(" %s:", fault->path);
+    printf(" %s", fault->message);
+    if (fault->fix != NULL)
+        printf("; %s", fault->fix);
+    putchar('\n');
+}
+
+static void print_fault_json(struct json *json, const struct fault *fault)
+{
+    json_open(json, NULL, '{');
+    json_text(json, "path", fault->path);
+    if (fault->line > 0)
+        json_int(json, "line", fault->line);
+    else
+        json_null(json, "line");
+    json_text(json, "message", fault->message);
+    json_text(json, "fix", fault->fix);
+    json_text(json, "slot", fault->slot);
+    json_text(json, "backend", fault->backend);
+    json_text(json, "interface", fault->interface);
+    json_close(json, '}');
+}
+
+static void print_json(const char *file, const struct faults *faults)
+{
+    struct json json = {.out = stdout};
+
+    json_open(&json, NULL, '{');
+    json_text(&json, "file", file);
+    json_bool(&json, "valid", faults->count == 0);
+    json_open(&json, "faults", '[');
+    for (size_t i = 0; i < faults->count; i++)
+        print_fault_json(&json, &faults->items[i]);
+    json_close(&json, ']');
+    json_int(&json, "omitted", (int64_t)faults->omitted);
+    json_close(&json, '}');
+}
+
+static void print_text(const char *file, const struct faults *faults)
+{
+    for (size_t i = 0; i < faults->count; i++)
+        print_fault(file, &faults->items[i]);
+    if (faults->omitted > 0)
+        printf("%s: %zu further faults\n", file, faults->omitted);
+    if (faults->count == 0)
+        printf("%s: good\n", file);
+}
+
+int command_check(const struct invocation *in)
+{
+    const char *file = in->arguments[0];
+    uint32_t timeout_ms = in->options->timeout_ms;
+    struct config config = {0};
+    struct faults faults;
+    int code = EXIT_REFUSED;
+
+    faults_init(&faults);
+
+    struct err err = config_load(&config, file, &catalog, &faults);
+
+    if (err.code == ERR_OK && in->options->probe)
+        probe_backends(&config, timeout_ms > 0 ? timeout_ms : PROBE_TIMEOUT_MS, &faults);
+    if (in->options->json)
+        print_json(file, &faults);
+    else
+        print_text(file, &faults);
+    if (err.code == ERR_OK)
+        code = faults.count == 0 ? EXIT_DONE : EXIT_UNAVAILABLE;
+    config_clear(&config);
+    faults_clear(&faults);
+    return code;
+}

@@ -1,0 +1,94 @@
+/* What a command of prismctl is, what the command line gave it, and how it ends. */
+#ifndef PRISM_CLIENT_PRISMCTL_COMMAND_H
+#define PRISM_CLIENT_PRISMCTL_COMMAND_H
+
+#include "prism/prism.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Exit codes; stable, documented in docs/client.md. */
+enum {
+    EXIT_DONE = 0,
+    EXIT_USAGE = 1,       /* wrong command line, or a local file that cannot be read */
+    EXIT_NOT_FOUND = 2,   /* the key is absent */
+    EXIT_UNAVAILABLE = 3, /* server or backend not reached */
+    EXIT_REFUSED = 4, /* invalid, precondition failed, not permitted; a configuration with faults */
+    EXIT_UNSUPPORTED = 5, /* by the backend or the server */
+    EXIT_DEADLINE = 6,
+    EXIT_EXHAUSTED = 7, /* overload, or the store is full */
+    EXIT_PARTIAL = 8,   /* some items of a batch failed */
+    EXIT_OTHER = 9
+};
+
+int exit_of(enum prism_code code);
+
+/* Options that only some commands take; struct command says which. */
+enum {
+    TAKES_TTL = 1 << 0,
+    TAKES_PRECONDITION = 1 << 1,
+    TAKES_VALUE_FILE = 1 << 2,
+    TAKES_WITH_VERSION = 1 << 3,
+    TAKES_SCAN = 1 << 4, /* --values --limit --page-size */
+    TAKES_ATOMIC = 1 << 5,
+    TAKES_PROBE = 1 << 6
+};
+
+struct options {
+    const char *server, *namespace_name;
+    struct prism_tls tls;
+    uint32_t timeout_ms; /* 0 = the library's default */
+    bool json;
+    int64_t ttl_s; /* 0 = none */
+    bool if_absent;
+    const char *if_version; /* base64; NULL = none */
+    const char *value_file; /* "-" = standard input; NULL = none */
+    bool with_version, values, atomic, probe;
+    uint64_t limit;     /* 0 = none */
+    uint32_t page_size; /* 0 = the library's default */
+};
+
+struct invocation {
+    const struct options *options;
+    const char *const *arguments;
+    size_t count;
+};
+
+typedef int command_fn(const struct invocation *); /* returns the exit code */
+
+struct command {
+    const char *group; /* "kv"; NULL: none */
+    const char *name, *alias;
+    const char *arguments; /* "KEY [VALUE]" */
+    const char *summary;
+    size_t min_arguments, max_arguments;
+    unsigned takes;
+    command_fn *run;
+};
+
+/* Ends with .name = NULL. */
+extern const struct command commands[];
+
+command_fn command_caps, command_check, command_store, command_retrieve, command_remove,
+    command_exists, command_expire, command_ttl, command_persist, command_count, command_scan,
+    command_store_batch, command_retrieve_batch, command_remove_batch;
+
+/* ---- the connection ---- */
+
+struct prism_keyvalue;
+
+struct session {
+    struct prism_channel *channel;
+    struct prism_keyvalue *keyvalue;
+};
+
+/* Connects and discovers the capabilities. On failure the error has been printed; returns the exit
+ * code. Close in every case. */
+int session_open(struct session *session, const struct options *options);
+void session_close(struct session *session);
+
+/* Prints the error (as JSON if asked for) to standard error and returns its exit code. */
+int fail(const struct options *options, const struct prism_error *error);
+
+#endif

@@ -1,0 +1,55 @@
+# Completion of prismctl for bash. Installed as share/bash-completion/completions/prismctl, where bash finds it.
+
+_prismctl() {
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
+    local common='--help --version --server --namespace --output --timeout --tls --tls-ca --tls-cert --tls-key
+                  --tls-server-name'
+    local kv='store retrieve remove exists store-batch retrieve-batch remove-batch scan count expire ttl persist'
+    local command='' group='' i
+
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
+        -s | -n | -o | -t | --server | --namespace | --output | --timeout | --tls-ca | --tls-cert | --tls-key | \
+            --tls-server-name | --ttl | --if-version | --value-file | --limit | --page-size) ((i++)) ;;
+        -*) ;;
+        kv) group=kv ;;
+        *) command=${command:-${COMP_WORDS[i]}} ;;
+        esac
+    done
+
+    case $before in
+    --output | -o)
+        mapfile -t COMPREPLY < <(compgen -W 'table json' -- "$word")
+        return
+        ;;
+    --value-file | --tls-ca | --tls-cert | --tls-key)
+        compopt -o filenames
+        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        return
+        ;;
+    --server | -s | --namespace | -n | --timeout | -t | --tls-server-name | --ttl | --if-version | --limit | --page-size)
+        return
+        ;;
+    esac
+
+    if [[ $word == -* ]]; then
+        case $command in
+        store | put) common+=' --ttl --if-absent --if-version --value-file' ;;
+        retrieve | get) common+=' --with-version' ;;
+        store-batch | put-batch) common+=' --ttl --atomic' ;;
+        remove-batch | delete-batch) common+=' --atomic' ;;
+        scan) common+=' --values --limit --page-size' ;;
+        check) common+=' --probe' ;;
+        esac
+        mapfile -t COMPREPLY < <(compgen -W "$common" -- "$word")
+    elif [[ -z $command && $group == kv ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$kv" -- "$word")
+    elif [[ -z $command ]]; then
+        mapfile -t COMPREPLY < <(compgen -W 'caps check kv help' -- "$word")
+    elif [[ $command == check ]]; then
+        compopt -o filenames
+        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+    fi
+}
+
+complete -F _prismctl prismctl

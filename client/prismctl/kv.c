@@ -1,0 +1,322 @@
+/* Commands on single keys. */
+#include "client/prismctl/command.h"
+#include "client/prismctl/output.h"
+#include "prism/keyvalue.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void json_begin(struct json *json, const char *key)
+{
+    *json = (struct json){.out = stdout};
+    json_open(json, NULL, '{');
+    json_text(json, "key", key);
+}
+
+/* ---- values from files ---- */
+
+static bool read_all(FILE *file, struct prism_buffer *to)
+{
+    size_t room = 0;
+
+    *to = (struct prism_buffer){0};
+    do {
+        if (to->len == room) {
+            room = room > 0 ? room * 2 : 64 << 10;
+            to->data = realloc(to->data, room);
+            if (to->data == NULL)
+                abort();
+        }
+        to->len += fread(to->data + to->len, 1, room - to->len, file);
+    } while (!feof(file) && !ferror(file));
+    return !ferror(file);
+}
+
+/* The value: second argument, file, or standard input. *owned is to be freed. */
+static int find_value(const struct invocation *in, struct prism_bytes *value,
+                      struct prism_buffer *owned)
+{
+    const char *path = in->options->value_file;
+    bool standard_input = path == NULL || strcmp(path, "-") == 0;
+    FILE *file = stdin;
+    bool good;
+
+    *owned = (struct prism_buffer){0};
+    if (in->count > 1) {
+        if (path != NULL) {
+            fprintf(stderr, "prismctl: a value and --value-file exclude each other\n");
+            return EXIT_USAGE;
+        }
+        *value = prism_bytes_of(in->arguments[1], strlen(in->arguments[1]));
+        return EXIT_DONE;
+    }
+    if (!standard_input)
+        file = fopen(path, "re");
+    good = file != NULL && read_all(file, owned);
+    if (!good)
+        fprintf(stderr, "prismctl: %s: %s\n", standard_input ? "standard input" : path,
+                strerror(errno));
+    if (file != NULL && file != stdin)
+        fclose(file);
+    *value = prism_bytes_of(owned->data, owned->len);
+    return good ? EXIT_DONE : EXIT_USAGE;
+}
+
+/* ---- store ---- */
+
+static int store(struct session *session, const struct invocation *in, struct prism_bytes value,
+                 struct prism_bytes if_version)
+{
+    const struct prism_store_options options = {.expiration_s = in->options->ttl_s,
+                                                .if_absent = in->options->if_absent,
+                                                .if_version = if_version};
+    struct prism_buffer version;
+    struct prism_error error;
+    struct json json;
+    enum prism_code code = prism_keyvalue_store(session->keyvalue, in->arguments[0], value,
+                                                &options, &version, &error);
+
+    if (code != PRISM_OK) {
+        prism_buffer_free(&version);
+        return fail(in->options, &error);
+    }
+    if (in->options->json) {
+        json_begin(&json, in->arguments[0]);
+        json_bool(&json, "stored", true);
+        if (version.len > 0)
+            json_base64(&json, "version", prism_bytes_of(version.data, version.len));
+        json_close(&json, '}');
+    } else if (version.len > 0) {
+        fputs("version ", stdout);
+        print_base64(stdout, prism_bytes_of(version.data, version.len));
+        fputc('\n', stdout);
+    }
+    prism_buffer_free(&version);
+    return EXIT_DONE;
+}
+
+int command_store(const struct invocation *in)
+{
+    struct prism_buffer owned = {0}, if_version = {0};
+    struct session session = {0};
+    struct prism_bytes value;
+    int code = find_value(in, &value, &owned);
+
+    if (code == EXIT_DONE && in->options->if_version != NULL &&
+        !base64_decode(in->options->if_version, &if_version)) {
+        fprintf(stderr, "prismctl: --if-version: not base64\n");
+        code = EXIT_USAGE;
+    }
+    if (code == EXIT_DONE)
+        code = session_open(&session, in->options);
+    if (code == EXIT_DONE)
+        code = store(&session, in, value, prism_bytes_of(if_version.data, if_version.len));
+    session_close(&session);
+    free(owned.data);
+    free(if_version.data);
+    return code;
+}
+
+/* ---- retrieve ---- */
+
+static void print_value(const struct invocation *in, const struct prism_value *value)
+{
+    struct prism_bytes data = prism_bytes_of(value->data.data, value->data.len);
+    struct prism_bytes version = prism_bytes_of(value->version.data, value->version.len);
+    struct json json;
+
+    if (in->options->json) {
+        json_begin(&json, in->arguments[0]);
+        json_bool(&json, "found", value->found);
+        if (value->found)
+            json_bytes(&json, "value", data);
+        if (version.len > 0)
+            json_base64(&json, "version", version);
+        json_close(&json, '}');
+        return;
+    }
+    if (!value->found) {
+        fprintf(stderr, "prismctl: no such key\n");
+        return;
+    }
+    fwrite(data.data, 1, data.len, stdout);
+    /* People want the prompt on a new line; pipes want the bytes. */
+    if (isatty(STDOUT_FILENO) && (data.len == 0 || value->data.data[data.len - 1] != '\n'))
+        fputc('\n', stdout);
+    if (version.len > 0) {
+        fputs("version ", stderr);
+        print_base64(stderr, version);
+        fputc('\n', stderr);
+    }
+}
+
+int command_retrieve(const struct invocation *in)
+{
+    const struct prism_retrieve_options options = {.with_version = in->options->with_version};
+    struct prism_value value;
+    struct prism_error error;
+    struct session session;
+    int code = session_open(&session, in->options);
+
+    if (code == EXIT_DONE) {
+        if (prism_keyvalue_retrieve(session.keyvalue, in->arguments[0], &options, &value, &error) ==
+            PRISM_OK) {
+            print_value(in, &value);
+            code = value.found ? EXIT_DONE : EXIT_NOT_FOUND;
+            prism_value_free(&value);
+        } else {
+            code = fail(in->options, &error);
+        }
+    }
+    session_close(&session);
+    return code;
+}
+
+/* ---- commands that answer with one fact ---- */
+
+/* Prints {"key":..., name: fact}, or one of two words. */
+static void print_fact(const struct invocation *in, const char *name, bool fact,
+                       const char *const words[2])
+{
+    struct json json;
+
+    if (in->options->json) {
+        json_begin(&json, in->arguments[0]);
+        json_bool(&json, name, fact);
+        json_close(&json, '}');
+    } else {
+        puts(words[fact]);
+    }
+}
+
+int command_remove(const struct invocation *in)
+{
+    static const char *const words[] = {"absent", "removed"};
+    struct prism_error error;
+    struct session session;
+    bool existed;
+    int code = session_open(&session, in->options);
+
+    if (code == EXIT_DONE) {
+        if (prism_keyvalue_remove(session.keyvalue, in->arguments[0], NULL, &existed, &error) ==
+            PRISM_OK)
+            print_fact(in, "existed", existed, words);
+        else
+            code = fail(in->options, &error);
+    }
+    session_close(&session);
+    return code;
+}
+
+int command_exists(const struct invocation *in)
+{
+    static const char *const words[] = {"absent", "present"};
+    struct prism_error error;
+    struct session session;
+    bool exists = false;
+    int code = session_open(&session, in->options);
+
+    if (code == EXIT_DONE) {
+        if (prism_keyvalue_exists(session.keyvalue, in->arguments[0], NULL, &exists, &error) ==
+            PRISM_OK) {
+            print_fact(in, "exists", exists, words);
+            code = exists ? EXIT_DONE : EXIT_NOT_FOUND;
+        } else {
+            code = fail(in->options, &error);
+        }
+    }
+    session_close(&session);
+    return code;
+}
+
+int command_expire(const struct invocation *in)
+{
+    static const char *const words[] = {"absent", "set"};
+    const char *text = in->arguments[1];
+    struct prism_error error;
+    struct session session;
+    bool existed = false;
+    char *end;
+    long long seconds;
+    int code;
+
+    errno = 0;
+    seconds = strtoll(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0') {
+        fprintf(stderr, "prismctl: not a number of seconds: %s\n", text);
+        return EXIT_USAGE;
+    }
+    code = session_open(&session, in->options);
+    if (code == EXIT_DONE) {
+        if (prism_keyvalue_set_expiration(session.keyvalue, in->arguments[0], seconds, NULL,
+                                          &existed, &error) == PRISM_OK) {
+            print_fact(in, "existed", existed, words);
+            code = existed ? EXIT_DONE : EXIT_NOT_FOUND;
+        } else {
+            code = fail(in->options, &error);
+        }
+    }
+    session_close(&session);
+    return code;
+}
+
+static void print_ttl(const struct invocation *in, int64_t seconds)
+{
+    struct json json;
+
+    if (in->options->json) {
+        json_begin(&json, in->arguments[0]);
+        json_bool(&json, "exists", seconds != PRISM_NO_SUCH_KEY);
+        if (seconds >= 0)
+            json_int(&json, "expiration_seconds", seconds);
+        else
+            json_null(&json, "expiration_seconds");
+        json_close(&json, '}');
+    } else if (seconds >= 0) {
+        printf("%lld\n", (long long)seconds);
+    } else {
+        puts(seconds == PRISM_NO_SUCH_KEY ? "absent" : "never");
+    }
+}
+
+int command_ttl(const struct invocation *in)
+{
+    struct prism_error error;
+    struct session session;
+    int64_t seconds;
+    int code = session_open(&session, in->options);
+
+    if (code == EXIT_DONE) {
+        if (prism_keyvalue_get_expiration(session.keyvalue, in->arguments[0], NULL, &seconds,
+                                          &error) == PRISM_OK) {
+            print_ttl(in, seconds);
+            code = seconds == PRISM_NO_SUCH_KEY ? EXIT_NOT_FOUND : EXIT_DONE;
+        } else {
+            code = fail(in->options, &error);
+        }
+    }
+    session_close(&session);
+    return code;
+}
+
+int command_persist(const struct invocation *in)
+{
+    static const char *const words[] = {"no expiry", "taken away"};
+    struct prism_error error;
+    struct session session;
+    bool removed;
+    int code = session_open(&session, in->options);
+
+    if (code == EXIT_DONE) {
+        if (prism_keyvalue_clear_expiration(session.keyvalue, in->arguments[0], NULL, &removed,
+                                            &error) == PRISM_OK)
+            print_fact(in, "expiration_removed", removed, words);
+        else
+            code = fail(in->options, &error);
+    }
+    session_close(&session);
+    return code;
+}
