@@ -391,8 +391,8 @@ static void test_server_stream(void **state)
     client_send(&c, request, len);
     client_half_close(&c);
     for (;;) {
-        uint8_t *out;
-        size_t out_len;
+        uint8_t *out = NULL;
+        size_t out_len = 0;
 
         if (!client_receive(&c, &out, &out_len))
             break;
@@ -427,8 +427,8 @@ static void test_bidi(void **state)
     start(&f, &options, 1, 64);
     for (int end = 0; end < 2; end++) {
         struct client_call c;
-        uint8_t *out;
-        size_t len;
+        uint8_t *out = NULL;
+        size_t len = 0;
 
         client_begin(&c, &f.client, "/test.Service/Bidi", in_seconds(20), NULL);
         for (int i = 0; i < 50; i++) {
