@@ -98,15 +98,12 @@ static struct err probe_until(struct attempt *attempt)
     }
 }
 
-static void add_fault(struct faults *faults, const char *path, const struct config_slot *slot,
-                      const struct slot_schema *schema, const char *message)
+static void add_fault(struct faults *faults, struct fault fault)
 {
-    if (faults->count == CONFIG_MAX_FAULTS) {
+    if (faults->count < CONFIG_MAX_FAULTS)
+        faults->items[faults->count++] = fault;
+    else
         faults->omitted++;
-        return;
-    }
-    faults->items[faults->count++] = (struct fault){
-        .path = path, .message = message, .slot = schema->name, .backend = slot->backend->name};
 }
 
 static void check_interfaces(const struct backend_interfaces *has, const struct slot_schema *schema,
@@ -174,8 +171,7 @@ void probe_backends(const struct config *config, uint32_t timeout_ms, struct fau
     log_configure(LOG_OFF, 2); /* faults say what backends would log */
     err = pool_start(&pool, &options);
     if (err.code != ERR_OK) {
-        faults->items[faults->count++] = (struct fault){
-            .path = "", .message = arena_strdup(&faults->arena, slice_str(err.text))};
+        add_fault(faults, (struct fault){.path = "", .message = err.text});
         return;
     }
     for (size_t i = 0; i < config->namespace_count; i++) {
