@@ -1,5 +1,5 @@
-/* The roof: the only code that sees everything. The main thread runs a small loop for signals, for sockets that the write
- * coalescer found full, and, when a slot talks to another server, for the health of that server. */
+/* The roof: the only code that sees everything. The main thread runs a small loop for signals, for the admin endpoint, for
+ * sockets that the write coalescer found full, and, when a slot talks to another server, for the health of that server. */
 #include "src/server.h"
 
 #include "patterns/pattern.h"
@@ -35,8 +35,8 @@ struct server {
     size_t service_count;
 
     uv_loop_t loop;
-    uv_poll_t signals, stalled;
-    uv_timer_t health_timer;
+    uv_poll_t signals, stalled, admin_poll;
+    uv_timer_t health_timer, admin_timer;
     unsigned health_turns;
     int signal_fd;
     bool loop_open, stopping, drained, was_serving;
@@ -226,25 +226,65 @@ static void on_stalled(uv_poll_t *poll, int status, int events)
     rpc_server_flush_stalled(((struct server *)poll->data)->rpc);
 }
 
-static void open_loop(struct server *server)
+static void on_admin_timer(uv_timer_t *timer);
+
+static void run_admin(struct server *server)
+{
+    int wait_ms = admin_run(server->admin);
+
+    if (wait_ms >= 0)
+        uv_timer_start(&server->admin_timer, on_admin_timer, (uint64_t)wait_ms, 0);
+    else
+        uv_timer_stop(&server->admin_timer);
+}
+
+static void on_admin_timer(uv_timer_t *timer)
+{
+    run_admin(timer->data);
+}
+
+static void on_admin(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    run_admin(poll->data);
+}
+
+static int open_signals(void)
 {
     sigset_t set;
+    int fd;
 
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
-    server->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-    if (server->signal_fd < 0 || uv_loop_init(&server->loop) != 0)
+    fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (fd < 0)
+        abort();
+    return fd;
+}
+
+static void watch(struct server *server, uv_poll_t *poll, int fd, uv_poll_cb ready)
+{
+    uv_poll_init(&server->loop, poll, fd);
+    poll->data = server;
+    uv_poll_start(poll, UV_READABLE, ready);
+}
+
+static void open_loop(struct server *server)
+{
+    if (uv_loop_init(&server->loop) != 0)
         abort();
     server->loop_open = true;
-    uv_poll_init(&server->loop, &server->signals, server->signal_fd);
-    server->signals.data = server;
-    uv_poll_start(&server->signals, UV_READABLE, on_signal);
-    if (rpc_server_stalled_fd(server->rpc) >= 0) {
-        uv_poll_init(&server->loop, &server->stalled, rpc_server_stalled_fd(server->rpc));
-        server->stalled.data = server;
-        uv_poll_start(&server->stalled, UV_READABLE, on_stalled);
+    server->signal_fd = open_signals();
+    watch(server, &server->signals, server->signal_fd, on_signal);
+    if (rpc_server_stalled_fd(server->rpc) >= 0)
+        watch(server, &server->stalled, rpc_server_stalled_fd(server->rpc), on_stalled);
+    if (server->admin != NULL) {
+        uv_timer_init(&server->loop, &server->admin_timer);
+        server->admin_timer.data = server;
+        watch(server, &server->admin_poll, admin_fd(server->admin), on_admin);
     }
     if (slots_remote(server->slots)) {
         uv_timer_init(&server->loop, &server->health_timer);
@@ -340,6 +380,12 @@ static void let_signals_kill(void)
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
+/* The admin endpoint answers during the drain, too. */
+static void turn_loop(void *arg)
+{
+    uv_run(&((struct server *)arg)->loop, UV_RUN_NOWAIT);
+}
+
 struct err server_run(struct server *server)
 {
     struct rpc_drain_report report;
@@ -350,7 +396,7 @@ struct err server_run(struct server *server)
     let_signals_kill();
     log_event(LOG_INFO, "draining", LOG_U("timeout_ms", server->config->drain_timeout_ms));
     health_shutdown(server->health);
-    rpc_server_drain(server->rpc, server->config->drain_timeout_ms, &report);
+    rpc_server_drain(server->rpc, server->config->drain_timeout_ms, &report, turn_loop, server);
     server->drained = true;
     log_event(report.abandoned == 0 ? LOG_INFO : LOG_ERROR, "drained",
               LOG_U("in_flight", report.in_flight), LOG_U("finished", report.finished),
@@ -371,7 +417,7 @@ void server_destroy(struct server *server)
     close_loop(server);
     admin_stop(server->admin);
     if (server->rpc != NULL && !server->drained)
-        rpc_server_drain(server->rpc, 0, &report);
+        rpc_server_drain(server->rpc, 0, &report, NULL, NULL);
     slots_close(server->slots);
     rpc_server_destroy(server->rpc);
     pool_stop(server->pool);

@@ -373,7 +373,8 @@ static void shut_listener(struct rpc_server *server)
     pthread_mutex_unlock(&server->lock);
 }
 
-void rpc_server_drain(struct rpc_server *server, uint32_t timeout_ms, struct rpc_drain_report *report)
+void rpc_server_drain(struct rpc_server *server, uint32_t timeout_ms, struct rpc_drain_report *report,
+                      void (*meanwhile)(void *arg), void *arg)
 {
     uint64_t began = clock_now_ns(), until = began + timeout_ms * NS_PER_MS;
     uint64_t refused = counter_read(&server->refused_draining), finished;
@@ -382,6 +383,8 @@ void rpc_server_drain(struct rpc_server *server, uint32_t timeout_ms, struct rpc
     finished = counter_read(&server->finished);
     rpc_server_refuse(server);
     while (!quiet(server) && clock_now_ns() < until) {
+        if (meanwhile != NULL)
+            meanwhile(arg);
         rpc_server_flush_stalled(server);
         nap(2);
     }
@@ -435,7 +438,7 @@ void rpc_server_destroy(struct rpc_server *server)
         struct rpc_drain_report report;
 
         if (server->started && !server->shutdown_done)
-            rpc_server_drain(server, 0, &report);
+            rpc_server_drain(server, 0, &report, NULL, NULL);
         destroy_grpc(server);
     }
     tls_close(server->tls);

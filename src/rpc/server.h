@@ -76,8 +76,10 @@ struct rpc_drain_report {
     uint32_t took_ms;
 };
 
-/* Refuses, lets calls in flight finish for at most timeout_ms, cancels the rest, shuts the listener. Blocking. */
-void rpc_server_drain(struct rpc_server *server, uint32_t timeout_ms, struct rpc_drain_report *report);
+/* Refuses, lets calls in flight finish for at most timeout_ms, cancels the rest, shuts the listener. Blocking; calls
+ * meanwhile(arg), if not NULL, every few milliseconds. */
+void rpc_server_drain(struct rpc_server *server, uint32_t timeout_ms, struct rpc_drain_report *report,
+                      void (*meanwhile)(void *arg), void *arg);
 
 /* Joins the poller. NULL is accepted. */
 void rpc_server_destroy(struct rpc_server *server);

@@ -1,4 +1,4 @@
-/* libmicrohttpd with one polling thread. The endpoint is small on purpose: GET (and HEAD) of three
+/* libmicrohttpd, driven by the caller's loop. The endpoint is small on purpose: GET (and HEAD) of three
  * paths, few connections, short requests, so that nobody who can reach it can make the server work
  * hard. */
 #include "src/services/admin.h"
@@ -186,7 +186,7 @@ static void log_mhd(void *arg, const char *format, va_list args)
 
 static struct MHD_Daemon *start_daemon(struct admin *admin, const struct addrinfo *address)
 {
-    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_USE_ERROR_LOG;
+    unsigned flags = MHD_USE_EPOLL | MHD_USE_ERROR_LOG;
 
     if (address->ai_family == AF_INET6)
         flags |= MHD_USE_IPv6;
@@ -223,6 +223,21 @@ struct err admin_start(struct admin **out, const struct admin_options *options)
 int admin_port(const struct admin *admin)
 {
     return admin->port;
+}
+
+int admin_fd(const struct admin *admin)
+{
+    return MHD_get_daemon_info(admin->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+}
+
+int admin_run(struct admin *admin)
+{
+    MHD_UNSIGNED_LONG_LONG ms;
+
+    MHD_run(admin->daemon);
+    if (MHD_get_timeout(admin->daemon, &ms) != MHD_YES)
+        return -1;
+    return ms > TIMEOUT_S * 1000 ? TIMEOUT_S * 1000 : (int)ms;
 }
 
 void admin_stop(struct admin *admin)

@@ -462,7 +462,7 @@ static void test_waiting_stream_is_told(void **state)
         client_half_close(&c);
         until(&parked_now, 1);
         if (drain) {
-            rpc_server_drain(f.server, 20000, &report);
+            rpc_server_drain(f.server, 20000, &report, NULL, NULL);
             assert_int_equal(report.abandoned, 0);
             assert_int_equal(report.in_flight, 1);
             assert_int_equal(report.finished, 1);
@@ -489,7 +489,7 @@ static void test_drain_gives_up_in_time(void **state)
     client_send(&c, "", 0);
     client_half_close(&c);
     until(&parked_now, 1);
-    rpc_server_drain(f.server, 50, &report);
+    rpc_server_drain(f.server, 50, &report, NULL, NULL);
     assert_int_equal(report.abandoned, 1);
     assert_int_not_equal(client_status(&c), 0);
     until(&parked_now, 0);
