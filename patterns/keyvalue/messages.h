@@ -17,6 +17,7 @@
 #define pb_count_response            Prism__Patterns__Keyvalue__CountResponse
 #define pb_exists_request            Prism__Patterns__Keyvalue__ExistsRequest
 #define pb_exists_response           Prism__Patterns__Keyvalue__ExistsResponse
+#define pb_get_capabilities_request  Prism__Patterns__Keyvalue__GetCapabilitiesRequest
 #define pb_get_expiration_request    Prism__Patterns__Keyvalue__GetExpirationRequest
 #define pb_get_expiration_response   Prism__Patterns__Keyvalue__GetExpirationResponse
 #define pb_precondition              Prism__Patterns__Keyvalue__Precondition

@@ -1,0 +1,536 @@
+/* GetCapabilities: for each backend of the protocol's table, for each interface alone, and when
+ * facts change. */
+#include "tests/pattern/keyvalue/kv.h"
+
+#define KV(name)  PRISM__PATTERNS__KEYVALUE__##name
+#define ALL(name) PRISM__PATTERNS__SCHEMAS__##name
+
+static struct call *ask(struct fake_rig *rig)
+{
+    struct pb_get_capabilities_request request =
+        PRISM__PATTERNS__KEYVALUE__GET_CAPABILITIES_REQUEST__INIT;
+    uint64_t ops = rig->world.ops;
+    struct call *call = kv_run(rig, "GetCapabilities", &request.base);
+
+    kv_assert_ok(call);
+    assert_int_equal(rig->world.ops, ops); /* the backend is not asked */
+    return call;
+}
+
+static const struct pb_capabilities *caps_of(const struct call *call)
+{
+    return (const void *)call->reply;
+}
+
+static const struct schema_operation_capability *find(const struct pb_capabilities *caps,
+                                                      const char *name, const char *variant)
+{
+    for (size_t i = 0; i < caps->n_operations; i++) {
+        if (strcmp(caps->operations[i]->operation, name) == 0 &&
+            strcmp(caps->operations[i]->variant, variant) == 0)
+            return caps->operations[i];
+    }
+    fail_msg("no operation %s %s", name, variant);
+    return NULL;
+}
+
+static void assert_available(const struct pb_capabilities *caps, const char *name,
+                             const char *variant, bool available)
+{
+    const struct schema_operation_capability *operation = find(caps, name, variant);
+
+    assert_int_equal(operation->availability,
+                     available ? ALL(AVAILABILITY__AVAILABLE) : ALL(AVAILABILITY__UNAVAILABLE));
+    assert_true((operation->unavailable_reason != NULL) == !available);
+    assert_true((operation->how == ALL(IMPLEMENTATION__IMPLEMENTATION_UNSPECIFIED)) == !available);
+    assert_true((operation->backend_calls[0] == '\0') == !available);
+}
+
+/* ---- the protocol's table, one test for each backend ---- */
+
+struct expected {
+    const char *type;
+    unsigned mask;
+    bool in_process, emulated_scan;
+    uint64_t key_bytes, value_bytes;
+    bool batch, scan, expiration, transactions, preconditions;
+    int scan_performance, batch_performance;
+};
+
+static const struct kv_scan *emulated_scan(void)
+{
+    static struct kv_scan scan;
+
+    scan = *fake_interfaces.kv_scan;
+    scan.emulated = true;
+    scan.ordered = false;
+    scan.calls = "n";
+    return &scan;
+}
+
+static void assert_flags(const struct pb_capabilities *caps, const struct expected *e)
+{
+    assert_string_equal(caps->slots->primary_backend_type, e->type);
+    assert_int_equal(caps->supports_batch, e->batch);
+    assert_int_equal(caps->supports_scan, e->scan);
+    assert_int_equal(caps->supports_expiration, e->expiration);
+    assert_int_equal(caps->supports_transactions, e->transactions);
+    assert_int_equal(caps->supports_preconditions, e->preconditions);
+    assert_int_equal(caps->scan_performance, e->scan_performance);
+    assert_int_equal(caps->batch_performance, e->batch_performance);
+    assert_int_equal(caps->_max_key_size_case != 0, e->key_bytes != 0);
+    assert_int_equal(caps->max_key_size, e->key_bytes);
+    assert_int_equal(caps->_max_value_size_case != 0, e->value_bytes != 0);
+    assert_int_equal(caps->max_value_size, e->value_bytes);
+}
+
+/* Flags and operations have to say the same. */
+static void assert_operations(const struct pb_capabilities *caps, const struct expected *e)
+{
+    static const char *const always[] = {"GetCapabilities", "Store", "Retrieve", "Remove",
+                                         "Exists"};
+    static const char *const batches[] = {"StoreBatch", "RetrieveBatch", "RemoveBatch"};
+    static const char *const expiries[] = {"SetExpiration", "GetExpiration", "ClearExpiration"};
+
+    for (size_t i = 0; i < ARRAY_LEN(always); i++)
+        assert_available(caps, always[i], "", true);
+    for (size_t i = 0; i < ARRAY_LEN(batches); i++)
+        assert_available(caps, batches[i], "", e->batch);
+    for (size_t i = 0; i < ARRAY_LEN(expiries); i++)
+        assert_available(caps, expiries[i], "", e->expiration);
+    assert_available(caps, "Store", "expiration", e->expiration);
+    assert_available(caps, "Store", "if_absent", e->preconditions);
+    assert_available(caps, "Store", "if_version", e->preconditions);
+    assert_available(caps, "StoreBatch", "atomic", e->transactions);
+    assert_available(caps, "RemoveBatch", "atomic", e->transactions);
+    assert_available(caps, "Scan", "", e->scan);
+    assert_available(caps, "Count", "", e->scan);
+    assert_int_equal(caps->n_operations, 18);
+}
+
+static void check_backend(const struct expected *e)
+{
+    struct fake_rig *rig = kv_rig_unbound(e->mask);
+
+    rig->world.type.name = e->type;
+    rig->world.type.in_process = e->in_process;
+    rig->world.type.limits.key_bytes = e->key_bytes;
+    rig->world.type.limits.value_bytes = e->value_bytes;
+    if (e->emulated_scan)
+        rig->world.type.interfaces.kv_scan = emulated_scan();
+    fake_rig_bind(rig);
+
+    struct call *call = ask(rig);
+
+    assert_flags(caps_of(call), e);
+    assert_operations(caps_of(call), e);
+    fake_call_free(call);
+    kv_rig_free(rig);
+}
+
+static void test_redis(void **state)
+{
+    (void)state;
+    check_backend(&(struct expected){
+        .type = "redis",
+        .mask = FAKE_AS_REDIS,
+        .key_bytes = 512u << 20,
+        .value_bytes = 512u << 20,
+        .batch = true,
+        .scan = true,
+        .expiration = true,
+        .transactions = true,
+        .preconditions = true,
+        .scan_performance = KV(SCAN_PERFORMANCE__SCAN_NATIVE),
+        .batch_performance = KV(BATCH_PERFORMANCE__BATCH_NATIVE),
+    });
+}
+
+static void test_postgres(void **state)
+{
+    (void)state;
+    check_backend(&(struct expected){
+        .type = "postgres",
+        .mask = FAKE_AS_POSTGRES,
+        .key_bytes = 8192,
+        .batch = true,
+        .scan = true,
+        .transactions = true,
+        .preconditions = true,
+        .scan_performance = KV(SCAN_PERFORMANCE__SCAN_NATIVE),
+        .batch_performance = KV(BATCH_PERFORMANCE__BATCH_NATIVE),
+    });
+}
+
+static void test_memstore(void **state)
+{
+    (void)state;
+    check_backend(&(struct expected){
+        .type = "memstore",
+        .mask = FAKE_AS_MEMSTORE,
+        .in_process = true,
+        .key_bytes = 1 << 20,
+        .batch = true,
+        .scan = true,
+        .expiration = true,
+        .preconditions = true,
+        .scan_performance = KV(SCAN_PERFORMANCE__SCAN_NATIVE),
+        .batch_performance = KV(BATCH_PERFORMANCE__BATCH_PIPELINE),
+    });
+}
+
+static void test_dynamodb(void **state)
+{
+    (void)state;
+    check_backend(&(struct expected){
+        .type = "dynamodb",
+        .mask = FAKE_AS_DYNAMODB,
+        .emulated_scan = true,
+        .key_bytes = 2048,
+        .value_bytes = 409600,
+        .batch = true,
+        .scan = true,
+        .expiration = true,
+        .transactions = true,
+        .preconditions = true,
+        .scan_performance = KV(SCAN_PERFORMANCE__SCAN_EMULATED),
+        .batch_performance = KV(BATCH_PERFORMANCE__BATCH_NATIVE),
+    });
+}
+
+static void test_s3(void **state)
+{
+    (void)state;
+    check_backend(&(struct expected){
+        .type = "s3",
+        .mask = FAKE_AS_S3,
+        .key_bytes = 1024,
+        .value_bytes = 5368709120,
+        .scan_performance = KV(SCAN_PERFORMANCE__SCAN_UNAVAILABLE),
+        .batch_performance = KV(BATCH_PERFORMANCE__BATCH_UNAVAILABLE),
+    });
+}
+
+static void test_unknown_type_is_judged_by_its_interfaces(void **state)
+{
+    (void)state;
+    check_backend(&(struct expected){
+        .type = "never-heard-of",
+        .mask = FAKE_BASIC | FAKE_SCAN,
+        .scan = true,
+        .scan_performance = KV(SCAN_PERFORMANCE__SCAN_NATIVE),
+        .batch_performance = KV(BATCH_PERFORMANCE__BATCH_UNAVAILABLE),
+    });
+}
+
+/* ---- every mask ---- */
+
+static void test_every_combination_of_interfaces(void **state)
+{
+    (void)state;
+    for (unsigned mask = FAKE_BASIC; mask <= FAKE_ALL; mask++) {
+        if ((mask & FAKE_BASIC) == 0)
+            continue;
+        for (int in_process = 0; in_process < 2; in_process++) {
+            bool native = (mask & FAKE_BATCH) != 0, scan = (mask & FAKE_SCAN) != 0;
+
+            check_backend(&(struct expected){
+                .type = "fake",
+                .mask = mask,
+                .in_process = in_process != 0,
+                .batch = native || in_process != 0,
+                .scan = scan,
+                .expiration = (mask & FAKE_TTL) != 0,
+                .transactions = (mask & FAKE_TXN) != 0,
+                .preconditions = (mask & FAKE_CAS) != 0,
+                .scan_performance = scan ? KV(SCAN_PERFORMANCE__SCAN_NATIVE)
+                                         : KV(SCAN_PERFORMANCE__SCAN_UNAVAILABLE),
+                .batch_performance = native            ? KV(BATCH_PERFORMANCE__BATCH_NATIVE)
+                                     : in_process != 0 ? KV(BATCH_PERFORMANCE__BATCH_PIPELINE)
+                                                       : KV(BATCH_PERFORMANCE__BATCH_UNAVAILABLE),
+            });
+        }
+    }
+}
+
+/* ---- what is listed ---- */
+
+static void test_interfaces_are_named(void **state)
+{
+    struct fake_rig *rig = kv_rig(FAKE_AS_MEMSTORE);
+    struct call *call = ask(rig);
+    const struct pb_slot_configuration *slots = caps_of(call)->slots;
+
+    (void)state;
+    assert_int_equal(slots->n_primary_interfaces, 4);
+    assert_string_equal(slots->primary_interfaces[0], "KeyValueBasicInterface");
+    assert_string_equal(slots->primary_interfaces[1], "KeyValueTTLInterface");
+    assert_string_equal(slots->primary_interfaces[2], "KeyValueScanInterface");
+    assert_string_equal(slots->primary_interfaces[3], "KeyValueCASInterface");
+    fake_call_free(call);
+    kv_rig_free(rig);
+}
+
+static void test_s3_only_basic_is_named(void **state)
+{
+    struct fake_rig *rig = kv_rig(FAKE_AS_S3);
+    struct call *call = ask(rig);
+
+    (void)state;
+    assert_int_equal(caps_of(call)->slots->n_primary_interfaces, 1);
+    fake_call_free(call);
+    kv_rig_free(rig);
+}
+
+static void test_unavailable_names_interface_and_remedy(void **state)
+{
+    struct fake_rig *rig = kv_rig(FAKE_AS_S3);
+    struct call *call = ask(rig);
+    const struct schema_operation_capability *scan = find(caps_of(call), "Scan", "");
+    const struct schema_operation_capability *batch = find(caps_of(call), "StoreBatch", "");
+    const struct schema_unavailable_reason *why = batch->unavailable_reason;
+
+    (void)state;
+    assert_string_equal(scan->unavailable_reason->message,
+                        "scan not supported: backend does not implement KeyValueScanInterface");
+    assert_string_equal(scan->unavailable_reason->missing_interface, "KeyValueScanInterface");
+    assert_true(scan->unavailable_reason->n_provided_by > 0); /* some backend of ours scans */
+    assert_string_equal(why->missing_interface, "KeyValueBatchInterface");
+    assert_string_equal(why->provided_by[why->n_provided_by - 1], "emulate: [keyvalue_batch]");
+    fake_call_free(call);
+    kv_rig_free(rig);
+}
+
+static void test_emulated_batches_say_so(void **state)
+{
+    struct fake_rig *rig = kv_rig_emulating(FAKE_AS_S3);
+    struct call *call = ask(rig);
+    const struct schema_operation_capability *batch = find(caps_of(call), "StoreBatch", "");
+
+    (void)state;
+    assert_true(caps_of(call)->supports_batch);
+    assert_int_equal(caps_of(call)->batch_performance, KV(BATCH_PERFORMANCE__BATCH_PIPELINE));
+    assert_int_equal(batch->how, ALL(IMPLEMENTATION__EMULATED));
+    assert_string_equal(batch->backend_calls, "n");
+    assert_int_equal(batch->limits->max_in_flight, 10);
+    fake_call_free(call);
+    kv_rig_free(rig);
+}
+
+static void test_native_batches_tell_their_cost(void **state)
+{
+    struct fake_rig *rig = kv_rig(FAKE_ALL);
+    struct call *call = ask(rig);
+    const struct schema_operation_capability *batch = find(caps_of(call), "RetrieveBatch", "");
+    const struct schema_operation_capability *atomic = find(caps_of(call), "StoreBatch", "atomic");
+
+    (void)state;
+    assert_int_equal(batch->how, ALL(IMPLEMENTATION__NATIVE));
+    assert_string_equal(batch->backend_calls, "ceil(n/8)");
+    assert_int_equal(batch->ordering, ALL(ORDERING__REQUEST_ORDER));
+    assert_int_equal(batch->limits->max_items, 10000);
+    assert_int_equal(batch->limits->max_response_bytes, 4 << 20);
+    assert_string_equal(atomic->backend_calls, "1");
+    assert_int_equal(atomic->atomicity, ALL(ATOMICITY__ALL_OR_NOTHING));
+    assert_int_equal(atomic->limits->max_items, 20);
+    fake_call_free(call);
+    kv_rig_free(rig);
+}
+
+static void test_memstore_batches_are_pipelined(void **state)
+{
+    struct fake_rig *rig = kv_rig_memstore();
+    struct call *call = ask(rig);
+    const struct schema_operation_capability *batch = find(caps_of(call), "RemoveBatch", "");
+
+    (void)state;
+    assert_int_equal(batch->how, ALL(IMPLEMENTATION__PIPELINED));
+    assert_int_equal(batch->atomicity, ALL(ATOMICITY__PER_ITEM));
+    fake_call_free(call);
+    kv_rig_free(rig);
+}
+
+static void test_width_follows_the_backend_or_the_setting(void **state)
+{
+    static const struct {
+        uint32_t advised;
+        uint64_t setting;
+        int32_t width;
+    } cases[] = {{0, 0, 10}, {64, 0, 64}, {64, 3, 3}, {0, 25, 25}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct fake_rig *rig = kv_rig_unbound(FAKE_BASIC);
+
+        rig->emulate = 1u << BACKEND_KV_BATCH;
+        rig->world.type.limits.pipeline = cases[i].advised;
+        fake_rig_set(rig, "emulation_width", cases[i].setting);
+        fake_rig_bind(rig);
+
+        struct call *call = ask(rig);
+
+        assert_int_equal(find(caps_of(call), "StoreBatch", "")->limits->max_in_flight,
+                         cases[i].width);
+        fake_call_free(call);
+        kv_rig_free(rig);
+    }
+}
+
+static void test_scan_tells_order_pages_and_cost(void **state)
+{
+    struct fake_rig *rig = kv_rig_unbound(FAKE_ALL);
+
+    (void)state;
+    fake_rig_set(rig, "scan_page_items", 50);
+    fake_rig_set(rig, "scan_max_limit", 7000);
+    fake_rig_bind(rig);
+
+    struct call *call = ask(rig);
+    const struct schema_operation_capability *scan = find(caps_of(call), "Scan", "");
+
+    assert_int_equal(scan->ordering, ALL(ORDERING__KEY_ORDER));
+    assert_string_equal(scan->backend_calls, "ceil(m/50)");
+    assert_int_equal(scan->limits->default_limit, 100);
+    assert_int_equal(scan->limits->max_limit, 7000);
+    fake_call_free(call);
+    kv_rig_free(rig);
+}
+
+static void test_emulated_scan_tells_its_cost(void **state)
+{
+    struct fake_rig *rig = kv_rig_unbound(FAKE_ALL);
+
+    (void)state;
+    rig->world.type.interfaces.kv_scan = emulated_scan();
+    fake_rig_bind(rig);
+
+    struct call *call = ask(rig);
+    const struct schema_operation_capability *scan = find(caps_of(call), "Scan", "");
+
+    assert_int_equal(scan->how, ALL(IMPLEMENTATION__EMULATED));
+    assert_int_equal(scan->ordering, ALL(ORDERING__UNORDERED));
+    assert_string_equal(scan->backend_calls, "ceil(m/256) * (n)");
+    fake_call_free(call);
+    kv_rig_free(rig);
+}
+
+static void test_limits_of_keys_values_and_expiry(void **state)
+{
+    struct fake_rig *rig = kv_rig_unbound(FAKE_ALL);
+
+    (void)state;
+    rig->world.type.limits = (struct backend_limits){.key_bytes = 77, .value_bytes = 999};
+    fake_rig_bind(rig);
+
+    struct call *call = ask(rig);
+    const struct schema_operation_capability *store = find(caps_of(call), "Store", "expiration");
+
+    assert_int_equal(store->limits->max_key_bytes, 77);
+    assert_int_equal(store->limits->max_value_bytes, 999);
+    assert_int_equal(store->limits->expiration_step_ms, 1);
+    assert_null(find(caps_of(call), "GetCapabilities", "")->limits);
+    fake_call_free(call);
+    kv_rig_free(rig);
+}
+
+/* ---- acknowledgements and changing facts ---- */
+
+static void test_acknowledgement_of_every_kind(void **state)
+{
+    static const struct {
+        enum backend_ack ack;
+        int told;
+    } cases[] = {
+        {BACKEND_ACK_UNKNOWN, ALL(ACKNOWLEDGEMENT__UNKNOWN)},
+        {BACKEND_ACK_MEMORY, ALL(ACKNOWLEDGEMENT__MEMORY)},
+        {BACKEND_ACK_DISK, ALL(ACKNOWLEDGEMENT__DISK)},
+        {BACKEND_ACK_QUORUM_MEMORY, ALL(ACKNOWLEDGEMENT__QUORUM_MEMORY)},
+        {BACKEND_ACK_QUORUM_DISK, ALL(ACKNOWLEDGEMENT__QUORUM_DISK)},
+    };
+    struct fake_rig *rig = kv_rig(FAKE_ALL);
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        atomic_store(&rig->world.store.ack, (int)cases[i].ack);
+        atomic_fetch_add(&rig->world.store.facts_version, 1);
+
+        struct call *call = ask(rig);
+
+        assert_int_equal(find(caps_of(call), "Store", "")->acknowledgement, cases[i].told);
+        assert_int_equal(find(caps_of(call), "Retrieve", "")->acknowledgement,
+                         ALL(ACKNOWLEDGEMENT__ACKNOWLEDGEMENT_UNSPECIFIED));
+        fake_call_free(call);
+    }
+    kv_rig_free(rig);
+}
+
+static void test_a_withdrawn_interface_changes_plan_and_answer(void **state)
+{
+    struct fake_rig *rig = kv_rig(FAKE_ALL);
+    struct pb_store_request request = kv_store_for("k", "v", 60);
+    struct call *call = kv_run(rig, "Store", &request.base);
+
+    (void)state;
+    kv_assert_ok(call);
+    fake_call_free(call);
+    fake_world_offer(&rig->world, FAKE_BASIC);
+    call = ask(rig);
+    assert_false(caps_of(call)->supports_expiration);
+    assert_false(caps_of(call)->supports_scan);
+    fake_call_free(call);
+    call = kv_run(rig, "Store", &request.base);
+    assert_false(((struct pb_store_response *)call->reply)->success);
+    fake_call_free(call);
+    fake_world_offer(&rig->world, FAKE_ALL);
+    call = ask(rig);
+    assert_true(caps_of(call)->supports_expiration);
+    fake_call_free(call);
+    kv_rig_free(rig);
+}
+
+static void test_same_answer_each_time(void **state)
+{
+    struct fake_rig *rig = kv_rig(FAKE_ALL);
+    struct call *first = ask(rig), *second = ask(rig);
+    size_t bytes = protobuf_c_message_get_packed_size(first->reply);
+    uint8_t *a = malloc(bytes), *b = malloc(bytes);
+
+    (void)state;
+    assert_int_equal(protobuf_c_message_get_packed_size(second->reply), bytes);
+    protobuf_c_message_pack(first->reply, a);
+    protobuf_c_message_pack(second->reply, b);
+    assert_memory_equal(a, b, bytes);
+    free(a);
+    free(b);
+    fake_call_free(first);
+    fake_call_free(second);
+    kv_rig_free(rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_redis),
+        cmocka_unit_test(test_postgres),
+        cmocka_unit_test(test_memstore),
+        cmocka_unit_test(test_dynamodb),
+        cmocka_unit_test(test_s3),
+        cmocka_unit_test(test_unknown_type_is_judged_by_its_interfaces),
+        cmocka_unit_test(test_every_combination_of_interfaces),
+        cmocka_unit_test(test_interfaces_are_named),
+        cmocka_unit_test(test_s3_only_basic_is_named),
+        cmocka_unit_test(test_unavailable_names_interface_and_remedy),
+        cmocka_unit_test(test_emulated_batches_say_so),
+        cmocka_unit_test(test_native_batches_tell_their_cost),
+        cmocka_unit_test(test_memstore_batches_are_pipelined),
+        cmocka_unit_test(test_width_follows_the_backend_or_the_setting),
+        cmocka_unit_test(test_scan_tells_order_pages_and_cost),
+        cmocka_unit_test(test_emulated_scan_tells_its_cost),
+        cmocka_unit_test(test_limits_of_keys_values_and_expiry),
+        cmocka_unit_test(test_acknowledgement_of_every_kind),
+        cmocka_unit_test(test_a_withdrawn_interface_changes_plan_and_answer),
+        cmocka_unit_test(test_same_answer_each_time),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
