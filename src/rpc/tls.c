@@ -125,7 +125,10 @@ static grpc_ssl_certificate_config_reload_status fetch(void *arg, grpc_ssl_serve
     if (files->changed) {
         grpc_ssl_pem_key_cert_pair pair = {.private_key = files->key, .cert_chain = files->cert};
 
-        *config = grpc_ssl_server_certificate_config_create(files->client_ca, &pair, 1);
+        /* gRPC insists on roots when certificates are fetched, also when it asks clients for none. */
+        const char *roots = files->client_ca != NULL ? files->client_ca : files->cert;
+
+        *config = grpc_ssl_server_certificate_config_create(roots, &pair, 1);
         files->changed = false;
         status = *config != NULL ? GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW
                                  : GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_FAIL;
