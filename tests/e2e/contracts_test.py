@@ -53,6 +53,11 @@ class InvalidArguments(Contract):
         self.assert_invalid("key", self.kv.Retrieve, key="k" * (bound + 1), bound=str(bound))
         self.kv.Remove(key="k" * bound)
 
+    def test_nul_in_a_key(self):
+        """Refused, never cut off there."""
+        self.assert_invalid("key", self.kv.Store, key=self.key("a\0b"), value=b"v", bound="NUL")
+        self.assertIsNone(self.value(self.key("a")))
+
     def test_expiration_of_store(self):
         for seconds in (0, -1, -(1 << 63)):
             self.assert_invalid("expiration_seconds", self.kv.Store, key=self.key(), value=b"v",
@@ -69,10 +74,8 @@ class InvalidArguments(Contract):
 
     def test_precondition_without_condition(self):
         self.assert_invalid("precondition", self.kv.Store, key=self.key(), value=b"v", precondition=pb.Precondition())
-        self.assert_invalid("precondition.if_absent", self.kv.Store, key=self.key(), value=b"v",
-                            precondition=pb.Precondition(if_absent=False))
-        self.assert_invalid("precondition.if_version", self.kv.Store, key=self.key(), value=b"v",
-                            precondition=pb.Precondition(if_version=b""))
+        for condition in (pb.Precondition(if_absent=False), pb.Precondition(if_version=b"")):
+            self.assert_invalid("precondition", self.kv.Store, key=self.key(), value=b"v", precondition=condition)
         self.assertIsNone(self.value(self.key()))
 
     def test_too_many_items(self):

@@ -67,28 +67,8 @@ class Memstore(suite.Case):
 
     def listed(self):
         stub = health_pb2_grpc.HealthStub(self.channel)
-        if not hasattr(health_pb2, "HealthListRequest"):
-            return self.listed_by_bytes()
         statuses = stub.List(health_pb2.HealthListRequest(), timeout=wire.TIMEOUT).statuses
         return {k: v.status for k, v in statuses.items()}
-
-    def listed_by_bytes(self):
-        """List is younger than Debian's health.proto; its answer is map<string, HealthCheckResponse> in field 1."""
-        from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-        text = descriptor_pb2.FileDescriptorProto(name="list.proto", package="t", syntax="proto3")
-        value = text.message_type.add(name="V")
-        value.field.add(name="status", number=1, type=5, label=1)
-        reply = text.message_type.add(name="R")
-        entry = reply.nested_type.add(name="SEntry")
-        entry.options.map_entry = True
-        entry.field.add(name="key", number=1, type=9, label=1)
-        entry.field.add(name="value", number=2, type=11, label=1, type_name=".t.V")
-        reply.field.add(name="s", number=1, type=11, label=3, type_name=".t.R.SEntry")
-        pool = descriptor_pool.DescriptorPool()
-        pool.Add(text)
-        kind = message_factory.MessageFactory(pool).GetPrototype(pool.FindMessageTypeByName("t.R"))
-        call = self.channel.unary_unary("/grpc.health.v1.Health/List", response_deserializer=kind.FromString)
-        return {k: v.status for k, v in call(b"", timeout=wire.TIMEOUT).s.items()}
 
     def test_http(self):
         self.assertEqual(self.server.http("/healthz")[0], 200)

@@ -91,11 +91,11 @@ class Deadlines(suite.Case):
     def test_vanished_client(self):
         channel = self.server.channel()
         kv = pattern_service(channel)
-        for _ in range(10):
-            kv.Retrieve.future(key="k", timeout=60)
+        calls = [kv.Retrieve.future(key="k", timeout=60) for _ in range(10)]
         wait.until(lambda: self.in_flight() >= 10, environment.PATIENCE, "the calls are in flight")
         channel.close()
         wait.until(lambda: self.in_flight() == 0, environment.PATIENCE, "nobody waits any more")
+        self.assertTrue(all(c.done() for c in calls))
 
     def test_late_answers_go_to_nobody(self):
         """Answers that come after the deadline must not be given to later calls."""
@@ -132,7 +132,7 @@ class InFlight(suite.Case):
 class Connections(suite.Case):
     def test_connection_age(self):
         """Connections are closed when they are old; clients notice nothing."""
-        server = self.borrow(Prismd(namespaces=MEMSTORE, connection={"max_age_ms": 300, "max_age_grace_ms": 1000}))
+        server = self.borrow(Prismd(namespaces=MEMSTORE, connection={"max_age_ms": 1000, "max_age_grace_ms": 1000}))
         kv = Pattern(self.borrow(server.channel()))
         kv.set("k", b"v")
         end = time.monotonic() + 3

@@ -1,19 +1,17 @@
-"""Where things are, as ctest passes it, and what may be skipped."""
+"""Where things are, as ctest passes it, and what may be skipped.
+
+By hand: PYTHONPATH=tests:build/release/python /usr/bin/python3 tests/e2e/keyvalue_test.py"""
 import os
 import shutil
-import sys
 import unittest
 
 BIN = os.environ.get("PRISM_BIN", "build/release/bin")
-PYTHON_STUBS = os.environ.get("PRISM_PYTHON", os.path.join(BIN, "..", "python"))
 REQUIRE_ALL = os.environ.get("PRISM_REQUIRE_ALL", "") not in ("", "0")
 SANITIZER = os.environ.get("PRISM_SANITIZE", "")
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "prism")
 
 # Patience with servers that start, stop or recover; instrumented builds are slower.
 PATIENCE = 60 if SANITIZER else 20
-
-sys.path.insert(0, PYTHON_STUBS)
 
 
 def ours(name):

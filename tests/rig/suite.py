@@ -35,7 +35,7 @@ def backend():
 
 class Case(unittest.TestCase):
     """A test case with a class-wide stack of servers: cls.use(context manager) in setUpClass."""
-    maxDiff = None
+    maxDiff = 2000
 
     @classmethod
     def use(cls, manager):

@@ -3,10 +3,10 @@ import grpc
 from google.protobuf import descriptor_pb2, message_factory
 from google.protobuf.descriptor import ServiceDescriptor
 
-from rig import environment  # noqa: F401  (puts the generated modules on the path)
 from google.rpc import error_details_pb2, status_pb2
+from rig import environment
 
-TIMEOUT = 3 * 10 if environment.SANITIZER else 10
+TIMEOUT = 30 if environment.SANITIZER else 10
 _factory = message_factory.MessageFactory()
 
 
