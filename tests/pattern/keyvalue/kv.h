@@ -59,6 +59,16 @@ static inline struct fake_rig *kv_rig_emulating(unsigned mask)
     return rig;
 }
 
+/* The three ways of carrying out a batch. */
+enum kv_way { KV_NATIVE, KV_PIPELINED, KV_EMULATED, KV_WAYS };
+
+static inline struct fake_rig *kv_rig_of(int way)
+{
+    if (way == KV_NATIVE)
+        return kv_rig(FAKE_ALL);
+    return way == KV_PIPELINED ? kv_rig_memstore() : kv_rig_emulating(FAKE_ALL);
+}
+
 static inline void kv_rig_free(struct fake_rig *rig)
 {
     fake_rig_clear(rig);
