@@ -121,6 +121,8 @@ void op_finish(struct op *op, struct err err)
 {
     if (op->state != OP_STARTED)
         op_bug("finished twice, or never started");
+    if (worker_current() == op->group->home)
+        unpark(op); /* the backend has let go: nobody asks it again until done() has run */
     op->state = OP_FINISHED;
     op->err = err;
     worker_land(op->group->home, &op->landing);

@@ -8,7 +8,10 @@
  *
  * Cancel is a wish: when the deadline passes or the call is cancelled, cancel(op, why) runs on the home worker and the
  * backend lets go of the op soon, by op_finish; done() comes once in every case. A backend that cannot recall what it
- * sent keeps a record of its own and drops the late answer. */
+ * sent keeps a record of its own and drops the late answer.
+ *
+ * cancel never comes after an op_finish on the home worker. It may come at the same time as one on another thread, or
+ * after it, until done() has run: a backend that finishes elsewhere decides by a flag of its own who was first. */
 #ifndef PRISM_POOL_OP_H
 #define PRISM_POOL_OP_H
 
@@ -61,9 +64,9 @@ void op_group_cancel(struct op_group *group, struct err why);
 /* thread: home. The op may be used again after its done(). */
 void op_start(struct op *op, struct op_group *group, op_done_fn *done);
 
-/* thread: home, between start and finish. cancel may be NULL (cannot be cancelled; the deadline is then the
- * backend's own affair). If the deadline has passed or the group is cancelled already, cancel is called before
- * op_park returns. */
+/* thread: home, between start and finish, and before another thread can finish it. cancel may be NULL (cannot be
+ * cancelled; the deadline is then the backend's own affair). If the deadline has passed or the group is cancelled
+ * already, cancel is called before op_park returns. */
 void op_park(struct op *op, op_cancel_fn *cancel);
 
 /* thread: any. Exactly once for each started op (asserted). */
