@@ -1,7 +1,11 @@
 /* The fixed workers: a thread and a libuv loop each.
  *
- * One turn: run at most TURN jobs of the intake lane and all that landed, end the batch (timers, hooks, wakes), let the
- * loop handle ready descriptors; block in the loop only when the lanes are empty. */
+ * One turn: run at most TURN jobs of the intake lane and TURN that landed, end the batch (timers, hooks, wakes), let the
+ * loop handle ready descriptors; block in the loop only when the lanes are empty.
+ *
+ * The choice to block, and for how long, is made inside uv_run, in a prepare callback: uv_run first calls timers that are
+ * due, ours as well. Were the choice made before, what they land would wait for the end of the sleep, and a wake-up timer
+ * that came due in between (the thread was preempted) would be spent before the sleep began. */
 #include "pool/worker.h"
 
 #include "src/base/clock.h"
@@ -18,7 +22,8 @@ struct pool_worker {
     struct worker worker;
     uv_loop_t loop;
     uv_async_t async;
-    uv_timer_t timer;
+    uv_timer_t timer;     /* ends the sleep */
+    uv_prepare_t prepare; /* begins it; active only when the worker wants to sleep */
     pthread_t thread;
     _Atomic bool stopping;
 };
@@ -59,23 +64,41 @@ static size_t run_intake(struct worker *worker)
     return n;
 }
 
-/* Blocks until a descriptor, a deadline or a producer has something to say. */
-static void sleep_in_loop(struct pool_worker *self)
+/* Lets uv_run block until a descriptor, a deadline or a producer has something to say, unless there is work. */
+static void before_block(uv_prepare_t *prepare)
 {
+    struct pool_worker *self = CONTAINER_OF(prepare, struct pool_worker, prepare);
     struct worker *worker = &self->worker;
-    int wait_ms = timer_wheel_wait_ms(&worker->timers, worker->now_ns);
+    int wait_ms;
 
     atomic_store(&worker->sleeping, true);
     ring_full_fence();
-    if (worker_idle(worker) && !atomic_load(&self->stopping)) {
-        counter_add(&worker->stats.sleeps, 1);
-        uv_update_time(&self->loop);
-        if (wait_ms >= 0)
-            uv_timer_start(&self->timer, on_timer, (uint64_t)wait_ms, 0);
-        uv_run(&self->loop, UV_RUN_ONCE);
-        uv_timer_stop(&self->timer);
+    if (!worker_idle(worker) || worker->kick_count > 0) {
+        uv_stop(&self->loop);
+        return;
     }
-    atomic_store_explicit(&worker->sleeping, false, memory_order_relaxed);
+    counter_add(&worker->stats.sleeps, 1);
+    wait_ms = timer_wheel_wait_ms(&worker->timers, worker->now_ns);
+    if (wait_ms >= 0)
+        uv_timer_start(&self->timer, on_timer, (uint64_t)wait_ms, 0);
+}
+
+static void sleep_in_loop(struct pool_worker *self)
+{
+    uv_prepare_start(&self->prepare, before_block);
+    uv_run(&self->loop, UV_RUN_ONCE);
+    uv_prepare_stop(&self->prepare);
+    uv_timer_stop(&self->timer);
+    atomic_store_explicit(&self->worker.sleeping, false, memory_order_relaxed);
+}
+
+/* pool_stop sends the async after it set `stopping`: a worker that goes to sleep just then wakes at once. */
+static bool may_leave(struct pool_worker *self)
+{
+    if (!atomic_load(&self->stopping))
+        return false;
+    uv_unref((uv_handle_t *)&self->async);
+    return uv_loop_alive(&self->loop) == 0;
 }
 
 static void *worker_main(void *arg)
@@ -87,35 +110,49 @@ static void *worker_main(void *arg)
     for (;;) {
         worker->now_ns = clock_now_ns();
 
-        size_t ran = run_intake(worker) + worker_drain(worker);
+        size_t ran = run_intake(worker) + worker_drain_some(worker, TURN);
 
         worker_end_batch(worker);
         if (ran > 0)
             counter_add(&worker->stats.batches, 1);
-        if (!worker_idle(worker)) {
+        if (!worker_idle(worker))
             uv_run(&self->loop, UV_RUN_NOWAIT);
-            continue;
-        }
-        if (atomic_load(&self->stopping))
-            break;
-        sleep_in_loop(self);
+        else if (may_leave(self))
+            return NULL;
+        else
+            sleep_in_loop(self);
     }
-    uv_close((uv_handle_t *)&self->async, NULL);
-    uv_close((uv_handle_t *)&self->timer, NULL);
-    uv_run(&self->loop, UV_RUN_DEFAULT);
-    return NULL;
 }
 
-static int worker_open(struct pool_worker *self, unsigned id, uint32_t intake_depth)
+/* thread: the pool's owner; the worker's thread does not run. */
+static void worker_close(struct pool_worker *self)
+{
+    uv_close((uv_handle_t *)&self->async, NULL);
+    uv_close((uv_handle_t *)&self->timer, NULL);
+    uv_close((uv_handle_t *)&self->prepare, NULL);
+    uv_run(&self->loop, UV_RUN_DEFAULT);
+    if (uv_loop_close(&self->loop) != 0)
+        abort(); /* a backend left a handle behind */
+    worker_clear(&self->worker);
+}
+
+static bool worker_open(struct pool_worker *self, unsigned id, uint32_t intake_depth)
 {
     worker_init(&self->worker, id, wake);
     self->worker.intake = ring_new(intake_depth);
-    if (uv_loop_init(&self->loop) != 0)
-        return -1;
+    if (uv_loop_init(&self->loop) != 0) {
+        worker_clear(&self->worker);
+        return false;
+    }
     self->worker.loop = &self->loop;
-    uv_async_init(&self->loop, &self->async, on_async);
+    if (uv_async_init(&self->loop, &self->async, on_async) != 0)
+        abort(); /* the loop has its descriptor for this already */
     uv_timer_init(&self->loop, &self->timer);
-    return pthread_create(&self->thread, NULL, worker_main, self);
+    uv_prepare_init(&self->loop, &self->prepare);
+    if (pthread_create(&self->thread, NULL, worker_main, self) == 0)
+        return true;
+    worker_close(self);
+    return false;
 }
 
 struct err pool_start(struct pool **out, const struct pool_options *options)
@@ -132,7 +169,7 @@ struct err pool_start(struct pool **out, const struct pool_options *options)
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
     for (unsigned i = 0; i < options->workers; i++) {
-        if (worker_open(&pool->workers[i], i, options->intake_depth) != 0)
+        if (!worker_open(&pool->workers[i], i, options->intake_depth))
             break;
         pool->count++;
     }
@@ -155,20 +192,41 @@ struct worker *pool_worker(struct pool *pool, unsigned i)
     return &pool->workers[i].worker;
 }
 
+/* Workers leave one by one; those that stay a little longer may land work on those that have gone. */
+static void run_leftovers(struct pool *pool)
+{
+    bool again = true;
+
+    while (again) {
+        again = false;
+        for (unsigned i = 0; i < pool->count; i++) {
+            struct worker *worker = &pool->workers[i].worker;
+
+            if (worker_idle(worker))
+                continue;
+            worker_set_current(worker);
+            run_intake(worker);
+            worker_drain(worker);
+            worker_end_batch(worker);
+            worker_set_current(NULL);
+            again = true;
+        }
+    }
+}
+
 void pool_stop(struct pool *pool)
 {
     if (pool == NULL)
         return;
     for (unsigned i = 0; i < pool->count; i++) {
-        struct pool_worker *self = &pool->workers[i];
-
-        atomic_store(&self->stopping, true);
-        uv_async_send(&self->async);
-        pthread_join(self->thread, NULL);
-        if (uv_loop_close(&self->loop) != 0)
-            abort(); /* a backend left a handle behind */
-        worker_clear(&self->worker);
+        atomic_store(&pool->workers[i].stopping, true);
+        uv_async_send(&pool->workers[i].async);
     }
+    for (unsigned i = 0; i < pool->count; i++)
+        pthread_join(pool->workers[i].thread, NULL);
+    run_leftovers(pool);
+    for (unsigned i = 0; i < pool->count; i++) /* only now: a worker may have woken another to the last */
+        worker_close(&pool->workers[i]);
     free(pool->workers);
     free(pool);
 }

@@ -79,7 +79,10 @@ static void kick_later(struct worker *from, struct worker *to)
         if (from->kicks[i] == to)
             return;
     }
-    from->kicks[from->kick_count++] = to;
+    if (from->kick_count == ARRAY_LEN(from->kicks))
+        worker_kick(to); /* more workers than one pool has: early, but not lost */
+    else
+        from->kicks[from->kick_count++] = to;
 }
 
 void worker_land(struct worker *worker, struct job *job)
@@ -97,11 +100,11 @@ void worker_land(struct worker *worker, struct job *job)
         worker_kick(worker);
 }
 
-size_t worker_drain(struct worker *worker)
+size_t worker_drain_some(struct worker *worker, size_t max)
 {
     size_t ran = 0;
 
-    for (;;) {
+    while (ran < max) {
         struct job *job = job_list_pop(&worker->local);
 
         if (job == NULL) {
@@ -115,6 +118,11 @@ size_t worker_drain(struct worker *worker)
     if (ran > 0)
         counter_add(&worker->stats.landings, ran);
     return ran;
+}
+
+size_t worker_drain(struct worker *worker)
+{
+    return worker_drain_some(worker, SIZE_MAX);
 }
 
 bool worker_idle(const struct worker *worker)

@@ -44,7 +44,7 @@ struct worker_stats {
 
 struct worker {
     unsigned id;             /* index in the pool; the poller has its own, after the last worker */
-    struct uv_loop_s *loop;  /* NULL on the poller */
+    struct uv_loop_s *loop;  /* NULL on the poller; for descriptors and requests. Timers belong to the wheel */
     struct ring *intake;     /* NULL on the poller */
     struct landing landing;
     struct job_list local;
@@ -84,6 +84,10 @@ void worker_land(struct worker *worker, struct job *job);
 /* Runs all landed and local jobs, also those that they land. Returns how many ran. thread: home. */
 size_t worker_drain(struct worker *worker);
 
+/* As worker_drain, but at most max jobs: a chain of jobs that land each other may go on for long, and timers,
+ * descriptors and other workers wait for its end. */
+size_t worker_drain_some(struct worker *worker, size_t max);
+
 /* Is there anything to run? thread: home. */
 bool worker_idle(const struct worker *worker);
 
@@ -94,6 +98,7 @@ void worker_end_batch(struct worker *worker);
  * For starting and stopping, never for calls. */
 void worker_run_sync(struct worker *worker, void (*fn)(void *arg), void *arg);
 
+/* thread: home. A hook that runs may remove itself, but no other. */
 void worker_add_hook(struct worker *worker, struct batch_hook *hook);
 void worker_remove_hook(struct worker *worker, struct batch_hook *hook);
 
@@ -112,8 +117,10 @@ struct err pool_start(struct pool **pool, const struct pool_options *options);
 unsigned pool_size(const struct pool *pool);
 struct worker *pool_worker(struct pool *pool, unsigned i);
 
-/* Asks each worker to leave once its lanes are empty and its loop has no active handle, and joins. Backends must have
- * been closed before. NULL is accepted. thread: the one that started it. */
+/* Asks each worker to leave once its lanes are empty and its loop has no active handle, and joins. What the last ones
+ * land on those that have left runs on the calling thread. Backends must have been closed before: aborts when one left a
+ * handle behind, and other threads must not finish, land or kick any more. NULL is accepted. thread: the one that
+ * started it. */
 void pool_stop(struct pool *pool);
 
 #endif

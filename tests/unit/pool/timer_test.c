@@ -1,0 +1,488 @@
+#include "pool/timer.h"
+
+#include "tests/unit/pool/fixture.h"
+
+/* ---- virtual time ---- */
+
+#define TICK_NS  ((uint64_t)TIMER_TICK_MS * NS_PER_MS)
+#define ROUND_NS ((uint64_t)TIMER_SLOTS * TICK_NS)
+#define BEGIN_NS (1000 * NS_PER_S + 123456) /* no tick begins here */
+
+struct world {
+    struct timer_wheel wheel;
+    uint64_t now_ns;
+};
+
+struct alarm {
+    struct timer timer;
+    struct world *world;
+    uint64_t at_ns;
+    unsigned fired;
+    struct alarm *other;     /* what fire_x does something with */
+    uint64_t again_after_ns; /* fire_again */
+};
+
+static struct alarm *alarm_of(struct timer *timer)
+{
+    return CONTAINER_OF(timer, struct alarm, timer);
+}
+
+static void count(struct timer *timer)
+{
+    struct alarm *alarm = alarm_of(timer);
+
+    assert_false(timer_armed(timer));
+    assert_true(alarm->world->now_ns >= alarm->at_ns); /* never early */
+    alarm->fired++;
+}
+
+static void arm(struct world *world, struct alarm *alarm, uint64_t at_ns,
+                void (*fire)(struct timer *))
+{
+    alarm->world = world;
+    alarm->at_ns = at_ns;
+    timer_arm(&world->wheel, &alarm->timer, at_ns, fire);
+}
+
+static struct world *world_new(void)
+{
+    struct world *world = malloc(sizeof *world);
+
+    assert_non_null(world);
+    world->now_ns = BEGIN_NS;
+    timer_wheel_init(&world->wheel, world->now_ns);
+    return world;
+}
+
+static uint64_t ms_after(uint64_t ns, int ms)
+{
+    uint64_t n = (uint64_t)ms;
+
+    return ns + n * NS_PER_MS;
+}
+
+static size_t advance_to(struct world *world, uint64_t ns)
+{
+    world->now_ns = ns;
+    return timer_wheel_advance(&world->wheel, ns);
+}
+
+/* ---- one timer ---- */
+
+static void check_delay(uint64_t delay_ns)
+{
+    struct world *world = world_new();
+    struct alarm alarm = {0};
+    uint64_t at_ns = BEGIN_NS + delay_ns;
+
+    arm(world, &alarm, at_ns, count);
+    assert_true(timer_armed(&alarm.timer));
+    for (uint64_t ns = BEGIN_NS; ns < at_ns; ns += delay_ns / 7 + 1)
+        assert_int_equal(advance_to(world, ns), 0);
+    if (delay_ns > 0)
+        assert_int_equal(advance_to(world, at_ns - 1), 0);
+    assert_int_equal(advance_to(world, at_ns + TICK_NS), 1);
+    assert_int_equal(alarm.fired, 1);
+    assert_false(timer_armed(&alarm.timer));
+    assert_int_equal(advance_to(world, at_ns + 10 * NS_PER_S), 0);
+    assert_int_equal(alarm.fired, 1);
+    free(world);
+}
+
+/* Within a round, at its end, and beyond one. */
+static void test_never_early_at_most_a_tick_late(void **state)
+{
+    static const uint64_t ticks[] = {0,    1,    2,    500,  1022, 1023,
+                                     1024, 1025, 2047, 2048, 5000, 3600000};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(ticks); i++) {
+        for (uint64_t part = 0; part < TICK_NS; part += TICK_NS / 4 + 1)
+            check_delay(ticks[i] * TICK_NS + part);
+    }
+}
+
+static void test_past_and_present_fire_at_the_next_tick(void **state)
+{
+    struct world *world = world_new();
+    struct alarm past = {0}, present = {0}, zero = {0};
+
+    (void)state;
+    arm(world, &past, BEGIN_NS - 5 * NS_PER_S, count);
+    arm(world, &present, BEGIN_NS, count);
+    arm(world, &zero, 0, count);
+    assert_int_equal(advance_to(world, BEGIN_NS), 0); /* time has not moved */
+    assert_int_equal(advance_to(world, BEGIN_NS + TICK_NS), 3);
+    free(world);
+}
+
+static void test_disarm(void **state)
+{
+    struct world *world = world_new();
+    struct alarm alarm = {0}, other = {0}, never = {0};
+
+    (void)state;
+    timer_disarm(&world->wheel, &never.timer);
+    arm(world, &alarm, BEGIN_NS + TICK_NS, count);
+    arm(world, &other, BEGIN_NS + TICK_NS, count);
+    timer_disarm(&world->wheel, &alarm.timer);
+    timer_disarm(&world->wheel, &alarm.timer);
+    assert_false(timer_armed(&alarm.timer));
+    assert_int_equal(advance_to(world, BEGIN_NS + NS_PER_S), 1);
+    assert_int_equal(alarm.fired, 0);
+    assert_int_equal(other.fired, 1);
+    timer_disarm(&world->wheel, &other.timer); /* fired already */
+    assert_int_equal(timer_wheel_wait_ms(&world->wheel, world->now_ns), -1);
+    free(world);
+}
+
+static void test_arming_again_moves(void **state)
+{
+    struct world *world = world_new();
+    struct alarm alarm = {0};
+
+    (void)state;
+    arm(world, &alarm, BEGIN_NS + TICK_NS, count);
+    arm(world, &alarm, BEGIN_NS + 3 * NS_PER_S, count);
+    assert_int_equal(advance_to(world, BEGIN_NS + 2 * NS_PER_S), 0);
+    arm(world, &alarm, BEGIN_NS + 2 * NS_PER_S + 2 * TICK_NS, count);
+    assert_int_equal(advance_to(world, BEGIN_NS + 2 * NS_PER_S + 3 * TICK_NS), 1);
+    assert_int_equal(advance_to(world, BEGIN_NS + 9 * NS_PER_S), 0);
+    free(world);
+}
+
+/* Nothing is armed while hours pass; then a short delay is still short. */
+static void test_an_empty_wheel_catches_up(void **state)
+{
+    struct world *world = world_new();
+    struct alarm alarm = {0};
+
+    (void)state;
+    assert_int_equal(advance_to(world, BEGIN_NS + 7200 * NS_PER_S), 0);
+    arm(world, &alarm, world->now_ns + TICK_NS, count);
+    assert_int_equal(advance_to(world, world->now_ns + TICK_NS - 1), 0);
+    assert_int_equal(advance_to(world, world->now_ns + TICK_NS + 1), 1);
+    free(world);
+}
+
+/* ---- callbacks that change the wheel ---- */
+
+static void fire_disarms_other(struct timer *timer)
+{
+    struct alarm *alarm = alarm_of(timer);
+
+    count(timer);
+    timer_disarm(&alarm->world->wheel, &alarm->timer);
+    timer_disarm(&alarm->world->wheel, &alarm->other->timer);
+}
+
+/* Two of one tick, each disarms the other: one fires, whichever it is. Neighbours are left alone.
+ */
+static void test_disarm_in_fire(void **state)
+{
+    struct world *world = world_new();
+    struct alarm pair[2] = {0}, neighbours[3] = {0};
+    uint64_t at_ns = BEGIN_NS + 5 * TICK_NS;
+
+    (void)state;
+    arm(world, &neighbours[0], at_ns, count);
+    arm(world, &pair[0], at_ns, fire_disarms_other);
+    arm(world, &neighbours[1], at_ns + 2 * ROUND_NS, count); /* same slot, later round */
+    arm(world, &pair[1], at_ns, fire_disarms_other);
+    arm(world, &neighbours[2], at_ns, count);
+    pair[0].other = &pair[1];
+    pair[1].other = &pair[0];
+    assert_int_equal(advance_to(world, at_ns + TICK_NS), 3);
+    assert_int_equal(pair[0].fired + pair[1].fired, 1);
+    assert_int_equal(neighbours[0].fired + neighbours[2].fired, 2);
+    assert_int_equal(world->wheel.armed, 1);
+    assert_int_equal(advance_to(world, neighbours[1].at_ns + TICK_NS), 1);
+    assert_int_equal(world->wheel.armed, 0);
+    free(world);
+}
+
+static void fire_again(struct timer *timer)
+{
+    struct alarm *alarm = alarm_of(timer);
+
+    count(timer);
+    arm(alarm->world, alarm, alarm->world->now_ns + alarm->again_after_ns, fire_again);
+}
+
+static void test_rearm_in_fire(void **state)
+{
+    struct world *world = world_new();
+    struct alarm alarm = {.again_after_ns = 10 * TICK_NS};
+
+    (void)state;
+    arm(world, &alarm, BEGIN_NS + 10 * TICK_NS, fire_again);
+    for (unsigned i = 1; i <= 500; i++) {
+        assert_int_equal(advance_to(world, alarm.at_ns - 1), 0);
+        assert_int_equal(advance_to(world, alarm.at_ns + TICK_NS), 1);
+        assert_int_equal(alarm.fired, i);
+        assert_true(timer_armed(&alarm.timer));
+    }
+    timer_disarm(&world->wheel, &alarm.timer);
+    assert_int_equal(advance_to(world, world->now_ns + NS_PER_S), 0);
+    free(world);
+}
+
+static void fire_in_the_past(struct timer *timer)
+{
+    struct alarm *alarm = alarm_of(timer);
+
+    count(timer);
+    if (alarm->fired < 1000000)
+        arm(alarm->world, alarm, 0, fire_in_the_past);
+}
+
+/* A timer that is always overdue fires once a tick: advance ends. */
+static void test_rearm_in_the_past_ends(void **state)
+{
+    struct world *world = world_new();
+    struct alarm alarm = {0};
+
+    (void)state;
+    arm(world, &alarm, 0, fire_in_the_past);
+    assert_true(advance_to(world, BEGIN_NS + 3 * TICK_NS) <= 4);
+    assert_true(timer_armed(&alarm.timer));
+    assert_true(advance_to(world, BEGIN_NS + 10 * NS_PER_S) <= TIMER_SLOTS);
+    assert_true(timer_armed(&alarm.timer));
+    free(world);
+}
+
+static void fire_moves_other(struct timer *timer)
+{
+    struct alarm *alarm = alarm_of(timer);
+
+    count(timer);
+    arm(alarm->world, alarm->other, alarm->world->now_ns + 3 * NS_PER_S, count);
+}
+
+/* A timer that is about to fire in the same tick is moved away: it must not fire now. */
+static void test_fire_moves_one_that_is_due(void **state)
+{
+    struct world *world = world_new();
+    struct alarm first = {0}, second = {0};
+
+    (void)state;
+    arm(world, &first, BEGIN_NS + TICK_NS, fire_moves_other);
+    arm(world, &second, BEGIN_NS + TICK_NS, fire_moves_other);
+    first.other = &second;
+    second.other = &first;
+    assert_int_equal(advance_to(world, BEGIN_NS + 2 * TICK_NS), 1);
+    assert_int_equal(first.fired + second.fired, 1);
+    assert_int_equal(world->wheel.armed, 1);
+    assert_int_equal(advance_to(world, BEGIN_NS + 2 * NS_PER_S), 0);
+    assert_int_equal(advance_to(world, BEGIN_NS + 4 * NS_PER_S), 1);
+    free(world);
+}
+
+static void fire_frees(struct timer *timer)
+{
+    struct alarm *alarm = alarm_of(timer);
+
+    alarm->other->fired++;
+    free(alarm);
+}
+
+/* The memory of a timer may go in its fire(), that of its neighbours in the list too. */
+static void test_free_in_fire(void **state)
+{
+    struct world *world = world_new();
+    struct alarm tally = {0};
+
+    (void)state;
+    for (unsigned i = 0; i < 50; i++) {
+        struct alarm *alarm = calloc(1, sizeof *alarm);
+
+        assert_non_null(alarm);
+        alarm->other = &tally;
+        arm(world, alarm, BEGIN_NS + i / 10 * TICK_NS, fire_frees);
+    }
+    assert_int_equal(advance_to(world, BEGIN_NS + NS_PER_S), 50);
+    assert_int_equal(tally.fired, 50);
+    assert_int_equal(world->wheel.armed, 0);
+    free(world);
+}
+
+/* ---- sleeping ---- */
+
+/* Sleeps as long as it is told, and looks: the timer fires in time, and no sleep is of length zero.
+ */
+static void check_sleep(uint64_t delay_ns)
+{
+    struct world *world = world_new();
+    struct alarm alarm = {0};
+    unsigned sleeps = 0;
+
+    arm(world, &alarm, BEGIN_NS + delay_ns, count);
+    while (alarm.fired == 0) {
+        int wait_ms = timer_wheel_wait_ms(&world->wheel, world->now_ns);
+
+        assert_in_range(wait_ms, 1, TIMER_SLOTS * TIMER_TICK_MS);
+        advance_to(world, ms_after(world->now_ns, wait_ms));
+        sleeps++;
+    }
+    assert_true(world->now_ns < alarm.at_ns + 2 * TICK_NS);
+    assert_true(sleeps <= delay_ns / ROUND_NS + 2); /* about one for each round */
+    free(world);
+}
+
+static void test_wait_is_never_late(void **state)
+{
+    struct dice dice = {.state = 42};
+    static const uint64_t rounds[] = {1, 2, TIMER_SLOTS, 10 * TIMER_SLOTS};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rounds); i++) {
+        for (unsigned n = 0; n < 500; n++)
+            check_sleep(dice_roll(&dice, rounds[i] * TICK_NS));
+    }
+}
+
+/* Somebody else kept the worker busy meanwhile: what is overdue needs no sleep. */
+static void test_overdue_needs_no_sleep(void **state)
+{
+    struct world *world = world_new();
+    struct alarm alarm = {0};
+
+    (void)state;
+    assert_int_equal(timer_wheel_wait_ms(&world->wheel, BEGIN_NS), -1);
+    arm(world, &alarm, BEGIN_NS + 5 * TICK_NS, count);
+    assert_int_equal(timer_wheel_wait_ms(&world->wheel, BEGIN_NS + NS_PER_S), 0);
+    timer_disarm(&world->wheel, &alarm.timer);
+    assert_int_equal(timer_wheel_wait_ms(&world->wheel, BEGIN_NS + NS_PER_S), -1);
+    free(world);
+}
+
+static void test_time_that_stands_or_goes_back(void **state)
+{
+    struct world *world = world_new();
+    struct alarm alarm = {0};
+
+    (void)state;
+    assert_int_equal(advance_to(world, BEGIN_NS + NS_PER_S), 0);
+    arm(world, &alarm, BEGIN_NS + NS_PER_S + 3 * TICK_NS, count);
+    assert_int_equal(advance_to(world, BEGIN_NS), 0);
+    assert_int_equal(advance_to(world, BEGIN_NS), 0);
+    assert_int_equal(advance_to(world, alarm.at_ns + TICK_NS), 1);
+    free(world);
+}
+
+/* ---- against a naive model ---- */
+
+enum { MODEL = 40, STEPS = 20000 };
+
+struct modelled {
+    struct alarm alarm;
+    bool armed; /* what the model believes */
+};
+
+struct model {
+    struct world *world;
+    struct modelled timers[MODEL];
+    struct dice dice;
+};
+
+static void model_fire(struct timer *timer)
+{
+    struct modelled *m = CONTAINER_OF(alarm_of(timer), struct modelled, alarm);
+
+    assert_true(m->armed);
+    count(timer);
+    m->armed = false;
+}
+
+static uint64_t any_delay(struct dice *dice)
+{
+    switch (dice_roll(dice, 4)) {
+    case 0:
+        return dice_roll(dice, 3 * TICK_NS);
+    case 1:
+        return dice_roll(dice, 50 * TICK_NS);
+    case 2:
+        return dice_roll(dice, 2 * ROUND_NS);
+    default:
+        return dice_roll(dice, 20 * NS_PER_S);
+    }
+}
+
+/* After an advance: who is still armed has no right to have fired, and the wheel knows how many
+ * they are. */
+static void check_model(struct model *model)
+{
+    uint64_t now_ns = model->world->now_ns, earliest_ns = UINT64_MAX;
+    size_t armed = 0;
+    int wait_ms = timer_wheel_wait_ms(&model->world->wheel, now_ns);
+
+    for (unsigned i = 0; i < MODEL; i++) {
+        struct modelled *m = &model->timers[i];
+
+        assert_int_equal(m->armed, timer_armed(&m->alarm.timer));
+        if (!m->armed)
+            continue;
+        armed++;
+        assert_true(now_ns < m->alarm.at_ns + TICK_NS);
+        if (m->alarm.at_ns < earliest_ns)
+            earliest_ns = m->alarm.at_ns;
+    }
+    assert_int_equal(model->world->wheel.armed, armed);
+    if (armed == 0)
+        assert_int_equal(wait_ms, -1);
+    else
+        assert_true(ms_after(now_ns, wait_ms) < earliest_ns + 2 * TICK_NS);
+}
+
+static void test_as_the_model_says(void **state)
+{
+    struct model *model = calloc(1, sizeof *model);
+
+    (void)state;
+    assert_non_null(model);
+    model->world = world_new();
+    model->dice.state = 20240607;
+    for (unsigned step = 0; step < STEPS; step++) {
+        struct modelled *m = &model->timers[dice_roll(&model->dice, MODEL)];
+        uint64_t now_ns = model->world->now_ns;
+
+        switch (dice_roll(&model->dice, 3)) {
+        case 0:
+            arm(model->world, &m->alarm, now_ns + any_delay(&model->dice), model_fire);
+            m->armed = true;
+            break;
+        case 1:
+            timer_disarm(&model->world->wheel, &m->alarm.timer);
+            m->armed = false;
+            break;
+        default:
+            advance_to(model->world,
+                       now_ns + any_delay(&model->dice) / (1 + dice_roll(&model->dice, 30)));
+            check_model(model);
+        }
+    }
+    free(model->world);
+    free(model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_never_early_at_most_a_tick_late),
+        cmocka_unit_test(test_past_and_present_fire_at_the_next_tick),
+        cmocka_unit_test(test_disarm),
+        cmocka_unit_test(test_arming_again_moves),
+        cmocka_unit_test(test_an_empty_wheel_catches_up),
+        cmocka_unit_test(test_disarm_in_fire),
+        cmocka_unit_test(test_rearm_in_fire),
+        cmocka_unit_test(test_rearm_in_the_past_ends),
+        cmocka_unit_test(test_fire_moves_one_that_is_due),
+        cmocka_unit_test(test_free_in_fire),
+        cmocka_unit_test(test_wait_is_never_late),
+        cmocka_unit_test(test_overdue_needs_no_sleep),
+        cmocka_unit_test(test_time_that_stands_or_goes_back),
+        cmocka_unit_test(test_as_the_model_says),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
