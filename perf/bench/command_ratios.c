@@ -32,6 +32,7 @@ static bool is_chosen(const struct ratios *ratios, const struct target *t)
 static void print_row(const struct target *t, const struct record *r)
 {
     char bound[BOUND_BYTES], ratio[BOUND_BYTES] = "-", baseline[BOUND_BYTES] = "-";
+    char range[BOUND_BYTES] = "-";
 
     if (r->error[0] != '\0') {
         printf("%-21s %-9s %-18s not measured: %s\n", t->name, t->part, t->unit, r->error);
@@ -43,9 +44,10 @@ static void print_row(const struct target *t, const struct record *r)
         snprintf(ratio, sizeof ratio, "%.3f", r->ratio);
     if (!isnan(r->baseline))
         snprintf(baseline, sizeof baseline, "%.4g", r->baseline);
-    printf("%-21s %-9s %-18s %10.4g %10s %7s  [%.3f..%.3f] %9s  %-5s %s\n", t->name, t->part,
-           t->unit, r->ours, baseline, ratio, r->ratio_min, r->ratio_max, bound,
-           target_holds(t, r) ? "holds" : "FAILS", r->note);
+    if (!isnan(r->ratio))
+        snprintf(range, sizeof range, "%.3f..%.3f", r->ratio_min, r->ratio_max);
+    printf("%-21s %-9s %-18s %10.4g %10s %7s  %-14s %9s  %-5s %s\n", t->name, t->part, t->unit,
+           r->ours, baseline, ratio, range, bound, target_holds(t, r) ? "holds" : "FAILS", r->note);
 }
 
 static void print_json(struct json *j, const struct target *t, const struct record *r)
@@ -69,10 +71,28 @@ static void print_json(struct json *j, const struct target *t, const struct reco
     json_number(j, "ratio_min", measured ? r->ratio_min : NAN);
     json_number(j, "ratio_max", measured ? r->ratio_max : NAN);
     json_number(j, "rounds", r->rounds);
+    json_number(j, "disturbance", r->disturbance);
     json_text(j, "note", r->note);
     if (!measured)
         json_text(j, "error", r->error);
     json_close(j, '}');
+}
+
+/* Figures that somebody else's work has spoilt look like figures, so it is said. */
+static void warn_of_disturbance(const struct ratios *ratios)
+{
+    const double tolerable = 0.1;
+    size_t count;
+    double worst = 0;
+
+    targets_all(&count);
+    for (size_t i = 0; i < count; i++)
+        worst = fmax(worst, ratios->records[i].disturbance);
+    if (worst > tolerable)
+        fprintf(stderr,
+                "prism-bench: other processes used up to %.0f %% of the machine meanwhile: "
+                "measure again when it is quiet\n",
+                worst * 100);
 }
 
 void ratios_print(const struct ratios *ratios)
@@ -86,7 +106,7 @@ void ratios_print(const struct ratios *ratios)
         json_open(&json, NULL, '[');
     else
         printf("%-21s %-9s %-18s %10s %10s %7s  %-14s %9s\n", "target", "part", "unit", "ours",
-               "baseline", "ratio", "[min..max]", "bound");
+               "baseline", "ratio", "min..max", "bound");
     for (size_t i = 0; i < count; i++) {
         if (!is_chosen(ratios, &targets[i]))
             continue;
@@ -223,5 +243,6 @@ int command_ratios(int argc, char **argv)
         return STATUS_FAILED;
     }
     ratios_print(&ratios);
+    warn_of_disturbance(&ratios);
     return outcome(&ratios);
 }

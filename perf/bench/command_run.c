@@ -314,6 +314,7 @@ static bool start_and_run(struct lab *lab, struct options *o)
             return false;
         o->plan.port = server.port;
         o->plan.server_pid = server.child->pid;
+        o->plan.beside_pid = server.redis != NULL ? server.redis->pid : 0;
     }
     report_open(&report, o->as_json, o->server, &o->plan);
     bool fine = run_all(lab, o, &report);

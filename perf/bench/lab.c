@@ -242,20 +242,6 @@ bool lab_stop(struct lab *lab, struct child *child)
     return ended && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-bool lab_wait_exit(struct lab *lab, struct child *child, int *status)
-{
-    int got;
-
-    do
-        got = poll_exit(child, READY_MS, true);
-    while (got == 0);
-    if (got < 0)
-        return lab_fail(lab, NULL, "interrupted");
-    waitpid(child->pid, status, 0);
-    forget(child);
-    return true;
-}
-
 bool lab_let_run(struct lab *lab, struct child *child, double seconds)
 {
     int got = poll_exit(child, (int)(seconds * 1e3), true);
@@ -284,6 +270,47 @@ bool lab_read_line(struct lab *lab, struct child *child, char *line, size_t line
     }
     line[used] = '\0';
     return true;
+}
+
+/* Everything until the program closes its standard output. */
+static bool read_all(struct lab *lab, struct child *child, char *output, size_t room)
+{
+    size_t used = 0;
+
+    while (used + 1 < room) {
+        ssize_t bytes = read(child->output_fd, output + used, room - used - 1);
+        if (lab_interrupted())
+            return lab_fail(lab, NULL, "interrupted");
+        if (bytes < 0 && errno == EINTR)
+            continue;
+        if (bytes <= 0)
+            break;
+        used += (size_t)bytes;
+    }
+    output[used] = '\0';
+    return true;
+}
+
+bool lab_run(struct lab *lab, const char *const *argv, int cpu, char *output, size_t room)
+{
+    const char *slash = strrchr(argv[0], '/');
+    struct child *child = lab_spawn(lab, slash != NULL ? slash + 1 : argv[0], argv, cpu);
+    int status = 0, got = 0;
+
+    if (child == NULL)
+        return false;
+    bool fine = read_all(lab, child, output, room);
+    while (fine && (got = poll_exit(child, READY_MS, true)) == 0)
+        ;
+    if (!fine || got < 0) {
+        lab_stop(lab, child);
+        return lab_fail(lab, NULL, "interrupted");
+    }
+    waitpid(child->pid, &status, 0);
+    if (status != 0)
+        lab_fail(lab, child, "%s has failed", child->name);
+    forget(child);
+    return status == 0;
 }
 
 static bool accepts(uint16_t port)

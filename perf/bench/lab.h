@@ -51,8 +51,9 @@ bool lab_read_line(struct lab *lab, struct child *child, char *line, size_t line
 /* Waits until the child accepts connections on 127.0.0.1:port; fails when it ends or 60 s pass. */
 bool lab_wait_port(struct lab *lab, struct child *child, uint16_t port);
 
-/* Waits until the child has ended by itself; status receives what waitpid() tells. */
-bool lab_wait_exit(struct lab *lab, struct child *child, int *status);
+/* Runs a program to its end and keeps at most room - 1 bytes of its standard output. False when it
+ * did not end with status 0. */
+bool lab_run(struct lab *lab, const char *const *argv, int cpu, char *output, size_t room);
 
 /* Lets `seconds` pass; false, at once, when the child ends or a signal asks to. */
 bool lab_let_run(struct lab *lab, struct child *child, double seconds);

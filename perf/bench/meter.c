@@ -53,17 +53,49 @@ static void open_counters(struct meter *m)
     closedir(tasks);
 }
 
-bool meter_open(struct meter *m, pid_t pid, struct run_result *result)
+bool meter_open(struct meter *m, const struct run_plan *plan, struct run_result *result)
 {
     memset(m, 0, sizeof *m);
-    m->pid = pid;
-    if (pid == 0)
+    m->pid = plan->server_pid;
+    m->beside = plan->beside_pid;
+    if (m->pid == 0)
         return true;
-    if (clock_getcpuclockid(pid, &m->server_clock) != 0)
-        return run_fail(result, "cannot read the CPU clock of process %d", (int)pid);
+    if (clock_getcpuclockid(m->pid, &m->server_clock) != 0)
+        return run_fail(result, "cannot read the CPU clock of process %d", (int)m->pid);
     m->has_server = true;
     open_counters(m);
     return true;
+}
+
+/* Ticks in which any processor did anything, also for somebody else's virtual machine. */
+static uint64_t read_busy_ticks(void)
+{
+    /* user nice system idle iowait irq softirq steal */
+    unsigned long long t[8] = {0};
+    FILE *f = fopen("/proc/stat", "r");
+
+    if (f == NULL)
+        return 0;
+    int got = fscanf(f, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[0], &t[1], &t[2], &t[3],
+                     &t[4], &t[5], &t[6], &t[7]);
+    fclose(f);
+    return got == 8 ? t[0] + t[1] + t[2] + t[5] + t[6] + t[7] : 0;
+}
+
+/* Interrupts count as somebody's, so a few percent are nobody's fault. Without the server's process
+ * it cannot be told who used what: 0. */
+static double disturbance(const struct meter *m, const struct run_result *r)
+{
+    double ours = r->server_cpu_ns + r->client_cpu_ns;
+    double tick_ns = 1e9 / (double)sysconf(_SC_CLK_TCK);
+    double all = (double)(read_busy_ticks() - m->busy_ticks) * tick_ns;
+    double room = r->seconds * 1e9 * (double)sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (!m->has_server)
+        return 0;
+    if (m->beside != 0)
+        ours += (double)(meter_process_cpu_ns(m->beside) - m->beside_ns);
+    return all > ours && room > 0 ? (all - ours) / room : 0;
 }
 
 void meter_start(struct meter *m)
@@ -73,6 +105,8 @@ void meter_start(struct meter *m)
         ioctl(m->counters[i], PERF_EVENT_IOC_ENABLE, 0);
     }
     m->server_ns = m->has_server ? clock_read_ns(m->server_clock) : 0;
+    m->beside_ns = m->beside != 0 ? meter_process_cpu_ns(m->beside) : 0;
+    m->busy_ticks = read_busy_ticks();
     m->client_ns = clock_own_cpu_ns();
     m->began_ns = clock_now_ns();
 }
@@ -102,6 +136,7 @@ void meter_stop(struct meter *m, struct run_result *result)
         m->has_server ? (double)(clock_read_ns(m->server_clock) - m->server_ns) : 0;
     result->server_instructions = read_counters(m);
     result->seconds = (double)(ended_ns - m->began_ns) / 1e9;
+    result->disturbance = disturbance(m, result);
 }
 
 void meter_close(struct meter *m)

@@ -20,20 +20,15 @@ bool native_redis_run(struct lab *lab, const struct server *redis,
                                 "128",   "256", seconds,      NULL};
     unsigned long long items = 0;
     double took = 0, cpu_us = 0;
-    int status = 0;
 
     snprintf(program, sizeof program, "%s/prism-baseline-hiredis", lab->bin_folder);
     snprintf(port, sizeof port, "%u", redis->port);
     snprintf(keys, sizeof keys, "%u", job->keys);
     snprintf(seconds, sizeof seconds, "%.3f", job->seconds);
-    struct child *child = lab_spawn(lab, "hiredis", argv, lab->cpu_client);
-    if (child == NULL || !lab_read_line(lab, child, line, sizeof line))
+    if (!lab_run(lab, argv, lab->cpu_client, line, sizeof line))
         return false;
-    if (!lab_wait_exit(lab, child, &status))
-        return false;
-    if (status != 0 ||
-        sscanf(line, "items %llu seconds %lf cpu_us_per_item %lf", &items, &took, &cpu_us) != 3)
-        return lab_fail(lab, NULL, "hiredis %s failed", job->command);
+    if (sscanf(line, "items %llu seconds %lf cpu_us_per_item %lf", &items, &took, &cpu_us) != 3)
+        return lab_fail(lab, NULL, "hiredis %s tells nothing", job->command);
     *result = (struct run_result){
         .calls = items,
         .items = items,

@@ -8,6 +8,7 @@
 #include "perf/bench/ratios.h"
 #include "perf/load/client.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -105,15 +106,30 @@ static bool start(struct ratios *ratios, enum server_kind kind, struct server *s
     return server_start(&ratios->lab, &options, server);
 }
 
-static bool count_grpc_threads(struct ratios *ratios, double *threads)
+/* gRPC's threads come and go with its timers; it names each of them (the kernel keeps 15
+ * characters). */
+static double count_grpc_threads(pid_t pid)
 {
-    struct server server;
+    static const char *const names[] = {"default-executo", "resolver-execut", "grpc_global_tim",
+                                        "event_engine", "timer_manager"};
+    char path[64], thread[300], name[32];
+    double count = 0;
 
-    if (!start(ratios, SERVER_BARE, &server))
-        return false;
-    bool fine = lab_let_run(&ratios->lab, server.child, SETTLE_SECONDS);
-    *threads = process_status(server.child->pid, "Threads:") - BARE_OWN_THREADS;
-    return server_stop(&ratios->lab, &server) && fine;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *tasks = opendir(path);
+    for (struct dirent *e = tasks ? readdir(tasks) : NULL; e != NULL; e = readdir(tasks)) {
+        snprintf(thread, sizeof thread, "%.40s/%.20s/comm", path, e->d_name);
+        FILE *f = fopen(thread, "r");
+        if (f != NULL && fscanf(f, "%31s", name) == 1) {
+            for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+                count += strcmp(name, names[i]) == 0;
+        }
+        if (f != NULL)
+            fclose(f);
+    }
+    if (tasks != NULL)
+        closedir(tasks);
+    return count;
 }
 
 static bool measure_idle(struct ratios *ratios)
@@ -124,7 +140,7 @@ static bool measure_idle(struct ratios *ratios)
     if (idle->known)
         return true;
     fprintf(stderr, "idle: %d s\n", IDLE_SECONDS);
-    if (!count_grpc_threads(ratios, &idle->grpc_threads) || !start(ratios, SERVER_PRISM, &server))
+    if (!start(ratios, SERVER_PRISM, &server))
         return false;
     pid_t pid = server.child->pid;
     bool fine = lab_let_run(&ratios->lab, server.child, SETTLE_SECONDS);
@@ -133,6 +149,7 @@ static bool measure_idle(struct ratios *ratios)
     uint64_t used = meter_process_cpu_ns(pid) - before;
     idle->ticks = floor((double)used / tick_ns);
     idle->threads = process_status(pid, "Threads:");
+    idle->grpc_threads = count_grpc_threads(pid);
     idle->resident_mb = process_status(pid, "VmRSS:") * 1024 / 1e6;
     idle->known = server_stop(&ratios->lab, &server) && fine;
     return idle->known;
@@ -166,8 +183,8 @@ bool probe_idle_threads(struct ratios *ratios, const struct target *target, stru
     record->ratio = record->ratio_min = record->ratio_max = record->ours / record->baseline;
     record->rounds = 1;
     snprintf(record->note, sizeof record->note,
-             "baseline = gRPC's %.0f (counted in the bare echo) + %d poller + %d workers + %d",
-             ratios->idle.grpc_threads, POLLERS, WORKERS, OTHERS);
+             "baseline = gRPC's own %.0f + %d poller + %d workers + %d", ratios->idle.grpc_threads,
+             POLLERS, WORKERS, OTHERS);
     return true;
 }
 

@@ -8,6 +8,6 @@
 
 probe_fn probe_instructions_cpp, probe_instructions_bare, probe_consolidated;
 probe_fn probe_idle_cpu, probe_idle_threads, probe_idle_memory;
-probe_fn probe_memory_per_key, probe_ttl;
+probe_fn probe_memory_per_key, probe_ttl_table, probe_ttl_server;
 
 #endif

@@ -34,9 +34,6 @@ struct run_plan ratios_plan(const struct ratios *ratios, const struct server *se
  * of the targets that have no probe. Progress goes to standard error. False when interrupted. */
 bool ratios_go_round(struct ratios *ratios);
 
-/* The middle one of `count` values, which are sorted in place; count is at least 1. */
-double ratios_median(double *values, unsigned count);
-
 /* Prints the records of the chosen targets. */
 void ratios_print(const struct ratios *ratios);
 

@@ -71,6 +71,7 @@ static void add_json(struct json *j, const struct run_plan *p, const struct run_
         json_null(j, "server_instructions_per_call");
     if (p->rate > 0)
         json_number(j, "start_delay_max_us", r->start_delay_max_ns / 1e3);
+    json_number(j, "disturbance", r->disturbance);
     json_close(j, '}');
 }
 
@@ -80,19 +81,19 @@ static void add_row(struct report *report, const struct run_plan *p, const struc
     char instructions[24] = "n/a", cpu[24] = "n/a";
 
     if (!report->has_head)
-        printf("%-17s %9s %10s %8s %8s %8s %8s %9s %9s %9s %9s %5s\n", "operation", "calls/s",
+        printf("%-17s %9s %10s %8s %8s %8s %8s %9s %9s %9s %9s %5s %7s\n", "operation", "calls/s",
                "items/s", "p50 us", "p90 us", "p99 us", "p99.9 us", "max us", "server us",
-               "client us", "instr", "hit");
+               "client us", "instr", "hit", "others");
     report->has_head = true;
     if (p->server_pid != 0)
         snprintf(cpu, sizeof cpu, "%.2f", r->server_cpu_ns / 1e3 / calls);
     if (r->server_instructions >= 0)
         snprintf(instructions, sizeof instructions, "%.0f", r->server_instructions / calls);
-    printf("%-17s %9.0f %10.0f %8.1f %8.1f %8.1f %8.1f %9.1f %9s %9.2f %9s %5.2f\n",
+    printf("%-17s %9.0f %10.0f %8.1f %8.1f %8.1f %8.1f %9.1f %9s %9.2f %9s %5.2f %6.0f%%\n",
            p->operation->name, calls / r->seconds, (double)r->items / r->seconds,
            (double)r->p50_ns / 1e3, (double)r->p90_ns / 1e3, (double)r->p99_ns / 1e3,
            (double)r->p999_ns / 1e3, (double)r->max_ns / 1e3, cpu, r->client_cpu_ns / 1e3 / calls,
-           instructions, r->items ? (double)r->hits / (double)r->items : 0.0);
+           instructions, r->items ? (double)r->hits / (double)r->items : 0.0, r->disturbance * 100);
     fflush(stdout);
 }
 
@@ -111,7 +112,7 @@ void report_close(struct report *r)
     if (!r->as_json) {
         if (r->has_head)
             puts("CPU is user + system per call; instr is user level, n/a where the machine does "
-                 "not count them");
+                 "not count them;\nothers is what other processes used of the machine meanwhile");
         if (r->start_delay_max_ns > 0)
             printf("the client itself sent calls up to %.0f us after they were due\n",
                    r->start_delay_max_ns / 1e3);

@@ -10,10 +10,11 @@
 #include "perf/bench/commands.h"
 #include "perf/bench/measure.h"
 #include "perf/bench/native_redis.h"
+#include "perf/common/samples.h"
 #include "perf/load/client.h"
 
+#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const double warmup_share = 0.3; /* of the measured time */
@@ -28,6 +29,7 @@ struct run_plan ratios_plan(const struct ratios *ratios, const struct server *se
         .host = "127.0.0.1",
         .port = server->port,
         .server_pid = server->child->pid,
+        .beside_pid = server->redis != NULL ? server->redis->pid : 0,
         .client = &client_lean,
         .connections = 4,
         .in_flight = 64,
@@ -172,22 +174,10 @@ static bool go_round_once(struct ratios *ratios, unsigned round)
     return true;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-double ratios_median(double *values, unsigned count)
-{
-    qsort(values, count, sizeof *values, by_value);
-    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
-}
-
 static void judge(const struct ratios *ratios, const struct target *t, struct record *record)
 {
     double ours[RATIOS_ROUNDS_MAX], baseline[RATIOS_ROUNDS_MAX], ratio[RATIOS_ROUNDS_MAX];
+    double disturbance[RATIOS_ROUNDS_MAX];
     const char *bad = ratios->broken[shape_of(t->ours)->subject];
 
     if (bad[0] == '\0')
@@ -202,9 +192,13 @@ static void judge(const struct ratios *ratios, const struct target *t, struct re
     }
     if (bad[0] != '\0')
         return;
-    record->ours = ratios_median(ours, ratios->rounds);
-    record->baseline = ratios_median(baseline, ratios->rounds);
-    record->ratio = ratios_median(ratio, ratios->rounds);
+    for (unsigned i = 0; i < ratios->rounds; i++)
+        disturbance[i] = fmax(ratios->results[t->ours][i].disturbance,
+                              ratios->results[t->baseline][i].disturbance);
+    record->disturbance = samples_median(disturbance, ratios->rounds);
+    record->ours = samples_median(ours, ratios->rounds);
+    record->baseline = samples_median(baseline, ratios->rounds);
+    record->ratio = samples_median(ratio, ratios->rounds);
     record->ratio_min = ratio[0];
     record->ratio_max = ratio[ratios->rounds - 1];
 }

@@ -19,7 +19,8 @@ struct run_plan {
     uint64_t seed;
     const char *host; /* numeric IPv4 address */
     uint16_t port;
-    pid_t server_pid;                 /* 0 = unknown: no server CPU, no instructions */
+    pid_t server_pid; /* 0 = unknown: no server CPU, no instructions */
+    pid_t beside_pid; /* a server that ours uses, 0 = none: no stranger to the measurement */
     const struct client_type *client; /* client_lean or client_stock */
     unsigned connections;
     unsigned in_flight;    /* closed loop: always this many; open loop: at most this many */
@@ -39,6 +40,7 @@ struct run_result {
     double seconds;              /* really measured */
     double server_cpu_ns, client_cpu_ns;
     double server_instructions; /* user level; negative = this machine cannot count them */
+    double disturbance;         /* share of the machine's CPU that others used meanwhile, 0 to 1 */
     double start_delay_max_ns;  /* open loop: how late the client itself was at worst */
     uint64_t min_ns, p50_ns, p90_ns, p99_ns, p999_ns, max_ns;
     double mean_ns;

@@ -14,7 +14,7 @@ bool session_open(struct session *s, unsigned calls_per_connection, client_end_f
     *s->result = (struct run_result){.server_instructions = -1};
     histogram_init(&s->latencies);
     workload_init(&s->workload, &p->workload, p->seed);
-    if (!meter_open(&s->meter, p->server_pid, s->result))
+    if (!meter_open(&s->meter, p, s->result))
         return false;
     s->client = client_open(p->client, &options, end, arg, s->result->error);
     if (s->client == NULL)

@@ -76,6 +76,7 @@ struct record {
     double ours, baseline; /* medians, in the target's unit */
     double ratio;          /* median of the ratios of the rounds; NAN = the target is absolute */
     double ratio_min, ratio_max;
+    double disturbance; /* share of the machine that others used meanwhile; median of the rounds */
     unsigned rounds;
     char note[320];
     char error[LAB_ERROR_BYTES]; /* not empty: nothing above holds */

@@ -1,6 +1,8 @@
-/* Clocks of the benches. Every time is in nanoseconds. */
+/* Clocks of the benches, beside clock_now_ns(). Every time is in nanoseconds. */
 #ifndef PRISM_PERF_COMMON_CLOCK_H
 #define PRISM_PERF_COMMON_CLOCK_H
+
+#include "src/base/clock.h"
 
 #include <stdint.h>
 #include <time.h>
@@ -10,12 +12,7 @@ static inline uint64_t clock_read_ns(clockid_t clock)
     struct timespec t = {0};
 
     clock_gettime(clock, &t);
-    return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
-}
-
-static inline uint64_t clock_now_ns(void)
-{
-    return clock_read_ns(CLOCK_MONOTONIC);
+    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
 /* User and system time that this process has used so far. */
