@@ -22,17 +22,21 @@ static bool crowded(const struct shard *shard)
     return shard->wheel->notes > 2 * shard->mortal + STALE_FREE;
 }
 
-/* A tag has fallen due: takes out what has expired. A living key whose note this was gets a new
- * one, of the next generation, so that other notes of the old one stop counting. */
+/* A tag has fallen due: takes out what has expired. The living keys whose note this was share one
+ * new note, for the first of their deadlines, under the next generation, so that other notes of the
+ * old one stop counting. One note out, at most one in: that is why notes come to an end however
+ * many keys have the same tag. */
 static void settle(struct memstore *store, struct shard *shard, struct wheel_note note,
                    uint64_t now_ns)
 {
     const struct index *index = &shard->index;
-    struct memstore_spot spot = {.shard = shard, .tag = note.tag};
+    uint32_t next_generation = (note.generation + 1) % WHEEL_GENERATIONS;
+    uint64_t first_ms = UINT64_MAX;
     size_t at = index->buckets == NULL ? 0 : index_first(index, note.tag);
 
     while (index->buckets != NULL && index_tag(index, at) == note.tag) {
         struct entry *entry = index_entry(index, at);
+        uint64_t expiry_ms = entry_expiry_ms(entry);
 
         if (!entry_lives(entry, now_ns)) {
             free(shard_take(store, shard, at));
@@ -40,10 +44,15 @@ static void settle(struct memstore *store, struct shard *shard, struct wheel_not
             at = index_first(index, note.tag); /* the table may be another one now */
             continue;
         }
-        if (entry_expiry_ms(entry) != 0 && entry_generation(entry) == note.generation)
-            shard_note_expiry(store, spot, entry);
+        if (expiry_ms != 0 && entry_generation(entry) == note.generation) {
+            entry_set_life(entry, next_generation, expiry_ms);
+            first_ms = expiry_ms < first_ms ? expiry_ms : first_ms;
+        }
         at++;
     }
+    note.generation = next_generation;
+    if (first_ms != UINT64_MAX)
+        wheel_add(shard->wheel, note, shard_due_tick(first_ms));
 }
 
 unsigned expiry_work(struct memstore *store, struct shard *shard, uint64_t now_ns, unsigned steps)

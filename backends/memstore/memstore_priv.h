@@ -159,8 +159,8 @@ bool shard_find(const struct shard *shard, uint32_t tag, struct slice key, size_
 void shard_set_expiry(struct memstore *store, struct memstore_spot spot, struct entry *entry,
                       uint64_t expiry_ms);
 
-/* Notes the entry's expiry in the wheel, under its next generation. */
-void shard_note_expiry(struct memstore *store, struct memstore_spot spot, struct entry *entry);
+/* The tick of the wheel by which a key with this expiry has gone. */
+uint64_t shard_due_tick(uint64_t expiry_ms);
 
 /* Takes the entry out of table and totals; the caller frees it, best after unlocking. */
 struct entry *shard_take(struct memstore *store, struct shard *shard, size_t at);

@@ -41,12 +41,13 @@ struct entry *shard_take(struct memstore *store, struct shard *shard, size_t at)
     return entry;
 }
 
-static uint64_t due_tick(uint64_t expiry_ms)
+uint64_t shard_due_tick(uint64_t expiry_ms)
 {
     return expiry_ms / MEMSTORE_TICK_MS + 1;
 }
 
-void shard_note_expiry(struct memstore *store, struct memstore_spot spot, struct entry *entry)
+/* Under the entry's next generation. */
+static void note_expiry(struct memstore *store, struct memstore_spot spot, struct entry *entry)
 {
     struct shard *shard = spot.shard;
     uint32_t generation = (entry_generation(entry) + 1) % WHEEL_GENERATIONS;
@@ -58,13 +59,13 @@ void shard_note_expiry(struct memstore *store, struct memstore_spot spot, struct
             abort();
         wheel_init(shard->wheel, memstore_now_ns(store) / (MEMSTORE_TICK_MS * NS_PER_MS));
     }
-    wheel_add(shard->wheel, note, due_tick(entry_expiry_ms(entry)));
+    wheel_add(shard->wheel, note, shard_due_tick(entry_expiry_ms(entry)));
     entry_set_life(entry, generation, entry_expiry_ms(entry));
 }
 
-/* The rule of the lazy wheel: a key with an expiry has one note of its generation, due no later
- * than the key. More time needs no new note: the old one falls due, finds the key alive and is
- * written again. */
+/* The rule of the lazy wheel: for each key with an expiry there is a note of its tag and generation,
+ * due no later than the key. More time needs no new note: the old one falls due, finds the key
+ * alive and is written again. */
 void shard_set_expiry(struct memstore *store, struct memstore_spot spot, struct entry *entry,
                       uint64_t expiry_ms)
 {
@@ -77,7 +78,7 @@ void shard_set_expiry(struct memstore *store, struct memstore_spot spot, struct 
     if (expiry_ms == 0)
         spot.shard->mortal--;
     entry_set_life(entry, entry_generation(entry), expiry_ms);
-    if (expiry_ms != 0 && (before == 0 || due_tick(expiry_ms) < due_tick(before)))
-        shard_note_expiry(store, spot, entry);
+    if (expiry_ms != 0 && (before == 0 || shard_due_tick(expiry_ms) < shard_due_tick(before)))
+        note_expiry(store, spot, entry);
     expiry_publish(store, spot.shard);
 }
