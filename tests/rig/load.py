@@ -50,7 +50,7 @@ class Load:
             if self.stopping.is_set() and self.in_flight == 0:
                 self.idle.set()
         if code not in (grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED):
-            time.sleep(0.001)           # a refused caller does not spin
+            time.sleep(0.0005)           # a refused caller does not spin
         self._start()
 
     def count(self, code=grpc.StatusCode.OK):
