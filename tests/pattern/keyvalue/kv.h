@@ -5,6 +5,7 @@
 #include "patterns/keyvalue/keyvalue.h"
 #include "patterns/keyvalue/messages.h"
 #include "src/base/container.h"
+#include "src/base/log.h"
 #include "tests/fake/fake_call.h"
 
 #include <setjmp.h>
@@ -227,7 +228,7 @@ struct kv_batch_request {
     struct pb_store_batch_request message;
     struct pb_store_request items[KV_ITEMS];
     struct pb_store_request *pointers[KV_ITEMS];
-    char texts[KV_ITEMS][16];
+    char texts[KV_ITEMS][24];
 };
 
 static inline struct kv_batch_request *kv_store_batch(size_t n)
@@ -251,7 +252,7 @@ struct kv_keys_request {
     struct pb_retrieve_batch_request retrieve;
     struct pb_remove_batch_request remove;
     char *pointers[KV_ITEMS];
-    char texts[KV_ITEMS][16];
+    char texts[KV_ITEMS][24];
 };
 
 /* The keys of kv_store_batch. */
@@ -275,7 +276,7 @@ static inline struct kv_keys_request *kv_keys(size_t n)
 /* Puts the n keys of a batch into the world's table. */
 static inline void kv_fill(struct fake_rig *rig, size_t n)
 {
-    char key[16];
+    char key[24];
 
     for (size_t i = 0; i < n; i++) {
         snprintf(key, sizeof key, "key%05zu", i);
