@@ -5,6 +5,11 @@
 
 #include "src/base/container.h"
 
+static bool fits(const struct keyvalue *kv, const ProtobufCMessage *message)
+{
+    return protobuf_c_message_get_packed_size(message) <= kv->max_message_bytes;
+}
+
 /* ---- BatchSet ---- */
 
 static void batch_set_reply(struct batch *batch, struct err err)
@@ -30,6 +35,10 @@ static void batch_set_reply(struct batch *batch, struct err err)
         results[i].error = old_error(item->err);
         response.all_success = response.all_success && results[i].success;
         response.results[i] = &results[i];
+    }
+    if (!response.all_success && !fits(batch->kv, &response.base)) {
+        for (size_t i = 0; i < batch->n; i++)
+            results[i].error = pb_text(""); /* for people; `success` always fits */
     }
     call_reply(batch->call, &response.base);
 }
@@ -149,6 +158,10 @@ static void batch_delete_reply(struct batch *batch, struct err err)
         results[i].error = old_error(item->err);
         response.all_success = response.all_success && results[i].success;
         response.results[i] = &results[i];
+    }
+    if (!response.all_success && !fits(batch->kv, &response.base)) {
+        for (size_t i = 0; i < batch->n; i++)
+            results[i].error = pb_text(""); /* for people; `success` always fits */
     }
     call_reply(batch->call, &response.base);
 }
