@@ -8,7 +8,7 @@ ghz=github.com/bojand/ghz/cmd/ghz@v0.117.0
 buf=@bufbuild/buf@1.50.0
 
 scripts/setup-build.sh
-need_packages "test" redis-server openssl clang-format-14 python3-grpcio python3-protobuf
+need_packages "test" redis-server valgrind openssl clang-format-14 python3-grpcio python3-protobuf
 
 find_go() { # prints the path of a Go that is new enough, if there is one
     local go minor

@@ -198,12 +198,12 @@ static bool read_option(struct ratios *ratios, int id)
         ratios->only = optarg;
         return names_are_known(optarg);
     case 'r':
-        if (!option_number("rounds", optarg, RATIOS_ROUNDS_MAX, &rounds) || rounds == 0)
+        if (!option_number("rounds", optarg, RATIOS_ROUNDS_MAX, &rounds))
             return false;
         ratios->rounds = (unsigned)rounds;
         return true;
     case 's':
-        return option_seconds("seconds", optarg, &ratios->seconds) && ratios->seconds > 0;
+        return option_seconds("seconds", optarg, &ratios->seconds);
     case 'o':
         return option_output(optarg, &ratios->as_json);
     case 't':
@@ -235,6 +235,10 @@ int command_ratios(int argc, char **argv)
         }
         if (!read_option(&ratios, id))
             return STATUS_USAGE;
+    }
+    if (ratios.rounds == 0 || !(ratios.seconds > 0)) {
+        fputs("prism-bench: rounds and seconds must be above 0\n", stderr);
+        return STATUS_USAGE;
     }
     bool through = lab_open(&ratios.lab) && ratios_go_round(&ratios) && run_probes(&ratios);
     lab_close(&ratios.lab);
