@@ -232,6 +232,11 @@ void call_send(struct call *call, const ProtobufCMessage *message, struct op *se
     to_poller(call, &call->send);
 }
 
+static void drop_buffer(void *buffer)
+{
+    grpc_byte_buffer_destroy(buffer);
+}
+
 static void receive_decode(struct call *call, struct call_receive *receive)
 {
     struct arena *arena = receive->arena != NULL ? receive->arena : &call->arena;
@@ -245,7 +250,7 @@ static void receive_decode(struct call *call, struct call_receive *receive)
         return;
     }
     receive->op.err = codec_unpack(arena, call->row->method->request, buffer, &receive->message);
-    grpc_byte_buffer_destroy(buffer);
+    arena_adopt(arena, buffer, drop_buffer); /* the message points into it */
 }
 
 static void received(struct op *op)

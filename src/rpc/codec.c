@@ -1,21 +1,11 @@
-/* Bytes to messages and back: protobuf-c on the call's arena, so that nothing is freed message by message. */
+/* gRPC's buffers to messages and back. A decoded message points into its buffer: the call keeps that until it ends. */
+#include "src/rpc/decode.h"
+#include "src/rpc/encode.h"
 #include "src/rpc/rpc_priv.h"
-#include "src/rpc/wire_check.h"
 
 #include <grpc/byte_buffer.h>
 #include <grpc/byte_buffer_reader.h>
 #include <grpc/slice.h>
-
-static void *codec_alloc(void *arena, size_t bytes)
-{
-    return arena_alloc(arena, bytes);
-}
-
-static void codec_free(void *arena, void *ptr)
-{
-    (void)arena;
-    (void)ptr; /* goes with the arena */
-}
 
 /* One slice is read in place (protobuf-c copies strings and bytes); several are joined first. */
 static struct slice contiguous(struct arena *arena, const grpc_byte_buffer *buffer)
@@ -37,45 +27,21 @@ static struct slice contiguous(struct arena *arena, const grpc_byte_buffer *buff
     return slice_of(joined, at);
 }
 
-static struct err check_wire(struct arena *arena, const ProtobufCMessageDescriptor *type, struct slice bytes)
-{
-    const char *field = NULL;
-
-    switch (wire_check(type, bytes, &field)) {
-    case WIRE_OK:
-        break;
-    case WIRE_NOT_TEXT:
-        return err_about(ERR_INVALID_ARGUMENT, field,
-                         arena_printf(arena, "%s must be UTF-8 text without NUL bytes", field));
-    case WIRE_TOO_DEEP:
-        return err_about(ERR_INVALID_ARGUMENT, field,
-                         arena_printf(arena, "%s nests more than %d messages deep", field, WIRE_MAX_DEPTH));
-    }
-    return ERR_NONE;
-}
-
 struct err codec_unpack(struct arena *arena, const ProtobufCMessageDescriptor *type,
                         const grpc_byte_buffer *buffer, const ProtobufCMessage **message)
 {
-    ProtobufCAllocator allocator = {.alloc = codec_alloc, .free = codec_free, .allocator_data = arena};
-    struct slice bytes = contiguous(arena, buffer);
-    struct err err = check_wire(arena, type, bytes);
-
-    *message = NULL;
-    if (err.code != ERR_OK)
-        return err;
-    *message = protobuf_c_message_unpack(type, &allocator, bytes.len, bytes.data);
-    if (*message == NULL)
-        return err_about(ERR_INVALID_ARGUMENT, "request", "the request is not a valid message of its type");
-    return ERR_NONE;
+    return decode_message(arena, type, contiguous(arena, buffer), message);
 }
 
 grpc_byte_buffer *codec_pack(const ProtobufCMessage *message)
 {
-    size_t bytes = protobuf_c_message_get_packed_size(message);
-    grpc_slice slice = grpc_slice_malloc(bytes);
+    struct encode_plan plan;
 
-    protobuf_c_message_pack(message, GRPC_SLICE_START_PTR(slice));
+    encode_measure(&plan, message);
+
+    grpc_slice slice = grpc_slice_malloc(plan.bytes);
+
+    encode_write(&plan, message, GRPC_SLICE_START_PTR(slice));
 
     grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(&slice, 1);
 

@@ -1,0 +1,330 @@
+#include "src/rpc/encode.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- scalars ---- */
+
+static inline size_t varint_bytes(uint64_t v)
+{
+    return v < 0x80 ? 1 : (size_t)(63 - __builtin_clzll(v)) / 7 + 1;
+}
+
+static inline uint8_t *write_varint(uint8_t *at, uint64_t v)
+{
+    while (v >= 0x80) {
+        *at++ = (uint8_t)(v | 0x80);
+        v >>= 7;
+    }
+    *at++ = (uint8_t)v;
+    return at;
+}
+
+enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
+
+static unsigned wire_of(ProtobufCType type)
+{
+    switch (type) {
+    case PROTOBUF_C_TYPE_SFIXED32:
+    case PROTOBUF_C_TYPE_FIXED32:
+    case PROTOBUF_C_TYPE_FLOAT:
+        return WIRE_32;
+    case PROTOBUF_C_TYPE_SFIXED64:
+    case PROTOBUF_C_TYPE_FIXED64:
+    case PROTOBUF_C_TYPE_DOUBLE:
+        return WIRE_64;
+    case PROTOBUF_C_TYPE_STRING:
+    case PROTOBUF_C_TYPE_BYTES:
+    case PROTOBUF_C_TYPE_MESSAGE:
+        return WIRE_BYTES;
+    case PROTOBUF_C_TYPE_INT32:
+    case PROTOBUF_C_TYPE_SINT32:
+    case PROTOBUF_C_TYPE_INT64:
+    case PROTOBUF_C_TYPE_SINT64:
+    case PROTOBUF_C_TYPE_UINT32:
+    case PROTOBUF_C_TYPE_UINT64:
+    case PROTOBUF_C_TYPE_BOOL:
+    case PROTOBUF_C_TYPE_ENUM:
+        break;
+    }
+    return WIRE_VARINT;
+}
+
+static bool is_64(ProtobufCType type)
+{
+    return wire_of(type) == WIRE_64 || type == PROTOBUF_C_TYPE_INT64 || type == PROTOBUF_C_TYPE_SINT64 ||
+           type == PROTOBUF_C_TYPE_UINT64;
+}
+
+/* The number as it stands on the wire, before it is written as a varint or as fixed bytes. */
+static uint64_t load_number(const void *at, ProtobufCType type)
+{
+    uint64_t wide;
+    uint32_t narrow;
+
+    if (is_64(type)) {
+        memcpy(&wide, at, 8);
+        return type == PROTOBUF_C_TYPE_SINT64 ? (wide << 1) ^ (0 - (wide >> 63)) : wide;
+    }
+    memcpy(&narrow, at, 4);
+    switch (type) {
+    case PROTOBUF_C_TYPE_INT32:
+    case PROTOBUF_C_TYPE_ENUM:
+        return (uint64_t)(int64_t)(int32_t)narrow;
+    case PROTOBUF_C_TYPE_SINT32:
+        return (narrow << 1) ^ (0 - (narrow >> 31));
+    case PROTOBUF_C_TYPE_BOOL:
+        return narrow != 0;
+    default:
+        return narrow;
+    }
+}
+
+static size_t number_bytes(uint64_t v, unsigned wire)
+{
+    return wire == WIRE_VARINT ? varint_bytes(v) : wire == WIRE_64 ? 8 : 4;
+}
+
+static uint8_t *write_number(uint8_t *at, uint64_t v, unsigned wire)
+{
+    if (wire == WIRE_VARINT)
+        return write_varint(at, v);
+
+    unsigned bytes = wire == WIRE_64 ? 8 : 4;
+
+    for (unsigned i = 0; i < bytes; i++)
+        *at++ = (uint8_t)(v >> (8 * i));
+    return at;
+}
+
+static size_t number_element(ProtobufCType type)
+{
+    return type == PROTOBUF_C_TYPE_BOOL ? sizeof(protobuf_c_boolean) : is_64(type) ? 8 : 4;
+}
+
+/* ---- what is written ---- */
+
+static inline const void *member(const ProtobufCMessage *message, size_t offset)
+{
+    return (const char *)message + offset;
+}
+
+struct content {
+    const void *data;
+    size_t len;
+};
+
+static struct content load_content(const void *at, ProtobufCType type)
+{
+    if (type == PROTOBUF_C_TYPE_BYTES) {
+        const ProtobufCBinaryData *bytes = at;
+
+        return (struct content){bytes->data, bytes->len};
+    }
+    const char *text = *(const char *const *)at;
+
+    return (struct content){text, text != NULL ? strlen(text) : 0};
+}
+
+/* As protobuf-c: a oneof's member when it is the chosen one (a pointer must be set); a proto2 optional when it is set; a
+ * proto3 field when it is not zero. */
+static bool is_present(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
+{
+    const void *at = member(message, field->offset);
+    bool pointer = field->type == PROTOBUF_C_TYPE_MESSAGE || field->type == PROTOBUF_C_TYPE_STRING;
+    const void *target = pointer ? *(const void *const *)at : NULL;
+
+    if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0) {
+        if (*(const uint32_t *)member(message, field->quantifier_offset) != field->id)
+            return false;
+        return !pointer || (target != NULL && target != field->default_value);
+    }
+    if (field->label == PROTOBUF_C_LABEL_REQUIRED)
+        return true;
+    if (field->label == PROTOBUF_C_LABEL_OPTIONAL)
+        return pointer ? target != NULL && target != field->default_value
+                       : *(const protobuf_c_boolean *)member(message, field->quantifier_offset) != 0;
+    if (field->type == PROTOBUF_C_TYPE_MESSAGE)
+        return target != NULL;
+    if (wire_of(field->type) == WIRE_BYTES)
+        return load_content(at, field->type).len > 0;
+    return load_number(at, field->type) != 0;
+}
+
+static size_t tag_bytes(const ProtobufCFieldDescriptor *field)
+{
+    return varint_bytes((uint64_t)field->id << 3);
+}
+
+static uint8_t *write_tag(uint8_t *at, const ProtobufCFieldDescriptor *field, unsigned wire)
+{
+    return write_varint(at, (uint64_t)field->id << 3 | wire);
+}
+
+static bool is_packed(const ProtobufCFieldDescriptor *field)
+{
+    return (field->flags & PROTOBUF_C_FIELD_FLAG_PACKED) != 0 && wire_of(field->type) != WIRE_BYTES;
+}
+
+/* ---- measuring ---- */
+
+static size_t remember(struct encode_plan *plan)
+{
+    if (plan->count == plan->room) {
+        size_t room = plan->room * 4;
+        uint32_t *nested = malloc(room * sizeof *nested);
+
+        if (nested == NULL)
+            abort();
+        memcpy(nested, plan->nested, plan->count * sizeof *nested);
+        if (plan->nested != plan->first)
+            free(plan->nested);
+        plan->nested = nested;
+        plan->room = room;
+    }
+    return plan->count++;
+}
+
+static size_t measure(struct encode_plan *plan, const ProtobufCMessage *message);
+
+static size_t measure_length(struct encode_plan *plan, const void *at, ProtobufCType type)
+{
+    size_t len;
+
+    if (type == PROTOBUF_C_TYPE_MESSAGE) {
+        const ProtobufCMessage *nested = *(const ProtobufCMessage *const *)at;
+        size_t slot = remember(plan);
+
+        len = nested != NULL ? measure(plan, nested) : 0;
+        plan->nested[slot] = (uint32_t)len;
+    } else {
+        len = load_content(at, type).len;
+    }
+    return varint_bytes(len) + len;
+}
+
+static size_t measure_value(struct encode_plan *plan, const void *at, const ProtobufCFieldDescriptor *field)
+{
+    unsigned wire = wire_of(field->type);
+
+    if (wire == WIRE_BYTES)
+        return measure_length(plan, at, field->type);
+    return number_bytes(load_number(at, field->type), wire);
+}
+
+static size_t measure_repeated(struct encode_plan *plan, const ProtobufCMessage *message,
+                               const ProtobufCFieldDescriptor *field)
+{
+    size_t n = *(const size_t *)member(message, field->quantifier_offset), bytes = 0;
+    const char *array = *(const char *const *)member(message, field->offset);
+    size_t step = field->type == PROTOBUF_C_TYPE_BYTES     ? sizeof(ProtobufCBinaryData)
+                  : wire_of(field->type) == WIRE_BYTES     ? sizeof(void *)
+                                                           : number_element(field->type);
+
+    if (n == 0)
+        return 0;
+    for (size_t i = 0; i < n; i++)
+        bytes += measure_value(plan, array + i * step, field);
+    if (!is_packed(field))
+        return bytes + n * tag_bytes(field);
+
+    plan->nested[remember(plan)] = (uint32_t)bytes;
+    return tag_bytes(field) + varint_bytes(bytes) + bytes;
+}
+
+/* Messages nest as deep as our own code builds them. */
+static size_t measure(struct encode_plan *plan, const ProtobufCMessage *message)
+{
+    const ProtobufCMessageDescriptor *type = message->descriptor;
+    size_t bytes = 0;
+
+    for (unsigned i = 0; i < type->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &type->fields[i];
+
+        if (field->label == PROTOBUF_C_LABEL_REPEATED)
+            bytes += measure_repeated(plan, message, field);
+        else if (is_present(message, field))
+            bytes += tag_bytes(field) + measure_value(plan, member(message, field->offset), field);
+    }
+    return bytes;
+}
+
+void encode_measure(struct encode_plan *plan, const ProtobufCMessage *message)
+{
+    plan->nested = plan->first;
+    plan->count = 0;
+    plan->room = sizeof plan->first / sizeof plan->first[0];
+    plan->bytes = measure(plan, message);
+    plan->count = 0;
+}
+
+/* ---- writing, in the same order ---- */
+
+static uint8_t *write_message(struct encode_plan *plan, const ProtobufCMessage *message, uint8_t *at);
+
+static uint8_t *write_value(struct encode_plan *plan, const void *from, const ProtobufCFieldDescriptor *field, uint8_t *at)
+{
+    unsigned wire = wire_of(field->type);
+
+    if (wire != WIRE_BYTES)
+        return write_number(at, load_number(from, field->type), wire);
+    if (field->type == PROTOBUF_C_TYPE_MESSAGE) {
+        const ProtobufCMessage *nested = *(const ProtobufCMessage *const *)from;
+
+        at = write_varint(at, plan->nested[plan->count++]);
+        return nested != NULL ? write_message(plan, nested, at) : at;
+    }
+    struct content content = load_content(from, field->type);
+
+    at = write_varint(at, content.len);
+    if (content.len > 0)
+        memcpy(at, content.data, content.len);
+    return at + content.len;
+}
+
+static uint8_t *write_repeated(struct encode_plan *plan, const ProtobufCMessage *message,
+                               const ProtobufCFieldDescriptor *field, uint8_t *at)
+{
+    size_t n = *(const size_t *)member(message, field->quantifier_offset);
+    const char *array = *(const char *const *)member(message, field->offset);
+    unsigned wire = wire_of(field->type);
+    size_t step = field->type == PROTOBUF_C_TYPE_BYTES ? sizeof(ProtobufCBinaryData)
+                  : wire == WIRE_BYTES                 ? sizeof(void *)
+                                                       : number_element(field->type);
+
+    if (n > 0 && is_packed(field)) {
+        at = write_tag(at, field, WIRE_BYTES);
+        at = write_varint(at, plan->nested[plan->count++]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!is_packed(field))
+            at = write_tag(at, field, wire);
+        at = write_value(plan, array + i * step, field, at);
+    }
+    return at;
+}
+
+static uint8_t *write_message(struct encode_plan *plan, const ProtobufCMessage *message, uint8_t *at)
+{
+    const ProtobufCMessageDescriptor *type = message->descriptor;
+
+    for (unsigned i = 0; i < type->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &type->fields[i];
+
+        if (field->label == PROTOBUF_C_LABEL_REPEATED) {
+            at = write_repeated(plan, message, field, at);
+        } else if (is_present(message, field)) {
+            at = write_tag(at, field, wire_of(field->type));
+            at = write_value(plan, member(message, field->offset), field, at);
+        }
+    }
+    return at;
+}
+
+void encode_write(struct encode_plan *plan, const ProtobufCMessage *message, uint8_t *out)
+{
+    write_message(plan, message, out);
+    if (plan->nested != plan->first)
+        free(plan->nested);
+}
