@@ -10,11 +10,10 @@ int exit_of(enum prism_code code)
     switch (code) {
     case PRISM_OK:
         return EXIT_DONE;
-    case PRISM_NOT_FOUND:
-        return EXIT_NOT_FOUND;
     case PRISM_UNAVAILABLE:
         return EXIT_UNAVAILABLE;
     case PRISM_INVALID_ARGUMENT:
+    case PRISM_NOT_FOUND: /* of a namespace: EXIT_NOT_FOUND is about keys */
     case PRISM_ALREADY_EXISTS:
     case PRISM_PERMISSION_DENIED:
     case PRISM_FAILED_PRECONDITION:

@@ -102,6 +102,26 @@ static void write_is_not_repeated_when_its_outcome_is_unknown(void **state)
     fixture_close(&f);
 }
 
+/* A server that stops resets calls that reach it too late; to the caller that is no cancellation.
+ */
+static void call_broken_off_by_the_server_is_unavailable(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_open(&f, &quick);
+    let_store_succeed(f.server);
+    let_retrieve_find(f.server);
+    answer(f.server, "Store", GRPC_STATUS_CANCELLED, "CANCELLED");
+    assert_int_equal(store(&f, 0), PRISM_UNAVAILABLE);
+    assert_false(f.error.retryable);
+    assert_int_equal(script_calls(f.server, "Store"), 1);
+    answer(f.server, "Retrieve", GRPC_STATUS_CANCELLED, "CANCELLED");
+    assert_ok(retrieve(&f, 0), f.error);
+    assert_int_equal(script_calls(f.server, "Retrieve"), 2);
+    fixture_close(&f);
+}
+
 static void write_is_repeated_when_admission_refused_it(void **state)
 {
     uint64_t begin;
@@ -334,6 +354,7 @@ int main(void)
         cmocka_unit_test(read_is_repeated_when_unavailable),
         cmocka_unit_test(read_gives_up_after_the_last_attempt),
         cmocka_unit_test(write_is_not_repeated_when_its_outcome_is_unknown),
+        cmocka_unit_test(call_broken_off_by_the_server_is_unavailable),
         cmocka_unit_test(write_is_repeated_when_admission_refused_it),
         cmocka_unit_test(write_is_repeated_when_a_draining_server_refused_it),
         cmocka_unit_test(exhaustion_without_advice_is_not_repeated),

@@ -19,8 +19,8 @@ extern "C" {
 struct prism_keyvalue;
 
 /* Asks the server for its capabilities and keeps the answer. Free with prism_keyvalue_close.
- * errors: UNAVAILABLE, DEADLINE_EXCEEDED (server not reached), UNIMPLEMENTED (the server, or the
- * channel's namespace, has no KeyValue pattern), and what any call may return. */
+ * errors: UNAVAILABLE, DEADLINE_EXCEEDED (server not reached), UNIMPLEMENTED (the server has no
+ * KeyValue pattern), NOT_FOUND (not in the channel's namespace), and what any call may return. */
 PRISM_API enum prism_code prism_keyvalue_open(struct prism_channel *channel,
                                               struct prism_keyvalue **keyvalue,
                                               struct prism_error *error);
@@ -96,8 +96,9 @@ struct prism_store_options {
  * version: may be NULL; else receives, if a precondition was given, the version of the item stored
  *   or, with FAILED_PRECONDITION, of the item found; otherwise it is left empty. Free with
  *   prism_buffer_free whatever the outcome.
- * errors: UNIMPLEMENTED (expiration or precondition not supported by backend),
- *   FAILED_PRECONDITION, RESOURCE_EXHAUSTED (store full), INVALID_ARGUMENT (key, value). */
+ * errors: UNIMPLEMENTED (expiration or precondition not supported by backend), ALREADY_EXISTS or
+ *   FAILED_PRECONDITION (a precondition did not hold), RESOURCE_EXHAUSTED (store full),
+ *   INVALID_ARGUMENT (key, value). */
 PRISM_API enum prism_code prism_keyvalue_store(struct prism_keyvalue *keyvalue, const char *key,
                                                struct prism_bytes value,
                                                const struct prism_store_options *options,

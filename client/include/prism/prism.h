@@ -39,15 +39,15 @@ extern "C" {
 /* Numbers are those of gRPC's status codes. */
 enum prism_code {
     PRISM_OK = 0,
-    PRISM_CANCELLED = 1,
+    PRISM_CANCELLED = 1, /* not returned: a call that the server breaks off is UNAVAILABLE */
     PRISM_UNKNOWN = 2,
     PRISM_INVALID_ARGUMENT = 3,  /* prism_error.field names the part at fault */
     PRISM_DEADLINE_EXCEEDED = 4, /* a write may or may not have happened */
-    PRISM_NOT_FOUND = 5,
-    PRISM_ALREADY_EXISTS = 6,
+    PRISM_NOT_FOUND = 5,         /* of a namespace; an absent key is a result, not an error */
+    PRISM_ALREADY_EXISTS = 6,    /* if_absent did not hold */
     PRISM_PERMISSION_DENIED = 7,
     PRISM_RESOURCE_EXHAUSTED = 8,  /* overload, a full store, or a message over the size limit */
-    PRISM_FAILED_PRECONDITION = 9, /* if_absent or if_version did not hold */
+    PRISM_FAILED_PRECONDITION = 9, /* if_version did not hold */
     PRISM_ABORTED = 10,
     PRISM_OUT_OF_RANGE = 11,
     PRISM_UNIMPLEMENTED = 12, /* not supported by the backend, or by this server */
