@@ -395,13 +395,14 @@ static bool has_repeated(const ProtobufCMessageDescriptor *type)
 static enum decode_result prepare(struct decoder *d, const ProtobufCMessageDescriptor *type, ProtobufCMessage *out,
                                   struct slice bytes)
 {
-    size_t counts[COUNTED_FIELDS] = {0};
+    size_t counts[COUNTED_FIELDS];
 
     if (type->n_fields > COUNTED_FIELDS || type->message_init == NULL)
         return DECODE_RARE;
     type->message_init(out);
     if (!has_repeated(type))
         return DECODE_OK;
+    memset(counts, 0, type->n_fields * sizeof counts[0]);
     if (!count_repeated(type, bytes, counts))
         return DECODE_MALFORMED;
     allocate_repeated(d, type, out, counts);

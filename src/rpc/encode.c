@@ -213,6 +213,18 @@ static size_t measure_value(struct encode_plan *plan, const void *at, const Prot
     return number_bytes(load_number(at, field->type), wire);
 }
 
+static size_t measure_messages(struct encode_plan *plan, const ProtobufCMessage *const *array, size_t n)
+{
+    size_t bytes = 0, one = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (i == 0 || array[i] != array[i - 1])
+            one = measure_length(plan, &array[i], PROTOBUF_C_TYPE_MESSAGE);
+        bytes += one;
+    }
+    return bytes;
+}
+
 static size_t measure_repeated(struct encode_plan *plan, const ProtobufCMessage *message,
                                const ProtobufCFieldDescriptor *field)
 {
@@ -224,6 +236,9 @@ static size_t measure_repeated(struct encode_plan *plan, const ProtobufCMessage 
 
     if (n == 0)
         return 0;
+    if (field->type == PROTOBUF_C_TYPE_MESSAGE)
+        return measure_messages(plan, (const ProtobufCMessage *const *)(const void *)array, n) +
+               n * tag_bytes(field);
     for (size_t i = 0; i < n; i++)
         bytes += measure_value(plan, array + i * step, field);
     if (!is_packed(field))
@@ -283,6 +298,26 @@ static uint8_t *write_value(struct encode_plan *plan, const void *from, const Pr
     return at + content.len;
 }
 
+static uint8_t *write_messages(struct encode_plan *plan, const ProtobufCMessage *const *array, size_t n,
+                               const ProtobufCFieldDescriptor *field, uint8_t *at)
+{
+    const uint8_t *before = at; /* the last one that was encoded, tag included */
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0 && array[i] == array[i - 1]) {
+            memcpy(at, before, bytes);
+            at += bytes;
+            continue;
+        }
+        before = at;
+        at = write_tag(at, field, WIRE_BYTES);
+        at = write_value(plan, &array[i], field, at);
+        bytes = (size_t)(at - before);
+    }
+    return at;
+}
+
 static uint8_t *write_repeated(struct encode_plan *plan, const ProtobufCMessage *message,
                                const ProtobufCFieldDescriptor *field, uint8_t *at)
 {
@@ -293,6 +328,8 @@ static uint8_t *write_repeated(struct encode_plan *plan, const ProtobufCMessage 
                   : wire == WIRE_BYTES                 ? sizeof(void *)
                                                        : number_element(field->type);
 
+    if (field->type == PROTOBUF_C_TYPE_MESSAGE)
+        return write_messages(plan, (const ProtobufCMessage *const *)(const void *)array, n, field, at);
     if (n > 0 && is_packed(field)) {
         at = write_tag(at, field, WIRE_BYTES);
         at = write_varint(at, plan->nested[plan->count++]);

@@ -1,5 +1,6 @@
 /* protobuf-c's generated structs to bytes; the same bytes as protobuf_c_message_pack. Sizes of nested messages are worked out
- * once and remembered, where protobuf-c works them out again at each level. */
+ * once and remembered, where protobuf-c works them out again at each level; and an element of a repeated field that is the
+ * same struct as its predecessor (the outcomes of a batch are mostly one struct) is copied, not encoded again. */
 #ifndef PRISM_RPC_ENCODE_H
 #define PRISM_RPC_ENCODE_H
 

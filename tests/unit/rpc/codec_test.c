@@ -275,6 +275,32 @@ static void test_bytes_are_not_copied(void **unused)
     arena_clear(&arena);
 }
 
+/* Runs of one struct in a repeated field, as batches have them: copied, with the same bytes as ever. */
+static void test_shared_elements(void **unused)
+{
+    typedef Prism__Patterns__Keyvalue__StoreResponse result;
+    result ok = PRISM__PATTERNS__KEYVALUE__STORE_RESPONSE__INIT, bad = PRISM__PATTERNS__KEYVALUE__STORE_RESPONSE__INIT;
+    result *results[200];
+    Prism__Patterns__Keyvalue__StoreBatchResponse response = PRISM__PATTERNS__KEYVALUE__STORE_BATCH_RESPONSE__INIT;
+
+    (void)unused;
+    ok.success = 1;
+    bad.code = 14;
+    for (int round = 0; round < 50; round++) {
+        uint8_t theirs[4096], ours[4096];
+        struct encode_plan plan;
+
+        response.n_results = dice(ARRAY_LEN(results));
+        response.results = results;
+        for (size_t i = 0; i < response.n_results; i++)
+            results[i] = dice(4) ? &ok : &bad;
+        encode_measure(&plan, &response.base);
+        assert_int_equal(plan.bytes, protobuf_c_message_pack(&response.base, theirs));
+        encode_write(&plan, &response.base, ours);
+        assert_memory_equal(ours, theirs, plan.bytes);
+    }
+}
+
 static void test_faults_name_the_field(void **unused)
 {
     static const uint8_t nul[] = {0x0a, 3, 'a', 0, 'b'}, broken[] = {0x0a, 5, 'a'};
@@ -325,7 +351,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_messages),     cmocka_unit_test(test_damaged_messages),
         cmocka_unit_test(test_bytes_are_not_copied), cmocka_unit_test(test_faults_name_the_field),
-        cmocka_unit_test(test_depth_is_bounded),
+        cmocka_unit_test(test_depth_is_bounded),    cmocka_unit_test(test_shared_elements),
     };
 
     return cmocka_run_group_tests_name("decode and encode", tests, NULL, NULL);
