@@ -1,8 +1,6 @@
 /* GetCapabilities: the plan, printed. Built when the pattern is bound and again when the backend's
- * facts change, and kept as packed bytes, so that answering is one copy. */
+ * facts change; answering only encodes it. */
 #include "patterns/keyvalue/keyvalue_priv.h"
-
-#include <stdlib.h>
 
 /* ---- parts of one operation ---- */
 
@@ -248,37 +246,10 @@ struct pb_capabilities *keyvalue_describe(const struct keyvalue *kv, struct aren
     return caps;
 }
 
-/* An otherwise empty message whose one unknown field is all of the packed one: its first field's
- * tag, and as "data" the rest, length included. It packs to the very same bytes, by a copy. */
-static struct pb_capabilities *freeze(const struct pb_capabilities *caps, struct arena *arena)
-{
-    enum { SLOTS_TAG = 1, LENGTH_DELIMITED = 2 };
-    size_t bytes = protobuf_c_message_get_packed_size(&caps->base);
-    uint8_t *packed = arena_alloc(arena, bytes);
-    ProtobufCMessageUnknownField *all = arena_zalloc(arena, sizeof *all);
-    struct pb_capabilities *frozen = arena_alloc(arena, sizeof *frozen);
-
-    protobuf_c_message_pack(&caps->base, packed);
-    if (packed[0] != (SLOTS_TAG << 3 | LENGTH_DELIMITED))
-        abort(); /* `slots` is always present and always first */
-    all->tag = SLOTS_TAG;
-    all->wire_type = PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED;
-    all->data = packed + 1;
-    all->len = bytes - 1;
-    prism__patterns__keyvalue__capabilities__init(frozen);
-    frozen->base.n_unknown_fields = 1;
-    frozen->base.unknown_fields = all;
-    return frozen;
-}
-
 void keyvalue_caps_build(struct keyvalue *kv)
 {
-    struct arena scratch;
-
     arena_clear(&kv->caps_memory);
-    arena_init(&scratch, NULL);
-    kv->caps = freeze(keyvalue_describe(kv, &scratch), &kv->caps_memory);
-    arena_clear(&scratch);
+    kv->caps = keyvalue_describe(kv, &kv->caps_memory);
 }
 
 void keyvalue_get_capabilities(struct call *call)
