@@ -3,6 +3,7 @@
 #include "src/base/container.h"
 #include "tests/contract/redis_fixture.h"
 
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -232,9 +233,82 @@ static void answers_that_nobody_asked_for(void **state)
     actor_stop(&actor);
 }
 
+/* SCAN may repeat itself; a count does not. Both answers come at once: the second is for the call
+ * that the first one leads to. */
+static void repeated_keys_count_once(void **state)
+{
+    static const char answers[] = "*2\r\n$1\r\n5\r\n*3\r\n$15\r\nprism:default:a\r\n"
+                                  "$15\r\nprism:default:a\r\n$15\r\nprism:default:b\r\n"
+                                  "*2\r\n$1\r\n0\r\n*2\r\n$15\r\nprism:default:b\r\n"
+                                  "$15\r\nprism:default:c\r\n";
+    struct actor actor;
+    struct redis_fixture fixture;
+    struct kv_count count = {0};
+
+    (void)state;
+    actor_start(&actor, HELLO, strlen(HELLO), answers);
+    redis_fixture_open(&fixture, "default", (redis_settings){"address", actor.address, NULL});
+    redis_until(&fixture, BACKEND_READY);
+    assert_int_equal(kv_do(&fixture.kv, kv_start_count, &count.op).code, ERR_OK);
+    assert_int_equal(count.count, 3);
+    redis_fixture_close(&fixture);
+    actor_stop(&actor);
+}
+
+/* A listener that is bound and does not listen, on the loopback address of the family; -1 without
+ * such a family. */
+static int bind_loopback(int family, uint16_t *port)
+{
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    bool four = family == AF_INET;
+    struct sockaddr *at = four ? (struct sockaddr *)&v4 : (struct sockaddr *)&v6;
+    socklen_t len = four ? sizeof v4 : sizeof v6;
+    int fd = socket(family, SOCK_STREAM, 0);
+
+    v4.sin_port = v6.sin6_port = htons(*port);
+    if (fd < 0 || bind(fd, at, len) != 0 || getsockname(fd, at, &len) != 0) {
+        close(fd);
+        return -1;
+    }
+    *port = ntohs(four ? v4.sin_port : v6.sin6_port);
+    return fd;
+}
+
+/* localhost is 127.0.0.1 and ::1: it is away only when both refuse, and there when one does not. */
+static void localhost_has_two_addresses(void **state)
+{
+    struct actor actor = {.first = HELLO, .first_len = strlen(HELLO), .second = "+OK\r\n"};
+    struct redis_fixture fixture;
+    char address[64];
+    uint16_t port = 0;
+    int refuses = bind_loopback(AF_INET, &port);
+
+    (void)state;
+    actor.listener = bind_loopback(AF_INET6, &port);
+    if (actor.listener < 0) {
+        close(refuses);
+        skip();
+    }
+    snprintf(address, sizeof address, "localhost:%u", port);
+    redis_fixture_open(&fixture, "default", (redis_settings){"address", address, NULL});
+    redis_until(&fixture, BACKEND_DOWN);
+    assert_int_equal(listen(actor.listener, 8), 0);
+    assert_int_equal(pthread_create(&actor.thread, NULL, act, &actor), 0);
+    redis_until(&fixture, BACKEND_READY);
+    assert_int_equal(redis_put(&fixture, "k", "v").code, ERR_OK);
+    redis_fixture_close(&fixture);
+    atomic_store(&actor.stop, true);
+    pthread_join(actor.thread, NULL);
+    close(actor.listener);
+    close(refuses);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(repeated_keys_count_once),
+        cmocka_unit_test(localhost_has_two_addresses),
         cmocka_unit_test(hello_is_not_understood),
         cmocka_unit_test(answers_of_the_wrong_kind),
         cmocka_unit_test(deep_answers_of_the_wrong_kind),
