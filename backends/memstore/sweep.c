@@ -88,7 +88,8 @@ static void sweep(struct memstore *store, struct memstore_instance *instance)
             return;
         rest = MEMSTORE_TICK_MS * NS_PER_MS;
     }
-    timer_arm(&instance->base.home->timers, &instance->timer, clock_now_ns() + rest, on_timer);
+    timer_arm(&instance->base.home->timers, &instance->timer, instance->base.home->now_ns + rest,
+              on_timer);
 }
 
 static void on_timer(struct timer *timer)

@@ -1,0 +1,363 @@
+/* Instances on workers: the sweeper's timer, who inherits it, closing; counts in slices; settings;
+ * metrics. Workers have no thread here: the test drives them and tells their timers the time. */
+#include "tests/unit/backends/memstore/memstore_rig.h"
+
+#include "src/base/metrics.h"
+
+enum { KEYS = 3000, LARGE = 100000 };
+
+struct desk {
+    struct worker worker;
+    struct backend *backend;
+    struct op_group group;
+    bool closed;
+};
+
+static void no_wake(struct worker *worker)
+{
+    (void)worker;
+}
+
+static void desk_open(struct desk *desk, struct rig *rig, unsigned id)
+{
+    *desk = (struct desk){.closed = false};
+    worker_init(&desk->worker, id, no_wake);
+    worker_set_current(&desk->worker);
+    desk->backend = backend_memstore.open(&rig->store->base, &desk->worker);
+    op_group_init(&desk->group, &desk->worker, &rig->arena, 0);
+}
+
+static void on_closed(void *arg)
+{
+    struct desk *desk = arg;
+
+    desk->closed = true;
+}
+
+static void drain(struct desk *desk)
+{
+    worker_set_current(&desk->worker);
+    worker_drain(&desk->worker);
+}
+
+/* Starts to close; comes with the next drain. */
+static void desk_leave(struct desk *desk)
+{
+    worker_set_current(&desk->worker);
+    backend_memstore.close(desk->backend, on_closed, desk);
+    assert_false(desk->closed);
+}
+
+static void desk_close(struct desk *desk)
+{
+    desk_leave(desk);
+    drain(desk);
+    assert_true(desk->closed);
+    assert_int_equal(desk->worker.timers.armed, 0);
+    worker_clear(&desk->worker);
+    worker_set_current(NULL);
+}
+
+/* Lets the worker's timers see that `ms` more have passed than they have seen. */
+static void tick(struct desk *desk, uint64_t ms)
+{
+    uint64_t tick_ns = TIMER_TICK_MS * NS_PER_MS;
+
+    worker_set_current(&desk->worker);
+    desk->worker.now_ns = (desk->worker.timers.tick * tick_ns) + ms * NS_PER_MS;
+    timer_wheel_advance(&desk->worker.timers, desk->worker.now_ns);
+    worker_drain(&desk->worker);
+}
+
+static void fill(struct rig *rig, unsigned n, uint64_t ttl_ms)
+{
+    char key[32];
+
+    for (unsigned i = 0; i < n; i++)
+        rig_put_ok(rig, rig_key(key, i), "v", ttl_ms);
+}
+
+/* ---- the sweeper ---- */
+
+static void test_an_idle_store_is_reclaimed(void **state)
+{
+    struct rig rig;
+    struct desk desk;
+
+    (void)state;
+    rig_open(&rig, 64, 0, 0);
+    desk_open(&desk, &rig, 0);
+    fill(&rig, KEYS, 0);
+    drain(&desk);
+    assert_int_equal(desk.worker.timers.armed, 0); /* no deadline, no timer */
+    fill(&rig, KEYS, 5000);
+    drain(&desk);
+    assert_int_equal(desk.worker.timers.armed, 1);
+    rig_pass_ms(&rig, 4000);
+    tick(&desk, 3000);
+    assert_int_equal(rig_keys(&rig), KEYS);
+    rig_pass_ms(&rig, 1100);
+    for (unsigned i = 0; i < 20 && rig_keys(&rig) > 0; i++)
+        tick(&desk, 1001);
+    assert_int_equal(rig_keys(&rig), 0);
+    for (unsigned i = 0; i < 5; i++)
+        tick(&desk, 1001);
+    assert_int_equal(desk.worker.timers.armed, 0); /* and it comes to rest */
+    assert_false(rig.store->sweep.active);
+
+    rig_put_ok(&rig, "again", "v", 100);
+    drain(&desk);
+    assert_int_equal(desk.worker.timers.armed, 1);
+    desk_close(&desk);
+    rig_close(&rig);
+}
+
+/* One turn of the timer is a bounded piece of work; the next comes a millisecond later. */
+static void test_sweeping_in_small_pieces(void **state)
+{
+    struct rig rig;
+    struct desk desk;
+    unsigned turns = 0;
+
+    (void)state;
+    rig_open(&rig, 64, 0, 0);
+    desk_open(&desk, &rig, 0);
+    fill(&rig, LARGE, 1000);
+    drain(&desk);
+    rig_pass_ms(&rig, 2000);
+    tick(&desk, 1001);
+    while (rig_keys(&rig) > 0) {
+        uint64_t before = rig_keys(&rig);
+
+        tick(&desk, 2);
+        assert_true(before - rig_keys(&rig) <= 1100); /* a step may free two of one tag */
+        turns++;
+    }
+    assert_in_range(turns, LARGE / 1100, LARGE / 300);
+    desk_close(&desk);
+    rig_close(&rig);
+}
+
+/* The sweeper leaves while keys wait to expire: the other instance takes over, on its own worker.
+ */
+static void test_another_takes_over(void **state)
+{
+    struct rig rig;
+    struct desk first, second;
+
+    (void)state;
+    rig_open(&rig, 64, 0, 0);
+    desk_open(&first, &rig, 0);
+    desk_open(&second, &rig, 1);
+    fill(&rig, KEYS, 1000);
+    drain(&first);
+    drain(&second);
+    assert_int_equal(first.worker.timers.armed + second.worker.timers.armed, 1);
+
+    struct desk *sweeper = first.worker.timers.armed > 0 ? &first : &second;
+    struct desk *other = sweeper == &first ? &second : &first;
+
+    desk_close(sweeper);
+    drain(other);
+    assert_int_equal(other->worker.timers.armed, 1);
+    rig_pass_ms(&rig, 2000);
+    for (unsigned i = 0; i < 20 && rig_keys(&rig) > 0; i++)
+        tick(other, 1001);
+    assert_int_equal(rig_keys(&rig), 0);
+    desk_close(other);
+    rig_close(&rig);
+}
+
+/* It leaves before it has even noticed that it was woken. */
+static void test_closing_while_being_woken(void **state)
+{
+    struct rig rig;
+    struct desk desk;
+
+    (void)state;
+    rig_open(&rig, 64, 0, 0);
+    desk_open(&desk, &rig, 0);
+    rig_put_ok(&rig, "key", "v", 1000);
+    desk_close(&desk);
+    assert_false(rig.store->sweep.active);
+
+    /* Whoever comes next finds the work. */
+    desk_open(&desk, &rig, 0);
+    drain(&desk);
+    assert_int_equal(desk.worker.timers.armed, 1);
+    desk_close(&desk);
+    rig_put_ok(&rig, "nobody is there", "v", 1000);
+    rig_close(&rig);
+}
+
+/* ---- counts ---- */
+
+struct counting {
+    struct kv_count request; /* first */
+    bool done;
+};
+
+static void on_counted(struct op *op)
+{
+    struct counting *counting = CONTAINER_OF(op, struct counting, request.op);
+
+    counting->done = true;
+}
+
+static void count_start(struct counting *counting, struct desk *desk)
+{
+    *counting = (struct counting){.done = false};
+    worker_set_current(&desk->worker);
+    op_start(&counting->request.op, &desk->group, on_counted);
+    desk->backend->has.kv_scan->count(desk->backend, &counting->request);
+    assert_false(counting->done);
+}
+
+static void test_a_large_count_is_sliced(void **state)
+{
+    struct rig rig;
+    struct desk desk;
+    struct counting counting, short_one;
+    unsigned turns = 0;
+
+    (void)state;
+    rig_open(&rig, 64, 0, 0);
+    desk_open(&desk, &rig, 0);
+    fill(&rig, LARGE, 3600000); /* with an expiry: every key has to be looked at */
+    count_start(&counting, &desk);
+    drain(&desk);
+    while (!counting.done && turns++ < 100)
+        tick(&desk, 2);
+    assert_in_range(turns, LARGE / 40000, LARGE / 20000);
+    assert_int_equal(counting.request.op.err.code, ERR_OK);
+    assert_int_equal(counting.request.count, LARGE);
+
+    count_start(&short_one, &desk);
+    short_one.request.prefix = slice_str("");
+    op_group_cancel(&desk.group, err_make(ERR_CANCELLED, "the caller went away"));
+    drain(&desk);
+    assert_true(short_one.done);
+    assert_int_equal(short_one.request.op.err.code, ERR_CANCELLED);
+    desk_close(&desk);
+    rig_close(&rig);
+}
+
+static void test_closing_ends_counts(void **state)
+{
+    struct rig rig;
+    struct desk desk;
+    struct counting countings[3];
+
+    (void)state;
+    rig_open(&rig, 64, 0, 0);
+    desk_open(&desk, &rig, 0);
+    fill(&rig, LARGE, 3600000);
+    for (unsigned i = 0; i < 3; i++)
+        count_start(&countings[i], &desk);
+    tick(&desk, 2);
+    desk_leave(&desk);
+    drain(&desk);
+    assert_true(desk.closed);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(countings[i].done);
+        assert_int_equal(countings[i].request.op.err.code, ERR_UNAVAILABLE);
+    }
+    assert_int_equal(desk.worker.timers.armed, 0);
+    worker_clear(&desk.worker);
+    rig_close(&rig);
+}
+
+/* ---- the type ---- */
+
+static void test_settings(void **state)
+{
+    const struct backend_setting *settings = backend_memstore.settings;
+    const struct backend_value values[] = {{.text = "", .number = 2}, {.text = "", .number = 0}};
+    const struct backend_options options = {
+        .namespace_name = "ns", .slot = "primary", .values = values};
+    struct backend_store *store = NULL;
+    struct memstore_write write = {.key = slice_str("a")};
+
+    (void)state;
+    assert_string_equal(settings[0].name, "max_keys");
+    assert_string_equal(settings[1].name, "max_bytes");
+    assert_null(settings[2].name);
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t fallback = strtoull(settings[i].fallback, NULL, 10);
+
+        assert_int_equal(settings[i].kind, SETTING_UINT);
+        assert_true(fallback > settings[i].min && fallback < settings[i].max);
+    }
+    assert_int_equal(backend_memstore.store_open(&store, &options).code, ERR_OK);
+
+    struct memstore *memstore = CONTAINER_OF(store, struct memstore, base);
+
+    assert_int_equal(memstore_write(memstore, &write).code, ERR_OK);
+    write.key = slice_str("b");
+    assert_int_equal(memstore_write(memstore, &write).code, ERR_OK);
+    write.key = slice_str("c");
+    assert_int_equal(memstore_write(memstore, &write).code, ERR_RESOURCE_EXHAUSTED);
+    assert_int_equal(store->ack, BACKEND_ACK_MEMORY);
+    assert_string_equal(store->namespace_name, "ns");
+    backend_memstore.store_close(store);
+}
+
+static unsigned occurrences(const struct metrics_page *page, const char *what)
+{
+    unsigned n = 0;
+    const char *end = page->text + page->len;
+
+    for (const char *at = page->text;
+         (at = memmem(at, (size_t)(end - at), what, strlen(what))) != NULL; at++)
+        n++;
+    return n;
+}
+
+static void test_metrics(void **state)
+{
+    struct rig one, two;
+    struct metrics_page page;
+
+    (void)state;
+    rig_open(&one, 64, 7, 0);
+    rig_open(&two, 64, 0, 0);
+    rig_put_ok(&one, "a", "v", 0);
+    rig_put_ok(&one, "b", "v", 10);
+    rig_pass_ms(&one, 1000);
+    rig_sweep(&one);
+
+    struct backend_store *stores[] = {&one.store->base, &two.store->base};
+
+    metrics_page_init(&page);
+    backend_memstore.render(stores, 2, &page);
+    assert_int_equal(occurrences(&page, "# TYPE prism_memstore_keys gauge\n"), 1);
+    assert_int_equal(
+        occurrences(&page, "prism_memstore_keys{namespace=\"test\",slot=\"primary\"} 1\n"), 1);
+    assert_int_equal(
+        occurrences(&page, "prism_memstore_keys{namespace=\"test\",slot=\"primary\"} 0\n"), 1);
+    assert_int_equal(
+        occurrences(&page, "prism_memstore_keys_limit{namespace=\"test\",slot=\"primary\"} 7\n"),
+        1);
+    assert_int_equal(
+        occurrences(&page, "prism_memstore_expired_total{namespace=\"test\",slot=\"primary\"} 1\n"),
+        1);
+    metrics_page_clear(&page);
+    rig_close(&one);
+    rig_close(&two);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_an_idle_store_is_reclaimed),
+        cmocka_unit_test(test_sweeping_in_small_pieces),
+        cmocka_unit_test(test_another_takes_over),
+        cmocka_unit_test(test_closing_while_being_woken),
+        cmocka_unit_test(test_a_large_count_is_sliced),
+        cmocka_unit_test(test_closing_ends_counts),
+        cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_metrics),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
