@@ -1,14 +1,17 @@
-/* What a backend is: one const descriptor, a shared part for each slot that names it, and one instance per worker.
+/* What a backend is: one const descriptor, a shared part for each slot that names it, and one
+ * instance per worker.
  *
- *   backend_type   what it can do: interfaces (a NULL pointer means "not offered"), limits, settings. Never changes.
- *   backend_store  one slot's configured backend: settings read, shared state (memstore's table), counters.
- *   backend        one worker's instance: the connection on that worker's loop. Patterns call through it and read
- *                  `has` of the instance, not of the type: a server may turn out to lack an interface.
+ *   backend_type   what it can do: interfaces (a NULL pointer means "not offered"), limits,
+ * settings. Never changes. backend_store  one slot's configured backend: settings read, shared
+ * state (memstore's table), counters. backend        one worker's instance: the connection on that
+ * worker's loop. Patterns call through it and read `has` of the instance, not of the type: a server
+ * may turn out to lack an interface.
  *
  * A backend's name appears in its own folder, in registry.c, and in configuration, nowhere else.
  *
- * Every method is `void m(struct backend *, struct request *)`: the outcome always arrives by op_finish, also when
- * there is no connection. The caller owns the request and its inputs until done(); outputs live in op_arena(). */
+ * Every method is `void m(struct backend *, struct request *)`: the outcome always arrives by
+ * op_finish, also when there is no connection. The caller owns the request and its inputs until
+ * done(); outputs live in op_arena(). */
 #ifndef PRISM_BACKENDS_BACKEND_H
 #define PRISM_BACKENDS_BACKEND_H
 
@@ -53,16 +56,24 @@ bool backend_offers(const struct backend_interfaces *has, enum backend_interface
 struct backend_limits {
     uint64_t key_bytes;   /* longest key; 0 = no limit of its own */
     uint64_t value_bytes; /* longest value; 0 = no limit of its own */
-    uint32_t pipeline;    /* ops worth keeping in flight when a pattern emulates a batch; 0 = pattern's default */
+    uint32_t pipeline; /* ops worth keeping in flight when a pattern emulates a batch; 0 = pattern's
+                          default */
 };
 
 /* What an acknowledged write has reached. Probed from the server's real configuration. */
-enum backend_ack { BACKEND_ACK_UNKNOWN, BACKEND_ACK_MEMORY, BACKEND_ACK_DISK, BACKEND_ACK_QUORUM_MEMORY, BACKEND_ACK_QUORUM_DISK };
+enum backend_ack {
+    BACKEND_ACK_UNKNOWN,
+    BACKEND_ACK_MEMORY,
+    BACKEND_ACK_DISK,
+    BACKEND_ACK_QUORUM_MEMORY,
+    BACKEND_ACK_QUORUM_DISK
+};
 
 enum backend_setting_kind { SETTING_TEXT, SETTING_SECRET, SETTING_UINT, SETTING_BOOL };
 
-/* One configuration key of a backend. The configuration module checks names, kinds and bounds of the settings of a slot
- * against this table (unknown keys are errors with a suggestion) and fills defaults in. */
+/* One configuration key of a backend. The configuration module checks names, kinds and bounds of
+ * the settings of a slot against this table (unknown keys are errors with a suggestion) and fills
+ * defaults in. */
 struct backend_setting {
     const char *name;
     enum backend_setting_kind kind;
@@ -78,8 +89,9 @@ struct backend_value {
 };
 
 struct backend_options {
-    const char *namespace_name; /* isolation: two namespaces on one server never see each other's keys */
-    const char *slot;           /* "primary" */
+    const char
+        *namespace_name; /* isolation: two namespaces on one server never see each other's keys */
+    const char *slot;    /* "primary" */
     const struct backend_value *values;
 };
 
@@ -99,40 +111,43 @@ struct backend_stats { /* one per instance: written on its worker */
 struct backend_type {
     const char *name;
     const char *doc;
-    bool in_process; /* no I/O: methods finish before they return, in O(1) unless the interface says otherwise; may run
-                        on a worker without an event loop, and instances of all workers share the store */
+    bool in_process; /* no I/O: methods finish before they return, in O(1) unless the interface says
+                        otherwise; may run on a worker without an event loop, and instances of all
+                        workers share the store */
     struct backend_interfaces interfaces;
     struct backend_limits limits;
     const struct backend_setting *settings; /* ends with .name = NULL */
 
-    /* Main thread, before workers run calls. Reads settings, no I/O. On error *store stays NULL. Copies what it keeps
-     * of options. */
+    /* Main thread, before workers run calls. Reads settings, no I/O. On error *store stays NULL.
+     * Copies what it keeps of options. */
     struct err (*store_open)(struct backend_store **store, const struct backend_options *options);
     /* After all instances are closed. */
     void (*store_close)(struct backend_store *store);
 
-    /* On the worker's own thread. Never fails for an absent server: it connects, and reconnects for ever with backoff,
-     * in the background. */
+    /* On the worker's own thread. Never fails for an absent server: it connects, and reconnects for
+     * ever with backoff, in the background. */
     struct backend *(*open)(struct backend_store *store, struct worker *worker);
-    /* On the worker's thread, asynchronous: finishes every op in flight (ERR_UNAVAILABLE), then closed(arg), later, on
-     * this worker, once; then the instance is gone. */
+    /* On the worker's thread, asynchronous: finishes every op in flight (ERR_UNAVAILABLE), then
+     * closed(arg), later, on this worker, once; then the instance is gone. */
     void (*close)(struct backend *backend, void (*closed)(void *arg), void *arg);
 
-    /* One real round trip; finishes with ERR_OK or why not. May be NULL when there is nothing that can fail. */
+    /* One real round trip; finishes with ERR_OK or why not. May be NULL when there is nothing that
+     * can fail. */
     void (*probe)(struct backend *backend, struct op *op);
-    /* Extra families for /metrics (capacity, keys held), for all stores of this type together, so that each family is
-     * written once; may be NULL. thread: any. */
+    /* Extra families for /metrics (capacity, keys held), for all stores of this type together, so
+     * that each family is written once; may be NULL. thread: any. */
     void (*render)(struct backend_store *const *stores, size_t n, struct metrics_page *page);
 };
 
 /* First member of each backend's own store struct. */
 struct backend_store {
     const struct backend_type *type;
-    char *namespace_name, *slot;       /* owned by the backend's store_open/store_close: backend_store_init/clear */
-    _Atomic(uint32_t) facts_version;   /* raised when ack or interfaces of instances changed */
-    _Atomic(int) ack;                  /* enum backend_ack */
-    _Atomic(int) state;                /* enum backend_state: the worst of its instances' */
-    _Atomic(const char *) state_text;  /* static */
+    char *namespace_name,
+        *slot; /* owned by the backend's store_open/store_close: backend_store_init/clear */
+    _Atomic(uint32_t) facts_version;  /* raised when ack or interfaces of instances changed */
+    _Atomic(int) ack;                 /* enum backend_ack */
+    _Atomic(int) state;               /* enum backend_state: the worst of its instances' */
+    _Atomic(const char *) state_text; /* static */
 };
 
 void backend_store_init(struct backend_store *store, const struct backend_type *type,

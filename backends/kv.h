@@ -1,13 +1,13 @@
-/* Key-value interfaces. Keys and values are binary-safe. The caller (the pattern) has checked limits, empty keys and
- * what the interfaces offer before any method is called.
+/* Key-value interfaces. Keys and values are binary-safe. The caller (the pattern) has checked
+ * limits, empty keys and what the interfaces offer before any method is called.
  *
  * common to all methods
  *   thread   home worker of the backend instance
  *   in       borrowed until done()
  *   out      in op_arena(op) unless said otherwise; meaningful only when op.err is ERR_OK
- *   errors   ERR_UNAVAILABLE (no connection, connection lost: a write may or may not have happened),
- *            ERR_DEADLINE_EXCEEDED, ERR_CANCELLED, ERR_RESOURCE_EXHAUSTED (store full, too many in flight: nothing was
- *            written), ERR_FAILED_PRECONDITION, ERR_INTERNAL (an answer nobody expects) */
+ *   errors   ERR_UNAVAILABLE (no connection, connection lost: a write may or may not have
+ * happened), ERR_DEADLINE_EXCEEDED, ERR_CANCELLED, ERR_RESOURCE_EXHAUSTED (store full, too many in
+ * flight: nothing was written), ERR_FAILED_PRECONDITION, ERR_INTERNAL (an answer nobody expects) */
 #ifndef PRISM_BACKENDS_KV_H
 #define PRISM_BACKENDS_KV_H
 
@@ -21,8 +21,8 @@
 
 /* ---- kv_basic ---- */
 
-/* Write one value. Replaces value and expiry: ttl_ms 0 leaves a key without expiry, also one that had it.
- * ttl_ms > 0 only where kv_ttl is offered; value and expiry are one atomic step. */
+/* Write one value. Replaces value and expiry: ttl_ms 0 leaves a key without expiry, also one that
+ * had it. ttl_ms > 0 only where kv_ttl is offered; value and expiry are one atomic step. */
 struct kv_put {
     struct op op;
     struct slice key, value;
@@ -116,8 +116,8 @@ struct kv_del_item {
     struct err err;
 };
 
-/* op.err is ERR_OK when every item has an outcome of its own, good or bad; otherwise it holds for all items.
- * The same key twice in one request: executed in request order. n is 1..max_items. */
+/* op.err is ERR_OK when every item has an outcome of its own, good or bad; otherwise it holds for
+ * all items. The same key twice in one request: executed in request order. n is 1..max_items. */
 struct kv_put_many {
     struct op op;
     struct kv_put_item *items;
@@ -137,14 +137,15 @@ struct kv_del_many {
 };
 
 struct kv_batch {
-    uint32_t max_items;  /* in one call; the pattern sends more in chunks */
-    const char *calls;   /* backend calls for n items, as a formula for clients: "1", "ceil(n/25)" */
+    uint32_t max_items; /* in one call; the pattern sends more in chunks */
+    const char *calls;  /* backend calls for n items, as a formula for clients: "1", "ceil(n/25)" */
     void (*put_many)(struct backend *, struct kv_put_many *);
     void (*get_many)(struct backend *, struct kv_get_many *);
     void (*del_many)(struct backend *, struct kv_del_many *);
 };
 
-/* ---- kv_txn: all items or none, isolated from others; op.err holds for all items, item errs are not used ---- */
+/* ---- kv_txn: all items or none, isolated from others; op.err holds for all items, item errs are
+ * not used ---- */
 
 struct kv_txn {
     uint32_t max_items;
@@ -158,16 +159,17 @@ struct kv_scan_item {
     struct slice key, value; /* value empty unless with_values */
 };
 
-/* One page of the keys that start with prefix. A key that exists from the first page to the last is returned at least
- * once (`exactly_once`: exactly once); keys written or removed meanwhile may or may not appear. A page may be short or
- * empty and yet not be the last: only `more` tells. */
+/* One page of the keys that start with prefix. A key that exists from the first page to the last is
+ * returned at least once (`exactly_once`: exactly once); keys written or removed meanwhile may or
+ * may not appear. A page may be short or empty and yet not be the last: only `more` tells. */
 struct kv_scan_page {
     struct op op;
     struct slice prefix; /* may be empty: all keys of the namespace */
-    struct slice cursor; /* empty = from the start; else next_cursor of an earlier page, maybe forged: anything that is
-                            not one of ours is ERR_INVALID_ARGUMENT about "cursor" */
-    uint32_t max_items;  /* 1..; never exceeded */
-    uint64_t max_bytes;  /* stop after the item that passes this many bytes of keys and values */
+    struct slice
+        cursor; /* empty = from the start; else next_cursor of an earlier page, maybe forged:
+                   anything that is not one of ours is ERR_INVALID_ARGUMENT about "cursor" */
+    uint32_t max_items; /* 1..; never exceeded */
+    uint64_t max_bytes; /* stop after the item that passes this many bytes of keys and values */
     bool with_values;
     /* out */
     struct kv_scan_item *items;
@@ -183,11 +185,11 @@ struct kv_count {
 };
 
 struct kv_scan {
-    bool emulated;     /* sound, but costs more than the store's own scan would */
+    bool emulated; /* sound, but costs more than the store's own scan would */
     bool exactly_once;
-    bool ordered;      /* ascending by key */
-    uint32_t max_items;/* one page at most */
-    const char *calls; /* backend calls for a page of n items */
+    bool ordered;       /* ascending by key */
+    uint32_t max_items; /* one page at most */
+    const char *calls;  /* backend calls for a page of n items */
     void (*page)(struct backend *, struct kv_scan_page *);
     void (*count)(struct backend *, struct kv_count *);
 };
@@ -202,9 +204,10 @@ struct kv_put_if {
     struct slice key, value;
     uint64_t ttl_ms;
     enum kv_condition condition;
-    struct slice version; /* KV_IF_VERSION: from kv_get or from an earlier put_if. Not ours: never matches */
+    struct slice
+        version; /* KV_IF_VERSION: from kv_get or from an earlier put_if. Not ours: never matches */
     /* out */
-    bool stored;                 /* false: the condition did not hold, nothing was written */
+    bool stored;                  /* false: the condition did not hold, nothing was written */
     struct slice current_version; /* if stored: of the new value */
 };
 

@@ -1,5 +1,5 @@
-/* prismd: serve until told to stop. Exit codes: 0 clean, 1 it could not start or serve, 2 wrong usage, 3 the drain's time
- * was up and calls were cancelled. */
+/* prismd: serve until told to stop. Exit codes: 0 clean, 1 it could not start or serve, 2 wrong
+ * usage, 3 the drain's time was up and calls were cancelled. */
 #include "backends/backend.h"
 #include "patterns/pattern.h"
 #include "src/base/log.h"
@@ -19,18 +19,20 @@ static const struct config_catalog catalog = {.find_backend = backend_find,
                                               .interface_key = backend_interface_key,
                                               .offers = backend_offers};
 
-static const char usage[] = "usage: prismd [--config FILE]\n"
-                            "\n"
-                            "Without a file: all patterns on the embedded backend at 127.0.0.1:8980,\n"
-                            "metrics and health at http://127.0.0.1:9090. Check a file: prismctl check FILE\n"
-                            "\n"
-                            "  -c, --config FILE  configuration (docs/configuration.md)\n"
-                            "      --version\n"
-                            "  -h, --help\n";
+static const char usage[] =
+    "usage: prismd [--config FILE]\n"
+    "\n"
+    "Without a file: all patterns on the embedded backend at 127.0.0.1:8980,\n"
+    "metrics and health at http://127.0.0.1:9090. Check a file: prismctl check FILE\n"
+    "\n"
+    "  -c, --config FILE  configuration (docs/configuration.md)\n"
+    "      --version\n"
+    "  -h, --help\n";
 
 enum { EXIT_CLEAN, EXIT_FAILED, EXIT_USAGE, EXIT_ABANDONED };
 
-/* Threads of libraries inherit the mask: signals come to the main thread's descriptor and nowhere else. */
+/* Threads of libraries inherit the mask: signals come to the main thread's descriptor and nowhere
+ * else. */
 static void block_signals(void)
 {
     sigset_t set;

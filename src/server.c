@@ -1,5 +1,6 @@
-/* The roof: the only code that sees everything. The main thread runs a small loop for signals, for the admin endpoint, for
- * sockets that the write coalescer found full, and, when a slot talks to another server, for the health of that server. */
+/* The roof: the only code that sees everything. The main thread runs a small loop for signals, for
+ * the admin endpoint, for sockets that the write coalescer found full, and, when a slot talks to
+ * another server, for the health of that server. */
 #include "src/server.h"
 
 #include "patterns/pattern.h"
@@ -107,23 +108,25 @@ static struct rpc_options rpc_options_of(const struct config *c)
                                                  [CONFIG_COALESCE_MORE] = RPC_COALESCE_MORE,
                                                  [CONFIG_COALESCE_BUFFER] = RPC_COALESCE_BUFFER};
 
-    return (struct rpc_options){
-        .listen = c->listen,
-        .coalesce = coalesce[c->coalesce],
-        .dispatch = c->dispatch == CONFIG_DISPATCH_RING ? RPC_DISPATCH_RING : RPC_DISPATCH_AUTO,
-        .tls = {.cert_file = c->tls.cert, .key_file = c->tls.key, .client_ca_file = c->tls.client_ca},
-        .max_message_bytes = c->limits.max_message_bytes,
-        .max_inflight_calls = c->limits.max_inflight_calls,
-        .max_inflight_bytes = c->limits.max_inflight_bytes,
-        .max_streams_per_connection = c->limits.max_streams_per_connection,
-        .transport_bytes = c->limits.transport_bytes,
-        .keepalive_ms = c->keepalive.interval_ms,
-        .keepalive_timeout_ms = c->keepalive.timeout_ms,
-        .min_ping_interval_ms = c->keepalive.min_ping_interval_ms,
-        .max_connection_idle_ms = c->connection.max_idle_ms,
-        .max_connection_age_ms = c->connection.max_age_ms,
-        .max_connection_age_grace_ms = c->connection.max_age_grace_ms,
-        .deprecated_services = c->deprecated_services};
+    return (struct rpc_options){.listen = c->listen,
+                                .coalesce = coalesce[c->coalesce],
+                                .dispatch = c->dispatch == CONFIG_DISPATCH_RING ? RPC_DISPATCH_RING
+                                                                                : RPC_DISPATCH_AUTO,
+                                .tls = {.cert_file = c->tls.cert,
+                                        .key_file = c->tls.key,
+                                        .client_ca_file = c->tls.client_ca},
+                                .max_message_bytes = c->limits.max_message_bytes,
+                                .max_inflight_calls = c->limits.max_inflight_calls,
+                                .max_inflight_bytes = c->limits.max_inflight_bytes,
+                                .max_streams_per_connection = c->limits.max_streams_per_connection,
+                                .transport_bytes = c->limits.transport_bytes,
+                                .keepalive_ms = c->keepalive.interval_ms,
+                                .keepalive_timeout_ms = c->keepalive.timeout_ms,
+                                .min_ping_interval_ms = c->keepalive.min_ping_interval_ms,
+                                .max_connection_idle_ms = c->connection.max_idle_ms,
+                                .max_connection_age_ms = c->connection.max_age_ms,
+                                .max_connection_age_grace_ms = c->connection.max_age_grace_ms,
+                                .deprecated_services = c->deprecated_services};
 }
 
 /* ---- health ---- */
@@ -172,8 +175,8 @@ static bool is_ready(void *arg, struct readiness *reasons)
 
         if (s.serving || !s.required)
             continue;
-        snprintf(text, sizeof text, "%s/%s/%s (%s): %s", s.pattern, s.namespace_name, s.slot, s.backend,
-                 s.why);
+        snprintf(text, sizeof text, "%s/%s/%s (%s): %s", s.pattern, s.namespace_name, s.slot,
+                 s.backend, s.why);
         readiness_add(reasons, text);
         ready = false;
     }
@@ -313,7 +316,8 @@ static void close_loop(struct server *server)
 
 static struct err open_admin(struct server *server)
 {
-    server->build = (struct build_facts){.version = PRISM_VERSION, .grpc_version = rpc_library_version()};
+    server->build =
+        (struct build_facts){.version = PRISM_VERSION, .grpc_version = rpc_library_version()};
     server->sources[0] = (struct metrics_source){rpc_server_render, server->rpc};
     server->sources[1] = (struct metrics_source){slots_render, server->slots};
     server->sources[2] = (struct metrics_source){process_render, &server->build};

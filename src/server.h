@@ -1,4 +1,5 @@
-/* The whole server: pool, backends, patterns, listener, admin endpoint, in this order; ended in reverse. */
+/* The whole server: pool, backends, patterns, listener, admin endpoint, in this order; ended in
+ * reverse. */
 #ifndef PRISM_SERVER_H
 #define PRISM_SERVER_H
 
@@ -7,11 +8,13 @@
 
 struct server;
 
-/* `config` must outlive the server. On error *server may be half-built: server_destroy takes it. thread: main. */
+/* `config` must outlive the server. On error *server may be half-built: server_destroy takes it.
+ * thread: main. */
 struct err server_new(struct server **server, const struct config *config);
 
-/* Serves until SIGTERM or SIGINT, then drains. ERR_OK: nothing was abandoned. ERR_DEADLINE_EXCEEDED: the drain's time
- * was up, and calls were cancelled (logged). thread: main, with SIGTERM, SIGINT and SIGHUP blocked in all threads. */
+/* Serves until SIGTERM or SIGINT, then drains. ERR_OK: nothing was abandoned.
+ * ERR_DEADLINE_EXCEEDED: the drain's time was up, and calls were cancelled (logged). thread: main,
+ * with SIGTERM, SIGINT and SIGHUP blocked in all threads. */
 struct err server_run(struct server *server);
 
 void server_destroy(struct server *server);

@@ -296,8 +296,9 @@ static void probed(struct op *op)
     struct slot *slot = CONTAINER_OF(op, struct slot, probe);
     const char *error = op->err.code == ERR_OK                  ? NULL
                         : op->err.code == ERR_DEADLINE_EXCEEDED ? "the backend does not answer"
-                        : op->err.code == ERR_UNAUTHENTICATED   ? "the backend refuses our credentials"
-                                                                : "the backend's probe failed";
+                        : op->err.code == ERR_UNAUTHENTICATED
+                            ? "the backend refuses our credentials"
+                            : "the backend's probe failed";
 
     atomic_store(&slot->probe_error, error);
 }
@@ -372,8 +373,9 @@ struct slot_status slots_status(const struct slots *slots, size_t i)
                                 .backend = slot->store->type->name,
                                 .required = !slot->schema->optional,
                                 .serving = up && probe_error == NULL,
-                                .why = up ? probe_error
-                                          : health.text != NULL ? health.text : "connecting"};
+                                .why = up                    ? probe_error
+                                       : health.text != NULL ? health.text
+                                                             : "connecting"};
 }
 
 /* ---- metrics ---- */
@@ -389,7 +391,8 @@ static void render_stat(const struct slots *slots, struct metrics_page *page, co
         uint64_t sum = 0;
 
         for (unsigned w = 0; w < slots->workers; w++) {
-            const char *stats = slot->instances[w] != NULL ? (const char *)&slot->instances[w]->stats : NULL;
+            const char *stats =
+                slot->instances[w] != NULL ? (const char *)&slot->instances[w]->stats : NULL;
 
             if (stats != NULL)
                 sum += counter_read((const struct counter *)(const void *)(stats + offset));
@@ -403,7 +406,8 @@ static void render_health(const struct slots *slots, struct metrics_page *page)
     metrics_family(page, "prism_backend_up", "gauge", "1 while the slot's backend answers.");
     for (size_t i = 0; i < slots->filled_count; i++) {
         struct slot_status s = slots_status(slots, i);
-        const char *labels[] = {"namespace", s.namespace_name, "slot", s.slot, "backend", s.backend, NULL};
+        const char *labels[] = {"namespace", s.namespace_name, "slot", s.slot,
+                                "backend",   s.backend,        NULL};
 
         metrics_sample_u64(page, "prism_backend_up", labels, s.serving ? 1 : 0);
     }
@@ -421,7 +425,8 @@ static void render_patterns(const struct slots *slots, struct metrics_page *page
             const struct space *space = &slots->spaces[i];
 
             for (unsigned w = 0; space->config->pattern == *type && w < slots->workers; w++) {
-                if (space->patterns[w] != NULL) /* nothing with a network backend runs on the poller */
+                if (space->patterns[w] !=
+                    NULL) /* nothing with a network backend runs on the poller */
                     all[n++] = space->patterns[w];
             }
         }
@@ -458,7 +463,8 @@ void slots_render(void *arg, struct metrics_page *page)
     STAT("prism_backend_errors_total", "counter", "Of these, ended with an error.", errors);
     STAT("prism_backend_connects_total", "counter", "Connections made.", connects);
     STAT("prism_backend_sent_bytes_total", "counter", "Bytes sent to the backend.", bytes_sent);
-    STAT("prism_backend_received_bytes_total", "counter", "Bytes received from it.", bytes_received);
+    STAT("prism_backend_received_bytes_total", "counter", "Bytes received from it.",
+         bytes_received);
     STAT("prism_backend_in_flight", "gauge", "Operations given and not yet ended.", in_flight);
 #undef STAT
     render_patterns(slots, page);

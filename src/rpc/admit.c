@@ -1,8 +1,9 @@
-/* From a request event to its home: everything that can refuse a call before any work is done for it.
+/* From a request event to its home: everything that can refuse a call before any work is done for
+ * it.
  *
- * Order: draining, deadline, in-flight limits, namespace, then the worker's intake lane. A refusal is an answer with a
- * status, counted; nothing is dropped in silence. Dispatch fills one worker before it wakes the next: a wake-up costs
- * more than what a handful of calls do. */
+ * Order: draining, deadline, in-flight limits, namespace, then the worker's intake lane. A refusal
+ * is an answer with a status, counted; nothing is dropped in silence. Dispatch fills one worker
+ * before it wakes the next: a wake-up costs more than what a handful of calls do. */
 #include "src/rpc/rpc_priv.h"
 
 #include "src/base/clock.h"
@@ -80,7 +81,8 @@ static struct err check_load(struct rpc_server *server, const struct call *call)
                             .text = "the server is draining: connect to another one"};
     }
     if (call->deadline_ns != 0 && call->deadline_ns <= call->arrived_ns)
-        return err_make(ERR_DEADLINE_EXCEEDED, "the deadline had passed when the call was taken up");
+        return err_make(ERR_DEADLINE_EXCEEDED,
+                        "the deadline had passed when the call was taken up");
     if (counter_read(&server->in_flight_count) >= o->max_inflight_calls) {
         counter_add(&server->refused_admission, 1);
         return overloaded("limits.max_inflight_calls", "too many calls in flight");
@@ -88,7 +90,8 @@ static struct err check_load(struct rpc_server *server, const struct call *call)
     if (server->in_flight_bytes + call->request_bytes > o->max_inflight_bytes &&
         server->in_flight_bytes > 0) {
         counter_add(&server->refused_admission, 1);
-        return overloaded("limits.max_inflight_bytes", "the requests in flight hold too much memory");
+        return overloaded("limits.max_inflight_bytes",
+                          "the requests in flight hold too much memory");
     }
     if (call->request_buffer != NULL &&
         call->request_buffer->data.raw.compression != GRPC_COMPRESS_NONE)
@@ -205,7 +208,8 @@ void admit_call(struct rpc_server *server, struct call *call)
 {
     call->arrived_ns = clock_now_ns();
     call->deadline_ns = deadline_ns(call->grpc_deadline);
-    call->request_bytes = call->request_buffer != NULL ? grpc_byte_buffer_length(call->request_buffer) : 0;
+    call->request_bytes =
+        call->request_buffer != NULL ? grpc_byte_buffer_length(call->request_buffer) : 0;
     counter_add(&call->row->metrics.started, 1);
     counter_add(&call->row->metrics.request_bytes, call->request_bytes);
     count_use(server, call->row->method);
@@ -221,8 +225,8 @@ void admit_call(struct rpc_server *server, struct call *call)
     if (binding != NULL)
         dispatch(server, call, binding);
     else if (call->row->service->bindings == NULL)
-        finish_refuse(call, err_make(ERR_UNIMPLEMENTED,
-                                     "no namespace of this server serves this pattern"));
+        finish_refuse(
+            call, err_make(ERR_UNIMPLEMENTED, "no namespace of this server serves this pattern"));
     else
         finish_refuse(call, err_about(ERR_NOT_FOUND, namespace_key,
                                       "this pattern is not served in the namespace that "

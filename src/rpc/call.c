@@ -1,11 +1,12 @@
 /* The home side of a call: what handlers see.
  *
- * happy path   begin (decode, handler) -> ops.. -> call_reply -> the last op is done -> `final` to the poller
- * refused      the request does not decode: INVALID_ARGUMENT without a handler
- * cancelled    `tell`: ops are asked to let go, on_cancel runs; the handler still ends the call
+ * happy path   begin (decode, handler) -> ops.. -> call_reply -> the last op is done -> `final` to
+ * the poller refused      the request does not decode: INVALID_ARGUMENT without a handler cancelled
+ * `tell`: ops are asked to let go, on_cancel runs; the handler still ends the call
  *
- * The answer leaves when the handler has ended the call and none of its ops is pending; the arena is cleared then, or,
- * for a stream that still waits for a message, once that receive has come back. */
+ * The answer leaves when the handler has ended the call and none of its ops is pending; the arena
+ * is cleared then, or, for a stream that still waits for a message, once that receive has come
+ * back. */
 #include "src/rpc/rpc_priv.h"
 
 #include "src/base/clock.h"
@@ -72,7 +73,8 @@ static void to_poller(struct call *call, struct job *job)
 
 /* ---- the end ---- */
 
-/* `final` may end the call's life on the poller: with the release in it, nothing here may be touched afterwards. */
+/* `final` may end the call's life on the poller: with the release in it, nothing here may be
+ * touched afterwards. */
 static void ask_final(struct call *call)
 {
     bool last = call->stream.pending == 0;
@@ -145,7 +147,8 @@ static void decode_and_handle(struct call *call)
     const struct method *method = call->row->method;
 
     if (method->kind != METHOD_BIDI) {
-        struct err err = codec_unpack(&call->arena, method->request, call->request_buffer, &call->request);
+        struct err err =
+            codec_unpack(&call->arena, method->request, call->request_buffer, &call->request);
 
         if (err.code != ERR_OK) {
             call_fail(call, err);
@@ -222,7 +225,8 @@ void call_tell_job(struct job *job)
 
 /* ---- streams ---- */
 
-void call_send(struct call *call, const ProtobufCMessage *message, struct op *sent, op_done_fn *done)
+void call_send(struct call *call, const ProtobufCMessage *message, struct op *sent,
+               op_done_fn *done)
 {
     if (call->sent != NULL || call->ended)
         call_bug(call, "two sends at a time, or a send after the end");

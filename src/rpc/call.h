@@ -1,8 +1,10 @@
-/* A call as patterns see it: no gRPC type. Handlers run on the call's home worker and nowhere else; a handler starts
- * ops, and its last continuation ends the call in exactly one call_reply, call_fail or (streams) call_close.
+/* A call as patterns see it: no gRPC type. Handlers run on the call's home worker and nowhere else;
+ * a handler starts ops, and its last continuation ends the call in exactly one call_reply,
+ * call_fail or (streams) call_close.
  *
- * Memory: the request and all that is allocated from call_arena live until the call has ended and its last op is done.
- * Messages handed to call_reply and call_send are packed before these return. */
+ * Memory: the request and all that is allocated from call_arena live until the call has ended and
+ * its last op is done. Messages handed to call_reply and call_send are packed before these return.
+ */
 #ifndef PRISM_RPC_CALL_H
 #define PRISM_RPC_CALL_H
 
@@ -22,14 +24,16 @@ typedef void call_handler_fn(struct call *);
 
 enum method_kind { METHOD_UNARY, METHOD_SERVER_STREAM, METHOD_BIDI };
 
-/* Where the calls of a method run. The bound plan decides, by instance (struct rpc_instance), not the name. */
+/* Where the calls of a method run. The bound plan decides, by instance (struct rpc_instance), not
+ * the name. */
 struct method {
     const char *path; /* "/prism.patterns.keyvalue.KeyValuePattern/Store" */
     enum method_kind kind;
-    bool busy;        /* expected to be called often: more requests are kept posted */
+    bool busy; /* expected to be called often: more requests are kept posted */
     const ProtobufCMessageDescriptor *request, *response;
     call_handler_fn *handle;
-    const char *replaced_by; /* deprecated methods: "prism.patterns.keyvalue.KeyValuePattern.Store"; else NULL */
+    const char *replaced_by; /* deprecated methods: "prism.patterns.keyvalue.KeyValuePattern.Store";
+                                else NULL */
 };
 
 /* A gRPC service: its method table is its only registration. */
@@ -43,8 +47,8 @@ struct service {
 /* The bound pattern of one namespace on one worker. */
 struct rpc_instance {
     void *pattern; /* what call_pattern returns */
-    /* For each method of the service: requests up to this many bytes finish in O(1) without I/O, so they may run on the
-     * poller. 0: always on a worker. NULL: all 0. */
+    /* For each method of the service: requests up to this many bytes finish in O(1) without I/O, so
+     * they may run on the poller. 0: always on a worker. NULL: all 0. */
     const uint32_t *inline_bytes;
 };
 
@@ -67,19 +71,21 @@ void call_start(struct call *call, struct op *op, op_done_fn *done);
 /* Ends a unary call with its answer. */
 void call_reply(struct call *call, const ProtobufCMessage *message);
 
-/* Ends any call with a status; err.code must not be ERR_OK. Details (BadRequest, ErrorInfo, RetryInfo) are made from
- * subject and retry_after_ms. */
+/* Ends any call with a status; err.code must not be ERR_OK. Details (BadRequest, ErrorInfo,
+ * RetryInfo) are made from subject and retry_after_ms. */
 void call_fail(struct call *call, struct err err);
 
 /* ---- streams ---- */
 
-/* Sends one message; `sent` (started here, in this call's group) is done when gRPC took it: flow control. One send at a
- * time. When the client is gone, sent finishes with ERR_CANCELLED, and the handler ends the call. */
-void call_send(struct call *call, const ProtobufCMessage *message, struct op *sent, op_done_fn *done);
+/* Sends one message; `sent` (started here, in this call's group) is done when gRPC took it: flow
+ * control. One send at a time. When the client is gone, sent finishes with ERR_CANCELLED, and the
+ * handler ends the call. */
+void call_send(struct call *call, const ProtobufCMessage *message, struct op *sent,
+               op_done_fn *done);
 
-/* METHOD_BIDI: receives one message. Done with ERR_OK and *message set, or *message NULL: the client half-closed.
- * One receive at a time. The message lives in `arena` (NULL: the call's). A message that does not decode finishes with
- * ERR_INVALID_ARGUMENT. */
+/* METHOD_BIDI: receives one message. Done with ERR_OK and *message set, or *message NULL: the
+ * client half-closed. One receive at a time. The message lives in `arena` (NULL: the call's). A
+ * message that does not decode finishes with ERR_INVALID_ARGUMENT. */
 struct call_receive {
     struct op op;
     struct arena *arena;
@@ -93,8 +99,9 @@ void call_receive(struct call *call, struct call_receive *receive, op_done_fn *d
 /* Ends a stream with status OK. */
 void call_close(struct call *call);
 
-/* Streams that wait for an event, not for an op, are told here when the client went away or the deadline passed; at most
- * once, on the home worker. The handler then ends the call with call_fail. */
+/* Streams that wait for an event, not for an op, are told here when the client went away or the
+ * deadline passed; at most once, on the home worker. The handler then ends the call with call_fail.
+ */
 void call_on_cancel(struct call *call, void (*cancelled)(struct call *, void *arg), void *arg);
 
 #endif

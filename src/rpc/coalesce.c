@@ -1,26 +1,30 @@
 /* Write coalescing below gRPC.
  *
- * gRPC C core calls sendmsg() once for each grpc_call_start_batch(). On a busy connection that system call is about half
- * of the CPU of a unary call, and nothing in the public API merges replies of different streams. So the executable
- * defines sendmsg itself (ordinary ELF resolution: libgrpc's call binds to ours) and, within the window of one drained
- * batch, appends to a buffer of the connection, which coalesce_end writes with one call.
+ * gRPC C core calls sendmsg() once for each grpc_call_start_batch(). On a busy connection that
+ * system call is about half of the CPU of a unary call, and nothing in the public API merges
+ * replies of different streams. So the executable defines sendmsg itself (ordinary ELF resolution:
+ * libgrpc's call binds to ours) and, within the window of one drained batch, appends to a buffer of
+ * the connection, which coalesce_end writes with one call.
  *
  * What keeps this honest:
- *  - It acts only on descriptors that a listener of ours accepted: listen() inside coalesce_listen_begin/end marks the
- *    listener, accept4() on a marked listener marks the connection, close() unmarks. Everybody else in the process
- *    (backend clients, the admin endpoint) passes through untouched.
- *  - It acts only inside the window, and on the thread that opened it. Other gRPC threads that write on the same
- *    connection first flush what is held, under the connection's lock: order is kept.
- *  - Bounded: at most COALESCE_HELD_BYTES per connection. When more would be held and the socket is full, the caller
- *    gets EAGAIN, so flow control stays gRPC's. The socket was really full at that moment, hence its edge-triggered
- *    EPOLLOUT will come.
- *  - Flushed on every way out: the end of the window, shutdown(), close(). What a full socket does not take at the end of
- *    a window stays held, and the descriptor goes into our own epoll set (one-shot): the main thread flushes it when it
- *    can be written again. Nobody polls.
+ *  - It acts only on descriptors that a listener of ours accepted: listen() inside
+ * coalesce_listen_begin/end marks the listener, accept4() on a marked listener marks the
+ * connection, close() unmarks. Everybody else in the process (backend clients, the admin endpoint)
+ * passes through untouched.
+ *  - It acts only inside the window, and on the thread that opened it. Other gRPC threads that
+ * write on the same connection first flush what is held, under the connection's lock: order is
+ * kept.
+ *  - Bounded: at most COALESCE_HELD_BYTES per connection. When more would be held and the socket is
+ * full, the caller gets EAGAIN, so flow control stays gRPC's. The socket was really full at that
+ * moment, hence its edge-triggered EPOLLOUT will come.
+ *  - Flushed on every way out: the end of the window, shutdown(), close(). What a full socket does
+ * not take at the end of a window stays held, and the descriptor goes into our own epoll set
+ * (one-shot): the main thread flushes it when it can be written again. Nobody polls.
  *  - An error of a delayed write is reported by the next sendmsg of that connection.
  *  - COALESCE_MORE holds nothing here: it adds MSG_MORE and flushes by setting TCP_NODELAY again.
  *
- * Bytes reported as sent may still be here when the process is killed; the kernel's send buffer has the same property. */
+ * Bytes reported as sent may still be here when the process is killed; the kernel's send buffer has
+ * the same property. */
 #include "src/rpc/coalesce.h"
 
 #include <dlfcn.h>
@@ -54,7 +58,8 @@ static struct {
     enum coalesce_level level;
     int epoll;
     _Atomic uint8_t role[MAX_FD];
-    _Atomic(struct connection *) connections[MAX_FD]; /* never freed: a descriptor number is used again */
+    _Atomic(struct connection *)
+        connections[MAX_FD]; /* never freed: a descriptor number is used again */
     _Atomic uint64_t writes, flushes, stalls, held_bytes, open;
 } shared = {.epoll = -1};
 
@@ -306,7 +311,8 @@ static void adopt(int fd)
     atomic_store_explicit(&shared.role[fd], ROLE_CONNECTION, memory_order_release);
 }
 
-/* Last chance for what is held: one try that does not block, then it is lost with the connection. */
+/* Last chance for what is held: one try that does not block, then it is lost with the connection.
+ */
 static void let_go(int fd, bool closing)
 {
     struct connection *c = connection_of(fd);

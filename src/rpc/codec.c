@@ -1,4 +1,5 @@
-/* gRPC's buffers to messages and back. A decoded message points into its buffer: the call keeps that until it ends. */
+/* gRPC's buffers to messages and back. A decoded message points into its buffer: the call keeps
+ * that until it ends. */
 #include "src/rpc/decode.h"
 #include "src/rpc/encode.h"
 #include "src/rpc/rpc_priv.h"
@@ -15,13 +16,15 @@ static struct slice contiguous(struct arena *arena, const grpc_byte_buffer *buff
     if (slices == NULL || slices->count == 0)
         return slice_of(NULL, 0);
     if (slices->count == 1)
-        return slice_of(GRPC_SLICE_START_PTR(slices->slices[0]), GRPC_SLICE_LENGTH(slices->slices[0]));
+        return slice_of(GRPC_SLICE_START_PTR(slices->slices[0]),
+                        GRPC_SLICE_LENGTH(slices->slices[0]));
 
     uint8_t *joined = arena_alloc(arena, slices->length);
     size_t at = 0;
 
     for (size_t i = 0; i < slices->count; i++) {
-        memcpy(joined + at, GRPC_SLICE_START_PTR(slices->slices[i]), GRPC_SLICE_LENGTH(slices->slices[i]));
+        memcpy(joined + at, GRPC_SLICE_START_PTR(slices->slices[i]),
+               GRPC_SLICE_LENGTH(slices->slices[i]));
         at += GRPC_SLICE_LENGTH(slices->slices[i]);
     }
     return slice_of(joined, at);

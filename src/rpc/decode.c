@@ -1,9 +1,9 @@
-/* The shapes that our protocol has are decoded here: scalars, strings, bytes, messages, repeated fields (packed or not), maps,
- * oneofs. A shape that is rare (a message field that occurs twice and has to be merged, a proto2 `required`) is left to
- * protobuf-c, after wire_check: DECODE_RARE.
+/* The shapes that our protocol has are decoded here: scalars, strings, bytes, messages, repeated
+ * fields (packed or not), maps, oneofs. A shape that is rare (a message field that occurs twice and
+ * has to be merged, a proto2 `required`) is left to protobuf-c, after wire_check: DECODE_RARE.
  *
- * Repeated fields are counted before they are filled, so each gets its exact array, and repeated messages lie side by
- * side. */
+ * Repeated fields are counted before they are filled, so each gets its exact array, and repeated
+ * messages lie side by side. */
 #include "src/rpc/decode.h"
 
 #include "src/base/utf8.h"
@@ -111,7 +111,8 @@ static inline bool read_item(struct reader *r, struct item *item)
 
 /* ---- descriptors ---- */
 
-static inline const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescriptor *type, uint32_t number)
+static inline const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescriptor *type,
+                                                         uint32_t number)
 {
     if (type->n_field_ranges == 1) { /* numbers without a gap: nearly all of ours */
         uint32_t index = number - (uint32_t)type->field_ranges[0].start_value;
@@ -224,8 +225,8 @@ static bool is_text(struct slice text)
     return text.len == 0 || (memchr(text.data, 0, text.len) == NULL && utf8_valid(text));
 }
 
-static enum decode_result put_content(struct decoder *d, void *out, const ProtobufCFieldDescriptor *field,
-                                      struct slice content)
+static enum decode_result put_content(struct decoder *d, void *out,
+                                      const ProtobufCFieldDescriptor *field, struct slice content)
 {
     ProtobufCBinaryData bytes = {.len = content.len, .data = (uint8_t *)(uintptr_t)content.data};
     char *text;
@@ -247,11 +248,12 @@ static enum decode_result put_content(struct decoder *d, void *out, const Protob
 
 /* ---- messages ---- */
 
-static enum decode_result decode_into(struct decoder *d, const ProtobufCMessageDescriptor *type, ProtobufCMessage *out,
-                                      struct slice bytes, unsigned depth);
+static enum decode_result decode_into(struct decoder *d, const ProtobufCMessageDescriptor *type,
+                                      ProtobufCMessage *out, struct slice bytes, unsigned depth);
 
-static enum decode_result put_message(struct decoder *d, void *out, const ProtobufCFieldDescriptor *field,
-                                      struct slice content, unsigned depth)
+static enum decode_result put_message(struct decoder *d, void *out,
+                                      const ProtobufCFieldDescriptor *field, struct slice content,
+                                      unsigned depth)
 {
     const ProtobufCMessageDescriptor *type = field->descriptor;
     ProtobufCMessage *message;
@@ -266,7 +268,8 @@ static enum decode_result put_message(struct decoder *d, void *out, const Protob
 }
 
 /* Presence; the member of a oneof is written over whatever was there. */
-static enum decode_result put_singular(struct decoder *d, ProtobufCMessage *out, const ProtobufCFieldDescriptor *field,
+static enum decode_result put_singular(struct decoder *d, ProtobufCMessage *out,
+                                       const ProtobufCFieldDescriptor *field,
                                        const struct item *item, unsigned depth)
 {
     void *at = member(out, field->offset);
@@ -319,7 +322,8 @@ static size_t packed_count(enum wire_type wire, struct slice content)
     return n;
 }
 
-static bool count_repeated(const ProtobufCMessageDescriptor *type, struct slice bytes, size_t *counts)
+static bool count_repeated(const ProtobufCMessageDescriptor *type, struct slice bytes,
+                           size_t *counts)
 {
     struct reader r = {bytes.data, bytes.data + bytes.len};
     struct item item;
@@ -337,8 +341,8 @@ static bool count_repeated(const ProtobufCMessageDescriptor *type, struct slice 
     return true;
 }
 
-static void allocate_repeated(struct decoder *d, const ProtobufCMessageDescriptor *type, ProtobufCMessage *out,
-                              const size_t *counts)
+static void allocate_repeated(struct decoder *d, const ProtobufCMessageDescriptor *type,
+                              ProtobufCMessage *out, const size_t *counts)
 {
     for (unsigned i = 0; i < type->n_fields; i++) {
         const ProtobufCFieldDescriptor *field = &type->fields[i];
@@ -352,7 +356,8 @@ static void allocate_repeated(struct decoder *d, const ProtobufCMessageDescripto
     }
 }
 
-static enum decode_result put_repeated(struct decoder *d, ProtobufCMessage *out, const ProtobufCFieldDescriptor *field,
+static enum decode_result put_repeated(struct decoder *d, ProtobufCMessage *out,
+                                       const ProtobufCFieldDescriptor *field,
                                        const struct item *item, unsigned depth)
 {
     size_t *n = member(out, field->quantifier_offset), bytes = element_bytes(field->type);
@@ -392,8 +397,8 @@ static bool has_repeated(const ProtobufCMessageDescriptor *type)
     return false;
 }
 
-static enum decode_result prepare(struct decoder *d, const ProtobufCMessageDescriptor *type, ProtobufCMessage *out,
-                                  struct slice bytes)
+static enum decode_result prepare(struct decoder *d, const ProtobufCMessageDescriptor *type,
+                                  ProtobufCMessage *out, struct slice bytes)
 {
     size_t counts[COUNTED_FIELDS];
 
@@ -410,8 +415,8 @@ static enum decode_result prepare(struct decoder *d, const ProtobufCMessageDescr
 }
 
 /* Recursion is bounded by WIRE_MAX_DEPTH. */
-static enum decode_result decode_into(struct decoder *d, const ProtobufCMessageDescriptor *type, ProtobufCMessage *out,
-                                      struct slice bytes, unsigned depth)
+static enum decode_result decode_into(struct decoder *d, const ProtobufCMessageDescriptor *type,
+                                      ProtobufCMessage *out, struct slice bytes, unsigned depth)
 {
     struct reader r = {bytes.data, bytes.data + bytes.len};
     enum decode_result result = prepare(d, type, out, bytes);
@@ -448,10 +453,11 @@ static void arena_free_fn(void *arena, void *ptr)
     (void)ptr; /* goes with the arena */
 }
 
-static enum decode_result decode_rare(struct decoder *d, const ProtobufCMessageDescriptor *type, struct slice bytes,
-                                      const ProtobufCMessage **out)
+static enum decode_result decode_rare(struct decoder *d, const ProtobufCMessageDescriptor *type,
+                                      struct slice bytes, const ProtobufCMessage **out)
 {
-    ProtobufCAllocator allocator = {.alloc = arena_alloc_fn, .free = arena_free_fn, .allocator_data = d->arena};
+    ProtobufCAllocator allocator = {
+        .alloc = arena_alloc_fn, .free = arena_free_fn, .allocator_data = d->arena};
 
     switch (wire_check(type, bytes, &d->field)) {
     case WIRE_NOT_TEXT:
@@ -465,8 +471,8 @@ static enum decode_result decode_rare(struct decoder *d, const ProtobufCMessageD
     return *out != NULL ? DECODE_OK : DECODE_MALFORMED;
 }
 
-struct err decode_message(struct arena *arena, const ProtobufCMessageDescriptor *type, struct slice bytes,
-                          const ProtobufCMessage **message)
+struct err decode_message(struct arena *arena, const ProtobufCMessageDescriptor *type,
+                          struct slice bytes, const ProtobufCMessage **message)
 {
     struct decoder d = {.arena = arena};
     ProtobufCMessage *out = arena_alloc(arena, type->sizeof_message);
@@ -482,7 +488,9 @@ struct err decode_message(struct arena *arena, const ProtobufCMessageDescriptor 
         return err_about(ERR_INVALID_ARGUMENT, d.field,
                          arena_printf(arena, "%s must be UTF-8 text without NUL bytes", d.field));
     if (result == DECODE_TOO_DEEP)
-        return err_about(ERR_INVALID_ARGUMENT, d.field,
-                         arena_printf(arena, "%s nests more than %d messages deep", d.field, WIRE_MAX_DEPTH));
-    return err_about(ERR_INVALID_ARGUMENT, "request", "the request is not a valid message of its type");
+        return err_about(
+            ERR_INVALID_ARGUMENT, d.field,
+            arena_printf(arena, "%s nests more than %d messages deep", d.field, WIRE_MAX_DEPTH));
+    return err_about(ERR_INVALID_ARGUMENT, "request",
+                     "the request is not a valid message of its type");
 }

@@ -53,8 +53,8 @@ static unsigned wire_of(ProtobufCType type)
 
 static bool is_64(ProtobufCType type)
 {
-    return wire_of(type) == WIRE_64 || type == PROTOBUF_C_TYPE_INT64 || type == PROTOBUF_C_TYPE_SINT64 ||
-           type == PROTOBUF_C_TYPE_UINT64;
+    return wire_of(type) == WIRE_64 || type == PROTOBUF_C_TYPE_INT64 ||
+           type == PROTOBUF_C_TYPE_SINT64 || type == PROTOBUF_C_TYPE_UINT64;
 }
 
 /* The number as it stands on the wire, before it is written as a varint or as fixed bytes. */
@@ -127,8 +127,8 @@ static struct content load_content(const void *at, ProtobufCType type)
     return (struct content){text, text != NULL ? strlen(text) : 0};
 }
 
-/* As protobuf-c: a oneof's member when it is the chosen one (a pointer must be set); a proto2 optional when it is set; a
- * proto3 field when it is not zero. */
+/* As protobuf-c: a oneof's member when it is the chosen one (a pointer must be set); a proto2
+ * optional when it is set; a proto3 field when it is not zero. */
 static bool is_present(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
 {
     const void *at = member(message, field->offset);
@@ -143,8 +143,9 @@ static bool is_present(const ProtobufCMessage *message, const ProtobufCFieldDesc
     if (field->label == PROTOBUF_C_LABEL_REQUIRED)
         return true;
     if (field->label == PROTOBUF_C_LABEL_OPTIONAL)
-        return pointer ? target != NULL && target != field->default_value
-                       : *(const protobuf_c_boolean *)member(message, field->quantifier_offset) != 0;
+        return pointer
+                   ? target != NULL && target != field->default_value
+                   : *(const protobuf_c_boolean *)member(message, field->quantifier_offset) != 0;
     if (field->type == PROTOBUF_C_TYPE_MESSAGE)
         return target != NULL;
     if (wire_of(field->type) == WIRE_BYTES)
@@ -204,7 +205,8 @@ static size_t measure_length(struct encode_plan *plan, const void *at, ProtobufC
     return varint_bytes(len) + len;
 }
 
-static size_t measure_value(struct encode_plan *plan, const void *at, const ProtobufCFieldDescriptor *field)
+static size_t measure_value(struct encode_plan *plan, const void *at,
+                            const ProtobufCFieldDescriptor *field)
 {
     unsigned wire = wire_of(field->type);
 
@@ -213,7 +215,8 @@ static size_t measure_value(struct encode_plan *plan, const void *at, const Prot
     return number_bytes(load_number(at, field->type), wire);
 }
 
-static size_t measure_messages(struct encode_plan *plan, const ProtobufCMessage *const *array, size_t n)
+static size_t measure_messages(struct encode_plan *plan, const ProtobufCMessage *const *array,
+                               size_t n)
 {
     size_t bytes = 0, one = 0;
 
@@ -230,9 +233,9 @@ static size_t measure_repeated(struct encode_plan *plan, const ProtobufCMessage 
 {
     size_t n = *(const size_t *)member(message, field->quantifier_offset), bytes = 0;
     const char *array = *(const char *const *)member(message, field->offset);
-    size_t step = field->type == PROTOBUF_C_TYPE_BYTES     ? sizeof(ProtobufCBinaryData)
-                  : wire_of(field->type) == WIRE_BYTES     ? sizeof(void *)
-                                                           : number_element(field->type);
+    size_t step = field->type == PROTOBUF_C_TYPE_BYTES ? sizeof(ProtobufCBinaryData)
+                  : wire_of(field->type) == WIRE_BYTES ? sizeof(void *)
+                                                       : number_element(field->type);
 
     if (n == 0)
         return 0;
@@ -276,9 +279,11 @@ void encode_measure(struct encode_plan *plan, const ProtobufCMessage *message)
 
 /* ---- writing, in the same order ---- */
 
-static uint8_t *write_message(struct encode_plan *plan, const ProtobufCMessage *message, uint8_t *at);
+static uint8_t *write_message(struct encode_plan *plan, const ProtobufCMessage *message,
+                              uint8_t *at);
 
-static uint8_t *write_value(struct encode_plan *plan, const void *from, const ProtobufCFieldDescriptor *field, uint8_t *at)
+static uint8_t *write_value(struct encode_plan *plan, const void *from,
+                            const ProtobufCFieldDescriptor *field, uint8_t *at)
 {
     unsigned wire = wire_of(field->type);
 
@@ -298,8 +303,8 @@ static uint8_t *write_value(struct encode_plan *plan, const void *from, const Pr
     return at + content.len;
 }
 
-static uint8_t *write_messages(struct encode_plan *plan, const ProtobufCMessage *const *array, size_t n,
-                               const ProtobufCFieldDescriptor *field, uint8_t *at)
+static uint8_t *write_messages(struct encode_plan *plan, const ProtobufCMessage *const *array,
+                               size_t n, const ProtobufCFieldDescriptor *field, uint8_t *at)
 {
     const uint8_t *before = at; /* the last one that was encoded, tag included */
     size_t bytes = 0;
@@ -329,7 +334,8 @@ static uint8_t *write_repeated(struct encode_plan *plan, const ProtobufCMessage 
                                                        : number_element(field->type);
 
     if (field->type == PROTOBUF_C_TYPE_MESSAGE)
-        return write_messages(plan, (const ProtobufCMessage *const *)(const void *)array, n, field, at);
+        return write_messages(plan, (const ProtobufCMessage *const *)(const void *)array, n, field,
+                              at);
     if (n > 0 && is_packed(field)) {
         at = write_tag(at, field, WIRE_BYTES);
         at = write_varint(at, plan->nested[plan->count++]);
@@ -342,7 +348,8 @@ static uint8_t *write_repeated(struct encode_plan *plan, const ProtobufCMessage 
     return at;
 }
 
-static uint8_t *write_message(struct encode_plan *plan, const ProtobufCMessage *message, uint8_t *at)
+static uint8_t *write_message(struct encode_plan *plan, const ProtobufCMessage *message,
+                              uint8_t *at)
 {
     const ProtobufCMessageDescriptor *type = message->descriptor;
 

@@ -1,7 +1,9 @@
-/* The poller side of a call after its handler has begun: every grpc_call_start_batch but the posting of requests.
+/* The poller side of a call after its handler has begun: every grpc_call_start_batch but the
+ * posting of requests.
  *
- * A unary call costs one batch: initial metadata, message, status and the wait for the close together. Cancellation is
- * watched for with a batch of its own only in streams and in calls that take long (poller.c). */
+ * A unary call costs one batch: initial metadata, message, status and the wait for the close
+ * together. Cancellation is watched for with a batch of its own only in streams and in calls that
+ * take long (poller.c). */
 #include "src/rpc/rpc_priv.h"
 
 #include "src/base/clock.h"
@@ -153,7 +155,8 @@ static void on_received(struct tag *tag, bool ok)
     (void)ok; /* then the buffer is NULL */
     call->tags--;
     if (call->receive_buffer != NULL)
-        counter_add(&call->row->metrics.request_bytes, grpc_byte_buffer_length(call->receive_buffer));
+        counter_add(&call->row->metrics.request_bytes,
+                    grpc_byte_buffer_length(call->receive_buffer));
     op_finish(&call->receiving->op, ERR_NONE);
 }
 

@@ -1,12 +1,12 @@
 /* The poller: the one thread that owns gRPC. One turn:
  *
  *   open the write window
- *   run what landed (answers of workers), take events until the queue is empty or TURN of them were taken
- *   wake the workers that got work, close the window: each connection is written once
- *   sleep in the completion queue if nothing is left
+ *   run what landed (answers of workers), take events until the queue is empty or TURN of them were
+ * taken wake the workers that got work, close the window: each connection is written once sleep in
+ * the completion queue if nothing is left
  *
- * Requests are posted again on arrival, not on completion, and few of them: gRPC looks through all outstanding tags of a
- * queue at every step (Debian builds it with assertions). */
+ * Requests are posted again on arrival, not on completion, and few of them: gRPC looks through all
+ * outstanding tags of a queue at every step (Debian builds it with assertions). */
 #include "src/rpc/rpc_priv.h"
 
 #include "src/base/clock.h"
@@ -49,10 +49,10 @@ void poller_post(struct rpc_server *server, struct row *row)
     bool payload = row->method->kind != METHOD_BIDI;
 
     call->row = row;
-    if (grpc_server_request_registered_call(server->grpc, row->handle, &call->grpc, &call->grpc_deadline,
-                                            &call->metadata, payload ? &call->request_buffer : NULL,
-                                            server->cq, server->cq,
-                                            &call->request_tag) != GRPC_CALL_OK)
+    if (grpc_server_request_registered_call(server->grpc, row->handle, &call->grpc,
+                                            &call->grpc_deadline, &call->metadata,
+                                            payload ? &call->request_buffer : NULL, server->cq,
+                                            server->cq, &call->request_tag) != GRPC_CALL_OK)
         abort();
 }
 
@@ -61,8 +61,8 @@ void poller_post_generic(struct rpc_server *server)
     struct call *call = poller_new_call(server);
 
     grpc_call_details_init(&call->details);
-    if (grpc_server_request_call(server->grpc, &call->grpc, &call->details, &call->metadata, server->cq,
-                                 server->cq, &call->request_tag) != GRPC_CALL_OK)
+    if (grpc_server_request_call(server->grpc, &call->grpc, &call->details, &call->metadata,
+                                 server->cq, server->cq, &call->request_tag) != GRPC_CALL_OK)
         abort();
 }
 
@@ -91,8 +91,8 @@ static void on_request(struct tag *tag, bool ok)
 
 /* ---- calls that take long ---- */
 
-/* Most calls are over before it pays to ask gRPC about their cancellation: the question costs a batch and an event. So it
- * is asked for calls older than WATCH_AFTER_MS, in order of arrival. */
+/* Most calls are over before it pays to ask gRPC about their cancellation: the question costs a
+ * batch and an event. So it is asked for calls older than WATCH_AFTER_MS, in order of arrival. */
 static void watch_old_calls(struct rpc_server *server, uint64_t now_ns)
 {
     while (server->unwatched != &server->in_flight) {

@@ -1,4 +1,5 @@
-/* /metrics of the server: calls by method and code, latency, in flight, refusals, lanes, connections. */
+/* /metrics of the server: calls by method and code, latency, in flight, refusals, lanes,
+ * connections. */
 #include "src/rpc/rpc_priv.h"
 
 #include "src/rpc/coalesce.h"
@@ -24,8 +25,10 @@ static void render_counts(const struct rpc_server *server, struct metrics_page *
 
         for (int code = 0; code < ERR_CODE_COUNT; code++) {
             uint64_t n = counter_read(&row->metrics.codes[code]);
-            const char *labels[] = {"service", row->service->service->name, "method", method_name(row),
-                                    "code",    err_code_name((enum err_code)code), "api", api_of(row), NULL};
+            const char *labels[] = {
+                "service", row->service->service->name,        "method", method_name(row),
+                "code",    err_code_name((enum err_code)code), "api",    api_of(row),
+                NULL};
 
             if (n > 0)
                 metrics_sample_u64(page, "prism_rpc_total", labels, n);
@@ -40,7 +43,8 @@ static void render_latency(const struct rpc_server *server, struct metrics_page 
     for (size_t i = 0; i < server->row_count; i++) {
         const struct row *row = &server->rows[i];
         const struct histogram *parts[] = {&row->metrics.latency};
-        const char *labels[] = {"service", row->service->service->name, "method", method_name(row), NULL};
+        const char *labels[] = {"service", row->service->service->name, "method", method_name(row),
+                                NULL};
 
         if (counter_read(&row->metrics.started) > 0)
             metrics_histogram(page, "prism_rpc_duration_seconds", labels, parts, 1);
@@ -52,15 +56,21 @@ static void render_bytes(const struct rpc_server *server, struct metrics_page *p
     metrics_family(page, "prism_rpc_bytes_total", "counter", "Encoded messages, by direction.");
     for (size_t i = 0; i < server->row_count; i++) {
         const struct row *row = &server->rows[i];
-        const char *in[] = {"service", row->service->service->name, "method", method_name(row),
-                            "direction", "request", NULL};
-        const char *out[] = {"service", row->service->service->name, "method", method_name(row),
-                             "direction", "response", NULL};
+        const char *in[] = {"service",   row->service->service->name,
+                            "method",    method_name(row),
+                            "direction", "request",
+                            NULL};
+        const char *out[] = {"service",   row->service->service->name,
+                             "method",    method_name(row),
+                             "direction", "response",
+                             NULL};
 
         if (counter_read(&row->metrics.started) == 0)
             continue;
-        metrics_sample_u64(page, "prism_rpc_bytes_total", in, counter_read(&row->metrics.request_bytes));
-        metrics_sample_u64(page, "prism_rpc_bytes_total", out, counter_read(&row->metrics.response_bytes));
+        metrics_sample_u64(page, "prism_rpc_bytes_total", in,
+                           counter_read(&row->metrics.request_bytes));
+        metrics_sample_u64(page, "prism_rpc_bytes_total", out,
+                           counter_read(&row->metrics.response_bytes));
     }
 }
 
@@ -80,7 +90,8 @@ static void render_refusals(const struct rpc_server *server, struct metrics_page
                 {"intake_full", &server->refused_intake},
                 {"draining", &server->refused_draining}};
 
-    metrics_family(page, "prism_rpc_refused_total", "counter", "Calls refused before any work, by reason.");
+    metrics_family(page, "prism_rpc_refused_total", "counter",
+                   "Calls refused before any work, by reason.");
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const char *labels[] = {"reason", rows[i].why, NULL};
 
@@ -88,15 +99,16 @@ static void render_refusals(const struct rpc_server *server, struct metrics_page
     }
     sample(page, "prism_rpc_in_flight", "gauge", "Calls accepted and not yet answered.",
            counter_read(&server->in_flight_count));
-    sample(page, "prism_rpc_unknown_method_total", "counter", "Calls of methods that are not served.",
-           counter_read(&server->unknown_methods));
+    sample(page, "prism_rpc_unknown_method_total", "counter",
+           "Calls of methods that are not served.", counter_read(&server->unknown_methods));
 }
 
 static void render_generations(const struct rpc_server *server, struct metrics_page *page)
 {
     const char *old[] = {"api", "deprecated", NULL}, *fresh[] = {"api", "pattern", NULL};
 
-    metrics_family(page, "prism_api_calls_total", "counter", "Use of deprecated against pattern services.");
+    metrics_family(page, "prism_api_calls_total", "counter",
+                   "Use of deprecated against pattern services.");
     metrics_sample_u64(page, "prism_api_calls_total", old, counter_read(&server->deprecated_calls));
     metrics_sample_u64(page, "prism_api_calls_total", fresh, counter_read(&server->pattern_calls));
 }
@@ -107,11 +119,14 @@ static void render_coalescing(struct metrics_page *page)
 
     sample(page, "prism_connections", "gauge",
            "Open client connections (counted unless coalesce is off).", s.connections);
-    sample(page, "prism_coalesced_writes_total", "counter", "Writes of gRPC taken in by the coalescer.",
-           s.writes);
-    sample(page, "prism_coalesced_flushes_total", "counter", "System calls made for them.", s.flushes);
-    sample(page, "prism_coalesced_stalls_total", "counter", "Flushes cut short by a full socket.", s.stalls);
-    sample(page, "prism_coalesced_held_bytes", "gauge", "Bytes held for slow readers.", s.held_bytes);
+    sample(page, "prism_coalesced_writes_total", "counter",
+           "Writes of gRPC taken in by the coalescer.", s.writes);
+    sample(page, "prism_coalesced_flushes_total", "counter", "System calls made for them.",
+           s.flushes);
+    sample(page, "prism_coalesced_stalls_total", "counter", "Flushes cut short by a full socket.",
+           s.stalls);
+    sample(page, "prism_coalesced_held_bytes", "gauge", "Bytes held for slow readers.",
+           s.held_bytes);
 }
 
 /* ---- lanes ---- */
@@ -130,8 +145,8 @@ static void worker_name(const struct rpc_server *server, unsigned i, char *name,
         snprintf(name, size, "poller");
 }
 
-static void render_worker_counter(const struct rpc_server *server, struct metrics_page *page, const char *name,
-                                  const char *help, size_t offset)
+static void render_worker_counter(const struct rpc_server *server, struct metrics_page *page,
+                                  const char *name, const char *help, size_t offset)
 {
     metrics_family(page, name, "counter", help);
     for (unsigned i = 0; i <= pool_size(server->pool); i++) {
@@ -140,7 +155,8 @@ static void render_worker_counter(const struct rpc_server *server, struct metric
         const char *stats = (const char *)&worker_at(server, i)->stats;
 
         worker_name(server, i, id, sizeof id);
-        metrics_sample_u64(page, name, labels, counter_read((const struct counter *)(const void *)(stats + offset)));
+        metrics_sample_u64(page, name, labels,
+                           counter_read((const struct counter *)(const void *)(stats + offset)));
     }
 }
 
@@ -152,21 +168,25 @@ static void render_lanes(const struct rpc_server *server, struct metrics_page *p
         const char *labels[] = {"lane", "intake", "worker", id, NULL};
 
         worker_name(server, i, id, sizeof id);
-        metrics_sample_u64(page, "prism_lane_depth", labels, ring_depth(worker_at(server, i)->intake));
+        metrics_sample_u64(page, "prism_lane_depth", labels,
+                           ring_depth(worker_at(server, i)->intake));
     }
-    render_worker_counter(server, page, "prism_lane_refused_total", "Jobs refused by a full intake lane.",
+    render_worker_counter(server, page, "prism_lane_refused_total",
+                          "Jobs refused by a full intake lane.",
                           offsetof(struct worker_stats, refused));
-    render_worker_counter(server, page, "prism_worker_jobs_total", "Jobs taken from the intake lane.",
-                          offsetof(struct worker_stats, jobs));
-    render_worker_counter(server, page, "prism_worker_landings_total", "Completions run on their home worker.",
+    render_worker_counter(server, page, "prism_worker_jobs_total",
+                          "Jobs taken from the intake lane.", offsetof(struct worker_stats, jobs));
+    render_worker_counter(server, page, "prism_worker_landings_total",
+                          "Completions run on their home worker.",
                           offsetof(struct worker_stats, landings));
     render_worker_counter(server, page, "prism_worker_batches_total", "Drained batches.",
                           offsetof(struct worker_stats, batches));
-    render_worker_counter(server, page, "prism_worker_sleeps_total", "Times the worker went to sleep.",
-                          offsetof(struct worker_stats, sleeps));
+    render_worker_counter(server, page, "prism_worker_sleeps_total",
+                          "Times the worker went to sleep.", offsetof(struct worker_stats, sleeps));
     render_worker_counter(server, page, "prism_worker_wakes_total", "Wake-ups sent to the worker.",
                           offsetof(struct worker_stats, wakes));
-    render_worker_counter(server, page, "prism_deadlines_total", "Operations ended by their deadline.",
+    render_worker_counter(server, page, "prism_deadlines_total",
+                          "Operations ended by their deadline.",
                           offsetof(struct worker_stats, deadlines));
 }
 

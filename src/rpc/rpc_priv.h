@@ -3,9 +3,10 @@
  *   poller side   everything gRPC: tags, batches, buffers, admission. thread: the poller.
  *   home side     request, handler, ops, arena. thread: the home worker (which may be the poller).
  *
- * They meet in jobs embedded in the call. Poller to home: `begin` (intake, may be refused) and `tell` (cancellation).
- * Home to poller: `action` (send, receive, final, release). The call goes back to the free list when the home side has
- * released it and no tag and no `tell` is outstanding. */
+ * They meet in jobs embedded in the call. Poller to home: `begin` (intake, may be refused) and
+ * `tell` (cancellation). Home to poller: `action` (send, receive, final, release). The call goes
+ * back to the free list when the home side has released it and no tag and no `tell` is outstanding.
+ */
 #ifndef PRISM_RPC_RPC_PRIV_H
 #define PRISM_RPC_RPC_PRIV_H
 
@@ -31,8 +32,8 @@ struct tag {
 struct ending {
     enum err_code code;
     grpc_slice text;
-    grpc_slice details;          /* google.rpc.Status, packed; empty: none */
-    grpc_byte_buffer *message;   /* NULL: none */
+    grpc_slice details;        /* google.rpc.Status, packed; empty: none */
+    grpc_byte_buffer *message; /* NULL: none */
 };
 
 struct call {
@@ -46,15 +47,15 @@ struct call {
     grpc_byte_buffer *request_buffer; /* home side while it decodes */
     grpc_call_details details;        /* generic calls only */
     struct tag request_tag, close_tag, send_tag, receive_tag, final_tag;
-    unsigned tags;                    /* outstanding tags, and a tell */
+    unsigned tags; /* outstanding tags, and a tell */
     int cancelled;
     bool released, initial_sent, close_posted, finalised, linked;
-    bool telling;                     /* `tell` is under way */
-    struct err tell_next;             /* to be told after that */
+    bool telling;         /* `tell` is under way */
+    struct err tell_next; /* to be told after that */
     grpc_metadata trailer;
     uint64_t arrived_ns;
     uint64_t request_bytes;
-    struct call *next, *prev;         /* free list, or in flight in order of arrival */
+    struct call *next, *prev; /* free list, or in flight in order of arrival */
 
     /* jobs */
     struct job begin, tell, tell_back, send, receive, final, release;
@@ -63,17 +64,17 @@ struct call {
     struct worker *home;
     const struct rpc_instance *instance;
     const char *namespace_name;
-    struct op_group group, stream;    /* ops of the handler; the receive of a stream */
+    struct op_group group, stream; /* ops of the handler; the receive of a stream */
     struct arena arena;
     const ProtobufCMessage *request;
     uint64_t deadline_ns;
     bool begun, ended, final_asked;
     struct ending ending;
-    struct err tell_why;              /* handed over with `tell` */
-    bool tell_softly;                 /* only those who wait for an event: a drain */
-    struct err told;                  /* ERR_OK: nothing yet */
+    struct err tell_why; /* handed over with `tell` */
+    bool tell_softly;    /* only those who wait for an event: a drain */
+    struct err told;     /* ERR_OK: nothing yet */
     bool told_softly;
-    struct job event;                 /* runs on_cancel */
+    struct job event; /* runs on_cancel */
     bool event_queued;
     void (*on_cancel)(struct call *, void *);
     void *on_cancel_arg;
@@ -103,7 +104,7 @@ struct row {
 
 struct binding {
     struct binding *next;
-    char *namespace_name; /* NULL: whatever the namespace is */
+    char *namespace_name;            /* NULL: whatever the namespace is */
     struct rpc_instance instances[]; /* workers, then the poller */
 };
 
@@ -133,18 +134,20 @@ struct rpc_server {
 
     /* poller side */
     struct call *free;
-    struct call in_flight;   /* list head */
-    struct call *unwatched;  /* the oldest in flight whose cancellation nobody waits for yet; &in_flight: none */
+    struct call in_flight;  /* list head */
+    struct call *unwatched; /* the oldest in flight whose cancellation nobody waits for yet;
+                               &in_flight: none */
     uint64_t in_flight_bytes;
-    struct worker *current;  /* the worker that the batch fills */
+    struct worker *current; /* the worker that the batch fills */
     struct worker *touched[WORKER_MAX];
     unsigned touched_count;
-    bool shut_down;          /* no more posts */
+    bool shut_down; /* no more posts */
     struct tag shutdown_tag;
 
     /* read by any thread */
     _Atomic bool serving, refusing;
-    struct counter in_flight_count, refused_admission, refused_intake, refused_draining, unknown_methods;
+    struct counter in_flight_count, refused_admission, refused_intake, refused_draining,
+        unknown_methods;
     struct counter finished, deprecated_calls, pattern_calls;
 
     /* main waits for the poller: drain, rpc_server_on_poller */
@@ -181,8 +184,8 @@ void finish_maybe_recycle(struct call *call);
 
 /* ---- codec.c ---- */
 
-/* *message is NULL with an error, which names the field where it can. It lives in the arena and in the buffer; free_unpacked
- * is never called. */
+/* *message is NULL with an error, which names the field where it can. It lives in the arena and in
+ * the buffer; free_unpacked is never called. */
 struct err codec_unpack(struct arena *arena, const ProtobufCMessageDescriptor *type,
                         const grpc_byte_buffer *buffer, const ProtobufCMessage **message);
 grpc_byte_buffer *codec_pack(const ProtobufCMessage *message);

@@ -1,4 +1,5 @@
-/* Building, starting and ending the gRPC server. The work between is in poller.c, admit.c and finish.c. */
+/* Building, starting and ending the gRPC server. The work between is in poller.c, admit.c and
+ * finish.c. */
 #include "src/rpc/server.h"
 
 #include "src/base/clock.h"
@@ -15,8 +16,8 @@
 
 enum { POSTED = 1, POSTED_BUSY = 4, MAX_ARGS = 24 };
 
-/* Debian's abseil tracks lock order, as in a debug build: 7 to 25 % of a server's CPU. This switches it off; the symbol is
- * weak, so that another build of abseil is just as good. */
+/* Debian's abseil tracks lock order, as in a debug build: 7 to 25 % of a server's CPU. This
+ * switches it off; the symbol is weak, so that another build of abseil is just as good. */
 extern void _ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE(int)
     __attribute__((weak));
 
@@ -42,7 +43,8 @@ static void add_ms(struct args *args, const char *key, uint32_t ms)
         add_int(args, key, ms);
 }
 
-/* Not GRPC_ARG_MINIMAL_STACK: it would drop the message-size limit and the deadline filter without a word. */
+/* Not GRPC_ARG_MINIMAL_STACK: it would drop the message-size limit and the deadline filter without
+ * a word. */
 static void add_lean_filters(struct args *args)
 {
     add_int(args, GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0);
@@ -54,7 +56,8 @@ static void add_lean_filters(struct args *args)
 static void add_options(struct args *args, const struct rpc_options *o)
 {
     add_lean_filters(args);
-    add_int(args, GRPC_ARG_ALLOW_REUSEPORT, 0); /* a second server on our port is an error, not a partner */
+    add_int(args, GRPC_ARG_ALLOW_REUSEPORT,
+            0); /* a second server on our port is an error, not a partner */
     add_int(args, GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, o->max_message_bytes);
     add_int(args, GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1);
     add_ms(args, GRPC_ARG_MAX_CONCURRENT_STREAMS, o->max_streams_per_connection);
@@ -111,7 +114,8 @@ static void register_method(struct rpc_server *server, struct bound_service *ser
     }
 }
 
-static void register_services(struct rpc_server *server, const struct service *const *services, size_t n)
+static void register_services(struct rpc_server *server, const struct service *const *services,
+                              size_t n)
 {
     size_t methods = 0;
 
@@ -145,9 +149,9 @@ static void wake_poller(struct worker *poller)
 static void create_wake_call(struct rpc_server *server)
 {
     server->wake_channel = grpc_lame_client_channel_create("wake", GRPC_STATUS_UNAVAILABLE, "wake");
-    server->wake_call = grpc_channel_create_call(server->wake_channel, NULL, GRPC_PROPAGATE_DEFAULTS,
-                                                 server->cq, grpc_slice_from_static_string("/wake"),
-                                                 NULL, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+    server->wake_call = grpc_channel_create_call(
+        server->wake_channel, NULL, GRPC_PROPAGATE_DEFAULTS, server->cq,
+        grpc_slice_from_static_string("/wake"), NULL, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
 }
 
 static void on_shutdown(struct tag *tag, bool ok)
@@ -161,8 +165,9 @@ static void on_shutdown(struct tag *tag, bool ok)
     pthread_mutex_unlock(&server->lock);
 }
 
-struct err rpc_server_new(struct rpc_server **out, const struct rpc_options *options, struct pool *pool,
-                          const struct service *const *services, size_t service_count)
+struct err rpc_server_new(struct rpc_server **out, const struct rpc_options *options,
+                          struct pool *pool, const struct service *const *services,
+                          size_t service_count)
 {
     size_t bytes = (sizeof(struct rpc_server) + 63) / 64 * 64;
     struct rpc_server *server = aligned_alloc(64, bytes);
@@ -235,8 +240,9 @@ void rpc_server_bind(struct rpc_server *server, const struct service *service, c
 
 static bool open_listener(struct rpc_server *server)
 {
-    grpc_server_credentials *credentials =
-        server->tls != NULL ? tls_credentials(server->tls) : grpc_insecure_server_credentials_create();
+    grpc_server_credentials *credentials = server->tls != NULL
+                                               ? tls_credentials(server->tls)
+                                               : grpc_insecure_server_credentials_create();
 
     coalesce_listen_begin();
     server->port = grpc_server_add_http2_port(server->grpc, server->options.listen, credentials);
@@ -373,8 +379,8 @@ static void shut_listener(struct rpc_server *server)
     pthread_mutex_unlock(&server->lock);
 }
 
-void rpc_server_drain(struct rpc_server *server, uint32_t timeout_ms, struct rpc_drain_report *report,
-                      void (*meanwhile)(void *arg), void *arg)
+void rpc_server_drain(struct rpc_server *server, uint32_t timeout_ms,
+                      struct rpc_drain_report *report, void (*meanwhile)(void *arg), void *arg)
 {
     uint64_t began = clock_now_ns(), until = began + timeout_ms * NS_PER_MS;
     uint64_t refused = counter_read(&server->refused_draining), finished;
@@ -391,7 +397,8 @@ void rpc_server_drain(struct rpc_server *server, uint32_t timeout_ms, struct rpc
     report->abandoned = counter_read(&server->in_flight_count);
     report->finished = counter_read(&server->finished) - finished;
     if (report->finished > report->in_flight)
-        report->finished = report->in_flight; /* some came in before the refusal took hold: finished too */
+        report->finished =
+            report->in_flight; /* some came in before the refusal took hold: finished too */
     if (server->started)
         shut_listener(server);
     report->refused = counter_read(&server->refused_draining) - refused;
@@ -421,8 +428,8 @@ static void destroy_grpc(struct rpc_server *server)
     if (server->started)
         pthread_join(server->thread, NULL);
     else
-        while (grpc_completion_queue_next(server->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL).type !=
-               GRPC_QUEUE_SHUTDOWN)
+        while (grpc_completion_queue_next(server->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL)
+                   .type != GRPC_QUEUE_SHUTDOWN)
             ;
     grpc_server_destroy(server->grpc);
     grpc_completion_queue_destroy(server->cq);

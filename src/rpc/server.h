@@ -1,7 +1,7 @@
 /* The gRPC server: listener, poller, method table. The only folder that knows gRPC.
  *
- * Order of life: rpc_server_new -> rpc_server_poller (bind patterns for it) -> rpc_server_bind.. -> rpc_server_start ->
- * rpc_server_drain -> rpc_server_destroy. All from the main thread. */
+ * Order of life: rpc_server_new -> rpc_server_poller (bind patterns for it) -> rpc_server_bind.. ->
+ * rpc_server_start -> rpc_server_drain -> rpc_server_destroy. All from the main thread. */
 #ifndef PRISM_RPC_SERVER_H
 #define PRISM_RPC_SERVER_H
 
@@ -29,26 +29,29 @@ struct rpc_options {
     enum rpc_coalesce coalesce;
     enum rpc_dispatch dispatch;
     struct rpc_tls tls;
-    uint32_t max_message_bytes;      /* of one request */
-    uint32_t max_inflight_calls;     /* unary calls and open streams, all connections */
-    uint64_t max_inflight_bytes;     /* encoded requests being worked on */
+    uint32_t max_message_bytes;  /* of one request */
+    uint32_t max_inflight_calls; /* unary calls and open streams, all connections */
+    uint64_t max_inflight_bytes; /* encoded requests being worked on */
     uint32_t max_streams_per_connection;
-    uint64_t transport_bytes;        /* quota for gRPC's own buffers; 0 = none */
+    uint64_t transport_bytes; /* quota for gRPC's own buffers; 0 = none */
     uint32_t keepalive_ms, keepalive_timeout_ms, min_ping_interval_ms; /* 0 = gRPC's default */
-    uint32_t max_connection_idle_ms, max_connection_age_ms, max_connection_age_grace_ms; /* 0 = never */
+    uint32_t max_connection_idle_ms, max_connection_age_ms,
+        max_connection_age_grace_ms; /* 0 = never */
     bool deprecated_services;
 };
 
 /* Registers every method of the services. `services` must outlive the server. */
-struct err rpc_server_new(struct rpc_server **server, const struct rpc_options *options, struct pool *pool,
-                          const struct service *const *services, size_t service_count);
+struct err rpc_server_new(struct rpc_server **server, const struct rpc_options *options,
+                          struct pool *pool, const struct service *const *services,
+                          size_t service_count);
 
 /* The poller's worker: in-process backends and patterns are bound for it too. */
 struct worker *rpc_server_poller(struct rpc_server *server);
 
-/* The instances of `service` in namespace `name`: one for each worker of the pool by id, then one for the poller (its
- * pattern may be NULL: nothing of this namespace runs on the poller). Copied. Services that were bound under no
- * namespace answer UNIMPLEMENTED; bound with name NULL, they serve whatever the namespace is. */
+/* The instances of `service` in namespace `name`: one for each worker of the pool by id, then one
+ * for the poller (its pattern may be NULL: nothing of this namespace runs on the poller). Copied.
+ * Services that were bound under no namespace answer UNIMPLEMENTED; bound with name NULL, they
+ * serve whatever the namespace is. */
 void rpc_server_bind(struct rpc_server *server, const struct service *service, const char *name,
                      const struct rpc_instance *instances);
 
@@ -58,14 +61,16 @@ struct err rpc_server_start(struct rpc_server *server);
 /* The port in use (after start); 0 for a unix socket. */
 int rpc_server_port(const struct rpc_server *server);
 
-/* Runs fn(arg) on the poller's thread and waits for it: binding and closing of the poller's instances. thread: main. */
+/* Runs fn(arg) on the poller's thread and waits for it: binding and closing of the poller's
+ * instances. thread: main. */
 void rpc_server_on_poller(struct rpc_server *server, void (*fn)(void *arg), void *arg);
 
-/* Re-reads the TLS files for connections accepted from now on; a bad file keeps the old certificate (and is returned).
- * thread: any. */
+/* Re-reads the TLS files for connections accepted from now on; a bad file keeps the old certificate
+ * (and is returned). thread: any. */
 struct err rpc_server_reload_tls(struct rpc_server *server);
 
-/* New calls get UNAVAILABLE from now on; streams that wait are told by call_on_cancel with ERR_UNAVAILABLE. */
+/* New calls get UNAVAILABLE from now on; streams that wait are told by call_on_cancel with
+ * ERR_UNAVAILABLE. */
 void rpc_server_refuse(struct rpc_server *server);
 
 struct rpc_drain_report {
@@ -76,10 +81,10 @@ struct rpc_drain_report {
     uint32_t took_ms;
 };
 
-/* Refuses, lets calls in flight finish for at most timeout_ms, cancels the rest, shuts the listener. Blocking; calls
- * meanwhile(arg), if not NULL, every few milliseconds. */
-void rpc_server_drain(struct rpc_server *server, uint32_t timeout_ms, struct rpc_drain_report *report,
-                      void (*meanwhile)(void *arg), void *arg);
+/* Refuses, lets calls in flight finish for at most timeout_ms, cancels the rest, shuts the
+ * listener. Blocking; calls meanwhile(arg), if not NULL, every few milliseconds. */
+void rpc_server_drain(struct rpc_server *server, uint32_t timeout_ms,
+                      struct rpc_drain_report *report, void (*meanwhile)(void *arg), void *arg);
 
 /* Joins the poller. NULL is accepted. */
 void rpc_server_destroy(struct rpc_server *server);
@@ -92,8 +97,8 @@ void rpc_server_render(void *server, struct metrics_page *page); /* metrics_rend
 /* Health by the readiness of the listener: true between start and drain. thread: any. */
 bool rpc_server_serving(const struct rpc_server *server);
 
-/* Stalled sockets (bytes held for slow readers by the write coalescer): an epoll descriptor that is readable when some
- * can be written again; call rpc_server_flush_stalled then. thread: main. */
+/* Stalled sockets (bytes held for slow readers by the write coalescer): an epoll descriptor that is
+ * readable when some can be written again; call rpc_server_flush_stalled then. thread: main. */
 int rpc_server_stalled_fd(const struct rpc_server *server);
 void rpc_server_flush_stalled(struct rpc_server *server);
 

@@ -1,6 +1,6 @@
-/* Errors to gRPC: the only place that maps. Codes need no table, theirs are ours. Details go along as google.rpc.Status in
- * grpc-status-details-bin: BadRequest for a field, ErrorInfo for a missing interface or an exhausted limit, RetryInfo for
- * when to come again. */
+/* Errors to gRPC: the only place that maps. Codes need no table, theirs are ours. Details go along
+ * as google.rpc.Status in grpc-status-details-bin: BadRequest for a field, ErrorInfo for a missing
+ * interface or an exhausted limit, RetryInfo for when to come again. */
 #include "src/rpc/rpc_priv.h"
 
 #include "google/protobuf/any.pb-c.h"
@@ -39,7 +39,8 @@ static void add_detail(struct details *d, char *type_url, const ProtobufCMessage
 
 static void add_field(struct details *d, struct err err)
 {
-    Google__Rpc__BadRequest__FieldViolation violation = GOOGLE__RPC__BAD_REQUEST__FIELD_VIOLATION__INIT;
+    Google__Rpc__BadRequest__FieldViolation violation =
+        GOOGLE__RPC__BAD_REQUEST__FIELD_VIOLATION__INIT;
     Google__Rpc__BadRequest__FieldViolation *violations[] = {&violation};
     Google__Rpc__BadRequest bad = GOOGLE__RPC__BAD_REQUEST__INIT;
 
@@ -58,7 +59,7 @@ static void add_info(struct details *d, struct err err)
 
     entry.key = err.code == ERR_UNIMPLEMENTED ? "interface" : "subject";
     entry.value = (char *)(uintptr_t)err.subject;
-    info.reason = err.code == ERR_UNIMPLEMENTED         ? "INTERFACE_NOT_OFFERED"
+    info.reason = err.code == ERR_UNIMPLEMENTED        ? "INTERFACE_NOT_OFFERED"
                   : err.code == ERR_RESOURCE_EXHAUSTED ? "LIMIT_EXHAUSTED"
                                                        : (char *)(uintptr_t)err_code_name(err.code);
     info.domain = "prism";

@@ -1,5 +1,6 @@
-/* Server credentials from PEM files. gRPC asks for the certificate at each handshake; a reload only swaps what it is told
- * next, so open connections keep theirs. A file that does not load keeps the old certificate. */
+/* Server credentials from PEM files. gRPC asks for the certificate at each handshake; a reload only
+ * swaps what it is told next, so open connections keep theirs. A file that does not load keeps the
+ * old certificate. */
 #include "src/rpc/rpc_priv.h"
 
 #include "src/base/log.h"
@@ -12,9 +13,9 @@ enum { MAX_PEM_BYTES = 1 << 20 };
 
 struct tls_files {
     pthread_mutex_t lock;
-    struct rpc_tls paths; /* owned copies */
+    struct rpc_tls paths;         /* owned copies */
     char *cert, *key, *client_ca; /* contents; client_ca may be NULL */
-    bool changed;         /* since gRPC last asked */
+    bool changed;                 /* since gRPC last asked */
 };
 
 static char *read_file(const char *path)
@@ -34,7 +35,8 @@ static char *read_file(const char *path)
     return text;
 }
 
-static struct err check_pem(const char *text, const char *marker, const char *missing, const char *garbled)
+static struct err check_pem(const char *text, const char *marker, const char *missing,
+                            const char *garbled)
 {
     if (text == NULL)
         return err_make(ERR_FAILED_PRECONDITION, missing);
@@ -49,7 +51,8 @@ static struct err check_set(const char *cert, const char *key, const char *ca, b
                                "tls.cert holds no PEM certificate");
 
     if (err.code == ERR_OK)
-        err = check_pem(key, "PRIVATE KEY-----", "tls.key cannot be read", "tls.key holds no PEM key");
+        err = check_pem(key, "PRIVATE KEY-----", "tls.key cannot be read",
+                        "tls.key holds no PEM key");
     if (err.code == ERR_OK && wants_ca)
         err = check_pem(ca, "-----BEGIN CERTIFICATE-----", "tls.client_ca cannot be read",
                         "tls.client_ca holds no PEM certificate");
@@ -116,7 +119,8 @@ struct err tls_open(struct tls_files **out, const struct rpc_tls *options)
 }
 
 /* thread: whichever of gRPC's handles the handshake. */
-static grpc_ssl_certificate_config_reload_status fetch(void *arg, grpc_ssl_server_certificate_config **config)
+static grpc_ssl_certificate_config_reload_status fetch(void *arg,
+                                                       grpc_ssl_server_certificate_config **config)
 {
     struct tls_files *files = arg;
     grpc_ssl_certificate_config_reload_status status = GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
@@ -125,7 +129,8 @@ static grpc_ssl_certificate_config_reload_status fetch(void *arg, grpc_ssl_serve
     if (files->changed) {
         grpc_ssl_pem_key_cert_pair pair = {.private_key = files->key, .cert_chain = files->cert};
 
-        /* gRPC insists on roots when certificates are fetched, also when it asks clients for none. */
+        /* gRPC insists on roots when certificates are fetched, also when it asks clients for none.
+         */
         const char *roots = files->client_ca != NULL ? files->client_ca : files->cert;
 
         *config = grpc_ssl_server_certificate_config_create(roots, &pair, 1);

@@ -1,6 +1,6 @@
-/* libmicrohttpd, driven by the caller's loop. The endpoint is small on purpose: GET (and HEAD) of three
- * paths, few connections, short requests, so that nobody who can reach it can make the server work
- * hard. */
+/* libmicrohttpd, driven by the caller's loop. The endpoint is small on purpose: GET (and HEAD) of
+ * three paths, few connections, short requests, so that nobody who can reach it can make the server
+ * work hard. */
 #include "src/services/admin.h"
 
 #include "src/base/log.h"
@@ -125,19 +125,26 @@ static enum MHD_Result answer_ready(const struct admin *admin, struct MHD_Connec
     return result;
 }
 
+/* Called once the head has been read, then again behind the body. A good request is answered the
+ * second time, which keeps the connection for the next scrape; a bad one at once, without reading
+ * its body. */
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *url,
                                   const char *method, const char *version, const char *upload,
                                   size_t *upload_bytes, void **state)
 {
-    const struct admin *admin = arg;
+    struct admin *admin = arg;
+    bool first = *state == NULL;
 
     (void)version;
     (void)upload;
-    (void)state;
-    *upload_bytes = 0; /* a body is not looked at */
+    *state = admin;
     if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
         return answer_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED,
                            "{\"error\":\"GET or HEAD only\"}");
+    if (first || *upload_bytes > 0) {
+        *upload_bytes = 0; /* not looked at */
+        return MHD_YES;
+    }
     if (strcmp(url, "/metrics") == 0)
         return answer_metrics(admin, connection);
     if (strcmp(url, "/healthz") == 0)

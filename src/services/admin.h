@@ -25,13 +25,14 @@ struct admin_options {
     void *ready_arg;
 };
 
-/* No thread of its own: the caller's loop watches admin_fd for reading, and calls admin_run when it is readable or when the
- * time that the last admin_run returned has passed. thread: one. */
+/* No thread of its own: the caller's loop watches admin_fd for reading, and calls admin_run when it
+ * is readable or when the time that the last admin_run returned has passed. thread: one. */
 struct err admin_start(struct admin **admin, const struct admin_options *options);
 int admin_port(const struct admin *admin);
 int admin_fd(const struct admin *admin);
 
-/* Handles what is ready; never blocks. Returns ms until it wants to run again, -1: only when the descriptor is readable. */
+/* Handles what is ready; never blocks. Returns ms until it wants to run again, -1: only when the
+ * descriptor is readable. */
 int admin_run(struct admin *admin);
 
 void admin_stop(struct admin *admin); /* NULL is accepted */

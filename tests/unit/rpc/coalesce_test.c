@@ -1,4 +1,5 @@
-/* The write coalescer on real sockets: nothing lost, nothing reordered, bounded, and strangers left alone. */
+/* The write coalescer on real sockets: nothing lost, nothing reordered, bounded, and strangers left
+ * alone. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -61,8 +62,9 @@ static void close_pair(struct pair *p)
 static ssize_t send_two_parts(int fd, const void *bytes, size_t len)
 {
     size_t first = len / 3;
-    struct iovec parts[2] = {{.iov_base = (char *)(uintptr_t)bytes, .iov_len = first},
-                             {.iov_base = (char *)(uintptr_t)bytes + first, .iov_len = len - first}};
+    struct iovec parts[2] = {
+        {.iov_base = (char *)(uintptr_t)bytes, .iov_len = first},
+        {.iov_base = (char *)(uintptr_t)bytes + first, .iov_len = len - first}};
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
 
     return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -148,8 +150,8 @@ static void test_shutdown_and_close_flush(void **state)
     assert_int_equal(coalesce_stats().held_bytes, 0);
 }
 
-/* A client that does not read: what is held stays bounded, then EAGAIN; when it reads again, the stalled descriptor says
- * so, and every byte arrives in order. */
+/* A client that does not read: what is held stays bounded, then EAGAIN; when it reads again, the
+ * stalled descriptor says so, and every byte arrives in order. */
 static void test_slow_reader(void **state)
 {
     enum { RECORD = 1000 };

@@ -1,4 +1,5 @@
-/* Our decoder and encoder against protobuf-c's, on random messages of every request and response type, whole and damaged. */
+/* Our decoder and encoder against protobuf-c's, on random messages of every request and response
+ * type, whole and damaged. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -93,7 +94,8 @@ static void put_message(struct wire *w, const ProtobufCMessageDescriptor *type, 
 
 static void put_number(struct wire *w, ProtobufCType type)
 {
-    static const uint64_t corners[] = {0, 1, 127, 128, 300, UINT32_MAX, UINT64_MAX, 1ull << 63, 0x80000000};
+    static const uint64_t corners[] = {0,          1,          127,        128,       300,
+                                       UINT32_MAX, UINT64_MAX, 1ull << 63, 0x80000000};
 
     switch (wire_type(type)) {
     case 0:
@@ -109,7 +111,8 @@ static void put_number(struct wire *w, ProtobufCType type)
 
 static void put_value(struct wire *w, const ProtobufCFieldDescriptor *field, unsigned depth)
 {
-    static const char *const texts[] = {"", "k", "a longer text than eight", "\xc3\xa9\xe2\x82\xac"};
+    static const char *const texts[] = {"", "k", "a longer text than eight",
+                                        "\xc3\xa9\xe2\x82\xac"};
     struct wire nested = {.bytes = malloc(BUFFER)};
 
     if (wire_type(field->type) != 2) {
@@ -181,7 +184,8 @@ static void check_same(const ProtobufCMessageDescriptor *type, struct slice byte
     const ProtobufCMessage *ours;
     const char *field;
     bool checked = wire_check(type, bytes, &field) == WIRE_OK;
-    ProtobufCMessage *theirs = checked ? protobuf_c_message_unpack(type, NULL, bytes.len, bytes.data) : NULL;
+    ProtobufCMessage *theirs =
+        checked ? protobuf_c_message_unpack(type, NULL, bytes.len, bytes.data) : NULL;
     struct err err;
 
     arena_init(&arena, NULL);
@@ -207,7 +211,8 @@ static void check_same(const ProtobufCMessageDescriptor *type, struct slice byte
 }
 
 /* The bytes stand in an allocation of their own size, so that a read past the end is found. */
-static void with_exact_room(const ProtobufCMessageDescriptor *type, const uint8_t *bytes, size_t len, bool whole)
+static void with_exact_room(const ProtobufCMessageDescriptor *type, const uint8_t *bytes,
+                            size_t len, bool whole)
 {
     uint8_t *copy = malloc(len > 0 ? len : 1);
 
@@ -265,7 +270,8 @@ static void test_bytes_are_not_copied(void **unused)
 
     (void)unused;
     arena_init(&arena, NULL);
-    assert_int_equal(decode_message(&arena, types[0], slice_of(wire, sizeof wire), &message).code, ERR_OK);
+    assert_int_equal(decode_message(&arena, types[0], slice_of(wire, sizeof wire), &message).code,
+                     ERR_OK);
 
     const Prism__Patterns__Keyvalue__StoreRequest *request = (const void *)message;
 
@@ -275,13 +281,16 @@ static void test_bytes_are_not_copied(void **unused)
     arena_clear(&arena);
 }
 
-/* Runs of one struct in a repeated field, as batches have them: copied, with the same bytes as ever. */
+/* Runs of one struct in a repeated field, as batches have them: copied, with the same bytes as
+ * ever. */
 static void test_shared_elements(void **unused)
 {
     typedef Prism__Patterns__Keyvalue__StoreResponse result;
-    result ok = PRISM__PATTERNS__KEYVALUE__STORE_RESPONSE__INIT, bad = PRISM__PATTERNS__KEYVALUE__STORE_RESPONSE__INIT;
+    result ok = PRISM__PATTERNS__KEYVALUE__STORE_RESPONSE__INIT,
+           bad = PRISM__PATTERNS__KEYVALUE__STORE_RESPONSE__INIT;
     result *results[200];
-    Prism__Patterns__Keyvalue__StoreBatchResponse response = PRISM__PATTERNS__KEYVALUE__STORE_BATCH_RESPONSE__INIT;
+    Prism__Patterns__Keyvalue__StoreBatchResponse response =
+        PRISM__PATTERNS__KEYVALUE__STORE_BATCH_RESPONSE__INIT;
 
     (void)unused;
     ok.success = 1;
@@ -339,9 +348,10 @@ static void test_depth_is_bounded(void **unused)
         memcpy(wire + at, head.bytes, head.len);
     }
     arena_init(&arena, NULL);
-    assert_int_equal(
-        decode_message(&arena, &google__protobuf__value__descriptor, slice_of(wire + at, end - at), &message).code,
-        ERR_INVALID_ARGUMENT);
+    assert_int_equal(decode_message(&arena, &google__protobuf__value__descriptor,
+                                    slice_of(wire + at, end - at), &message)
+                         .code,
+                     ERR_INVALID_ARGUMENT);
     arena_clear(&arena);
     free(wire);
 }
@@ -349,9 +359,9 @@ static void test_depth_is_bounded(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_messages),     cmocka_unit_test(test_damaged_messages),
+        cmocka_unit_test(test_random_messages),      cmocka_unit_test(test_damaged_messages),
         cmocka_unit_test(test_bytes_are_not_copied), cmocka_unit_test(test_faults_name_the_field),
-        cmocka_unit_test(test_depth_is_bounded),    cmocka_unit_test(test_shared_elements),
+        cmocka_unit_test(test_depth_is_bounded),     cmocka_unit_test(test_shared_elements),
     };
 
     return cmocka_run_group_tests_name("decode and encode", tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* A server with test methods and a blocking C-core client, for the tests of src/rpc. Both live in this process. */
+/* A server with test methods and a blocking C-core client, for the tests of src/rpc. Both live in
+ * this process. */
 #ifndef PRISM_TESTS_UNIT_RPC_FIXTURE_H
 #define PRISM_TESTS_UNIT_RPC_FIXTURE_H
 
@@ -51,10 +52,11 @@ static inline gpr_timespec in_seconds(int s)
 
 static inline void client_open(struct client *client, const char *target, int tag)
 {
-    grpc_arg args[2] = {{.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)"test.channel", .value.integer = tag},
-                        {.type = GRPC_ARG_INTEGER,
-                         .key = (char *)(uintptr_t)GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
-                         .value.integer = -1}};
+    grpc_arg args[2] = {
+        {.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t) "test.channel", .value.integer = tag},
+        {.type = GRPC_ARG_INTEGER,
+         .key = (char *)(uintptr_t)GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
+         .value.integer = -1}};
     grpc_channel_args list = {.num_args = 2, .args = args};
     grpc_channel_credentials *insecure = grpc_insecure_credentials_create();
 
@@ -77,14 +79,15 @@ static inline bool client_batch(struct client_call *c, const grpc_op *ops, size_
 
     assert_int_equal(grpc_call_start_batch(c->call, ops, n, &tag, NULL), GRPC_CALL_OK);
 
-    grpc_event event = grpc_completion_queue_pluck(c->client->cq, &tag, in_seconds(CALL_TIMEOUT_S), NULL);
+    grpc_event event =
+        grpc_completion_queue_pluck(c->client->cq, &tag, in_seconds(CALL_TIMEOUT_S), NULL);
 
     assert_int_equal(event.type, GRPC_OP_COMPLETE);
     return event.success != 0;
 }
 
-static inline void client_begin(struct client_call *c, struct client *client, const char *path, gpr_timespec deadline,
-                                const char *namespace_name)
+static inline void client_begin(struct client_call *c, struct client *client, const char *path,
+                                gpr_timespec deadline, const char *namespace_name)
 {
     memset(c, 0, sizeof *c);
     c->client = client;
@@ -172,10 +175,12 @@ static inline void client_end(struct client_call *c)
 }
 
 /* A whole unary call with a StoreRequest of this key and value size; the status. */
-static inline grpc_status_code client_unary(struct client *client, const char *path, const char *key, size_t value_bytes,
+static inline grpc_status_code client_unary(struct client *client, const char *path,
+                                            const char *key, size_t value_bytes,
                                             gpr_timespec deadline)
 {
-    Prism__Patterns__Keyvalue__StoreRequest request = PRISM__PATTERNS__KEYVALUE__STORE_REQUEST__INIT;
+    Prism__Patterns__Keyvalue__StoreRequest request =
+        PRISM__PATTERNS__KEYVALUE__STORE_REQUEST__INIT;
     uint8_t *value = calloc(1, value_bytes + 1), *packed, *answer = NULL;
     size_t len, answer_len;
     struct client_call c;

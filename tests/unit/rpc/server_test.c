@@ -1,5 +1,6 @@
-/* src/rpc against a C-core client: every kind of call, on the poller and on workers, with its deadlines, cancellation,
- * refusals and drain. The handlers below are the tests' own; no backend takes part. */
+/* src/rpc against a C-core client: every kind of call, on the poller and on workers, with its
+ * deadlines, cancellation, refusals and drain. The handlers below are the tests' own; no backend
+ * takes part. */
 #include "tests/unit/rpc/rpc_fixture.h"
 
 #include <pthread.h>
@@ -111,7 +112,8 @@ static void wait_for_ever(struct call *call)
     call_on_cancel(call, told, NULL);
 }
 
-/* Echoes each message until the client half-closes; key "end" ends at once, with a receive left outstanding. */
+/* Echoes each message until the client half-closes; key "end" ends at once, with a receive left
+ * outstanding. */
 struct bidi {
     struct call *call;
     struct call_receive receive, extra;
@@ -198,12 +200,14 @@ static struct rpc_options default_options(void)
                                 .deprecated_services = true};
 }
 
-static void start(struct fixture *f, const struct rpc_options *options, unsigned workers, uint32_t intake)
+static void start(struct fixture *f, const struct rpc_options *options, unsigned workers,
+                  uint32_t intake)
 {
     static int channel;
     const struct service *services[] = {&service};
     struct pool_options pool_options = {.workers = workers, .intake_depth = intake};
-    static const uint32_t inline_bytes[SERVICE_METHODS] = {INLINE_BYTES, INLINE_BYTES, 0, 0, 0, 0, 0};
+    static const uint32_t inline_bytes[SERVICE_METHODS] = {
+        INLINE_BYTES, INLINE_BYTES, 0, 0, 0, 0, 0};
     struct rpc_instance instances[8];
 
     atomic_store(&parked_now, 0);
@@ -248,7 +252,9 @@ static void test_unary(void **state)
         options.dispatch = ring ? RPC_DISPATCH_RING : RPC_DISPATCH_AUTO;
         start(&f, &options, 2, 64);
         for (int i = 0; i < 200; i++)
-            assert_int_equal(client_unary(&f.client, "/test.Service/Echo", "k", i % 2 ? 0 : 10000, in_seconds(20)), 0);
+            assert_int_equal(client_unary(&f.client, "/test.Service/Echo", "k", i % 2 ? 0 : 10000,
+                                          in_seconds(20)),
+                             0);
         assert_int_equal(client_unary(&f.client, "/test.Service/Fail", "", 0, in_seconds(20)), 3);
         assert_int_equal(client_unary(&f.client, "/test.Service/Nope", "", 0, in_seconds(20)), 12);
         stop(&f);
@@ -270,8 +276,9 @@ static void test_details_name_the_field(void **state)
     assert_int_equal(client_status(&c), GRPC_STATUS_INVALID_ARGUMENT);
     for (size_t i = 0; i < c.trailing.count; i++) {
         if (grpc_slice_str_cmp(c.trailing.metadata[i].key, "grpc-status-details-bin") == 0)
-            found = memmem(GRPC_SLICE_START_PTR(c.trailing.metadata[i].value),
-                           GRPC_SLICE_LENGTH(c.trailing.metadata[i].value), "BadRequest", 10) != NULL;
+            found =
+                memmem(GRPC_SLICE_START_PTR(c.trailing.metadata[i].value),
+                       GRPC_SLICE_LENGTH(c.trailing.metadata[i].value), "BadRequest", 10) != NULL;
     }
     assert_true(found);
     client_end(&c);
@@ -324,7 +331,8 @@ static void test_disabled(void **state)
     stop(&f);
     options.deprecated_services = false;
     start(&f, &options, 1, 64);
-    assert_int_equal(client_unary(&f.client, "/test.Service/Old", "k", 1, in_seconds(20)), GRPC_STATUS_UNIMPLEMENTED);
+    assert_int_equal(client_unary(&f.client, "/test.Service/Old", "k", 1, in_seconds(20)),
+                     GRPC_STATUS_UNIMPLEMENTED);
     stop(&f);
 }
 
@@ -340,7 +348,8 @@ static void test_deadline_reaches_the_op(void **state)
         options.dispatch = ring ? RPC_DISPATCH_RING : RPC_DISPATCH_AUTO;
         start(&f, &options, 1, 64);
         soon = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(60, GPR_TIMESPAN));
-        assert_int_equal(client_unary(&f.client, "/test.Service/Park", "k", 1, soon), GRPC_STATUS_DEADLINE_EXCEEDED);
+        assert_int_equal(client_unary(&f.client, "/test.Service/Park", "k", 1, soon),
+                         GRPC_STATUS_DEADLINE_EXCEEDED);
         until(&cancelled_ops, 1);
         until(&parked_now, 0);
         stop(&f);
@@ -470,7 +479,8 @@ static void test_waiting_stream_is_told(void **state)
             grpc_call_cancel(c.call, NULL);
         }
         until(&cancelled_ops, 1);
-        assert_int_equal(client_status(&c), drain ? GRPC_STATUS_UNAVAILABLE : GRPC_STATUS_CANCELLED);
+        assert_int_equal(client_status(&c),
+                         drain ? GRPC_STATUS_UNAVAILABLE : GRPC_STATUS_CANCELLED);
         client_end(&c);
         stop(&f);
     }
@@ -537,7 +547,8 @@ struct load {
 
 static void *load_main(void *arg)
 {
-    static const char *paths[] = {"/test.Service/Echo", "/test.Service/Stream", "/test.Service/Fail"};
+    static const char *paths[] = {"/test.Service/Echo", "/test.Service/Stream",
+                                  "/test.Service/Fail"};
     struct load *load = arg;
     struct client client;
 
