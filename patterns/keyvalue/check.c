@@ -1,23 +1,6 @@
-/* Checks of what clients send, all made before the first effect of a call. */
+/* Checks of what clients send, all made before the first effect of a call. That strings are UTF-8
+ * without NUL has been seen to when the request was decoded. */
 #include "patterns/keyvalue/keyvalue_priv.h"
-
-#include "src/base/utf8.h"
-
-/* Keys travel in protobuf strings, which must be UTF-8: another client could not read a page that
- * holds one that is not. Most are ASCII, so eight bytes are looked at together as long as that
- * holds. */
-static bool is_text(struct slice text)
-{
-    while (text.len >= 8) {
-        uint64_t word;
-
-        memcpy(&word, text.data, 8);
-        if ((word & 0x8080808080808080u) != 0)
-            break;
-        text = slice_of(text.data + 8, text.len - 8);
-    }
-    return utf8_valid(text);
-}
 
 static struct err too_long(struct arena *arena, const char *what, size_t len, uint64_t max)
 {
@@ -26,37 +9,27 @@ static struct err too_long(struct arena *arena, const char *what, size_t len, ui
                                   what, len, (unsigned long long)max));
 }
 
-static struct err check_text(const struct keyvalue *kv, struct arena *arena, struct slice text,
-                             const char *what)
+static struct err check_length(struct slice bytes, uint64_t max, struct arena *arena,
+                               const char *what)
 {
-    uint64_t max = kv->backend->limits.key_bytes;
-
-    if (max != 0 && text.len > max)
-        return too_long(arena, what, text.len, max);
-    if (!is_text(text))
-        return err_about(ERR_INVALID_ARGUMENT, what, "it is not valid UTF-8");
-    return ERR_NONE;
+    return max != 0 && bytes.len > max ? too_long(arena, what, bytes.len, max) : ERR_NONE;
 }
 
 struct err check_key(const struct keyvalue *kv, struct arena *arena, struct slice key)
 {
     if (key.len == 0)
         return err_about(ERR_INVALID_ARGUMENT, "key", "key is empty; it takes at least 1 byte");
-    return check_text(kv, arena, key, "key");
+    return check_length(key, kv->backend->limits.key_bytes, arena, "key");
 }
 
 struct err check_prefix(const struct keyvalue *kv, struct arena *arena, struct slice prefix)
 {
-    return check_text(kv, arena, prefix, "prefix");
+    return check_length(prefix, kv->backend->limits.key_bytes, arena, "prefix");
 }
 
 struct err check_value(const struct keyvalue *kv, struct arena *arena, struct slice value)
 {
-    uint64_t max = kv->backend->limits.value_bytes;
-
-    if (max != 0 && value.len > max)
-        return too_long(arena, "value", value.len, max);
-    return ERR_NONE;
+    return check_length(value, kv->backend->limits.value_bytes, arena, "value");
 }
 
 struct err check_items(size_t n, uint32_t max, struct arena *arena, const char *subject)

@@ -1,9 +1,11 @@
-/* The call layer of tests. Life of a call: fake_call_bytes (decode, handler) -> ops -> one end ->
- * the last op is done -> the arena is cleared. Whatever breaks the contract aborts, with a
- * sentence. */
+/* The call layer of tests, with the real one's coding of messages. Life of a call: fake_call_bytes
+ * (decode, handler) -> ops -> one end -> the last op is done -> the arena is cleared. Whatever
+ * breaks the contract aborts, with a sentence. */
 #include "tests/fake/fake_call.h"
 
 #include "src/base/container.h"
+#include "src/rpc/decode.h"
+#include "src/rpc/encode.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,12 +17,19 @@ static void bug(const struct call *call, const char *what)
     abort();
 }
 
+static void *room(size_t bytes)
+{
+    void *memory = malloc(bytes > 0 ? bytes : 1);
+
+    if (memory == NULL)
+        abort();
+    return memory;
+}
+
 static void *copy(const void *from, size_t bytes)
 {
-    void *to = malloc(bytes + 1);
+    void *to = room(bytes);
 
-    if (to == NULL)
-        abort();
     return bytes > 0 ? memcpy(to, from, bytes) : to;
 }
 
@@ -31,39 +40,21 @@ static char *copy_text(const char *text)
 
 /* ---- messages ---- */
 
-static void *unpack_alloc(void *arena, size_t bytes)
-{
-    return arena_alloc(arena, bytes);
-}
-
-static void unpack_free(void *arena, void *ptr)
-{
-    (void)arena;
-    (void)ptr;
-}
-
-static ProtobufCMessage *unpack(struct arena *arena, const ProtobufCMessageDescriptor *type,
-                                const uint8_t *bytes, size_t len)
-{
-    ProtobufCAllocator allocator = {
-        .alloc = unpack_alloc, .free = unpack_free, .allocator_data = arena};
-
-    return protobuf_c_message_unpack(type, &allocator, len, bytes);
-}
-
 /* What a client makes of the message. */
 static struct fake_message receive(const struct call *call, const ProtobufCMessage *message)
 {
-    size_t bytes = protobuf_c_message_get_packed_size(message);
-    uint8_t *packed = copy("", 0);
+    struct encode_plan plan;
 
     if (message->descriptor != call->method->response)
         bug(call, "a message of another type than the method's");
-    if (bytes > call->rig->max_message_bytes)
+    encode_measure(&plan, message);
+    if (plan.bytes > call->rig->max_message_bytes)
         bug(call, "a message larger than max_message_bytes");
-    packed = realloc(packed, bytes + 1);
-    if (packed == NULL || protobuf_c_message_pack(message, packed) != bytes)
-        abort();
+
+    size_t bytes = plan.bytes;
+    uint8_t *packed = room(bytes);
+
+    encode_write(&plan, message, packed);
 
     ProtobufCMessage *seen = protobuf_c_message_unpack(call->method->response, NULL, bytes, packed);
 
@@ -121,6 +112,8 @@ static void clear_if_over(struct call *call)
         return;
     call->cleared = true;
     arena_clear(&call->arena);
+    free(call->request_memory);
+    call->request_memory = NULL;
 }
 
 static void group_idle(struct op_group *group)
@@ -232,6 +225,12 @@ bool fake_call_take(struct call *call)
 
 /* ---- receives ---- */
 
+/* What is decoded points into its bytes, so these have to live as long. */
+static struct slice pushed(const struct call *call, struct arena *arena)
+{
+    return arena_copy(arena, slice_of(call->incoming, call->incoming_bytes));
+}
+
 static void received(struct op *op)
 {
     struct call_receive *receive = CONTAINER_OF(op, struct call_receive, op);
@@ -244,11 +243,9 @@ static void received(struct op *op)
     if (call->has_incoming) {
         struct arena *arena = receive->arena != NULL ? receive->arena : &call->arena;
 
-        receive->message =
-            unpack(arena, call->method->request, call->incoming, call->incoming_bytes);
+        op->err =
+            decode_message(arena, call->method->request, pushed(call, arena), &receive->message);
         call->has_incoming = false;
-        if (receive->message == NULL)
-            op->err = err_about(ERR_INVALID_ARGUMENT, "request", "the message does not decode");
     } else if (call->group.cancelled.code != ERR_OK) {
         op->err = call->group.cancelled;
     }
@@ -286,10 +283,7 @@ void fake_call_push(struct call *call, const ProtobufCMessage *message)
     } else {
         free(call->incoming);
         call->incoming_bytes = protobuf_c_message_get_packed_size(message);
-        call->incoming = copy("", 0);
-        call->incoming = realloc(call->incoming, call->incoming_bytes + 1);
-        if (call->incoming == NULL)
-            abort();
+        call->incoming = room(call->incoming_bytes);
         protobuf_c_message_pack(message, call->incoming);
         call->has_incoming = true;
     }
@@ -364,14 +358,19 @@ static struct call *begin(struct fake_rig *rig, const struct method *method, uin
     return call;
 }
 
-static void decode_and_handle(struct call *call, const uint8_t *bytes, size_t len)
+/* Owns the bytes from here on: the decoded request points into them. */
+static void decode_and_handle(struct call *call, uint8_t *bytes, size_t len)
 {
+    struct err err = ERR_NONE;
+
     op_group_enter(&call->group);
+    call->request_memory = bytes;
     call->request_bytes = len;
     if (call->method->kind != METHOD_BIDI)
-        call->request = unpack(&call->arena, call->method->request, bytes, len);
-    if (call->method->kind != METHOD_BIDI && call->request == NULL)
-        call_fail(call, err_about(ERR_INVALID_ARGUMENT, "request", "it does not decode"));
+        err = decode_message(&call->arena, call->method->request, slice_of(bytes, len),
+                             &call->request);
+    if (err.code != ERR_OK)
+        call_fail(call, err);
     else
         call->method->handle(call);
     op_group_leave(&call->group);
@@ -382,7 +381,7 @@ struct call *fake_call_bytes(struct fake_rig *rig, const struct method *method,
 {
     struct call *call = begin(rig, method, 0);
 
-    decode_and_handle(call, bytes, len);
+    decode_and_handle(call, copy(bytes, len), len);
     return call;
 }
 
@@ -391,16 +390,12 @@ struct call *fake_call_with(struct fake_rig *rig, const char *path, const Protob
 {
     struct call *call = begin(rig, fake_method(rig->type, path), deadline_ms);
     size_t len = request != NULL ? protobuf_c_message_get_packed_size(request) : 0;
-    uint8_t *bytes = copy("", 0);
+    uint8_t *bytes = room(len);
 
-    bytes = realloc(bytes, len + 1);
-    if (bytes == NULL)
-        abort();
     if (request != NULL)
         protobuf_c_message_pack(request, bytes);
     call->slow_reader = slow_reader;
     decode_and_handle(call, bytes, len);
-    free(bytes);
     return call;
 }
 

@@ -75,6 +75,7 @@ struct call {
     struct arena arena;
     struct op_group group, stream;
     const ProtobufCMessage *request;
+    uint8_t *request_memory;
     size_t request_bytes;
     bool cleared, half_closed;
     struct op *sending;

@@ -189,7 +189,7 @@ static void test_chunks_wait_for_each_other_only_when_they_must(void **state)
 static void spoil(struct kv_batch_request *batch)
 {
     batch->items[3].key = kv_text("");
-    batch->items[5].key = kv_text("\xff");
+    batch->items[5] = kv_store_for(batch->texts[5], "v", 0);
     batch->items[6] = kv_store_for(batch->texts[6], "v", -4);
 }
 

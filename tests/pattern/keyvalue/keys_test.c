@@ -274,6 +274,7 @@ static void test_count(void **state)
     kv_refused(rig, "Count", &request.base, ERR_INVALID_ARGUMENT, "prefix", "UTF-8");
     kv_rig_free(rig);
     rig = kv_rig(FAKE_AS_S3);
+    request.prefix = kv_text("key");
     kv_refused(rig, "Count", &request.base, ERR_UNIMPLEMENTED, "KeyValueScanInterface",
                "scan not supported");
     kv_rig_free(rig);
