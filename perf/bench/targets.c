@@ -8,8 +8,8 @@ enum { MEMORY_KEYS = 1000000, REDIS_KEYS = 200000 };
 static const struct subject_setup setups[SUBJECTS] = {
     [SUBJECT_PRISM] = {"prism", SERVER_PRISM, .keys = MEMORY_KEYS},
     [SUBJECT_RING] = {"prism-ring", SERVER_PRISM_RING, .keys = MEMORY_KEYS},
-    [SUBJECT_BARE] = {"bare", SERVER_BARE},
-    [SUBJECT_CALLBACK] = {"cpp-callback", SERVER_CPP_CALLBACK},
+    [SUBJECT_BARE] = {.name = "bare", .kind = SERVER_BARE},
+    [SUBJECT_CALLBACK] = {.name = "cpp-callback", .kind = SERVER_CPP_CALLBACK},
     /* Batches: Redis costs several times what prismd costs, so it gets a core for itself, as in the
      * native run; prismd shares the other core with the client. */
     [SUBJECT_REDIS_BATCH] = {"prism-redis", SERVER_PRISM_REDIS, .on_client_cpu = true,

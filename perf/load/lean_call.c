@@ -49,36 +49,28 @@ static void write_request(struct lean_call *call)
     call->sent_bytes = 0;
 }
 
+/* The session needs headers to open a stream; what is sent is lean_write_headers()'s. */
 static bool submit_call(struct lean_call *call)
 {
-    const char *path = call->operation->path;
-    /* Always the same bytes, so HPACK sends one index per header after the first call. */
-    const uint8_t still = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE;
-    const struct {
-        const char *name, *value;
-    } fields[] = {
-        {":method", "POST"},
-        {":scheme", "http"},
-        {":path", path},
-        {":authority", "prism-bench"},
-        {"te", "trailers"},
-        {"content-type", "application/grpc"},
-        {"user-agent", "prism-bench/1"},
+    static const nghttp2_nv any = {
+        .name = (uint8_t *)(uintptr_t) ":method",
+        .value = (uint8_t *)(uintptr_t) "POST",
+        .namelen = 7,
+        .valuelen = 4,
+        .flags = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE,
     };
-    nghttp2_nv headers[sizeof fields / sizeof fields[0]];
     nghttp2_data_provider body = {.source.ptr = call, .read_callback = read_request};
 
-    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
-        headers[i] = (nghttp2_nv){
-            .name = (uint8_t *)(uintptr_t)fields[i].name,
-            .namelen = strlen(fields[i].name),
-            .value = (uint8_t *)(uintptr_t)fields[i].value,
-            .valuelen = strlen(fields[i].value),
-            .flags = still,
-        };
-    }
-    return nghttp2_submit_request(call->connection->session, NULL, headers,
-                                  sizeof fields / sizeof fields[0], &body, call) > 0;
+    return nghttp2_submit_request(call->connection->session, NULL, &any, 1, &body, call) > 0;
+}
+
+size_t lean_write_headers(struct lean_connection *k, const uint8_t *frame, uint8_t *out)
+{
+    uint32_t id =
+        (uint32_t)frame[5] << 24 | (uint32_t)frame[6] << 16 | (uint32_t)frame[7] << 8 | frame[8];
+    const struct lean_call *call = nghttp2_session_get_stream_user_data(k->session, (int32_t)id);
+
+    return lean_headers_write(frame, call->operation->path, &k->indexed_path, out);
 }
 
 bool lean_start(struct client *base, unsigned connection, uint64_t started_ns)
@@ -194,13 +186,24 @@ static int on_close(nghttp2_session *session, int32_t stream_id, uint32_t code, 
     return 0;
 }
 
+static void check_settings(struct lean_connection *k, const nghttp2_settings *settings)
+{
+    for (size_t i = 0; i < settings->niv; i++) {
+        if (settings->iv[i].settings_id == NGHTTP2_SETTINGS_HEADER_TABLE_SIZE &&
+            settings->iv[i].value < LEAN_TABLE_BYTES)
+            client_fail(&k->client->base, "the server's header table has only %u bytes",
+                        settings->iv[i].value);
+    }
+    k->has_settings = true;
+}
+
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
     struct lean_connection *k = arg;
 
     (void)session;
     if (frame->hd.type == NGHTTP2_SETTINGS && (frame->hd.flags & NGHTTP2_FLAG_ACK) == 0)
-        k->has_settings = true;
+        check_settings(k, &frame->settings);
     if (frame->hd.type == NGHTTP2_GOAWAY)
         client_fail(&k->client->base, "the server sent GOAWAY, code %u", frame->goaway.error_code);
     return 0;

@@ -30,6 +30,19 @@ static bool watch(struct lean_connection *k, int operation, uint32_t events)
     return client_fail(&k->client->base, "epoll_ctl: %s", strerror(errno));
 }
 
+static void append(struct lean_connection *k, const uint8_t *frame, size_t bytes)
+{
+    if (k->out_room - k->out_bytes < bytes + LEAN_HEADERS_FRAME_MAX) {
+        k->out_room = (k->out_bytes + bytes + LEAN_HEADERS_FRAME_MAX) * 2;
+        k->out = memory_grow(k->out, k->out_room);
+    }
+    if (lean_headers_is(frame, bytes))
+        bytes = lean_write_headers(k, frame, k->out + k->out_bytes);
+    else
+        memcpy(k->out + k->out_bytes, frame, bytes);
+    k->out_bytes += bytes;
+}
+
 /* Moves what the session has to send into the connection's buffer, so one write carries it all.
  * k->queued stays true when the buffer was too small for everything. */
 static bool collect(struct lean_connection *k)
@@ -44,12 +57,7 @@ static bool collect(struct lean_connection *k)
             k->queued = false;
             break;
         }
-        if (k->out_room - k->out_bytes < (size_t)bytes) {
-            k->out_room = (k->out_bytes + (size_t)bytes) * 2;
-            k->out = memory_grow(k->out, k->out_room);
-        }
-        memcpy(k->out + k->out_bytes, data, (size_t)bytes);
-        k->out_bytes += (size_t)bytes;
+        append(k, data, (size_t)bytes);
     }
     if (bytes < 0)
         client_fail(&k->client->base, "nghttp2 cannot send: %s", nghttp2_strerror((int)bytes));
@@ -139,14 +147,17 @@ static bool lean_flush(struct client *base)
     return true;
 }
 
-/* Whole milliseconds go through epoll_wait, which every kernel and valgrind know. */
+/* Below a millisecond where the kernel can (valgrind cannot); there it polls instead. */
 static int wait_for_events(struct lean_client *c, struct epoll_event *events, uint64_t timeout_ns)
 {
     const uint64_t ms = 1000000;
     struct timespec timeout = {.tv_nsec = (long)(timeout_ns % ms)};
 
-    if (timeout_ns != 0 && timeout_ns < ms)
-        return epoll_pwait2(c->epoll_fd, events, EVENTS, &timeout, NULL);
+    if (timeout_ns != 0 && timeout_ns < ms) {
+        int count = epoll_pwait2(c->epoll_fd, events, EVENTS, &timeout, NULL);
+        if (count >= 0 || errno != ENOSYS)
+            return count;
+    }
     return epoll_wait(c->epoll_fd, events, EVENTS, (int)(timeout_ns / ms));
 }
 

@@ -3,6 +3,7 @@
 #define PRISM_PERF_LOAD_LEAN_PRIV_H
 
 #include "perf/load/client.h"
+#include "perf/load/lean_headers.h"
 
 #include <nghttp2/nghttp2.h>
 
@@ -30,6 +31,7 @@ struct lean_connection {
     struct lean_call *free;
     uint8_t *out; /* taken from the session, not yet written */
     size_t out_bytes, out_sent, out_room;
+    const char *indexed_path; /* see lean_headers.h */
     bool connected;
     bool has_settings;
     bool waits_for_room; /* EPOLLOUT is asked for */
@@ -46,6 +48,10 @@ struct lean_client {
 /* The session of a connection and its calls; false when libnghttp2 refuses. */
 bool lean_session_open(struct lean_connection *k);
 void lean_session_close(struct lean_connection *k);
+
+/* Writes the HEADERS frame of one of the calls as we want it; at most LEAN_HEADERS_FRAME_MAX bytes.
+ */
+size_t lean_write_headers(struct lean_connection *k, const uint8_t *frame, uint8_t *out);
 
 /* client_type.start */
 bool lean_start(struct client *base, unsigned connection, uint64_t started_ns);
