@@ -35,19 +35,19 @@ show() { # COMMAND ARGUMENT...: prints the command as one would type it, then ru
 
 say "what the store behind it can do"
 show prismctl caps
-say "keys and values"
+say "keys and values, with and without an expiry"
 show prismctl kv store greeting "hello, world"
-show prismctl kv store session-1 "gone in a minute" --ttl 60
-show prismctl kv get greeting
-show prismctl kv ttl session-1
-say "batches"
+show prismctl kv retrieve greeting
+echo
+show prismctl kv store session/1 "gone in a minute" --ttl 60
+show prismctl kv ttl session/1
+say "batches and scans"
 show prismctl kv store-batch user/1=Ada user/2=Grace user/3=Edsger
-show prismctl kv get-batch user/1 user/2 user/4
+show prismctl kv retrieve-batch user/1 user/2 user/4
 show prismctl kv scan user/ --values
-say "rates, on this machine, client and server sharing it"
-show prism-bench run --server "$server" --operation store --seconds 1
-show prism-bench run --server "$server" --operation retrieve --seconds 1
-show prism-bench run --server "$server" --operation store-batch --batch 100 --seconds 1
+say "rates: one client and the server share this machine"
+show prism-bench run --server "$server" --operation store,retrieve --keys 5000 --seconds 1
+show prism-bench run --server "$server" --operation store-batch,retrieve-batch,scan --keys 5000 --seconds 1
 
 if [ "${TOUR:-}" = once ]; then
     say "the tour is over; stopping prismd"
