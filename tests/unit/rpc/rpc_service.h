@@ -1,0 +1,244 @@
+/* The service of the tests of src/rpc, with a handler for each kind of call, and a server that
+ * serves it. No backend takes part. Included by one file of each test program. */
+#ifndef PRISM_TESTS_UNIT_RPC_SERVICE_H
+#define PRISM_TESTS_UNIT_RPC_SERVICE_H
+
+#include "tests/unit/rpc/rpc_fixture.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+typedef Prism__Patterns__Keyvalue__StoreRequest Request;
+typedef Prism__Patterns__Keyvalue__StoreResponse Response;
+
+enum { SERVICE_METHODS = 7, INLINE_BYTES = 4096 };
+
+/* ---- handlers ---- */
+
+static void reply_ok(struct call *call)
+{
+    Response response = PRISM__PATTERNS__KEYVALUE__STORE_RESPONSE__INIT;
+    const Request *request = call_request(call);
+
+    response.success = 1;
+    response.error = arena_printf(call_arena(call), "%s", request->key);
+    call_reply(call, &response.base);
+}
+
+static void echo(struct call *call)
+{
+    reply_ok(call);
+}
+
+static void fail_field(struct call *call)
+{
+    call_fail(call, err_about(ERR_INVALID_ARGUMENT, "key", "key must not be empty"));
+}
+
+/* An op that only ends when it is cancelled or let go by release_parked(). */
+struct parked {
+    struct op op;
+    struct call *call;
+};
+
+static _Atomic int parked_now, cancelled_ops;
+
+static void parked_cancel(struct op *op, struct err why)
+{
+    atomic_fetch_add(&cancelled_ops, 1);
+    op_finish(op, why);
+}
+
+static void parked_done(struct op *op)
+{
+    struct parked *p = CONTAINER_OF(op, struct parked, op);
+
+    atomic_fetch_sub(&parked_now, 1);
+    call_fail(p->call, op->err);
+}
+
+static void park(struct call *call)
+{
+    struct parked *p = arena_zalloc(call_arena(call), sizeof *p);
+
+    p->call = call;
+    call_start(call, &p->op, parked_done);
+    atomic_fetch_add(&parked_now, 1);
+    op_park(&p->op, parked_cancel);
+}
+
+/* As many messages as the request's value has bytes. */
+struct stream {
+    struct op sent;
+    struct call *call;
+    size_t left;
+};
+
+static void stream_next(struct op *op)
+{
+    struct stream *s = CONTAINER_OF(op, struct stream, sent);
+    Response response = PRISM__PATTERNS__KEYVALUE__STORE_RESPONSE__INIT;
+
+    if (op->err.code != ERR_OK) {
+        call_fail(s->call, op->err);
+        return;
+    }
+    if (s->left == 0) {
+        call_close(s->call);
+        return;
+    }
+    response.code = (int32_t)s->left--;
+    call_send(s->call, &response.base, &s->sent, stream_next);
+}
+
+static void stream_many(struct call *call)
+{
+    const Request *request = call_request(call);
+    struct stream *s = arena_zalloc(call_arena(call), sizeof *s);
+
+    s->call = call;
+    s->left = request->value.len;
+    stream_next(&s->sent);
+}
+
+static void told(struct call *call, void *arg)
+{
+    (void)arg;
+    atomic_fetch_add(&cancelled_ops, 1);
+    call_fail(call, err_make(ERR_UNAVAILABLE, "told"));
+}
+
+static void wait_for_ever(struct call *call)
+{
+    atomic_fetch_add(&parked_now, 1);
+    call_on_cancel(call, told, NULL);
+}
+
+/* Echoes each message until the client half-closes; key "end" ends at once, with a receive left
+ * outstanding. */
+struct bidi {
+    struct call *call;
+    struct call_receive receive, extra;
+    struct op sent;
+};
+
+static void bidi_received(struct op *op);
+
+static void bidi_ignored(struct op *op)
+{
+    (void)op;
+    abort(); /* the call has ended: nobody is called */
+}
+
+static void bidi_sent(struct op *op)
+{
+    struct bidi *b = CONTAINER_OF(op, struct bidi, sent);
+
+    if (op->err.code != ERR_OK)
+        call_fail(b->call, op->err);
+    else
+        call_receive(b->call, &b->receive, bidi_received);
+}
+
+static void bidi_received(struct op *op)
+{
+    struct bidi *b = CONTAINER_OF(op, struct bidi, receive.op);
+    const Request *request = (const Request *)(const void *)b->receive.message;
+    Response response = PRISM__PATTERNS__KEYVALUE__STORE_RESPONSE__INIT;
+
+    if (op->err.code != ERR_OK) {
+        call_fail(b->call, op->err);
+    } else if (request == NULL) {
+        call_close(b->call);
+    } else if (strcmp(request->key, "end") == 0) {
+        call_receive(b->call, &b->extra, bidi_ignored);
+        call_close(b->call);
+    } else {
+        response.error = request->key;
+        call_send(b->call, &response.base, &b->sent, bidi_sent);
+    }
+}
+
+static void bidi(struct call *call)
+{
+    struct bidi *b = arena_zalloc(call_arena(call), sizeof *b);
+
+    b->call = call;
+    call_receive(call, &b->receive, bidi_received);
+}
+
+#define REQUEST  &prism__patterns__keyvalue__store_request__descriptor
+#define RESPONSE &prism__patterns__keyvalue__store_response__descriptor
+
+static const struct method methods[SERVICE_METHODS] = {
+    {"/test.Service/Echo", METHOD_UNARY, true, REQUEST, RESPONSE, echo, NULL},
+    {"/test.Service/Park", METHOD_UNARY, false, REQUEST, RESPONSE, park, NULL},
+    {"/test.Service/Fail", METHOD_UNARY, false, REQUEST, RESPONSE, fail_field, NULL},
+    {"/test.Service/Stream", METHOD_SERVER_STREAM, false, REQUEST, RESPONSE, stream_many, NULL},
+    {"/test.Service/Wait", METHOD_SERVER_STREAM, false, REQUEST, RESPONSE, wait_for_ever, NULL},
+    {"/test.Service/Bidi", METHOD_BIDI, false, REQUEST, RESPONSE, bidi, NULL},
+    {"/test.Service/Old", METHOD_UNARY, false, REQUEST, RESPONSE, echo, "test.Service.Echo"},
+};
+
+static const struct service service = {"test.Service", "test", methods, SERVICE_METHODS};
+
+/* ---- fixture ---- */
+
+struct fixture {
+    struct pool *pool;
+    struct rpc_server *server;
+    struct client client;
+    char target[64];
+};
+
+static inline struct rpc_options default_options(void)
+{
+    return (struct rpc_options){.listen = "127.0.0.1:0",
+                                .coalesce = RPC_COALESCE_BUFFER,
+                                .dispatch = RPC_DISPATCH_AUTO,
+                                .max_message_bytes = 1 << 20,
+                                .max_inflight_calls = 1000,
+                                .max_inflight_bytes = 64 << 20,
+                                .deprecated_services = true};
+}
+
+static inline void start(struct fixture *f, const struct rpc_options *options, unsigned workers,
+                         uint32_t intake)
+{
+    static int channel;
+    const struct service *services[] = {&service};
+    struct pool_options pool_options = {.workers = workers, .intake_depth = intake};
+    static const uint32_t inline_bytes[SERVICE_METHODS] = {
+        INLINE_BYTES, INLINE_BYTES, 0, 0, 0, 0, 0};
+    struct rpc_instance instances[8];
+
+    atomic_store(&parked_now, 0);
+    atomic_store(&cancelled_ops, 0);
+    assert_int_equal(pool_start(&f->pool, &pool_options).code, ERR_OK);
+    assert_int_equal(rpc_server_new(&f->server, options, f->pool, services, 1).code, ERR_OK);
+    for (unsigned i = 0; i <= workers; i++)
+        instances[i] = (struct rpc_instance){.pattern = f, .inline_bytes = inline_bytes};
+    rpc_server_bind(f->server, &service, "default", instances);
+    assert_int_equal(rpc_server_start(f->server).code, ERR_OK);
+    snprintf(f->target, sizeof f->target, "127.0.0.1:%d", rpc_server_port(f->server));
+    client_open(&f->client, f->target, ++channel);
+}
+
+static inline void stop(struct fixture *f)
+{
+    client_close(&f->client);
+    rpc_server_destroy(f->server);
+    pool_stop(f->pool);
+}
+
+static inline void until(_Atomic int *value, int wanted)
+{
+    uint64_t end = clock_now_ns() + 20 * NS_PER_S;
+
+    while (atomic_load(value) != wanted) {
+        assert_true(clock_now_ns() < end);
+        sched_yield();
+    }
+}
+
+#endif
