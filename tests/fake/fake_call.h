@@ -33,6 +33,8 @@ struct fake_rig {
     uint32_t max_message_bytes;                   /* 4 MiB */
 
     /* private */
+    struct backend_store *real_store; /* fake_rig_bind_real */
+    struct backend *real;
     struct call *calls;
     int wake_fd;
 };
@@ -40,6 +42,9 @@ struct fake_rig {
 void fake_rig_init(struct fake_rig *rig, const struct pattern_type *type, unsigned mask);
 void fake_rig_set(struct fake_rig *rig, const char *setting, uint64_t number);
 void fake_rig_bind(struct fake_rig *rig);
+/* Bound to a real backend that needs no event loop, with its default settings, instead of the
+ * world. */
+void fake_rig_bind_real(struct fake_rig *rig, const char *backend);
 /* Every call has to be freed before. */
 void fake_rig_clear(struct fake_rig *rig);
 

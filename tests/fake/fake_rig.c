@@ -28,15 +28,13 @@ static void set_time(struct fake_rig *rig, uint64_t ms)
     timer_wheel_advance(&rig->worker.timers, rig->worker.now_ns);
 }
 
-static void read_defaults(struct fake_rig *rig)
+static void read_defaults(const struct backend_setting *settings, struct backend_value *values)
 {
-    for (size_t i = 0; rig->type->behavior[i].name != NULL; i++) {
-        const struct backend_setting *setting = &rig->type->behavior[i];
-
+    for (size_t i = 0; settings[i].name != NULL; i++) {
         if (i == FAKE_SETTINGS)
             abort();
-        rig->behavior[i].text = setting->fallback;
-        rig->behavior[i].number = strtoull(setting->fallback, NULL, 10);
+        values[i].text = settings[i].fallback;
+        values[i].number = strtoull(settings[i].fallback, NULL, 10);
     }
 }
 
@@ -51,7 +49,7 @@ void fake_rig_init(struct fake_rig *rig, const struct pattern_type *type, unsign
     worker_set_current(&rig->worker);
     fake_world_init(&rig->world, mask);
     set_time(rig, START_MS);
-    read_defaults(rig);
+    read_defaults(type->behavior, rig->behavior);
 }
 
 void fake_rig_set(struct fake_rig *rig, const char *setting, uint64_t number)
@@ -63,18 +61,58 @@ void fake_rig_set(struct fake_rig *rig, const char *setting, uint64_t number)
     rig->behavior[i].number = number;
 }
 
-void fake_rig_bind(struct fake_rig *rig)
+static void bind_to(struct fake_rig *rig, struct backend *backend)
 {
     struct pattern_binding binding = {
         .namespace_name = "default",
         .worker = &rig->worker,
-        .slots = {fake_open(&rig->world, &rig->worker)},
+        .slots = {backend},
         .emulate = {rig->emulate},
         .behavior = rig->behavior,
         .max_message_bytes = rig->max_message_bytes,
     };
 
     rig->pattern = rig->type->bind(&binding);
+}
+
+void fake_rig_bind(struct fake_rig *rig)
+{
+    bind_to(rig, fake_open(&rig->world, &rig->worker));
+}
+
+void fake_rig_bind_real(struct fake_rig *rig, const char *backend)
+{
+    const struct backend_type *type = backend_find(slice_str(backend));
+    struct backend_value values[FAKE_SETTINGS];
+    struct backend_options options = {
+        .namespace_name = "default", .slot = "primary", .values = values};
+
+    read_defaults(type->settings, values);
+    if (type->store_open(&rig->real_store, &options).code != ERR_OK)
+        abort();
+    rig->real = type->open(rig->real_store, &rig->worker);
+    bind_to(rig, rig->real);
+}
+
+static void real_closed(void *arg)
+{
+    struct fake_rig *rig = arg;
+
+    rig->real = NULL;
+}
+
+static void close_real(struct fake_rig *rig)
+{
+    const struct backend_type *type;
+
+    if (rig->real == NULL)
+        return;
+    type = rig->real->type;
+    type->close(rig->real, real_closed, rig);
+    fake_rig_drain(rig);
+    if (rig->real != NULL)
+        abort(); /* it does need an event loop */
+    type->store_close(rig->real_store);
 }
 
 void fake_rig_clear(struct fake_rig *rig)
@@ -85,6 +123,7 @@ void fake_rig_clear(struct fake_rig *rig)
     }
     if (rig->pattern != NULL)
         rig->type->unbind(rig->pattern);
+    close_real(rig);
     fake_world_clear(&rig->world);
     worker_clear(&rig->worker);
     worker_set_current(NULL);
