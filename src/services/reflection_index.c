@@ -191,7 +191,8 @@ bool reflection_index_init(struct reflection_index *index, struct slice set)
         reflection_index_clear(index);
         return false;
     }
-    qsort(index->symbols, index->symbol_count, sizeof *index->symbols, by_name);
+    if (index->symbol_count > 0)
+        qsort(index->symbols, index->symbol_count, sizeof *index->symbols, by_name);
     return true;
 }
 
