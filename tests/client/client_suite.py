@@ -1,4 +1,4 @@
-"""libprism's own programs against a running prismd: the end-to-end tests in C, restarts, the examples under valgrind."""
+"""libprism's programs against a running prismd: end-to-end tests in C, restarts, the examples under valgrind."""
 import os
 import signal
 import subprocess

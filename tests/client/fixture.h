@@ -3,23 +3,13 @@
 #define PRISM_TESTS_CLIENT_FIXTURE_H
 
 #include "prism/keyvalue.h"
+#include "tests/client/assert_ok.h"
 #include "tests/client/script_server.h"
 
 #include "prism/patterns/keyvalue/keyvalue_pattern.pb-c.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <string.h>
 #include <time.h>
-
-#include <cmocka.h>
-
-#define assert_ok(call_, error_)                                                                   \
-    do {                                                                                           \
-        if ((call_) != PRISM_OK)                                                                   \
-            fail_msg("%s: %s", prism_code_name((error_).code), (error_).message);                  \
-    } while (0)
 
 struct fixture {
     struct script_server *server;

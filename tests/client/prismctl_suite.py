@@ -278,11 +278,13 @@ class Completion(suite.Case):
             text = f.read()
         self.assertEqual(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)), self.options)
         self.assertEqual(set(re.search(r"local kv='([^']*)'", text).group(1).split()), self.commands)
-        for words, expected in ((["prismctl", "c"], {"caps", "check"}), (["prismctl", "kv", "ex"], {"exists", "expire"}),
+        for words, expected in ((["prismctl", "c"], {"caps", "check"}),
+                                (["prismctl", "kv", "ex"], {"exists", "expire"}),
                                 (["prismctl", "-s", "x", "kv", "scan", "--v"], {"--values", "--version"}),
                                 (["prismctl", "--output", ""], {"table", "json"})):
-            script = (f"source {COMPLETION}/prismctl.bash; compopt() {{ :; }}; COMP_WORDS=({' '.join(map(repr, words))}); "
-                      f"COMP_CWORD={len(words) - 1}; _prismctl; printf '%s\\n' \"${{COMPREPLY[@]}}\"")
+            script = (f"source {COMPLETION}/prismctl.bash; compopt() {{ :; }}; "
+                      f"COMP_WORDS=({' '.join(map(repr, words))}); COMP_CWORD={len(words) - 1}; "
+                      f"_prismctl; printf '%s\\n' \"${{COMPREPLY[@]}}\"")
             done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=30, check=True)
             self.assertEqual(set(done.stdout.split()), expected, words)
 

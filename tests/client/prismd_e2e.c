@@ -2,25 +2,15 @@
  * the backend cannot do must be refused, what it can must work. PRISM_BACKEND, if set, names the
  * backend that is expected. */
 #include "prism/keyvalue.h"
+#include "tests/client/assert_ok.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
+#include <pthread.h>
 #include <stdatomic.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-#include <pthread.h>
-
 enum { SKIPPED = 77, SCAN_KEYS = 1500, CHUNK = 100, THREADS = 8, ROUNDS = 50, ASYNC = 300 };
-
-#define assert_ok(call_, error_)                                                                   \
-    do {                                                                                           \
-        if ((call_) != PRISM_OK)                                                                   \
-            fail_msg("%s: %s", prism_code_name((error_).code), (error_).message);                  \
-    } while (0)
 
 struct client {
     struct prism_channel *channel;
