@@ -101,10 +101,14 @@ bool redis_cursor_decode(struct arena *arena, struct slice scope, struct slice t
     text = slice_of(text.data + MAGIC, text.len - MAGIC);
 
     size_t n = text.len / 2;
-    const uint8_t *raw = unhex(arena, text), *at = raw + CHECK;
+    const uint8_t *raw = n < CHECK + HEAD ? NULL : unhex(arena, text);
 
-    if (raw == NULL || n < CHECK + HEAD || at[0] > 1 || n < CHECK + (at[0] ? WITHIN : HEAD) ||
-        (at[0] == 0 && n != CHECK + HEAD))
+    if (raw == NULL)
+        return false;
+
+    const uint8_t *at = raw + CHECK;
+
+    if (at[0] > 1 || n < CHECK + (at[0] ? WITHIN : HEAD) || (at[0] == 0 && n != CHECK + HEAD))
         return false;
     check_of(scope, slice_of(at, n - CHECK), check);
     if (memcmp(check, raw, CHECK) != 0)
