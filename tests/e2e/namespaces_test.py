@@ -85,8 +85,10 @@ class Namespaces(suite.Case):
         for i in range(10):
             Pattern(channel).set(f"k{i}", b"v")
         rpc = pattern_service(channel, "small")
-        codes = [rpc.Store(key=f"k{i}", value=b"v").code for i in range(3)]
-        self.assertEqual(codes, [0, 0, grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]])
+        self.assertTrue(all(rpc.Store(key=f"k{i}", value=b"v").success for i in range(2)))
+        error = wire.failure(rpc.Store, key="k2", value=b"v")
+        self.assertEqual(error.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
+        self.assertIn("max_keys", error.details())
         self.assertTrue(rpc.Store(key="k1", value=b"w").success, "a full store takes a new value for an old key")
 
 
