@@ -142,7 +142,8 @@ static void print_value(const struct invocation *in, const struct prism_value *v
         fprintf(stderr, "prismctl: no such key\n");
         return;
     }
-    fwrite(data.data, 1, data.len, stdout);
+    if (data.len > 0)
+        fwrite(data.data, 1, data.len, stdout);
     /* People want the prompt on a new line; pipes want the bytes. */
     if (isatty(STDOUT_FILENO) && (data.len == 0 || value->data.data[data.len - 1] != '\n'))
         fputc('\n', stdout);

@@ -19,7 +19,8 @@ class Client(suite.Case):
     def setUp(self):
         self.slot = self.borrow(backends.slot(suite.backend()))
         self.server = self.borrow(Prismd(namespaces=[backends.keyvalue(self.slot)]))
-        self.env = {**os.environ, "PRISM_SERVER": self.server.address, "PRISM_BACKEND": suite.backend()}
+        self.env = {**os.environ, "PRISM_SERVER": self.server.address, "PRISM_BACKEND": suite.backend(),
+                    "TSAN_OPTIONS": os.environ.get("CLIENT_TSAN_OPTIONS", "")}
 
     def run_program(self, *argv, timeout=240):
         done = subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=timeout, check=False)

@@ -14,10 +14,13 @@ COMPLETION = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../cli
 MEMSTORE = {"backend": "memstore", "config": {}}
 
 
+ENVIRONMENT = {**os.environ, "TSAN_OPTIONS": os.environ.get("CLIENT_TSAN_OPTIONS", "")}
+
+
 def ctl(*arguments, stdin=b"", env=None, server=None):
     options = ["--server", server] if server else []
     return subprocess.run([environment.ours("prismctl"), *options, *arguments], input=stdin, capture_output=True,
-                          timeout=120, check=False, env={**os.environ, **(env or {})})
+                          timeout=120, check=False, env={**ENVIRONMENT, **(env or {})})
 
 
 class Served(suite.Case):
@@ -182,7 +185,7 @@ class Failures(Served):
         self.kv("store", "k", "v" * 100)
         with open("/dev/full", "wb") as full:
             done = subprocess.run([environment.ours("prismctl"), "-s", self.server.address, "kv", "get", "k"],
-                                  stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+                                  stdout=full, stderr=subprocess.PIPE, timeout=60, check=False, env=ENVIRONMENT)
         self.assertEqual(done.returncode, OTHER, done)
 
 
