@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Our C is as clang-format 14 writes it by .clang-format. `scripts/format.sh` mends it."""
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,15 +14,12 @@ STYLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", ".c
 
 def check(root):
     paths = source.files(root, ".c", ".h")
-    faults = []
-    for path in paths:
-        done = subprocess.run(["clang-format-14", f"--style=file:{STYLE}", path], cwd=root, capture_output=True,
-                              text=True, check=True)
-        old, new = source.read(root, path).split("\n"), done.stdout.split("\n")
-        if old != new:
-            line = next((i for i, (a, b) in enumerate(zip(old, new), 1) if a != b), min(len(old), len(new)))
-            faults.append(f"{path}:{line}: not as clang-format writes it (scripts/format.sh mends it)")
-    return faults
+    program = ["clang-format-14", f"--style=file:{STYLE}", "--dry-run", "--ferror-limit=0", "-Werror"]
+    done = subprocess.run([*program, *paths], cwd=root, capture_output=True, text=True, check=False)
+    places = re.findall(r"^(\S+?:\d+):\d+: error: code should be clang-formatted", done.stderr, re.M)
+    assert bool(places) == (done.returncode != 0), done.stderr
+    first = {place.split(":")[0]: place for place in reversed(places)}
+    return [f"{first[path]}: not as clang-format writes it (scripts/format.sh mends it)" for path in sorted(first)]
 
 
 SAMPLES = [
