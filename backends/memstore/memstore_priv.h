@@ -38,6 +38,9 @@ struct memstore_config {
 };
 
 struct shard {
+    /* A mutex: alone it costs what a spinlock costs, and when a holder loses its core the others
+     * sleep instead of burning theirs (measured: half the CPU for each operation, 2 threads on 2
+     * busy cores). */
     _Alignas(64) pthread_mutex_t lock;
     /* ---- under the lock ---- */
     struct index index;

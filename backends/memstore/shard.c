@@ -63,9 +63,9 @@ static void note_expiry(struct memstore *store, struct memstore_spot spot, struc
     entry_set_life(entry, generation, entry_expiry_ms(entry));
 }
 
-/* The rule of the lazy wheel: for each key with an expiry there is a note of its tag and generation,
- * due no later than the key. More time needs no new note: the old one falls due, finds the key
- * alive and is written again. */
+/* The rule of the lazy wheel: for each key with an expiry there is a note of its tag and
+ * generation, due no later than the key. More time needs no new note: the old one falls due, finds
+ * the key alive and is written again. */
 void shard_set_expiry(struct memstore *store, struct memstore_spot spot, struct entry *entry,
                       uint64_t expiry_ms)
 {

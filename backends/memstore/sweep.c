@@ -13,7 +13,9 @@
 #include <stdlib.h>
 
 enum {
-    SWEEP_STEPS = 1024, /* in one tick of the worker: some 100 us */
+    SLICE_STEPS = 64, /* of one tick of the worker: ... */
+    SLICES = 16,      /* so many slices at most, ... */
+    TURN_US = 200,    /* or until so much time has passed */
     REST_MS = 1000, /* a nearer deadline may come meanwhile and waits so long; its key is invisible
                        in time */
 };
@@ -76,11 +78,25 @@ static uint64_t rest_ns(struct memstore *store)
     return at_ns > now_ns + least_ns ? at_ns - now_ns : least_ns;
 }
 
+/* False: no work is left for now. */
+static bool turn(struct memstore *store, struct memstore_instance *instance)
+{
+    uint64_t until_ns = clock_now_ns() + TURN_US * 1000;
+
+    for (unsigned i = 0; i < SLICES; i++) {
+        if (expiry_sweep(store, &instance->from, SLICE_STEPS) < SLICE_STEPS)
+            return false;
+        if (clock_now_ns() >= until_ns)
+            break;
+    }
+    return true;
+}
+
 static void sweep(struct memstore *store, struct memstore_instance *instance)
 {
     uint64_t rest = NS_PER_MS;
 
-    if (expiry_sweep(store, &instance->from, SWEEP_STEPS) < SWEEP_STEPS)
+    if (!turn(store, instance))
         rest = rest_ns(store);
     if (rest == 0) {
         atomic_store(&store->sweep.active, false);
