@@ -1,5 +1,5 @@
-/* The unit that moves between threads: embedded in its owner, so that handing over work allocates nothing.
- * Once pushed, a job belongs to the receiver; the pusher does not touch it again. */
+/* The unit that moves between threads: embedded in its owner, so that handing over work allocates
+ * nothing. Once pushed, a job belongs to the receiver; the pusher does not touch it again. */
 #ifndef PRISM_POOL_JOB_H
 #define PRISM_POOL_JOB_H
 

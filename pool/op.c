@@ -12,7 +12,8 @@ static void op_bug(const char *what)
     abort();
 }
 
-void op_group_init(struct op_group *group, struct worker *home, struct arena *arena, uint64_t deadline_ns)
+void op_group_init(struct op_group *group, struct worker *home, struct arena *arena,
+                   uint64_t deadline_ns)
 {
     *group = (struct op_group){.home = home, .arena = arena, .deadline_ns = deadline_ns};
 }
@@ -74,7 +75,8 @@ static void deadline_passed(struct timer *timer)
 
     counter_add(&op->group->home->stats.deadlines, 1);
     unpark(op);
-    cancel(op, err_make(ERR_DEADLINE_EXCEEDED, "the deadline passed while the backend was at work"));
+    cancel(op,
+           err_make(ERR_DEADLINE_EXCEEDED, "the deadline passed while the backend was at work"));
 }
 
 void op_park(struct op *op, op_cancel_fn *cancel)

@@ -1,11 +1,13 @@
 /* The fixed workers: a thread and a libuv loop each.
  *
- * One turn: run at most TURN jobs of the intake lane and TURN that landed, end the batch (timers, hooks, wakes), let the
- * loop handle ready descriptors; block in the loop only when the lanes are empty.
+ * One turn: run at most TURN jobs of the intake lane and TURN that landed, end the batch (timers,
+ * hooks, wakes), let the loop handle ready descriptors; block in the loop only when the lanes are
+ * empty.
  *
- * The choice to block, and for how long, is made inside uv_run, in a prepare callback: uv_run first calls timers that are
- * due, ours as well. Were the choice made before, what they land would wait for the end of the sleep, and a wake-up timer
- * that came due in between (the thread was preempted) would be spent before the sleep began. */
+ * The choice to block, and for how long, is made inside uv_run, in a prepare callback: uv_run first
+ * calls timers that are due, ours as well. Were the choice made before, what they land would wait
+ * for the end of the sleep, and a wake-up timer that came due in between (the thread was preempted)
+ * would be spent before the sleep began. */
 #include "pool/worker.h"
 
 #include "src/base/clock.h"
@@ -64,7 +66,8 @@ static size_t run_intake(struct worker *worker)
     return n;
 }
 
-/* Lets uv_run block until a descriptor, a deadline or a producer has something to say, unless there is work. */
+/* Lets uv_run block until a descriptor, a deadline or a producer has something to say, unless there
+ * is work. */
 static void before_block(uv_prepare_t *prepare)
 {
     struct pool_worker *self = CONTAINER_OF(prepare, struct pool_worker, prepare);
@@ -92,7 +95,8 @@ static void sleep_in_loop(struct pool_worker *self)
     atomic_store_explicit(&self->worker.sleeping, false, memory_order_relaxed);
 }
 
-/* pool_stop sends the async after it set `stopping`: a worker that goes to sleep just then wakes at once. */
+/* pool_stop sends the async after it set `stopping`: a worker that goes to sleep just then wakes at
+ * once. */
 static bool may_leave(struct pool_worker *self)
 {
     if (!atomic_load(&self->stopping))
@@ -192,7 +196,7 @@ struct worker *pool_worker(struct pool *pool, unsigned i)
     return &pool->workers[i].worker;
 }
 
-/* Workers leave one by one; those that stay a little longer may land work on those that have gone. */
+/* Workers leave one by one; those that stay longer may land work on those that have gone. */
 static void run_leftovers(struct pool *pool)
 {
     bool again = true;
@@ -225,7 +229,8 @@ void pool_stop(struct pool *pool)
     for (unsigned i = 0; i < pool->count; i++)
         pthread_join(pool->workers[i].thread, NULL);
     run_leftovers(pool);
-    for (unsigned i = 0; i < pool->count; i++) /* only now: a worker may have woken another to the last */
+    /* Only now: to the last, a worker may be waking another. */
+    for (unsigned i = 0; i < pool->count; i++)
         worker_close(&pool->workers[i]);
     free(pool->workers);
     free(pool);

@@ -1,7 +1,8 @@
-/* ThreadSanitizer cannot see through CK's assembly fences. So each hand-over of a job is told to it by hand: release before
- * the push, acquire after the pop; and CK's own accesses run in functions that it does not instrument. An item touched
- * after it was handed over is still caught. (x86-64 only has been checked: CK 0.7.1's consumer index needs a second look
- * before weaker machines are supported.) */
+/* ThreadSanitizer cannot see through CK's assembly fences. So each hand-over of a job is told to it
+ * by hand: release before the push, acquire after the pop; and CK's own accesses run in functions
+ * that it does not instrument. An item touched after it was handed over is still caught. (x86-64
+ * only has been checked: CK 0.7.1's consumer index needs a second look before weaker machines are
+ * supported.) */
 #include "pool/ring.h"
 
 #include <ck_ring.h>
@@ -35,7 +36,8 @@ struct ring {
 
 /* ck_stack links through the job's own `next`. */
 _Static_assert(offsetof(struct job, next) == 0, "a job starts with its link");
-_Static_assert(sizeof(struct ck_stack) <= sizeof(((struct landing *)0)->top), "landing holds a ck_stack");
+_Static_assert(sizeof(struct ck_stack) <= sizeof(((struct landing *)0)->top),
+               "landing holds a ck_stack");
 
 static CK_SIDE bool ck_push(struct ring *ring, struct job *job)
 {
@@ -62,7 +64,8 @@ struct ring *ring_new(uint32_t capacity)
     if (capacity < 2 || (capacity & (capacity - 1)) != 0 || capacity > 1u << 20)
         abort();
 
-    /* A CK ring of N slots holds N - 1: twice the slots, so that what was asked for fits whatever CK does. */
+    /* A CK ring of N slots holds N - 1: twice the slots, so that what was asked for fits whatever
+     * CK does. */
     size_t slots = (size_t)capacity * 2;
     size_t bytes = (sizeof(struct ring) + slots * sizeof(ck_ring_buffer_t) + 63) / 64 * 64;
     struct ring *ring = aligned_alloc(64, bytes);

@@ -1,11 +1,13 @@
 /* The two lanes between threads. This module is the only user of Concurrency Kit.
  *
- * Intake: a bounded single-producer single-consumer ring; a full one refuses, and the producer answers
- * RESOURCE_EXHAUSTED. One for each (poller, worker) pair, so a preempted producer stalls nobody.
+ * Intake: a bounded single-producer single-consumer ring; a full one refuses, and the producer
+ * answers RESOURCE_EXHAUSTED. One for each (poller, worker) pair, so a preempted producer stalls
+ * nobody.
  *
- * Landing: what finishes work already accepted must never be refused, or completions would wait behind new work for
- * ever. It is a lock-free stack of embedded jobs that the consumer takes whole and turns into arrival order; it needs
- * no capacity of its own because each job in it lives in an operation that admission control has counted. */
+ * Landing: what finishes work already accepted must never be refused, or completions would wait
+ * behind new work for ever. It is a lock-free stack of embedded jobs that the consumer takes whole
+ * and turns into arrival order; it needs no capacity of its own because each job in it lives in an
+ * operation that admission control has counted. */
 #ifndef PRISM_POOL_RING_H
 #define PRISM_POOL_RING_H
 
@@ -40,13 +42,15 @@ void landing_init(struct landing *landing);
 /* thread: any. */
 void landing_push(struct landing *landing, struct job *job);
 
-/* thread: the one consumer. Appends all jobs to `out` in the order of their pushes; returns how many. */
+/* thread: the one consumer. Appends all jobs to `out` in the order of their pushes; returns how
+ * many. */
 size_t landing_take(struct landing *landing, struct job_list *out);
 
 /* thread: any; a snapshot. */
 bool landing_empty(const struct landing *landing);
 
-/* Orders a push before the look at the consumer's sleeping flag (store before load: a full barrier). */
+/* Orders a push before the look at the consumer's sleeping flag (store before load: a full
+ * barrier). */
 void ring_full_fence(void);
 
 #endif

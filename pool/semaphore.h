@@ -1,5 +1,5 @@
-/* Bounded concurrency without a blocked thread: who finds no permit leaves a waiter behind and is called back, in FIFO
- * order, when one is released.
+/* Bounded concurrency without a blocked thread: who finds no permit leaves a waiter behind and is
+ * called back, in FIFO order, when one is released.
  *
  * thread: one worker; a semaphore belongs to it. Waiters are embedded by their owners. */
 #ifndef PRISM_POOL_SEMAPHORE_H
@@ -11,7 +11,8 @@
 
 struct semaphore_waiter {
     struct semaphore_waiter *next, *prev; /* private; next == NULL: not waiting */
-    void (*granted)(struct semaphore_waiter *); /* holds a permit now; runs inside semaphore_release */
+    /* It holds a permit now; runs inside semaphore_release. */
+    void (*granted)(struct semaphore_waiter *);
 };
 
 struct semaphore {

@@ -1,5 +1,6 @@
-/* A slot holds all timers whose tick is equal to it modulo TIMER_SLOTS, those of later rounds too: a deadline further than
- * one round (about a second) is looked at once a round, and most are disarmed long before. */
+/* A slot holds all timers whose tick is equal to it modulo TIMER_SLOTS, those of later rounds too:
+ * a deadline further than one round (about a second) is looked at once a round, and most are
+ * disarmed long before. */
 #include "pool/timer.h"
 
 #include "src/base/clock.h"
@@ -46,7 +47,8 @@ static void link_timer(struct timer_wheel *wheel, struct timer *timer, uint64_t 
     wheel->armed++;
 }
 
-void timer_arm(struct timer_wheel *wheel, struct timer *timer, uint64_t at_ns, void (*fire)(struct timer *))
+void timer_arm(struct timer_wheel *wheel, struct timer *timer, uint64_t at_ns,
+               void (*fire)(struct timer *))
 {
     /* The tick after the one at_ns falls into: never early. */
     uint64_t tick = tick_of(at_ns) + 1;
@@ -56,8 +58,8 @@ void timer_arm(struct timer_wheel *wheel, struct timer *timer, uint64_t at_ns, v
     link_timer(wheel, timer, tick > wheel->tick ? tick : wheel->tick + 1);
 }
 
-/* fire() may arm and disarm any timer, so each step starts again from the slot's head; what is not due stays in front of
- * nothing: it is moved to a private list first and linked back. */
+/* fire() may arm and disarm any timer, also in this slot. So what is due is moved to a private list
+ * first, oldest first, and taken from its head; it stays armed there until its turn comes. */
 static size_t fire_slot(struct timer_wheel *wheel, uint64_t tick)
 {
     struct timer **slot = &wheel->slots[tick % TIMER_SLOTS];

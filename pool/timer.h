@@ -1,6 +1,6 @@
-/* Deadlines of one worker: an intrusive hashed wheel. Arm and disarm are O(1) and allocate nothing, because nearly all
- * timers are disarmed before they fire. Resolution TIMER_TICK_MS: a timer fires at or up to one tick after its time,
- * never before it.
+/* Deadlines of one worker: an intrusive hashed wheel. Arm and disarm are O(1) and allocate nothing,
+ * because nearly all timers are disarmed before they fire. Resolution TIMER_TICK_MS: a timer fires
+ * at or up to one tick after its time, never before it.
  *
  * thread: the wheel's worker only. Time is passed in, so tests run on virtual time. */
 #ifndef PRISM_POOL_TIMER_H
@@ -20,16 +20,19 @@ struct timer {
 
 struct timer_wheel {
     struct timer *slots[TIMER_SLOTS];
-    uint64_t tick;  /* all ticks <= this have been fired */
+    uint64_t tick; /* all ticks <= this have been fired */
     size_t armed;
 };
 
 void timer_wheel_init(struct timer_wheel *wheel, uint64_t now_ns);
 
-/* fire(timer) is called from timer_wheel_advance once at_ns has passed; the timer is disarmed by then. Arming an
- * armed timer moves it. */
-void timer_arm(struct timer_wheel *wheel, struct timer *timer, uint64_t at_ns, void (*fire)(struct timer *));
-void timer_disarm(struct timer_wheel *wheel, struct timer *timer); /* of an unarmed (zeroed) timer: nothing */
+/* fire(timer) is called from timer_wheel_advance once at_ns has passed; the timer is disarmed by
+ * then. Arming an armed timer moves it. */
+void timer_arm(struct timer_wheel *wheel, struct timer *timer, uint64_t at_ns,
+               void (*fire)(struct timer *));
+
+/* Nothing if the timer is not armed (zeroed). */
+void timer_disarm(struct timer_wheel *wheel, struct timer *timer);
 
 static inline bool timer_armed(const struct timer *timer)
 {
@@ -39,8 +42,8 @@ static inline bool timer_armed(const struct timer *timer)
 /* Fires what is due. Returns how many fired. */
 size_t timer_wheel_advance(struct timer_wheel *wheel, uint64_t now_ns);
 
-/* Milliseconds until advance should be called again: 0 = now, -1 = nothing is armed. May be early, never late by more
- * than a tick. */
+/* Milliseconds until advance should be called again: 0 = now, -1 = nothing is armed. May be early,
+ * never late by more than a tick. */
 int timer_wheel_wait_ms(const struct timer_wheel *wheel, uint64_t now_ns);
 
 #endif

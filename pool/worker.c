@@ -3,8 +3,8 @@
  *   the worker   sleeping = true; full fence; look at the lanes again; block; sleeping = false
  *   a producer   push; full fence; if sleeping: clear it, and whoever cleared it wakes
  *
- * Either the worker sees the job or the producer sees `sleeping`: no wake-up is lost, and a running worker costs the
- * producer one load. */
+ * Either the worker sees the job or the producer sees `sleeping`: no wake-up is lost, and a running
+ * worker costs the producer one load. */
 #include "pool/worker.h"
 
 #include "src/base/clock.h"
@@ -72,7 +72,8 @@ void worker_kick(struct worker *worker)
     worker->wake(worker);
 }
 
-/* Wakes cost more than what they announce: those of a batch are sent at its end, one for each worker. */
+/* Wakes cost more than what they announce: those of a batch are sent at its end, one for each
+ * worker. */
 static void kick_later(struct worker *from, struct worker *to)
 {
     for (unsigned i = 0; i < from->kick_count; i++) {
@@ -108,7 +109,8 @@ size_t worker_drain_some(struct worker *worker, size_t max)
         struct job *job = job_list_pop(&worker->local);
 
         if (job == NULL) {
-            if (landing_empty(&worker->landing) || landing_take(&worker->landing, &worker->local) == 0)
+            if (landing_empty(&worker->landing) ||
+                landing_take(&worker->landing, &worker->local) == 0)
                 break;
             continue;
         }

@@ -1,12 +1,13 @@
-/* A worker: one thread that owns calls for their whole life. It drains its lanes, runs its event loop, fires its
- * deadlines and sleeps when nothing is left. The poller of src/rpc is a worker too (without an event loop), so that
- * no handler can tell where it runs.
+/* A worker: one thread that owns calls for their whole life. It drains its lanes, runs its event
+ * loop, fires its deadlines and sleeps when nothing is left. The poller of src/rpc is a worker too
+ * (without an event loop), so that no handler can tell where it runs.
  *
  *   intake  (poller -> worker)   bounded; refuses       worker_submit
  *   landing (any thread -> home) never refuses          worker_land
  *   local   (home -> home)       plain list             worker_land from the home thread
  *
- * Wake-ups cost more than the work they announce: a worker is woken only when it sleeps, once for each batch. */
+ * Wake-ups cost more than the work they announce: a worker is woken only when it sleeps, once for
+ * each batch. */
 #ifndef PRISM_POOL_WORKER_H
 #define PRISM_POOL_WORKER_H
 
@@ -26,7 +27,8 @@ struct worker;
 
 enum { WORKER_MAX = 64 };
 
-/* Called at the end of each drained batch, before the worker sleeps: a backend writes out what the batch queued. */
+/* Called at the end of each drained batch, before the worker sleeps: a backend writes out what the
+ * batch queued. */
 struct batch_hook {
     struct batch_hook *next; /* private */
     void (*run)(struct batch_hook *);
@@ -37,27 +39,27 @@ struct worker_stats {
     struct counter landings; /* taken from landing and local */
     struct counter batches;
     struct counter sleeps;
-    struct counter refused;  /* by intake; written by the producer */
-    struct counter wakes;    /* sent to this worker; shared writers */
+    struct counter refused;   /* by intake; written by the producer */
+    struct counter wakes;     /* sent to this worker; shared writers */
     struct counter deadlines; /* timers that fired */
 };
 
 struct worker {
-    unsigned id;             /* index in the pool; the poller has its own, after the last worker */
-    struct uv_loop_s *loop;  /* NULL on the poller; for descriptors and requests. Timers belong to the wheel */
-    struct ring *intake;     /* NULL on the poller */
+    unsigned id;            /* index in the pool; the poller has its own, after the last worker */
+    struct uv_loop_s *loop; /* descriptors; timers belong to the wheel. NULL on the poller */
+    struct ring *intake;    /* NULL on the poller */
     struct landing landing;
     struct job_list local;
     struct timer_wheel timers;
     struct arena_cache arenas;
     struct batch_hook *hooks;
-    struct worker *kicks[WORKER_MAX + 1]; /* others that this batch landed work on: woken at its end */
+    struct worker *kicks[WORKER_MAX + 1]; /* others that got work of this batch: woken at its end */
     unsigned kick_count;
     struct worker_stats stats;
 
     void (*wake)(struct worker *); /* thread: any */
     _Atomic bool sleeping;         /* set by the worker before it blocks; whoever clears it wakes */
-    uint64_t now_ns;               /* the time of this batch: coarse, good for deadlines, not for latencies */
+    uint64_t now_ns; /* the time of this batch: coarse, good for deadlines, not for latencies */
 };
 
 /* The worker that runs on this thread; NULL on other threads. */
@@ -67,12 +69,13 @@ void worker_set_current(struct worker *worker);
 /* Aborts when called off the worker's own thread. */
 void worker_assert_home(const struct worker *worker);
 
-/* A worker without a thread of its own (the poller, tests): common parts only, no loop, no intake. */
+/* A worker without a thread of its own (the poller, tests): the common parts, no loop, no intake.
+ */
 void worker_init(struct worker *worker, unsigned id, void (*wake)(struct worker *));
 void worker_clear(struct worker *worker);
 
-/* thread: the one producer. False (and counted): the intake lane is full and the job still the caller's.
- * Does not wake; the producer calls worker_kick once its batch is complete. */
+/* thread: the one producer. False (and counted): the intake lane is full and the job still the
+ * caller's. Does not wake; the producer calls worker_kick once its batch is complete. */
 bool worker_submit(struct worker *worker, struct job *job);
 
 /* thread: any. Wakes the worker if it sleeps. */
@@ -84,18 +87,19 @@ void worker_land(struct worker *worker, struct job *job);
 /* Runs all landed and local jobs, also those that they land. Returns how many ran. thread: home. */
 size_t worker_drain(struct worker *worker);
 
-/* As worker_drain, but at most max jobs: a chain of jobs that land each other may go on for long, and timers,
- * descriptors and other workers wait for its end. */
+/* As worker_drain, but at most max jobs: a chain of jobs that land each other may go on for long,
+ * and timers, descriptors and other workers wait for its end. */
 size_t worker_drain_some(struct worker *worker, size_t max);
 
 /* Is there anything to run? thread: home. */
 bool worker_idle(const struct worker *worker);
 
-/* Fires due timers, runs the hooks, wakes those that the batch landed work on. thread: home; at the end of a batch. */
+/* Fires due timers, runs the hooks, wakes those that the batch landed work on. thread: home; at the
+ * end of a batch. */
 void worker_end_batch(struct worker *worker);
 
-/* Runs fn(arg) on the worker and waits until it has returned. thread: any but a worker's; the worker must be running.
- * For starting and stopping, never for calls. */
+/* Runs fn(arg) on the worker and waits until it has returned. thread: any but a worker's; the
+ * worker must be running. For starting and stopping, never for calls. */
 void worker_run_sync(struct worker *worker, void (*fn)(void *arg), void *arg);
 
 /* thread: home. A hook that runs may remove itself, but no other. */
@@ -117,10 +121,10 @@ struct err pool_start(struct pool **pool, const struct pool_options *options);
 unsigned pool_size(const struct pool *pool);
 struct worker *pool_worker(struct pool *pool, unsigned i);
 
-/* Asks each worker to leave once its lanes are empty and its loop has no active handle, and joins. What the last ones
- * land on those that have left runs on the calling thread. Backends must have been closed before: aborts when one left a
- * handle behind, and other threads must not finish, land or kick any more. NULL is accepted. thread: the one that
- * started it. */
+/* Asks each worker to leave once its lanes are empty and its loop has no active handle, and joins.
+ * What the last ones land on those that have left runs on the calling thread. Backends must have
+ * been closed before: aborts when one left a handle behind, and other threads must not finish, land
+ * or kick any more. NULL is accepted. thread: the one that started it. */
 void pool_stop(struct pool *pool);
 
 #endif

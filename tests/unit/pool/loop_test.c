@@ -29,6 +29,7 @@ struct bell {
     struct timer timer;
     struct worker *worker;
     uint64_t after_ns, at_ns, rang_ns;
+    bool said_asleep;
     sem_t rang;
 };
 
@@ -37,6 +38,7 @@ static void ring(struct timer *timer)
     struct bell *bell = CONTAINER_OF(timer, struct bell, timer);
 
     bell->rang_ns = clock_now_ns();
+    bell->said_asleep = atomic_load(&bell->worker->sleeping);
     sem_post(&bell->rang);
 }
 
@@ -67,6 +69,7 @@ static void test_timers_fire_in_a_sleeping_worker(void **state)
         worker_run_sync(bell.worker, set_bell, &bell);
         assert_true(gate_pass(&bell.rang));
         assert_true(bell.rang_ns >= bell.at_ns);
+        assert_false(bell.said_asleep); /* nobody needs to wake it now */
     }
     pool_stop(pool);
 }

@@ -263,6 +263,59 @@ static void test_hooks_run_before_the_worker_sleeps(void **state)
     assert_int_equal(press.printed, 200);
 }
 
+struct ledger {
+    struct batch_hook hook;
+    struct worker *worker;
+    const struct log *log;
+    size_t entries, seen, largest; /* jobs of one batch, at most */
+};
+
+static void enter(struct batch_hook *hook)
+{
+    struct ledger *ledger = CONTAINER_OF(hook, struct ledger, hook);
+    size_t n = ledger->log->len - ledger->seen;
+
+    ledger->seen = ledger->log->len;
+    ledger->entries += n > 0;
+    if (n > ledger->largest)
+        ledger->largest = n;
+}
+
+static void open_ledger(void *arg)
+{
+    struct ledger *ledger = arg;
+
+    worker_add_hook(ledger->worker, &ledger->hook);
+}
+
+/* However full the lanes are, a batch ends in time for its hooks. */
+static void test_full_lanes_are_cut_into_batches(void **state)
+{
+    enum { N = 1024 };
+    struct pool *pool = start(1, N);
+    struct task *tasks = calloc(2 * N, sizeof *tasks);
+    struct log log;
+    struct ledger ledger = {.hook.run = enter, .worker = pool_worker(pool, 0), .log = &log};
+    struct hold hold;
+
+    (void)state;
+    assert_non_null(tasks);
+    log_open(&log, tasks, 2 * N);
+    worker_run_sync(ledger.worker, open_ledger, &ledger);
+    hold_worker(ledger.worker, &hold);
+    for (unsigned i = 0; i < N; i++) {
+        assert_true(worker_submit(ledger.worker, &tasks[i].job));
+        worker_land(ledger.worker, &tasks[N + i].job);
+    }
+    sem_post(&hold.go);
+    log_await(&log, 2 * N);
+    pool_stop(pool);
+    assert_int_equal(ledger.seen, 2 * N);
+    assert_in_range(ledger.entries, 4, N);
+    assert_in_range(ledger.largest, 2, N);
+    free(tasks);
+}
+
 static void add_one(void *arg)
 {
     ++*(unsigned *)arg;
@@ -441,6 +494,7 @@ int main(void)
         cmocka_unit_test(test_start_without_descriptors_fails_whole),
         cmocka_unit_test(test_submit_until_full),
         cmocka_unit_test(test_hooks_run_before_the_worker_sleeps),
+        cmocka_unit_test(test_full_lanes_are_cut_into_batches),
         cmocka_unit_test(test_run_sync_returns_after_it_ran),
         cmocka_unit_test(test_stop_does_what_is_queued),
         cmocka_unit_test(test_stop_waits_for_handles_of_the_loop),

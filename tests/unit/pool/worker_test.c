@@ -140,6 +140,26 @@ static void test_landing_from_a_worker_wakes_at_the_end(void **state)
     desks_free(desks, 3);
 }
 
+static void test_landing_much_on_one_worker_wakes_it_once(void **state)
+{
+    enum { MANY = 3 * WORKER_MAX };
+    struct desk *desks = desks_new(2);
+    struct task tasks[MANY];
+
+    (void)state;
+    worker_set_current(&desks[0].worker);
+    sleep_now(&desks[1]);
+    for (unsigned i = 0; i < MANY; i++) {
+        tasks[i] = task_of(&desks[1], 'x');
+        worker_land(&desks[1].worker, &tasks[i].job);
+    }
+    assert_int_equal(desks[0].worker.kick_count, 1);
+    assert_int_equal(desks[1].woken, 0);
+    worker_end_batch(&desks[0].worker);
+    assert_int_equal(desks[1].woken, 1);
+    desks_free(desks, 2);
+}
+
 /* More sleepers than a pool has workers (several pools, pollers): none is forgotten. */
 static void test_a_batch_for_very_many_workers(void **state)
 {
@@ -179,6 +199,7 @@ static void test_landing_at_home_is_local(void **state)
     worker_land(&desk->worker, &b.job);
     assert_false(worker_idle(&desk->worker));
     assert_string_equal(desk->order, "");
+    assert_true(landing_empty(&desk->worker.landing)); /* no locked instruction */
     assert_int_equal(worker_drain(&desk->worker), 3);
     assert_string_equal(desk->order, "abc");
     assert_int_equal(desk->woken, 0);
@@ -372,6 +393,7 @@ int main(void)
         cmocka_unit_test(test_kick_wakes_a_sleeper_once),
         cmocka_unit_test(test_landing_from_outside_wakes_at_once),
         cmocka_unit_test(test_landing_from_a_worker_wakes_at_the_end),
+        cmocka_unit_test(test_landing_much_on_one_worker_wakes_it_once),
         cmocka_unit_test(test_a_batch_for_very_many_workers),
         cmocka_unit_test(test_landing_at_home_is_local),
         cmocka_unit_test(test_drain_can_be_bounded),
