@@ -237,11 +237,23 @@ int admin_fd(const struct admin *admin)
     return MHD_get_daemon_info(admin->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
 }
 
+static unsigned connection_count(const struct admin *admin)
+{
+    return MHD_get_daemon_info(admin->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)->num_connections;
+}
+
+/* At its limit of connections libmicrohttpd takes the listening socket out of the epoll set, and
+ * puts it back only in the run after the one in which a connection ended. Without that second run
+ * nobody would ever be let in again. */
 int admin_run(struct admin *admin)
 {
     MHD_UNSIGNED_LONG_LONG ms;
+    unsigned before;
 
-    MHD_run(admin->daemon);
+    do {
+        before = connection_count(admin);
+        MHD_run(admin->daemon);
+    } while (connection_count(admin) < before);
     if (MHD_get_timeout(admin->daemon, &ms) != MHD_YES)
         return -1;
     return ms > TIMEOUT_S * 1000 ? TIMEOUT_S * 1000 : (int)ms;

@@ -5,6 +5,7 @@
  * built in an arena of its own, because a client may keep the stream for long. */
 #include "src/services/reflection.h"
 
+#include "pool/worker.h"
 #include "src/base/container.h"
 #include "src/services/reflection_index.h"
 
@@ -229,7 +230,7 @@ static void info(struct call *call)
     struct stream *s = arena_zalloc(call_arena(call), sizeof *s);
 
     s->call = call;
-    arena_init(&s->arena, NULL);
+    arena_init(&s->arena, &call_group(call)->home->arenas);
     arena_adopt(call_arena(call), &s->arena, clear_arena);
     s->receive.arena = &s->arena;
     call_on_cancel(call, cancelled, s);

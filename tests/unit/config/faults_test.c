@@ -60,6 +60,7 @@ static const struct example shapes[] = {
 
 static const struct example server[] = {
     {"lisen: 'h:1'\n", {{"lisen", 1, "unknown key `lisen`", "did you mean `listen`?"}}},
+    {"amdin: off\n", {{"amdin", 1, "unknown key `amdin`", "did you mean `admin`?"}}},
     {"Workers: 1\n", {{"Workers", 1, "unknown key `Workers`", "did you mean `workers`?"}}},
     {"port: 1\n", {{"port", 1, "unknown key `port`", "did you mean `listen`?"}}},
     {"strict-slots: true\n", {{"strict-slots", 1, "unknown key", "did you mean `strict_slots`?"}}},

@@ -71,6 +71,8 @@ static void test_deep(void **state)
 static void test_wide(void **state)
 {
     (void)state;
+    assert_stopped(repeated("a: [", "1,", CONFIG_MAX_ENTRIES, "1]"), "too many entries");
+    assert_stopped(repeated("a: [", "1,", CONFIG_MAX_ENTRIES - 1, "1]"), "unknown key");
     assert_stopped(repeated("namespaces: [", "1,", 200000, "1]"), "too many entries");
     assert_stopped(repeated("a: [", "[1,1,1,1,1,1,1,1,1,1],", 500, "[]]"), "unknown key");
     assert_stopped(repeated("a:\n", " - {b: c}\n", 90000, ""), "too many entries");

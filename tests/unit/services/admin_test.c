@@ -1,7 +1,5 @@
 #include "src/services/admin.h"
 
-#include "src/base/clock.h"
-
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <poll.h>
@@ -332,22 +330,24 @@ static void test_garbage(void **state)
     }
 }
 
-/* Many silent connections: the endpoint refuses more, and serves again once they are gone. */
+/* Many silent connections: the next client waits, and is served once they are gone. (Asked without
+ * a pause: the endpoint may have nothing else to wake up for.) */
 static void test_connections_are_bounded(void **state)
 {
     struct place *p = *state;
-    int fds[64];
-    uint64_t deadline = clock_now_ns() + 30 * NS_PER_S;
-    const char *answer;
+    int silent[64];
 
-    for (size_t i = 0; i < 64; i++)
-        fds[i] = connect_to(admin_port(p->admin));
-    for (size_t i = 0; i < 64; i++)
-        close(fds[i]);
-    do {
-        answer = get(p, "/healthz");
-    } while (answer[0] == '\0' && clock_now_ns() < deadline);
-    assert_status(answer, 200);
+    for (int round = 0; round < 20; round++) {
+        for (size_t i = 0; i < 64; i++)
+            silent[i] = connect_to(admin_port(p->admin));
+        struct pollfd waits = {.fd = connect_to(admin_port(p->admin)), .events = POLLIN};
+
+        send_all(waits.fd, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        assert_int_equal(poll(&waits, 1, round == 0 ? 300 : 0), 0);
+        for (size_t i = 0; i < 64; i++)
+            close(silent[i]);
+        assert_status(read_all(p, waits.fd), 200);
+    }
 }
 
 static void *scrape(void *arg)

@@ -206,6 +206,27 @@ static void test_unknown_import_is_refused(void **state)
     reflection_index_clear(&index);
 }
 
+/* d imports b and c, which both import a: a comes once. */
+static void test_diamond(void **state)
+{
+    (void)state;
+    static const uint8_t set[] = {
+        0x0a, 3, 0x0a, 1, 'a',                             /* a */
+        0x0a, 6, 0x0a, 1, 'b', 0x1a, 1, 'a',               /* b */
+        0x0a, 6, 0x0a, 1, 'c', 0x1a, 1, 'a',               /* c */
+        0x0a, 9, 0x0a, 1, 'd', 0x1a, 1, 'b', 0x1a, 1, 'c', /* d */
+    };
+    struct reflection_index index;
+    const struct reflection_file *out[8];
+    bool taken[4] = {false};
+
+    assert_true(reflection_index_init(&index, slice_of(set, sizeof set)));
+    assert_int_equal(reflection_closure(&index, reflection_find_file(&index, "d"), out, taken), 4);
+    assert_string_equal(out[0]->name, "d");
+    assert_string_equal(out[3]->name, "a");
+    reflection_index_clear(&index);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -218,6 +239,7 @@ int main(void)
         cmocka_unit_test(test_closure_is_small),
         cmocka_unit_test(test_damaged_sets_are_refused),
         cmocka_unit_test(test_unknown_import_is_refused),
+        cmocka_unit_test(test_diamond),
     };
 
     return cmocka_run_group_tests_name("reflection index", tests, setup, teardown);
