@@ -36,12 +36,21 @@ class Client(suite.Case):
                               check=False)
         self.assertEqual(done.returncode, 77)
 
-    def restart(self):
-        self.assertEqual(self.server.terminate(), 0)
+    def start_again(self):
         # The same file, hence the same port.
         self.server.process = Process("prismd", [environment.ours("prismd"), "--config", self.server.config_path],
                                       self.server.folder)
         wait.until(self.server.serving, environment.PATIENCE, "prismd serves again")
+
+    def restart(self):
+        self.assertEqual(self.server.terminate(), 0)
+        self.start_again()
+
+    def crash(self):
+        """The kernel closes the connections; nobody says good-bye on them."""
+        self.server.process.signal(signal.SIGKILL)
+        self.server.process.wait(environment.PATIENCE)
+        self.start_again()
 
     def start_restart_program(self, part):
         child = subprocess.Popen([program("tests", "e2e-client-restart"), part], env=self.env, text=True,
@@ -59,8 +68,14 @@ class Client(suite.Case):
         return text
 
     def test_idle_client_survives_a_restart(self):
+        self.interrupt_idle_client(self.restart)
+
+    def test_idle_client_survives_a_crash(self):
+        self.interrupt_idle_client(self.crash)
+
+    def interrupt_idle_client(self, interrupt):
         child = self.start_restart_program("idle")
-        self.restart()
+        interrupt()
         child.stdin.write("\n")
         child.stdin.flush()
         self.finish(child)
@@ -71,14 +86,11 @@ class Client(suite.Case):
             self.restart()
         self.assertIn("calls", self.finish(child))
 
-    def test_busy_client_survives_a_crash(self):
+    def test_busy_client_survives_crashes(self):
         child = self.start_restart_program("busy")
-        self.server.process.signal(signal.SIGKILL)
-        self.server.process.wait(environment.PATIENCE)
-        self.server.process = Process("prismd", [environment.ours("prismd"), "--config", self.server.config_path],
-                                      self.server.folder)
-        wait.until(self.server.serving, environment.PATIENCE, "prismd serves again")
-        self.finish(child)
+        for _ in range(3):
+            self.crash()
+        self.assertIn("calls", self.finish(child))
 
     def test_examples(self):
         """They say what they should, and valgrind finds nothing."""
