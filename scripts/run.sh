@@ -27,10 +27,13 @@ until ready; do
 done
 
 show() { # COMMAND ARGUMENT...: prints the command as one would type it, then runs it
-    printf '\n$ %s\n' "$*"
-    local program=$1
-    shift
-    "$bin/$program" "$@"
+    local word
+    printf '\n$'
+    for word in "$@"; do
+        case $word in *[' ']*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac
+    done
+    printf '\n'
+    "$bin/$1" "${@:2}"
 }
 
 say "what the store behind it can do"
@@ -46,8 +49,8 @@ show prismctl kv store-batch user/1=Ada user/2=Grace user/3=Edsger
 show prismctl kv retrieve-batch user/1 user/2 user/4
 show prismctl kv scan user/ --values
 say "rates: one client and the server share this machine"
-show prism-bench run --server "$server" --operation store,retrieve --keys 5000 --seconds 1
-show prism-bench run --server "$server" --operation store-batch,retrieve-batch,scan --keys 5000 --seconds 1
+show prism-bench run --server "$server" --pid "$pid" --operation store,retrieve --keys 5000 --seconds 1
+show prism-bench run --server "$server" --pid "$pid" --operation store-batch,retrieve-batch,scan --keys 5000 --seconds 1
 
 if [ "${TOUR:-}" = once ]; then
     say "the tour is over; stopping prismd"
