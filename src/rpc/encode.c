@@ -251,11 +251,23 @@ static size_t measure_repeated(struct encode_plan *plan, const ProtobufCMessage 
     return tag_bytes(field) + varint_bytes(bytes) + bytes;
 }
 
+/* Bytes that stand for fields of their own: a message that was packed before (protobuf-c does the
+ * same). */
+static size_t measure_unknown(const ProtobufCMessage *message)
+{
+    size_t bytes = 0;
+
+    for (unsigned i = 0; i < message->n_unknown_fields; i++)
+        bytes += varint_bytes((uint64_t)message->unknown_fields[i].tag << 3) +
+                 message->unknown_fields[i].len;
+    return bytes;
+}
+
 /* Messages nest as deep as our own code builds them. */
 static size_t measure(struct encode_plan *plan, const ProtobufCMessage *message)
 {
     const ProtobufCMessageDescriptor *type = message->descriptor;
-    size_t bytes = 0;
+    size_t bytes = measure_unknown(message);
 
     for (unsigned i = 0; i < type->n_fields; i++) {
         const ProtobufCFieldDescriptor *field = &type->fields[i];
@@ -348,6 +360,18 @@ static uint8_t *write_repeated(struct encode_plan *plan, const ProtobufCMessage 
     return at;
 }
 
+static uint8_t *write_unknown(const ProtobufCMessage *message, uint8_t *at)
+{
+    for (unsigned i = 0; i < message->n_unknown_fields; i++) {
+        const ProtobufCMessageUnknownField *field = &message->unknown_fields[i];
+
+        at = write_varint(at, (uint64_t)field->tag << 3 | (uint64_t)field->wire_type);
+        memcpy(at, field->data, field->len);
+        at += field->len;
+    }
+    return at;
+}
+
 static uint8_t *write_message(struct encode_plan *plan, const ProtobufCMessage *message,
                               uint8_t *at)
 {
@@ -363,7 +387,7 @@ static uint8_t *write_message(struct encode_plan *plan, const ProtobufCMessage *
             at = write_value(plan, member(message, field->offset), field, at);
         }
     }
-    return at;
+    return write_unknown(message, at);
 }
 
 void encode_write(struct encode_plan *plan, const ProtobufCMessage *message, uint8_t *out)

@@ -310,6 +310,29 @@ static void test_shared_elements(void **unused)
     }
 }
 
+/* A message may carry what was packed before. */
+static void test_unknown_fields_are_written(void **unused)
+{
+    uint8_t data[] = {3, 'a', 'b', 'c', 0x10, 7};
+    ProtobufCMessageUnknownField fields[] = {
+        {.tag = 1, .wire_type = PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED, .len = 6, .data = data},
+        {.tag = 5000, .wire_type = PROTOBUF_C_WIRE_TYPE_VARINT, .len = 1, .data = data},
+    };
+    Prism__Patterns__Keyvalue__Capabilities message = PRISM__PATTERNS__KEYVALUE__CAPABILITIES__INIT;
+    uint8_t ours[64], theirs[64];
+    struct encode_plan plan;
+
+    (void)unused;
+    message.supports_scan = true;
+    message.base.n_unknown_fields = 2;
+    message.base.unknown_fields = fields;
+    encode_measure(&plan, &message.base);
+    assert_int_equal(plan.bytes, protobuf_c_message_get_packed_size(&message.base));
+    encode_write(&plan, &message.base, ours);
+    protobuf_c_message_pack(&message.base, theirs);
+    assert_memory_equal(ours, theirs, plan.bytes);
+}
+
 static void test_faults_name_the_field(void **unused)
 {
     static const uint8_t nul[] = {0x0a, 3, 'a', 0, 'b'}, broken[] = {0x0a, 5, 'a'};
@@ -359,9 +382,13 @@ static void test_depth_is_bounded(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_messages),      cmocka_unit_test(test_damaged_messages),
-        cmocka_unit_test(test_bytes_are_not_copied), cmocka_unit_test(test_faults_name_the_field),
-        cmocka_unit_test(test_depth_is_bounded),     cmocka_unit_test(test_shared_elements),
+        cmocka_unit_test(test_random_messages),
+        cmocka_unit_test(test_damaged_messages),
+        cmocka_unit_test(test_bytes_are_not_copied),
+        cmocka_unit_test(test_faults_name_the_field),
+        cmocka_unit_test(test_depth_is_bounded),
+        cmocka_unit_test(test_shared_elements),
+        cmocka_unit_test(test_unknown_fields_are_written),
     };
 
     return cmocka_run_group_tests_name("decode and encode", tests, NULL, NULL);
