@@ -15,6 +15,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <uv.h>
 
@@ -105,11 +106,20 @@ static bool may_leave(struct pool_worker *self)
     return uv_loop_alive(&self->loop) == 0;
 }
 
+static void name_thread(const struct worker *worker)
+{
+    char name[16];
+
+    snprintf(name, sizeof name, "prism-worker-%u", worker->id);
+    pthread_setname_np(pthread_self(), name);
+}
+
 static void *worker_main(void *arg)
 {
     struct pool_worker *self = arg;
     struct worker *worker = &self->worker;
 
+    name_thread(worker);
     worker_set_current(worker);
     for (;;) {
         worker->now_ns = clock_now_ns();

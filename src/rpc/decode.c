@@ -7,6 +7,7 @@
 #include "src/rpc/decode.h"
 
 #include "src/base/utf8.h"
+#include "src/rpc/wire.h"
 #include "src/rpc/wire_check.h"
 
 #include <stdbool.h>
@@ -15,8 +16,6 @@
 enum { COUNTED_FIELDS = 64 };
 
 enum decode_result { DECODE_OK, DECODE_MALFORMED, DECODE_NOT_TEXT, DECODE_TOO_DEEP, DECODE_RARE };
-
-enum wire_type { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
 
 struct decoder {
     struct arena *arena;
@@ -74,7 +73,7 @@ static bool read_fixed(struct reader *r, unsigned bytes, uint64_t *value)
     return true;
 }
 
-static bool read_bytes(struct reader *r, struct slice *content)
+static inline bool read_bytes(struct reader *r, struct slice *content)
 {
     uint64_t len;
 
@@ -120,64 +119,6 @@ static inline const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageD
         return index < type->n_fields ? &type->fields[index] : NULL;
     }
     return protobuf_c_message_descriptor_get_field(type, number);
-}
-
-static size_t element_bytes(ProtobufCType type)
-{
-    switch (type) {
-    case PROTOBUF_C_TYPE_INT32:
-    case PROTOBUF_C_TYPE_SINT32:
-    case PROTOBUF_C_TYPE_SFIXED32:
-    case PROTOBUF_C_TYPE_UINT32:
-    case PROTOBUF_C_TYPE_FIXED32:
-    case PROTOBUF_C_TYPE_FLOAT:
-    case PROTOBUF_C_TYPE_ENUM:
-        return 4;
-    case PROTOBUF_C_TYPE_INT64:
-    case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_SFIXED64:
-    case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_FIXED64:
-    case PROTOBUF_C_TYPE_DOUBLE:
-        return 8;
-    case PROTOBUF_C_TYPE_BOOL:
-        return sizeof(protobuf_c_boolean);
-    case PROTOBUF_C_TYPE_STRING:
-        return sizeof(char *);
-    case PROTOBUF_C_TYPE_BYTES:
-        return sizeof(ProtobufCBinaryData);
-    case PROTOBUF_C_TYPE_MESSAGE:
-        return sizeof(ProtobufCMessage *);
-    }
-    return 0;
-}
-
-static enum wire_type wire_of(ProtobufCType type)
-{
-    switch (type) {
-    case PROTOBUF_C_TYPE_SFIXED32:
-    case PROTOBUF_C_TYPE_FIXED32:
-    case PROTOBUF_C_TYPE_FLOAT:
-        return WIRE_32;
-    case PROTOBUF_C_TYPE_SFIXED64:
-    case PROTOBUF_C_TYPE_FIXED64:
-    case PROTOBUF_C_TYPE_DOUBLE:
-        return WIRE_64;
-    case PROTOBUF_C_TYPE_STRING:
-    case PROTOBUF_C_TYPE_BYTES:
-    case PROTOBUF_C_TYPE_MESSAGE:
-        return WIRE_BYTES;
-    case PROTOBUF_C_TYPE_INT32:
-    case PROTOBUF_C_TYPE_SINT32:
-    case PROTOBUF_C_TYPE_INT64:
-    case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_UINT32:
-    case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_BOOL:
-    case PROTOBUF_C_TYPE_ENUM:
-        break;
-    }
-    return WIRE_VARINT;
 }
 
 static inline void *member(void *message, size_t offset)
@@ -228,13 +169,12 @@ static bool is_text(struct slice text)
 static enum decode_result put_content(struct decoder *d, void *out,
                                       const ProtobufCFieldDescriptor *field, struct slice content)
 {
-    ProtobufCBinaryData bytes = {.len = content.len, .data = (uint8_t *)(uintptr_t)content.data};
     char *text;
 
     if (field->type == PROTOBUF_C_TYPE_BYTES) {
-        if (content.len == 0)
-            bytes.data = NULL;
-        memcpy(out, &bytes, sizeof bytes);
+        *(ProtobufCBinaryData *)out = (ProtobufCBinaryData){
+            .len = content.len,
+            .data = content.len > 0 ? (uint8_t *)(uintptr_t)content.data : NULL};
         return DECODE_OK;
     }
     if (!is_text(content)) {
@@ -414,6 +354,14 @@ static enum decode_result prepare(struct decoder *d, const ProtobufCMessageDescr
     return DECODE_OK;
 }
 
+/* A key or a value: most of what is sent, and nothing to record about its presence. */
+static inline bool is_plain_content(const ProtobufCFieldDescriptor *field)
+{
+    return field->label == PROTOBUF_C_LABEL_NONE &&
+           (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) == 0 &&
+           (field->type == PROTOBUF_C_TYPE_BYTES || field->type == PROTOBUF_C_TYPE_STRING);
+}
+
 /* Recursion is bounded by WIRE_MAX_DEPTH. */
 static enum decode_result decode_into(struct decoder *d, const ProtobufCMessageDescriptor *type,
                                       ProtobufCMessage *out, struct slice bytes, unsigned depth)
@@ -430,7 +378,9 @@ static enum decode_result decode_into(struct decoder *d, const ProtobufCMessageD
 
         if (field == NULL)
             continue; /* of a newer client */
-        if (field->label == PROTOBUF_C_LABEL_REPEATED)
+        if (item.wire == WIRE_BYTES && is_plain_content(field))
+            result = put_content(d, member(out, field->offset), field, item.content);
+        else if (field->label == PROTOBUF_C_LABEL_REPEATED)
             result = put_repeated(d, out, field, &item, depth);
         else if (field->label == PROTOBUF_C_LABEL_REQUIRED)
             result = DECODE_RARE;

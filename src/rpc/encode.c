@@ -1,5 +1,7 @@
 #include "src/rpc/encode.h"
 
+#include "src/rpc/wire.h"
+
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,36 +21,6 @@ static inline uint8_t *write_varint(uint8_t *at, uint64_t v)
     }
     *at++ = (uint8_t)v;
     return at;
-}
-
-enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
-
-static unsigned wire_of(ProtobufCType type)
-{
-    switch (type) {
-    case PROTOBUF_C_TYPE_SFIXED32:
-    case PROTOBUF_C_TYPE_FIXED32:
-    case PROTOBUF_C_TYPE_FLOAT:
-        return WIRE_32;
-    case PROTOBUF_C_TYPE_SFIXED64:
-    case PROTOBUF_C_TYPE_FIXED64:
-    case PROTOBUF_C_TYPE_DOUBLE:
-        return WIRE_64;
-    case PROTOBUF_C_TYPE_STRING:
-    case PROTOBUF_C_TYPE_BYTES:
-    case PROTOBUF_C_TYPE_MESSAGE:
-        return WIRE_BYTES;
-    case PROTOBUF_C_TYPE_INT32:
-    case PROTOBUF_C_TYPE_SINT32:
-    case PROTOBUF_C_TYPE_INT64:
-    case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_UINT32:
-    case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_BOOL:
-    case PROTOBUF_C_TYPE_ENUM:
-        break;
-    }
-    return WIRE_VARINT;
 }
 
 static bool is_64(ProtobufCType type)
@@ -96,11 +68,6 @@ static uint8_t *write_number(uint8_t *at, uint64_t v, unsigned wire)
     for (unsigned i = 0; i < bytes; i++)
         *at++ = (uint8_t)(v >> (8 * i));
     return at;
-}
-
-static size_t number_element(ProtobufCType type)
-{
-    return type == PROTOBUF_C_TYPE_BOOL ? sizeof(protobuf_c_boolean) : is_64(type) ? 8 : 4;
 }
 
 /* ---- what is written ---- */
@@ -233,9 +200,7 @@ static size_t measure_repeated(struct encode_plan *plan, const ProtobufCMessage 
 {
     size_t n = *(const size_t *)member(message, field->quantifier_offset), bytes = 0;
     const char *array = *(const char *const *)member(message, field->offset);
-    size_t step = field->type == PROTOBUF_C_TYPE_BYTES ? sizeof(ProtobufCBinaryData)
-                  : wire_of(field->type) == WIRE_BYTES ? sizeof(void *)
-                                                       : number_element(field->type);
+    size_t step = element_bytes(field->type);
 
     if (n == 0)
         return 0;
@@ -341,9 +306,7 @@ static uint8_t *write_repeated(struct encode_plan *plan, const ProtobufCMessage 
     size_t n = *(const size_t *)member(message, field->quantifier_offset);
     const char *array = *(const char *const *)member(message, field->offset);
     unsigned wire = wire_of(field->type);
-    size_t step = field->type == PROTOBUF_C_TYPE_BYTES ? sizeof(ProtobufCBinaryData)
-                  : wire == WIRE_BYTES                 ? sizeof(void *)
-                                                       : number_element(field->type);
+    size_t step = element_bytes(field->type);
 
     if (field->type == PROTOBUF_C_TYPE_MESSAGE)
         return write_messages(plan, (const ProtobufCMessage *const *)(const void *)array, n, field,

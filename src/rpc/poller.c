@@ -182,6 +182,7 @@ void *poller_main(void *arg)
     struct worker *self = &server->poller;
     bool open = true;
 
+    pthread_setname_np(pthread_self(), "prism-poller");
     worker_set_current(self);
     coalesce_begin();
     while (open) {
