@@ -16,6 +16,69 @@ static inline struct pool *start(unsigned workers, uint32_t intake_depth)
     return pool;
 }
 
+/* ---- jobs ---- */
+
+struct task {
+    struct job job;
+    struct log *log;
+    unsigned name;
+};
+
+struct log {
+    unsigned names[4096];
+    size_t len;
+    sem_t done; /* one for each that ran */
+};
+
+static inline void run_task(struct job *job)
+{
+    struct task *task = CONTAINER_OF(job, struct task, job);
+    struct log *log = task->log;
+
+    log->names[log->len++] = task->name;
+    sem_post(&log->done);
+}
+
+static inline void log_open(struct log *log, struct task *tasks, unsigned n)
+{
+    log->len = 0;
+    sem_init(&log->done, 0, 0);
+    for (unsigned i = 0; i < n; i++)
+        tasks[i] = (struct task){.job.run = run_task, .log = log, .name = i};
+}
+
+static inline void log_await(struct log *log, unsigned n)
+{
+    while (n-- > 0)
+        assert_true(gate_pass(&log->done));
+}
+
+/* Holds its worker until it is let go. */
+struct hold {
+    struct job job;
+    sem_t reached, go;
+};
+
+static inline void run_hold(struct job *job)
+{
+    struct hold *hold = CONTAINER_OF(job, struct hold, job);
+
+    sem_post(&hold->reached);
+    if (!gate_pass(&hold->go))
+        abort();
+}
+
+static inline void hold_worker(struct worker *worker, struct hold *hold)
+{
+    hold->job.run = run_hold;
+    sem_init(&hold->reached, 0, 0);
+    sem_init(&hold->go, 0, 0);
+    worker_land(worker, &hold->job);
+    assert_true(gate_pass(&hold->reached));
+}
+
+/* ---- looking and meddling ---- */
+
 /* For becomes(): has the worker nothing to do? */
 static inline bool sleeps(void *arg)
 {

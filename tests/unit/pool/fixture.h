@@ -41,6 +41,17 @@ enum { STRESS = 5 };
 #define UNDER_TSAN 0
 #endif
 
+#if defined(__SANITIZE_ADDRESS__)
+#define UNDER_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define UNDER_ASAN 1
+#endif
+#endif
+#ifndef UNDER_ASAN
+#define UNDER_ASAN 0
+#endif
+
 /* Does fn abort? In a child, whose output is not ours and which leaves no core file. */
 static inline bool aborts(void (*fn)(void))
 {

@@ -1,4 +1,4 @@
-/* Workers with their threads: start and stop, the intake lane, hooks, errands. */
+/* Workers with their threads: start, the intake lane, stop. */
 #include "pool/worker.h"
 
 #include "tests/unit/pool/crew.h"
@@ -7,8 +7,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <uv.h>
-
-/* ---- helpers ---- */
 
 /* The pool's calls of uv_async_send pass by here: a test learns that pool_stop has told the first
  * worker. */
@@ -23,65 +21,6 @@ int uv_async_send(uv_async_t *async)
     if (gate != NULL)
         sem_post(gate);
     return real(async);
-}
-
-struct task {
-    struct job job;
-    struct log *log;
-    unsigned name;
-};
-
-struct log {
-    unsigned names[4096];
-    size_t len;
-    sem_t done; /* one for each that ran */
-};
-
-static void run_task(struct job *job)
-{
-    struct task *task = CONTAINER_OF(job, struct task, job);
-    struct log *log = task->log;
-
-    log->names[log->len++] = task->name;
-    sem_post(&log->done);
-}
-
-static void log_open(struct log *log, struct task *tasks, unsigned n)
-{
-    log->len = 0;
-    sem_init(&log->done, 0, 0);
-    for (unsigned i = 0; i < n; i++)
-        tasks[i] = (struct task){.job.run = run_task, .log = log, .name = i};
-}
-
-static void log_await(struct log *log, unsigned n)
-{
-    while (n-- > 0)
-        assert_true(gate_pass(&log->done));
-}
-
-/* Holds its worker until it is let go. */
-struct hold {
-    struct job job;
-    sem_t reached, go;
-};
-
-static void run_hold(struct job *job)
-{
-    struct hold *hold = CONTAINER_OF(job, struct hold, job);
-
-    sem_post(&hold->reached);
-    if (!gate_pass(&hold->go))
-        abort();
-}
-
-static void hold_worker(struct worker *worker, struct hold *hold)
-{
-    hold->job.run = run_hold;
-    sem_init(&hold->reached, 0, 0);
-    sem_init(&hold->go, 0, 0);
-    worker_land(worker, &hold->job);
-    assert_true(gate_pass(&hold->reached));
 }
 
 /* ---- start and stop ---- */
@@ -205,133 +144,6 @@ static void test_submit_until_full(void **state)
     assert_int_equal(log.len, DEPTH + 1);
     for (unsigned i = 0; i < log.len; i++)
         assert_int_equal(log.names[i], i);
-}
-
-/* ---- batches ---- */
-
-struct press {
-    struct batch_hook hook;
-    struct worker *worker;
-    unsigned queued, printed; /* the worker's */
-    _Atomic unsigned out;     /* what the outside sees */
-    struct job job;
-};
-
-static void queue_page(struct job *job)
-{
-    CONTAINER_OF(job, struct press, job)->queued++;
-}
-
-static void print(struct batch_hook *hook)
-{
-    struct press *press = CONTAINER_OF(hook, struct press, hook);
-
-    press->printed = press->queued;
-    atomic_store(&press->out, press->printed);
-}
-
-static void install(void *arg)
-{
-    struct press *press = arg;
-
-    worker_add_hook(press->worker, &press->hook);
-}
-
-static void uninstall(void *arg)
-{
-    struct press *press = arg;
-
-    worker_remove_hook(press->worker, &press->hook);
-}
-
-/* What a batch queued is out before the worker sleeps again, and not only with the next batch. */
-static void test_hooks_run_before_the_worker_sleeps(void **state)
-{
-    struct pool *pool = start(1, 2);
-    struct press press = {.hook.run = print, .worker = pool_worker(pool, 0), .job.run = queue_page};
-
-    (void)state;
-    worker_run_sync(press.worker, install, &press);
-    for (unsigned i = 1; i <= 200; i++) {
-        assert_true(becomes(sleeps, press.worker));
-        worker_land(press.worker, &press.job);
-        while (atomic_load(&press.out) < i)
-            assert_true(becomes(sleeps, press.worker) || atomic_load(&press.out) == i);
-    }
-    worker_run_sync(press.worker, uninstall, &press);
-    pool_stop(pool);
-    assert_int_equal(press.printed, 200);
-}
-
-struct ledger {
-    struct batch_hook hook;
-    struct worker *worker;
-    const struct log *log;
-    size_t entries, seen, largest; /* jobs of one batch, at most */
-};
-
-static void enter(struct batch_hook *hook)
-{
-    struct ledger *ledger = CONTAINER_OF(hook, struct ledger, hook);
-    size_t n = ledger->log->len - ledger->seen;
-
-    ledger->seen = ledger->log->len;
-    ledger->entries += n > 0;
-    if (n > ledger->largest)
-        ledger->largest = n;
-}
-
-static void open_ledger(void *arg)
-{
-    struct ledger *ledger = arg;
-
-    worker_add_hook(ledger->worker, &ledger->hook);
-}
-
-/* However full the lanes are, a batch ends in time for its hooks. */
-static void test_full_lanes_are_cut_into_batches(void **state)
-{
-    enum { N = 1024 };
-    struct pool *pool = start(1, N);
-    struct task *tasks = calloc(2 * N, sizeof *tasks);
-    struct log log;
-    struct ledger ledger = {.hook.run = enter, .worker = pool_worker(pool, 0), .log = &log};
-    struct hold hold;
-
-    (void)state;
-    assert_non_null(tasks);
-    log_open(&log, tasks, 2 * N);
-    worker_run_sync(ledger.worker, open_ledger, &ledger);
-    hold_worker(ledger.worker, &hold);
-    for (unsigned i = 0; i < N; i++) {
-        assert_true(worker_submit(ledger.worker, &tasks[i].job));
-        worker_land(ledger.worker, &tasks[N + i].job);
-    }
-    sem_post(&hold.go);
-    log_await(&log, 2 * N);
-    pool_stop(pool);
-    assert_int_equal(ledger.seen, 2 * N);
-    assert_in_range(ledger.entries, 4, N);
-    assert_in_range(ledger.largest, 2, N);
-    free(tasks);
-}
-
-static void add_one(void *arg)
-{
-    ++*(unsigned *)arg;
-}
-
-static void test_run_sync_returns_after_it_ran(void **state)
-{
-    struct pool *pool = start(2, 2);
-    unsigned sum = 0; /* plain: the two threads never meet */
-
-    (void)state;
-    for (unsigned i = 0; i < 1000; i++) {
-        worker_run_sync(pool_worker(pool, i % 2), add_one, &sum);
-        assert_int_equal(sum, i + 1);
-    }
-    pool_stop(pool);
 }
 
 /* ---- stopping ---- */
@@ -493,9 +305,6 @@ int main(void)
         cmocka_unit_test(test_impossible_options_abort),
         cmocka_unit_test(test_start_without_descriptors_fails_whole),
         cmocka_unit_test(test_submit_until_full),
-        cmocka_unit_test(test_hooks_run_before_the_worker_sleeps),
-        cmocka_unit_test(test_full_lanes_are_cut_into_batches),
-        cmocka_unit_test(test_run_sync_returns_after_it_ran),
         cmocka_unit_test(test_stop_does_what_is_queued),
         cmocka_unit_test(test_stop_waits_for_handles_of_the_loop),
         cmocka_unit_test(test_stop_loses_nothing_between_workers),

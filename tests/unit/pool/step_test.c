@@ -9,6 +9,7 @@
 #include "tests/unit/pool/crew.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <ucontext.h>
@@ -27,7 +28,7 @@ static long long no_flags;
 enum { TRAP_FLAG = 0x100, VERY_MANY = 1u << 20 };
 
 /* Under a sanitizer and without optimisation most instructions are of no interest. */
-#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__)
+#if defined(__OPTIMIZE__) && !UNDER_ASAN
 enum { STRIDE = 1 };
 #else
 enum { STRIDE = 7 };
@@ -77,26 +78,53 @@ static void allow_steps(void *arg)
 
 /* ---- the stage ---- */
 
-enum walk { WALKING, STANDS, MAY_GO, ARRIVED };
+enum walk { WALKING, STANDS, ARRIVED };
+
+/* A signal handler may read and write a pipe; so those who stand still wait at one. */
+struct turnstile {
+    int ends[2];
+};
 
 static struct {
     struct pool *pool;
     struct worker *worker;
     int stat;       /* /proc/.../stat of its thread */
     bool by_intake; /* how jobs are handed over */
+    unsigned step;  /* where the worker stands still */
 
     struct job prelude, job;
-    _Atomic bool begun, let_go, ran;
+    struct turnstile stands, go;
+    sem_t begun, ran;
     _Atomic enum walk walk;
-    unsigned step;
+    _Atomic bool let_go;
 } stage;
 
+static void open_turnstile(struct turnstile *turnstile)
+{
+    assert_int_equal(pipe(turnstile->ends), 0);
+}
+
+static void pass(struct turnstile *turnstile)
+{
+    char byte;
+
+    while (read(turnstile->ends[0], &byte, 1) != 1)
+        ;
+}
+
+static void let_pass(struct turnstile *turnstile)
+{
+    while (write(turnstile->ends[1], "", 1) != 1)
+        ;
+}
+
 /* Is the worker's thread asleep, as the kernel sees it? */
-static bool blocked(void)
+static bool is_blocked(void *arg)
 {
     char text[256];
     ssize_t n = pread(stage.stat, text, sizeof text - 1, 0);
 
+    (void)arg;
     if (n <= 0)
         return false;
     text[n] = '\0';
@@ -118,7 +146,7 @@ static void find_stat(void *arg)
 static void run_job(struct job *job)
 {
     (void)job;
-    atomic_store(&stage.ran, true);
+    sem_post(&stage.ran);
 }
 
 static void hand_over(void)
@@ -132,28 +160,14 @@ static void hand_over(void)
     worker_kick(stage.worker);
 }
 
-static bool job_ran(void *arg)
-{
-    (void)arg;
-    return atomic_load(&stage.ran);
-}
-
-static bool is_blocked(void *arg)
-{
-    (void)arg;
-    return blocked();
-}
-
+/* Until the worker is in its prelude. */
 static void set_stage(void (*prelude)(struct job *))
 {
-    assert_true(becomes(is_blocked, NULL));
     stage.prelude.run = prelude;
     stage.job.run = run_job;
-    atomic_store(&stage.begun, false);
-    atomic_store(&stage.let_go, false);
-    atomic_store(&stage.ran, false);
     atomic_store(&stage.walk, WALKING);
     worker_land(stage.worker, &stage.prelude);
+    assert_true(gate_pass(&stage.begun));
 }
 
 static int open_stage(void **state)
@@ -162,6 +176,10 @@ static int open_stage(void **state)
 
     (void)state;
     sigaction(SIGTRAP, &action, NULL);
+    sem_init(&stage.begun, 0, 0);
+    sem_init(&stage.ran, 0, 0);
+    open_turnstile(&stage.stands);
+    open_turnstile(&stage.go);
     stage.pool = start(1, 2);
     stage.worker = pool_worker(stage.pool, 0);
     worker_run_sync(stage.worker, allow_steps, NULL);
@@ -174,6 +192,10 @@ static int close_stage(void **state)
     (void)state;
     pool_stop(stage.pool);
     close(stage.stat);
+    for (unsigned i = 0; i < 2; i++) {
+        close(stage.stands.ends[i]);
+        close(stage.go.ends[i]);
+    }
     return 0;
 }
 
@@ -185,39 +207,46 @@ static void worker_stands_still(void)
 
     if (!atomic_compare_exchange_strong(&stage.walk, &walking, STANDS))
         return;
-    while (atomic_load(&stage.walk) == STANDS)
-        sched_yield();
+    let_pass(&stage.stands);
+    pass(&stage.go);
 }
 
 /* The worker's last job before it looks for more and goes to sleep. */
 static void walk_to_bed(struct job *job)
 {
     (void)job;
-    atomic_store(&stage.begun, true);
+    sem_post(&stage.begun);
     begin_steps(stage.step, worker_stands_still);
 }
 
-static bool stands_or_sleeps(void *arg)
+/* Waits until the worker stands still; false: it was asleep before its n-th step. */
+static bool stands_still(void)
 {
-    (void)arg;
-    return atomic_load(&stage.walk) == STANDS || (atomic_load(&stage.begun) && blocked());
-}
-
-/* False: the worker was asleep before its n-th step. */
-static bool strike_at(unsigned n)
-{
+    struct pollfd stands = {.fd = stage.stands.ends[0], .events = POLLIN};
+    uint64_t until_ns = clock_now_ns() + PATIENCE_S * NS_PER_S;
     enum walk walking = WALKING;
 
+    while (poll(&stands, 1, 1) == 0) {
+        if (!is_blocked(NULL) && clock_now_ns() < until_ns)
+            continue;
+        if (atomic_compare_exchange_strong(&stage.walk, &walking, ARRIVED))
+            return false;
+    }
+    pass(&stage.stands);
+    return true;
+}
+
+static bool strike_at(unsigned n)
+{
     stage.step = n;
     set_stage(walk_to_bed);
-    assert_true(becomes(stands_or_sleeps, NULL));
 
-    bool stood = !atomic_compare_exchange_strong(&stage.walk, &walking, ARRIVED);
+    bool stood = stands_still();
 
     hand_over();
     if (stood)
-        atomic_store(&stage.walk, MAY_GO);
-    assert_true(becomes(job_ran, NULL));
+        let_pass(&stage.go);
+    assert_true(gate_pass(&stage.ran));
     return stood;
 }
 
@@ -227,37 +256,37 @@ static bool strike_at(unsigned n)
 static void linger(struct job *job)
 {
     (void)job;
-    atomic_store(&stage.begun, true);
-    while (!atomic_load(&stage.let_go))
-        sched_yield();
+    sem_post(&stage.begun);
+    pass(&stage.go);
+    atomic_store(&stage.let_go, true);
 }
 
-static bool has_begun(void *arg)
+static bool is_in_bed(void *arg)
 {
-    (void)arg;
-    return atomic_load(&stage.begun);
+    return atomic_load(&stage.let_go) && is_blocked(arg);
 }
 
 static void producer_stands_still(void)
 {
     atomic_store(&stage.walk, STANDS);
-    atomic_store(&stage.let_go, true);
-    becomes(is_blocked, NULL);
+    let_pass(&stage.go);
+    becomes(is_in_bed, NULL);
 }
 
 /* False: the producer was through before its n-th step. */
 static bool stand_at(unsigned n)
 {
+    atomic_store(&stage.let_go, false);
     set_stage(linger);
-    assert_true(becomes(has_begun, NULL));
     begin_steps(n, producer_stands_still);
     hand_over();
     end_steps();
 
     bool stood = atomic_load(&stage.walk) == STANDS;
 
-    atomic_store(&stage.let_go, true);
-    assert_true(becomes(job_ran, NULL));
+    if (!stood)
+        let_pass(&stage.go);
+    assert_true(gate_pass(&stage.ran));
     return stood;
 }
 
@@ -274,7 +303,7 @@ static void need_steps(void)
 {
     if (CAN_STEP) {
         begin_steps(3, note_step);
-        blocked(); /* anything */
+        is_blocked(NULL); /* anything */
         end_steps();
     }
     if (!atomic_load(&stepped))
