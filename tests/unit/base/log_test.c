@@ -66,6 +66,15 @@ static bool ends_with(const char *text, const char *end)
     return len >= n && memcmp(text + len - n, end, n) == 0;
 }
 
+static size_t occurrences(const char *text, const char *part)
+{
+    size_t n = 0;
+
+    for (; (text = strstr(text, part)) != NULL; text++)
+        n++;
+    return n;
+}
+
 /* ---- tests ---- */
 
 static void test_line(void **state)
@@ -162,18 +171,26 @@ static void test_level_names(void **state)
  * edge byte by byte, with characters of one to four bytes. */
 static void test_long_text_is_cut(void **state)
 {
-    static const char *const chars[] = {"a",        "\n",           "\xff",
-                                        "\xc3\xbc", "\xe2\x82\xac", "\xf0\x9f\x98\x80"};
+    static const struct {
+        const char *raw, *shown;
+    } chars[] = {
+        {"q", "q"},
+        {"\n", "\\n"},
+        {"\xff", "\\u00ff"},
+        {"\xc3\xbc", "\xc3\xbc"},
+        {"\xe2\x82\xac", "\xe2\x82\xac"},
+        {"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"},
+    };
     struct capture *c = *state;
     char text[4200];
 
     for (size_t k = 0; k < sizeof chars / sizeof chars[0]; k++) {
         for (size_t len = 3850; len < 4100; len++) {
-            size_t n = 0, width = strlen(chars[k]);
+            size_t n = 0, width = strlen(chars[k].raw);
 
             memset(text, 'x', len % width);
             for (n = len % width; n + width <= len; n += width)
-                memcpy(text + n, chars[k], width);
+                memcpy(text + n, chars[k].raw, width);
             text[n] = '\0';
             log_event(LOG_INFO, "x", LOG_S("t", text), LOG_U("after", 7));
 
@@ -181,6 +198,8 @@ static void test_long_text_is_cut(void **state)
             size_t bytes = strlen(line);
 
             assert_true(bytes <= 4096);
+            if (occurrences(line, chars[k].shown) < len / width)
+                assert_non_null(strstr(line, "\"truncated\":true"));
             if (strstr(line, "truncated") != NULL)
                 assert_true(ends_with(line, "\",\"truncated\":true}\n") ||
                             ends_with(line, "\",\"after\":7,\"truncated\":true}\n"));

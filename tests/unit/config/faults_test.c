@@ -161,6 +161,8 @@ static const struct example spaces[] = {
     {NS "  slots: {primary: {backend: memstore}}\n  behavior: {windw: 5}\n",
      {{"namespaces[0].behavior.windw", 5, "pattern keyvalue has no setting `windw`",
        "mean `window`?"}}},
+    {NS "  slots: {primary: {backend: memstore}}\n  behavior: {window: 0}\n",
+     {{"namespaces[0].behavior.window", 5, "`0` is out of bounds", "use 1..1000"}}},
     {NS "  slots: {primary: {backend: memstore}}\n  behavior: {window: 1001}\n",
      {{"namespaces[0].behavior.window", 5, "`1001` is out of bounds", "use 1..1000"}}},
     {NS "  slots: {primary: {backend: memstore}}\n- name: a\n  pattern: keyvalue\n"
