@@ -209,6 +209,29 @@ static void test_long_text_is_cut(void **state)
     }
 }
 
+/* A field that does not fit is missing, a smaller one behind it may fit: the line says so all the
+ * same. */
+static void test_missing_field_is_told(void **state)
+{
+    struct capture *c = *state;
+    char text[4000];
+    size_t only_small = 0;
+
+    for (size_t len = 3800; len < 3950; len++) {
+        memset(text, 'q', len);
+        text[len] = '\0';
+        log_event(LOG_INFO, "x", LOG_S("t", text), LOG_U("large", UINT64_MAX), LOG_U("z", 1));
+
+        const char *line = captured(c);
+        bool large = strstr(line, "\"large\":18446744073709551615") != NULL;
+        bool small = strstr(line, "\"z\":1") != NULL;
+
+        assert_int_equal(strstr(line, "\"truncated\":true}\n") == NULL, large && small);
+        only_small += small && !large;
+    }
+    assert_true(only_small > 5);
+}
+
 static void test_too_long_for_everything(void **state)
 {
     char *text = malloc(100001);
@@ -321,6 +344,7 @@ int main(void)
         TEST(test_threshold),
         TEST(test_level_names),
         TEST(test_long_text_is_cut),
+        TEST(test_missing_field_is_told),
         TEST(test_too_long_for_everything),
         TEST(test_errno_is_kept_and_closed_sink_is_no_harm),
         TEST(test_budget),
