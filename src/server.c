@@ -423,8 +423,9 @@ void server_destroy(struct server *server)
     if (server->rpc != NULL && !server->drained)
         rpc_server_drain(server->rpc, 0, &report, NULL, NULL);
     slots_close(server->slots);
-    rpc_server_destroy(server->rpc);
+    rpc_server_stop(server->rpc);
     pool_stop(server->pool);
+    rpc_server_destroy(server->rpc);
     slots_destroy(server->slots);
     reflection_destroy(server->reflection);
     health_destroy(server->health);

@@ -78,7 +78,8 @@ static struct err check_load(struct rpc_server *server, const struct call *call)
         counter_add(&server->refused_draining, 1);
         return (struct err){.code = ERR_UNAVAILABLE,
                             .retry_after_ms = 1000,
-                            .text = "the server is draining: connect to another one"};
+                            .text = "the server is draining: connect to another one",
+                            .subject = "draining"};
     }
     if (call->deadline_ns != 0 && call->deadline_ns <= call->arrived_ns)
         return err_make(ERR_DEADLINE_EXCEEDED,

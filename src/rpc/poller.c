@@ -108,9 +108,9 @@ static void watch_old_calls(struct rpc_server *server, uint64_t now_ns)
 
 /* ---- the loop ---- */
 
-static void run_event(grpc_event event)
+void poller_run_event(grpc_event event)
 {
-    struct tag *tag = event.tag;
+    struct tag *tag = event.type == GRPC_OP_COMPLETE ? event.tag : NULL;
 
     if (tag != NULL) /* NULL: a wake-up */
         tag->run(tag, event.success != 0);
@@ -140,7 +140,7 @@ static bool take_events(struct rpc_server *server)
             return false;
         if (event.type == GRPC_QUEUE_TIMEOUT)
             return true;
-        run_event(event);
+        poller_run_event(event);
         worker_drain(&server->poller);
     }
     return true;
@@ -161,11 +161,11 @@ static bool sleep_in_queue(struct rpc_server *server)
     self->now_ns = clock_now_ns();
     coalesce_begin();
     if (event.type == GRPC_OP_COMPLETE)
-        run_event(event);
+        poller_run_event(event);
     return event.type != GRPC_QUEUE_SHUTDOWN;
 }
 
-static void free_calls(struct rpc_server *server)
+void poller_free_calls(struct rpc_server *server)
 {
     while (server->free != NULL) {
         struct call *call = server->free;
@@ -185,7 +185,7 @@ void *poller_main(void *arg)
     pthread_setname_np(pthread_self(), "prism-poller");
     worker_set_current(self);
     coalesce_begin();
-    while (open) {
+    while (open && !server->leaving) {
         worker_drain(self);
         open = take_events(server);
         worker_end_batch(self);
@@ -193,12 +193,11 @@ void *poller_main(void *arg)
         watch_old_calls(server, self->now_ns);
         coalesce_end();
         counter_add(&self->stats.batches, 1);
-        if (open && worker_idle(self))
+        if (open && !server->leaving && worker_idle(self))
             open = sleep_in_queue(server);
         else
             coalesce_begin();
     }
     coalesce_end();
-    free_calls(server);
     return NULL;
 }

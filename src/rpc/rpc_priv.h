@@ -142,6 +142,7 @@ struct rpc_server {
     struct worker *touched[WORKER_MAX];
     unsigned touched_count;
     bool shut_down; /* no more posts */
+    bool leaving;   /* the loop ends */
     struct tag shutdown_tag;
 
     /* read by any thread */
@@ -164,6 +165,8 @@ void call_tell_job(struct job *job);  /* call->tell */
 /* ---- poller.c ---- */
 
 void *poller_main(void *server);
+void poller_run_event(grpc_event event);
+void poller_free_calls(struct rpc_server *server); /* those that nobody uses */
 struct call *poller_new_call(struct rpc_server *server);
 void poller_post(struct rpc_server *server, struct row *row);
 void poller_post_generic(struct rpc_server *server);

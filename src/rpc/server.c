@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { POSTED = 1, POSTED_BUSY = 4, MAX_ARGS = 24 };
+enum { POSTED = 1, POSTED_BUSY = 4, MAX_ARGS = 24, LAST_CALLS_MS = 1000 };
 
 /* Debian's abseil tracks lock order, as in a debug build: 7 to 25 % of a server's CPU. This
  * switches it off; the symbol is weak, so that another build of abseil is just as good. */
@@ -401,6 +401,10 @@ void rpc_server_drain(struct rpc_server *server, uint32_t timeout_ms,
             report->in_flight; /* some came in before the refusal took hold: finished too */
     if (server->started)
         shut_listener(server);
+    /* Calls that were cancelled end on their workers, in their own time, but soon. */
+    until = clock_now_ns() + LAST_CALLS_MS * NS_PER_MS;
+    while (counter_read(&server->in_flight_count) > 0 && clock_now_ns() < until)
+        nap(1);
     report->refused = counter_read(&server->refused_draining) - refused;
     report->took_ms = (uint32_t)((clock_now_ns() - began) / NS_PER_MS);
 }
@@ -420,20 +424,46 @@ static void free_services(struct rpc_server *server)
     free(server->rows);
 }
 
-static void destroy_grpc(struct rpc_server *server)
+static void leave(void *arg)
 {
+    ((struct rpc_server *)arg)->leaving = true;
+}
+
+/* The poller leaves of itself: from then on it never sleeps, so no worker wakes it through a queue
+ * that is shut down. What its queue still holds is taken here, in its place. */
+static void stop_poller(struct rpc_server *server)
+{
+    grpc_event event;
+
+    if (server->started) {
+        rpc_server_on_poller(server, leave, server);
+        pthread_join(server->thread, NULL);
+    }
     grpc_call_unref(server->wake_call);
     grpc_channel_destroy(server->wake_channel);
     grpc_completion_queue_shutdown(server->cq);
-    if (server->started)
-        pthread_join(server->thread, NULL);
-    else
-        while (grpc_completion_queue_next(server->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL)
-                   .type != GRPC_QUEUE_SHUTDOWN)
-            ;
+    worker_set_current(&server->poller);
+    do {
+        event = grpc_completion_queue_next(server->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        poller_run_event(event);
+        worker_drain(&server->poller);
+    } while (event.type != GRPC_QUEUE_SHUTDOWN);
+    worker_set_current(NULL);
+    poller_free_calls(server);
+}
+
+void rpc_server_stop(struct rpc_server *server)
+{
+    struct rpc_drain_report report;
+
+    if (server == NULL || server->cq == NULL)
+        return;
+    if (server->started && !server->shutdown_done)
+        rpc_server_drain(server, 0, &report, NULL, NULL);
+    stop_poller(server);
     grpc_server_destroy(server->grpc);
     grpc_completion_queue_destroy(server->cq);
-    worker_clear(&server->poller);
+    server->cq = NULL;
     grpc_shutdown_blocking();
 }
 
@@ -441,13 +471,8 @@ void rpc_server_destroy(struct rpc_server *server)
 {
     if (server == NULL)
         return;
-    if (server->cq != NULL) {
-        struct rpc_drain_report report;
-
-        if (server->started && !server->shutdown_done)
-            rpc_server_drain(server, 0, &report, NULL, NULL);
-        destroy_grpc(server);
-    }
+    rpc_server_stop(server);
+    worker_clear(&server->poller);
     tls_close(server->tls);
     free_services(server);
     pthread_cond_destroy(&server->changed);

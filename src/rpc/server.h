@@ -86,7 +86,12 @@ struct rpc_drain_report {
 void rpc_server_drain(struct rpc_server *server, uint32_t timeout_ms,
                       struct rpc_drain_report *report, void (*meanwhile)(void *arg), void *arg);
 
-/* Joins the poller. NULL is accepted. */
+/* Ends the poller and gRPC; drains with no time first, if nobody has. Workers may still be running,
+ * and may still look at the poller's lanes: the memory stays until rpc_server_destroy. NULL is
+ * accepted. */
+void rpc_server_stop(struct rpc_server *server);
+
+/* After the pool has stopped. Stops first, if nobody has. NULL is accepted. */
 void rpc_server_destroy(struct rpc_server *server);
 
 /* The library versions and so on for build info. */

@@ -227,8 +227,9 @@ static inline void start(struct fixture *f, const struct rpc_options *options, u
 static inline void stop(struct fixture *f)
 {
     client_close(&f->client);
-    rpc_server_destroy(f->server);
+    rpc_server_stop(f->server);
     pool_stop(f->pool);
+    rpc_server_destroy(f->server);
 }
 
 static inline void until(_Atomic int *value, int wanted)
