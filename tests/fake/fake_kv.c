@@ -4,11 +4,47 @@
 #include "src/base/container.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static struct fake_world *world_of(struct backend *backend)
 {
     return CONTAINER_OF(backend, struct fake_world, base);
+}
+
+/* What the interfaces say that the caller has checked. */
+static void require(bool kept, const char *what)
+{
+    if (kept)
+        return;
+    fprintf(stderr, "fake backend: the caller broke the contract: %s\n", what);
+    abort();
+}
+
+static void require_key(const struct fake_world *world, struct slice key)
+{
+    uint64_t most = world->base.limits.key_bytes;
+
+    require(key.len > 0, "an empty key");
+    require(most == 0 || key.len <= most, "a key above the limit");
+}
+
+static void require_write(const struct fake_world *world, struct slice key, struct slice value,
+                          uint64_t ttl_ms)
+{
+    uint64_t most = world->base.limits.value_bytes;
+
+    require_key(world, key);
+    require(most == 0 || value.len <= most, "a value above the limit");
+    require(ttl_ms == 0 || world->type.interfaces.kv_ttl != NULL, "an expiry without kv_ttl");
+}
+
+static void require_many(const struct fake_world *world, size_t n, bool atomic)
+{
+    const struct backend_interfaces *has = &world->type.interfaces;
+
+    require(n > 0 && n <= (atomic ? has->kv_txn->max_items : has->kv_batch->max_items),
+            "a batch of a size outside its bounds");
 }
 
 static struct err full(void)
@@ -24,6 +60,7 @@ static bool poisoned(const struct fake_world *world, struct slice key)
 static struct err put_item(struct fake_world *world, struct slice key, struct slice value,
                            uint64_t ttl_ms)
 {
+    require_write(world, key, value, ttl_ms);
     world->items_sent++;
     if (poisoned(world, key))
         return world->fail_with;
@@ -52,6 +89,9 @@ static struct err apply_get(struct fake_world *world, struct op *op)
     struct kv_get *get = CONTAINER_OF(op, struct kv_get, op);
     const struct fake_entry *entry = fake_find(world, get->key);
 
+    require_key(world, get->key);
+    require(!get->want_version || world->type.interfaces.kv_cas != NULL,
+            "a version without kv_cas");
     world->items_sent++;
     if (poisoned(world, get->key))
         return world->fail_with;
@@ -68,6 +108,7 @@ static struct err apply_del(struct fake_world *world, struct op *op)
 {
     struct kv_del *del = CONTAINER_OF(op, struct kv_del, op);
 
+    require_key(world, del->key);
     world->items_sent++;
     if (poisoned(world, del->key))
         return world->fail_with;
@@ -95,6 +136,8 @@ static struct err apply_expire(struct fake_world *world, struct op *op)
     struct kv_expire *expire = CONTAINER_OF(op, struct kv_expire, op);
     struct fake_entry *entry = entry_of(world, expire->key);
 
+    require_key(world, expire->key);
+    require(expire->ttl_ms > 0, "an expiry of nothing");
     expire->existed = entry != NULL;
     if (entry != NULL)
         entry->expires_ms = world->now_ms + expire->ttl_ms;
@@ -129,6 +172,7 @@ static struct err apply_put_many(struct fake_world *world, struct op *op)
 {
     struct kv_put_many *many = CONTAINER_OF(op, struct kv_put_many, op);
 
+    require_many(world, many->n, false);
     for (size_t i = 0; i < many->n; i++) {
         struct kv_put_item *item = &many->items[i];
 
@@ -141,6 +185,7 @@ static struct err apply_get_many(struct fake_world *world, struct op *op)
 {
     struct kv_get_many *many = CONTAINER_OF(op, struct kv_get_many, op);
 
+    require_many(world, many->n, false);
     for (size_t i = 0; i < many->n; i++) {
         struct kv_get_item *item = &many->items[i];
         const struct fake_entry *entry = fake_find(world, item->key);
@@ -154,17 +199,24 @@ static struct err apply_get_many(struct fake_world *world, struct op *op)
     return ERR_NONE;
 }
 
-static struct err apply_del_many(struct fake_world *world, struct op *op)
+static void remove_items(struct fake_world *world, struct kv_del_many *many)
 {
-    struct kv_del_many *many = CONTAINER_OF(op, struct kv_del_many, op);
-
     for (size_t i = 0; i < many->n; i++) {
         struct kv_del_item *item = &many->items[i];
 
+        require_key(world, item->key);
         world->items_sent++;
         item->err = poisoned(world, item->key) ? world->fail_with : ERR_NONE;
         item->existed = item->err.code == ERR_OK && fake_table_remove(world, item->key);
     }
+}
+
+static struct err apply_del_many(struct fake_world *world, struct op *op)
+{
+    struct kv_del_many *many = CONTAINER_OF(op, struct kv_del_many, op);
+
+    require_many(world, many->n, false);
+    remove_items(world, many);
     return ERR_NONE;
 }
 
@@ -172,7 +224,9 @@ static struct err apply_put_all(struct fake_world *world, struct op *op)
 {
     struct kv_put_many *many = CONTAINER_OF(op, struct kv_put_many, op);
 
+    require_many(world, many->n, true);
     for (size_t i = 0; i < many->n; i++) {
+        require_write(world, many->items[i].key, many->items[i].value, many->items[i].ttl_ms);
         if (poisoned(world, many->items[i].key))
             return world->fail_with;
     }
@@ -185,11 +239,13 @@ static struct err apply_del_all(struct fake_world *world, struct op *op)
 {
     struct kv_del_many *many = CONTAINER_OF(op, struct kv_del_many, op);
 
+    require_many(world, many->n, true);
     for (size_t i = 0; i < many->n; i++) {
         if (poisoned(world, many->items[i].key))
             return world->fail_with;
     }
-    return apply_del_many(world, op);
+    remove_items(world, many);
+    return ERR_NONE;
 }
 
 /* ---- kv_scan: the cursor is "after:" and the last key in hex ---- */
@@ -278,6 +334,7 @@ static struct err apply_page(struct fake_world *world, struct op *op)
     struct slice after = {0};
     size_t at = 0;
 
+    require(page->max_items > 0, "a page of no items");
     if (page->cursor.len > 0) {
         if (!cursor_key(page->cursor, op_arena(op), &after))
             return err_about(ERR_INVALID_ARGUMENT, "cursor", "this cursor is not one of ours");
@@ -311,6 +368,7 @@ static struct err apply_put_if(struct fake_world *world, struct op *op)
     struct kv_put_if *put = CONTAINER_OF(op, struct kv_put_if, op);
     const struct fake_entry *found = fake_find(world, put->key);
 
+    require_write(world, put->key, put->value, put->ttl_ms);
     world->items_sent++;
     if (poisoned(world, put->key))
         return world->fail_with;
