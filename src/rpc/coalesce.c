@@ -9,8 +9,8 @@
  * What keeps this honest:
  *  - It acts only on descriptors that a listener of ours accepted: listen() inside
  * coalesce_listen_begin/end marks the listener, accept4() on a marked listener marks the
- * connection, close() unmarks. Everybody else in the process (backend clients, the admin endpoint)
- * passes through untouched.
+ * connection, close() unmarks; epoll_ctl() is only listened to. Everybody else in the process
+ * (backend clients, the admin endpoint) passes through untouched.
  *  - It acts only inside the window, and on the thread that opened it. Other gRPC threads that
  * write on the same connection first flush what is held, under the connection's lock: order is
  * kept.
@@ -20,6 +20,9 @@
  *  - Flushed on every way out: the end of the window, shutdown(), close(). What a full socket does
  * not take at the end of a window stays held, and the descriptor goes into our own epoll set
  * (one-shot): the main thread flushes it when it can be written again. Nobody polls.
+ *  - gRPC was told that these bytes are sent, and the kernel would go on sending after a close. So
+ * the end of the stream is put off until they have left, and so is the close of the descriptor: for
+ * at most LINGER_MS without progress, and for at most MAX_LINGERING of them.
  *  - An error of a delayed write is reported by the next sendmsg of that connection.
  *  - COALESCE_MORE holds nothing here: it adds MSG_MORE and flushes by setting TCP_NODELAY again.
  *
@@ -41,9 +44,20 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { MAX_FD = 1 << 16, KEPT_BYTES = 16 * 1024, MAX_DIRTY = 1024 };
+enum {
+    MAX_FD = 1 << 16,
+    KEPT_BYTES = 16 * 1024,
+    MAX_DIRTY = 1024,
+    LINGER_MS = 30000,
+    MAX_LINGERING = 1024
+};
 
-enum fd_role { ROLE_NONE, ROLE_LISTENER, ROLE_CONNECTION };
+enum fd_role {
+    ROLE_NONE,
+    ROLE_LISTENER,
+    ROLE_CONNECTION,
+    ROLE_LINGERING /* closed by gRPC; ours until what is held has left */
+};
 
 struct connection {
     pthread_mutex_t lock;
@@ -52,6 +66,8 @@ struct connection {
     int error;    /* errno of a delayed write that failed */
     bool more;    /* COALESCE_MORE: the kernel holds bytes */
     bool stalled; /* in our epoll set */
+    int poller;   /* gRPC's epoll set that watches it; -1: none */
+    bool ending;  /* nothing more is taken; the end of the stream follows what is held */
 };
 
 static struct {
@@ -60,7 +76,7 @@ static struct {
     _Atomic uint8_t role[MAX_FD];
     _Atomic(struct connection *)
         connections[MAX_FD]; /* never freed: a descriptor number is used again */
-    _Atomic uint64_t writes, flushes, stalls, held_bytes, open;
+    _Atomic uint64_t writes, flushes, stalls, held_bytes, open, lingering;
 } shared = {.epoll = -1};
 
 static _Thread_local bool listening;
@@ -75,6 +91,7 @@ static struct {
     int (*close)(int);
     int (*listen)(int, int);
     int (*accept4)(int, struct sockaddr *, socklen_t *, int);
+    int (*epoll_ctl)(int, int, int, struct epoll_event *);
 } next;
 
 static pthread_once_t resolve_once = PTHREAD_ONCE_INIT;
@@ -85,6 +102,7 @@ static void resolve_all(void)
     *(void **)&next.shutdown = dlsym(RTLD_NEXT, "shutdown");
     *(void **)&next.listen = dlsym(RTLD_NEXT, "listen");
     *(void **)&next.accept4 = dlsym(RTLD_NEXT, "accept4");
+    *(void **)&next.epoll_ctl = dlsym(RTLD_NEXT, "epoll_ctl");
     *(void **)&next.close = dlsym(RTLD_NEXT, "close");
 }
 
@@ -146,6 +164,8 @@ static void flush_held(int fd, struct connection *c)
     if (at > 0 && at < c->len)
         memmove(c->held, c->held + at, c->len - at);
     set_held(c, c->len - at);
+    if (c->len == 0 && c->ending)
+        next.shutdown(fd, SHUT_WR);
 }
 
 static void flush_more(int fd, struct connection *c)
@@ -165,10 +185,10 @@ static void watch(int fd, struct connection *c)
     struct epoll_event event = {.events = EPOLLOUT | EPOLLONESHOT, .data.fd = fd};
 
     if (c->stalled) {
-        epoll_ctl(shared.epoll, EPOLL_CTL_MOD, fd, &event);
+        next.epoll_ctl(shared.epoll, EPOLL_CTL_MOD, fd, &event);
         return;
     }
-    c->stalled = epoll_ctl(shared.epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+    c->stalled = next.epoll_ctl(shared.epoll, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
 static bool hold(struct connection *c, const struct msghdr *message, size_t bytes)
@@ -215,7 +235,8 @@ static ssize_t send_more(int fd, struct connection *c, const struct msghdr *mess
     bool inside = window && remember(fd);
     ssize_t n = next.sendmsg(fd, message, inside ? flags | MSG_MORE : flags);
 
-    c->more = inside ? c->more || n > 0 : false;
+    if (n > 0)
+        c->more = inside; /* outside, the kernel has sent the rest along */
     return n;
 }
 
@@ -225,8 +246,8 @@ static ssize_t send_buffered(int fd, struct connection *c, const struct msghdr *
 
     for (size_t i = 0; i < message->msg_iovlen; i++)
         bytes += message->msg_iov[i].iov_len;
-    if (c->error != 0) {
-        errno = c->error;
+    if (c->error != 0 || c->ending) {
+        errno = c->error != 0 ? c->error : EPIPE;
         return -1;
     }
     if (c->len > 0 && (!window || c->len + bytes > COALESCE_HELD_BYTES))
@@ -272,25 +293,6 @@ void coalesce_end(void)
     dirty_count = 0;
 }
 
-void coalesce_flush_stalled(void)
-{
-    struct epoll_event events[64];
-    int n = epoll_wait(shared.epoll, events, 64, 0);
-
-    for (int i = 0; i < n; i++) {
-        int fd = events[i].data.fd;
-        struct connection *c = connection_of(fd);
-
-        pthread_mutex_lock(&c->lock);
-        if (c->stalled && role_of(fd) == ROLE_CONNECTION) {
-            flush_held(fd, c);
-            if (c->len > 0)
-                watch(fd, c);
-        }
-        pthread_mutex_unlock(&c->lock);
-    }
-}
-
 /* ---- life of a descriptor ---- */
 
 static void adopt(int fd)
@@ -307,29 +309,93 @@ static void adopt(int fd)
         pthread_mutex_init(&c->lock, NULL);
         atomic_store_explicit(&shared.connections[fd], c, memory_order_release);
     }
+    c->poller = -1;
     count(&shared.open, 1);
     atomic_store_explicit(&shared.role[fd], ROLE_CONNECTION, memory_order_release);
 }
 
-/* Last chance for what is held: one try that does not block, then it is lost with the connection.
- */
-static void let_go(int fd, bool closing)
+/* One try that does not block. False: the rest follows later, and then the end of the stream. */
+static bool end_stream(int fd)
 {
     struct connection *c = connection_of(fd);
 
     pthread_mutex_lock(&c->lock);
     flush_more(fd, c);
     flush_held(fd, c);
-    if (closing) {
-        if (c->stalled)
-            epoll_ctl(shared.epoll, EPOLL_CTL_DEL, fd, NULL);
-        c->stalled = false;
-        c->error = 0;
-        set_held(c, 0);
-        count(&shared.open, (uint64_t)-1);
-        atomic_store_explicit(&shared.role[fd], ROLE_NONE, memory_order_release);
+    c->ending = c->len > 0;
+
+    bool empty = c->len == 0;
+
+    if (!empty)
+        watch(fd, c);
+    pthread_mutex_unlock(&c->lock);
+    return empty;
+}
+
+/* gRPC forgets the descriptor; so must its poller. The kernel ends a connection whose peer takes
+ * nothing for long: an error, which wakes us. */
+static bool linger(int fd, struct connection *c)
+{
+    unsigned timeout_ms = LINGER_MS;
+
+    if (c->len == 0 || atomic_load(&shared.lingering) >= MAX_LINGERING)
+        return false;
+    next.epoll_ctl(c->poller, EPOLL_CTL_DEL, fd, NULL);
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
+    c->ending = true;
+    watch(fd, c);
+    return c->stalled;
+}
+
+static void forget(int fd, struct connection *c)
+{
+    set_held(c, 0);
+    free(c->held);
+    c->held = NULL;
+    c->cap = 0;
+    c->stalled = c->ending = false;
+    c->error = 0;
+    atomic_store_explicit(&shared.role[fd], ROLE_NONE, memory_order_release);
+    next.close(fd); /* which takes it out of our epoll set */
+}
+
+static void let_go(int fd)
+{
+    struct connection *c = connection_of(fd);
+
+    pthread_mutex_lock(&c->lock);
+    count(&shared.open, (uint64_t)-1);
+    flush_more(fd, c);
+    flush_held(fd, c);
+    if (linger(fd, c)) {
+        count(&shared.lingering, 1);
+        atomic_store_explicit(&shared.role[fd], ROLE_LINGERING, memory_order_release);
+    } else {
+        forget(fd, c);
     }
     pthread_mutex_unlock(&c->lock);
+}
+
+void coalesce_flush_stalled(void)
+{
+    struct epoll_event events[64];
+    int n = epoll_wait(shared.epoll, events, 64, 0);
+
+    for (int i = 0; i < n; i++) {
+        int fd = events[i].data.fd;
+        struct connection *c = connection_of(fd);
+
+        pthread_mutex_lock(&c->lock);
+        if (c->stalled)
+            flush_held(fd, c);
+        if (c->stalled && c->len > 0) {
+            watch(fd, c);
+        } else if (role_of(fd) == ROLE_LINGERING) {
+            count(&shared.lingering, (uint64_t)-1);
+            forget(fd, c);
+        }
+        pthread_mutex_unlock(&c->lock);
+    }
 }
 
 int coalesce_init(enum coalesce_level level)
@@ -384,24 +450,20 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 int shutdown(int fd, int how)
 {
     resolve();
-    if (role_of(fd) == ROLE_CONNECTION && how != SHUT_RD)
-        let_go(fd, false);
+    if (role_of(fd) == ROLE_CONNECTION && how != SHUT_RD && !end_stream(fd))
+        return how == SHUT_RDWR ? next.shutdown(fd, SHUT_RD) : 0;
     return next.shutdown(fd, how);
 }
 
 int close(int fd)
 {
     resolve();
-    switch (role_of(fd)) {
-    case ROLE_CONNECTION:
-        let_go(fd, true);
-        break;
-    case ROLE_LISTENER:
-        atomic_store_explicit(&shared.role[fd], ROLE_NONE, memory_order_release);
-        break;
-    case ROLE_NONE:
-        break;
+    if (role_of(fd) == ROLE_CONNECTION) {
+        let_go(fd);
+        return 0;
     }
+    if (role_of(fd) == ROLE_LISTENER)
+        atomic_store_explicit(&shared.role[fd], ROLE_NONE, memory_order_release);
     return next.close(fd);
 }
 
@@ -422,4 +484,12 @@ int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
     if (accepted >= 0 && role_of(fd) == ROLE_LISTENER)
         adopt(accepted);
     return accepted;
+}
+
+int epoll_ctl(int set, int what, int fd, struct epoll_event *event)
+{
+    resolve();
+    if (what == EPOLL_CTL_ADD && role_of(fd) == ROLE_CONNECTION)
+        connection_of(fd)->poller = set;
+    return next.epoll_ctl(set, what, fd, event);
 }
