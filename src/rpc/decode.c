@@ -414,6 +414,8 @@ static enum decode_result decode_rare(struct decoder *d, const ProtobufCMessageD
         return DECODE_NOT_TEXT;
     case WIRE_TOO_DEEP:
         return DECODE_TOO_DEEP;
+    case WIRE_MALFORMED:
+        return DECODE_MALFORMED;
     case WIRE_OK:
         break;
     }

@@ -79,7 +79,7 @@ static enum wire_fault check(const ProtobufCMessageDescriptor *type, struct slic
 
     while (fault == WIRE_OK && w.at < w.end) {
         if (!take_varint(&w, &tag) || tag > UINT32_MAX || !take_content(&w, tag & 7, &content))
-            return WIRE_OK; /* malformed */
+            return WIRE_MALFORMED;
         if ((tag & 7) != 2)
             continue;
 

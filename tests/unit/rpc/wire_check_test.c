@@ -3,6 +3,8 @@
 
 #include "google/protobuf/struct.pb-c.h"
 #include "prism/patterns/keyvalue/keyvalue_pattern.pb-c.h"
+#include "src/base/arena.h"
+#include "src/rpc/decode.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -109,7 +111,13 @@ static void depth_is_bounded(void **state)
     free(bytes);
 }
 
-static void damage_is_left_to_decoding(void **state)
+/* Where a field ends before the message does. */
+static bool is_whole(size_t len)
+{
+    return len == 0 || len == 10 || len == 13;
+}
+
+static void damage_is_found(void **state)
 {
     static const char whole[] = "\x22\x08\x0a\x06\x0a\x01k\x12\x01v\x0a\x01k";
     const char *field;
@@ -119,12 +127,43 @@ static void damage_is_left_to_decoding(void **state)
         uint8_t *bytes = malloc(len + 1); /* exact size: a read beyond it shows under ASan */
 
         memcpy(bytes, whole, len);
-        assert_int_equal(wire_check(store, slice_of(bytes, len), &field), WIRE_OK);
+        assert_int_equal(wire_check(store, slice_of(bytes, len), &field),
+                         is_whole(len) ? WIRE_OK : WIRE_MALFORMED);
         free(bytes);
     }
-    assert_int_equal(CHECK(store, "\x0b\x0c", &field), WIRE_OK);
+    assert_int_equal(CHECK(store, "\x0b\x0c", &field), WIRE_MALFORMED);
     assert_int_equal(CHECK(store, "\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01k", &field),
-                     WIRE_OK);
+                     WIRE_MALFORMED);
+    assert_int_equal(CHECK(batch, "\x0a\x01\x0b\x0a\x03\x0a\x01\x00", &field), WIRE_MALFORMED);
+}
+
+/* protobuf-c cuts the excess bits of a tag off and reads on. What follows has to be checked, or
+ * refused: here, a value that would overrun its stack. */
+static void nothing_hides_behind_a_long_tag(void **state)
+{
+    static const uint8_t before[] = {
+        0x2a, 0,    0x2a, 0, /* struct_value twice: left to protobuf-c */
+        0xf8, 0xff, 0xff, 0xff, 0x7f, 0};
+    const size_t room = 1u << 20;
+    uint8_t *bytes = malloc(room + sizeof before);
+    const ProtobufCMessage *message;
+    struct arena arena;
+    const char *field;
+    size_t len;
+
+    (void)state;
+    memcpy(bytes, before, sizeof before);
+    len = sizeof before + nest(bytes + sizeof before, room, 100001);
+    assert_int_equal(wire_check(&google__protobuf__value__descriptor, slice_of(bytes, len), &field),
+                     WIRE_MALFORMED);
+    arena_init(&arena, NULL);
+    assert_int_equal(
+        decode_message(&arena, &google__protobuf__value__descriptor, slice_of(bytes, len), &message)
+            .code,
+        ERR_INVALID_ARGUMENT);
+    assert_null(message);
+    arena_clear(&arena);
+    free(bytes);
 }
 
 int main(void)
@@ -134,7 +173,8 @@ int main(void)
         cmocka_unit_test(nul_is_found_at_every_place),
         cmocka_unit_test(nested_text_is_looked_at),
         cmocka_unit_test(depth_is_bounded),
-        cmocka_unit_test(damage_is_left_to_decoding),
+        cmocka_unit_test(damage_is_found),
+        cmocka_unit_test(nothing_hides_behind_a_long_tag),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
