@@ -34,7 +34,9 @@ static void ended(void *arg, const struct client_end *end)
     loop->session.result->errors += !end->ok;
     if (loop->measuring)
         session_count(&loop->session, end);
-    start(loop, end->connection, end->ended_ns);
+    /* Once the server has left, calls fail as they are started: no more of them. */
+    if (loop->session.result->errors == 0)
+        start(loop, end->connection, end->ended_ns);
 }
 
 /* Until the clock says so, nothing is left in flight, or a call failed. Measuring goes on until one
