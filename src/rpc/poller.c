@@ -79,6 +79,7 @@ static void on_request(struct tag *tag, bool ok)
         server->free = call;
         return;
     }
+    counter_add(&server->calls, 1);
     if (call->row == NULL) {
         poller_post_generic(server);
         admit_unknown(server, call);
@@ -141,7 +142,7 @@ static bool take_events(struct rpc_server *server)
         if (event.type == GRPC_QUEUE_TIMEOUT)
             return true;
         poller_run_event(event);
-        worker_drain(&server->poller);
+        worker_drain_some(&server->poller, TURN);
     }
     return true;
 }
@@ -186,7 +187,7 @@ void *poller_main(void *arg)
     worker_set_current(self);
     coalesce_begin();
     while (open && !server->leaving) {
-        worker_drain(self);
+        worker_drain_some(self, TURN);
         open = take_events(server);
         worker_end_batch(self);
         admit_flush(server);
