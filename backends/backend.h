@@ -111,9 +111,10 @@ struct backend_stats { /* one per instance: written on its worker */
 struct backend_type {
     const char *name;
     const char *doc;
-    bool in_process; /* no I/O: methods finish before they return, in O(1) unless the interface says
-                        otherwise; may run on a worker without an event loop, and instances of all
-                        workers share the store */
+    bool in_process; /* no I/O: methods finish before they return, but for a long count, which parks
+                        and goes on in slices; pages are bounded, methods of one key O(1). May run
+                        on a worker without an event loop; instances of all workers share the
+                        store */
     struct backend_interfaces interfaces;
     struct backend_limits limits;
     const struct backend_setting *settings; /* ends with .name = NULL */

@@ -57,7 +57,9 @@ void *call_pattern(const struct call *call);
 const struct method *call_method(const struct call *call);
 const char *call_namespace(const struct call *call);
 
-/* The decoded request; for METHOD_BIDI NULL (use call_receive). */
+/* The decoded request; for METHOD_BIDI NULL (use call_receive). Its strings are UTF-8 without NUL,
+ * so strlen tells their length; what is not has been refused. Its bytes fields point into the
+ * request as received: borrowed, like all of it, until the call has ended (above). */
 const void *call_request(const struct call *call);
 
 /* Bytes of the encoded request. */
