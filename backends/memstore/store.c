@@ -245,7 +245,8 @@ static enum capacity try_write(struct memstore *store, struct attempt *attempt)
     if (shard->wheel != NULL)
         pay(store, shard, attempt->now_ns);
     pthread_mutex_unlock(&shard->lock);
-    free(attempt->garbage);
+    if (attempt->garbage != NULL) /* seldom: the allocator need not be asked */
+        free(attempt->garbage);
     attempt->garbage = NULL;
     return limit;
 }
@@ -272,6 +273,7 @@ struct err memstore_write(struct memstore *store, struct memstore_write *write)
 
     if (limit != CAPACITY_OK && make_room(store, attempt.spot.shard))
         limit = try_write(store, &attempt);
-    free(attempt.fresh);
+    if (attempt.fresh != NULL)
+        free(attempt.fresh);
     return limit == CAPACITY_OK ? ERR_NONE : capacity_error(store, limit);
 }
