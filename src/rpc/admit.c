@@ -59,6 +59,8 @@ static uint64_t deadline_ns(gpr_timespec deadline)
         return 1;
     uint64_t seconds = (uint64_t)deadline.tv_sec;
 
+    if (seconds > UINT64_MAX / NS_PER_S / 2) /* in centuries */
+        return 0;
     return seconds * NS_PER_S + (uint32_t)deadline.tv_nsec;
 }
 
@@ -70,7 +72,14 @@ static struct err overloaded(const char *limit, const char *text)
                         .subject = limit};
 }
 
-static struct err check_load(struct rpc_server *server, const struct call *call)
+/* Health and the like are asked when a server drains, or is overloaded, more than ever. Their calls
+ * are small and short, and do not count. */
+static bool is_general(const struct call *call)
+{
+    return call->row->service->service->pattern == NULL && call->row->method->kind == METHOD_UNARY;
+}
+
+static struct err check_limits(struct rpc_server *server, const struct call *call)
 {
     const struct rpc_options *o = &server->options;
 
@@ -81,9 +90,6 @@ static struct err check_load(struct rpc_server *server, const struct call *call)
                             .text = "the server is draining: connect to another one",
                             .subject = "draining"};
     }
-    if (call->deadline_ns != 0 && call->deadline_ns <= call->arrived_ns)
-        return err_make(ERR_DEADLINE_EXCEEDED,
-                        "the deadline had passed when the call was taken up");
     if (counter_read(&server->in_flight_count) >= o->max_inflight_calls) {
         counter_add(&server->refused_admission, 1);
         return overloaded("limits.max_inflight_calls", "too many calls in flight");
@@ -94,6 +100,18 @@ static struct err check_load(struct rpc_server *server, const struct call *call)
         return overloaded("limits.max_inflight_bytes",
                           "the requests in flight hold too much memory");
     }
+    return ERR_NONE;
+}
+
+static struct err check_load(struct rpc_server *server, const struct call *call)
+{
+    struct err err = is_general(call) ? ERR_NONE : check_limits(server, call);
+
+    if (err.code != ERR_OK)
+        return err;
+    if (call->deadline_ns != 0 && call->deadline_ns <= call->arrived_ns)
+        return err_make(ERR_DEADLINE_EXCEEDED,
+                        "the deadline had passed when the call was taken up");
     if (call->request_buffer != NULL &&
         call->request_buffer->data.raw.compression != GRPC_COMPRESS_NONE)
         return err_make(ERR_UNIMPLEMENTED,
@@ -157,6 +175,9 @@ static void link_call(struct rpc_server *server, struct call *call)
     call->linked = true;
     if (server->unwatched == head)
         server->unwatched = call;
+    if (is_general(call))
+        return;
+    call->counted = true;
     server->in_flight_bytes += call->request_bytes;
     counter_add(&server->in_flight_count, 1);
 }
@@ -184,8 +205,8 @@ static void dispatch(struct rpc_server *server, struct call *call, const struct 
     call->namespace_name = binding->namespace_name;
     call->begin.run = call_begin_job;
     call->tell.run = call_tell_job;
-    link_call(server, call);
     if (may_run_inline(server, call, here)) {
+        link_call(server, call);
         call->home = &server->poller;
         call->instance = here;
         call_begin_job(&call->begin);
@@ -202,6 +223,7 @@ static void dispatch(struct rpc_server *server, struct call *call, const struct 
         finish_refuse(call, overloaded("limits.intake_depth", "the workers' queues are full"));
         return;
     }
+    link_call(server, call);
     touch(server, worker);
 }
 

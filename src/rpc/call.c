@@ -212,8 +212,10 @@ void call_tell_job(struct job *job)
 {
     struct call *call = CONTAINER_OF(job, struct call, tell);
 
-    call->told = call->tell_why;
-    call->told_softly = call->tell_softly;
+    if (call->told.code == ERR_OK || !call->tell_softly) { /* a drain does not bring clients back */
+        call->told = call->tell_why;
+        call->told_softly = call->tell_softly;
+    }
     if (call->begun && !call->final_asked) {
         op_group_enter(&call->group);
         apply_told(call);
@@ -249,7 +251,7 @@ static void receive_decode(struct call *call, struct call_receive *receive)
     receive->message = NULL;
     call->receive_buffer = NULL;
     if (buffer == NULL) {
-        if (call->told.code != ERR_OK && !call->told_softly)
+        if (receive->op.err.code == ERR_OK && !call->told_softly)
             receive->op.err = call->told;
         return;
     }

@@ -41,6 +41,28 @@ static void unlink_call(struct call *call)
     call->linked = false;
 }
 
+/* What the call holds of limits.max_inflight_bytes: its request, and what is being sent, for as long
+ * as its reader takes. */
+static void charge(struct call *call, uint64_t sending_bytes)
+{
+    if (!call->counted)
+        return;
+    call->server->in_flight_bytes += sending_bytes - call->sending_bytes;
+    call->sending_bytes = sending_bytes;
+}
+
+static void give_place_back(struct call *call)
+{
+    struct rpc_server *server = call->server;
+
+    counter_add(&server->calls, (uint64_t)-1);
+    if (!call->counted)
+        return;
+    server->in_flight_bytes -= call->request_bytes + call->sending_bytes;
+    counter_add(&server->finished, 1);
+    counter_add(&server->in_flight_count, (uint64_t)-1);
+}
+
 static void drop_ending(struct ending *ending)
 {
     if (ending->message != NULL)
@@ -53,7 +75,7 @@ void finish_maybe_recycle(struct call *call)
 {
     struct rpc_server *server = call->server;
 
-    if (!call->released || !call->finalised || call->tags > 0)
+    if (!call->finalised || !call->released || call->tags > 0)
         return;
     drop_ending(&call->ending);
     if (call->request_buffer != NULL)
@@ -61,6 +83,7 @@ void finish_maybe_recycle(struct call *call)
     if (call->row == NULL)
         grpc_call_details_destroy(&call->details);
     grpc_call_unref(call->grpc);
+    give_place_back(call);
     call->next = server->free;
     server->free = call;
 }
@@ -96,20 +119,28 @@ static void tell_back_job(struct job *job)
     finish_maybe_recycle(call);
 }
 
+/* ERR_OK: the client is there, as far as is known. gRPC writes `cancelled` before it posts the
+ * close tag, and mostly before a receive that it interrupts comes back: there, a glance ahead of
+ * the tag tells it from a half-close. */
+static struct err why_gone(const struct call *call)
+{
+    bool late = call->deadline_ns != 0 && clock_now_ns() >= call->deadline_ns;
+
+    if (__atomic_load_n(&call->cancelled, __ATOMIC_RELAXED) == 0)
+        return ERR_NONE;
+    return late ? err_make(ERR_DEADLINE_EXCEEDED, "the client's deadline passed")
+                : err_make(ERR_CANCELLED, "the client cancelled the call");
+}
+
 static void on_close(struct tag *tag, bool ok)
 {
     struct call *call = CONTAINER_OF(tag, struct call, close_tag);
+    struct err why = why_gone(call);
 
     (void)ok;
     call->tags--;
-    if (call->cancelled != 0 && !call->finalised) {
-        bool late = call->deadline_ns != 0 && clock_now_ns() >= call->deadline_ns;
-
-        finish_tell(call,
-                    late ? err_make(ERR_DEADLINE_EXCEEDED, "the client's deadline passed")
-                         : err_make(ERR_CANCELLED, "the client cancelled the call"),
-                    false);
-    }
+    if (why.code != ERR_OK)
+        finish_tell(call, why, false);
     finish_maybe_recycle(call);
 }
 
@@ -130,6 +161,7 @@ static void on_sent(struct tag *tag, bool ok)
     struct op *sent = call->sent;
 
     call->tags--;
+    charge(call, 0);
     grpc_byte_buffer_destroy(call->send_buffer);
     call->send_buffer = NULL;
     call->sent = NULL;
@@ -144,7 +176,10 @@ static void send_job(struct job *job)
 
     call->initial_sent = true;
     ops[1].data.send_message.send_message = call->send_buffer;
-    counter_add(&call->row->metrics.response_bytes, grpc_byte_buffer_length(call->send_buffer));
+    uint64_t bytes = grpc_byte_buffer_length(call->send_buffer); /* gRPC empties it */
+
+    counter_add(&call->row->metrics.response_bytes, bytes);
+    charge(call, bytes);
     start_batch(call, ops + first, 2 - first, &call->send_tag);
 }
 
@@ -152,12 +187,12 @@ static void on_received(struct tag *tag, bool ok)
 {
     struct call *call = CONTAINER_OF(tag, struct call, receive_tag);
 
-    (void)ok; /* then the buffer is NULL */
+    (void)ok; /* true, whatever happened */
     call->tags--;
     if (call->receive_buffer != NULL)
         counter_add(&call->row->metrics.request_bytes,
                     grpc_byte_buffer_length(call->receive_buffer));
-    op_finish(&call->receiving->op, ERR_NONE);
+    op_finish(&call->receiving->op, call->receive_buffer == NULL ? why_gone(call) : ERR_NONE);
 }
 
 static void receive_job(struct job *job)
@@ -182,7 +217,6 @@ static void on_final(struct tag *tag, bool ok)
 
 static void count_end(struct call *call)
 {
-    struct rpc_server *server = call->server;
     struct row_metrics *metrics;
 
     if (call->row == NULL)
@@ -190,12 +224,11 @@ static void count_end(struct call *call)
     metrics = &call->row->metrics;
     counter_add(&metrics->codes[call->ending.code], 1);
     histogram_record(&metrics->latency, clock_now_ns() - call->arrived_ns);
-    if (call->ending.message != NULL)
-        counter_add(&metrics->response_bytes, grpc_byte_buffer_length(call->ending.message));
-    if (call->linked) {
-        server->in_flight_bytes -= call->request_bytes;
-        counter_add(&server->finished, 1);
-        counter_add(&server->in_flight_count, (uint64_t)-1);
+    if (call->ending.message != NULL) {
+        uint64_t bytes = grpc_byte_buffer_length(call->ending.message);
+
+        counter_add(&metrics->response_bytes, bytes);
+        charge(call, bytes);
     }
 }
 

@@ -6,6 +6,7 @@
  * They meet in jobs embedded in the call. Poller to home: `begin` (intake, may be refused) and
  * `tell` (cancellation). Home to poller: `action` (send, receive, final, release). The call goes
  * back to the free list when the home side has released it and no tag and no `tell` is outstanding.
+ * Until then it is in flight: an answer that its client has not taken is the server's to keep.
  */
 #ifndef PRISM_RPC_RPC_PRIV_H
 #define PRISM_RPC_RPC_PRIV_H
@@ -49,13 +50,15 @@ struct call {
     struct tag request_tag, close_tag, send_tag, receive_tag, final_tag;
     unsigned tags; /* outstanding tags, and a tell */
     int cancelled;
-    bool released, initial_sent, close_posted, finalised, linked;
+    bool released; /* set by the home side; the poller may look once it has `finalised` */
+    bool initial_sent, close_posted, finalised, linked, counted;
     bool telling;         /* `tell` is under way */
     struct err tell_next; /* to be told after that */
     grpc_metadata trailer;
     uint64_t arrived_ns;
     uint64_t request_bytes;
-    struct call *next, *prev; /* free list, or in flight in order of arrival */
+    uint64_t sending_bytes;   /* an answer, or a message of a stream, not yet taken */
+    struct call *next, *prev; /* free list, or in flight in order of arrival, until finalised */
 
     /* jobs */
     struct job begin, tell, tell_back, send, receive, final, release;
@@ -137,7 +140,7 @@ struct rpc_server {
     struct call in_flight;  /* list head */
     struct call *unwatched; /* the oldest in flight whose cancellation nobody waits for yet;
                                &in_flight: none */
-    uint64_t in_flight_bytes;
+    uint64_t in_flight_bytes; /* encoded requests, and answers not yet taken */
     struct worker *current; /* the worker that the batch fills */
     struct worker *touched[WORKER_MAX];
     unsigned touched_count;
@@ -147,9 +150,12 @@ struct rpc_server {
 
     /* read by any thread */
     _Atomic bool serving, refusing;
+    struct counter calls; /* that have arrived and are not recycled, also refused ones */
     struct counter in_flight_count, refused_admission, refused_intake, refused_draining,
         unknown_methods;
     struct counter finished, deprecated_calls, pattern_calls;
+
+    uint64_t drain_in_flight, drain_refused; /* when the drain began */
 
     /* main waits for the poller: drain, rpc_server_on_poller */
     pthread_mutex_t lock;

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { POSTED = 1, POSTED_BUSY = 4, MAX_ARGS = 24, LAST_CALLS_MS = 1000 };
+enum { POSTED = 1, POSTED_BUSY = 4, MAX_ARGS = 24, LAST_CALLS_MS = 30000 };
 
 /* Debian's abseil tracks lock order, as in a debug build: 7 to 25 % of a server's CPU. This
  * switches it off; the symbol is weak, so that another build of abseil is just as good. */
@@ -326,13 +326,16 @@ void rpc_server_on_poller(struct rpc_server *server, void (*fn)(void *arg), void
 
 /* ---- drain ---- */
 
-static void tell_waiting(void *arg)
+/* thread: poller. Streams that wait are told; what is in flight now is what the report is about. */
+static void begin_drain(void *arg)
 {
     struct rpc_server *server = arg;
     struct err why = err_make(ERR_UNAVAILABLE, "the server is draining: connect to another one");
 
     for (struct call *c = server->in_flight.next; c != &server->in_flight; c = c->next)
         finish_tell(c, why, true);
+    server->drain_in_flight = counter_read(&server->in_flight_count);
+    server->drain_refused = counter_read(&server->refused_draining);
 }
 
 void rpc_server_refuse(struct rpc_server *server)
@@ -340,7 +343,7 @@ void rpc_server_refuse(struct rpc_server *server)
     atomic_store(&server->serving, false);
     atomic_store(&server->refusing, true);
     if (server->started)
-        rpc_server_on_poller(server, tell_waiting, server);
+        rpc_server_on_poller(server, begin_drain, server);
 }
 
 static bool quiet(const struct rpc_server *server)
@@ -379,14 +382,26 @@ static void shut_listener(struct rpc_server *server)
     pthread_mutex_unlock(&server->lock);
 }
 
+/* Calls that were cancelled end on their workers, in their own time, but soon: a backend lets go of
+ * what it is asked to. */
+static void await_last_calls(const struct rpc_server *server)
+{
+    uint64_t until = clock_now_ns() + LAST_CALLS_MS * NS_PER_MS;
+
+    while (counter_read(&server->calls) > 0) {
+        if (clock_now_ns() > until) {
+            fprintf(stderr, "prism: calls were cancelled and have not ended\n");
+            abort();
+        }
+        nap(1);
+    }
+}
+
 void rpc_server_drain(struct rpc_server *server, uint32_t timeout_ms,
                       struct rpc_drain_report *report, void (*meanwhile)(void *arg), void *arg)
 {
     uint64_t began = clock_now_ns(), until = began + timeout_ms * NS_PER_MS;
-    uint64_t refused = counter_read(&server->refused_draining), finished;
 
-    *report = (struct rpc_drain_report){.in_flight = counter_read(&server->in_flight_count)};
-    finished = counter_read(&server->finished);
     rpc_server_refuse(server);
     while (!quiet(server) && clock_now_ns() < until) {
         if (meanwhile != NULL)
@@ -394,18 +409,14 @@ void rpc_server_drain(struct rpc_server *server, uint32_t timeout_ms,
         rpc_server_flush_stalled(server);
         nap(2);
     }
-    report->abandoned = counter_read(&server->in_flight_count);
-    report->finished = counter_read(&server->finished) - finished;
-    if (report->finished > report->in_flight)
-        report->finished =
-            report->in_flight; /* some came in before the refusal took hold: finished too */
+    *report = (struct rpc_drain_report){.in_flight = server->drain_in_flight,
+                                        .abandoned = counter_read(&server->in_flight_count),
+                                        .unsent_bytes = coalesce_stats().held_bytes};
+    report->finished = report->in_flight - report->abandoned;
     if (server->started)
         shut_listener(server);
-    /* Calls that were cancelled end on their workers, in their own time, but soon. */
-    until = clock_now_ns() + LAST_CALLS_MS * NS_PER_MS;
-    while (counter_read(&server->in_flight_count) > 0 && clock_now_ns() < until)
-        nap(1);
-    report->refused = counter_read(&server->refused_draining) - refused;
+    await_last_calls(server);
+    report->refused = counter_read(&server->refused_draining) - server->drain_refused;
     report->took_ms = (uint32_t)((clock_now_ns() - began) / NS_PER_MS);
 }
 

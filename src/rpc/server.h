@@ -31,7 +31,7 @@ struct rpc_options {
     struct rpc_tls tls;
     uint32_t max_message_bytes;  /* of one request */
     uint32_t max_inflight_calls; /* unary calls and open streams, all connections */
-    uint64_t max_inflight_bytes; /* encoded requests being worked on */
+    uint64_t max_inflight_bytes; /* encoded requests, and answers that clients have not taken */
     uint32_t max_streams_per_connection;
     uint64_t transport_bytes; /* quota for gRPC's own buffers; 0 = none */
     uint32_t keepalive_ms, keepalive_timeout_ms, min_ping_interval_ms; /* 0 = gRPC's default */
@@ -74,15 +74,18 @@ struct err rpc_server_reload_tls(struct rpc_server *server);
 void rpc_server_refuse(struct rpc_server *server);
 
 struct rpc_drain_report {
-    uint64_t in_flight; /* when the drain began */
-    uint64_t finished;  /* of those, with an answer of their own */
-    uint64_t abandoned; /* cancelled when the time was up */
-    uint64_t refused;   /* calls that came during the drain */
+    uint64_t in_flight;    /* when the drain began: finished + abandoned */
+    uint64_t finished;     /* of those, with an answer of their own that the client has taken */
+    uint64_t abandoned;    /* cancelled when the time was up */
+    uint64_t unsent_bytes; /* of finished calls, for readers that were too slow */
+    uint64_t refused;      /* calls that came during the drain */
     uint32_t took_ms;
 };
 
 /* Refuses, lets calls in flight finish for at most timeout_ms, cancels the rest, shuts the
- * listener. Blocking; calls meanwhile(arg), if not NULL, every few milliseconds. */
+ * listener. Unary calls of services without a pattern (health) are answered to the last. When it
+ * returns, no call is left: patterns may be unbound. Blocking; calls meanwhile(arg), if not NULL,
+ * every few milliseconds. */
 void rpc_server_drain(struct rpc_server *server, uint32_t timeout_ms,
                       struct rpc_drain_report *report, void (*meanwhile)(void *arg), void *arg);
 

@@ -11,7 +11,7 @@
 typedef Prism__Patterns__Keyvalue__StoreRequest Request;
 typedef Prism__Patterns__Keyvalue__StoreResponse Response;
 
-enum { SERVICE_METHODS = 7, INLINE_BYTES = 4096 };
+enum { SERVICE_METHODS = 9, INLINE_BYTES = 4096, BIG_BYTES = 6 << 20, STUBBORN_MS = 200 };
 
 /* ---- handlers ---- */
 
@@ -65,6 +65,53 @@ static void park(struct call *call)
     call_start(call, &p->op, parked_done);
     atomic_fetch_add(&parked_now, 1);
     op_park(&p->op, parked_cancel);
+}
+
+/* Answers with BIG_BYTES: more than the 4 MB window of a client, so that it leaves when it is read. */
+static _Atomic int big_answers;
+
+static void big(struct call *call)
+{
+    Response response = PRISM__PATTERNS__KEYVALUE__STORE_RESPONSE__INIT;
+
+    response._error_case = PRISM__PATTERNS__KEYVALUE__STORE_RESPONSE___ERROR_ERROR;
+    response.error = arena_alloc(call_arena(call), BIG_BYTES + 1);
+    memset(response.error, 'b', BIG_BYTES);
+    response.error[BIG_BYTES] = '\0';
+    call_reply(call, &response.base);
+    atomic_fetch_add(&big_answers, 1);
+}
+
+/* An op whose backend takes its time to let go. */
+struct stubborn {
+    struct parked parked;
+    struct timer timer;
+};
+
+static void stubborn_lets_go(struct timer *timer)
+{
+    op_finish(&CONTAINER_OF(timer, struct stubborn, timer)->parked.op,
+              err_make(ERR_CANCELLED, "at last"));
+}
+
+static void stubborn_cancel(struct op *op, struct err why)
+{
+    struct stubborn *s = CONTAINER_OF(op, struct stubborn, parked.op);
+
+    (void)why;
+    atomic_fetch_add(&cancelled_ops, 1);
+    timer_arm(&op->group->home->timers, &s->timer, clock_now_ns() + STUBBORN_MS * NS_PER_MS,
+              stubborn_lets_go);
+}
+
+static void stubborn(struct call *call)
+{
+    struct stubborn *s = arena_zalloc(call_arena(call), sizeof *s);
+
+    s->parked.call = call;
+    call_start(call, &s->parked.op, parked_done);
+    atomic_fetch_add(&parked_now, 1);
+    op_park(&s->parked.op, stubborn_cancel);
 }
 
 /* As many messages as the request's value has bytes. */
@@ -122,6 +169,8 @@ struct bidi {
     struct op sent;
 };
 
+static _Atomic int bidi_half_closed, bidi_failed;
+
 static void bidi_received(struct op *op);
 
 static void bidi_ignored(struct op *op)
@@ -147,8 +196,10 @@ static void bidi_received(struct op *op)
     Response response = PRISM__PATTERNS__KEYVALUE__STORE_RESPONSE__INIT;
 
     if (op->err.code != ERR_OK) {
+        atomic_fetch_add(&bidi_failed, 1);
         call_fail(b->call, op->err);
     } else if (request == NULL) {
+        atomic_fetch_add(&bidi_half_closed, 1);
         call_close(b->call);
     } else if (strcmp(request->key, "end") == 0) {
         call_receive(b->call, &b->extra, bidi_ignored);
@@ -177,10 +228,19 @@ static const struct method methods[SERVICE_METHODS] = {
     {"/test.Service/Stream", METHOD_SERVER_STREAM, false, REQUEST, RESPONSE, stream_many, NULL},
     {"/test.Service/Wait", METHOD_SERVER_STREAM, false, REQUEST, RESPONSE, wait_for_ever, NULL},
     {"/test.Service/Bidi", METHOD_BIDI, false, REQUEST, RESPONSE, bidi, NULL},
+    {"/test.Service/Big", METHOD_UNARY, false, REQUEST, RESPONSE, big, NULL},
+    {"/test.Service/Stubborn", METHOD_UNARY, false, REQUEST, RESPONSE, stubborn, NULL},
     {"/test.Service/Old", METHOD_UNARY, false, REQUEST, RESPONSE, echo, "test.Service.Echo"},
 };
 
 static const struct service service = {"test.Service", "test", methods, SERVICE_METHODS};
+
+/* One that belongs to no pattern, as health does. */
+static const struct method general_methods[] = {
+    {"/test.General/Check", METHOD_UNARY, false, REQUEST, RESPONSE, echo, NULL},
+};
+
+static const struct service general = {"test.General", NULL, general_methods, 1};
 
 /* ---- fixture ---- */
 
@@ -206,19 +266,25 @@ static inline void start(struct fixture *f, const struct rpc_options *options, u
                          uint32_t intake)
 {
     static int channel;
-    const struct service *services[] = {&service};
+    const struct service *services[] = {&service, &general};
     struct pool_options pool_options = {.workers = workers, .intake_depth = intake};
     static const uint32_t inline_bytes[SERVICE_METHODS] = {
-        INLINE_BYTES, INLINE_BYTES, 0, 0, 0, 0, 0};
+        INLINE_BYTES, INLINE_BYTES, 0, 0, 0, 0, 0, 0, 0};
     struct rpc_instance instances[8];
 
     atomic_store(&parked_now, 0);
     atomic_store(&cancelled_ops, 0);
+    atomic_store(&big_answers, 0);
+    atomic_store(&bidi_half_closed, 0);
+    atomic_store(&bidi_failed, 0);
     assert_int_equal(pool_start(&f->pool, &pool_options).code, ERR_OK);
-    assert_int_equal(rpc_server_new(&f->server, options, f->pool, services, 1).code, ERR_OK);
+    assert_int_equal(rpc_server_new(&f->server, options, f->pool, services, 2).code, ERR_OK);
     for (unsigned i = 0; i <= workers; i++)
         instances[i] = (struct rpc_instance){.pattern = f, .inline_bytes = inline_bytes};
     rpc_server_bind(f->server, &service, "default", instances);
+    for (unsigned i = 0; i <= workers; i++)
+        instances[i].inline_bytes = NULL;
+    rpc_server_bind(f->server, &general, NULL, instances);
     assert_int_equal(rpc_server_start(f->server).code, ERR_OK);
     snprintf(f->target, sizeof f->target, "127.0.0.1:%d", rpc_server_port(f->server));
     client_open(&f->client, f->target, ++channel);
@@ -230,6 +296,38 @@ static inline void stop(struct fixture *f)
     rpc_server_stop(f->server);
     pool_stop(f->pool);
     rpc_server_destroy(f->server);
+}
+
+static inline uint64_t metric(const struct fixture *f, const char *line)
+{
+    struct metrics_page page;
+    uint64_t value = UINT64_MAX;
+
+    metrics_page_init(&page);
+    rpc_server_render(f->server, &page);
+
+    const char *at = memmem(page.text, page.len, line, strlen(line));
+
+    if (at != NULL)
+        value = strtoull(at + strlen(line), NULL, 10);
+    metrics_page_clear(&page);
+    return value;
+}
+
+/* Calls accepted and not yet answered. */
+static inline uint64_t in_flight(const struct fixture *f)
+{
+    return metric(f, "\nprism_rpc_in_flight ");
+}
+
+static inline void until_in_flight(const struct fixture *f, uint64_t wanted)
+{
+    uint64_t end = clock_now_ns() + 20 * NS_PER_S;
+
+    while (in_flight(f) != wanted) {
+        assert_true(clock_now_ns() < end);
+        sched_yield();
+    }
 }
 
 static inline void until(_Atomic int *value, int wanted)
