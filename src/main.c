@@ -22,12 +22,15 @@ static const struct config_catalog catalog = {.find_backend = backend_find,
 static const char usage[] =
     "usage: prismd [--config FILE]\n"
     "\n"
-    "Without a file: all patterns on the embedded backend at 127.0.0.1:8980,\n"
-    "metrics and health at http://127.0.0.1:9090. Check a file: prismctl check FILE\n"
+    "Without a file: KeyValue on the embedded store at 127.0.0.1:8980, metrics and\n"
+    "health at http://127.0.0.1:9090. Check a file: prismctl check FILE\n"
     "\n"
     "  -c, --config FILE  configuration (docs/configuration.md)\n"
     "      --version\n"
-    "  -h, --help\n";
+    "  -h, --help\n"
+    "\n"
+    "Exit codes: 0 clean, 1 it could not start or serve, 2 wrong usage, 3 the time of\n"
+    "the drain was up and calls were cancelled.\n";
 
 enum { EXIT_CLEAN, EXIT_FAILED, EXIT_USAGE, EXIT_ABANDONED };
 
@@ -60,6 +63,7 @@ static int serve(const char *path)
         err = server_new(&server, &config);
     } else {
         faults_log(&faults);
+        log_event(LOG_ERROR, "not_configured", LOG_S("file", path));
     }
     if (err.code == ERR_OK)
         err = server_run(server);
@@ -90,7 +94,8 @@ int main(int argc, char **argv)
             path = argv[++i];
             continue;
         }
-        fprintf(stderr, "prismd: unknown argument %s\n%s", argv[i], usage);
+        fprintf(stderr, "prismd: unknown argument, or one that lacks its value: %s\n%s", argv[i],
+                usage);
         return EXIT_USAGE;
     }
     block_signals();

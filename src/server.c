@@ -354,10 +354,11 @@ struct err server_new(struct server **out, const struct config *config)
     if (err.code != ERR_OK)
         return err;
     open_services(server);
-    publish_health(server);
     err = rpc_server_start(server->rpc);
     if (err.code == ERR_OK)
         err = open_admin(server);
+    if (err.code == ERR_OK)
+        publish_health(server);
     if (err.code == ERR_OK)
         open_loop(server);
     return err;

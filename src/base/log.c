@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,6 +32,7 @@ struct line {
 static struct {
     _Atomic int threshold;
     _Atomic int fd;
+    _Atomic uint64_t lost;
 } sink = {.threshold = LOG_INFO, .fd = STDERR_FILENO};
 
 static const char *const level_names[] = {"debug", "info", "warn", "error", "off"};
@@ -197,22 +200,30 @@ static void put_head(struct line *line, enum log_level level, const char *event)
     put_text(line, slice_str(event));
 }
 
-/* A sink that is gone or full loses the line: logging must not stop the service. */
-static void write_all(int fd, const char *text, size_t len)
+/* A sink that is gone or full loses the line: logging must not stop the service, least of all the
+ * poller. A line is at most PIPE_BUF bytes, so a pipe that poll() calls writable takes it whole;
+ * one writer at a time keeps that true. */
+static void write_or_lose(int fd, const char *text, size_t len)
 {
+    static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+    struct pollfd sink_room = {.fd = fd, .events = POLLOUT};
     int saved = errno;
+    ssize_t written = -1;
 
-    while (len > 0) {
-        ssize_t n = write(fd, text, len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        text += n;
-        len -= (size_t)n;
-    }
+    pthread_mutex_lock(&turn);
+    if (poll(&sink_room, 1, 0) == 1 && (sink_room.revents & POLLOUT) != 0)
+        do
+            written = write(fd, text, len);
+        while (written < 0 && errno == EINTR);
+    pthread_mutex_unlock(&turn);
+    if (written != (ssize_t)len)
+        atomic_fetch_add_explicit(&sink.lost, 1, memory_order_relaxed);
     errno = saved;
+}
+
+uint64_t log_lines_lost(void)
+{
+    return atomic_load_explicit(&sink.lost, memory_order_relaxed);
 }
 
 static void write_line(enum log_level level, const char *event, const struct log_field *fields,
@@ -232,7 +243,7 @@ static void write_line(enum log_level level, const char *event, const struct log
     if (line.cut)
         put_str(&line, ",\"truncated\":true");
     put_str(&line, "}\n");
-    write_all(atomic_load_explicit(&sink.fd, memory_order_relaxed), line.text, line.len);
+    write_or_lose(atomic_load_explicit(&sink.fd, memory_order_relaxed), line.text, line.len);
 }
 
 void log_write(enum log_level level, const char *event, const struct log_field *fields, unsigned n)

@@ -45,6 +45,9 @@ bool log_level_parse(struct slice name, enum log_level *level);
 
 bool log_enabled(enum log_level level);
 
+/* Lines that the sink did not take: it was full, or gone. Nobody waits for it. */
+uint64_t log_lines_lost(void);
+
 void log_write(enum log_level level, const char *event, const struct log_field *fields, unsigned n);
 
 #define log_event(level, event, ...)                                                               \

@@ -2,6 +2,8 @@
  * weak, because builds with a sanitizer go without it. */
 #include "src/services/admin.h"
 
+#include "src/base/log.h"
+
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>
@@ -115,6 +117,9 @@ void process_render(void *arg, struct metrics_page *page)
     metrics_sample_u64(
         page, "prism_build_info",
         (const char *[]){"version", build->version, "grpc", build->grpc_version, NULL}, 1);
+    metrics_family(page, "prism_log_lines_lost_total", "counter",
+                   "Log lines that standard error did not take.");
+    metrics_sample_u64(page, "prism_log_lines_lost_total", NULL, log_lines_lost());
     getrusage(RUSAGE_SELF, &usage);
     metrics_family(page, "process_cpu_seconds_total", "counter", "User and system CPU time.");
     metrics_sample(page, "process_cpu_seconds_total", NULL,
