@@ -41,8 +41,8 @@ static void unlink_call(struct call *call)
     call->linked = false;
 }
 
-/* What the call holds of limits.max_inflight_bytes: its request, and what is being sent, for as long
- * as its reader takes. */
+/* What the call holds of limits.max_inflight_bytes: its request, and what is being sent, for as
+ * long as its reader takes. */
 static void charge(struct call *call, uint64_t sending_bytes)
 {
     if (!call->counted)

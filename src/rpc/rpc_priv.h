@@ -137,11 +137,11 @@ struct rpc_server {
 
     /* poller side */
     struct call *free;
-    struct call in_flight;  /* list head */
-    struct call *unwatched; /* the oldest in flight whose cancellation nobody waits for yet;
-                               &in_flight: none */
+    struct call in_flight;    /* list head */
+    struct call *unwatched;   /* the oldest in flight whose cancellation nobody waits for yet;
+                                 &in_flight: none */
     uint64_t in_flight_bytes; /* encoded requests, and answers not yet taken */
-    struct worker *current; /* the worker that the batch fills */
+    struct worker *current;   /* the worker that the batch fills */
     struct worker *touched[WORKER_MAX];
     unsigned touched_count;
     bool shut_down; /* no more posts */

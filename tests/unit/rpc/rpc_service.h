@@ -67,7 +67,8 @@ static void park(struct call *call)
     op_park(&p->op, parked_cancel);
 }
 
-/* Answers with BIG_BYTES: more than the 4 MB window of a client, so that it leaves when it is read. */
+/* Answers with BIG_BYTES: more than the 4 MB window of a client, so that it leaves when it is read.
+ */
 static _Atomic int big_answers;
 
 static void big(struct call *call)
