@@ -1,16 +1,23 @@
 """What `cmake --install` puts in place can be used by a program that knows nothing but pkg-config."""
 import os
+import re
 import shutil
 import subprocess
 
 from rig import environment, suite
 
 EXAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../client/examples")
+MANUAL = os.path.join(EXAMPLES, "../../docs/client.md")
 CC = os.environ.get("CC", "cc")
 
 
-def output(*argv, env=None):
-    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=100, env=env).stdout
+def output(*argv, env=None, cwd=None):
+    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=100, env=env, cwd=cwd).stdout
+
+
+def manual():
+    with open(MANUAL, encoding="utf-8") as f:
+        return f.read()
 
 
 class Install(suite.Case):
@@ -46,14 +53,29 @@ class Install(suite.Case):
         self.assertIn("libprism.so.0", output("ldd", program))
         self.run_without_server(program)
 
+    def documented(self, mark, source):
+        """Runs the compiler line of docs/client.md that contains `mark`, with the installed prefix as it is."""
+        line = next(line for line in manual().splitlines() if line.startswith("cc program.c ") and mark in line)
+        program = os.path.join(suite.subfolder("documented"), "program")
+        shutil.copy(source, program + ".c")
+        options = "-o program -std=c11 -Wall -Wextra -Werror"
+        output("sh", "-ec", line.replace("cc program.c", f'"$CC" program.c {options}', 1),
+               env={**self.env, "CC": CC}, cwd=os.path.dirname(program))
+        return program
+
     def test_static(self):
-        shared_aside = [f for f in os.listdir(self.lib) if f.startswith("libprism.so")]
-        static_only = suite.subfolder("static")
-        shutil.copy(os.path.join(self.lib, "libprism.a"), static_only)
-        self.assertTrue(shared_aside)
-        program = self.build("batch", "-L" + static_only, *self.flags("--cflags", "--static", "--libs"))
+        self.assertTrue(os.path.exists(os.path.join(self.lib, "libprism.so")), "the prefix holds both")
+        program = self.documented("--static", os.path.join(EXAMPLES, "batch.c"))
         self.assertNotIn("libprism", output("ldd", program))
         self.run_without_server(program)
+
+    def test_first_example(self):
+        source = os.path.join(suite.subfolder("first"), "first.c")
+        with open(source, "w", encoding="utf-8") as f:
+            f.write(re.search(r"(?s)```c\n(.*?)```", manual()).group(1))
+        program = self.documented("--cflags --libs prism)", source)
+        self.assertRegex(output("ldd", program, env={**os.environ, "LD_LIBRARY_PATH": self.lib}),
+                         "libprism.so.0 => " + re.escape(self.lib))
 
     def test_only_the_api_is_visible(self):
         for path, options in (("libprism.so", ["-D"]), ("libprism.a", ["-g"])):
