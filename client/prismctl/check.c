@@ -8,7 +8,7 @@
 
 #include <stdio.h>
 
-enum { PROBE_TIMEOUT_MS = 3000 };
+enum { PROBE_TIMEOUT_MS = 3000, MAX_OPERATIONS = 64 };
 
 static const struct config_catalog catalog = {.find_backend = backend_find,
                                               .all_backends = backend_all,
@@ -47,7 +47,62 @@ static void print_fault_json(struct json *json, const struct fault *fault)
     json_close(json, '}');
 }
 
-static void print_json(const char *file, const struct faults *faults)
+/* The plan for a namespace, made from the descriptors of its backends; fills `out`, which holds
+ * MAX_OPERATIONS, and returns the number. */
+static size_t plan(const struct config_namespace *space, struct pattern_operation *out)
+{
+    const struct backend_type *backends[PATTERN_MAX_SLOTS];
+    uint32_t emulate[PATTERN_MAX_SLOTS];
+
+    for (size_t i = 0; i < PATTERN_MAX_SLOTS; i++) {
+        backends[i] = space->slots[i].backend;
+        emulate[i] = space->slots[i].emulate;
+    }
+    return space->pattern->operations(backends, emulate, out, MAX_OPERATIONS);
+}
+
+static void print_plan(const struct config_namespace *space)
+{
+    struct pattern_operation operations[MAX_OPERATIONS];
+    size_t n = plan(space, operations);
+    char title[64];
+
+    printf("\nnamespace %s, pattern %s\n", space->name, space->pattern->name);
+    for (size_t i = 0; i < n; i++) {
+        const struct pattern_operation *o = &operations[i];
+        const char *availability = !o->available ? "unavailable" : o->emulated ? "emulated" : "yes";
+
+        snprintf(title, sizeof title, "%s%s%s%s", o->name, o->variant != NULL ? " (" : "",
+                 o->variant != NULL ? o->variant : "", o->variant != NULL ? ")" : "");
+        printf("  %-28s %s%s%s\n", title, availability, o->why != NULL ? ": " : "",
+               o->why != NULL ? o->why : "");
+    }
+}
+
+static void print_plan_json(struct json *json, const struct config_namespace *space)
+{
+    struct pattern_operation operations[MAX_OPERATIONS];
+    size_t n = plan(space, operations);
+
+    json_open(json, NULL, '{');
+    json_text(json, "name", space->name);
+    json_text(json, "pattern", space->pattern->name);
+    json_open(json, "operations", '[');
+    for (size_t i = 0; i < n; i++) {
+        json_open(json, NULL, '{');
+        json_text(json, "operation", operations[i].name);
+        json_text(json, "variant", operations[i].variant);
+        json_bool(json, "available", operations[i].available);
+        json_bool(json, "emulated", operations[i].emulated);
+        json_text(json, "reason", operations[i].why);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+    json_close(json, '}');
+}
+
+/* A configuration with faults has no plan: an empty list. */
+static void print_json(const char *file, const struct config *config, const struct faults *faults)
 {
     struct json json = {.out = stdout};
 
@@ -59,17 +114,24 @@ static void print_json(const char *file, const struct faults *faults)
         print_fault_json(&json, &faults->items[i]);
     json_close(&json, ']');
     json_int(&json, "omitted", (int64_t)faults->omitted);
+    json_open(&json, "namespaces", '[');
+    for (size_t i = 0; faults->count == 0 && i < config->namespace_count; i++)
+        print_plan_json(&json, &config->namespaces[i]);
+    json_close(&json, ']');
     json_close(&json, '}');
 }
 
-static void print_text(const char *file, const struct faults *faults)
+static void print_text(const char *file, const struct config *config, const struct faults *faults)
 {
     for (size_t i = 0; i < faults->count; i++)
         print_fault(file, &faults->items[i]);
     if (faults->omitted > 0)
         printf("%s: %zu further faults\n", file, faults->omitted);
-    if (faults->count == 0)
-        printf("%s: good\n", file);
+    if (faults->count > 0)
+        return;
+    printf("%s: good\n", file);
+    for (size_t i = 0; i < config->namespace_count; i++)
+        print_plan(&config->namespaces[i]);
 }
 
 int command_check(const struct invocation *in)
@@ -87,9 +149,9 @@ int command_check(const struct invocation *in)
     if (err.code == ERR_OK && in->options->probe)
         probe_backends(&config, timeout_ms > 0 ? timeout_ms : PROBE_TIMEOUT_MS, &faults);
     if (in->options->json)
-        print_json(file, &faults);
+        print_json(file, &config, &faults);
     else
-        print_text(file, &faults);
+        print_text(file, &config, &faults);
     if (err.code == ERR_OK)
         code = faults.count == 0 ? EXIT_DONE : EXIT_UNAVAILABLE;
     config_clear(&config);

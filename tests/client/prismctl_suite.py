@@ -250,9 +250,23 @@ class Check(suite.Case):
     def test_good_file(self):
         path = self.write("namespaces:\n  - {name: a, pattern: keyvalue, slots: {primary: {backend: memstore}}}\n")
         done = ctl("check", path)
-        self.assertEqual((done.returncode, done.stdout), (DONE, f"{path}: good\n".encode()))
-        self.assertEqual(json.loads(ctl("-o", "json", "check", path, "--probe").stdout),
-                         {"file": path, "valid": True, "faults": [], "omitted": 0})
+        self.assertEqual(done.returncode, DONE, done)
+        lines = done.stdout.decode().splitlines()
+        self.assertEqual(lines[:3], [f"{path}: good", "", "namespace a, pattern keyvalue"])
+        self.assertRegex(done.stdout.decode(), r"(?m)^  Scan +yes$")
+        answer = json.loads(ctl("-o", "json", "check", path, "--probe").stdout)
+        (plan,) = answer.pop("namespaces")
+        self.assertEqual(answer, {"file": path, "valid": True, "faults": [], "omitted": 0})
+        self.assertEqual(len(lines) - 3, len(plan["operations"]))
+
+    def test_plan_is_what_the_server_says(self):
+        slot = self.use(backends.slot(suite.backend()))
+        server = self.use(Prismd(namespaces=[backends.keyvalue(slot)]))
+        path = self.write(json.dumps({"namespaces": [backends.keyvalue(slot)]}))
+        (plan,) = json.loads(ctl("-o", "json", "check", path).stdout)["namespaces"]
+        told = json.loads(ctl("-o", "json", "caps", server=server.address).stdout)["operations"]
+        facts = [{(o["operation"], o["variant"]): o["available"] for o in ops} for ops in (plan["operations"], told)]
+        self.assertEqual(*facts)
 
     def test_probe_tells_who_is_missing(self):
         slots = "".join(f"  - {{name: {n}, pattern: keyvalue, slots: {{primary: {{backend: redis, config: "
