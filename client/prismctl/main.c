@@ -93,6 +93,7 @@ struct line {
     struct options options;
     unsigned taken; /* TAKES_... of the options given */
     bool help, version;
+    char fault[256]; /* the first thing wrong with an option; "": nothing */
 };
 
 static const char usage_head[] = "usage: prismctl [OPTION]... COMMAND [ARGUMENT]...\n"
@@ -137,10 +138,17 @@ static void print_usage(FILE *out)
     fputs(usage_tail, out);
 }
 
-static int complain(const char *what, const char *about)
+/* The exit code is that of wrong usage, also when the error is a JSON document. */
+static int complain(const struct line *line, const char *what, const char *about)
 {
-    fprintf(stderr, "prismctl: %s%s%s; see prismctl --help\n", what, about ? ": " : "",
-            about ? about : "");
+    struct prism_error error = {.code = PRISM_INVALID_ARGUMENT};
+
+    snprintf(error.message, sizeof error.message, "%s%s%s; see prismctl --help", what,
+             about ? ": " : "", about ? about : "");
+    if (line->options.json)
+        fail(&line->options, &error);
+    else
+        fprintf(stderr, "prismctl: %s\n", error.message);
     return EXIT_USAGE;
 }
 
@@ -276,21 +284,70 @@ static bool take_option(struct line *line, int id, const char *text)
     }
 }
 
-/* Moves the options to the front; optind is then the first argument. Returns an exit code. */
+static const char *name_of(int id)
+{
+    for (const struct option *o = long_options; o->name != NULL; o++) {
+        if (o->val == id)
+            return o->name;
+    }
+    return NULL;
+}
+
+static const char *wanted_by(int id)
+{
+    switch (id) {
+    case OPTION_TIMEOUT:
+        return "a number of seconds from 0.001 to 86400";
+    case OPTION_TTL:
+    case OPTION_LIMIT:
+    case OPTION_PAGE_SIZE:
+        return "a whole number from 1 to 2147483647";
+    case OPTION_OUTPUT:
+        return "table or json";
+    default:
+        return "a text that is not empty";
+    }
+}
+
+/* What getopt found wrong: ':' = the value of option `optopt` is missing. `word` is where it stood.
+ */
+static void note_misuse(struct line *line, int id, const char *word)
+{
+    const char *name = optopt != 0 ? name_of(optopt) : NULL;
+
+    if (id == ':' && name != NULL)
+        snprintf(line->fault, sizeof line->fault, "--%s wants %s", name, wanted_by(optopt));
+    else if (name != NULL)
+        snprintf(line->fault, sizeof line->fault, "--%s takes no value", name);
+    else if (optopt != 0)
+        snprintf(line->fault, sizeof line->fault, "no such option: -%c", optopt);
+    else
+        snprintf(line->fault, sizeof line->fault, "no such option, or not a unique one: %s", word);
+}
+
+/* Moves the options to the front; optind is then the first argument. Goes on after a fault, since
+ * --output behind it decides how it is told. Returns an exit code. */
 static int parse(struct line *line, int argc, char **argv)
 {
     const char *server = getenv("PRISM_SERVER");
-    int id, index = 0;
+    int id;
 
     *line = (struct line){0};
     line->options.server = server != NULL && *server != '\0' ? server : "127.0.0.1:8980";
-    while ((id = getopt_long(argc, argv, "hs:n:o:t:", long_options, &index)) != -1) {
-        if (id == '?') /* getopt has said what is wrong */
-            return complain("wrong option", NULL);
-        if (!take_option(line, id, optarg))
-            return complain("not a good value for an option", optarg);
+    while ((id = getopt_long(argc, argv, ":hs:n:o:t:", long_options, NULL)) != -1) {
+        bool misuse = id == '?' || id == ':';
+
+        if (!misuse && take_option(line, id, optarg))
+            continue;
+        if (line->fault[0] != '\0')
+            continue;
+        if (misuse)
+            note_misuse(line, id, argv[optind - 1]);
+        else
+            snprintf(line->fault, sizeof line->fault, "--%s wants %s, not: %s", name_of(id),
+                     wanted_by(id), optarg);
     }
-    return EXIT_DONE;
+    return line->fault[0] == '\0' ? EXIT_DONE : complain(line, line->fault, NULL);
 }
 
 static bool is_called(const struct command *command, const char *name)
@@ -318,9 +375,9 @@ static int run(const struct line *line, const struct command *command, int argc,
     int code;
 
     if (invocation.count < command->min_arguments || invocation.count > command->max_arguments)
-        return complain("wrong number of arguments for", command->name);
+        return complain(line, "wrong number of arguments for", command->name);
     if (line->taken & ~command->takes)
-        return complain("an option that does not belong to", command->name);
+        return complain(line, "an option that does not belong to", command->name);
     /* gRPC's own log would stand between our lines. */
     setenv("GRPC_VERBOSITY", "NONE", 0);
     code = command->run(&invocation);
@@ -355,9 +412,9 @@ int main(int argc, char **argv)
         argc--;
     }
     if (argc == 0)
-        return complain("no command", NULL);
+        return complain(&line, "no command", NULL);
     command = find_command(group, argv[0]);
     if (command == NULL)
-        return complain("no such command", argv[0]);
+        return complain(&line, "no such command", argv[0]);
     return run(&line, command, argc - 1, argv + 1);
 }

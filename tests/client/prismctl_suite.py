@@ -151,6 +151,24 @@ class Failures(Served):
                 self.assertTrue(done.stderr.startswith(b"prismctl: ") or b": " in done.stderr)
                 self.assertEqual(done.stdout, b"")
 
+    def test_usage_names_option_and_bound(self):
+        for line, said in ((("--ttl", "0"), "--ttl wants a whole number from 1 to 2147483647, not: 0"),
+                           (("--limit", "x"), "--limit wants a whole number from 1 to 2147483647, not: x"),
+                           (("-t", "0"), "--timeout wants a number of seconds from 0.001 to 86400, not: 0"),
+                           (("-o", "xml"), "--output wants table or json, not: xml"), (("-n",), "--namespace wants "),
+                           (("--tls=x",), "--tls takes no value"), (("-x",), "no such option: -x"),
+                           (("--nonsense",), "no such option, or not a unique one: --nonsense")):
+            with self.subTest(line):
+                self.assertIn(f"prismctl: {said}", ctl("kv", "scan", *line).stderr.decode())
+
+    def test_usage_as_json(self):
+        for line in (("kv", "scan", "--limit", "0", "-o", "json"), ("-o", "json", "nonsense"),
+                     ("--nonsense", "caps", "-o", "json"), ("-o", "json", "caps", "--ttl", "5")):
+            with self.subTest(line):
+                done = ctl(*line)
+                self.assertEqual((done.returncode, done.stdout), (USAGE, b""), done)
+                self.assertEqual(json.loads(done.stderr)["error"]["code"], "INVALID_ARGUMENT")
+
     def test_refused(self):
         done = ctl("-o", "json", "kv", "store", "", "v", server=self.server.address)
         self.assertEqual(done.returncode, REFUSED)
