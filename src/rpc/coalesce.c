@@ -71,13 +71,18 @@ struct connection {
 };
 
 static struct {
-    enum coalesce_level level;
+    _Atomic int level; /* enum coalesce_level */
     int epoll;
     _Atomic uint8_t role[MAX_FD];
     _Atomic(struct connection *)
         connections[MAX_FD]; /* never freed: a descriptor number is used again */
     _Atomic uint64_t writes, flushes, stalls, held_bytes, open, lingering;
 } shared = {.epoll = -1};
+
+static bool level_is(enum coalesce_level level)
+{
+    return atomic_load_explicit(&shared.level, memory_order_relaxed) == (int)level;
+}
 
 static _Thread_local bool listening;
 static _Thread_local bool window;
@@ -272,7 +277,7 @@ static ssize_t send_buffered(int fd, struct connection *c, const struct msghdr *
 
 void coalesce_begin(void)
 {
-    window = shared.level != COALESCE_OFF;
+    window = !level_is(COALESCE_OFF);
 }
 
 void coalesce_end(void)
@@ -401,7 +406,7 @@ void coalesce_flush_stalled(void)
 int coalesce_init(enum coalesce_level level)
 {
     resolve();
-    shared.level = level;
+    atomic_store_explicit(&shared.level, (int)level, memory_order_relaxed);
     if (level != COALESCE_OFF && shared.epoll < 0)
         shared.epoll = epoll_create1(EPOLL_CLOEXEC);
     return shared.epoll;
@@ -409,7 +414,7 @@ int coalesce_init(enum coalesce_level level)
 
 void coalesce_listen_begin(void)
 {
-    listening = shared.level != COALESCE_OFF;
+    listening = !level_is(COALESCE_OFF);
 }
 
 void coalesce_listen_end(void)
@@ -438,8 +443,8 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 
     pthread_mutex_lock(&c->lock);
     count(&shared.writes, 1);
-    ssize_t n = shared.level == COALESCE_MORE ? send_more(fd, c, message, flags)
-                                              : send_buffered(fd, c, message, flags);
+    ssize_t n = level_is(COALESCE_MORE) ? send_more(fd, c, message, flags)
+                                        : send_buffered(fd, c, message, flags);
     int saved = errno;
 
     pthread_mutex_unlock(&c->lock);
