@@ -1,8 +1,10 @@
 """Message size, deadlines, cancellation, calls in flight, connection age."""
+import socket
 import time
 
 import grpc
 
+from google.rpc import error_details_pb2
 from rig import backends, environment, suite, wait, wire
 from rig.keyvalue import Pattern, pattern_service, pb
 from rig.prismd import Prismd
@@ -129,7 +131,94 @@ class InFlight(suite.Case):
         self.assertEqual(len(refused), 68)
 
 
+class Bytes(suite.Case):
+    """limits.max_inflight_bytes: requests that nobody answers are refused before they take the memory."""
+    IN_FLIGHT, TRANSPORT, WORKERS = 16 * MIB, 64 * MIB, 2
+    BUFFER = IN_FLIGHT      # of one worker, so that redis is never the first to refuse
+    ALLOWANCE = 32 * MIB    # the allocator's slack, and what 200 calls hold besides their requests
+    CALLS = 200
+
+    def test_limit_of_bytes_in_flight(self):
+        redis = self.borrow(RedisServer())
+        server = self.borrow(Prismd(
+            workers=self.WORKERS,
+            namespaces=[backends.keyvalue({"backend": "redis", "config": {
+                "address": redis.address, "max_buffer_bytes": self.BUFFER, "command_timeout_ms": 60_000}})],
+            limits={"max_inflight_bytes": self.IN_FLIGHT, "transport_bytes": self.TRANSPORT}))
+        kv = pattern_service(self.borrow(server.channel()))
+        self.assertTrue(kv.Store(key="before", value=b"v").success)
+        resident = server.process.resident_bytes()
+        redis.pause()
+        self.addCleanup(redis.resume)
+        calls = [kv.Store.future(key=f"k{i}", value=b"x" * MIB, timeout=60) for i in range(self.CALLS)]
+        refused = wait.until(lambda: self.refusals(calls, self.CALLS - self.IN_FLIGHT // MIB), environment.PATIENCE,
+                             "what is too much is refused")
+        growth = server.process.resident_bytes() - resident
+        limits = [self.limit(c) for c in refused]
+        self.assertLessEqual(set(limits), {"limits.max_inflight_bytes", None})
+        self.assertGreater(limits.count("limits.max_inflight_bytes"), self.CALLS // 2)
+        if not environment.SANITIZER:
+            bound = self.IN_FLIGHT + self.TRANSPORT + self.BUFFER * self.WORKERS + self.ALLOWANCE
+            self.assertLess(bound, self.CALLS * MIB, "the bound is less than what was sent")
+            self.assertLess(growth, bound)
+        redis.resume()
+        for call in set(calls) - set(refused):
+            self.assertTrue(call.result(environment.PATIENCE).success, "what was accepted is done")
+        self.assertTrue(kv.Store(key="after", value=b"x" * MIB).success)
+
+    @staticmethod
+    def refusals(calls, least):
+        done = [c for c in calls if c.done()]
+        return done if len(done) >= least else None
+
+    def limit(self, call):
+        """The limit that a refusal names."""
+        self.assertEqual(call.code(), grpc.StatusCode.RESOURCE_EXHAUSTED, call.details())
+        if wire.status(call.exception()) is None:
+            return None     # gRPC's core resets streams by itself when its quota, transport_bytes, runs short
+        self.assertGreater(wire.retry_delay_seconds(call.exception()), 0)
+        return wire.detail(call.exception(), error_details_pb2.ErrorInfo).metadata["subject"]
+
+
+def frame(kind, stream=0, payload=b"", flags=0):
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+
+
+class Peer:
+    """An HTTP/2 client that only greets, answers pings, and notes when the server says farewell."""
+    SETTINGS, PING, GOAWAY, ACK = 4, 6, 7, 1
+
+    def __init__(self, port, seconds):
+        self.socket = socket.create_connection(("127.0.0.1", port), seconds)
+        self.socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(self.SETTINGS))
+        self.file = self.socket.makefile("rb")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+        self.socket.close()
+
+    def farewell(self):
+        """True once GOAWAY has come and then the end; False if the end comes without it."""
+        said = False
+        while len(head := self.file.read(9)) == 9:
+            payload = self.file.read(int.from_bytes(head[:3], "big"))
+            said = said or head[3] == self.GOAWAY
+            if head[3] in (self.SETTINGS, self.PING) and not head[4] & self.ACK:
+                self.socket.sendall(frame(head[3], 0, payload if head[3] == self.PING else b"", self.ACK))
+        return said
+
+
 class Connections(suite.Case):
+    def farewell_after(self, server):
+        """Seconds until the server has closed a silent connection, which it must announce."""
+        begin = time.monotonic()
+        with Peer(server.port, environment.PATIENCE) as peer:
+            self.assertTrue(peer.farewell(), "GOAWAY, then the end")
+        return time.monotonic() - begin
+
     def test_connection_age(self):
         """Connections are closed when they are old; clients notice nothing."""
         server = self.borrow(Prismd(namespaces=MEMSTORE, connection={"max_age_ms": 1000, "max_age_grace_ms": 1000}))
@@ -138,6 +227,18 @@ class Connections(suite.Case):
         end = time.monotonic() + 3
         while time.monotonic() < end:
             self.assertEqual(kv.get("k"), b"v")
+        self.assertGreater(self.farewell_after(server), 0.8, "gRPC takes up to a tenth off")
+
+    def test_connection_idle(self):
+        """A connection without calls is closed."""
+        server = self.borrow(Prismd(namespaces=MEMSTORE, connection={"max_idle_ms": 1000}))
+        self.assertGreater(self.farewell_after(server), 0.8)
+
+    def test_connection_without_bounds(self):
+        """Neither is on by default: nothing comes in three times the time of the tests above."""
+        server = self.borrow(Prismd(namespaces=MEMSTORE))
+        with Peer(server.port, 3) as peer, self.assertRaises(TimeoutError):
+            peer.farewell()
 
 
 if __name__ == "__main__":
