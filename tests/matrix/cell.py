@@ -9,12 +9,15 @@ import grpc
 
 from rig import backends, suite, wire
 from rig.prismd import Prismd
+from rig.redis import commands_run
 from prism.patterns.schemas import slot_schema_pb2 as schemas
 
 from matrix import keyvalue
 
 PATTERNS = {"keyvalue": keyvalue}
 ANNOUNCED = {"N": schemas.NATIVE, "P": schemas.PIPELINED, "E": schemas.EMULATED, "C": schemas.CLIENT_SIDE}
+# Redis: the command that carries a whole batch, and the one that would carry an item if it were not so.
+ONE_COMMAND = {"StoreBatch": ("mset", "set"), "RetrieveBatch": ("mget", "get")}
 PATTERN, BACKEND, OPERATION, OUTCOME = sys.argv[1:5]
 
 
@@ -33,7 +36,20 @@ class Cell(suite.Case):
         self.assertEqual(announced.availability, schemas.AVAILABLE)
         self.assertEqual(announced.how, ANNOUNCED[OUTCOME])
         self.assertTrue(pattern.summary_agrees(capabilities, OPERATION, announced))
+        before = self.commands(slot)
         getattr(pattern, OPERATION)(self, service, announced)
+        self.is_one_command(before, self.commands(slot))
+
+    @staticmethod
+    def commands(slot):
+        return commands_run(slot["config"]["address"]) if BACKEND == "redis" else {}
+
+    def is_one_command(self, before, after):
+        """What is announced as native must be one command of the server, as the server counted it."""
+        if (BACKEND, OUTCOME) == ("redis", "N") and OPERATION in ONE_COMMAND:
+            many, single = ONE_COMMAND[OPERATION]
+            self.assertEqual(after.get(many, 0) - before.get(many, 0), 1, many)
+            self.assertEqual(after.get(single, 0) - before.get(single, 0), 0, single)
 
     def refused(self, service, pattern, announced):
         self.assertEqual(announced.availability, schemas.UNAVAILABLE)

@@ -1,5 +1,6 @@
 """A real redis-server, and a client of a few lines to look into it."""
 import os
+import re
 import signal
 import socket
 
@@ -14,10 +15,11 @@ class Error(Exception):
 class RedisClient:
     """Speaks RESP2: one command, one reply. Independent of the library that prismd uses."""
 
-    def __init__(self, path, password=None, username=None):
-        self.socket = socket.socket(socket.AF_UNIX)
+    def __init__(self, where, password=None, username=None):
+        """where: the path of a socket, or (host, port)."""
+        self.socket = socket.socket(socket.AF_UNIX if isinstance(where, str) else socket.AF_INET)
         self.socket.settimeout(environment.PATIENCE)
-        self.socket.connect(path)
+        self.socket.connect(where)
         self.file = self.socket.makefile("rb")
         if password:
             self.call("AUTH", *([username] if username else []), password)
@@ -51,6 +53,14 @@ class RedisClient:
             data = self.file.read(int(rest) + 2)
             return data[:-2]
         return None if int(rest) < 0 else [self._reply() for _ in range(int(rest))]
+
+
+def commands_run(address):
+    """{command: how often it ran} of the server at HOST:PORT, since it started."""
+    host, _, port = address.rpartition(":")
+    with RedisClient((host, int(port))) as c:
+        text = c.call("INFO", "commandstats").decode()
+    return {name: int(calls) for name, calls in re.findall(r"^cmdstat_(\S+):calls=(\d+)", text, re.MULTILINE)}
 
 
 class RedisServer:
