@@ -91,4 +91,8 @@ void session_close(struct session *session);
 /* Prints the error (as JSON if asked for) to standard error and returns its exit code. */
 int fail(const struct options *options, const struct prism_error *error);
 
+/* The same for what is wrong with the command line or a local file; `about` may be NULL. Returns
+ * EXIT_USAGE, also for JSON. */
+int fail_usage(const struct options *options, const char *what, const char *about);
+
 #endif

@@ -46,10 +46,8 @@ static int find_value(const struct invocation *in, struct prism_bytes *value,
 
     *owned = (struct prism_buffer){0};
     if (in->count > 1) {
-        if (path != NULL) {
-            fprintf(stderr, "prismctl: a value and --value-file exclude each other\n");
-            return EXIT_USAGE;
-        }
+        if (path != NULL)
+            return fail_usage(in->options, "a value and --value-file exclude each other", NULL);
         *value = prism_bytes_of(in->arguments[1], strlen(in->arguments[1]));
         return EXIT_DONE;
     }
@@ -57,8 +55,7 @@ static int find_value(const struct invocation *in, struct prism_bytes *value,
         file = fopen(path, "re");
     good = file != NULL && read_all(file, owned);
     if (!good)
-        fprintf(stderr, "prismctl: %s: %s\n", standard_input ? "standard input" : path,
-                strerror(errno));
+        fail_usage(in->options, standard_input ? "standard input" : path, strerror(errno));
     if (file != NULL && file != stdin)
         fclose(file);
     *value = prism_bytes_of(owned->data, owned->len);
@@ -106,10 +103,8 @@ int command_store(const struct invocation *in)
     int code = find_value(in, &value, &owned);
 
     if (code == EXIT_DONE && in->options->if_version != NULL &&
-        !base64_decode(in->options->if_version, &if_version)) {
-        fprintf(stderr, "prismctl: --if-version: not base64\n");
-        code = EXIT_USAGE;
-    }
+        !base64_decode(in->options->if_version, &if_version))
+        code = fail_usage(in->options, "--if-version: not base64", NULL);
     if (code == EXIT_DONE)
         code = session_open(&session, in->options);
     if (code == EXIT_DONE)
@@ -246,10 +241,8 @@ int command_expire(const struct invocation *in)
 
     errno = 0;
     seconds = strtoll(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0') {
-        fprintf(stderr, "prismctl: not a number of seconds: %s\n", text);
-        return EXIT_USAGE;
-    }
+    if (errno != 0 || end == text || *end != '\0')
+        return fail_usage(in->options, "not a number of seconds", text);
     code = session_open(&session, in->options);
     if (code == EXIT_DONE) {
         if (prism_keyvalue_set_expiration(session.keyvalue, in->arguments[0], seconds, NULL,

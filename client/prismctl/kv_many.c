@@ -76,10 +76,8 @@ static int split(const struct invocation *in, struct prism_store_item *items, ch
         const char *argument = in->arguments[i];
         const char *equals = strchr(argument, '=');
 
-        if (equals == NULL) {
-            fprintf(stderr, "prismctl: not KEY=VALUE: %s\n", argument);
-            return EXIT_USAGE;
-        }
+        if (equals == NULL)
+            return fail_usage(in->options, "not KEY=VALUE", argument);
         keys[i] = strndup(argument, (size_t)(equals - argument));
         if (keys[i] == NULL)
             abort();

@@ -57,6 +57,19 @@ int fail(const struct options *options, const struct prism_error *error)
     return exit_of(error->code);
 }
 
+int fail_usage(const struct options *options, const char *what, const char *about)
+{
+    struct prism_error error = {.code = PRISM_INVALID_ARGUMENT};
+
+    snprintf(error.message, sizeof error.message, "%s%s%s", what, about != NULL ? ": " : "",
+             about != NULL ? about : "");
+    if (options->json)
+        fail(options, &error);
+    else
+        fprintf(stderr, "prismctl: %s\n", error.message);
+    return EXIT_USAGE;
+}
+
 static void warn(void *context, enum prism_log_level level, const char *message)
 {
     (void)context;

@@ -163,9 +163,11 @@ class Failures(Served):
 
     def test_usage_as_json(self):
         for line in (("kv", "scan", "--limit", "0", "-o", "json"), ("-o", "json", "nonsense"),
+                     ("-o", "json", "kv", "expire", "k", "soon"), ("-o", "json", "kv", "store-batch", "a"),
+                     ("-o", "json", "kv", "store", "k", "--value-file", "/nowhere/file"),
                      ("--nonsense", "caps", "-o", "json"), ("-o", "json", "caps", "--ttl", "5")):
             with self.subTest(line):
-                done = ctl(*line)
+                done = ctl(*line, server=self.server.address)
                 self.assertEqual((done.returncode, done.stdout), (USAGE, b""), done)
                 self.assertEqual(json.loads(done.stderr)["error"]["code"], "INVALID_ARGUMENT")
 
