@@ -70,12 +70,13 @@ static void collect_services(struct server *server)
     add_service(server, &reflection_v1alpha_service);
 }
 
-static void bind_general(struct server *server, const struct service *service, void *instance)
+static void bind_general(struct server *server, const struct service *service, void *instance,
+                         const uint32_t *inline_bytes)
 {
     struct rpc_instance instances[WORKER_MAX + 1];
 
     for (unsigned i = 0; i <= pool_size(server->pool); i++)
-        instances[i] = (struct rpc_instance){.pattern = instance};
+        instances[i] = (struct rpc_instance){.pattern = instance, .inline_bytes = inline_bytes};
     rpc_server_bind(server->rpc, service, NULL, instances);
 }
 
@@ -95,9 +96,9 @@ static void open_services(struct server *server)
     }
     server->health = health_new();
     server->reflection = reflection_new(listed, n);
-    bind_general(server, &health_service, server->health);
-    bind_general(server, &reflection_v1_service, server->reflection);
-    bind_general(server, &reflection_v1alpha_service, server->reflection);
+    bind_general(server, &health_service, server->health, health_inline_bytes);
+    bind_general(server, &reflection_v1_service, server->reflection, NULL);
+    bind_general(server, &reflection_v1alpha_service, server->reflection, NULL);
 }
 
 /* ---- options ---- */
@@ -403,11 +404,14 @@ struct err server_run(struct server *server)
     health_shutdown(server->health);
     rpc_server_drain(server->rpc, server->config->drain_timeout_ms, &report, turn_loop, server);
     server->drained = true;
-    log_event(report.abandoned == 0 ? LOG_INFO : LOG_ERROR, "drained",
-              LOG_U("in_flight", report.in_flight), LOG_U("finished", report.finished),
-              LOG_U("abandoned", report.abandoned), LOG_U("refused", report.refused),
+
+    bool clean = report.abandoned == 0 && report.unsent_bytes == 0;
+
+    log_event(clean ? LOG_INFO : LOG_ERROR, "drained", LOG_U("in_flight", report.in_flight),
+              LOG_U("finished", report.finished), LOG_U("abandoned", report.abandoned),
+              LOG_U("unsent_bytes", report.unsent_bytes), LOG_U("refused", report.refused),
               LOG_U("took_ms", report.took_ms));
-    if (report.abandoned > 0)
+    if (!clean)
         return err_make(ERR_DEADLINE_EXCEEDED, "the drain's time was up: calls were cancelled");
     return ERR_NONE;
 }

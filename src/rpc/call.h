@@ -86,8 +86,10 @@ void call_send(struct call *call, const ProtobufCMessage *message, struct op *se
                op_done_fn *done);
 
 /* METHOD_BIDI: receives one message. Done with ERR_OK and *message set, or *message NULL: the
- * client half-closed. One receive at a time. The message lives in `arena` (NULL: the call's). A
- * message that does not decode finishes with ERR_INVALID_ARGUMENT. */
+ * client half-closed. When it is gone: ERR_CANCELLED or ERR_DEADLINE_EXCEEDED; or, when gRPC did
+ * not say so in time, as if it had half-closed, and call_on_cancel tells of it. One receive at a
+ * time. The message lives in `arena` (NULL: the call's). A message that does not decode finishes
+ * with ERR_INVALID_ARGUMENT. */
 struct call_receive {
     struct op op;
     struct arena *arena;

@@ -361,5 +361,7 @@ static const struct method methods[] = {
      .handle = watch},
 };
 
+const uint32_t health_inline_bytes[ARRAY_LEN(methods)] = {4096, 4096, 0};
+
 const struct service health_service = {
     .name = "grpc.health.v1.Health", .methods = methods, .method_count = ARRAY_LEN(methods)};

@@ -7,11 +7,15 @@
 #include "src/rpc/call.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct health;
 
 /* Bound under no namespace name; the instance of every worker is the one struct health. */
 extern const struct service health_service;
+
+/* For struct rpc_instance: Check and List are look-ups, also when the workers' lanes are full. */
+extern const uint32_t health_inline_bytes[];
 
 struct health *health_new(void);
 void health_destroy(struct health *health); /* no call is in flight; NULL is accepted */
