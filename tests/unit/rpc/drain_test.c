@@ -63,6 +63,8 @@ static void test_a_reader_too_slow_is_reported(void **state)
     struct rpc_drain_report report;
     struct client_call c;
     struct fixture f;
+    uint8_t *out = NULL;
+    size_t len = 0;
 
     (void)state;
     start(&f, &options, 1, 64);
@@ -72,6 +74,7 @@ static void test_a_reader_too_slow_is_reported(void **state)
     assert_int_equal(report.in_flight, 1);
     assert_int_equal(report.finished, 0);
     assert_int_equal(report.abandoned, 1);
+    assert_false(client_receive(&c, &out, &len));
     assert_int_not_equal(client_status(&c), GRPC_STATUS_OK);
     client_end(&c);
     stop(&f);
