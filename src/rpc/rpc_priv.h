@@ -211,9 +211,6 @@ grpc_server_credentials *tls_credentials(struct tls_files *files);
 struct err tls_reload(struct tls_files *files);
 void tls_close(struct tls_files *files);
 
-/* library_log.c. Process-wide, before grpc_init. */
-void library_log_open(void);
-
 /* tls_check.c. PEM texts; client_ca may be NULL. thread: any. */
 struct err tls_check(const char *cert, const char *key, const char *client_ca);
 

@@ -197,7 +197,6 @@ struct err rpc_server_new(struct rpc_server **out, const struct rpc_options *opt
     }
     if (_ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE != NULL)
         _ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE(0);
-    library_log_open();
     grpc_init();
     worker_init(&server->poller, pool_size(pool), wake_poller);
     server->grpc = create_server(options);
@@ -451,8 +450,6 @@ static void stop_poller(struct rpc_server *server)
         rpc_server_on_poller(server, leave, server);
         pthread_join(server->thread, NULL);
     }
-    if (!server->started && server->port != 0) /* its thread could not be created */
-        grpc_server_shutdown_and_notify(server->grpc, server->cq, &server->shutdown_tag);
     grpc_call_unref(server->wake_call);
     grpc_channel_destroy(server->wake_channel);
     grpc_completion_queue_shutdown(server->cq);
