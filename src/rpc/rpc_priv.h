@@ -211,9 +211,6 @@ grpc_server_credentials *tls_credentials(struct tls_files *files);
 struct err tls_reload(struct tls_files *files);
 void tls_close(struct tls_files *files);
 
-/* tls_check.c. PEM texts; client_ca may be NULL. thread: any. */
-struct err tls_check(const char *cert, const char *key, const char *client_ca);
-
 static inline struct rpc_server *server_of_poller(struct worker *poller)
 {
     return (struct rpc_server *)(void *)((char *)poller - offsetof(struct rpc_server, poller));

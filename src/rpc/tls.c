@@ -35,20 +35,28 @@ static char *read_file(const char *path)
     return text;
 }
 
-static struct err unreadable(const char *subject, const char *text)
+static struct err check_pem(const char *text, const char *marker, const char *missing,
+                            const char *garbled)
 {
-    return err_about(ERR_FAILED_PRECONDITION, subject, text);
+    if (text == NULL)
+        return err_make(ERR_FAILED_PRECONDITION, missing);
+    if (strstr(text, marker) == NULL)
+        return err_make(ERR_FAILED_PRECONDITION, garbled);
+    return ERR_NONE;
 }
 
 static struct err check_set(const char *cert, const char *key, const char *ca, bool wants_ca)
 {
-    if (cert == NULL)
-        return unreadable("tls.cert", "tls.cert cannot be read");
-    if (key == NULL)
-        return unreadable("tls.key", "tls.key cannot be read");
-    if (wants_ca && ca == NULL)
-        return unreadable("tls.client_ca", "tls.client_ca cannot be read");
-    return tls_check(cert, key, ca);
+    struct err err = check_pem(cert, "-----BEGIN CERTIFICATE-----", "tls.cert cannot be read",
+                               "tls.cert holds no PEM certificate");
+
+    if (err.code == ERR_OK)
+        err = check_pem(key, "PRIVATE KEY-----", "tls.key cannot be read",
+                        "tls.key holds no PEM key");
+    if (err.code == ERR_OK && wants_ca)
+        err = check_pem(ca, "-----BEGIN CERTIFICATE-----", "tls.client_ca cannot be read",
+                        "tls.client_ca holds no PEM certificate");
+    return err;
 }
 
 static void swap(char **held, char *fresh)

@@ -20,7 +20,7 @@ TABLE = [
     (r"src/base/", ("src/base/",), (), ()),
     (r"pool/ring\.[ch]", ("src/base/", "pool/"), ("ck",), ()),
     (r"pool/", ("src/base/", "pool/"), ("uv",), ()),
-    (r"src/rpc/", ("src/base/", "pool/", "src/rpc/"), ("grpc", "protobuf", "tls"), ("google/",)),
+    (r"src/rpc/", ("src/base/", "pool/", "src/rpc/"), ("grpc", "protobuf"), ("google/",)),
     (r"backends/registry\.c", ("src/base/", "backends/"), (), ()),
     (r"backends/[^/]+\.[ch]", ("src/base/", "pool/", "backends/[^/]+$"), (), ()),
     (r"backends/redis/", ("src/base/", "pool/", "backends/[^/]+$", "backends/X/"), ("hiredis", "uv"), ()),
