@@ -13,6 +13,7 @@ static void begin_call(struct client_call *c, struct fixture *f, const char *pat
 struct reader {
     struct fixture *f;
     struct client_call call;
+    _Atomic bool go; /* the drain has counted what is in flight */
     size_t got;
     grpc_status_code status;
 };
@@ -23,13 +24,18 @@ static void *read_late(void *arg)
     struct reader *r = arg;
     uint8_t *out = NULL;
 
-    while (rpc_server_serving(r->f->server))
+    while (!atomic_load(&r->go))
         sched_yield();
     if (client_receive(&r->call, &out, &r->got))
         gpr_free(out);
     r->status = client_status(&r->call);
     client_end(&r->call);
     return NULL;
+}
+
+static void let_read(void *arg)
+{
+    atomic_store(&((struct reader *)arg)->go, true);
 }
 
 static void test_a_slow_reader_is_waited_for(void **state)
@@ -46,7 +52,7 @@ static void test_a_slow_reader_is_waited_for(void **state)
     begin_call(&r.call, &f, "/test.Service/Big");
     until(&big_answers, 1);
     pthread_create(&thread, NULL, read_late, &r);
-    rpc_server_drain(f.server, 20000, &report, NULL, NULL);
+    rpc_server_drain(f.server, 20000, &report, let_read, &r);
     pthread_join(thread, NULL);
     assert_in_range(r.got, BIG_BYTES, BIG_BYTES + 16);
     assert_int_equal(r.status, GRPC_STATUS_OK);
