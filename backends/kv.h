@@ -53,11 +53,18 @@ struct kv_exists {
     bool found; /* out */
 };
 
+struct kv_batch;
+
 struct kv_basic {
     void (*put)(struct backend *, struct kv_put *);
     void (*get)(struct backend *, struct kv_get *);
     void (*del)(struct backend *, struct kv_del *);
     void (*exists)(struct backend *, struct kv_exists *);
+    /* Several of these operations handed over together, for a backend in process: each is still an
+     * operation of its own, carried out in request order, but what leads to it is done once, and
+     * the memory that all of them need is fetched side by side. Not a batch interface: nobody is
+     * told that batches are native. NULL: not offered. */
+    const struct kv_batch *window;
 };
 
 /* ---- kv_ttl: offered means that kv_put.ttl_ms is honoured, atomically ---- */

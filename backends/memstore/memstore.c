@@ -116,7 +116,8 @@ static void put_if(struct backend *backend, struct kv_put_if *put)
     end(backend, &put->op, err);
 }
 
-static const struct kv_basic kv_basic = {.put = put, .get = get, .del = del, .exists = exists};
+static const struct kv_basic kv_basic = {
+    .put = put, .get = get, .del = del, .exists = exists, .window = &memstore_window};
 static const struct kv_ttl kv_ttl = {
     .step_ms = 1, .expire = expire, .get = ttl_get, .persist = persist};
 static const struct kv_scan kv_scan = {

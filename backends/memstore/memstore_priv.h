@@ -108,8 +108,18 @@ struct memstore_write {
     uint32_t version; /* if stored */
 };
 
+/* A key's shard, and its tag there. */
+struct memstore_spot {
+    struct shard *shard;
+    uint32_t tag;
+};
+
+struct memstore_spot memstore_spot(struct memstore *store, struct slice key);
+
 /* errors: ERR_RESOURCE_EXHAUSTED about "max_keys" or "max_bytes": nothing was written. */
 struct err memstore_write(struct memstore *store, struct memstore_write *write);
+struct err memstore_write_at(struct memstore *store, struct memstore_spot spot,
+                             struct memstore_write *write);
 
 struct memstore_read {
     bool found;
@@ -118,9 +128,12 @@ struct memstore_read {
 };
 
 struct memstore_read memstore_read(struct memstore *store, struct slice key, struct arena *arena);
+struct memstore_read memstore_read_at(struct memstore *store, struct memstore_spot spot,
+                                      struct slice key, struct arena *arena);
 
 bool memstore_exists(struct memstore *store, struct slice key);
 bool memstore_remove(struct memstore *store, struct slice key); /* existed */
+bool memstore_remove_at(struct memstore *store, struct memstore_spot spot, struct slice key);
 
 /* False: no such key. */
 bool memstore_expire(struct memstore *store, struct slice key, uint64_t ttl_ms);
@@ -139,13 +152,6 @@ struct memstore_totals {
 struct memstore_totals memstore_totals(struct memstore *store);
 
 /* ---- shard.c: under the shard's lock ---- */
-
-struct memstore_spot {
-    struct shard *shard;
-    uint32_t tag;
-};
-
-struct memstore_spot memstore_spot(struct memstore *store, struct slice key);
 
 /* The time, if it matters: 0 where no key has an expiry. */
 uint64_t shard_now_ns(const struct memstore *store, const struct shard *shard);
@@ -167,6 +173,10 @@ uint64_t shard_due_tick(uint64_t expiry_ms);
 
 /* Takes the entry out of table and totals; the caller frees it, best after unlocking. */
 struct entry *shard_take(struct memstore *store, struct shard *shard, size_t at);
+
+/* ---- window.c: single operations handed over together (kv_basic.window) ---- */
+
+extern const struct kv_batch memstore_window;
 
 /* ---- capacity.c ---- */
 

@@ -5,15 +5,16 @@
 
 /* Takes the lock, which the caller gives back. The entry, NULL if there is none or it has expired.
  */
-static struct entry *lock_and_find(struct memstore *store, struct slice key,
-                                   struct memstore_spot *spot, size_t *at)
+static struct entry *lock_and_find(struct memstore *store, struct memstore_spot spot,
+                                   struct slice key)
 {
-    *spot = memstore_spot(store, key);
-    pthread_mutex_lock(&spot->shard->lock);
-    if (!shard_find(spot->shard, spot->tag, key, at))
+    size_t at;
+
+    pthread_mutex_lock(&spot.shard->lock);
+    if (!shard_find(spot.shard, spot.tag, key, &at))
         return NULL;
 
-    struct entry *entry = index_entry(&spot->shard->index, *at);
+    struct entry *entry = index_entry(&spot.shard->index, at);
 
     if (entry_expiry_ms(entry) != 0 && !entry_lives(entry, memstore_now_ns(store)))
         return NULL;
@@ -22,9 +23,13 @@ static struct entry *lock_and_find(struct memstore *store, struct slice key,
 
 struct memstore_read memstore_read(struct memstore *store, struct slice key, struct arena *arena)
 {
-    struct memstore_spot spot;
-    size_t at;
-    const struct entry *entry = lock_and_find(store, key, &spot, &at);
+    return memstore_read_at(store, memstore_spot(store, key), key, arena);
+}
+
+struct memstore_read memstore_read_at(struct memstore *store, struct memstore_spot spot,
+                                      struct slice key, struct arena *arena)
+{
+    const struct entry *entry = lock_and_find(store, spot, key);
     struct memstore_read read = {.found = entry != NULL};
 
     if (entry != NULL) {
@@ -37,9 +42,8 @@ struct memstore_read memstore_read(struct memstore *store, struct slice key, str
 
 bool memstore_exists(struct memstore *store, struct slice key)
 {
-    struct memstore_spot spot;
-    size_t at;
-    bool found = lock_and_find(store, key, &spot, &at) != NULL;
+    struct memstore_spot spot = memstore_spot(store, key);
+    bool found = lock_and_find(store, spot, key) != NULL;
 
     pthread_mutex_unlock(&spot.shard->lock);
     return found;
@@ -48,7 +52,11 @@ bool memstore_exists(struct memstore *store, struct slice key)
 /* A key that has expired is taken out as well, but did not exist. */
 bool memstore_remove(struct memstore *store, struct slice key)
 {
-    struct memstore_spot spot = memstore_spot(store, key);
+    return memstore_remove_at(store, memstore_spot(store, key), key);
+}
+
+bool memstore_remove_at(struct memstore *store, struct memstore_spot spot, struct slice key)
+{
     struct entry *entry = NULL;
     bool existed = false;
     size_t at;
@@ -69,9 +77,8 @@ bool memstore_remove(struct memstore *store, struct slice key)
 
 bool memstore_expire(struct memstore *store, struct slice key, uint64_t ttl_ms)
 {
-    struct memstore_spot spot;
-    size_t at;
-    struct entry *entry = lock_and_find(store, key, &spot, &at);
+    struct memstore_spot spot = memstore_spot(store, key);
+    struct entry *entry = lock_and_find(store, spot, key);
     bool existed = entry != NULL;
 
     if (existed)
@@ -82,9 +89,8 @@ bool memstore_expire(struct memstore *store, struct slice key, uint64_t ttl_ms)
 
 bool memstore_persist(struct memstore *store, struct slice key)
 {
-    struct memstore_spot spot;
-    size_t at;
-    struct entry *entry = lock_and_find(store, key, &spot, &at);
+    struct memstore_spot spot = memstore_spot(store, key);
+    struct entry *entry = lock_and_find(store, spot, key);
     bool removed = entry != NULL && entry_expiry_ms(entry) != 0;
 
     if (removed)
@@ -95,9 +101,8 @@ bool memstore_persist(struct memstore *store, struct slice key)
 
 bool memstore_ttl(struct memstore *store, struct slice key, uint64_t *ttl_ms)
 {
-    struct memstore_spot spot;
-    size_t at;
-    const struct entry *entry = lock_and_find(store, key, &spot, &at);
+    struct memstore_spot spot = memstore_spot(store, key);
+    const struct entry *entry = lock_and_find(store, spot, key);
     bool found = entry != NULL;
 
     *ttl_ms = 0;

@@ -261,7 +261,13 @@ static bool make_room(struct memstore *store, const struct shard *shard)
 
 struct err memstore_write(struct memstore *store, struct memstore_write *write)
 {
-    struct attempt attempt = {.write = write, .spot = memstore_spot(store, write->key)};
+    return memstore_write_at(store, memstore_spot(store, write->key), write);
+}
+
+struct err memstore_write_at(struct memstore *store, struct memstore_spot spot,
+                             struct memstore_write *write)
+{
+    struct attempt attempt = {.write = write, .spot = spot};
 
     assert(write->key.len <= ENTRY_KEY_MAX);
     if (write->value.len > UINT32_MAX)

@@ -115,6 +115,8 @@ static bool chunks_may_overtake(const struct batch *batch)
 {
     struct arena *arena = call_arena(batch->call);
 
+    if (batch->plan.batching == BATCHING_PIPELINED)
+        return false; /* one window at a time: that is its width */
     if (!batch->kind->writes)
         return true;
 
@@ -144,7 +146,12 @@ static void run_chunks(struct batch *batch, size_t chunk_items)
 
 void batch_run_many(struct batch *batch)
 {
-    run_chunks(batch, batch->chunk_items != 0 ? batch->chunk_items : SIZE_MAX / 2);
+    const struct keyvalue_plan *plan = &batch->plan;
+    uint32_t most = plan->batch->max_items;
+
+    if (plan->batching == BATCHING_PIPELINED && plan->width < most)
+        most = plan->width;
+    run_chunks(batch, most);
 }
 
 void batch_run_whole(struct batch *batch)

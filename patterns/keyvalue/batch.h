@@ -63,7 +63,6 @@ struct batch {
     struct keyvalue_plan plan; /* as it was when the call began */
     void *items;               /* n of the kind's item structs, in request order */
     size_t n;
-    uint32_t chunk_items; /* batch_run_many: most items in one backend call */
 
     /* private */
     struct fanout fanout;

@@ -45,7 +45,7 @@ struct keyvalue_plan {
     const struct kv_basic *basic;
     const struct kv_ttl *ttl; /* NULL, here and below: not offered */
     const struct kv_scan *scan;
-    const struct kv_batch *batch;
+    const struct kv_batch *batch; /* the backend's own batches, or windows of single operations */
     const struct kv_txn *txn;
     const struct kv_cas *cas;
     enum keyvalue_batching batching;

@@ -69,24 +69,25 @@ static enum keyvalue_batching batching_of(const struct keyvalue_offer *offer)
 
 struct keyvalue_plan keyvalue_plan_make(const struct keyvalue_offer *offer)
 {
-    static batch_run_fn *const runs[] = {
-        [BATCHING_NONE] = NULL,
-        [BATCHING_NATIVE] = batch_run_many,
-        [BATCHING_PIPELINED] = batch_run_singles,
-        [BATCHING_EMULATED] = batch_run_singles,
-    };
     const struct backend_interfaces *has = offer->has;
     enum keyvalue_batching batching = batching_of(offer);
+    const struct kv_batch *many = has->kv_batch;
+    batch_run_fn *run = NULL;
+
+    if (batching == BATCHING_PIPELINED && has->kv_basic != NULL)
+        many = has->kv_basic->window;
+    if (batching != BATCHING_NONE)
+        run = many != NULL ? batch_run_many : batch_run_singles;
 
     return (struct keyvalue_plan){
         .basic = has->kv_basic,
         .ttl = has->kv_ttl,
         .scan = has->kv_scan,
-        .batch = has->kv_batch,
+        .batch = many,
         .txn = has->kv_txn,
         .cas = has->kv_cas,
         .batching = batching,
-        .run_batch = runs[batching],
+        .run_batch = run,
         .width = offer->width != 0 ? offer->width : WIDTH_DEFAULT,
         .in_order = offer->in_process,
     };

@@ -53,10 +53,8 @@ struct remove_batch *remove_batch_new(struct call *call, batch_reply_fn *reply, 
 
     batch_init(batch, call, &kind, reply, n);
     counter_add(&batch->kv->stats.removed, n);
-    if (batch->plan.batch != NULL) {
+    if (batch->plan.batch != NULL)
         removal->del_many = batch->plan.batch->del_many;
-        batch->chunk_items = batch->plan.batch->max_items;
-    }
     for (size_t i = 0; i < n; i++) {
         struct kv_del_item *item = item_at(batch, i);
 

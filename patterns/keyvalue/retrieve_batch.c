@@ -65,7 +65,6 @@ struct retrieve_batch *retrieve_batch_new(struct call *call, batch_reply_fn *rep
 
     batch_init(batch, call, &kind, reply, n);
     counter_add(&batch->kv->stats.retrieved, n);
-    batch->chunk_items = batch->plan.batch != NULL ? batch->plan.batch->max_items : 0;
     for (size_t i = 0; i < n; i++) {
         struct kv_get_item *item = item_at(batch, i);
 

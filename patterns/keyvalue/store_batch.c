@@ -81,12 +81,10 @@ struct store_batch *store_batch_new(struct call *call, batch_reply_fn *reply, si
 
 void store_batch_run(struct store_batch *store)
 {
-    const struct kv_batch *native = store->batch.plan.batch;
+    const struct kv_batch *many = store->batch.plan.batch;
 
-    if (native != NULL) {
-        store->put_many = native->put_many;
-        store->batch.chunk_items = native->max_items;
-    }
+    if (many != NULL)
+        store->put_many = many->put_many;
     if (store->preconditions != NULL)
         batch_run_singles(&store->batch);
     else

@@ -96,10 +96,14 @@ void arena_clear(struct arena *arena)
 
 /* A request larger than a quarter of a block gets a block of its own behind the current one, so
  * that the room left in the current block is not lost. */
-static void *alloc_slow(struct arena *arena, size_t bytes)
+void *arena_alloc_slow(struct arena *arena, size_t bytes)
 {
     struct arena_block *block;
 
+    if (bytes > SIZE_MAX / 2)
+        abort();
+    bytes = (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    arena->bytes += bytes;
     if (bytes > ARENA_BLOCK_BYTES / 4 && arena->blocks != NULL) {
         block = block_new(arena->cache, bytes);
         block->next = arena->blocks->next;
@@ -112,21 +116,6 @@ static void *alloc_slow(struct arena *arena, size_t bytes)
     arena->at = block->data + bytes;
     arena->end = block->data + block->bytes;
     return block->data;
-}
-
-void *arena_alloc(struct arena *arena, size_t bytes)
-{
-    if (bytes > SIZE_MAX / 2)
-        abort();
-    bytes = (bytes + ALIGN - 1) / ALIGN * ALIGN;
-    arena->bytes += bytes;
-    if ((size_t)(arena->end - arena->at) < bytes || arena->at == NULL)
-        return alloc_slow(arena, bytes);
-
-    void *out = arena->at;
-
-    arena->at += bytes;
-    return out;
 }
 
 void *arena_zalloc(struct arena *arena, size_t bytes)
@@ -150,16 +139,6 @@ struct slice arena_copy(struct arena *arena, struct slice from)
     if (from.len > 0)
         memcpy(out, from.data, from.len);
     return slice_of(out, from.len);
-}
-
-char *arena_strdup(struct arena *arena, struct slice from)
-{
-    char *out = arena_alloc(arena, from.len + 1);
-
-    if (from.len > 0)
-        memcpy(out, from.data, from.len);
-    out[from.len] = '\0';
-    return out;
 }
 
 char *arena_printf(struct arena *arena, const char *format, ...)

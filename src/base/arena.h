@@ -12,6 +12,7 @@
 
 #include "src/base/slice.h"
 
+#include <stdalign.h>
 #include <stddef.h>
 
 enum { ARENA_BLOCK_BYTES = 8192 };
@@ -39,8 +40,23 @@ void arena_init(struct arena *arena, struct arena_cache *cache);
 /* Runs the hooks, newest first, then gives all memory back. The arena may be used again. */
 void arena_clear(struct arena *arena);
 
+void *arena_alloc_slow(struct arena *arena, size_t bytes); /* private */
+
 /* Aligned for any type; never NULL, also for 0 bytes. Contents undefined. */
-void *arena_alloc(struct arena *arena, size_t bytes);
+static inline void *arena_alloc(struct arena *arena, size_t bytes)
+{
+    size_t room = (size_t)(arena->end - arena->at);
+    size_t taken = (bytes + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
+
+    if (taken > room || taken < bytes || room == 0)
+        return arena_alloc_slow(arena, bytes);
+
+    void *out = arena->at;
+
+    arena->at += taken;
+    arena->bytes += taken;
+    return out;
+}
 
 void *arena_zalloc(struct arena *arena, size_t bytes);
 
@@ -50,7 +66,15 @@ void *arena_array(struct arena *arena, size_t n, size_t size);
 struct slice arena_copy(struct arena *arena, struct slice from);
 
 /* NUL-terminated copy. */
-char *arena_strdup(struct arena *arena, struct slice from);
+static inline char *arena_strdup(struct arena *arena, struct slice from)
+{
+    char *out = arena_alloc(arena, from.len + 1);
+
+    if (from.len > 0)
+        memcpy(out, from.data, from.len);
+    out[from.len] = '\0';
+    return out;
+}
 
 char *arena_printf(struct arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -2,8 +2,8 @@
  * fields (packed or not), maps, oneofs. A shape that is rare (a message field that occurs twice and
  * has to be merged, a proto2 `required`) is left to protobuf-c, after wire_check: DECODE_RARE.
  *
- * Repeated fields are counted before they are filled, so each gets its exact array, and repeated
- * messages lie side by side. */
+ * A repeated field is counted where it first occurs, to the end of the message, so it gets its
+ * exact array, and repeated messages lie side by side. */
 #include "src/rpc/decode.h"
 
 #include "src/base/utf8.h"
@@ -12,8 +12,6 @@
 
 #include <stdbool.h>
 #include <string.h>
-
-enum { COUNTED_FIELDS = 64 };
 
 enum decode_result { DECODE_OK, DECODE_MALFORMED, DECODE_NOT_TEXT, DECODE_TOO_DEEP, DECODE_RARE };
 
@@ -53,10 +51,16 @@ static bool read_varint_slow(struct reader *r, uint64_t *value)
     return false;
 }
 
+/* One octet: tags and short lengths. Two: lengths up to 16 KiB. */
 static inline bool read_varint(struct reader *r, uint64_t *value)
 {
-    if (r->at < r->end && *r->at < 0x80) {
+    if (r->at < r->end && r->at[0] < 0x80) {
         *value = *r->at++;
+        return true;
+    }
+    if (r->end - r->at >= 2 && r->at[1] < 0x80) {
+        *value = (r->at[0] & 0x7fu) | (uint64_t)r->at[1] << 7;
+        r->at += 2;
         return true;
     }
     return read_varint_slow(r, value);
@@ -84,28 +88,54 @@ static inline bool read_bytes(struct reader *r, struct slice *content)
     return true;
 }
 
+static bool read_number(struct reader *r, unsigned wire, uint64_t *value)
+{
+    switch (wire) {
+    case WIRE_VARINT:
+        return read_varint(r, value);
+    case WIRE_64:
+        return read_fixed(r, 8, value);
+    case WIRE_32:
+        return read_fixed(r, 4, value);
+    default:
+        return false; /* groups are gone from the language */
+    }
+}
+
 static inline bool read_item(struct reader *r, struct item *item)
 {
     uint64_t tag;
 
-    if (!read_varint(r, &tag) || tag > UINT32_MAX)
+    if (!read_varint(r, &tag) || tag > UINT32_MAX || tag < 8)
         return false;
     item->number = (uint32_t)(tag >> 3);
     item->wire = (enum wire_type)(tag & 7);
-    if (item->number == 0)
-        return false;
-    switch (tag & 7) {
-    case WIRE_VARINT:
-        return read_varint(r, &item->value);
-    case WIRE_64:
-        return read_fixed(r, 8, &item->value);
-    case WIRE_BYTES:
+    if (item->wire == WIRE_BYTES)
         return read_bytes(r, &item->content);
-    case WIRE_32:
-        return read_fixed(r, 4, &item->value);
-    default:
-        return false; /* groups are gone from the language */
+    return read_number(r, item->wire, &item->value);
+}
+
+/* What nearly all bytes of a request stand in: a key, a value, an item of a batch. Field number
+ * below 16, content below 16 KiB; anything else, and what is malformed, is NULL, and left to
+ * read_item. Returns the end of the item. */
+static inline const uint8_t *short_item(const uint8_t *at, const uint8_t *end,
+                                        struct slice *content)
+{
+    size_t len;
+
+    if (end - at < 2 || (at[0] & 0x87) != WIRE_BYTES || at[0] < 8)
+        return NULL;
+    len = at[1];
+    at += 2;
+    if (len >= 0x80) {
+        if (at == end || at[0] >= 0x80)
+            return NULL;
+        len = (len & 0x7f) | (size_t)*at++ << 7;
     }
+    if (len > (size_t)(end - at))
+        return NULL;
+    *content = slice_of(at, len);
+    return at + len;
 }
 
 /* ---- descriptors ---- */
@@ -166,23 +196,25 @@ static bool is_text(struct slice text)
     return text.len == 0 || (memchr(text.data, 0, text.len) == NULL && utf8_valid(text));
 }
 
-static enum decode_result put_content(struct decoder *d, void *out,
-                                      const ProtobufCFieldDescriptor *field, struct slice content)
+static enum decode_result put_text(struct decoder *d, char **out,
+                                   const ProtobufCFieldDescriptor *field, struct slice content)
 {
-    char *text;
-
-    if (field->type == PROTOBUF_C_TYPE_BYTES) {
-        *(ProtobufCBinaryData *)out = (ProtobufCBinaryData){
-            .len = content.len,
-            .data = content.len > 0 ? (uint8_t *)(uintptr_t)content.data : NULL};
-        return DECODE_OK;
-    }
     if (!is_text(content)) {
         d->field = field->name;
         return DECODE_NOT_TEXT;
     }
-    text = arena_strdup(d->arena, content);
-    memcpy(out, &text, sizeof text);
+    *out = arena_strdup(d->arena, content);
+    return DECODE_OK;
+}
+
+static inline enum decode_result put_content(struct decoder *d, void *out,
+                                             const ProtobufCFieldDescriptor *field,
+                                             struct slice content)
+{
+    if (field->type != PROTOBUF_C_TYPE_BYTES)
+        return put_text(d, out, field, content);
+    *(ProtobufCBinaryData *)out = (ProtobufCBinaryData){
+        .len = content.len, .data = content.len > 0 ? (uint8_t *)(uintptr_t)content.data : NULL};
     return DECODE_OK;
 }
 
@@ -244,13 +276,6 @@ static bool is_packed(const ProtobufCFieldDescriptor *field, const struct item *
     return item->wire == WIRE_BYTES && wire_of(field->type) != WIRE_BYTES;
 }
 
-static bool read_number(struct reader *r, enum wire_type wire, uint64_t *value)
-{
-    if (wire == WIRE_VARINT)
-        return read_varint(r, value);
-    return read_fixed(r, wire == WIRE_64 ? 8 : 4, value);
-}
-
 static size_t packed_count(enum wire_type wire, struct slice content)
 {
     size_t n = 0;
@@ -262,59 +287,58 @@ static size_t packed_count(enum wire_type wire, struct slice content)
     return n;
 }
 
-static bool count_repeated(const ProtobufCMessageDescriptor *type, struct slice bytes,
-                           size_t *counts)
+/* Elements of the field in `item` and in the rest of the message, which may turn out malformed
+ * later: then the array is of no use, but is not too short either. */
+static size_t count_from(struct reader rest, const ProtobufCFieldDescriptor *field,
+                         struct item item)
 {
-    struct reader r = {bytes.data, bytes.data + bytes.len};
-    struct item item;
+    bool packed = wire_of(field->type) != WIRE_BYTES;
+    size_t n = 0;
+
+    for (;;) {
+        const uint8_t *next;
+        struct slice content;
+
+        if (item.number == field->id)
+            n += is_packed(field, &item) ? packed_count(wire_of(field->type), item.content) : 1;
+        while (!packed && (next = short_item(rest.at, rest.end, &content)) != NULL) {
+            n += rest.at[0] >> 3 == field->id;
+            rest.at = next;
+        }
+        if (rest.at == rest.end || !read_item(&rest, &item))
+            return n;
+    }
+}
+
+static enum decode_result put_packed(char *array, size_t *n, const ProtobufCFieldDescriptor *field,
+                                     struct slice content)
+{
+    struct reader r = {content.data, content.data + content.len};
+    uint64_t value;
 
     while (r.at < r.end) {
-        if (!read_item(&r, &item))
-            return false;
-
-        const ProtobufCFieldDescriptor *field = find_field(type, item.number);
-
-        if (field != NULL && field->label == PROTOBUF_C_LABEL_REPEATED)
-            counts[field - type->fields] +=
-                is_packed(field, &item) ? packed_count(wire_of(field->type), item.content) : 1;
+        if (!read_number(&r, wire_of(field->type), &value))
+            return DECODE_MALFORMED;
+        put_number(array + (*n)++ * element_bytes(field->type), field->type, value);
     }
-    return true;
+    return DECODE_OK;
 }
 
-static void allocate_repeated(struct decoder *d, const ProtobufCMessageDescriptor *type,
-                              ProtobufCMessage *out, const size_t *counts)
-{
-    for (unsigned i = 0; i < type->n_fields; i++) {
-        const ProtobufCFieldDescriptor *field = &type->fields[i];
-
-        if (field->label != PROTOBUF_C_LABEL_REPEATED || counts[i] == 0)
-            continue;
-
-        void *array = arena_alloc(d->arena, counts[i] * element_bytes(field->type));
-
-        memcpy(member(out, field->offset), &array, sizeof array);
-    }
-}
-
+/* `rest` is what follows the item. */
 static enum decode_result put_repeated(struct decoder *d, ProtobufCMessage *out,
                                        const ProtobufCFieldDescriptor *field,
-                                       const struct item *item, unsigned depth)
+                                       const struct item *item, struct reader rest, unsigned depth)
 {
     size_t *n = member(out, field->quantifier_offset), bytes = element_bytes(field->type);
     char *array;
 
     memcpy(&array, member(out, field->offset), sizeof array);
-    if (is_packed(field, item)) {
-        struct reader r = {item->content.data, item->content.data + item->content.len};
-        uint64_t value;
-
-        while (r.at < r.end) {
-            if (!read_number(&r, wire_of(field->type), &value))
-                return DECODE_MALFORMED;
-            put_number(array + (*n)++ * bytes, field->type, value);
-        }
-        return DECODE_OK;
+    if (array == NULL) {
+        array = arena_alloc(d->arena, count_from(rest, field, *item) * bytes);
+        memcpy(member(out, field->offset), &array, sizeof array);
     }
+    if (is_packed(field, item))
+        return put_packed(array, n, field, item->content);
     if (item->wire != wire_of(field->type))
         return DECODE_MALFORMED;
 
@@ -328,32 +352,6 @@ static enum decode_result put_repeated(struct decoder *d, ProtobufCMessage *out,
     return DECODE_OK;
 }
 
-static bool has_repeated(const ProtobufCMessageDescriptor *type)
-{
-    for (unsigned i = 0; i < type->n_fields; i++) {
-        if (type->fields[i].label == PROTOBUF_C_LABEL_REPEATED)
-            return true;
-    }
-    return false;
-}
-
-static enum decode_result prepare(struct decoder *d, const ProtobufCMessageDescriptor *type,
-                                  ProtobufCMessage *out, struct slice bytes)
-{
-    size_t counts[COUNTED_FIELDS];
-
-    if (type->n_fields > COUNTED_FIELDS || type->message_init == NULL)
-        return DECODE_RARE;
-    type->message_init(out);
-    if (!has_repeated(type))
-        return DECODE_OK;
-    memset(counts, 0, type->n_fields * sizeof counts[0]);
-    if (!count_repeated(type, bytes, counts))
-        return DECODE_MALFORMED;
-    allocate_repeated(d, type, out, counts);
-    return DECODE_OK;
-}
-
 /* A key or a value: most of what is sent, and nothing to record about its presence. */
 static inline bool is_plain_content(const ProtobufCFieldDescriptor *field)
 {
@@ -362,17 +360,38 @@ static inline bool is_plain_content(const ProtobufCFieldDescriptor *field)
            (field->type == PROTOBUF_C_TYPE_BYTES || field->type == PROTOBUF_C_TYPE_STRING);
 }
 
+/* `rest` is what follows the item. */
+static enum decode_result put_field(struct decoder *d, ProtobufCMessage *out,
+                                    const ProtobufCFieldDescriptor *field, const struct item *item,
+                                    struct reader rest, unsigned depth)
+{
+    if (field->label == PROTOBUF_C_LABEL_REPEATED)
+        return put_repeated(d, out, field, item, rest, depth);
+    if (field->label == PROTOBUF_C_LABEL_REQUIRED)
+        return DECODE_RARE;
+    return put_singular(d, out, field, item, depth);
+}
+
 /* Recursion is bounded by WIRE_MAX_DEPTH. */
 static enum decode_result decode_into(struct decoder *d, const ProtobufCMessageDescriptor *type,
                                       ProtobufCMessage *out, struct slice bytes, unsigned depth)
 {
     struct reader r = {bytes.data, bytes.data + bytes.len};
-    enum decode_result result = prepare(d, type, out, bytes);
-    struct item item;
+    enum decode_result result = DECODE_OK;
 
+    if (type->message_init == NULL)
+        return DECODE_RARE;
+    type->message_init(out);
     while (result == DECODE_OK && r.at < r.end) {
-        if (!read_item(&r, &item))
+        struct item item = {.wire = WIRE_BYTES};
+        const uint8_t *next = short_item(r.at, r.end, &item.content);
+
+        if (next != NULL) {
+            item.number = r.at[0] >> 3;
+            r.at = next;
+        } else if (!read_item(&r, &item)) {
             return DECODE_MALFORMED;
+        }
 
         const ProtobufCFieldDescriptor *field = find_field(type, item.number);
 
@@ -380,12 +399,8 @@ static enum decode_result decode_into(struct decoder *d, const ProtobufCMessageD
             continue; /* of a newer client */
         if (item.wire == WIRE_BYTES && is_plain_content(field))
             result = put_content(d, member(out, field->offset), field, item.content);
-        else if (field->label == PROTOBUF_C_LABEL_REPEATED)
-            result = put_repeated(d, out, field, &item, depth);
-        else if (field->label == PROTOBUF_C_LABEL_REQUIRED)
-            result = DECODE_RARE;
         else
-            result = put_singular(d, out, field, &item, depth);
+            result = put_field(d, out, field, &item, r, depth);
     }
     return result;
 }
