@@ -116,5 +116,8 @@ static void del_many(struct backend *backend, struct kv_del_many *many)
     op_finish(&many->op, ERR_NONE);
 }
 
-const struct kv_batch memstore_window = {
-    .max_items = 65536, .calls = "n", .put_many = put_many, .get_many = get_many, .del_many = del_many};
+const struct kv_batch memstore_window = {.max_items = 65536,
+                                         .calls = "n",
+                                         .put_many = put_many,
+                                         .get_many = get_many,
+                                         .del_many = del_many};

@@ -405,7 +405,8 @@ FAKE_METHOD(page, kv_scan_page)
 FAKE_METHOD(count, kv_count)
 FAKE_METHOD(put_if, kv_put_if)
 
-static const struct kv_basic basic = {fake_put_op, fake_get, fake_del, fake_exists};
+static const struct kv_basic basic = {
+    .put = fake_put_op, .get = fake_get, .del = fake_del, .exists = fake_exists};
 static const struct kv_ttl ttl = {1, fake_expire, fake_ttl_get, fake_persist};
 static const struct kv_batch batch = {8, "ceil(n/8)", fake_put_many, fake_get_many, fake_del_many};
 static const struct kv_txn txn = {20, fake_put_all, fake_del_all};
