@@ -109,6 +109,9 @@ static const struct example server[] = {
     {"tls: {client_ca: /dev/null}\n",
      {{"tls.client_ca", 1, "the server has none", "add tls.cert"}}},
     {"tls: {cert: /nowhere/c, key: /dev/null}\n", {{"tls.cert", 1, "does not exist", NULL}}},
+    {"tls:\n  cert: /\n  key: /dev/null\n  client_ca: /nowhere/ca\n",
+     {{"tls.cert", 2, "is a folder, not a file", NULL},
+      {"tls.client_ca", 4, "does not exist", NULL}}},
 };
 
 /* ---- namespaces ---- */
