@@ -59,6 +59,12 @@ static char *copy(const char *text)
     return out;
 }
 
+void backend_fault_add(struct backend_faults *faults, struct backend_fault fault)
+{
+    assert(faults->count < BACKEND_MAX_FAULTS);
+    faults->items[faults->count++] = fault;
+}
+
 void backend_store_init(struct backend_store *store, const struct backend_type *type,
                         const struct backend_options *options)
 {

@@ -22,6 +22,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct worker;
@@ -88,6 +89,24 @@ struct backend_value {
     uint64_t number;  /* SETTING_UINT; SETTING_BOOL as 0 or 1 */
 };
 
+/* What the table cannot say of a slot's values: the syntax of a text, settings that contradict each
+ * other. All texts are static and hold nothing of the values, which may be secrets. */
+struct backend_fault {
+    const char *setting; /* of the table */
+    const char *other;   /* the setting that it contradicts; NULL: it is wrong by itself */
+    const char *text;
+    const char *fix; /* the smallest one; NULL: the text says it */
+};
+
+enum { BACKEND_MAX_FAULTS = 16 }; /* of one slot; more than any table can be wrong in */
+
+struct backend_faults {
+    struct backend_fault items[BACKEND_MAX_FAULTS];
+    size_t count;
+};
+
+void backend_fault_add(struct backend_faults *faults, struct backend_fault fault);
+
 struct backend_options {
     const char
         *namespace_name; /* isolation: two namespaces on one server never see each other's keys */
@@ -119,8 +138,12 @@ struct backend_type {
     struct backend_limits limits;
     const struct backend_setting *settings; /* ends with .name = NULL */
 
-    /* Main thread, before workers run calls. Reads settings, no I/O. On error *store stays NULL.
-     * Copies what it keeps of options. */
+    /* Adds every fault of the values, which are as the table promises (kinds, bounds, defaults). No
+     * effect, no I/O: it serves files that are only looked at. NULL: the table says it all.
+     * thread: any. */
+    void (*check)(const struct backend_value *values, struct backend_faults *faults);
+    /* Main thread, before workers run calls. Reads settings, no I/O. On error *store stays NULL;
+     * what check finds is one. Copies what it keeps of options. */
     struct err (*store_open)(struct backend_store **store, const struct backend_options *options);
     /* After all instances are closed. */
     void (*store_close)(struct backend_store *store);

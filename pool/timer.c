@@ -1,11 +1,16 @@
 /* A slot holds all timers whose tick is equal to it modulo TIMER_SLOTS, those of later rounds too:
  * a deadline further than one round (about a second) is looked at once a round, and most are
- * disarmed long before. */
+ * disarmed long before.
+ *
+ * Which slots hold a timer is kept in a bit map, exactly: 1024 bits are two cache lines, the slots
+ * themselves are 128. A remembered lower bound of the earliest tick would cost less to keep, but a
+ * worker disarms the earliest timer, the deadline of the call that has just been answered, before
+ * almost every sleep, and each time the next one would have to be looked for among the slots. */
 #include "pool/timer.h"
 
 #include "src/base/clock.h"
+#include "src/base/container.h"
 
-#include <limits.h>
 #include <string.h>
 
 static uint64_t tick_of(uint64_t ns)
@@ -19,8 +24,42 @@ void timer_wheel_init(struct timer_wheel *wheel, uint64_t now_ns)
     wheel->tick = tick_of(now_ns);
 }
 
+static void mark(struct timer_wheel *wheel, size_t slot)
+{
+    wheel->busy[slot / 64] |= 1ull << (slot % 64);
+}
+
+static void unmark(struct timer_wheel *wheel, size_t slot)
+{
+    wheel->busy[slot / 64] &= ~(1ull << (slot % 64));
+}
+
+/* The first tick after this one whose slot holds a timer; one round later if none does. */
+static uint64_t next_busy(const struct timer_wheel *wheel, uint64_t tick)
+{
+    size_t first = (tick + 1) % TIMER_SLOTS;
+    size_t word = first / 64;
+    uint64_t bits = wheel->busy[word] & (~0ull << (first % 64));
+
+    /* The word that it begins in comes last once more: for the slots before the first. */
+    for (size_t left = ARRAY_LEN(wheel->busy); bits == 0 && left > 0; left--) {
+        word = (word + 1) % ARRAY_LEN(wheel->busy);
+        bits = wheel->busy[word];
+    }
+    if (bits == 0)
+        return tick + TIMER_SLOTS;
+
+    size_t slot = word * 64 + (size_t)__builtin_ctzll(bits);
+
+    return tick + 1 + (slot + TIMER_SLOTS - first) % TIMER_SLOTS;
+}
+
 static void unlink_timer(struct timer_wheel *wheel, struct timer *timer)
 {
+    size_t slot = timer->due_tick % TIMER_SLOTS;
+
+    if (timer->at == &wheel->slots[slot] && timer->next == NULL)
+        unmark(wheel, slot);
     *timer->at = timer->next;
     if (timer->next != NULL)
         timer->next->at = timer->at;
@@ -38,6 +77,7 @@ static void link_timer(struct timer_wheel *wheel, struct timer *timer, uint64_t 
 {
     struct timer **slot = &wheel->slots[tick % TIMER_SLOTS];
 
+    mark(wheel, tick % TIMER_SLOTS);
     timer->due_tick = tick;
     timer->next = *slot;
     timer->at = slot;
@@ -93,18 +133,20 @@ size_t timer_wheel_advance(struct timer_wheel *wheel, uint64_t now_ns)
     uint64_t now = tick_of(now_ns);
     size_t fired = 0;
 
-    if (wheel->armed == 0) {
-        if (now > wheel->tick)
-            wheel->tick = now;
+    if (now <= wheel->tick)
         return 0;
-    }
     /* After a long sleep one round visits every slot once; due_tick tells what has passed. */
     if (now > wheel->tick + TIMER_SLOTS)
         wheel->tick = now - TIMER_SLOTS;
-    while (wheel->tick < now) {
-        wheel->tick++;
-        fired += fire_slot(wheel, wheel->tick);
+    while (wheel->armed > 0 && wheel->tick < now) {
+        uint64_t next = next_busy(wheel, wheel->tick);
+
+        if (next > now)
+            break;
+        wheel->tick = next;
+        fired += fire_slot(wheel, next);
     }
+    wheel->tick = now;
     return fired;
 }
 
@@ -112,13 +154,8 @@ int timer_wheel_wait_ms(const struct timer_wheel *wheel, uint64_t now_ns)
 {
     if (wheel->armed == 0)
         return -1;
-    for (uint64_t tick = wheel->tick + 1; tick <= wheel->tick + TIMER_SLOTS; tick++) {
-        if (wheel->slots[tick % TIMER_SLOTS] == NULL)
-            continue;
 
-        uint64_t at_ns = tick * TIMER_TICK_MS * NS_PER_MS;
+    uint64_t at_ns = next_busy(wheel, wheel->tick) * TIMER_TICK_MS * NS_PER_MS;
 
-        return at_ns <= now_ns ? 0 : (int)((at_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS);
-    }
-    return TIMER_SLOTS * TIMER_TICK_MS;
+    return at_ns <= now_ns ? 0 : (int)((at_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS);
 }

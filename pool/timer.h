@@ -20,7 +20,8 @@ struct timer {
 
 struct timer_wheel {
     struct timer *slots[TIMER_SLOTS];
-    uint64_t tick; /* all ticks <= this have been fired */
+    uint64_t busy[TIMER_SLOTS / 64]; /* a bit for each slot: it holds a timer */
+    uint64_t tick;                   /* all ticks <= this have been fired */
     size_t armed;
 };
 
@@ -39,11 +40,11 @@ static inline bool timer_armed(const struct timer *timer)
     return timer->at != NULL;
 }
 
-/* Fires what is due. Returns how many fired. */
+/* Fires what is due. Returns how many fired. Costs what fires, not the time that has passed. */
 size_t timer_wheel_advance(struct timer_wheel *wheel, uint64_t now_ns);
 
 /* Milliseconds until advance should be called again: 0 = now, -1 = nothing is armed. May be early,
- * never late by more than a tick. */
+ * never late by more than a tick. Asked before every sleep, so it looks at no slot and no timer. */
 int timer_wheel_wait_ms(const struct timer_wheel *wheel, uint64_t now_ns);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "backends/redis/redis_priv.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 enum setting {
@@ -54,35 +55,90 @@ static char *copy_or_null(const char *text)
     return copy;
 }
 
-/* What the address says and a setting too must not be different things. */
-static struct err take_login(struct redis_store *store, const struct backend_value *values)
+/* ---- what the table cannot say ---- */
+
+static bool is_given(const struct backend_value *value)
 {
-    struct redis_address *address = &store->address;
+    return value->text[0] != '\0';
+}
+
+static bool is_named(const char *part_of_address)
+{
+    return part_of_address != NULL && part_of_address[0] != '\0';
+}
+
+static void fault(struct backend_faults *faults, enum setting at, const char *text, const char *fix)
+{
+    backend_fault_add(
+        faults, (struct backend_fault){.setting = settings[at].name, .text = text, .fix = fix});
+}
+
+static void contradicts(struct backend_faults *faults, enum setting at, enum setting other,
+                        const char *text, const char *fix)
+{
+    backend_fault_add(faults, (struct backend_fault){.setting = settings[at].name,
+                                                     .other = settings[other].name,
+                                                     .text = text,
+                                                     .fix = fix});
+}
+
+/* What the address says and a setting too must not be different things. */
+static void check_against_address(const struct redis_address *address,
+                                  const struct backend_value *values, struct backend_faults *faults)
+{
+    static const enum setting names[] = {SET_DATABASE, SET_DB};
+
+    if (is_named(address->username) && is_given(&values[SET_USERNAME]))
+        contradicts(faults, SET_USERNAME, SET_ADDRESS, "the address names a user as well",
+                    "remove it, or the user from `address`");
+    if (address->password != NULL && is_given(&values[SET_PASSWORD]))
+        contradicts(faults, SET_PASSWORD, SET_ADDRESS, "the address holds a password as well",
+                    "remove it, or the password from `address`");
+    for (unsigned i = 0; address->database >= 0 && i < ARRAY_LEN(names); i++) {
+        uint64_t database = values[names[i]].number;
+
+        if (database != 0 && database != (uint64_t)address->database)
+            contradicts(faults, names[i], SET_ADDRESS, "the address names another database",
+                        "remove it, or the database from `address`");
+    }
+}
+
+static void check(const struct backend_value *values, struct backend_faults *faults)
+{
+    struct redis_address address;
+    struct err e = redis_address_parse(&address, slice_str(values[SET_ADDRESS].text));
     uint64_t database = values[SET_DATABASE].number, db = values[SET_DB].number;
 
-    store->username = copy_or_null(values[SET_USERNAME].text);
-    store->password = copy_or_null(values[SET_PASSWORD].text);
-    if (address->username != NULL && address->username[0] != '\0') {
-        if (store->username != NULL)
-            return err_about(ERR_INVALID_ARGUMENT, "username", "the address names a user as well");
-        store->username = copy_or_null(address->username);
-    }
-    if (address->password != NULL) {
-        if (store->password != NULL)
-            return err_about(ERR_INVALID_ARGUMENT, "password",
-                             "the address holds a password as well");
-        store->password = copy_or_null(address->password);
-    }
+    if (e.code == ERR_OK)
+        check_against_address(&address, values, faults);
+    else
+        fault(
+            faults, SET_ADDRESS, e.text,
+            "like localhost:6379, [::1]:6379, redis://HOST:PORT/DATABASE or unix:/run/redis.sock");
+    redis_address_clear(&address);
     if (database != 0 && db != 0 && database != db)
-        return err_about(ERR_INVALID_ARGUMENT, "db", "database says otherwise");
-    store->database = database != 0 ? database : db;
-    if (address->database >= 0) {
-        if (store->database != 0 && store->database != (uint64_t)address->database)
-            return err_about(ERR_INVALID_ARGUMENT, "database",
-                             "the address names another database");
+        contradicts(faults, SET_DB, SET_DATABASE, "`database` says otherwise",
+                    "remove one of the two");
+    if (!redis_prefix_root_valid(values[SET_KEY_PREFIX].text))
+        fault(faults, SET_KEY_PREFIX, "is not 1 to 64 printable characters without ':' and '%'",
+              "remove it for the default, prism");
+}
+
+/* ---- the store ---- */
+
+/* From the address or from the settings: check has seen that they agree. */
+static void take_login(struct redis_store *store, const struct backend_value *values)
+{
+    const struct redis_address *address = &store->address;
+
+    store->username =
+        copy_or_null(is_named(address->username) ? address->username : values[SET_USERNAME].text);
+    store->password =
+        copy_or_null(address->password != NULL ? address->password : values[SET_PASSWORD].text);
+    store->database =
+        values[SET_DATABASE].number != 0 ? values[SET_DATABASE].number : values[SET_DB].number;
+    if (address->database >= 0)
         store->database = (uint64_t)address->database;
-    }
-    return ERR_NONE;
 }
 
 static void store_close(struct backend_store *base)
@@ -103,9 +159,14 @@ static void store_close(struct backend_store *base)
 static struct err store_open(struct backend_store **out, const struct backend_options *options)
 {
     const struct backend_value *values = options->values;
-    struct redis_store *store = calloc(1, sizeof *store);
+    struct backend_faults faults = {.count = 0};
+    struct redis_store *store;
     struct err e;
 
+    check(values, &faults);
+    if (faults.count > 0)
+        return err_about(ERR_INVALID_ARGUMENT, faults.items[0].setting, faults.items[0].text);
+    store = calloc(1, sizeof *store);
     if (store == NULL)
         abort();
     backend_store_init(&store->base, &backend_redis, options);
@@ -119,18 +180,10 @@ static struct err store_open(struct backend_store **out, const struct backend_op
     atomic_store(&store->base.state, BACKEND_CONNECTING);
     atomic_store(&store->base.state_text, "not connected to redis yet");
     store->prefix = redis_prefix_new(values[SET_KEY_PREFIX].text, options->namespace_name);
-    if (store->prefix == NULL)
-        e = err_about(ERR_INVALID_ARGUMENT, "key_prefix",
-                      "1 to 64 printable characters without ':' and '%'");
-    else
-        e = redis_address_parse(&store->address, slice_str(values[SET_ADDRESS].text));
-    if (e.code == ERR_OK)
-        e = take_login(store, values);
-    if (e.code != ERR_OK) {
-        store_close(&store->base);
-        return e;
-    }
     store->prefix_len = strlen(store->prefix);
+    e = redis_address_parse(&store->address, slice_str(values[SET_ADDRESS].text));
+    assert(e.code == ERR_OK);
+    take_login(store, values);
     *out = &store->base;
     return ERR_NONE;
 }
@@ -183,6 +236,7 @@ const struct backend_type backend_redis = {
                    .kv_cas = &redis_kv_cas},
     .limits = {.key_bytes = 512ull << 20, .value_bytes = REDIS_VALUE_BYTES, .pipeline = 128},
     .settings = settings,
+    .check = check,
     .store_open = store_open,
     .store_close = store_close,
     .open = redis_open,

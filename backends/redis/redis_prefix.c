@@ -1,11 +1,12 @@
 /* Whose keys are whose, and how to ask for those that start with something. */
 #include "backends/redis/redis_text.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 enum { ROOT_BYTES = 64 };
 
-static bool root_valid(const char *root)
+bool redis_prefix_root_valid(const char *root)
 {
     size_t n = 0;
 
@@ -18,8 +19,7 @@ static bool root_valid(const char *root)
 
 char *redis_prefix_new(const char *root, const char *namespace_name)
 {
-    if (!root_valid(root))
-        return NULL;
+    assert(redis_prefix_root_valid(root));
 
     char *prefix = malloc(strlen(root) + 3 * strlen(namespace_name) + 3), *at = prefix;
 

@@ -29,10 +29,12 @@ void redis_address_clear(struct redis_address *address); /* secrets are overwrit
 
 /* ---- whose keys are whose (redis_prefix.c) ---- */
 
+/* 1 to 64 printable characters without ':' and '%'. */
+bool redis_prefix_root_valid(const char *root);
+
 /* "<root>:<namespace>:", with ':' and '%' of the namespace written as %3A and %25. Two different
  * pairs never give prefixes of which one starts the other, because neither part can hold the ':'
- * that ends it. NUL-terminated, to be freed; NULL if root is not 1..64 printable characters without
- * ':' and '%'. */
+ * that ends it. NUL-terminated, to be freed. root is valid. */
 char *redis_prefix_new(const char *root, const char *namespace_name);
 
 /* The MATCH pattern for "starts with prefix and then key": what glob would take as special is

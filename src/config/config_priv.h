@@ -171,6 +171,7 @@ void namespaces_bind(struct load *load, struct raw_config *raw, struct config *c
  * empty. */
 struct settings_request {
     const struct backend_setting *table; /* NULL: no settings */
+    void (*check)(const struct backend_value *values, struct backend_faults *faults); /* or NULL */
     const struct raw_pair *pairs;
     size_t count;
     const char *path; /* of the map */

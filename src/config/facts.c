@@ -42,7 +42,8 @@ static const struct config_fact facts[] = {
     NUMBER("limits.intake_depth", "4096", 2, 1 << 20,
            "Calls that may wait for one worker, a power of two; more get RESOURCE_EXHAUSTED."),
     NUMBER("limits.max_inflight_bytes", "268435456", KIB, TIB,
-           "Bytes of all requests being worked on; at least max_message_bytes."),
+           "Bytes of all requests being worked on, and of answers that clients have not taken; at "
+           "least max_message_bytes."),
     NUMBER("limits.max_streams_per_connection", "4096", 1, 1 << 20,
            "Calls and streams on one connection; beyond that its client waits for its turn."),
     ZERO_OR("limits.transport_bytes", "268435456", 16 * MIB, TIB,
@@ -69,8 +70,9 @@ static const struct config_fact facts[] = {
          "disabled: the prism.interfaces services answer UNIMPLEMENTED and are not listed."),
     WORD("strict_slots", "false",
          "true: refuse to start unless every operation is native or emulated."),
-    NUMBER("drain_timeout_ms", "30000", 0, HOUR_MS,
-           "After SIGTERM, calls in flight may go on for this time."),
+    NUMBER(
+        "drain_timeout_ms", "30000", 0, HOUR_MS,
+        "After SIGTERM, calls in flight may go on for this time; what is left then is cancelled."),
     {.path = NULL},
 };
 

@@ -205,6 +205,7 @@ static void bind_slot(struct slot_binding *s)
     if (s->out->backend != NULL) {
         const struct settings_request settings = {
             .table = s->out->backend->settings,
+            .check = s->out->backend->check,
             .pairs = s->raw->config,
             .count = s->raw->config_count,
             .path = fault_text(load, "%s.config", s->path),

@@ -3,8 +3,10 @@
 #include "src/config/config_priv.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { HOST_BYTES = 256, UNIX_PATH_BYTES = 107 };
@@ -116,10 +118,17 @@ static void check_limits(struct load *load, const struct config *config)
 
 /* ---- TLS ---- */
 
+/* Can it be read? What is in it, TLS itself finds out. */
 static void check_file(struct load *load, const char *path, const char *file)
 {
-    if (file != NULL && access(file, R_OK) != 0)
+    struct stat about;
+
+    if (file == NULL)
+        return;
+    if (stat(file, &about) != 0 || faccessat(AT_FDCWD, file, R_OK, AT_EACCESS) != 0)
         fault_key(load, path, "the file does not exist or may not be read by this user", NULL);
+    else if (S_ISDIR(about.st_mode))
+        fault_key(load, path, "is a folder, not a file", NULL);
 }
 
 static void check_tls(struct load *load, const struct config_tls *tls)

@@ -1,4 +1,7 @@
-/* The free maps `config:` and `behavior:` against the table of whoever owns the settings. */
+/* The free maps `config:` and `behavior:` against the table of whoever owns the settings, and then
+ * by its own check, which knows what no table says. A setting at fault has its default from there
+ * on, and what check says of it is dropped: the owner sees nothing that its table forbids, and
+ * nobody is told of the consequences of a fault that he knows. */
 #include "src/config/config_priv.h"
 
 #include <inttypes.h>
@@ -96,9 +99,10 @@ static void bind_one(struct load *load, const struct settings_request *r,
     for (size_t i = 0; i < r->count; i++) {
         if (strcmp(r->pairs[i].name, setting->name) != 0)
             continue;
-        if (!read_value(setting, r->pairs[i].value, value))
-            fault_value(load, r, setting, &r->pairs[i]);
-        return;
+        if (read_value(setting, r->pairs[i].value, value))
+            return;
+        fault_value(load, r, setting, &r->pairs[i]);
+        break;
     }
     if (setting->fallback != NULL) {
         read_value(setting, setting->fallback, value);
@@ -113,6 +117,42 @@ static void bind_one(struct load *load, const struct settings_request *r,
                             .backend = r->backend,
                         });
     }
+}
+
+static unsigned line_of(const struct settings_request *r, const char *name)
+{
+    for (size_t i = 0; i < r->count; i++)
+        if (strcmp(r->pairs[i].name, name) == 0)
+            return r->pairs[i].line;
+    return r->line;
+}
+
+static bool is_at_fault(struct load *load, const struct settings_request *r, const char *name)
+{
+    return name != NULL && fault_known(load, path_of(load, r, name));
+}
+
+static void check_values(struct load *load, const struct settings_request *r,
+                         const struct backend_value *values)
+{
+    struct backend_faults found = {.count = 0};
+    bool dropped[BACKEND_MAX_FAULTS];
+
+    r->check(values, &found);
+    /* All are looked up before any is added: two of them may be about one setting. */
+    for (size_t i = 0; i < found.count; i++)
+        dropped[i] = is_at_fault(load, r, found.items[i].setting) ||
+                     is_at_fault(load, r, found.items[i].other);
+    for (size_t i = 0; i < found.count; i++)
+        if (!dropped[i])
+            fault_add(load, (struct fault){
+                                .path = path_of(load, r, found.items[i].setting),
+                                .line = line_of(r, found.items[i].setting),
+                                .message = found.items[i].text,
+                                .fix = found.items[i].fix,
+                                .slot = r->slot,
+                                .backend = r->backend,
+                            });
 }
 
 const struct backend_value *settings_bind(struct load *load, const struct settings_request *request)
@@ -131,5 +171,7 @@ const struct backend_value *settings_bind(struct load *load, const struct settin
     values = arena_array(load->keep, n, sizeof *values);
     for (size_t i = 0; i < n; i++)
         bind_one(load, request, &table[i], &values[i]);
+    if (request->check != NULL && !fault_known(load, request->path))
+        check_values(load, request, values);
     return values;
 }

@@ -46,6 +46,44 @@ class Files(suite.Case):
             self.assertEqual(len(lines), 1, f"one fault at {place}")
             self.assertIn(right, lines[0])
 
+    def test_settings_that_contradict_each_other(self):
+        """What a backend alone knows is in the same report as the server's own faults, all of it; prismd says the
+        same, and neither tells a secret."""
+        secrets = ("sesame", "open-up")
+        path = self.write({
+            "workers": "many",
+            "tls": {"cert": "/nowhere/server.pem", "key": "/", "client_ca": "/nowhere/ca.pem"},
+            "namespaces": [
+                backends.keyvalue({"backend": "redis", "config": {
+                    "address": f"redis://u:{secrets[0]}@127.0.0.1:1/3", "username": "v", "password": secrets[1],
+                    "database": 4, "db": 5, "key_prefix": "a:b", "dial_timeout_ms": "soon"}}, "a"),
+                backends.keyvalue({"backend": "redis", "config": {"address": f"rediss://:{secrets[0]}@h"}}, "b"),
+                backends.keyvalue({"backend": "redis", "config": {"address": "127.0.0.1:1", "db": 5}}, "good")]})
+        slot = "namespaces[0].slots.primary.config"
+        places = {"workers": "digits only", "tls.cert": "does not exist", "tls.key": "is a folder",
+                  "tls.client_ca": "does not exist", f"{slot}.username": "from `address`",
+                  f"{slot}.password": "from `address`", f"{slot}.database": "from `address`",
+                  f"{slot}.key_prefix": "':'", f"{slot}.dial_timeout_ms": "digits only",
+                  "namespaces[1].slots.primary.config.address": "tunnel"}
+        done = run("prismctl", "--output", "json", "check", path)
+        self.assertNotEqual(done.returncode, 0)
+        told = json.loads(done.stdout)["faults"]
+        self.assertEqual({f["path"] for f in told}, {*places, f"{slot}.db"})
+        self.assertEqual(sorted(f["fix"] for f in told if f["path"] == f"{slot}.db"),
+                         ["remove it, or the database from `address`", "remove one of the two"])
+        for fault in told:
+            self.assertGreater(fault["line"], 0, fault)
+            self.assertIn(places.get(fault["path"], ""), f"{fault['message']}; {fault['fix']}")
+            if "slots" in fault["path"]:
+                self.assertEqual((fault["slot"], fault["backend"]), ("primary", "redis"))
+        started = run("prismd", "--config", path)
+        self.assertNotEqual(started.returncode, 0)
+        events = [json.loads(line) for line in started.stderr.splitlines()]
+        self.assertEqual([(e["path"], e["message"]) for e in events if e["event"] == "config_fault"],
+                         [(f["path"], f["message"]) for f in told])
+        for secret in secrets:
+            self.assertNotIn(secret, done.stdout + done.stderr + started.stdout + started.stderr)
+
     def test_prismd_refuses_the_same(self):
         path = self.write({"lisen": "127.0.0.1:1", "nonsense": 1, "namespaces": [backends.keyvalue(MEMSTORE)]})
         done = run("prismd", "--config", path)

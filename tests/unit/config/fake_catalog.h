@@ -1,11 +1,13 @@
-/* A vocabulary for tests of the configuration: three backends, two patterns, no code behind them.
- */
+/* A vocabulary for tests of the configuration: three backends, two patterns, no code behind them
+ * but one check. */
 #ifndef PRISM_TESTS_FAKE_CATALOG_H
 #define PRISM_TESTS_FAKE_CATALOG_H
 
 #include "src/config/config.h"
 
 #include "backends/kv.h"
+
+#include <string.h>
 
 static const struct kv_basic fake_basic;
 static const struct kv_ttl fake_ttl;
@@ -21,6 +23,29 @@ static const struct backend_setting fake_redis_settings[] = {
     {.name = NULL},
 };
 
+/* Addresses here are like "host:1", with a password "q@host", with a database "host/2". */
+static inline void fake_redis_check(const struct backend_value *values,
+                                    struct backend_faults *faults)
+{
+    const char *address = values[0].text;
+
+    if (address[0] == '/')
+        faults->items[faults->count++] = (struct backend_fault){
+            .setting = "address", .text = "the host is empty", .fix = "like localhost:6379"};
+    if (strstr(address, "q@") != NULL && values[1].text[0] != '\0')
+        faults->items[faults->count++] =
+            (struct backend_fault){.setting = "password",
+                                   .other = "address",
+                                   .text = "the address holds a password as well",
+                                   .fix = "remove it, or the password from `address`"};
+    if (strchr(address, '/') != NULL && values[2].number != 0)
+        faults->items[faults->count++] =
+            (struct backend_fault){.setting = "database",
+                                   .other = "address",
+                                   .text = "the address names another database",
+                                   .fix = "remove it, or the database from `address`"};
+}
+
 static const struct backend_type fake_memstore = {
     .name = "memstore",
     .interfaces = {.kv_basic = &fake_basic, .kv_ttl = &fake_ttl, .kv_scan = &fake_scan},
@@ -34,6 +59,7 @@ static const struct backend_type fake_redis = {
                    .kv_batch = &fake_batch,
                    .kv_cas = &fake_cas},
     .settings = fake_redis_settings,
+    .check = fake_redis_check,
 };
 
 static const struct backend_type fake_s3 = {

@@ -109,6 +109,9 @@ static const struct example server[] = {
     {"tls: {client_ca: /dev/null}\n",
      {{"tls.client_ca", 1, "the server has none", "add tls.cert"}}},
     {"tls: {cert: /nowhere/c, key: /dev/null}\n", {{"tls.cert", 1, "does not exist", NULL}}},
+    {"tls:\n  cert: /\n  key: /dev/null\n  client_ca: /nowhere/ca\n",
+     {{"tls.cert", 2, "is a folder, not a file", NULL},
+      {"tls.client_ca", 4, "does not exist", NULL}}},
 };
 
 /* ---- namespaces ---- */
@@ -236,6 +239,38 @@ static const struct example slots[] = {
      {{"namespaces[0].slots.primary.backend", 5, "is a list, but must be a text", NULL}}},
 };
 
+/* ---- settings that the backend itself looks at ---- */
+
+#define CONFIG NS "  slots:\n    primary:\n      backend: redis\n      config:\n"
+#define AT     "namespaces[0].slots.primary.config."
+
+static const struct example together[] = {
+    {CONFIG "        address: '/h'\n",
+     {{AT "address", 8, "the host is empty", "like localhost:6379"}}},
+    /* Each one at its own line; what is wrong by itself is said as well. */
+    {CONFIG "        tls: maybe\n        password: p\n        database: 3\n"
+            "        address: '/q@h'\n",
+     {{AT "tls", 8, "`maybe` is neither", "true or false"},
+      {AT "password", 9, "the address holds a password as well", "remove it, or the password"},
+      {AT "database", 10, "the address names another database", "remove it, or the database"},
+      {AT "address", 11, "the host is empty", "like localhost:6379"}}},
+    /* The consequences of a fault are not told: neither of the setting itself nor of its other. */
+    {CONFIG "        address: 'h/1'\n        database: 16\n",
+     {{AT "database", 9, "`16` is out of bounds", "use 0..15"}}},
+    {CONFIG "        address: [h/1]\n        database: 2\n",
+     {{AT "address", 8, "is a list", NULL}}},
+    {CONFIG "        address: 'q@h/1'\n        password: ${NOT_SET_AT_ALL}\n        database: 2\n",
+     {{AT "password", 9, "NOT_SET_AT_ALL", ""},
+      {AT "database", 10, "the address names another database", "remove it"}}},
+    {NS "  slots: {primary: {backend: redis, config: 5}}\n",
+     {{"namespaces[0].slots.primary.config", 4, "is a single value", NULL}}},
+    /* A slot that the pattern does not have is looked at, too. */
+    {NS "  slots:\n    primary: {backend: memstore}\n"
+        "    other: {backend: redis, config: {address: '/h'}}\n",
+     {{"namespaces[0].slots.other", 6, "has no slot `other`", "known here: primary"},
+      {"namespaces[0].slots.other.config.address", 6, "the host is empty", "like"}}},
+};
+
 /* ---- many at once ---- */
 
 static const struct example many[] = {
@@ -267,6 +302,28 @@ static const struct example many[] = {
        "known here: registry, index and ledger"},
       {"namespaces[1].slots.other.config.address", 14, "needs the setting `address`", "add"},
       {"namespaces[1].behavior.y", 15, "pattern multicast_relay has no setting", "remove"}}},
+    /* Two namespaces, each with slots whose settings do not go together, and the server's own. */
+    {"workers: 99\n"
+     "tls: {cert: /nowhere/c, key: /nowhere/k, client_ca: /}\n"
+     "namespaces:\n"
+     "- name: a\n"
+     "  pattern: keyvalue\n"
+     "  slots: {primary: {backend: redis, config: {address: '/h', databse: 1}}}\n"
+     "- name: b\n"
+     "  pattern: multicast_relay\n"
+     "  slots:\n"
+     "    registry: {backend: redis, config: {address: 'h/1', database: 2}}\n"
+     "    index: {backend: redis, config: {address: 'q@h', password: p}}\n"
+     "    ledger: {backend: redis, config: {address: 'h:1'}}\n",
+     {{"workers", 1, "out of bounds", "0..64"},
+      {"tls.cert", 2, "does not exist", NULL},
+      {"tls.key", 2, "does not exist", NULL},
+      {"tls.client_ca", 2, "is a folder", NULL},
+      {"namespaces[0].slots.primary.config.databse", 6, "has no setting", "mean `database`?"},
+      {"namespaces[0].slots.primary.config.address", 6, "the host is empty", "like"},
+      {"namespaces[1].slots.registry.config.database", 10, "names another database", "remove it"},
+      {"namespaces[1].slots.index.config.password", 11, "holds a password as well", "remove it"},
+      {"namespaces[1].slots.ledger", 12, "slot ledger needs KeyValueTxnInterface", "no backend"}}},
 };
 
 /* ---- the comparison ---- */
@@ -335,6 +392,12 @@ static void test_slots(void **state)
     CHECK_ALL(slots);
 }
 
+static void test_together(void **state)
+{
+    (void)state;
+    CHECK_ALL(together);
+}
+
 static void test_many(void **state)
 {
     (void)state;
@@ -351,6 +414,11 @@ static void test_fields_of_a_slot_fault(void **state)
     assert_string_equal(l->faults.items[0].slot, "registry");
     assert_string_equal(l->faults.items[0].backend, "s3");
     assert_string_equal(l->faults.items[0].interface, "KeyValueScanInterface");
+    unload(l);
+    l = load_text(CONFIG "        address: '/h'\n");
+    assert_string_equal(l->faults.items[0].slot, "primary");
+    assert_string_equal(l->faults.items[0].backend, "redis");
+    assert_null(l->faults.items[0].interface);
     unload(l);
     l = load_text("workers: x\n");
     assert_null(l->faults.items[0].slot);
@@ -381,6 +449,7 @@ int main(void)
         cmocka_unit_test(test_server),
         cmocka_unit_test(test_namespaces),
         cmocka_unit_test(test_slots),
+        cmocka_unit_test(test_together),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_fields_of_a_slot_fault),
         cmocka_unit_test(test_defaults_stand_in),
