@@ -197,6 +197,7 @@ struct err rpc_server_new(struct rpc_server **out, const struct rpc_options *opt
     }
     if (_ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE != NULL)
         _ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE(0);
+    library_log_open();
     grpc_init();
     worker_init(&server->poller, pool_size(pool), wake_poller);
     server->grpc = create_server(options);
