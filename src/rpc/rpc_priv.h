@@ -211,6 +211,10 @@ grpc_server_credentials *tls_credentials(struct tls_files *files);
 struct err tls_reload(struct tls_files *files);
 void tls_close(struct tls_files *files);
 
+/* ---- channel_args.c ---- */
+
+grpc_server *channel_args_server(const struct rpc_options *options);
+
 /* ---- library_log.c ---- */
 
 void library_log_open(void); /* process-wide; before grpc_init */
