@@ -6,4 +6,4 @@ need_packages "build" \
     gcc g++ make cmake ninja-build pkg-config python3 \
     protobuf-compiler protobuf-compiler-grpc protobuf-c-compiler grpc-proto libprotobuf-dev libprotobuf-c-dev \
     libgrpc-dev libgrpc++-dev libck-dev libuv1-dev libhiredis-dev libcyaml-dev libyaml-dev libmicrohttpd-dev \
-    libjemalloc-dev libnghttp2-dev libcmocka-dev
+    libjemalloc-dev libnghttp2-dev libssl-dev libcmocka-dev

@@ -197,12 +197,18 @@ static void on_health_timer(uv_timer_t *timer)
 
 static void reload(struct server *server)
 {
+    if (server->config->tls.cert == NULL) {
+        log_event(LOG_INFO, "nothing_to_reload",
+                  LOG_S("why", "SIGHUP reads the TLS files again, and there are none"));
+        return;
+    }
+
     struct err err = rpc_server_reload_tls(server->rpc);
 
     if (err.code == ERR_OK)
-        log_event(LOG_INFO, "reloaded", LOG_T("tls", server->config->tls.cert != NULL));
+        log_event(LOG_INFO, "reloaded", LOG_T("tls", true));
     else
-        log_event(LOG_ERROR, "reload_failed", LOG_S("error", err.text),
+        log_event(LOG_ERROR, "reload_failed", LOG_S("error", err.text), LOG_S("about", err.subject),
                   LOG_S("effect", "the certificate in use is kept"));
 }
 

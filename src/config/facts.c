@@ -63,7 +63,7 @@ static const struct config_fact facts[] = {
     WORD("log.level", "info",
          "The least severe events that are written: debug, info, warn, error, off."),
     WORD("tls.cert", NULL, "PEM file: the server's certificate chain. Read again on SIGHUP."),
-    WORD("tls.key", NULL, "PEM file: its private key."),
+    WORD("tls.key", NULL, "PEM file: its private key, not encrypted."),
     WORD("tls.client_ca", NULL,
          "PEM file: clients must show a certificate that one of these signed."),
     WORD("deprecated_services", "enabled",

@@ -211,6 +211,14 @@ grpc_server_credentials *tls_credentials(struct tls_files *files);
 struct err tls_reload(struct tls_files *files);
 void tls_close(struct tls_files *files);
 
+/* ---- channel_args.c ---- */
+
+grpc_server *channel_args_server(const struct rpc_options *options);
+
+/* ---- library_log.c ---- */
+
+void library_log_open(void); /* process-wide; before grpc_init */
+
 static inline struct rpc_server *server_of_poller(struct worker *poller)
 {
     return (struct rpc_server *)(void *)((char *)poller - offsetof(struct rpc_server, poller));

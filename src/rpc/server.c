@@ -14,85 +14,12 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { POSTED = 1, POSTED_BUSY = 4, MAX_ARGS = 24, LAST_CALLS_MS = 30000 };
+enum { POSTED = 1, POSTED_BUSY = 4, LAST_CALLS_MS = 30000 };
 
 /* Debian's abseil tracks lock order, as in a debug build: 7 to 25 % of a server's CPU. This
  * switches it off; the symbol is weak, so that another build of abseil is just as good. */
 extern void _ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE(int)
     __attribute__((weak));
-
-/* ---- channel arguments ---- */
-
-struct args {
-    grpc_arg list[MAX_ARGS];
-    size_t n;
-};
-
-static void add_int(struct args *args, const char *key, int64_t value)
-{
-    grpc_arg *arg = &args->list[args->n++];
-
-    arg->type = GRPC_ARG_INTEGER;
-    arg->key = (char *)(uintptr_t)key;
-    arg->value.integer = value > INT32_MAX ? INT32_MAX : (int)value;
-}
-
-static void add_ms(struct args *args, const char *key, uint32_t ms)
-{
-    if (ms > 0)
-        add_int(args, key, ms);
-}
-
-/* Not GRPC_ARG_MINIMAL_STACK: it would drop the message-size limit and the deadline filter without
- * a word. */
-static void add_lean_filters(struct args *args)
-{
-    add_int(args, GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0);
-    add_int(args, GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
-    add_int(args, GRPC_ARG_ENABLE_CHANNELZ, 0);
-    add_int(args, GRPC_ARG_ENABLE_CENSUS, 0);
-}
-
-static void add_options(struct args *args, const struct rpc_options *o)
-{
-    add_lean_filters(args);
-    add_int(args, GRPC_ARG_ALLOW_REUSEPORT,
-            0); /* a second server on our port is an error, not a partner */
-    add_int(args, GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, o->max_message_bytes);
-    add_int(args, GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1);
-    add_ms(args, GRPC_ARG_MAX_CONCURRENT_STREAMS, o->max_streams_per_connection);
-    add_ms(args, GRPC_ARG_KEEPALIVE_TIME_MS, o->keepalive_ms);
-    add_ms(args, GRPC_ARG_KEEPALIVE_TIMEOUT_MS, o->keepalive_timeout_ms);
-    add_ms(args, GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, o->min_ping_interval_ms);
-    add_int(args, GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-    add_ms(args, GRPC_ARG_MAX_CONNECTION_IDLE_MS, o->max_connection_idle_ms);
-    add_ms(args, GRPC_ARG_MAX_CONNECTION_AGE_MS, o->max_connection_age_ms);
-    add_ms(args, GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, o->max_connection_age_grace_ms);
-}
-
-static grpc_server *create_server(const struct rpc_options *options)
-{
-    struct args args = {.n = 0};
-    grpc_resource_quota *quota = NULL;
-
-    add_options(&args, options);
-    if (options->transport_bytes > 0) {
-        grpc_arg *arg = &args.list[args.n++];
-
-        quota = grpc_resource_quota_create("prism");
-        grpc_resource_quota_resize(quota, (size_t)options->transport_bytes);
-        arg->type = GRPC_ARG_POINTER;
-        arg->key = (char *)(uintptr_t)GRPC_ARG_RESOURCE_QUOTA;
-        arg->value.pointer.p = quota;
-        arg->value.pointer.vtable = grpc_resource_quota_arg_vtable();
-    }
-    grpc_channel_args channel_args = {.num_args = args.n, .args = args.list};
-    grpc_server *server = grpc_server_create(&channel_args, NULL);
-
-    if (quota != NULL)
-        grpc_resource_quota_unref(quota);
-    return server;
-}
 
 /* ---- methods ---- */
 
@@ -197,9 +124,10 @@ struct err rpc_server_new(struct rpc_server **out, const struct rpc_options *opt
     }
     if (_ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE != NULL)
         _ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE(0);
+    library_log_open();
     grpc_init();
     worker_init(&server->poller, pool_size(pool), wake_poller);
-    server->grpc = create_server(options);
+    server->grpc = channel_args_server(options);
     server->cq = grpc_completion_queue_create_for_next(NULL);
     grpc_server_register_completion_queue(server->grpc, server->cq, NULL);
     create_wake_call(server);

@@ -1,9 +1,8 @@
 /* Server credentials from PEM files. gRPC asks for the certificate at each handshake; a reload only
- * swaps what it is told next, so open connections keep theirs. A file that does not load keeps the
- * old certificate. */
+ * swaps what it is told next, so open connections keep theirs. The files are taken together or not
+ * at all: a set that cannot serve leaves the old one in use. */
 #include "src/rpc/rpc_priv.h"
-
-#include "src/base/log.h"
+#include "src/rpc/tls_check.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +17,7 @@ struct tls_files {
     bool changed;                 /* since gRPC last asked */
 };
 
+/* NULL: it cannot be read to its end, or has no end within MAX_PEM_BYTES. */
 static char *read_file(const char *path)
 {
     FILE *file = fopen(path, "re");
@@ -29,34 +29,31 @@ static char *read_file(const char *path)
     text = malloc(MAX_PEM_BYTES);
     if (text == NULL)
         abort();
-    n = fread(text, 1, MAX_PEM_BYTES - 1, file);
+    n = fread(text, 1, MAX_PEM_BYTES, file);
+
+    bool whole = n < MAX_PEM_BYTES && !ferror(file);
+
     fclose(file);
+    if (!whole) {
+        free(text);
+        return NULL;
+    }
     text[n] = '\0';
     return text;
 }
 
-static struct err check_pem(const char *text, const char *marker, const char *missing,
-                            const char *garbled)
-{
-    if (text == NULL)
-        return err_make(ERR_FAILED_PRECONDITION, missing);
-    if (strstr(text, marker) == NULL)
-        return err_make(ERR_FAILED_PRECONDITION, garbled);
-    return ERR_NONE;
-}
-
 static struct err check_set(const char *cert, const char *key, const char *ca, bool wants_ca)
 {
-    struct err err = check_pem(cert, "-----BEGIN CERTIFICATE-----", "tls.cert cannot be read",
-                               "tls.cert holds no PEM certificate");
-
-    if (err.code == ERR_OK)
-        err = check_pem(key, "PRIVATE KEY-----", "tls.key cannot be read",
-                        "tls.key holds no PEM key");
-    if (err.code == ERR_OK && wants_ca)
-        err = check_pem(ca, "-----BEGIN CERTIFICATE-----", "tls.client_ca cannot be read",
-                        "tls.client_ca holds no PEM certificate");
-    return err;
+    if (cert == NULL)
+        return err_about(ERR_FAILED_PRECONDITION, "tls.cert",
+                         "tls.cert cannot be read, or is larger than 1 MiB");
+    if (key == NULL)
+        return err_about(ERR_FAILED_PRECONDITION, "tls.key",
+                         "tls.key cannot be read, or is larger than 1 MiB");
+    if (wants_ca && ca == NULL)
+        return err_about(ERR_FAILED_PRECONDITION, "tls.client_ca",
+                         "tls.client_ca cannot be read, or is larger than 1 MiB");
+    return tls_check(cert, key, ca);
 }
 
 static void swap(char **held, char *fresh)

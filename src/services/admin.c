@@ -187,6 +187,7 @@ static void log_mhd(void *arg, const char *format, va_list args)
     char text[512];
 
     vsnprintf(text, sizeof text, format, args);
+    text[strcspn(text, "\n")] = '\0'; /* its lines end as those of a file */
     log_limited(&admin->complaints, LOG_WARN, "admin_http",
                 (const struct log_field[]){LOG_S("message", text)}, 1);
 }

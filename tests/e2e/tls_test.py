@@ -1,4 +1,6 @@
 """TLS and mutual TLS from files, and new files taken over on SIGHUP."""
+import os
+import shutil
 import signal
 import ssl
 
@@ -15,6 +17,11 @@ MEMSTORE = [backends.keyvalue({"backend": "memstore", "config": {}})]
 def presented_certificate(server):
     """The certificate that a new connection gets, unchecked."""
     return ssl.get_server_certificate(("127.0.0.1", server.port))
+
+
+def reloads(server):
+    """What the log says about SIGHUP."""
+    return [e for e in server.log_events() if "reload" in e["event"]]
 
 
 class Tls(suite.Case):
@@ -66,23 +73,58 @@ class Tls(suite.Case):
         self.assertEqual(kv.get("k"), b"v", "the old connection goes on")
         self.assertEqual(Pattern(self.borrow(server.channel())).get("k"), b"v")
 
-    def test_reload_of_a_bad_file_keeps_the_old_one(self):
-        server = self.serve(self.authority.credentials())
-        before = presented_certificate(server)
-        with open(self.cert, "w", encoding="ascii") as f:
-            f.write("not a certificate\n")
-        mark = len(server.process.log())
+    def reload(self, server, event):
+        """SIGHUP; returns what the log says then, which has to be this event."""
+        before = len(reloads(server))
         server.process.signal(signal.SIGHUP)
-        wait.until(lambda: "tls" in server.process.log()[mark:].lower(), environment.PATIENCE, "the fault is logged")
-        self.assertEqual(presented_certificate(server), before)
+        wait.until(lambda: len(reloads(server)) > before, environment.PATIENCE, "the log answers SIGHUP")
+        said = reloads(server)[before:]
+        self.assertEqual([e["event"] for e in said], [event])
+        return said[0]
+
+    def test_a_bad_reload_keeps_the_old_certificate(self):
+        client = self.authority.issue("client")
+        server = self.serve(self.authority.credentials(client), client_ca=self.authority.cert)
+        before = presented_certificate(server)
+        new, new_key = self.authority.issue("new")
+        for path, source, key in ((self.key, new_key, "tls.key"), (self.cert, new_key, "tls.cert"),
+                                  (self.authority.cert, new_key, "tls.client_ca")):
+            old = tls.read(path)
+            shutil.copyfile(source, path)
+            failure = self.reload(server, "reload_failed")
+            self.assertEqual((failure["level"], failure["about"]), ("error", key))
+            self.assertIn(key, failure["error"])
+            self.assertEqual(presented_certificate(server), before)
+            with open(path, "wb") as f:
+                f.write(old)
+        Pattern(self.borrow(server.channel())).set("k", b"v")
+        shutil.copyfile(new, self.cert)
+        shutil.copyfile(new_key, self.key)
+        self.assertEqual(self.reload(server, "reloaded")["level"], "info")
+        self.assertEqual(presented_certificate(server), tls.read(new).decode())
         Pattern(self.borrow(server.channel())).set("k", b"v")
 
+    def test_a_reload_without_tls(self):
+        server = self.borrow(Prismd(namespaces=MEMSTORE))
+        self.reload(server, "nothing_to_reload")
+
     def test_bad_files_at_start(self):
-        for cert, key in ((self.cert + ".absent", self.key), (self.cert, self.cert)):
-            server = Prismd(namespaces=MEMSTORE, tls={"cert": cert, "key": key})
+        client_ca, garbage = self.authority.cert, os.path.join(suite.subfolder("tls"), "garbage.pem")
+        with open(garbage, "w", encoding="ascii") as f:
+            f.write("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        bad = (("tls.cert", self.cert + ".absent", self.key, client_ca),
+               ("tls.cert", garbage, self.key, client_ca),
+               ("tls.key", self.cert, self.cert, client_ca),
+               ("tls.key", self.cert, self.stranger.issue("other")[1], client_ca),
+               ("tls.key", self.cert, tls.encrypted(self.key), client_ca),
+               ("tls.client_ca", self.cert, self.key, garbage))
+        for about, cert, key, ca in bad:
+            server = Prismd(namespaces=MEMSTORE, tls={"cert": cert, "key": key, "client_ca": ca})
             server.launch()
-            self.assertNotEqual(server.process.wait(environment.PATIENCE), 0)
-            self.assertIn("tls", server.process.log().lower())
+            self.assertEqual(server.process.wait(environment.PATIENCE), 1)
+            self.assertIn(about, server.process.log())
+            self.assertNotIn("cannot listen", server.process.log())
+            self.assertNotIn("listening", server.process.log())
 
     def test_many_calls_over_tls(self):
         """The writes of a batch of answers are coalesced below TLS as well."""

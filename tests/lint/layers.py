@@ -9,7 +9,7 @@ import source
 LIBRARIES = {
     "ck": ("ck_",), "uv": ("uv.h", "uv/"), "grpc": ("grpc/", "grpcpp/"), "hiredis": ("hiredis/",),
     "cyaml": ("cyaml/", "yaml.h"), "http": ("microhttpd.h",), "jemalloc": ("jemalloc/",), "nghttp2": ("nghttp2/",),
-    "protobuf": ("protobuf-c/", "google/protobuf-c/"), "tls": ("openssl/",), "cmocka": ("cmocka.h",),
+    "protobuf": ("protobuf-c/", "google/protobuf-c/"), "openssl": ("openssl/",), "cmocka": ("cmocka.h",),
 }
 GENERATED = re.compile(r"(\.pb-c\.h|^prism_descriptors\.h)$")
 ANY = ("",)
@@ -20,6 +20,7 @@ TABLE = [
     (r"src/base/", ("src/base/",), (), ()),
     (r"pool/ring\.[ch]", ("src/base/", "pool/"), ("ck",), ()),
     (r"pool/", ("src/base/", "pool/"), ("uv",), ()),
+    (r"src/rpc/tls_check\.[ch]", ("src/base/err.h", "src/rpc/tls_check.h"), ("openssl",), ()),
     (r"src/rpc/", ("src/base/", "pool/", "src/rpc/"), ("grpc", "protobuf"), ("google/",)),
     (r"backends/registry\.c", ("src/base/", "backends/"), (), ()),
     (r"backends/[^/]+\.[ch]", ("src/base/", "pool/", "backends/[^/]+$"), (), ()),
@@ -96,6 +97,9 @@ SAMPLES = [
     ({"backends/redis/a.c": '#include "backends/redis/b.h"\n', "backends/redis/b.h": ""}, None),
     ({"pool/worker.c": "#include <ck_ring.h>\n"}, "library ck"),
     ({"src/rpc/call.c": '#include "prism/patterns/keyvalue/keyvalue_pattern.pb-c.h"\n'}, "generated"),
+    ({"src/rpc/tls.c": "#include <openssl/ssl.h>\n"}, "library openssl"),
+    ({"src/rpc/tls_check.c": "#include <openssl/ssl.h>\n"}, None),
+    ({"src/rpc/tls_check.c": "#include <grpc/grpc.h>\n"}, "library grpc"),
     ({"pool/op.c": '#include "op.h"\n', "pool/op.h": ""}, "from the root"),
     ({"util/x.c": ""}, "in no layer"),
     ({"client/src/a.c": '#include "pool/op.h"\n', "pool/op.h": ""}, "crosses a layer"),

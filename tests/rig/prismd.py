@@ -116,7 +116,7 @@ class Prismd:
 
     def log_events(self):
         """The log's lines, parsed; a line that is not JSON fails the test."""
-        return [json.loads(line) for line in self.process.log().splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in self.process.log().splitlines()]
 
     def terminate(self, seconds=None):
         """SIGTERM; returns the exit code."""

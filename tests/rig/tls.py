@@ -37,10 +37,16 @@ class Authority:
 
     def credentials(self, client=None):
         """Channel credentials that trust this authority; client = (certificate path, key path) for mutual TLS."""
-        cert, key = (_read(p) for p in client) if client else (None, None)
-        return grpc.ssl_channel_credentials(_read(self.cert), key, cert)
+        cert, key = (read(p) for p in client) if client else (None, None)
+        return grpc.ssl_channel_credentials(read(self.cert), key, cert)
 
 
-def _read(path):
+def encrypted(key):
+    """A copy of the key that wants a password; returns its path."""
+    _openssl("pkcs8", "-topk8", "-in", key, "-out", key + ".locked", "-passout", "pass:secret")
+    return key + ".locked"
+
+
+def read(path):
     with open(path, "rb") as f:
         return f.read()
