@@ -190,26 +190,42 @@ static void post_requests(struct rpc_server *server)
     poller_post_generic(server);
 }
 
+/* The poller, and the threads that gRPC starts from it, leave all signals to others. */
+static bool start_poller(struct rpc_server *server)
+{
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    server->started = pthread_create(&server->thread, NULL, poller_main, server) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return server->started;
+}
+
+/* thread: poller. */
+static void begin_to_serve(void *arg)
+{
+    struct rpc_server *server = arg;
+
+    grpc_server_start(server->grpc);
+    post_requests(server);
+}
+
+/* The thread comes first: what gRPC holds of ours, once it has begun, only the poller can take
+ * back. */
 struct err rpc_server_start(struct rpc_server *server)
 {
     static const enum coalesce_level levels[] = {[RPC_COALESCE_OFF] = COALESCE_OFF,
                                                  [RPC_COALESCE_MORE] = COALESCE_MORE,
                                                  [RPC_COALESCE_BUFFER] = COALESCE_BUFFER};
-    sigset_t all, before;
 
     server->stalled_fd = coalesce_init(levels[server->options.coalesce]);
     if (!open_listener(server))
         return err_about(ERR_UNAVAILABLE, "listen",
                          "cannot listen on the address of `listen`: in use, or not ours");
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    grpc_server_start(server->grpc);
-    post_requests(server);
-    int failed = pthread_create(&server->thread, NULL, poller_main, server);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (failed != 0)
+    if (!start_poller(server))
         return err_make(ERR_RESOURCE_EXHAUSTED, "cannot start the poller's thread");
-    server->started = true;
+    rpc_server_on_poller(server, begin_to_serve, server);
     atomic_store(&server->serving, true);
     return ERR_NONE;
 }
@@ -377,6 +393,8 @@ static void stop_poller(struct rpc_server *server)
     if (server->started) {
         rpc_server_on_poller(server, leave, server);
         pthread_join(server->thread, NULL);
+    } else if (server->port != 0) { /* a listener without a thread: gRPC insists on an end of it */
+        grpc_server_shutdown_and_notify(server->grpc, server->cq, &server->shutdown_tag);
     }
     grpc_call_unref(server->wake_call);
     grpc_channel_destroy(server->wake_channel);
