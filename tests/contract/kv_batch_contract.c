@@ -1,4 +1,4 @@
-/* kv_batch: many keys in few calls, an outcome for each. */
+/* kv_batch, and kv_basic.window: many keys in few calls, an outcome for each. */
 #include "tests/contract/kv_contract.h"
 #include "tests/contract/kv_many.h"
 
@@ -6,10 +6,16 @@
 
 enum { SHORT_MS = 300, MOST = 1000 };
 
+static void need_many(const struct kv_fixture *fixture)
+{
+    if (kv_many(fixture->backend) == NULL)
+        skip();
+}
+
 /* As many as one call takes, within reason. */
 static size_t most(const struct kv_fixture *fixture)
 {
-    uint32_t max_items = fixture->backend->has.kv_batch->max_items;
+    uint32_t max_items = kv_many(fixture->backend)->max_items;
 
     return max_items < MOST ? max_items : MOST;
 }
@@ -28,7 +34,7 @@ static void test_put_get_del(void **state)
 {
     struct kv_fixture *fixture = *state;
 
-    kv_need(fixture, BACKEND_KV_BATCH);
+    need_many(fixture);
 
     const size_t sizes[] = {1, 2, most(fixture)};
 
@@ -59,7 +65,7 @@ static void test_found_and_absent_mixed(void **state)
 {
     struct kv_fixture *fixture = *state;
 
-    kv_need(fixture, BACKEND_KV_BATCH);
+    need_many(fixture);
     if (most(fixture) < 10)
         skip();
 
@@ -84,7 +90,7 @@ static void test_repeated_keys(void **state)
 {
     struct kv_fixture *fixture = *state;
 
-    kv_need(fixture, BACKEND_KV_BATCH);
+    need_many(fixture);
     if (most(fixture) < 4)
         skip();
 
@@ -112,7 +118,7 @@ static void test_binary_and_empty(void **state)
 {
     struct kv_fixture *fixture = *state;
 
-    kv_need(fixture, BACKEND_KV_BATCH);
+    need_many(fixture);
     if (most(fixture) < 3)
         skip();
 
@@ -134,7 +140,7 @@ static void test_expiry_of_each_item(void **state)
 {
     struct kv_fixture *fixture = *state;
 
-    kv_need(fixture, BACKEND_KV_BATCH);
+    need_many(fixture);
     kv_need(fixture, BACKEND_KV_TTL);
     if (most(fixture) < 3)
         skip();
@@ -154,7 +160,7 @@ static void test_large_values(void **state)
 {
     struct kv_fixture *fixture = *state;
 
-    kv_need(fixture, BACKEND_KV_BATCH);
+    need_many(fixture);
     if (most(fixture) < 8)
         skip();
 

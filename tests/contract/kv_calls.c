@@ -18,14 +18,31 @@ STARTER(exists, kv_basic, exists, kv_exists)
 STARTER(expire, kv_ttl, expire, kv_expire)
 STARTER(ttl_get, kv_ttl, get, kv_ttl_get)
 STARTER(persist, kv_ttl, persist, kv_persist)
-STARTER(put_many, kv_batch, put_many, kv_put_many)
-STARTER(get_many, kv_batch, get_many, kv_get_many)
-STARTER(del_many, kv_batch, del_many, kv_del_many)
 STARTER(txn_put, kv_txn, put_many, kv_put_many)
 STARTER(txn_del, kv_txn, del_many, kv_del_many)
 STARTER(page, kv_scan, page, kv_scan_page)
 STARTER(count, kv_scan, count, kv_count)
 STARTER(put_if, kv_cas, put_if, kv_put_if)
+
+const struct kv_batch *kv_many(const struct backend *backend)
+{
+    return backend->has.kv_batch != NULL ? backend->has.kv_batch : backend->has.kv_basic->window;
+}
+
+void kv_start_put_many(struct backend *backend, struct op *op)
+{
+    kv_many(backend)->put_many(backend, CONTAINER_OF(op, struct kv_put_many, op));
+}
+
+void kv_start_get_many(struct backend *backend, struct op *op)
+{
+    kv_many(backend)->get_many(backend, CONTAINER_OF(op, struct kv_get_many, op));
+}
+
+void kv_start_del_many(struct backend *backend, struct op *op)
+{
+    kv_many(backend)->del_many(backend, CONTAINER_OF(op, struct kv_del_many, op));
+}
 
 void kv_need(struct kv_fixture *fixture, enum backend_interface interface)
 {

@@ -142,6 +142,10 @@ int kv_group(const char *name, const char *interface, const struct CMUnitTest *t
 
 #define KV_TEST(function) cmocka_unit_test_teardown(function, kv_forget)
 
+/* What the group of kv_batch is about: batches, or windows of single operations, whose promises to
+ * the caller are the same. NULL: neither is offered. */
+const struct kv_batch *kv_many(const struct backend *backend);
+
 /* Skips the test unless the instance offers the interface. */
 void kv_need(struct kv_fixture *fixture, enum backend_interface interface);
 

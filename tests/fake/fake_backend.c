@@ -191,6 +191,8 @@ void fake_arrive(struct fake_world *world, struct op *op,
 static void cut(struct backend_interfaces *has, unsigned mask)
 {
     *has = fake_interfaces;
+    if ((mask & FAKE_WINDOW) == 0)
+        has->kv_basic = &fake_basic_without_window;
     if ((mask & FAKE_BASIC) == 0)
         has->kv_basic = NULL;
     if ((mask & FAKE_TTL) == 0)

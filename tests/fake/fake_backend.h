@@ -35,8 +35,9 @@ enum {
     FAKE_TXN = 1 << BACKEND_KV_TXN,
     FAKE_CAS = 1 << BACKEND_KV_CAS,
     FAKE_ALL = (1 << BACKEND_INTERFACE_COUNT) - 1,
+    FAKE_WINDOW = 1 << BACKEND_INTERFACE_COUNT, /* kv_basic.window: not an interface of its own */
     /* What the backends of the protocol's table offer. */
-    FAKE_AS_MEMSTORE = FAKE_BASIC | FAKE_TTL | FAKE_SCAN | FAKE_CAS,
+    FAKE_AS_MEMSTORE = FAKE_BASIC | FAKE_WINDOW | FAKE_TTL | FAKE_SCAN | FAKE_CAS,
     FAKE_AS_REDIS = FAKE_ALL,
     FAKE_AS_POSTGRES = FAKE_ALL & ~FAKE_TTL,
     FAKE_AS_DYNAMODB = FAKE_ALL,
@@ -122,5 +123,6 @@ void fake_arrive(struct fake_world *world, struct op *op,
                  struct err (*apply)(struct fake_world *, struct op *));
 
 extern const struct backend_interfaces fake_interfaces;
+extern const struct kv_basic fake_basic_without_window;
 
 #endif

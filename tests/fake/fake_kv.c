@@ -42,8 +42,9 @@ static void require_write(const struct fake_world *world, struct slice key, stru
 static void require_many(const struct fake_world *world, size_t n, bool atomic)
 {
     const struct backend_interfaces *has = &world->type.interfaces;
+    const struct kv_batch *many = has->kv_batch != NULL ? has->kv_batch : has->kv_basic->window;
 
-    require(n > 0 && n <= (atomic ? has->kv_txn->max_items : has->kv_batch->max_items),
+    require(n > 0 && n <= (atomic ? has->kv_txn->max_items : many->max_items),
             "a batch of a size outside its bounds");
 }
 
@@ -405,8 +406,11 @@ FAKE_METHOD(page, kv_scan_page)
 FAKE_METHOD(count, kv_count)
 FAKE_METHOD(put_if, kv_put_if)
 
-static const struct kv_basic basic = {
+const struct kv_basic fake_basic_without_window = {
     .put = fake_put_op, .get = fake_get, .del = fake_del, .exists = fake_exists};
+static const struct kv_batch window = {64, "n", fake_put_many, fake_get_many, fake_del_many};
+static const struct kv_basic basic = {
+    .put = fake_put_op, .get = fake_get, .del = fake_del, .exists = fake_exists, .window = &window};
 static const struct kv_ttl ttl = {1, fake_expire, fake_ttl_get, fake_persist};
 static const struct kv_batch batch = {8, "ceil(n/8)", fake_put_many, fake_get_many, fake_del_many};
 static const struct kv_txn txn = {20, fake_put_all, fake_del_all};

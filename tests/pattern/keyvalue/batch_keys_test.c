@@ -93,14 +93,16 @@ static void test_a_response_has_an_end(void **state)
     (void)state;
     memset(value, 'x', sizeof value - 1);
     for (int way = 0; way < KV_WAYS; way++) {
-        struct fake_rig *rig = way == KV_PIPELINED ? kv_rig_unbound(FAKE_AS_MEMSTORE)
-                               : way == KV_NATIVE  ? kv_rig_unbound(FAKE_ALL)
-                                                   : kv_rig_unbound(FAKE_BASIC);
+        static const unsigned masks[KV_WAYS] = {[KV_NATIVE] = FAKE_ALL,
+                                                [KV_WINDOWS] = FAKE_AS_MEMSTORE,
+                                                [KV_PIPELINED] = FAKE_BASIC,
+                                                [KV_EMULATED] = FAKE_BASIC};
+        struct fake_rig *rig = kv_rig_unbound(masks[way]);
         struct kv_keys_request *keys = kv_keys(200);
         size_t told = 0;
 
         rig->max_message_bytes = 8000;
-        rig->world.type.in_process = way == KV_PIPELINED;
+        rig->world.type.in_process = way == KV_PIPELINED || way == KV_WINDOWS;
         rig->emulate = 1u << BACKEND_KV_BATCH;
         if (way == KV_EMULATED)
             rig->world.mode = FAKE_PARKED;

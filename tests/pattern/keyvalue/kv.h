@@ -37,16 +37,21 @@ static inline struct fake_rig *kv_rig(unsigned mask)
     return rig;
 }
 
-/* As a store in this process: batches are pipelined. */
-static inline struct fake_rig *kv_rig_memstore(void)
+/* As a store in this process: batches are pipelined, in windows or one by one. */
+static inline struct fake_rig *kv_rig_in_process(unsigned mask)
 {
-    struct fake_rig *rig = kv_rig_unbound(FAKE_AS_MEMSTORE);
+    struct fake_rig *rig = kv_rig_unbound(mask);
 
     rig->world.type.name = "memstore";
     rig->world.type.in_process = true;
     rig->world.type.limits.key_bytes = 1 << 20;
     fake_rig_bind(rig);
     return rig;
+}
+
+static inline struct fake_rig *kv_rig_memstore(void)
+{
+    return kv_rig_in_process(FAKE_AS_MEMSTORE);
 }
 
 /* A network store without batches of its own, and batches switched on. */
@@ -60,14 +65,18 @@ static inline struct fake_rig *kv_rig_emulating(unsigned mask)
     return rig;
 }
 
-/* The three ways of carrying out a batch. */
-enum kv_way { KV_NATIVE, KV_PIPELINED, KV_EMULATED, KV_WAYS };
+/* The ways of carrying out a batch. */
+enum kv_way { KV_NATIVE, KV_WINDOWS, KV_PIPELINED, KV_EMULATED, KV_WAYS };
 
 static inline struct fake_rig *kv_rig_of(int way)
 {
     if (way == KV_NATIVE)
         return kv_rig(FAKE_ALL);
-    return way == KV_PIPELINED ? kv_rig_memstore() : kv_rig_emulating(FAKE_ALL);
+    if (way == KV_WINDOWS)
+        return kv_rig_memstore();
+    if (way == KV_PIPELINED)
+        return kv_rig_in_process(FAKE_AS_MEMSTORE & ~FAKE_WINDOW);
+    return kv_rig_emulating(FAKE_ALL);
 }
 
 static inline void kv_rig_free(struct fake_rig *rig)

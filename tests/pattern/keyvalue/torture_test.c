@@ -212,6 +212,8 @@ static void test_every_operation_fails_once_on_every_mask(void **state)
             torture(&shots->list[i], &(struct kind){.mask = mask}, ERR_UNAVAILABLE);
             torture(&shots->list[i], &(struct kind){.mask = mask, .in_process = true},
                     ERR_RESOURCE_EXHAUSTED);
+            torture(&shots->list[i], &(struct kind){.mask = mask | FAKE_WINDOW, .in_process = true},
+                    ERR_RESOURCE_EXHAUSTED);
             torture(&shots->list[i],
                     &(struct kind){.mask = mask, .emulate = true, .mode = FAKE_PARKED},
                     ERR_INTERNAL);
