@@ -30,7 +30,11 @@ struct echo {
     grpc_server *server;
     grpc_completion_queue *queue;
     void *method;
-    struct call *free; /* of the serving thread */
+
+    /* Of the serving thread. */
+    struct call *free;
+    size_t posted; /* posted or being answered: their events are still to come */
+    bool shut;
 };
 
 /* Tag of the shutdown; every other tag is a struct call. */
@@ -46,6 +50,7 @@ static void post(struct echo *echo)
         abort();
     c->answered = false;
     c->message = NULL;
+    echo->posted++;
     if (grpc_server_request_registered_call(echo->server, echo->method, &c->call, &c->deadline,
                                             &c->metadata, &c->message, echo->queue, echo->queue,
                                             c) != GRPC_CALL_OK)
@@ -97,15 +102,20 @@ static void *serve(void *arg)
         if (e.type == GRPC_QUEUE_SHUTDOWN)
             break;
         if (e.tag == &shutdown_tag) {
-            grpc_completion_queue_shutdown(echo->queue);
+            echo->shut = true;
         } else if (c->answered) {
             recycle(echo, c);
+            echo->posted--;
         } else if (!e.success) { /* a posted request that the shutdown gives back */
             discard(c);
+            echo->posted--;
         } else {
             post(echo);
             answer(c);
         }
+        /* gRPC's shutdown does not wait for the events of calls that it broke off. */
+        if (echo->shut && echo->posted == 0)
+            grpc_completion_queue_shutdown(echo->queue);
     }
     while (echo->free != NULL) {
         struct call *c = echo->free;

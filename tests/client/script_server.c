@@ -41,6 +41,11 @@ struct script_server {
     int port;
     char target[32];
 
+    /* thread's own: served calls, the posted one among them, and whether gRPC has shut down. The
+     * shutdown does not wait for the events of calls that it broke off. */
+    size_t alive;
+    bool shut;
+
     /* Under the lock. */
     pthread_mutex_t lock;
     struct packed_step once[MAX_STEPS], always[MAX_METHODS];
@@ -317,6 +322,7 @@ static void post(struct script_server *server)
     struct served *served = calloc(1, sizeof *served);
 
     assert(served != NULL);
+    server->alive++;
     grpc_call_details_init(&served->details);
     grpc_metadata_array_init(&served->metadata);
     grpc_server_request_call(server->grpc, &served->call, &served->details, &served->metadata,
@@ -381,8 +387,9 @@ static void decide(struct script_server *server, struct served *served)
     answer(served);
 }
 
-static void release(struct served *served)
+static void release(struct script_server *server, struct served *served)
 {
+    server->alive--;
     if (served->request != NULL)
         grpc_byte_buffer_destroy(served->request);
     if (served->has_step)
@@ -404,7 +411,7 @@ static void on_event(struct script_server *server, struct served *served, bool s
     } else if (served->stage == ANSWERING) {
         answer(served); /* also for a client that is gone: the status ends the call */
     } else {
-        release(served);
+        release(server, served);
     }
 }
 
@@ -418,10 +425,12 @@ static void *serve(void *arg)
 
         if (event.type == GRPC_QUEUE_SHUTDOWN)
             return NULL;
-        if (event.tag == server) /* shut down, and no call is left */
-            grpc_completion_queue_shutdown(server->queue);
+        if (event.tag == server)
+            server->shut = true;
         else
             on_event(server, event.tag, event.success != 0);
+        if (server->shut && server->alive == 0)
+            grpc_completion_queue_shutdown(server->queue);
     }
 }
 
