@@ -92,10 +92,11 @@ class Ttl:
             try:
                 while len(seen) < len(keys):
                     for key in keys:
+                        gone = key in seen  # before the call: another reader may see the end during it
                         value = self.kv.get(key)
                         if value is None:
                             seen.add(key)
-                        elif key in seen:
+                        elif gone:
                             errors.append(f"{key} came back")
             except Exception as e:  # noqa: BLE001  (reported below)
                 errors.append(repr(e))
