@@ -42,6 +42,9 @@ struct pattern {
     const struct pattern_type *type;
     const char *namespace_name;
     struct worker *home;
+    /* Most elements that the repeated fields of one request may have together; more are refused
+     * while the request is decoded. 0 = no bound. */
+    uint32_t max_elements;
 };
 
 /* One line of `prismctl check`. strict_slots looks at the plain forms only (variant NULL). */

@@ -161,7 +161,8 @@ static void register_space(struct slots *slots, struct space *space)
 
             instances[w] = (struct rpc_instance){
                 .pattern = pattern,
-                .inline_bytes = pattern != NULL ? type->inline_bytes(pattern, s) : NULL};
+                .inline_bytes = pattern != NULL ? type->inline_bytes(pattern, s) : NULL,
+                .max_elements = pattern != NULL ? pattern->max_elements : 0};
         }
         rpc_server_bind(slots->server, type->services[s], space->config->name, instances);
     }

@@ -125,6 +125,9 @@ static const uint32_t *keyvalue_inline_bytes(const struct pattern *pattern, size
 
 /* ---- the instance ---- */
 
+/* An item of a batch and its tags, on the average of a batch: more is not worth its memory. */
+enum { ELEMENTS_PER_ITEM = 16 };
+
 static void read_settings(struct keyvalue *kv, const struct pattern_binding *binding)
 {
     const struct backend_value *values = binding->behavior;
@@ -179,6 +182,7 @@ static struct pattern *keyvalue_bind(const struct pattern_binding *binding)
     kv->scan_warnings.burst = 1;
     kv->scan_warnings.interval_ms = 60000;
     read_settings(kv, binding);
+    kv->base.max_elements = kv->settings.max_batch_items * ELEMENTS_PER_ITEM;
     semaphore_init(&kv->semaphore, kv->settings.emulation_permits);
     arena_init(&kv->caps_memory, NULL);
     make_plan(kv);

@@ -147,8 +147,7 @@ static void decode_and_handle(struct call *call)
     const struct method *method = call->row->method;
 
     if (method->kind != METHOD_BIDI) {
-        struct err err =
-            codec_unpack(&call->arena, method->request, call->request_buffer, &call->request);
+        struct err err = codec_unpack(&call->arena, call, call->request_buffer, &call->request);
 
         if (err.code != ERR_OK) {
             call_fail(call, err);
@@ -255,7 +254,7 @@ static void receive_decode(struct call *call, struct call_receive *receive)
             receive->op.err = call->told;
         return;
     }
-    receive->op.err = codec_unpack(arena, call->row->method->request, buffer, &receive->message);
+    receive->op.err = codec_unpack(arena, call, buffer, &receive->message);
     arena_adopt(arena, buffer, drop_buffer); /* the message points into it */
 }
 

@@ -50,6 +50,9 @@ struct rpc_instance {
     /* For each method of the service: requests up to this many bytes finish in O(1) without I/O, so
      * they may run on the poller. 0: always on a worker. NULL: all 0. */
     const uint32_t *inline_bytes;
+    /* A request with more elements in its repeated fields, all together, is refused before they get
+     * memory. 0 = no bound. */
+    uint32_t max_elements;
 };
 
 struct arena *call_arena(struct call *call);

@@ -30,10 +30,11 @@ static struct slice contiguous(struct arena *arena, const grpc_byte_buffer *buff
     return slice_of(joined, at);
 }
 
-struct err codec_unpack(struct arena *arena, const ProtobufCMessageDescriptor *type,
+struct err codec_unpack(struct arena *arena, const struct call *call,
                         const grpc_byte_buffer *buffer, const ProtobufCMessage **message)
 {
-    return decode_message(arena, type, contiguous(arena, buffer), message);
+    return decode_message(arena, call->row->method->request, contiguous(arena, buffer),
+                          call->instance->max_elements, message);
 }
 
 grpc_byte_buffer *codec_pack(const ProtobufCMessage *message)

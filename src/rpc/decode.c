@@ -1,142 +1,35 @@
-/* The shapes that our protocol has are decoded here: scalars, strings, bytes, messages, repeated
- * fields (packed or not), maps, oneofs. A shape that is rare (a message field that occurs twice and
- * has to be merged, a proto2 `required`) is left to protobuf-c, after wire_check: DECODE_RARE.
+/* A repeated field is counted where it first occurs, to the end of the message, so it gets its
+ * exact array, and repeated messages lie side by side. A message field that occurs again is merged:
+ * its fields are decoded onto what is there, with longer arrays where they repeat.
  *
- * A repeated field is counted where it first occurs, to the end of the message, so it gets its
- * exact array, and repeated messages lie side by side. */
+ * Memory is bounded by the request's bytes, as any field costs at most some 16 bytes for its own
+ * two, except for the elements of repeated fields: an empty item of a batch is two bytes on the
+ * wire and a hundred here. So these are counted (take_elements) before they get their memory. */
 #include "src/rpc/decode.h"
 
 #include "src/base/utf8.h"
 #include "src/rpc/wire.h"
-#include "src/rpc/wire_check.h"
+#include "src/rpc/wire_read.h"
 
 #include <stdbool.h>
 #include <string.h>
 
-enum decode_result { DECODE_OK, DECODE_MALFORMED, DECODE_NOT_TEXT, DECODE_TOO_DEEP, DECODE_RARE };
+/* Messages inside messages; the same bound as other protobuf runtimes have. Decoding recurses. */
+enum { MAX_DEPTH = 100 };
+
+enum decode_result {
+    DECODE_OK,
+    DECODE_MALFORMED,
+    DECODE_NOT_TEXT,
+    DECODE_TOO_DEEP,
+    DECODE_TOO_MANY,
+};
 
 struct decoder {
     struct arena *arena;
+    size_t elements_left;
     const char *field; /* of the last fault */
 };
-
-struct reader {
-    const uint8_t *at, *end;
-};
-
-/* One field as it stands on the wire. */
-struct item {
-    uint32_t number;
-    enum wire_type wire;
-    uint64_t value;       /* WIRE_VARINT, WIRE_64, WIRE_32 */
-    struct slice content; /* WIRE_BYTES */
-};
-
-/* ---- the wire ---- */
-
-static bool read_varint_slow(struct reader *r, uint64_t *value)
-{
-    uint64_t v = 0;
-
-    for (unsigned shift = 0; shift < 70 && r->at < r->end; shift += 7) {
-        uint8_t octet = *r->at++;
-
-        if (shift < 64)
-            v |= (uint64_t)(octet & 0x7f) << shift;
-        if (octet < 0x80) {
-            *value = v;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* One octet: tags and short lengths. Two: lengths up to 16 KiB. */
-static inline bool read_varint(struct reader *r, uint64_t *value)
-{
-    if (r->at < r->end && r->at[0] < 0x80) {
-        *value = *r->at++;
-        return true;
-    }
-    if (r->end - r->at >= 2 && r->at[1] < 0x80) {
-        *value = (r->at[0] & 0x7fu) | (uint64_t)r->at[1] << 7;
-        r->at += 2;
-        return true;
-    }
-    return read_varint_slow(r, value);
-}
-
-static bool read_fixed(struct reader *r, unsigned bytes, uint64_t *value)
-{
-    *value = 0;
-    if ((size_t)(r->end - r->at) < bytes)
-        return false;
-    for (unsigned i = 0; i < bytes; i++)
-        *value |= (uint64_t)r->at[i] << (8 * i);
-    r->at += bytes;
-    return true;
-}
-
-static inline bool read_bytes(struct reader *r, struct slice *content)
-{
-    uint64_t len;
-
-    if (!read_varint(r, &len) || len > (size_t)(r->end - r->at))
-        return false;
-    *content = slice_of(r->at, (size_t)len);
-    r->at += len;
-    return true;
-}
-
-static bool read_number(struct reader *r, unsigned wire, uint64_t *value)
-{
-    switch (wire) {
-    case WIRE_VARINT:
-        return read_varint(r, value);
-    case WIRE_64:
-        return read_fixed(r, 8, value);
-    case WIRE_32:
-        return read_fixed(r, 4, value);
-    default:
-        return false; /* groups are gone from the language */
-    }
-}
-
-static inline bool read_item(struct reader *r, struct item *item)
-{
-    uint64_t tag;
-
-    if (!read_varint(r, &tag) || tag > UINT32_MAX || tag < 8)
-        return false;
-    item->number = (uint32_t)(tag >> 3);
-    item->wire = (enum wire_type)(tag & 7);
-    if (item->wire == WIRE_BYTES)
-        return read_bytes(r, &item->content);
-    return read_number(r, item->wire, &item->value);
-}
-
-/* What nearly all bytes of a request stand in: a key, a value, an item of a batch. Field number
- * below 16, content below 16 KiB; anything else, and what is malformed, is NULL, and left to
- * read_item. Returns the end of the item. */
-static inline const uint8_t *short_item(const uint8_t *at, const uint8_t *end,
-                                        struct slice *content)
-{
-    size_t len;
-
-    if (end - at < 2 || (at[0] & 0x87) != WIRE_BYTES || at[0] < 8)
-        return NULL;
-    len = at[1];
-    at += 2;
-    if (len >= 0x80) {
-        if (at == end || at[0] >= 0x80)
-            return NULL;
-        len = (len & 0x7f) | (size_t)*at++ << 7;
-    }
-    if (len > (size_t)(end - at))
-        return NULL;
-    *content = slice_of(at, len);
-    return at + len;
-}
 
 /* ---- descriptors ---- */
 
@@ -222,6 +115,18 @@ static inline enum decode_result put_content(struct decoder *d, void *out,
 
 static enum decode_result decode_into(struct decoder *d, const ProtobufCMessageDescriptor *type,
                                       ProtobufCMessage *out, struct slice bytes, unsigned depth);
+static enum decode_result merge_into(struct decoder *d, const ProtobufCMessageDescriptor *type,
+                                     ProtobufCMessage *out, struct slice bytes, unsigned depth);
+
+static bool take_elements(struct decoder *d, const ProtobufCFieldDescriptor *field, size_t n)
+{
+    if (n > d->elements_left) {
+        d->field = field->name;
+        return false;
+    }
+    d->elements_left -= n;
+    return true;
+}
 
 static enum decode_result put_message(struct decoder *d, void *out,
                                       const ProtobufCFieldDescriptor *field, struct slice content,
@@ -230,13 +135,33 @@ static enum decode_result put_message(struct decoder *d, void *out,
     const ProtobufCMessageDescriptor *type = field->descriptor;
     ProtobufCMessage *message;
 
-    if (depth == WIRE_MAX_DEPTH) {
+    if (depth == MAX_DEPTH) {
         d->field = field->name;
         return DECODE_TOO_DEEP;
     }
     message = arena_alloc(d->arena, type->sizeof_message);
     memcpy(out, &message, sizeof message);
     return decode_into(d, type, message, content, depth + 1);
+}
+
+/* `chosen` of the oneof that the field belongs to, else NULL. Taking turns in a oneof leaves dead
+ * messages behind, so each turn counts as an element. */
+static enum decode_result put_single_message(struct decoder *d, void *out, uint32_t *chosen,
+                                             const ProtobufCFieldDescriptor *field,
+                                             struct slice content, unsigned depth)
+{
+    ProtobufCMessage *before;
+
+    if (chosen != NULL && *chosen != field->id) {
+        if (*chosen != 0 && !take_elements(d, field, 1))
+            return DECODE_TOO_MANY;
+        *chosen = field->id;
+        return put_message(d, out, field, content, depth);
+    }
+    memcpy(&before, out, sizeof before);
+    if (before == NULL)
+        return put_message(d, out, field, content, depth);
+    return merge_into(d, field->descriptor, before, content, depth + 1);
 }
 
 /* Presence; the member of a oneof is written over whatever was there. */
@@ -250,19 +175,12 @@ static enum decode_result put_singular(struct decoder *d, ProtobufCMessage *out,
 
     if (item->wire != wire_of(field->type))
         return DECODE_MALFORMED;
-    if (field->type == PROTOBUF_C_TYPE_MESSAGE) {
-        ProtobufCMessage *before;
-
-        memcpy(&before, at, sizeof before);
-        if (oneof ? *chosen == field->id : before != NULL)
-            return DECODE_RARE; /* a second occurrence is merged into the first */
-    }
+    if (field->type == PROTOBUF_C_TYPE_MESSAGE)
+        return put_single_message(d, at, chosen, field, item->content, depth);
     if (oneof)
         *chosen = field->id;
     else if (field->label == PROTOBUF_C_LABEL_OPTIONAL && field->quantifier_offset != 0)
         *(protobuf_c_boolean *)member(out, field->quantifier_offset) = 1;
-    if (field->type == PROTOBUF_C_TYPE_MESSAGE)
-        return put_message(d, at, field, item->content, depth);
     if (item->wire == WIRE_BYTES)
         return put_content(d, at, field, item->content);
     put_number(at, field->type, item->value);
@@ -334,7 +252,11 @@ static enum decode_result put_repeated(struct decoder *d, ProtobufCMessage *out,
 
     memcpy(&array, member(out, field->offset), sizeof array);
     if (array == NULL) {
-        array = arena_alloc(d->arena, count_from(rest, field, *item) * bytes);
+        size_t all = count_from(rest, field, *item);
+
+        if (!take_elements(d, field, all))
+            return DECODE_TOO_MANY;
+        array = arena_alloc(d->arena, all * bytes);
         memcpy(member(out, field->offset), &array, sizeof array);
     }
     if (is_packed(field, item))
@@ -367,21 +289,16 @@ static enum decode_result put_field(struct decoder *d, ProtobufCMessage *out,
 {
     if (field->label == PROTOBUF_C_LABEL_REPEATED)
         return put_repeated(d, out, field, item, rest, depth);
-    if (field->label == PROTOBUF_C_LABEL_REQUIRED)
-        return DECODE_RARE;
     return put_singular(d, out, field, item, depth);
 }
 
-/* Recursion is bounded by WIRE_MAX_DEPTH. */
-static enum decode_result decode_into(struct decoder *d, const ProtobufCMessageDescriptor *type,
-                                      ProtobufCMessage *out, struct slice bytes, unsigned depth)
+/* Onto an initialised message. */
+static enum decode_result put_fields(struct decoder *d, const ProtobufCMessageDescriptor *type,
+                                     ProtobufCMessage *out, struct slice bytes, unsigned depth)
 {
     struct reader r = {bytes.data, bytes.data + bytes.len};
     enum decode_result result = DECODE_OK;
 
-    if (type->message_init == NULL)
-        return DECODE_RARE;
-    type->message_init(out);
     while (result == DECODE_OK && r.at < r.end) {
         struct item item = {.wire = WIRE_BYTES};
         const uint8_t *next = short_item(r.at, r.end, &item.content);
@@ -405,59 +322,88 @@ static enum decode_result decode_into(struct decoder *d, const ProtobufCMessageD
     return result;
 }
 
-/* ---- the rare shapes ---- */
-
-static void *arena_alloc_fn(void *arena, size_t bytes)
+static enum decode_result decode_into(struct decoder *d, const ProtobufCMessageDescriptor *type,
+                                      ProtobufCMessage *out, struct slice bytes, unsigned depth)
 {
-    return arena_alloc(arena, bytes);
+    type->message_init(out);
+    return put_fields(d, type, out, bytes, depth);
 }
 
-static void arena_free_fn(void *arena, void *ptr)
+/* ---- a message field that occurs again ---- */
+
+/* Room behind the elements that the field has for those that `bytes` adds; the old array is left to
+ * the arena, so the new one counts in full. */
+static enum decode_result lengthen(struct decoder *d, ProtobufCMessage *out,
+                                   const ProtobufCFieldDescriptor *field, struct slice bytes)
 {
-    (void)arena;
-    (void)ptr; /* goes with the arena */
+    size_t *n = member(out, field->quantifier_offset), size = element_bytes(field->type);
+    struct reader r = {bytes.data, bytes.data + bytes.len};
+    char *before, *array;
+    struct item item;
+    size_t more;
+
+    if (bytes.len == 0 || !read_item(&r, &item))
+        return DECODE_OK;
+    more = count_from(r, field, item);
+    if (more == 0)
+        return DECODE_OK;
+    if (!take_elements(d, field, *n + more))
+        return DECODE_TOO_MANY;
+    memcpy(&before, member(out, field->offset), sizeof before);
+    array = arena_alloc(d->arena, (*n + more) * size);
+    if (*n > 0)
+        memcpy(array, before, *n * size);
+    memcpy(member(out, field->offset), &array, sizeof array);
+    return DECODE_OK;
 }
 
-static enum decode_result decode_rare(struct decoder *d, const ProtobufCMessageDescriptor *type,
-                                      struct slice bytes, const ProtobufCMessage **out)
+static enum decode_result merge_into(struct decoder *d, const ProtobufCMessageDescriptor *type,
+                                     ProtobufCMessage *out, struct slice bytes, unsigned depth)
 {
-    ProtobufCAllocator allocator = {
-        .alloc = arena_alloc_fn, .free = arena_free_fn, .allocator_data = d->arena};
+    for (unsigned i = 0; i < type->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &type->fields[i];
+        enum decode_result result =
+            field->label == PROTOBUF_C_LABEL_REPEATED ? lengthen(d, out, field, bytes) : DECODE_OK;
 
-    switch (wire_check(type, bytes, &d->field)) {
-    case WIRE_NOT_TEXT:
-        return DECODE_NOT_TEXT;
-    case WIRE_TOO_DEEP:
-        return DECODE_TOO_DEEP;
-    case WIRE_MALFORMED:
-        return DECODE_MALFORMED;
-    case WIRE_OK:
-        break;
+        if (result != DECODE_OK)
+            return result;
     }
-    *out = protobuf_c_message_unpack(type, &allocator, bytes.len, bytes.data);
-    return *out != NULL ? DECODE_OK : DECODE_MALFORMED;
+    return put_fields(d, type, out, bytes, depth);
+}
+
+/* ---- the whole ---- */
+
+static struct err fault(const struct decoder *d, enum decode_result result, uint32_t max_elements)
+{
+    const char *text;
+
+    switch (result) {
+    case DECODE_NOT_TEXT:
+        text = arena_printf(d->arena, "%s must be UTF-8 text without NUL bytes", d->field);
+        break;
+    case DECODE_TOO_DEEP:
+        text = arena_printf(d->arena, "%s nests more than %d messages deep", d->field, MAX_DEPTH);
+        break;
+    case DECODE_TOO_MANY:
+        text = arena_printf(d->arena, "%s: too many elements in one request; at most %u are taken",
+                            d->field, max_elements);
+        break;
+    default:
+        return err_about(ERR_INVALID_ARGUMENT, "request",
+                         "the request is not a valid message of its type");
+    }
+    return err_about(ERR_INVALID_ARGUMENT, d->field, text);
 }
 
 struct err decode_message(struct arena *arena, const ProtobufCMessageDescriptor *type,
-                          struct slice bytes, const ProtobufCMessage **message)
+                          struct slice bytes, uint32_t max_elements,
+                          const ProtobufCMessage **message)
 {
-    struct decoder d = {.arena = arena};
+    struct decoder d = {.arena = arena,
+                        .elements_left = max_elements > 0 ? max_elements : SIZE_MAX};
     ProtobufCMessage *out = arena_alloc(arena, type->sizeof_message);
     enum decode_result result = decode_into(&d, type, out, bytes, 1);
 
-    *message = out;
-    if (result == DECODE_RARE)
-        result = decode_rare(&d, type, bytes, message);
-    if (result == DECODE_OK)
-        return ERR_NONE;
-    *message = NULL;
-    if (result == DECODE_NOT_TEXT)
-        return err_about(ERR_INVALID_ARGUMENT, d.field,
-                         arena_printf(arena, "%s must be UTF-8 text without NUL bytes", d.field));
-    if (result == DECODE_TOO_DEEP)
-        return err_about(
-            ERR_INVALID_ARGUMENT, d.field,
-            arena_printf(arena, "%s nests more than %d messages deep", d.field, WIRE_MAX_DEPTH));
-    return err_about(ERR_INVALID_ARGUMENT, "request",
-                     "the request is not a valid message of its type");
+    *message = result == DECODE_OK ? out : NULL;
+    return result == DECODE_OK ? ERR_NONE : fault(&d, result, max_elements);
 }

@@ -193,9 +193,9 @@ void finish_maybe_recycle(struct call *call);
 
 /* ---- codec.c ---- */
 
-/* *message is NULL with an error, which names the field where it can. It lives in the arena and in
- * the buffer; free_unpacked is never called. */
-struct err codec_unpack(struct arena *arena, const ProtobufCMessageDescriptor *type,
+/* A request of the call. *message is NULL with an error, which names the field where it can. It
+ * lives in the arena and in the buffer; free_unpacked is never called. */
+struct err codec_unpack(struct arena *arena, const struct call *call,
                         const grpc_byte_buffer *buffer, const ProtobufCMessage **message);
 grpc_byte_buffer *codec_pack(const ProtobufCMessage *message);
 

@@ -243,8 +243,8 @@ static void received(struct op *op)
     if (call->has_incoming) {
         struct arena *arena = receive->arena != NULL ? receive->arena : &call->arena;
 
-        op->err =
-            decode_message(arena, call->method->request, pushed(call, arena), &receive->message);
+        op->err = decode_message(arena, call->method->request, pushed(call, arena),
+                                 call->rig->pattern->max_elements, &receive->message);
         call->has_incoming = false;
     } else if (call->group.cancelled.code != ERR_OK) {
         op->err = call->group.cancelled;
@@ -368,7 +368,7 @@ static void decode_and_handle(struct call *call, uint8_t *bytes, size_t len)
     call->request_bytes = len;
     if (call->method->kind != METHOD_BIDI)
         err = decode_message(&call->arena, call->method->request, slice_of(bytes, len),
-                             &call->request);
+                             call->rig->pattern->max_elements, &call->request);
     if (err.code != ERR_OK)
         call_fail(call, err);
     else
