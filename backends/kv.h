@@ -13,6 +13,7 @@
 
 #include "backends/backend.h"
 #include "pool/op.h"
+#include "src/base/arena.h"
 #include "src/base/slice.h"
 
 #include <stdbool.h>
@@ -29,15 +30,43 @@ struct kv_put {
     uint64_t ttl_ms;
 };
 
+/* How many bytes of values the caller can still use, for one read or for many that run at the same
+ * time on one worker. A value that does not fit any more is not copied: its data is NULL, and its
+ * len says what it would have taken. */
+struct kv_room {
+    uint64_t bytes;
+    bool exceeded; /* out: there was such a value */
+};
+
+/* For backends. A NULL room has no bound. */
+static inline bool kv_room_take(struct kv_room *room, size_t len)
+{
+    if (room == NULL)
+        return true;
+    if (len > room->bytes) {
+        room->exceeded = true;
+        return false;
+    }
+    room->bytes -= len;
+    return true;
+}
+
+static inline struct slice kv_room_copy(struct kv_room *room, struct arena *arena,
+                                        struct slice value)
+{
+    return kv_room_take(room, value.len) ? arena_copy(arena, value) : slice_of(NULL, value.len);
+}
+
 /* Read one value. An expired key is not found. */
 struct kv_get {
     struct op op;
     struct slice key;
-    bool want_version; /* only where kv_cas is offered */
+    struct kv_room *room; /* NULL: no bound */
+    bool want_version;    /* only where kv_cas is offered */
     /* out */
     bool found;
     struct slice value;
-    struct slice version; /* opaque, 1..64 bytes, if wanted and found */
+    struct slice version; /* opaque, 1..64 bytes, if wanted, found, and the value was copied */
 };
 
 /* Remove one key. An absent key is no error. */
@@ -135,6 +164,7 @@ struct kv_get_many {
     struct op op;
     struct kv_get_item *items;
     size_t n;
+    struct kv_room *room; /* NULL: no bound */
 };
 
 struct kv_del_many {

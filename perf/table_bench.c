@@ -139,7 +139,7 @@ static double read_all(struct bench *b)
     uint64_t since = clock_own_cpu_ns();
 
     for (uint32_t i = 0; i < b->keys; i++) {
-        struct memstore_read r = memstore_read(b->store, key_of(b, i, key), &b->arena);
+        struct memstore_read r = memstore_read(b->store, key_of(b, i, key), NULL, &b->arena);
         if (!r.found || r.value.len != VALUE_BYTES)
             fail("a key is missing");
         arena_clear(&b->arena);

@@ -50,11 +50,11 @@ static bool version_read(const struct memstore *store, struct slice from, uint32
 static void get(struct backend *backend, struct kv_get *get)
 {
     struct memstore *store = begin(backend);
-    struct memstore_read read = memstore_read(store, get->key, op_arena(&get->op));
+    struct memstore_read read = memstore_read(store, get->key, get->room, op_arena(&get->op));
 
     get->found = read.found;
     get->value = read.value;
-    if (read.found && get->want_version)
+    if (read.found && get->want_version && read.value.data != NULL)
         get->version = version_write(store, read.version, op_arena(&get->op));
     end(backend, &get->op, ERR_NONE);
 }

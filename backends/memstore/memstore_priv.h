@@ -127,9 +127,10 @@ struct memstore_read {
     uint32_t version;
 };
 
-struct memstore_read memstore_read(struct memstore *store, struct slice key, struct arena *arena);
+struct memstore_read memstore_read(struct memstore *store, struct slice key, struct kv_room *room,
+                                   struct arena *arena);
 struct memstore_read memstore_read_at(struct memstore *store, struct memstore_spot spot,
-                                      struct slice key, struct arena *arena);
+                                      struct slice key, struct kv_room *room, struct arena *arena);
 
 bool memstore_exists(struct memstore *store, struct slice key);
 bool memstore_remove(struct memstore *store, struct slice key); /* existed */

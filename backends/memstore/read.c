@@ -21,19 +21,20 @@ static struct entry *lock_and_find(struct memstore *store, struct memstore_spot 
     return entry;
 }
 
-struct memstore_read memstore_read(struct memstore *store, struct slice key, struct arena *arena)
+struct memstore_read memstore_read(struct memstore *store, struct slice key, struct kv_room *room,
+                                   struct arena *arena)
 {
-    return memstore_read_at(store, memstore_spot(store, key), key, arena);
+    return memstore_read_at(store, memstore_spot(store, key), key, room, arena);
 }
 
 struct memstore_read memstore_read_at(struct memstore *store, struct memstore_spot spot,
-                                      struct slice key, struct arena *arena)
+                                      struct slice key, struct kv_room *room, struct arena *arena)
 {
     const struct entry *entry = lock_and_find(store, spot, key);
     struct memstore_read read = {.found = entry != NULL};
 
     if (entry != NULL) {
-        read.value = arena_copy(arena, entry_value(entry));
+        read.value = kv_room_copy(room, arena, entry_value(entry));
         read.version = entry->version;
     }
     pthread_mutex_unlock(&spot.shard->lock);

@@ -88,8 +88,8 @@ static void get_many(struct backend *backend, struct kv_get_many *many)
 
         approach(&group, store, items, sizeof *items, many->n - done);
         for (size_t i = 0; i < group.n; i++) {
-            struct memstore_read read =
-                memstore_read_at(store, group.spots[i], items[i].key, op_arena(&many->op));
+            struct memstore_read read = memstore_read_at(store, group.spots[i], items[i].key,
+                                                         many->room, op_arena(&many->op));
 
             items[i].found = read.found;
             items[i].value = read.value;

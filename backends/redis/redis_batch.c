@@ -27,7 +27,7 @@ static void get_many_node(struct redis_call *call, const struct redis_node *node
     item->err = ERR_NONE;
     item->found = node->type == REDIS_REPLY_STRING;
     if (item->found)
-        item->value = arena_copy(op_arena(&req->op), node->text);
+        item->value = kv_room_copy(req->room, op_arena(&req->op), node->text);
 }
 
 static const struct redis_kind get_many_kind = {.node = get_many_node};

@@ -65,8 +65,8 @@ static void get_node(struct redis_call *call, const struct redis_node *node)
     req->found = node->type == REDIS_REPLY_STRING;
     if (!req->found)
         return;
-    req->value = arena_copy(op_arena(&req->op), node->text);
-    if (req->want_version)
+    req->value = kv_room_copy(req->room, op_arena(&req->op), node->text);
+    if (req->want_version && req->value.data != NULL)
         req->version = redis_version(op_arena(&req->op), req->value);
 }
 

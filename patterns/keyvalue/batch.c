@@ -48,6 +48,7 @@ void batch_init(struct batch *batch, struct call *call, const struct batch_kind 
     batch->plan = batch->kv->plan;
     batch->items = arena_array(call_arena(call), n, kind->item_bytes);
     batch->n = n;
+    batch->room.bytes = batch->kv->max_message_bytes;
 }
 
 void batch_refuse(struct batch *batch, size_t i, struct err err)
@@ -65,7 +66,7 @@ static struct err reason_to_stop(const struct batch *batch)
         return group->cancelled;
     if (group->deadline_ns != 0 && group->deadline_ns <= group->home->now_ns)
         return err_make(ERR_DEADLINE_EXCEEDED, "the deadline passed before this item was sent");
-    if (batch->bytes > batch->kv->max_message_bytes)
+    if (batch->room.exceeded)
         return err_about(ERR_RESOURCE_EXHAUSTED, "max_message_bytes",
                          "the response is full: ask for this key again");
     return ERR_NONE;
@@ -126,6 +127,16 @@ static bool chunks_may_overtake(const struct batch *batch)
     return batch_chain(batch, next, heads, arena) == batch->n - batch->refused;
 }
 
+/* Of large chunks two keep the backend busy, and when the response is full after the first of them,
+ * the rest need not have been read. */
+static unsigned chunks_at_once(const struct batch *batch, size_t chunk_items)
+{
+    enum { ITEMS = 2048, FEW = 2 };
+    size_t fitting = ITEMS / chunk_items > FEW ? ITEMS / chunk_items : FEW;
+
+    return fitting < batch->plan.width ? (unsigned)fitting : batch->plan.width;
+}
+
 static void run_chunks(struct batch *batch, size_t chunk_items)
 {
     leave_out_refused(batch);
@@ -140,7 +151,8 @@ static void run_chunks(struct batch *batch, size_t chunk_items)
         chunk->first = i * chunk_items;
         chunk->n = i + 1 < n ? chunk_items : batch->n_sent - chunk->first;
     }
-    batch->fanout.width = n <= 1 || !chunks_may_overtake(batch) ? 1 : batch->plan.width;
+    batch->fanout.width =
+        n <= 1 || !chunks_may_overtake(batch) ? 1 : chunks_at_once(batch, chunk_items);
     run(batch, n, start_chunk);
 }
 
@@ -180,27 +192,16 @@ static void count_failure(struct batch *batch, size_t items, struct err err)
     batch->failed += items;
 }
 
-static void count_bytes(struct batch *batch, void *item)
-{
-    if (batch->kind->bytes_of != NULL && err_of(batch, item)->code == ERR_OK)
-        batch->bytes += batch->kind->bytes_of(item);
-}
-
 static void chunk_done(struct op *op)
 {
     struct batch_chunk *chunk = CONTAINER_OF(op, struct batch_chunk, op);
     struct batch *batch = chunk->batch;
 
-    for (size_t i = chunk->first; i < chunk->first + chunk->n; i++) {
-        void *item = (char *)batch->sent + i * batch->kind->item_bytes;
-
-        if (op->err.code != ERR_OK)
-            *err_of(batch, item) = op->err;
-        else
-            count_bytes(batch, item);
-    }
-    if (op->err.code != ERR_OK)
+    if (op->err.code != ERR_OK) {
+        for (size_t i = chunk->first; i < chunk->first + chunk->n; i++)
+            *err_of(batch, (char *)batch->sent + i * batch->kind->item_bytes) = op->err;
         count_failure(batch, chunk->n, op->err);
+    }
     fanout_item_done(&batch->fanout);
 }
 
@@ -276,7 +277,6 @@ static void one_done(struct op *op)
         count_failure(batch, 1, op->err);
     } else {
         batch->kind->end_one(slot, slot->item);
-        count_bytes(batch, item);
     }
     if (next != 0) {
         start_item(slot, next - 1);

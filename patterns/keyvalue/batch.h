@@ -47,8 +47,6 @@ struct batch_kind {
     void (*start_one)(struct batch_slot *slot, size_t i);
     /* The op of item i came back with ERR_OK: copies what it brought. */
     void (*end_one)(struct batch_slot *slot, size_t i);
-    /* Bytes that this item, whose outcome is ERR_OK, adds to the response; NULL: never many. */
-    size_t (*bytes_of)(const void *item);
 };
 
 /* Every item has its outcome. err is not ERR_OK when the backend failed for all items alike. Ends
@@ -74,9 +72,9 @@ struct batch {
     uint32_t *next;  /* item that follows on the same key, plus 1; NULL: none does */
     struct batch_chunk *chunks;
     struct batch_slot *free_slots;
-    size_t failed;      /* items whose operation failed as a whole */
-    struct err failure; /* the first of those failures */
-    uint64_t bytes;     /* of the response so far */
+    size_t failed;       /* items whose operation failed as a whole */
+    struct err failure;  /* the first of those failures */
+    struct kv_room room; /* reads: for values in the response */
 };
 
 /* What is tried before a batch is built: batches offered, not too many items. */

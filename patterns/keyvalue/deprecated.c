@@ -51,7 +51,7 @@ static void get_reply(struct single *single, struct err err)
     response.error = old_error(err);
     if (response.found)
         response.value = pb_bytes(got->value);
-    call_reply(single->call, &response.base);
+    call_reply_read(single->call, &response.base);
 }
 
 static void get(struct call *call)

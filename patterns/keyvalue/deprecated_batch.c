@@ -112,7 +112,7 @@ static void batch_get_reply(struct batch *batch, struct err err)
         response.found_count += results[i].found;
         response.results[i] = &results[i];
     }
-    call_reply(batch->call, &response.base);
+    call_reply_read(batch->call, &response.base);
 }
 
 static void batch_get(struct call *call)

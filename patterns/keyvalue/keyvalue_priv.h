@@ -171,6 +171,7 @@ struct single {
     struct keyvalue *kv;
     void (*reply)(struct single *, struct err);
     bool by_removal; /* an expiration of 0 seconds: `del` was run instead of `expire` */
+    struct kv_room room;
     union {
         struct kv_put put;
         struct kv_put_if put_if;

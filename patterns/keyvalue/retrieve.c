@@ -53,7 +53,7 @@ static void retrieve_reply(struct single *single, struct err err)
         response._version_case = PRISM__PATTERNS__KEYVALUE__RETRIEVE_RESPONSE___VERSION_VERSION;
         response.version = pb_bytes(get->version);
     }
-    call_reply(single->call, &response.base);
+    call_reply_read(single->call, &response.base);
 }
 
 /* ---- Remove ---- */

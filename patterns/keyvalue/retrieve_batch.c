@@ -23,6 +23,7 @@ static void start_many(struct batch_chunk *chunk, void *items)
 {
     chunk->get.items = items;
     chunk->get.n = chunk->n;
+    chunk->get.room = &chunk->batch->room;
     chunk->batch->plan.batch->get_many(chunk->batch->kv->backend, &chunk->get);
 }
 
@@ -30,6 +31,7 @@ static void start_one(struct batch_slot *slot, size_t i)
 {
     slot->get.key = item_at(slot->batch, i)->key;
     slot->get.want_version = false;
+    slot->get.room = &slot->batch->room;
     slot->batch->plan.basic->get(slot->batch->kv->backend, &slot->get);
 }
 
@@ -41,20 +43,12 @@ static void end_one(struct batch_slot *slot, size_t i)
     item->value = slot->get.found ? slot->get.value : (struct slice){0};
 }
 
-static size_t bytes_of(const void *item)
-{
-    const struct kv_get_item *get = item;
-
-    return get->found ? get->value.len : 0;
-}
-
 static const struct batch_kind kind = {
     .item_bytes = sizeof(struct kv_get_item),
     .err_offset = offsetof(struct kv_get_item, err),
     .start_many = start_many,
     .start_one = start_one,
     .end_one = end_one,
-    .bytes_of = bytes_of,
 };
 
 struct retrieve_batch *retrieve_batch_new(struct call *call, batch_reply_fn *reply,
@@ -103,7 +97,9 @@ static bool take(struct retrieve_batch *retrieve, size_t bytes)
 
 struct err retrieve_batch_take(struct retrieve_batch *retrieve, const struct kv_get_item *item)
 {
-    if (item->err.code != ERR_OK || !item->found || take(retrieve, item->value.len))
+    bool here = item->value.data != NULL || item->value.len == 0;
+
+    if (item->err.code != ERR_OK || !item->found || (here && take(retrieve, item->value.len)))
         return item->err;
     return err_make(ERR_RESOURCE_EXHAUSTED, "the response is full: ask for this key again");
 }
@@ -172,5 +168,5 @@ static void retrieve_batch_reply(struct batch *batch, struct err err)
         response.results[i] = &results[i];
         response.found_count += results[i].found;
     }
-    call_reply(batch->call, &response.base);
+    call_reply_read(batch->call, &response.base);
 }

@@ -60,6 +60,8 @@ void retrieve_start(struct single *single, struct slice key, bool want_version)
 {
     single->get.key = key;
     single->get.want_version = want_version;
+    single->room.bytes = single->kv->max_message_bytes;
+    single->get.room = &single->room;
     call_start(single->call, &single->get.op, single_done);
     single->kv->plan.basic->get(single->kv->backend, &single->get);
 }

@@ -64,7 +64,7 @@ static uint64_t deadline_ns(gpr_timespec deadline)
     return seconds * NS_PER_S + (uint32_t)deadline.tv_nsec;
 }
 
-static struct err overloaded(const char *limit, const char *text)
+struct err admit_overloaded(const char *limit, const char *text)
 {
     return (struct err){.code = ERR_RESOURCE_EXHAUSTED,
                         .retry_after_ms = RETRY_AFTER_MS,
@@ -74,7 +74,7 @@ static struct err overloaded(const char *limit, const char *text)
 
 /* Health and the like are asked when a server drains, or is overloaded, more than ever. Their calls
  * are small and short, and do not count. */
-static bool is_general(const struct call *call)
+bool admit_is_general(const struct call *call)
 {
     return call->row->service->service->pattern == NULL && call->row->method->kind == METHOD_UNARY;
 }
@@ -92,20 +92,22 @@ static struct err check_limits(struct rpc_server *server, const struct call *cal
     }
     if (counter_read(&server->in_flight_count) >= o->max_inflight_calls) {
         counter_add(&server->refused_admission, 1);
-        return overloaded("limits.max_inflight_calls", "too many calls in flight");
+        return admit_overloaded("limits.max_inflight_calls", "too many calls in flight");
     }
-    if (server->in_flight_bytes + call->request_bytes > o->max_inflight_bytes &&
-        server->in_flight_bytes > 0) {
+    uint64_t bytes = counter_read(&server->in_flight_bytes) +
+                     atomic_load_explicit(&server->built_bytes, memory_order_relaxed);
+
+    if (bytes + call->request_bytes > o->max_inflight_bytes && bytes > 0) {
         counter_add(&server->refused_admission, 1);
-        return overloaded("limits.max_inflight_bytes",
-                          "the requests in flight hold too much memory");
+        return admit_overloaded("limits.max_inflight_bytes",
+                                "the requests in flight hold too much memory");
     }
     return ERR_NONE;
 }
 
 static struct err check_load(struct rpc_server *server, const struct call *call)
 {
-    struct err err = is_general(call) ? ERR_NONE : check_limits(server, call);
+    struct err err = admit_is_general(call) ? ERR_NONE : check_limits(server, call);
 
     if (err.code != ERR_OK)
         return err;
@@ -124,9 +126,10 @@ static struct err check_load(struct rpc_server *server, const struct call *call)
 static bool may_run_inline(const struct rpc_server *server, const struct call *call,
                            const struct rpc_instance *instance)
 {
+    uint32_t most = instance->inline_bytes != NULL ? instance->inline_bytes[call->row->index] : 0;
+
     return server->options.dispatch == RPC_DISPATCH_AUTO && instance->pattern != NULL &&
-           instance->inline_bytes != NULL && call->row->method->kind == METHOD_UNARY &&
-           call->request_bytes <= instance->inline_bytes[call->row->index];
+           call->row->method->kind == METHOD_UNARY && most > 0 && call->request_bytes <= most;
 }
 
 static struct worker *pick_worker(struct rpc_server *server)
@@ -175,10 +178,10 @@ static void link_call(struct rpc_server *server, struct call *call)
     call->linked = true;
     if (server->unwatched == head)
         server->unwatched = call;
-    if (is_general(call))
+    if (admit_is_general(call))
         return;
     call->counted = true;
-    server->in_flight_bytes += call->request_bytes;
+    counter_add(&server->in_flight_bytes, call->request_bytes);
     counter_add(&server->in_flight_count, 1);
 }
 
@@ -220,7 +223,8 @@ static void dispatch(struct rpc_server *server, struct call *call, const struct 
         finish_post_close(call);
     if (!worker_submit(worker, &call->begin)) {
         counter_add(&server->refused_intake, 1);
-        finish_refuse(call, overloaded("limits.intake_depth", "the workers' queues are full"));
+        finish_refuse(call,
+                      admit_overloaded("limits.intake_depth", "the workers' queues are full"));
         return;
     }
     link_call(server, call);

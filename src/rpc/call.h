@@ -76,6 +76,10 @@ void call_start(struct call *call, struct op *op, op_done_fn *done);
 /* Ends a unary call with its answer. */
 void call_reply(struct call *call, const ProtobufCMessage *message);
 
+/* The same for a call that has changed nothing, whose answer may be large: when the answers on
+ * their way fill limits.max_inflight_bytes, the call fails with RESOURCE_EXHAUSTED instead. */
+void call_reply_read(struct call *call, const ProtobufCMessage *message);
+
 /* Ends any call with a status; err.code must not be ERR_OK. Details (BadRequest, ErrorInfo,
  * RetryInfo) are made from subject and retry_after_ms. */
 void call_fail(struct call *call, struct err err);
@@ -83,8 +87,9 @@ void call_fail(struct call *call, struct err err);
 /* ---- streams ---- */
 
 /* Sends one message; `sent` (started here, in this call's group) is done when gRPC took it: flow
- * control. One send at a time. When the client is gone, sent finishes with ERR_CANCELLED, and the
- * handler ends the call. */
+ * control. One send at a time. When the client is gone, sent finishes with ERR_CANCELLED; when the
+ * answers on their way fill limits.max_inflight_bytes, with ERR_RESOURCE_EXHAUSTED, and nothing was
+ * sent. The handler then ends the call. */
 void call_send(struct call *call, const ProtobufCMessage *message, struct op *sent,
                op_done_fn *done);
 

@@ -45,9 +45,14 @@ static void unlink_call(struct call *call)
  * long as its reader takes. */
 static void charge(struct call *call, uint64_t sending_bytes)
 {
+    struct rpc_server *server = call->server;
+
+    if (call->built_bytes > 0)
+        atomic_fetch_sub_explicit(&server->built_bytes, call->built_bytes, memory_order_relaxed);
+    call->built_bytes = 0;
     if (!call->counted)
         return;
-    call->server->in_flight_bytes += sending_bytes - call->sending_bytes;
+    counter_add(&server->in_flight_bytes, sending_bytes - call->sending_bytes);
     call->sending_bytes = sending_bytes;
 }
 
@@ -58,7 +63,7 @@ static void give_place_back(struct call *call)
     counter_add(&server->calls, (uint64_t)-1);
     if (!call->counted)
         return;
-    server->in_flight_bytes -= call->request_bytes + call->sending_bytes;
+    counter_add(&server->in_flight_bytes, -(call->request_bytes + call->sending_bytes));
     counter_add(&server->finished, 1);
     counter_add(&server->in_flight_count, (uint64_t)-1);
 }

@@ -87,11 +87,12 @@ static void render_refusals(const struct rpc_server *server, struct metrics_page
         const char *why;
         const struct counter *n;
     } rows[] = {{"admission", &server->refused_admission},
+                {"answers", &server->refused_answers},
                 {"intake_full", &server->refused_intake},
                 {"draining", &server->refused_draining}};
 
     metrics_family(page, "prism_rpc_refused_total", "counter",
-                   "Calls refused before any work, by reason.");
+                   "Calls refused by reason: answers after a read, all else before any work.");
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const char *labels[] = {"reason", rows[i].why, NULL};
 

@@ -73,9 +73,11 @@ struct call {
     uint64_t deadline_ns;
     bool begun, ended, final_asked;
     struct ending ending;
-    struct err tell_why; /* handed over with `tell` */
-    bool tell_softly;    /* only those who wait for an event: a drain */
-    struct err told;     /* ERR_OK: nothing yet */
+    uint64_t built_bytes; /* of an answer that counts in the server's built_bytes; the poller takes
+                             it over with the job that hands it the answer */
+    struct err tell_why;  /* handed over with `tell` */
+    bool tell_softly;     /* only those who wait for an event: a drain */
+    struct err told;      /* ERR_OK: nothing yet */
     bool told_softly;
     struct job event; /* runs on_cancel */
     bool event_queued;
@@ -137,11 +139,10 @@ struct rpc_server {
 
     /* poller side */
     struct call *free;
-    struct call in_flight;    /* list head */
-    struct call *unwatched;   /* the oldest in flight whose cancellation nobody waits for yet;
-                                 &in_flight: none */
-    uint64_t in_flight_bytes; /* encoded requests, and answers not yet taken */
-    struct worker *current;   /* the worker that the batch fills */
+    struct call in_flight;  /* list head */
+    struct call *unwatched; /* the oldest in flight whose cancellation nobody waits for yet;
+                               &in_flight: none */
+    struct worker *current; /* the worker that the batch fills */
     struct worker *touched[WORKER_MAX];
     unsigned touched_count;
     bool shut_down; /* no more posts */
@@ -150,7 +151,10 @@ struct rpc_server {
 
     /* read by any thread */
     _Atomic bool serving, refusing;
-    struct counter calls; /* that have arrived and are not recycled, also refused ones */
+    struct counter in_flight_bytes; /* encoded requests, and answers not yet taken */
+    _Atomic uint64_t built_bytes;   /* large answers on their way from workers to the poller */
+    struct counter refused_answers; /* by any worker */
+    struct counter calls;           /* that have arrived and are not recycled, also refused ones */
     struct counter in_flight_count, refused_admission, refused_intake, refused_draining,
         unknown_methods;
     struct counter finished, deprecated_calls, pattern_calls;
@@ -181,6 +185,8 @@ void poller_post_generic(struct rpc_server *server);
 
 void admit_call(struct rpc_server *server, struct call *call);
 void admit_unknown(struct rpc_server *server, struct call *call);
+bool admit_is_general(const struct call *call); /* thread: any */
+struct err admit_overloaded(const char *limit, const char *text);
 void admit_flush(struct rpc_server *server); /* wakes the workers that this batch gave work to */
 
 /* ---- finish.c: poller side of a call's life after the handler ---- */

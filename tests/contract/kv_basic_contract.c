@@ -53,6 +53,25 @@ static void test_overwrite(void **state)
                         "a third value that is the longest of all three");
 }
 
+static void test_value_beyond_the_room(void **state)
+{
+    struct kv_fixture *fixture = *state;
+    struct kv_room room = {.bytes = 4};
+    struct kv_get get = {.key = slice_str("basic/room"), .room = &room};
+
+    kv_put_ok(fixture, "basic/room", "fives", 0);
+    kv_expect(kv_do(fixture, kv_start_get, &get.op), ERR_OK, NULL);
+    assert_true(get.found);
+    assert_null(get.value.data);
+    assert_int_equal(get.value.len, 5);
+    assert_true(room.exceeded);
+    room = (struct kv_room){.bytes = 5};
+    kv_expect(kv_do(fixture, kv_start_get, &get.op), ERR_OK, NULL);
+    assert_true(slice_equal(get.value, slice_str("fives")));
+    assert_false(room.exceeded);
+    assert_int_equal(room.bytes, 0);
+}
+
 static void test_empty_value_is_found(void **state)
 {
     struct kv_fixture *fixture = *state;
@@ -268,6 +287,7 @@ int kv_basic_contract(const char *name, CMFixtureFunction setup, CMFixtureFuncti
         KV_TEST(test_put_and_get),
         KV_TEST(test_absent_is_not_found_and_no_error),
         KV_TEST(test_overwrite),
+        KV_TEST(test_value_beyond_the_room),
         KV_TEST(test_empty_value_is_found),
         KV_TEST(test_binary_keys_and_values),
         KV_TEST(test_values_of_all_sizes),

@@ -177,12 +177,47 @@ static void test_large_values(void **state)
         assert_true(slice_equal(get.items[i].value, put.items[i].value));
 }
 
+/* Requests that run at the same time share the room; what does not fit leaves room for what does.
+ */
+static void test_values_beyond_the_room(void **state)
+{
+    struct kv_fixture *fixture = *state;
+
+    need_many(fixture);
+
+    struct kv_put_many put = kv_put_items(fixture, "batch/room/", 3);
+    struct kv_get_many get = kv_get_items(fixture, "batch/room/", 3), more = get;
+    struct kv_room room = {.bytes = 10};
+
+    put.items[0].value = slice_str("sixsix");
+    put.items[1].value = slice_str("fives");
+    put.items[2].value = slice_str("four");
+    kv_expect(kv_do(fixture, kv_start_put_many, &put.op), ERR_OK, NULL);
+    get.room = &room;
+    kv_expect(kv_do(fixture, kv_start_get_many, &get.op), ERR_OK, NULL);
+    assert_true(slice_equal(get.items[0].value, put.items[0].value));
+    assert_true(get.items[1].found);
+    assert_null(get.items[1].value.data);
+    assert_int_equal(get.items[1].value.len, 5);
+    assert_true(slice_equal(get.items[2].value, put.items[2].value));
+    assert_int_equal(room.bytes, 0);
+    assert_true(room.exceeded);
+    more.room = &room;
+    kv_expect(kv_do(fixture, kv_start_get_many, &more.op), ERR_OK, NULL);
+    for (size_t i = 0; i < 3; i++)
+        assert_true(more.items[i].found && more.items[i].value.data == NULL);
+}
+
 int kv_batch_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown)
 {
     const struct CMUnitTest tests[] = {
-        KV_TEST(test_put_get_del),         KV_TEST(test_found_and_absent_mixed),
-        KV_TEST(test_repeated_keys),       KV_TEST(test_binary_and_empty),
-        KV_TEST(test_expiry_of_each_item), KV_TEST(test_large_values),
+        KV_TEST(test_put_get_del),
+        KV_TEST(test_found_and_absent_mixed),
+        KV_TEST(test_repeated_keys),
+        KV_TEST(test_binary_and_empty),
+        KV_TEST(test_expiry_of_each_item),
+        KV_TEST(test_large_values),
+        KV_TEST(test_values_beyond_the_room),
     };
 
     return kv_group(name, "kv_batch", tests, sizeof tests / sizeof tests[0], setup, teardown);

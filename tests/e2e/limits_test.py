@@ -166,6 +166,37 @@ class Bytes(suite.Case):
             self.assertTrue(call.result(environment.PATIENCE).success, "what was accepted is done")
         self.assertTrue(kv.Store(key="after", value=b"x" * MIB).success)
 
+    def test_limit_of_answers_in_flight(self):
+        """Small requests whose answers are large: those that find no room are refused after the read."""
+        redis = self.borrow(RedisServer())
+        server = self.borrow(Prismd(
+            workers=self.WORKERS,
+            namespaces=[backends.keyvalue({"backend": "redis", "config": {
+                "address": redis.address, "command_timeout_ms": 60_000}})],
+            limits={"max_inflight_bytes": self.IN_FLIGHT, "transport_bytes": self.TRANSPORT}))
+        kv = pattern_service(self.borrow(server.channel()))
+        self.assertTrue(kv.Store(key="k", value=b"x" * MIB).success)
+        resident = server.process.resident_bytes()
+        calls = [kv.Retrieve.future(key="k", timeout=60) for _ in range(2 * self.CALLS)]
+        batch = kv.RetrieveBatch.future(keys=["k"] * (2 * self.CALLS), timeout=60)
+        peak = resident
+        while not (batch.done() and all(c.done() for c in calls)):
+            peak = max(peak, server.process.resident_bytes())
+        for call in calls:
+            if call.code() == grpc.StatusCode.OK:
+                self.assertEqual(len(call.result().value), MIB)
+            else:
+                self.assertEqual(self.limit(call), "limits.max_inflight_bytes")
+        if batch.code() == grpc.StatusCode.OK:
+            self.assertEqual({(r.code, len(r.value)) for r in batch.result().results},
+                             {(0, MIB), (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], 0)})
+        else:
+            self.assertEqual(self.limit(batch), "limits.max_inflight_bytes")
+        if not environment.SANITIZER:
+            self.assertLess(peak - resident, self.IN_FLIGHT + self.TRANSPORT + self.ALLOWANCE)
+        wait.until(lambda: server.metric("prism_rpc_in_flight") == 0, environment.PATIENCE, "all answers are taken")
+        self.assertEqual(len(kv.Retrieve(key="k").value), MIB)
+
     @staticmethod
     def settled(server, calls):
         """Every call is refused or in flight: those on their way, which may still be refused, are neither."""

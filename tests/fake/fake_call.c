@@ -155,6 +155,11 @@ void call_reply(struct call *call, const ProtobufCMessage *message)
     end(call, ERR_NONE);
 }
 
+void call_reply_read(struct call *call, const ProtobufCMessage *message)
+{
+    call_reply(call, message);
+}
+
 void call_close(struct call *call)
 {
     if (call->method->kind == METHOD_UNARY)

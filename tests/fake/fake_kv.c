@@ -99,8 +99,8 @@ static struct err apply_get(struct fake_world *world, struct op *op)
     get->found = entry != NULL;
     if (entry == NULL)
         return ERR_NONE;
-    get->value = arena_copy(op_arena(op), entry->value);
-    if (get->want_version)
+    get->value = kv_room_copy(get->room, op_arena(op), entry->value);
+    if (get->want_version && get->value.data != NULL)
         get->version = version_of(entry, op_arena(op));
     return ERR_NONE;
 }
@@ -195,7 +195,7 @@ static struct err apply_get_many(struct fake_world *world, struct op *op)
         item->err = poisoned(world, item->key) ? world->fail_with : ERR_NONE;
         item->found = item->err.code == ERR_OK && entry != NULL;
         if (item->found)
-            item->value = arena_copy(op_arena(op), entry->value);
+            item->value = kv_room_copy(many->room, op_arena(op), entry->value);
     }
     return ERR_NONE;
 }

@@ -45,6 +45,45 @@ static void test_an_answer_not_taken_is_in_flight(void **state)
     stop(&f);
 }
 
+static void refused_begin_end(struct fixture *f, const char *path)
+{
+    struct client_call c;
+    uint8_t *out = NULL;
+    size_t len = 0;
+
+    begin_call(&c, f, path);
+    assert_false(client_receive(&c, &out, &len));
+    assert_int_equal(client_status(&c), GRPC_STATUS_RESOURCE_EXHAUSTED);
+    client_end(&c);
+}
+
+/* A request that was small enough to be let in, and whose answer is too large to be kept. What has
+ * changed something is answered all the same. */
+static void test_an_answer_without_room_is_refused(void **state)
+{
+    struct rpc_options options = default_options();
+    struct client_call c[3];
+    struct fixture f;
+
+    (void)state;
+    options.max_inflight_bytes = 2 * BIG_BYTES + BIG_BYTES / 2;
+    start(&f, &options, 1, 64);
+    begin_call(&c[0], &f, "/test.Service/Read");
+    begin_call(&c[1], &f, "/test.Service/Read");
+    until(&big_answers, 2);
+    until_in_flight(&f, 2);
+    refused_begin_end(&f, "/test.Service/Read");
+    refused_begin_end(&f, "/test.Service/ReadStream");
+    assert_int_equal(metric(&f, "prism_rpc_refused_total{reason=\"answers\"} "), 2);
+    begin_call(&c[2], &f, "/test.Service/Big");
+    for (int i = 0; i < 3; i++)
+        check_big(&c[i]);
+    until_in_flight(&f, 0);
+    begin_call(&c[0], &f, "/test.Service/Read");
+    check_big(&c[0]);
+    stop(&f);
+}
+
 static void test_an_answer_not_taken_goes_with_its_client(void **state)
 {
     struct rpc_options options = default_options();
@@ -104,7 +143,8 @@ static void test_cancelled_at_any_time(void **state)
 {
     static const char *const paths[] = {"/test.Service/Park", "/test.Service/Wait",
                                         "/test.Service/Bidi", "/test.Service/Big",
-                                        "/test.Service/Echo", "/test.Service/Stream"};
+                                        "/test.Service/Echo", "/test.Service/Stream",
+                                        "/test.Service/Read", "/test.Service/ReadStream"};
     enum { AT_ONCE = 8, ROUNDS = 60 };
 
     (void)state;
@@ -144,6 +184,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_answer_not_taken_is_in_flight),
+        cmocka_unit_test(test_an_answer_without_room_is_refused),
         cmocka_unit_test(test_an_answer_not_taken_goes_with_its_client),
         cmocka_unit_test(test_a_cancelled_receive_is_no_half_close),
         cmocka_unit_test(test_cancelled_at_any_time),

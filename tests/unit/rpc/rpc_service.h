@@ -11,7 +11,7 @@
 typedef Prism__Patterns__Keyvalue__StoreRequest Request;
 typedef Prism__Patterns__Keyvalue__StoreResponse Response;
 
-enum { SERVICE_METHODS = 9, INLINE_BYTES = 4096, BIG_BYTES = 6 << 20, STUBBORN_MS = 200 };
+enum { SERVICE_METHODS = 11, INLINE_BYTES = 4096, BIG_BYTES = 6 << 20, STUBBORN_MS = 200 };
 
 /* ---- handlers ---- */
 
@@ -71,15 +71,58 @@ static void park(struct call *call)
  */
 static _Atomic int big_answers;
 
+static void make_big(struct call *call, Response *response)
+{
+    prism__patterns__keyvalue__store_response__init(response);
+    response->_error_case = PRISM__PATTERNS__KEYVALUE__STORE_RESPONSE___ERROR_ERROR;
+    response->error = arena_alloc(call_arena(call), BIG_BYTES + 1);
+    memset(response->error, 'b', BIG_BYTES);
+    response->error[BIG_BYTES] = '\0';
+}
+
 static void big(struct call *call)
 {
-    Response response = PRISM__PATTERNS__KEYVALUE__STORE_RESPONSE__INIT;
+    Response response;
 
-    response._error_case = PRISM__PATTERNS__KEYVALUE__STORE_RESPONSE___ERROR_ERROR;
-    response.error = arena_alloc(call_arena(call), BIG_BYTES + 1);
-    memset(response.error, 'b', BIG_BYTES);
-    response.error[BIG_BYTES] = '\0';
+    make_big(call, &response);
     call_reply(call, &response.base);
+    atomic_fetch_add(&big_answers, 1);
+}
+
+/* The same by a method that has changed nothing. */
+static void big_read(struct call *call)
+{
+    Response response;
+
+    make_big(call, &response);
+    call_reply_read(call, &response.base);
+    atomic_fetch_add(&big_answers, 1);
+}
+
+/* And as the only message of a stream. */
+struct big_stream {
+    struct op sent;
+    struct call *call;
+};
+
+static void big_stream_sent(struct op *op)
+{
+    struct big_stream *s = CONTAINER_OF(op, struct big_stream, sent);
+
+    if (op->err.code != ERR_OK)
+        call_fail(s->call, op->err);
+    else
+        call_close(s->call);
+}
+
+static void big_stream(struct call *call)
+{
+    struct big_stream *s = arena_zalloc(call_arena(call), sizeof *s);
+    Response response;
+
+    s->call = call;
+    make_big(call, &response);
+    call_send(call, &response.base, &s->sent, big_stream_sent);
     atomic_fetch_add(&big_answers, 1);
 }
 
@@ -232,6 +275,8 @@ static const struct method methods[SERVICE_METHODS] = {
     {"/test.Service/Big", METHOD_UNARY, false, REQUEST, RESPONSE, big, NULL},
     {"/test.Service/Stubborn", METHOD_UNARY, false, REQUEST, RESPONSE, stubborn, NULL},
     {"/test.Service/Old", METHOD_UNARY, false, REQUEST, RESPONSE, echo, "test.Service.Echo"},
+    {"/test.Service/Read", METHOD_UNARY, false, REQUEST, RESPONSE, big_read, NULL},
+    {"/test.Service/ReadStream", METHOD_SERVER_STREAM, false, REQUEST, RESPONSE, big_stream, NULL},
 };
 
 static const struct service service = {"test.Service", "test", methods, SERVICE_METHODS};
@@ -270,7 +315,7 @@ static inline void start(struct fixture *f, const struct rpc_options *options, u
     const struct service *services[] = {&service, &general};
     struct pool_options pool_options = {.workers = workers, .intake_depth = intake};
     static const uint32_t inline_bytes[SERVICE_METHODS] = {
-        INLINE_BYTES, INLINE_BYTES, 0, 0, 0, 0, 0, 0, 0};
+        INLINE_BYTES, INLINE_BYTES, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     struct rpc_instance instances[8];
 
     atomic_store(&parked_now, 0);

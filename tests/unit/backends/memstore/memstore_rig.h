@@ -82,7 +82,7 @@ static inline void rig_put_ok(struct rig *rig, const char *key, const char *valu
 
 static inline const char *rig_get(struct rig *rig, const char *key)
 {
-    struct memstore_read read = memstore_read(rig->store, slice_str(key), &rig->arena);
+    struct memstore_read read = memstore_read(rig->store, slice_str(key), NULL, &rig->arena);
 
     return read.found ? arena_strdup(&rig->arena, read.value) : NULL;
 }

@@ -32,7 +32,7 @@ static void against_a_model(unsigned hash_bits, unsigned keys, unsigned rounds)
         k = (unsigned)(rig_random(&seed) % keys);
 
         struct memstore_read read =
-            memstore_read(rig.store, slice_str(rig_key(key, k)), &rig.arena);
+            memstore_read(rig.store, slice_str(rig_key(key, k)), NULL, &rig.arena);
 
         assert_int_equal(read.found, model[k] > 0);
         assert_int_equal(read.value.len, model[k] > 0 ? model[k] - 1 : 0);
@@ -166,7 +166,7 @@ static void test_large_values(void **state)
     assert_string_equal(rig_get(&rig, "large"), "small");
     write.value.len = most - 64;
     assert_int_equal(memstore_write(rig.store, &write).code, ERR_OK);
-    assert_int_equal(memstore_read(rig.store, write.key, &rig.arena).value.len, most - 64);
+    assert_int_equal(memstore_read(rig.store, write.key, NULL, &rig.arena).value.len, most - 64);
     write.value.len = most / 2;
     assert_int_equal(memstore_write(rig.store, &write).code, ERR_OK);
     assert_true(memstore_totals(rig.store).bytes < most / 2 + 100);
@@ -213,7 +213,7 @@ static void test_versions(void **state)
     assert_false(put_if(&rig, MEMSTORE_IF_VERSION, &version));
     assert_true(put_if(&rig, MEMSTORE_IF_ABSENT, &version));
     assert_false(put_if(&rig, MEMSTORE_IF_ABSENT, &version));
-    assert_int_equal(memstore_read(rig.store, slice_str("key"), &rig.arena).version, version);
+    assert_int_equal(memstore_read(rig.store, slice_str("key"), NULL, &rig.arena).version, version);
     old = version;
     assert_true(put_if(&rig, MEMSTORE_IF_VERSION, &version));
     assert_int_not_equal(old, version);

@@ -44,7 +44,7 @@ static void act_alone(struct actor *actor, uint64_t *seed, uint32_t *model, stru
     struct memstore_write write = {.key = slice_str(own_key(key, actor, k)),
                                    .value = slice_of(&number, sizeof number),
                                    .ttl_ms = rig_random(seed) % 3 == 0 ? 3600000 : 0};
-    struct memstore_read read = memstore_read(actor->rig->store, write.key, arena);
+    struct memstore_read read = memstore_read(actor->rig->store, write.key, NULL, arena);
 
     expect(actor, read.found == (model[k] != 0), "an own key came or went");
     if (read.found)
@@ -65,7 +65,7 @@ static void act_shared(struct actor *actor, uint64_t *seed, struct arena *arena)
     struct memstore *store = actor->rig->store;
     char key[32], value[64];
     struct slice name = slice_str(shared_key(key, (unsigned)(rig_random(seed) % SHARED_KEYS)));
-    struct memstore_read read = memstore_read(store, name, arena);
+    struct memstore_read read = memstore_read(store, name, NULL, arena);
     size_t len = 1 + rig_random(seed) % sizeof value;
     struct memstore_write write = {.key = name, .value = slice_of(value, len)};
 
@@ -92,7 +92,7 @@ static void act_shared(struct actor *actor, uint64_t *seed, struct arena *arena)
 static void act_counting(struct actor *actor, struct arena *arena)
 {
     struct memstore *store = actor->rig->store;
-    struct memstore_read read = memstore_read(store, slice_str("counter"), arena);
+    struct memstore_read read = memstore_read(store, slice_str("counter"), NULL, arena);
     uint64_t count = 0;
     struct memstore_write write = {.key = slice_str("counter"),
                                    .value = slice_of(&count, sizeof count),
@@ -177,7 +177,7 @@ static void everything_at_once(unsigned hash_bits)
 
     rig_open(&rig, hash_bits, 0, 0);
     run_threads(&rig, actors, act);
-    memcpy(&count, memstore_read(rig.store, slice_str("counter"), &rig.arena).value.data,
+    memcpy(&count, memstore_read(rig.store, slice_str("counter"), NULL, &rig.arena).value.data,
            sizeof count);
     for (unsigned i = 0; i < THREADS; i++)
         stored += actors[i].stored;
