@@ -72,10 +72,11 @@ static inline __attribute__((no_sanitize("thread"))) void index_prefetch(const s
                                                                          uint32_t tag)
 {
     const volatile struct index *now = index;
-    const uint64_t *buckets = now->buckets;
+    uintptr_t buckets = (uintptr_t)now->buckets; /* NULL in an empty shard */
     uint64_t homes = now->homes;
 
-    __builtin_prefetch(buckets + (tag * homes >> INDEX_TAG_BITS));
+    __builtin_prefetch(
+        (const void *)(buckets + (tag * homes >> INDEX_TAG_BITS) * sizeof *now->buckets));
 }
 
 /* ---- a walk: for (at = index_from(index, tag); at < index->room; at = index_skip(index, at + 1))
