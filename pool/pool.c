@@ -1,8 +1,8 @@
 /* The fixed workers: a thread and a libuv loop each.
  *
- * One turn: run at most TURN jobs of the intake lane and TURN that landed, end the batch (timers,
- * hooks, wakes), let the loop handle ready descriptors; block in the loop only when the lanes are
- * empty.
+ * One batch: a turn (turn.h) for the jobs of the intake lane and one for those that landed, each of
+ * at most TURN jobs; end the batch (timers, hooks, wakes), let the loop handle ready descriptors;
+ * block in the loop only when the lanes are empty.
  *
  * The choice to block, and for how long, is made inside uv_run, in a prepare callback: uv_run first
  * calls timers that are due, ours as well. Were the choice made before, what they land would wait
@@ -55,12 +55,15 @@ static void wake(struct worker *worker)
 
 static size_t run_intake(struct worker *worker)
 {
+    struct turn turn = turn_begin(&worker->pace, TURN);
     size_t n = 0;
     struct job *job;
 
-    while (n < TURN && (job = ring_pop(worker->intake)) != NULL) {
+    while ((job = ring_pop(worker->intake)) != NULL) {
         job->run(job);
         n++;
+        if (turn_over(&turn))
+            break;
     }
     if (n > 0)
         counter_add(&worker->stats.jobs, n);

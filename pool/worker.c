@@ -101,21 +101,28 @@ void worker_land(struct worker *worker, struct job *job)
         worker_kick(worker);
 }
 
-size_t worker_drain_some(struct worker *worker, size_t max)
+/* What has landed is looked at once no local job is left. */
+static struct job *next_job(struct worker *worker)
+{
+    struct job *job = job_list_pop(&worker->local);
+
+    if (job != NULL || landing_empty(&worker->landing))
+        return job;
+    landing_take(&worker->landing, &worker->local);
+    return job_list_pop(&worker->local);
+}
+
+/* turn: NULL = until nothing is left. */
+static size_t drain(struct worker *worker, struct turn *turn)
 {
     size_t ran = 0;
+    struct job *job;
 
-    while (ran < max) {
-        struct job *job = job_list_pop(&worker->local);
-
-        if (job == NULL) {
-            if (landing_empty(&worker->landing) ||
-                landing_take(&worker->landing, &worker->local) == 0)
-                break;
-            continue;
-        }
+    while ((job = next_job(worker)) != NULL) {
         job->run(job);
         ran++;
+        if (turn != NULL && turn_over(turn))
+            break;
     }
     if (ran > 0)
         counter_add(&worker->stats.landings, ran);
@@ -124,7 +131,14 @@ size_t worker_drain_some(struct worker *worker, size_t max)
 
 size_t worker_drain(struct worker *worker)
 {
-    return worker_drain_some(worker, SIZE_MAX);
+    return drain(worker, NULL);
+}
+
+size_t worker_drain_some(struct worker *worker, unsigned max)
+{
+    struct turn turn = turn_begin(&worker->pace, max);
+
+    return drain(worker, &turn);
 }
 
 bool worker_idle(const struct worker *worker)
@@ -136,6 +150,7 @@ bool worker_idle(const struct worker *worker)
 void worker_end_batch(struct worker *worker)
 {
     worker->now_ns = clock_now_ns();
+    pace_end_batch(&worker->pace);
     timer_wheel_advance(&worker->timers, worker->now_ns);
     for (struct batch_hook *hook = worker->hooks, *next; hook != NULL; hook = next) {
         next = hook->next;

@@ -14,6 +14,7 @@
 #include "pool/job.h"
 #include "pool/ring.h"
 #include "pool/timer.h"
+#include "pool/turn.h"
 #include "src/base/arena.h"
 #include "src/base/err.h"
 #include "src/base/metrics.h"
@@ -50,6 +51,7 @@ struct worker {
     struct ring *intake;    /* NULL on the poller */
     struct landing landing;
     struct job_list local;
+    struct pace pace;
     struct timer_wheel timers;
     struct arena_cache arenas;
     struct batch_hook *hooks;
@@ -87,9 +89,16 @@ void worker_land(struct worker *worker, struct job *job);
 /* Runs all landed and local jobs, also those that they land. Returns how many ran. thread: home. */
 size_t worker_drain(struct worker *worker);
 
-/* As worker_drain, but at most max jobs: a chain of jobs that land each other may go on for long,
- * and timers, descriptors and other workers wait for its end. */
-size_t worker_drain_some(struct worker *worker, size_t max);
+/* As worker_drain, but for one turn of at most max jobs: a chain of jobs that land each other may
+ * go on for long, and timers, descriptors and other workers wait for its end. */
+size_t worker_drain_some(struct worker *worker, unsigned max);
+
+/* Brings now_ns up to date. The loop calls descriptors' callbacks after it has slept, before a
+ * batch begins: one that measures time does this first. thread: home. */
+static inline void worker_look_at_clock(struct worker *worker)
+{
+    worker->now_ns = clock_now_ns();
+}
 
 /* Is there anything to run? thread: home. */
 bool worker_idle(const struct worker *worker);

@@ -1,0 +1,116 @@
+/* A turn is bounded by time as well as by jobs. */
+#include "pool/worker.h"
+
+#include "tests/unit/pool/crew.h"
+
+static void spin(uint64_t ns)
+{
+    uint64_t end = clock_now_ns() + ns;
+
+    while (clock_now_ns() < end)
+        ;
+}
+
+/* The number of jobs of this length after which the turn is over. */
+static unsigned jobs_of_a_turn(struct pace *pace, unsigned max, uint64_t job_ns)
+{
+    struct turn turn = turn_begin(pace, max);
+    unsigned n = 0;
+
+    do {
+        spin(job_ns);
+        n++;
+    } while (!turn_over(&turn));
+    return n;
+}
+
+static void test_slow_jobs_end_a_turn_early(void **state)
+{
+    struct pace pace = {0};
+
+    (void)state;
+    assert_in_range(jobs_of_a_turn(&pace, 1000, TURN_NS), 1, 2 * TURN_LOOK);
+    assert_false(pace.slow); /* other turns of this batch have not earned it */
+    pace_end_batch(&pace);
+    assert_true(pace.slow);
+    assert_int_equal(jobs_of_a_turn(&pace, 1000, TURN_NS), 1); /* now each job is looked at */
+    pace_end_batch(&pace);
+    assert_true(pace.slow);
+    assert_int_equal(jobs_of_a_turn(&pace, 1, 0), 1);
+    pace_end_batch(&pace);
+    assert_false(pace.slow);
+}
+
+static void test_a_turn_has_at_most_so_many_jobs(void **state)
+{
+    (void)state;
+    for (unsigned max = 1; max < 4 * TURN_LOOK; max++) {
+        struct pace pace = {0};
+
+        assert_in_range(jobs_of_a_turn(&pace, max, 0), 1, max);
+    }
+}
+
+/* A chain of slow jobs, and a timer that waits for the end of a turn. */
+struct chain {
+    struct job job;
+    struct worker *worker;
+    struct timer timer;
+    unsigned ran, ran_before_timer;
+    _Atomic(bool) fired;
+};
+
+enum { LINKS = 200 };
+
+static void next_link(struct job *job)
+{
+    struct chain *chain = CONTAINER_OF(job, struct chain, job);
+
+    spin(TURN_NS);
+    if (++chain->ran < LINKS)
+        worker_land(chain->worker, &chain->job);
+}
+
+static void ring_timer(struct timer *timer)
+{
+    struct chain *chain = CONTAINER_OF(timer, struct chain, timer);
+
+    chain->ran_before_timer = chain->ran;
+    atomic_store(&chain->fired, true);
+}
+
+static void begin_chain(void *arg)
+{
+    struct chain *chain = arg;
+
+    timer_arm(&chain->worker->timers, &chain->timer, clock_now_ns() + NS_PER_MS, ring_timer);
+    worker_land(chain->worker, &chain->job);
+}
+
+static bool chain_fired(void *arg)
+{
+    return atomic_load(&((struct chain *)arg)->fired);
+}
+
+static void test_timers_do_not_wait_for_a_chain(void **state)
+{
+    struct pool *pool = start(1, 2);
+    struct chain chain = {.worker = pool_worker(pool, 0), .job.run = next_link};
+
+    (void)state;
+    worker_run_sync(chain.worker, begin_chain, &chain);
+    assert_true(becomes(chain_fired, &chain));
+    pool_stop(pool);
+    assert_in_range(chain.ran_before_timer, 1, LINKS / 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_slow_jobs_end_a_turn_early),
+        cmocka_unit_test(test_a_turn_has_at_most_so_many_jobs),
+        cmocka_unit_test(test_timers_do_not_wait_for_a_chain),
+    };
+
+    return cmocka_run_group_tests_name("turn", tests, NULL, NULL);
+}
