@@ -227,6 +227,7 @@ static void on_poll(uv_poll_t *handle, int status, int events)
 
     if (redis->poll == NULL || handle != &redis->poll->handle)
         return;
+    worker_look_at_clock(redis->base.home);
     if (redis->phase == REDIS_CONNECTING) {
         redisAsyncHandleWrite(redis->context); /* on_connected, or on_cleanup */
         if (redis->phase == REDIS_GREETING)

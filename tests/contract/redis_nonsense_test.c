@@ -19,7 +19,10 @@ struct actor {
     int listener;
     const char *first;  /* said once something has been heard */
     const char *second; /* said once more has been heard after that; NULL: hangs up then */
+    unsigned repeats;   /* of the second, one for each more that is heard */
+    const char *last;   /* said after them; NULL: nothing is */
     size_t first_len;
+    int slow_ms;             /* how long each but the first takes to be said */
     _Atomic(unsigned) heard; /* connections that have said something */
     _Atomic(bool) stop;
     pthread_t thread;
@@ -45,6 +48,12 @@ static void tell(int fd, const char *text, size_t len)
         return; /* hung up on: the test sees what follows */
 }
 
+static void tell_slowly(struct actor *actor, int fd, const char *text)
+{
+    poll(NULL, 0, actor->slow_ms);
+    tell(fd, text, strlen(text));
+}
+
 static void play(struct actor *actor, int fd)
 {
     if (!hear(actor, fd))
@@ -53,7 +62,11 @@ static void play(struct actor *actor, int fd)
     tell(fd, actor->first, actor->first_len);
     if (!hear(actor, fd) || actor->second == NULL)
         return;
-    tell(fd, actor->second, strlen(actor->second));
+    tell_slowly(actor, fd, actor->second);
+    for (unsigned i = 0; i < actor->repeats && hear(actor, fd); i++)
+        tell_slowly(actor, fd, actor->second);
+    if (actor->last != NULL && hear(actor, fd))
+        tell_slowly(actor, fd, actor->last);
     while (hear(actor, fd))
         ;
 }
@@ -74,11 +87,11 @@ static void *act(void *arg)
     return NULL;
 }
 
-static void actor_start(struct actor *actor, const char *first, size_t len, const char *second)
+/* What the actor says has been filled in. */
+static void actor_open(struct actor *actor)
 {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
 
-    *actor = (struct actor){.first = first, .first_len = len, .second = second};
     snprintf(actor->folder, sizeof actor->folder, "/tmp/prism-actor-XXXXXX");
     assert_non_null(mkdtemp(actor->folder));
     snprintf(at.sun_path, sizeof at.sun_path, "%s/s", actor->folder);
@@ -87,6 +100,12 @@ static void actor_start(struct actor *actor, const char *first, size_t len, cons
     assert_int_equal(bind(actor->listener, (struct sockaddr *)&at, sizeof at), 0);
     assert_int_equal(listen(actor->listener, 8), 0);
     assert_int_equal(pthread_create(&actor->thread, NULL, act, actor), 0);
+}
+
+static void actor_start(struct actor *actor, const char *first, size_t len, const char *second)
+{
+    *actor = (struct actor){.first = first, .first_len = len, .second = second};
+    actor_open(actor);
 }
 
 static void actor_stop(struct actor *actor)
@@ -255,6 +274,33 @@ static void repeated_keys_count_once(void **state)
     actor_stop(&actor);
 }
 
+/* Slow is not silent: each answer comes in time, though all of them together take longer than one
+ * may. The worker sleeps before each of them, and its clock with it: by up to a second, as often
+ * its timers wake it, so one answer alone may meet a clock that is right. */
+static void many_slow_answers_are_not_silence(void **state)
+{
+    struct actor actor = {.first = HELLO,
+                          .first_len = strlen(HELLO),
+                          .second = "*2\r\n$1\r\n5\r\n*1\r\n$15\r\nprism:default:a\r\n",
+                          .repeats = 2,
+                          .last = "*2\r\n$1\r\n0\r\n*1\r\n$15\r\nprism:default:b\r\n",
+                          .slow_ms = 700};
+    struct redis_fixture fixture;
+    struct kv_count count = {0};
+
+    (void)state;
+    actor_open(&actor);
+    redis_fixture_open(
+        &fixture, "default",
+        (redis_settings){"address", actor.address, "command_timeout_ms", "1200", NULL});
+    redis_until(&fixture, BACKEND_READY);
+    assert_int_equal(kv_do(&fixture.kv, kv_start_count, &count.op).code, ERR_OK);
+    assert_int_equal(count.count, 2);
+    assert_int_equal(atomic_load(&actor.heard), 1);
+    redis_fixture_close(&fixture);
+    actor_stop(&actor);
+}
+
 /* A listener that is bound and does not listen, on the loopback address of the family; -1 without
  * such a family. */
 static int bind_loopback(int family, uint16_t *port)
@@ -308,6 +354,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(repeated_keys_count_once),
+        cmocka_unit_test(many_slow_answers_are_not_silence),
         cmocka_unit_test(localhost_has_two_addresses),
         cmocka_unit_test(hello_is_not_understood),
         cmocka_unit_test(answers_of_the_wrong_kind),
