@@ -1,17 +1,18 @@
 /* Counting by SCAN over the whole keyspace, because redis has no index of prefixes.
  *
  * SCAN may answer with a key twice while redis shrinks its table, so counted keys are remembered: a
- * 64-bit hash of each, with a seed that a client cannot know. The set is bounded; beyond it new
- * keys are counted without being remembered, and a shrinking table could make the count too high.
- */
+ * 64-bit hash of each, with a seed that a client cannot know. The set is bounded, and so are the
+ * sets of all counts of one worker together; beyond that new keys are counted without being
+ * remembered, and a shrinking table could make the count too high. */
 #include "backends/redis/redis_priv.h"
 
 #include <stdlib.h>
 
-enum { COUNT = 1000, SLOTS_MIN = 1024, SLOTS_MAX = 1 << 21 };
+enum { COUNT = 1000, SLOTS_MIN = 1024, SLOTS_MAX = 1 << 21, ALL_SLOTS_MAX = 1 << 22 };
 
 /* Open addressing, at most half full, so up to a million keys in 16 MiB; 0 is an empty slot. */
 struct seen {
+    uint64_t *all; /* slots of all counts of the worker */
     uint64_t *slots;
     size_t size, used;
     uint64_t seed;
@@ -69,6 +70,7 @@ static void seen_resize(struct seen *seen, size_t size)
     if (seen->slots == NULL)
         abort();
     seen->size = size;
+    *seen->all += size - n;
     for (size_t i = 0; i < n; i++) {
         if (old[i] != 0)
             *slot_of(seen, old[i]) = old[i];
@@ -76,9 +78,12 @@ static void seen_resize(struct seen *seen, size_t size)
     free(old);
 }
 
-static void seen_dispose(void *seen)
+static void seen_dispose(void *arg)
 {
-    free(((struct seen *)seen)->slots);
+    struct seen *seen = arg;
+
+    *seen->all -= seen->size;
+    free(seen->slots);
 }
 
 /* False: it was there already. */
@@ -89,7 +94,7 @@ static bool seen_add(struct seen *seen, struct slice key)
     if (*slot == hash)
         return false;
     if (seen->used >= seen->size / 2) {
-        if (seen->size >= SLOTS_MAX)
+        if (seen->size >= SLOTS_MAX || *seen->all + seen->size > ALL_SLOTS_MAX)
             return true;
         seen_resize(seen, 2 * seen->size);
         slot = slot_of(seen, hash);
@@ -148,6 +153,7 @@ void redis_count(struct backend *backend, struct kv_count *req)
     counting->redis = redis;
     counting->req = req;
     counting->pattern = redis_scan_pattern(redis, arena, req->prefix);
+    counting->seen.all = &redis->count_slots;
     counting->seen.seed = stir(clock_now_ns() ^ redis->random);
     seen_resize(&counting->seen, SLOTS_MIN);
     arena_adopt(arena, &counting->seen, seen_dispose);

@@ -43,14 +43,25 @@ bool redis_error_is(struct slice reply, const char *word)
     return slice_starts_with(reply, w) && (reply.len == w.len || reply.data[w.len] == ' ');
 }
 
+/* What follows the first comma repeats the command, and with it keys and values, as bytes that may
+ * be no text; redis' own words are plain ASCII. */
+static struct slice first_clause(struct slice reply)
+{
+    size_t len = 0;
+
+    while (len < reply.len && len < TEXT_BYTES && reply.data[len] != ',' &&
+           reply.data[len] >= 0x20 && reply.data[len] < 0x7f)
+        len++;
+    return slice_of(reply.data, len);
+}
+
 struct err redis_error(struct arena *arena, struct slice reply)
 {
     for (size_t i = 0; i < ARRAY_LEN(meanings); i++) {
         if (redis_error_is(reply, meanings[i].word))
             return meanings[i].err;
     }
-    if (reply.len > TEXT_BYTES)
-        reply.len = TEXT_BYTES;
+    reply = first_clause(reply);
     return err_make(ERR_INTERNAL,
                     arena_printf(arena, "redis: %.*s", (int)reply.len, (const char *)reply.data));
 }

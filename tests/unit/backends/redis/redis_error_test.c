@@ -67,6 +67,11 @@ static void unknown_errors_are_shown(void **state)
     memset(longer, 'y', sizeof longer);
     e = redis_error(&arena, slice_of(longer, sizeof longer));
     assert_true(strlen(e.text) < 300);
+    e = redis_error(&arena, slice_str("ERR unknown command 'SET', with args beginning with: 'key' "
+                                      "'\xff\xfe\x80 a secret'"));
+    assert_string_equal(e.text, "redis: ERR unknown command 'SET'");
+    e = redis_error(&arena, slice_str("ERR bad \xc3\xa4"));
+    assert_string_equal(e.text, "redis: ERR bad ");
     arena_clear(&arena);
 }
 
