@@ -13,24 +13,28 @@ static uint64_t nearly(uint64_t limit)
     return limit == UINT64_MAX ? limit : limit - limit / NEARLY;
 }
 
-/* State and totals are separate words: whoever crosses a threshold writes the state until it is
- * that of the totals. */
+static const char *what_is_full(const struct memstore *store)
+{
+    if (atomic_load(&store->keys) >= store->max_keys)
+        return "memstore is full: max_keys";
+    if (atomic_load(&store->bytes) >= nearly(store->max_bytes))
+        return "memstore is nearly full: max_bytes";
+    return NULL;
+}
+
+/* Whoever crosses a threshold comes here after it, one at a time. One that crosses it back may not
+ * see the state in time to come here: so it is looked at again after the state was written. */
 static void judge(struct memstore *store)
 {
-    for (;;) {
-        const char *text = NULL;
+    const char *text;
 
-        if (atomic_load(&store->keys) >= store->max_keys)
-            text = "memstore is full: max_keys";
-        else if (atomic_load(&store->bytes) >= nearly(store->max_bytes))
-            text = "memstore is nearly full: max_bytes";
-
-        const char *before = atomic_exchange(&store->base.state_text, text);
-
+    pthread_mutex_lock(&store->judging);
+    do {
+        text = what_is_full(store);
+        atomic_store(&store->base.state_text, text);
         atomic_store(&store->base.state, text == NULL ? BACKEND_READY : BACKEND_DEGRADED);
-        if (before == text)
-            return;
-    }
+    } while (what_is_full(store) != text);
+    pthread_mutex_unlock(&store->judging);
 }
 
 /* Adds unless that passes the limit. */

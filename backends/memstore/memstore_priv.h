@@ -76,6 +76,7 @@ struct memstore {
     _Alignas(64) _Atomic uint64_t keys;
     _Atomic uint64_t bytes;
     struct counter refused; /* writes, for want of room; any writer */
+    pthread_mutex_t judging;
 
     _Alignas(64) _Atomic uint32_t mortal_shards; /* with a wheel that holds notes */
     struct memstore_sweep sweep;

@@ -55,6 +55,7 @@ struct memstore *memstore_new(const struct backend_options *options,
                                                                          .hash = keyed_hash,
                                                                          .arg = &store->key_hash};
     store->opened_ns = store->sources.now_ns(store->sources.arg);
+    pthread_mutex_init(&store->judging, NULL);
     limits_init(store, config);
     sweep_init(store);
     for (unsigned i = 0; i < MEMSTORE_SHARDS; i++) {
@@ -86,6 +87,7 @@ void memstore_destroy(struct memstore *store)
     for (unsigned i = 0; i < MEMSTORE_SHARDS; i++)
         shard_clear(&store->shards[i]);
     sweep_clear(store);
+    pthread_mutex_destroy(&store->judging);
     backend_store_clear(&store->base);
     free(store);
 }
