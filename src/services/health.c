@@ -311,10 +311,12 @@ static void watch_cancelled(struct call *call, void *arg)
     struct watch *w = arg;
 
     w->over = true;
-    w->farewell = call_group(call)->cancelled.code != ERR_OK;
-    w->why = (struct err){.code = ERR_UNAVAILABLE,
-                          .retry_after_ms = 1000,
-                          .text = "the server is draining: watch another one"};
+    w->why = call_group(call)->cancelled;
+    w->farewell = w->why.code != ERR_OK;
+    if (w->why.code == ERR_OK)
+        w->why = (struct err){.code = ERR_UNAVAILABLE,
+                              .retry_after_ms = 1000,
+                              .text = "the server is draining: watch another one"};
     watch_step(w);
 }
 

@@ -221,8 +221,11 @@ static void received(struct op *op)
 /* An idle stream is told of the drain; its outstanding receive ends with the call. */
 static void cancelled(struct call *call, void *arg)
 {
+    struct err gone = call_group(call)->cancelled;
+
     ((struct stream *)arg)->over = true;
-    call_fail(call, err_make(ERR_UNAVAILABLE, "the client is gone, or the server is draining"));
+    call_fail(call,
+              gone.code != ERR_OK ? gone : err_make(ERR_UNAVAILABLE, "the server is draining"));
 }
 
 static void info(struct call *call)

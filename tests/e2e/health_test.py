@@ -55,6 +55,21 @@ class Memstore(suite.Case):
     def test_watch_unknown_service(self):
         Watcher(self.channel, "no.such.Service").last_is(SERVICE_UNKNOWN)
 
+    def test_a_watch_ends_with_the_code_of_its_end(self):
+        """A client that leaves is no server that failed: alerts look at UNAVAILABLE."""
+        def ended(*codes):
+            return sum(self.server.metric("prism_rpc_total", service="grpc.health.v1.Health", method="Watch", code=code)
+                       for code in codes)
+        clients, unavailable = ended("CANCELLED", "DEADLINE_EXCEEDED"), ended("UNAVAILABLE")
+        watcher = Watcher(self.channel, "")
+        watcher.last_is(SERVING)
+        watcher.call.cancel()
+        late = health_pb2_grpc.HealthStub(self.channel).Watch(health_pb2.HealthCheckRequest(), timeout=0.5)
+        self.assertEqual(wire.failure(list, late).code(), grpc.StatusCode.DEADLINE_EXCEEDED)
+        wait.until(lambda: ended("CANCELLED", "DEADLINE_EXCEEDED") == clients + 2, environment.PATIENCE,
+                   "both ends are counted")
+        self.assertEqual(ended("UNAVAILABLE"), unavailable)
+
     def test_list(self):
         listed = self.listed()
         self.assertIn("", listed)

@@ -94,7 +94,7 @@ static void leave(struct place *p, struct call *call)
     do /* a change that another thread has on its way comes home first */
         fake_rig_drain(p->rig);
     while (call->ends == 0 && clock_now_ns() < deadline);
-    assert_int_equal(call->status.code, ERR_UNAVAILABLE);
+    assert_int_equal(call->status.code, ERR_CANCELLED);
     fake_call_free(call);
 }
 
