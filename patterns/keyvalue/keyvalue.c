@@ -179,8 +179,7 @@ static struct pattern *keyvalue_bind(const struct pattern_binding *binding)
     kv->backend = binding->slots[0];
     kv->emulate = binding->emulate[0];
     kv->max_message_bytes = binding->max_message_bytes;
-    kv->scan_warnings.burst = 1;
-    kv->scan_warnings.interval_ms = 60000;
+    kv->scan_emulated = kv->scan_not_text = (struct log_budget)LOG_BUDGET(1, 60000);
     read_settings(kv, binding);
     kv->base.max_elements = kv->settings.max_batch_items * ELEMENTS_PER_ITEM;
     semaphore_init(&kv->semaphore, kv->settings.emulation_permits);

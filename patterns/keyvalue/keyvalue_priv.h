@@ -118,7 +118,7 @@ struct keyvalue {
     struct keyvalue_plan plan;
     struct semaphore semaphore;
     struct keyvalue_stats stats;
-    struct log_budget scan_warnings;
+    struct log_budget scan_emulated, scan_not_text;
 
     /* caps.c */
     struct arena caps_memory;

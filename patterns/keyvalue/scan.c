@@ -27,7 +27,7 @@ static void warn_if_emulated(struct keyvalue *kv)
 {
     if (!kv->plan.scan->emulated)
         return;
-    log_limited(&kv->scan_warnings, LOG_WARN, "keyvalue_scan_emulated",
+    log_limited(&kv->scan_emulated, LOG_WARN, "keyvalue_scan_emulated",
                 (const struct log_field[]){LOG_S("namespace", kv->base.namespace_name),
                                            LOG_S("backend", kv->backend->type->name)},
                 2);
@@ -123,7 +123,7 @@ static void leave_out_binary_keys(struct scan *scan)
     if (kept == page->n)
         return;
     counter_add(&kv->stats.scan_skipped, page->n - kept);
-    log_limited(&kv->scan_warnings, LOG_WARN, "keyvalue_scan_key_not_text",
+    log_limited(&kv->scan_not_text, LOG_WARN, "keyvalue_scan_key_not_text",
                 (const struct log_field[]){LOG_S("namespace", kv->base.namespace_name),
                                            LOG_U("keys", page->n - kept)},
                 2);

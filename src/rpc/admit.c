@@ -1,9 +1,9 @@
 /* From a request event to its home: everything that can refuse a call before any work is done for
  * it.
  *
- * Order: draining, deadline, in-flight limits, namespace, then the worker's intake lane. A refusal
- * is an answer with a status, counted; nothing is dropped in silence. Dispatch fills one worker
- * before it wakes the next: a wake-up costs more than what a handful of calls do. */
+ * Order: draining, deadline, in-flight limits, encoding, namespace, then the worker's intake lane.
+ * A refusal is an answer with a status, counted; nothing is dropped in silence. Dispatch fills one
+ * worker before it wakes the next: a wake-up costs more than what a handful of calls do. */
 #include "src/rpc/rpc_priv.h"
 
 #include "src/base/clock.h"
@@ -79,17 +79,21 @@ bool admit_is_general(const struct call *call)
     return call->row->service->service->pattern == NULL && call->row->method->kind == METHOD_UNARY;
 }
 
+static struct err check_draining(struct rpc_server *server)
+{
+    if (!atomic_load_explicit(&server->refusing, memory_order_relaxed))
+        return ERR_NONE;
+    counter_add(&server->refused_draining, 1);
+    return (struct err){.code = ERR_UNAVAILABLE,
+                        .retry_after_ms = 1000,
+                        .text = "the server is draining: connect to another one",
+                        .subject = "draining"};
+}
+
 static struct err check_limits(struct rpc_server *server, const struct call *call)
 {
     const struct rpc_options *o = &server->options;
 
-    if (atomic_load_explicit(&server->refusing, memory_order_relaxed)) {
-        counter_add(&server->refused_draining, 1);
-        return (struct err){.code = ERR_UNAVAILABLE,
-                            .retry_after_ms = 1000,
-                            .text = "the server is draining: connect to another one",
-                            .subject = "draining"};
-    }
     if (counter_read(&server->in_flight_count) >= o->max_inflight_calls) {
         counter_add(&server->refused_admission, 1);
         return admit_overloaded("limits.max_inflight_calls", "too many calls in flight");
@@ -107,13 +111,17 @@ static struct err check_limits(struct rpc_server *server, const struct call *cal
 
 static struct err check_load(struct rpc_server *server, const struct call *call)
 {
-    struct err err = admit_is_general(call) ? ERR_NONE : check_limits(server, call);
+    bool general = admit_is_general(call);
+    struct err err = general ? ERR_NONE : check_draining(server);
 
     if (err.code != ERR_OK)
         return err;
     if (call->deadline_ns != 0 && call->deadline_ns <= call->arrived_ns)
         return err_make(ERR_DEADLINE_EXCEEDED,
                         "the deadline had passed when the call was taken up");
+    err = general ? ERR_NONE : check_limits(server, call);
+    if (err.code != ERR_OK)
+        return err;
     if (call->request_buffer != NULL &&
         call->request_buffer->data.raw.compression != GRPC_COMPRESS_NONE)
         return err_make(ERR_UNIMPLEMENTED,
@@ -185,16 +193,17 @@ static void link_call(struct rpc_server *server, struct call *call)
     counter_add(&server->in_flight_count, 1);
 }
 
-static void count_use(struct rpc_server *server, const struct method *method)
+static void count_use(struct rpc_server *server, struct row *row)
 {
-    static struct log_budget budget = LOG_BUDGET(5, 10000);
+    const struct method *method = row->method;
 
     if (method->replaced_by == NULL) {
-        counter_add(&server->pattern_calls, 1);
+        if (row->service->service->pattern != NULL)
+            counter_add(&server->pattern_calls, 1);
         return;
     }
     counter_add(&server->deprecated_calls, 1);
-    log_limited(&budget, LOG_WARN, "deprecated_method",
+    log_limited(&row->deprecation, LOG_WARN, "deprecated_method",
                 (const struct log_field[]){LOG_S("method", method->path),
                                            LOG_S("use_instead", method->replaced_by),
                                            LOG_S("removed_in", "v2.0")},
@@ -239,7 +248,7 @@ void admit_call(struct rpc_server *server, struct call *call)
         call->request_buffer != NULL ? grpc_byte_buffer_length(call->request_buffer) : 0;
     counter_add(&call->row->metrics.started, 1);
     counter_add(&call->row->metrics.request_bytes, call->request_bytes);
-    count_use(server, call->row->method);
+    count_use(server, call->row);
 
     struct err err = check_load(server, call);
 
@@ -278,7 +287,7 @@ static const struct method *find_disabled(const struct rpc_server *server, grpc_
 void admit_unknown(struct rpc_server *server, struct call *call)
 {
     const struct method *disabled = find_disabled(server, call->details.method);
-    static _Thread_local char text[512]; /* until status_ending has copied it */
+    char text[512]; /* status_ending copies it */
 
     counter_add(&server->unknown_methods, 1);
     if (disabled != NULL)

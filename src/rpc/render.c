@@ -8,7 +8,9 @@
 
 static const char *api_of(const struct row *row)
 {
-    return row->method->replaced_by != NULL ? "deprecated" : "pattern";
+    if (row->method->replaced_by != NULL)
+        return "deprecated";
+    return row->service->service->pattern != NULL ? "pattern" : "general";
 }
 
 static const char *method_name(const struct row *row)

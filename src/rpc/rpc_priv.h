@@ -13,6 +13,7 @@
 
 #include "pool/worker.h"
 #include "src/base/arena.h"
+#include "src/base/log.h"
 #include "src/rpc/call.h"
 #include "src/rpc/server.h"
 
@@ -105,6 +106,7 @@ struct row {
     size_t index; /* in its service */
     void *handle; /* gRPC's */
     struct row_metrics metrics;
+    struct log_budget deprecation; /* one each: a busy method must not hide another's warning */
 };
 
 struct binding {

@@ -32,6 +32,7 @@ static void register_method(struct rpc_server *server, struct bound_service *ser
     row->method = method;
     row->service = service;
     row->index = index;
+    row->deprecation = (struct log_budget)LOG_BUDGET(5, 10000);
     row->handle = grpc_server_register_method(
         server->grpc, method->path, NULL,
         payload ? GRPC_SRM_PAYLOAD_READ_INITIAL_BYTE_BUFFER : GRPC_SRM_PAYLOAD_NONE, 0);

@@ -174,6 +174,17 @@ static inline void client_end(struct client_call *c)
     grpc_call_unref(c->call);
 }
 
+/* Reads and drops what comes before the status: gRPC withholds a status behind a message. */
+static inline grpc_status_code client_last_status(struct client_call *c)
+{
+    uint8_t *answer = NULL;
+    size_t len;
+
+    while (client_receive(c, &answer, &len))
+        gpr_free(answer);
+    return client_status(c);
+}
+
 /* A whole unary call with a StoreRequest of this key and value size; the status. */
 static inline grpc_status_code client_unary(struct client *client, const char *path,
                                             const char *key, size_t value_bytes,
@@ -181,8 +192,8 @@ static inline grpc_status_code client_unary(struct client *client, const char *p
 {
     Prism__Patterns__Keyvalue__StoreRequest request =
         PRISM__PATTERNS__KEYVALUE__STORE_REQUEST__INIT;
-    uint8_t *value = calloc(1, value_bytes + 1), *packed, *answer = NULL;
-    size_t len, answer_len;
+    uint8_t *value = calloc(1, value_bytes + 1), *packed;
+    size_t len;
     struct client_call c;
 
     request.key = (char *)(uintptr_t)key;
@@ -193,10 +204,8 @@ static inline grpc_status_code client_unary(struct client *client, const char *p
     client_begin(&c, client, path, deadline, NULL);
     client_send(&c, packed, len);
     client_half_close(&c);
-    while (client_receive(&c, &answer, &answer_len))
-        gpr_free(answer);
 
-    grpc_status_code status = client_status(&c);
+    grpc_status_code status = client_last_status(&c);
 
     client_end(&c);
     free(packed);

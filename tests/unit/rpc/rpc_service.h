@@ -11,7 +11,8 @@
 typedef Prism__Patterns__Keyvalue__StoreRequest Request;
 typedef Prism__Patterns__Keyvalue__StoreResponse Response;
 
-enum { SERVICE_METHODS = 11, INLINE_BYTES = 4096, BIG_BYTES = 6 << 20, STUBBORN_MS = 200 };
+enum { SERVICE_METHODS = 12, INLINE_BYTES = 4096, BIG_BYTES = 6 << 20 };
+enum { STUBBORN_MS = 200, HOLD_MS = 1100 };
 
 /* ---- handlers ---- */
 
@@ -265,6 +266,22 @@ static void bidi(struct call *call)
 #define REQUEST  &prism__patterns__keyvalue__store_request__descriptor
 #define RESPONSE &prism__patterns__keyvalue__store_response__descriptor
 
+/* On the poller, which does nothing else meanwhile: until let_go is set; with a key, until HOLD_MS
+ * have passed. */
+static _Atomic int held, let_go;
+
+static void hold(struct call *call)
+{
+    const Request *request = call_request(call);
+    uint64_t end = clock_now_ns() + HOLD_MS * NS_PER_MS;
+    bool timed = *request->key != '\0';
+
+    atomic_fetch_add(&held, 1);
+    while (timed ? clock_now_ns() < end : atomic_load(&let_go) == 0)
+        sched_yield();
+    reply_ok(call);
+}
+
 static const struct method methods[SERVICE_METHODS] = {
     {"/test.Service/Echo", METHOD_UNARY, true, REQUEST, RESPONSE, echo, NULL},
     {"/test.Service/Park", METHOD_UNARY, false, REQUEST, RESPONSE, park, NULL},
@@ -277,6 +294,7 @@ static const struct method methods[SERVICE_METHODS] = {
     {"/test.Service/Old", METHOD_UNARY, false, REQUEST, RESPONSE, echo, "test.Service.Echo"},
     {"/test.Service/Read", METHOD_UNARY, false, REQUEST, RESPONSE, big_read, NULL},
     {"/test.Service/ReadStream", METHOD_SERVER_STREAM, false, REQUEST, RESPONSE, big_stream, NULL},
+    {"/test.Service/Older", METHOD_UNARY, false, REQUEST, RESPONSE, echo, "test.Service.Echo"},
 };
 
 static const struct service service = {"test.Service", "test", methods, SERVICE_METHODS};
@@ -284,9 +302,10 @@ static const struct service service = {"test.Service", "test", methods, SERVICE_
 /* One that belongs to no pattern, as health does. */
 static const struct method general_methods[] = {
     {"/test.General/Check", METHOD_UNARY, false, REQUEST, RESPONSE, echo, NULL},
+    {"/test.General/Hold", METHOD_UNARY, false, REQUEST, RESPONSE, hold, NULL},
 };
 
-static const struct service general = {"test.General", NULL, general_methods, 1};
+static const struct service general = {"test.General", NULL, general_methods, 2};
 
 /* ---- fixture ---- */
 
@@ -315,7 +334,8 @@ static inline void start(struct fixture *f, const struct rpc_options *options, u
     const struct service *services[] = {&service, &general};
     struct pool_options pool_options = {.workers = workers, .intake_depth = intake};
     static const uint32_t inline_bytes[SERVICE_METHODS] = {
-        INLINE_BYTES, INLINE_BYTES, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+        INLINE_BYTES, INLINE_BYTES, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    static const uint32_t general_bytes[] = {0, INLINE_BYTES};
     struct rpc_instance instances[8];
 
     atomic_store(&parked_now, 0);
@@ -323,13 +343,15 @@ static inline void start(struct fixture *f, const struct rpc_options *options, u
     atomic_store(&big_answers, 0);
     atomic_store(&bidi_half_closed, 0);
     atomic_store(&bidi_failed, 0);
+    atomic_store(&held, 0);
+    atomic_store(&let_go, 0);
     assert_int_equal(pool_start(&f->pool, &pool_options).code, ERR_OK);
     assert_int_equal(rpc_server_new(&f->server, options, f->pool, services, 2).code, ERR_OK);
     for (unsigned i = 0; i <= workers; i++)
         instances[i] = (struct rpc_instance){.pattern = f, .inline_bytes = inline_bytes};
     rpc_server_bind(f->server, &service, "default", instances);
     for (unsigned i = 0; i <= workers; i++)
-        instances[i].inline_bytes = NULL;
+        instances[i].inline_bytes = general_bytes;
     rpc_server_bind(f->server, &general, NULL, instances);
     assert_int_equal(rpc_server_start(f->server).code, ERR_OK);
     snprintf(f->target, sizeof f->target, "127.0.0.1:%d", rpc_server_port(f->server));
