@@ -3,6 +3,7 @@
 
 #include "client/src/async.h"
 #include "client/src/error.h"
+#include "client/src/target.h"
 
 #include <errno.h>
 #include <grpc/grpc_security.h>
@@ -45,16 +46,16 @@ static char *read_pem(const char *path, const char *field, struct prism_error *e
 {
     FILE *file = fopen(path, "re");
     char *text = NULL;
-    size_t len;
 
     if (file == NULL) {
         error_about(error, field, "%s: %s", path, strerror(errno));
         return NULL;
     }
     text = alloc_zeroed(MAX_PEM_BYTES + 1, 1);
-    len = fread(text, 1, MAX_PEM_BYTES, file);
-    if (ferror(file) || len == 0 || !feof(file)) {
-        error_about(error, field, "%s: not a PEM file of 1 to %d bytes", path, MAX_PEM_BYTES - 1);
+    if (fread(text, 1, MAX_PEM_BYTES, file) == 0 || ferror(file) || !feof(file) ||
+        strstr(text, "-----BEGIN ") == NULL) {
+        error_about(error, field, "%s: not a PEM file of at most %d bytes", path,
+                    MAX_PEM_BYTES - 1);
         free(text);
         text = NULL;
     }
@@ -194,19 +195,22 @@ enum prism_code prism_channel_open(const char *target, const struct prism_channe
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     grpc_channel_credentials *credentials = NULL;
     enum prism_code code;
+    char *address;
 
     *channel = NULL;
     if (options == NULL)
         options = &defaults;
-    if (target == NULL || *target == '\0')
-        return error_about(error, "target", "the address of the server is empty");
     if (options->namespace_name != NULL &&
         (*options->namespace_name == '\0' || !header_safe(options->namespace_name)))
         return error_about(error, "namespace_name", "must be printable ASCII without spaces");
+    address = target_make(target, error);
+    if (address == NULL)
+        return PRISM_INVALID_ARGUMENT;
     pthread_once(&once, quiet_abseil);
     grpc_init();
     code = make_credentials(&options->tls, &credentials, error);
     if (code != PRISM_OK) {
+        free(address);
         grpc_shutdown();
         return code;
     }
@@ -214,7 +218,8 @@ enum prism_code prism_channel_open(const char *target, const struct prism_channe
     struct prism_channel *made = alloc_zeroed(1, sizeof *made);
     pthread_mutex_init(&made->lock, NULL);
     copy_options(made, options);
-    made->grpc = make_grpc_channel(target, options, credentials);
+    made->grpc = make_grpc_channel(address, options, credentials);
+    free(address);
     made->target = grpc_channel_get_target(made->grpc);
     grpc_channel_credentials_release(credentials);
     *channel = made;

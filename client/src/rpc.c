@@ -170,8 +170,7 @@ void rpc_attempt_start(struct rpc *rpc, grpc_completion_queue *queue)
 }
 
 /* Whether the request was handed to a connection. gRPC records the peer when it does that; before,
- * it answers with the channel's target. Where both happen to be spelled alike this says yes, which
- * only means that a write is not repeated. */
+ * it answers with the channel's target, which target.c spelled as no peer is. */
 static bool was_sent(const struct rpc *rpc)
 {
     char *peer = grpc_call_get_peer(rpc->call);

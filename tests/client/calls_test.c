@@ -316,12 +316,51 @@ static void namespace_and_numbers_travel(void **state)
     fixture_close(&f);
 }
 
+static void channel_checks_its_target(void **state)
+{
+    static const char *const good[] = {"a:1",
+                                       "[::1]:65535",
+                                       "unix:/s",
+                                       "unix:s",
+                                       "unix:///s",
+                                       "dns:a:80",
+                                       "dns://1.1.1.1/a:80",
+                                       "ipv4:1.2.3.4:1",
+                                       "ipv4:1.2.3.4:1,1.2.3.5:1",
+                                       "ipv6:[::1]:1"};
+    static const char *const bad[] = {
+        "",           "a",     "a:",           "a:0",        "a:65536",  "a:http",
+        ":8980",      "::1",   "[::1]",        "[::1",       "unix:",    "unix://host/s",
+        "http://a:1", "a:1/b", "ipv4:1.2.3.4", "ipv6:::1:1", "dns:///a", "xds:///a:1/b"};
+    char long_path[128] = "unix:";
+    struct prism_channel *channel;
+    struct prism_error error;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_ok(prism_channel_open(good[i], NULL, &channel, &error), error);
+        prism_channel_close(channel);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        if (prism_channel_open(bad[i], NULL, &channel, &error) != PRISM_INVALID_ARGUMENT)
+            fail_msg("%s is taken", bad[i]);
+        assert_string_equal(error.field, "target");
+        assert_null(channel);
+    }
+    long_path[5] = '/';
+    memset(long_path + 6, 's', sizeof long_path - 7);
+    assert_int_equal(prism_channel_open(long_path, NULL, &channel, &error), PRISM_INVALID_ARGUMENT);
+    assert_non_null(strstr(error.message, "107"));
+}
+
 static void channel_checks_its_options(void **state)
 {
     const struct prism_channel_options spaced = {.namespace_name = "a b"};
     const struct prism_channel_options half = {.tls = {.enabled = true, .cert_file = "/x"}};
     const struct prism_channel_options missing = {
         .tls = {.enabled = true, .ca_file = "/nonexistent/ca.pem"}};
+    const struct prism_channel_options no_pem = {
+        .tls = {.enabled = true, .ca_file = "/proc/version"}};
     const struct prism_channel_options disabled = {.tls = {.ca_file = "/x"}};
     struct prism_channel *channel;
     struct prism_error error;
@@ -335,6 +374,8 @@ static void channel_checks_its_options(void **state)
     assert_int_equal(prism_channel_open("a:1", &missing, &channel, &error), PRISM_INVALID_ARGUMENT);
     assert_string_equal(error.field, "tls.ca_file");
     assert_non_null(strstr(error.message, "/nonexistent/ca.pem"));
+    assert_int_equal(prism_channel_open("a:1", &no_pem, &channel, &error), PRISM_INVALID_ARGUMENT);
+    assert_string_equal(error.field, "tls.ca_file");
     assert_int_equal(prism_channel_open("a:1", &disabled, &channel, NULL), PRISM_INVALID_ARGUMENT);
     assert_null(channel);
     prism_channel_close(channel);
@@ -358,6 +399,7 @@ int main(void)
         each(wrong_arguments_do_not_reach_the_server),
         each(batch_tells_each_item_its_outcome),
         cmocka_unit_test(namespace_and_numbers_travel),
+        cmocka_unit_test(channel_checks_its_target),
         cmocka_unit_test(channel_checks_its_options),
     };
 

@@ -35,14 +35,19 @@ static inline void offer_everything(struct script_server *server)
                   (struct script_step){.method = "GetCapabilities", .messages = {&all.base}});
 }
 
+static inline void fixture_connect(struct fixture *f, const char *target,
+                                   const struct prism_channel_options *options)
+{
+    assert_ok(prism_channel_open(target, options, &f->channel, &f->error), f->error);
+    assert_ok(prism_keyvalue_open(f->channel, &f->keyvalue, &f->error), f->error);
+}
+
 static inline void fixture_open(struct fixture *f, const struct prism_channel_options *options)
 {
     memset(f, 0, sizeof *f);
     f->server = script_server_start(0);
     offer_everything(f->server);
-    assert_ok(prism_channel_open(script_server_target(f->server), options, &f->channel, &f->error),
-              f->error);
-    assert_ok(prism_keyvalue_open(f->channel, &f->keyvalue, &f->error), f->error);
+    fixture_connect(f, script_server_target(f->server), options);
 }
 
 static inline void fixture_close(struct fixture *f)

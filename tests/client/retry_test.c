@@ -1,10 +1,13 @@
 /* When the client tries again and when it must not, shown by a server that fails on purpose. */
 #include "tests/client/fixture.h"
 
+#include "src/base/container.h"
 #include "tests/client/breaking_peer.h"
 
 #include <grpc/status.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
 
 enum { PATIENCE_MS = 20000 };
 
@@ -254,6 +257,39 @@ static void await_refused_write(struct fixture *f)
     assert_true(f->error.retryable);
 }
 
+/* However the address is written, the client tells a write that was sent from one that was not. */
+static void every_kind_of_target_tells_what_was_sent(void **state)
+{
+    static const char *const forms[] = {"127.0.0.1:%d",        "ipv4:127.0.0.1:%d",
+                                        "localhost:%d",        "dns:127.0.0.1:%d",
+                                        "dns:///127.0.0.1:%d", "ipv4:127.0.0.1:%d,127.0.0.2:%d"};
+    static const char *const socket_forms[] = {"unix:/%s", "unix:///%s", "unix:%s"};
+
+    (void)state;
+    assert_int_equal(chdir("/"), 0); /* the last form is relative */
+    for (size_t i = 0; i < ARRAY_LEN(forms) + ARRAY_LEN(socket_forms); i++) {
+        struct fixture f = {.server = script_server_start(0)};
+        int port = script_server_port(f.server);
+        char target[256];
+
+        if (i < ARRAY_LEN(forms))
+            snprintf(target, sizeof target, forms[i], port, port);
+        else
+            snprintf(target, sizeof target, socket_forms[i - ARRAY_LEN(forms)],
+                     script_server_socket(f.server) + 1);
+        offer_everything(f.server);
+        fixture_connect(&f, target, &quick);
+        answer(f.server, "Store", GRPC_STATUS_UNAVAILABLE, "connection to the backend lost");
+        assert_int_equal(store(&f, 0), PRISM_UNAVAILABLE);
+        assert_int_equal(script_calls(f.server, "Store"), 1);
+        assert_false(f.error.retryable);
+        script_server_stop(f.server);
+        f.server = NULL;
+        await_refused_write(&f);
+        fixture_close(&f);
+    }
+}
+
 static void *store_on_thread(void *arg)
 {
     struct fixture *f = arg;
@@ -362,6 +398,7 @@ int main(void)
         cmocka_unit_test(advice_beyond_the_deadline_ends_the_call_at_once),
         cmocka_unit_test(deadline_ends_a_call_and_travels_with_it),
         cmocka_unit_test(channel_gives_the_deadline_that_a_call_lacks),
+        cmocka_unit_test(every_kind_of_target_tells_what_was_sent),
         cmocka_unit_test(write_survives_a_restart_because_nothing_was_sent),
         cmocka_unit_test(broken_connection_repeats_reads_only),
         cmocka_unit_test(nobody_there_is_unavailable),

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MAX_STEPS = 64, MAX_METHODS = 16 };
 
@@ -39,7 +40,7 @@ struct script_server {
     grpc_completion_queue *queue;
     pthread_t thread;
     int port;
-    char target[32];
+    char target[32], folder[32], socket[64];
 
     /* thread's own: served calls, the posted one among them, and whether gRPC has shut down. The
      * shutdown does not wait for the events of calls that it broke off. */
@@ -438,7 +439,7 @@ struct script_server *script_server_start(int port)
 {
     struct script_server *server = calloc(1, sizeof *server);
     grpc_server_credentials *credentials;
-    char address[32];
+    char address[96];
 
     assert(server != NULL);
     grpc_init();
@@ -449,8 +450,13 @@ struct script_server *script_server_start(int port)
     credentials = grpc_insecure_server_credentials_create();
     snprintf(address, sizeof address, "127.0.0.1:%d", port);
     server->port = grpc_server_add_http2_port(server->grpc, address, credentials);
-    grpc_server_credentials_release(credentials);
     assert(server->port > 0);
+    strcpy(server->folder, "/tmp/prism-script-XXXXXX");
+    assert(mkdtemp(server->folder) != NULL);
+    snprintf(server->socket, sizeof server->socket, "%s/s", server->folder);
+    snprintf(address, sizeof address, "unix:%s", server->socket);
+    assert(grpc_server_add_http2_port(server->grpc, address, credentials) > 0);
+    grpc_server_credentials_release(credentials);
     snprintf(server->target, sizeof server->target, "127.0.0.1:%d", server->port);
     grpc_server_start(server->grpc);
     post(server);
@@ -471,6 +477,8 @@ void script_server_stop(struct script_server *server)
         step_clear(&server->always[i]);
     for (size_t i = 0; i < server->log_count; i++)
         grpc_slice_unref(server->log[i].latest);
+    unlink(server->socket); /* gRPC may have done it */
+    rmdir(server->folder);
     pthread_mutex_destroy(&server->lock);
     free(server);
     grpc_shutdown();
@@ -484,4 +492,9 @@ int script_server_port(const struct script_server *server)
 const char *script_server_target(const struct script_server *server)
 {
     return server->target;
+}
+
+const char *script_server_socket(const struct script_server *server)
+{
+    return server->socket;
 }

@@ -37,6 +37,8 @@ void script_server_stop(struct script_server *server);
 
 int script_server_port(const struct script_server *server);
 const char *script_server_target(const struct script_server *server); /* "127.0.0.1:port" */
+/* The path of a unix socket that it listens on as well. */
+const char *script_server_socket(const struct script_server *server);
 
 /* Used once. */
 void script_once(struct script_server *server, struct script_step step);

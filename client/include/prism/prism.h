@@ -129,7 +129,8 @@ struct prism_channel_options {
 
 struct prism_channel;
 
-/* Prepares a connection to target: "host:port", "ipv6-address in brackets:port" or "unix:/path".
+/* Prepares a connection to target: "host:port", "[IPv6 address]:port" or "unix:/path"; also gRPC's
+ * "dns:", "ipv4:" and "ipv6:" before an address with its port, and a list of them for the last two.
  * Does not wait for it: calls connect, and connect again after a loss, for as long as the channel
  * is open. Free with prism_channel_close.
  * thread: any.   options: may be NULL.
