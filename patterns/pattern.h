@@ -47,13 +47,15 @@ struct pattern {
     uint32_t max_elements;
 };
 
+/* How an operation is carried out, in the words of GetCapabilities. */
+enum pattern_how { PATTERN_UNAVAILABLE, PATTERN_NATIVE, PATTERN_PIPELINED, PATTERN_EMULATED };
+
 /* One line of `prismctl check`. strict_slots looks at the plain forms only (variant NULL). */
 struct pattern_operation {
     const char *name;    /* "Scan" */
     const char *variant; /* a special form: "atomic", "expiration"; NULL: the plain form */
-    bool available;
-    bool emulated;
-    const char *why; /* not available: the missing interface and the smallest fix; else NULL */
+    enum pattern_how how;
+    const char *why; /* unavailable: the missing interface and the smallest fix; else NULL */
 };
 
 struct pattern_type {

@@ -70,7 +70,7 @@ static void print_limit(const char *name, int64_t limit)
     if (limit > 0)
         printf("%-12s %lld bytes\n", name, (long long)limit);
     else
-        printf("%-12s not bounded\n", name);
+        printf("%-12s bounded by the size of messages only\n", name);
 }
 
 static void print_operation(const struct prism_operation *o)

@@ -4,6 +4,7 @@
 #include "client/prismctl/output.h"
 #include "client/prismctl/probe.h"
 #include "patterns/pattern.h"
+#include "prism/keyvalue.h"
 #include "src/config/config.h"
 
 #include <stdio.h>
@@ -61,6 +62,19 @@ static size_t plan(const struct config_namespace *space, struct pattern_operatio
     return space->pattern->operations(backends, emulate, out, MAX_OPERATIONS);
 }
 
+/* The words of `prismctl caps`. */
+static const char *how_name(enum pattern_how how)
+{
+    static const enum prism_performance names[] = {
+        [PATTERN_UNAVAILABLE] = PRISM_UNAVAILABLE_OPERATION,
+        [PATTERN_NATIVE] = PRISM_NATIVE,
+        [PATTERN_PIPELINED] = PRISM_PIPELINED,
+        [PATTERN_EMULATED] = PRISM_EMULATED,
+    };
+
+    return prism_performance_name(names[how]);
+}
+
 static void print_plan(const struct config_namespace *space)
 {
     struct pattern_operation operations[MAX_OPERATIONS];
@@ -70,11 +84,10 @@ static void print_plan(const struct config_namespace *space)
     printf("\nnamespace %s, pattern %s\n", space->name, space->pattern->name);
     for (size_t i = 0; i < n; i++) {
         const struct pattern_operation *o = &operations[i];
-        const char *availability = !o->available ? "unavailable" : o->emulated ? "emulated" : "yes";
 
         snprintf(title, sizeof title, "%s%s%s%s", o->name, o->variant != NULL ? " (" : "",
                  o->variant != NULL ? o->variant : "", o->variant != NULL ? ")" : "");
-        printf("  %-28s %s%s%s\n", title, availability, o->why != NULL ? ": " : "",
+        printf("  %-28s %s%s%s\n", title, how_name(o->how), o->why != NULL ? ": " : "",
                o->why != NULL ? o->why : "");
     }
 }
@@ -92,8 +105,8 @@ static void print_plan_json(struct json *json, const struct config_namespace *sp
         json_open(json, NULL, '{');
         json_text(json, "operation", operations[i].name);
         json_text(json, "variant", operations[i].variant);
-        json_bool(json, "available", operations[i].available);
-        json_bool(json, "emulated", operations[i].emulated);
+        json_bool(json, "available", operations[i].how != PATTERN_UNAVAILABLE);
+        json_text(json, "how", how_name(operations[i].how));
         json_text(json, "reason", operations[i].why);
         json_close(json, '}');
     }
@@ -154,6 +167,8 @@ int command_check(const struct invocation *in)
         print_text(file, &config, &faults);
     if (err.code == ERR_OK)
         code = faults.count == 0 ? EXIT_DONE : EXIT_UNAVAILABLE;
+    else if (err.code != ERR_INVALID_ARGUMENT)
+        code = EXIT_USAGE; /* the file cannot be read */
     config_clear(&config);
     faults_clear(&faults);
     return code;

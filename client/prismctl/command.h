@@ -88,6 +88,9 @@ struct session {
 int session_open(struct session *session, const struct options *options);
 void session_close(struct session *session);
 
+/* Decimal digits and nothing else, at most max. */
+bool read_number(const char *text, uint64_t max, uint64_t *number);
+
 /* Prints the error (as JSON if asked for) to standard error and returns its exit code. */
 int fail(const struct options *options, const struct prism_error *error);
 

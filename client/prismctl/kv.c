@@ -235,18 +235,15 @@ int command_expire(const struct invocation *in)
     struct prism_error error;
     struct session session;
     bool existed = false;
-    char *end;
-    long long seconds;
+    uint64_t seconds;
     int code;
 
-    errno = 0;
-    seconds = strtoll(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0')
+    if (!read_number(text, INT64_MAX, &seconds))
         return fail_usage(in->options, "not a number of seconds", text);
     code = session_open(&session, in->options);
     if (code == EXIT_DONE) {
-        if (prism_keyvalue_set_expiration(session.keyvalue, in->arguments[0], seconds, NULL,
-                                          &existed, &error) == PRISM_OK) {
+        if (prism_keyvalue_set_expiration(session.keyvalue, in->arguments[0], (int64_t)seconds,
+                                          NULL, &existed, &error) == PRISM_OK) {
             print_fact(in, "existed", existed, words);
             code = existed ? EXIT_DONE : EXIT_NOT_FOUND;
         } else {

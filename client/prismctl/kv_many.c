@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { DEFAULT_PAGE = 1000 };
+
 /* ---- batches ---- */
 
 struct batch_view {
@@ -186,10 +188,18 @@ static void print_scan_item(struct json *json, const struct invocation *in,
     fputc('\n', stdout);
 }
 
+/* No larger than what is wanted. */
+static uint32_t page_size(const struct options *options)
+{
+    uint32_t page = options->page_size > 0 ? options->page_size : DEFAULT_PAGE;
+
+    return options->limit > 0 && options->limit < page ? (uint32_t)options->limit : page;
+}
+
 static int scan(struct session *session, const struct invocation *in)
 {
     const struct prism_scan_options options = {.prefix = in->count > 0 ? in->arguments[0] : NULL,
-                                               .page_size = in->options->page_size,
+                                               .page_size = page_size(in->options),
                                                .with_values = in->options->values};
     uint64_t left = in->options->limit > 0 ? in->options->limit : UINT64_MAX;
     struct json json = {.out = stdout};

@@ -60,7 +60,8 @@ enum option_id {
     OPTION_LIMIT,
     OPTION_PAGE_SIZE,
     OPTION_ATOMIC,
-    OPTION_PROBE
+    OPTION_PROBE,
+    OPTION_END
 };
 
 static const struct option long_options[] = {
@@ -91,7 +92,7 @@ static const struct option long_options[] = {
 /* What the command line says besides the options of commands. */
 struct line {
     struct options options;
-    unsigned taken; /* TAKES_... of the options given */
+    bool given[OPTION_END - OPTION_FIRST_LONG];
     bool help, version;
     char fault[256]; /* the first thing wrong with an option; "": nothing */
 };
@@ -152,7 +153,7 @@ static int complain(const struct line *line, const char *what, const char *about
     return EXIT_USAGE;
 }
 
-static bool read_number(const char *text, uint64_t max, uint64_t *number)
+bool read_number(const char *text, uint64_t max, uint64_t *number)
 {
     char *end;
 
@@ -179,7 +180,7 @@ static bool take_number(struct options *options, int id, const char *text)
 
     if (id == OPTION_TIMEOUT)
         return read_timeout(text, &options->timeout_ms);
-    if (!read_number(text, INT32_MAX, &number) || number == 0)
+    if (!read_number(text, id == OPTION_TTL ? INT64_MAX : INT32_MAX, &number) || number == 0)
         return false;
     if (id == OPTION_TTL)
         options->ttl_s = (int64_t)number;
@@ -251,7 +252,8 @@ static bool take_option(struct line *line, int id, const char *text)
 {
     struct options *options = &line->options;
 
-    line->taken |= takes_of(id);
+    if (id >= OPTION_FIRST_LONG)
+        line->given[id - OPTION_FIRST_LONG] = true;
     switch (id) {
     case OPTION_SERVER:
         options->server = text;
@@ -299,6 +301,7 @@ static const char *wanted_by(int id)
     case OPTION_TIMEOUT:
         return "a number of seconds from 0.001 to 86400";
     case OPTION_TTL:
+        return "a whole number of seconds, at least 1";
     case OPTION_LIMIT:
     case OPTION_PAGE_SIZE:
         return "a whole number from 1 to 2147483647";
@@ -320,7 +323,9 @@ static void note_misuse(struct line *line, int id, const char *word)
     else if (name != NULL)
         snprintf(line->fault, sizeof line->fault, "--%s takes no value", name);
     else if (optopt != 0)
-        snprintf(line->fault, sizeof line->fault, "no such option: -%c", optopt);
+        snprintf(line->fault, sizeof line->fault,
+                 "no such option: -%c; what begins with a dash and is none stands behind --",
+                 optopt);
     else
         snprintf(line->fault, sizeof line->fault, "no such option, or not a unique one: %s", word);
 }
@@ -368,16 +373,31 @@ static const struct command *find_command(const char *group, const char *name)
     return NULL;
 }
 
+/* The first option given that the command does not take; NULL: none. */
+static const char *misplaced(const struct line *line, const struct command *command)
+{
+    for (int id = OPTION_FIRST_LONG; id < OPTION_END; id++) {
+        if (line->given[id - OPTION_FIRST_LONG] && (takes_of(id) & ~command->takes) != 0)
+            return name_of(id);
+    }
+    return NULL;
+}
+
 static int run(const struct line *line, const struct command *command, int argc, char **argv)
 {
     struct invocation invocation = {
         .options = &line->options, .arguments = (const char *const *)argv, .count = (size_t)argc};
+    const char *option;
+    char text[64];
     int code;
 
     if (invocation.count < command->min_arguments || invocation.count > command->max_arguments)
         return complain(line, "wrong number of arguments for", command->name);
-    if (line->taken & ~command->takes)
-        return complain(line, "an option that does not belong to", command->name);
+    option = misplaced(line, command);
+    if (option != NULL) {
+        snprintf(text, sizeof text, "--%s does not belong to", option);
+        return complain(line, text, command->name);
+    }
     /* gRPC's own log would stand between our lines. */
     setenv("GRPC_VERBOSITY", "NONE", 0);
     code = command->run(&invocation);

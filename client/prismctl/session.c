@@ -4,6 +4,7 @@
 #include "prism/keyvalue.h"
 
 #include <stdio.h>
+#include <string.h>
 
 int exit_of(enum prism_code code)
 {
@@ -42,7 +43,10 @@ int fail(const struct options *options, const struct prism_error *error)
 
     fflush(stdout);
     if (!options->json) {
-        fprintf(stderr, "prismctl: %s: %s\n", prism_code_name(error->code), error->message);
+        bool named = error->field[0] == '\0' || strstr(error->message, error->field) != NULL;
+
+        fprintf(stderr, "prismctl: %s: %s%s%s\n", prism_code_name(error->code),
+                named ? "" : error->field, named ? "" : ": ", error->message);
         return exit_of(error->code);
     }
     json_open(&json, NULL, '{');
@@ -72,8 +76,17 @@ int fail_usage(const struct options *options, const char *what, const char *abou
 
 static void warn(void *context, enum prism_log_level level, const char *message)
 {
-    (void)context;
-    fprintf(stderr, "prismctl: %s: %s\n", level == PRISM_LOG_WARNING ? "warning" : "info", message);
+    const struct options *options = context;
+    const char *kind = level == PRISM_LOG_WARNING ? "warning" : "info";
+    struct json json = {.out = stderr};
+
+    if (!options->json) {
+        fprintf(stderr, "prismctl: %s: %s\n", kind, message);
+        return;
+    }
+    json_open(&json, NULL, '{');
+    json_text(&json, kind, message);
+    json_close(&json, '}');
 }
 
 int session_open(struct session *session, const struct options *options)
@@ -83,15 +96,19 @@ int session_open(struct session *session, const struct options *options)
         .namespace_name = options->namespace_name,
         .tls = options->tls,
         .log = warn,
+        .log_context = (void *)(uintptr_t)options,
     };
     struct prism_error error;
-    enum prism_code code;
 
     *session = (struct session){0};
-    code = prism_channel_open(options->server, &channel_options, &session->channel, &error);
-    if (code == PRISM_OK)
-        code = prism_keyvalue_open(session->channel, &session->keyvalue, &error);
-    return code == PRISM_OK ? EXIT_DONE : fail(options, &error);
+    if (prism_channel_open(options->server, &channel_options, &session->channel, &error) !=
+        PRISM_OK) { /* an option, or a file that one names: nobody has been asked yet */
+        fail(options, &error);
+        return EXIT_USAGE;
+    }
+    if (prism_keyvalue_open(session->channel, &session->keyvalue, &error) != PRISM_OK)
+        return fail(options, &error);
+    return EXIT_DONE;
 }
 
 void session_close(struct session *session)

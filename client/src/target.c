@@ -22,9 +22,10 @@ static const char *after(const char *text, const char *prefix)
 
 static bool is_port(const char *text)
 {
-    size_t len = strspn(text, "0123456789");
+    char *end;
+    unsigned long port = strtoul(text, &end, 10);
 
-    return len > 0 && len <= 5 && text[len] == '\0' && atoi(text) > 0 && atoi(text) <= 65535;
+    return *text >= '0' && *text <= '9' && *end == '\0' && port > 0 && port <= 65535;
 }
 
 /* Where the port should be; NULL: there is none, or *why is set. */

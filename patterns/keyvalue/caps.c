@@ -7,22 +7,6 @@
 
 /* ---- parts of one operation ---- */
 
-static schema_implementation how_of(const struct keyvalue_plan *plan,
-                                    const struct keyvalue_operation *row)
-{
-    static const schema_implementation batches[] = {
-        [BATCHING_NATIVE] = PRISM__PATTERNS__SCHEMAS__IMPLEMENTATION__NATIVE,
-        [BATCHING_PIPELINED] = PRISM__PATTERNS__SCHEMAS__IMPLEMENTATION__PIPELINED,
-        [BATCHING_EMULATED] = PRISM__PATTERNS__SCHEMAS__IMPLEMENTATION__EMULATED,
-    };
-
-    if (row->need == NEED_BATCH)
-        return batches[plan->batching];
-    if (row->need == NEED_SCAN && plan->scan->emulated)
-        return PRISM__PATTERNS__SCHEMAS__IMPLEMENTATION__EMULATED;
-    return PRISM__PATTERNS__SCHEMAS__IMPLEMENTATION__NATIVE;
-}
-
 static const char *calls_of(const struct keyvalue *kv, const struct keyvalue_operation *row,
                             struct arena *arena)
 {
@@ -156,19 +140,25 @@ static struct schema_operation_capability *operation_of(const struct keyvalue *k
         [ACTS_WRITE] = PRISM__PATTERNS__SCHEMAS__ATOMICITY__PER_ITEM,
         [ACTS_WRITE_ALL_OR_NOTHING] = PRISM__PATTERNS__SCHEMAS__ATOMICITY__ALL_OR_NOTHING,
     };
+    static const schema_implementation implementations[] = {
+        [PATTERN_NATIVE] = PRISM__PATTERNS__SCHEMAS__IMPLEMENTATION__NATIVE,
+        [PATTERN_PIPELINED] = PRISM__PATTERNS__SCHEMAS__IMPLEMENTATION__PIPELINED,
+        [PATTERN_EMULATED] = PRISM__PATTERNS__SCHEMAS__IMPLEMENTATION__EMULATED,
+    };
     struct schema_operation_capability *operation = arena_alloc(arena, sizeof *operation);
+    enum pattern_how how = keyvalue_how(&kv->plan, row->need);
 
     prism__patterns__schemas__operation_capability__init(operation);
     operation->operation = pb_text(row->name);
     if (row->variant != NULL)
         operation->variant = pb_text(row->variant);
-    if (!keyvalue_plan_meets(&kv->plan, row->need)) {
+    if (how == PATTERN_UNAVAILABLE) {
         operation->availability = PRISM__PATTERNS__SCHEMAS__AVAILABILITY__UNAVAILABLE;
         operation->unavailable_reason = reason_of(row->need, arena);
         return operation;
     }
     operation->availability = PRISM__PATTERNS__SCHEMAS__AVAILABILITY__AVAILABLE;
-    operation->how = how_of(&kv->plan, row);
+    operation->how = implementations[how];
     operation->backend_calls = pb_text(calls_of(kv, row, arena));
     operation->atomicity = atomicity[row->acts];
     operation->ordering = ordering_of(&kv->plan, row);

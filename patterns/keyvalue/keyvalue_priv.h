@@ -65,6 +65,7 @@ struct keyvalue_offer {
 struct keyvalue_plan keyvalue_plan_make(const struct keyvalue_offer *offer);
 
 bool keyvalue_plan_meets(const struct keyvalue_plan *plan, enum keyvalue_need need);
+enum pattern_how keyvalue_how(const struct keyvalue_plan *plan, enum keyvalue_need need);
 
 /* "scan not supported: backend does not implement KeyValueScanInterface". */
 struct err keyvalue_unsupported(enum keyvalue_need need);

@@ -124,12 +124,19 @@ enum backend_interface keyvalue_interface_of(enum keyvalue_need need)
     return needs[need].missing;
 }
 
-/* Is it carried out by other operations than the backend's own? */
-static bool is_emulated(const struct keyvalue_plan *plan, enum keyvalue_need need)
+enum pattern_how keyvalue_how(const struct keyvalue_plan *plan, enum keyvalue_need need)
 {
+    static const enum pattern_how batches[] = {
+        [BATCHING_NATIVE] = PATTERN_NATIVE,
+        [BATCHING_PIPELINED] = PATTERN_PIPELINED,
+        [BATCHING_EMULATED] = PATTERN_EMULATED,
+    };
+
+    if (plan->basic == NULL || !keyvalue_plan_meets(plan, need))
+        return PATTERN_UNAVAILABLE;
     if (need == NEED_BATCH)
-        return plan->batching == BATCHING_PIPELINED || plan->batching == BATCHING_EMULATED;
-    return need == NEED_SCAN && plan->scan->emulated;
+        return batches[plan->batching];
+    return need == NEED_SCAN && plan->scan->emulated ? PATTERN_EMULATED : PATTERN_NATIVE;
 }
 
 size_t keyvalue_operations(const struct backend_type *const *slots, const uint32_t *emulate,
@@ -145,16 +152,15 @@ size_t keyvalue_operations(const struct backend_type *const *slots, const uint32
     size_t n = 0;
 
     for (const struct keyvalue_operation *row = keyvalue_operation_table; row->name; row++) {
-        bool available = plan.basic != NULL && keyvalue_plan_meets(&plan, row->need);
+        enum pattern_how how = keyvalue_how(&plan, row->need);
 
         if (n == max)
             break;
         out[n++] = (struct pattern_operation){
             .name = row->name,
             .variant = row->variant,
-            .available = available,
-            .emulated = available && is_emulated(&plan, row->need),
-            .why = available            ? NULL
+            .how = how,
+            .why = how != PATTERN_UNAVAILABLE ? NULL
                    : plan.basic == NULL ? "no backend with KeyValueBasicInterface in slot `primary`"
                                         : needs[row->need].why,
         };

@@ -325,7 +325,7 @@ static void check_strict(const struct binding *b)
     size_t n = pattern->operations(backends, emulate, operations, MAX_OPERATIONS);
 
     for (size_t i = 0; i < n && i < MAX_OPERATIONS; i++)
-        if (operations[i].variant == NULL && !operations[i].available)
+        if (operations[i].variant == NULL && operations[i].how == PATTERN_UNAVAILABLE)
             fault_namespace(
                 b, "",
                 fault_text(b->load, "strict_slots: %s is not available: %s", operations[i].name,

@@ -143,6 +143,8 @@ class Failures(Served):
                      ("caps", "--ttl", "5"), ("--output", "xml", "caps"), ("--timeout", "soon", "caps"),
                      ("kv", "store", "k", "v", "--ttl", "0"), ("kv", "store", "k", "v", "--ttl", "1x"),
                      ("kv", "store", "k", "v", "--if-version", "*"), ("kv", "expire", "k", "soon"),
+                     ("kv", "expire", "k", " 5"), ("kv", "expire", "k", "--", "-5"),
+                     ("-s", "http://127.0.0.1:1", "caps"),
                      ("kv", "store", "k", "v", "--value-file", "/dev/null"),
                      ("kv", "store", "k", "--value-file", "/nowhere/file"), ("--nonsense",)):
             with self.subTest(line):
@@ -152,11 +154,14 @@ class Failures(Served):
                 self.assertEqual(done.stdout, b"")
 
     def test_usage_names_option_and_bound(self):
-        for line, said in ((("--ttl", "0"), "--ttl wants a whole number from 1 to 2147483647, not: 0"),
+        for line, said in ((("--ttl", "0"), "--ttl wants a whole number of seconds, at least 1, not: 0"),
                            (("--limit", "x"), "--limit wants a whole number from 1 to 2147483647, not: x"),
                            (("-t", "0"), "--timeout wants a number of seconds from 0.001 to 86400, not: 0"),
                            (("-o", "xml"), "--output wants table or json, not: xml"), (("-n",), "--namespace wants "),
-                           (("--tls=x",), "--tls takes no value"), (("-x",), "no such option: -x"),
+                           (("--tls=x",), "--tls takes no value"), (("-x",), "no such option: -x;"),
+                           (("--limit", "5", "--ttl", "5"), "--ttl does not belong to: scan"),
+                           (("-n", "a b"), "INVALID_ARGUMENT: namespace_name: must be printable"),
+                           (("-s", "127.0.0.1"), "INVALID_ARGUMENT: target: 127.0.0.1: the port is missing"),
                            (("--nonsense",), "no such option, or not a unique one: --nonsense")):
             with self.subTest(line):
                 self.assertIn(f"prismctl: {said}", ctl("kv", "scan", *line).stderr.decode())
@@ -246,8 +251,11 @@ class Tls(suite.Case):
                 done = ctl("--timeout", "3", *bad, "caps", server=server.address)
                 self.assertIn(done.returncode, (UNAVAILABLE, DEADLINE), done)
         done = ctl("--tls-ca", "/nowhere/ca.pem", "caps", server=server.address)
-        self.assertEqual(done.returncode, REFUSED)
-        self.assertIn(b"/nowhere/ca.pem", done.stderr)
+        self.assertEqual(done.returncode, USAGE)
+        self.assertIn(b"tls.ca_file: /nowhere/ca.pem", done.stderr)
+        done = ctl("--tls-ca", __file__, "caps", server=server.address)
+        self.assertEqual(done.returncode, USAGE)
+        self.assertIn(b"not a PEM file", done.stderr)
 
 
 class Check(suite.Case):
@@ -267,13 +275,19 @@ class Check(suite.Case):
         self.assertFalse(answer["valid"])
         self.assertTrue(any(f["line"] == 7 and "address" in (f["fix"] or f["message"]) for f in answer["faults"]))
 
+    def test_file_that_cannot_be_read(self):
+        done = ctl("check", "/nowhere/file")
+        self.assertEqual(done.returncode, USAGE, done)
+        self.assertIn("cannot be read", done.stdout.decode())
+
     def test_good_file(self):
         path = self.write("namespaces:\n  - {name: a, pattern: keyvalue, slots: {primary: {backend: memstore}}}\n")
         done = ctl("check", path)
         self.assertEqual(done.returncode, DONE, done)
         lines = done.stdout.decode().splitlines()
         self.assertEqual(lines[:3], [f"{path}: good", "", "namespace a, pattern keyvalue"])
-        self.assertRegex(done.stdout.decode(), r"(?m)^  Scan +yes$")
+        self.assertRegex(done.stdout.decode(), r"(?m)^  Scan +NATIVE$")
+        self.assertRegex(done.stdout.decode(), r"(?m)^  StoreBatch +PIPELINED$")
         answer = json.loads(ctl("-o", "json", "check", path, "--probe").stdout)
         (plan,) = answer.pop("namespaces")
         self.assertEqual(answer, {"file": path, "valid": True, "faults": [], "omitted": 0})
@@ -285,7 +299,8 @@ class Check(suite.Case):
         path = self.write(json.dumps({"namespaces": [backends.keyvalue(slot)]}))
         (plan,) = json.loads(ctl("-o", "json", "check", path).stdout)["namespaces"]
         told = json.loads(ctl("-o", "json", "caps", server=server.address).stdout)["operations"]
-        facts = [{(o["operation"], o["variant"]): o["available"] for o in ops} for ops in (plan["operations"], told)]
+        facts = [{(o["operation"], o["variant"]): (o["available"], o["how"]) for o in ops}
+                 for ops in (plan["operations"], told)]
         self.assertEqual(*facts)
 
     def test_probe_tells_who_is_missing(self):

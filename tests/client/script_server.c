@@ -451,7 +451,7 @@ struct script_server *script_server_start(int port)
     snprintf(address, sizeof address, "127.0.0.1:%d", port);
     server->port = grpc_server_add_http2_port(server->grpc, address, credentials);
     assert(server->port > 0);
-    strcpy(server->folder, "/tmp/prism-script-XXXXXX");
+    snprintf(server->folder, sizeof server->folder, "/tmp/prism-script-XXXXXX");
     assert(mkdtemp(server->folder) != NULL);
     snprintf(server->socket, sizeof server->socket, "%s/s", server->folder);
     snprintf(address, sizeof address, "unix:%s", server->socket);

@@ -248,8 +248,9 @@ PRISM_API enum prism_code prism_keyvalue_scan(struct prism_keyvalue *keyvalue,
  * Returns false at the end (error->code is PRISM_OK) and on failure (any other code; keys returned
  * before stay good). After false, false again with the same error. error must not be NULL.
  * Keys come in the server's order and are passed on as they come: a key present throughout is
- * reported once, one that is written or removed meanwhile may be missed; the library drops nothing,
- * because that would need memory for every key seen. */
+ * reported at least once, one that is written or
+ * removed meanwhile may be missed; the library drops nothing, because that would need memory for
+ * every key seen. */
 PRISM_API bool prism_scan_next(struct prism_scan *scan, struct prism_scan_item *item,
                                struct prism_error *error);
 

@@ -42,26 +42,25 @@ static void test_operations_offline(void **state)
 
     (void)state;
     assert_int_equal(n, 18);
-    assert_true(find(list, n, "Store", NULL)->available);
+    assert_int_equal(find(list, n, "Store", NULL)->how, PATTERN_NATIVE);
     assert_null(find(list, n, "Store", NULL)->why);
-    assert_false(find(list, n, "Store", "expiration")->available);
-    assert_false(batch->available);
+    assert_int_equal(find(list, n, "Store", "expiration")->how, PATTERN_UNAVAILABLE);
+    assert_int_equal(batch->how, PATTERN_UNAVAILABLE);
     assert_non_null(strstr(batch->why, "emulate: [keyvalue_batch]"));
     assert_non_null(strstr(scan->why, "KeyValueScanInterface"));
 
     n = operations(FAKE_AS_S3, false, 1u << BACKEND_KV_BATCH, list, ARRAY_LEN(list));
     batch = find(list, n, "StoreBatch", NULL);
-    assert_true(batch->available && batch->emulated);
-    assert_false(find(list, n, "StoreBatch", "atomic")->available);
+    assert_int_equal(batch->how, PATTERN_EMULATED);
+    assert_int_equal(find(list, n, "StoreBatch", "atomic")->how, PATTERN_UNAVAILABLE);
 
     n = operations(FAKE_AS_MEMSTORE, true, 0, list, ARRAY_LEN(list));
     batch = find(list, n, "RemoveBatch", NULL);
-    assert_true(batch->available && batch->emulated);
+    assert_int_equal(batch->how, PATTERN_PIPELINED);
 
     n = operations(FAKE_AS_REDIS, false, 0, list, ARRAY_LEN(list));
     for (size_t i = 0; i < n; i++) {
-        assert_true(list[i].available);
-        assert_false(list[i].emulated);
+        assert_int_equal(list[i].how, PATTERN_NATIVE);
     }
 }
 
@@ -74,7 +73,7 @@ static void test_operations_of_an_empty_slot(void **state)
 
     (void)state;
     for (size_t i = 0; i < n; i++) {
-        assert_false(list[i].available);
+        assert_int_equal(list[i].how, PATTERN_UNAVAILABLE);
         assert_non_null(list[i].why);
     }
     assert_int_equal(pattern_keyvalue.operations(slots, &emulate, list, 3), 3);

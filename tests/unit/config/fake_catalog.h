@@ -107,9 +107,10 @@ static size_t fake_operations(const struct backend_type *const *slots, const uin
     (void)emulate;
     if (max < 3)
         return 0;
-    out[0] = (struct pattern_operation){.name = "Store", .available = true};
-    out[1] = (struct pattern_operation){
-        .name = "Scan", .available = scan, .why = scan ? NULL : "no KeyValueScanInterface"};
+    out[0] = (struct pattern_operation){.name = "Store", .how = PATTERN_NATIVE};
+    out[1] = (struct pattern_operation){.name = "Scan",
+                                        .how = scan ? PATTERN_NATIVE : PATTERN_UNAVAILABLE,
+                                        .why = scan ? NULL : "no KeyValueScanInterface"};
     out[2] =
         (struct pattern_operation){.name = "Store", .variant = "atomic", .why = "no transactions"};
     return 3;
