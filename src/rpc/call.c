@@ -36,24 +36,9 @@ void *call_pattern(const struct call *call)
     return call->instance->pattern;
 }
 
-const struct method *call_method(const struct call *call)
-{
-    return call->row->method;
-}
-
-const char *call_namespace(const struct call *call)
-{
-    return call->namespace_name;
-}
-
 const void *call_request(const struct call *call)
 {
     return call->request;
-}
-
-size_t call_request_bytes(const struct call *call)
-{
-    return call->request_bytes;
 }
 
 struct op_group *call_group(struct call *call)

@@ -66,7 +66,6 @@ struct call {
     /* home side */
     struct worker *home;
     const struct rpc_instance *instance;
-    const char *namespace_name;
     struct op_group group, stream; /* ops of the handler; the receive of a stream */
     struct arena arena;
     const ProtobufCMessage *request;
