@@ -2,10 +2,12 @@
  * instance per worker.
  *
  *   backend_type   what it can do: interfaces (a NULL pointer means "not offered"), limits,
- * settings. Never changes. backend_store  one slot's configured backend: settings read, shared
- * state (memstore's table), counters. backend        one worker's instance: the connection on that
- * worker's loop. Patterns call through it and read `has` of the instance, not of the type: a server
- * may turn out to lack an interface.
+ *                  settings. Never changes.
+ *   backend_store  one slot's configured backend: settings read, shared state (memstore's table),
+ *                  health.
+ *   backend        one worker's instance: the connection on that worker's loop, counters. Patterns
+ *                  call through it and read `has` of the instance, not of the type: a server may
+ *                  turn out to lack an interface.
  *
  * A backend's name appears in its own folder, in registry.c, and in configuration, nowhere else.
  *

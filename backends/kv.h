@@ -6,8 +6,9 @@
  *   in       borrowed until done()
  *   out      in op_arena(op) unless said otherwise; meaningful only when op.err is ERR_OK
  *   errors   ERR_UNAVAILABLE (no connection, connection lost: a write may or may not have
- * happened), ERR_DEADLINE_EXCEEDED, ERR_CANCELLED, ERR_RESOURCE_EXHAUSTED (store full, too many in
- * flight: nothing was written), ERR_FAILED_PRECONDITION, ERR_INTERNAL (an answer nobody expects) */
+ *            happened), ERR_DEADLINE_EXCEEDED, ERR_CANCELLED, ERR_RESOURCE_EXHAUSTED (store full,
+ *            too many in flight: nothing was written), ERR_FAILED_PRECONDITION,
+ *            ERR_PERMISSION_DENIED, ERR_INTERNAL (an answer nobody expects) */
 #ifndef PRISM_BACKENDS_KV_H
 #define PRISM_BACKENDS_KV_H
 

@@ -36,11 +36,8 @@ void semaphore_wait(struct semaphore *semaphore, struct semaphore_waiter *waiter
     counter_add(&semaphore->waited, 1);
 }
 
-void semaphore_forget(struct semaphore *semaphore, struct semaphore_waiter *waiter)
+static void unlink_waiter(struct semaphore_waiter *waiter)
 {
-    (void)semaphore;
-    if (waiter->next == NULL)
-        return;
     waiter->prev->next = waiter->next;
     waiter->next->prev = waiter->prev;
     waiter->next = waiter->prev = NULL;
@@ -56,7 +53,7 @@ void semaphore_release(struct semaphore *semaphore)
         semaphore->held--;
         return;
     }
-    semaphore_forget(semaphore, first); /* the permit changes hands */
+    unlink_waiter(first); /* the permit changes hands */
     counter_add(&semaphore->acquired, 1);
     first->granted(first);
 }

@@ -29,9 +29,6 @@ bool semaphore_try(struct semaphore *semaphore);
 /* Queues a waiter that is not queued yet; call only after semaphore_try refused. */
 void semaphore_wait(struct semaphore *semaphore, struct semaphore_waiter *waiter);
 
-/* Gives up waiting; nothing if it does not wait. */
-void semaphore_forget(struct semaphore *semaphore, struct semaphore_waiter *waiter);
-
 /* Returns a permit; the first waiter gets it. */
 void semaphore_release(struct semaphore *semaphore);
 

@@ -1,9 +1,10 @@
 /* Namespaces at run time: a store for each slot, an instance of it on each worker, and the pattern
  * bound to them.
  *
- * Order: slots_open (after the pool runs, before the listener) .. slots_close (after the drain,
- * while workers still run)
- * .. slots_destroy (after the workers have stopped). thread: main, unless said otherwise. */
+ * In this order: slots_open (after the pool runs, before the listener), slots_close (after the
+ * drain, while workers still run), slots_destroy (after the workers have stopped).
+ *
+ * thread: main, unless said otherwise. */
 #ifndef PRISM_SLOTS_H
 #define PRISM_SLOTS_H
 

@@ -4,9 +4,11 @@
  *
  *   write with a ttl     a shard gets its first deadline: mortal_shards 0 -> 1, sweep_wake
  *   sweep_wake           active false -> true: lands `wake` on the sweeper's worker
- *   on_wake, on_timer    SWEEP_STEPS at most; more to do: again in a tick; else when the next
- * deadline is due no deadline left     active = false, then looks once more: a writer either finds
- * it false and wakes the sweeper, or has raised mortal_shards before that second look */
+ *   on_wake, on_timer    a turn; more to do: another in a millisecond; else when the next deadline
+ *                        is due, and after REST_MS at the latest
+ *   no deadline left     active = false, then a second look at mortal_shards: a writer either finds
+ *                        active false and wakes the sweeper, or has raised the number before that
+ *                        look */
 #include "backends/memstore/memstore_priv.h"
 #include "src/base/container.h"
 

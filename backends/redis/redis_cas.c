@@ -7,7 +7,7 @@
  *
  *   if absent    SET ... NX
  *   if version   EVALSHA; a server that does not know the script (restarted, flushed) answers
- * NOSCRIPT and gets EVAL */
+ *                NOSCRIPT and gets EVAL */
 #include "backends/redis/redis_priv.h"
 
 /* 1: written. Errors of the commands are handed on as they are, so that their first word still

@@ -1,7 +1,8 @@
 /* A scan's cursor as text: "rs1." and the hex of
  *
- *   check 8   within 1   at 8   [ next 8   count 4   last ... ]        big-endian; the rest only if
- * within
+ *   check 8   within 1   at 8   [ next 8   count 4   last ... ]
+ *
+ * in octets, numbers big-endian; what is in brackets is there only if `within` is 1.
  *
  * The check is part of a SHA-1 over scope and contents. It is no secret: it finds cursors that were
  * cut, edited or made for another namespace or prefix. A cursor that somebody computes by hand

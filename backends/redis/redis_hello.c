@@ -1,9 +1,10 @@
 /* What is said first on a new connection, in one write: who we are, which database, and questions
  * about the server.
  *
- *   fatal    a refused login or database, a server that is not ready: the connection is given up
- * and tried again later, because somebody may mend it meanwhile; ops are told why not so   a
- * refused question (CONFIG and INFO are often denied): the fact stays unknown */
+ *   fatal    a refused login or database, a server that is not ready or wants no client: the
+ *            connection is given up and tried again later, because somebody may mend it meanwhile;
+ *            ops are told why
+ *   not so   another refused word (CONFIG and INFO are often denied): the fact stays unknown */
 #include "backends/redis/redis_priv.h"
 
 #include <stdio.h>

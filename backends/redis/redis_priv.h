@@ -5,8 +5,11 @@
  *   redis_conn.c   one connection for each instance: resolve, connect, lose, reconnect, close
  *   redis_hello.c  what is said first on a new connection
  *   redis_call.c   calls in flight: commands out, answers in
- *   redis_kv.c  redis_batch.c  redis_txn.c  redis_cas.c  redis_scan.c  redis_count.c   the
- * interfaces */
+ *   redis_write.c  the connection's output
+ *   redis_text.h   text in, text out: addresses, prefixes, cursors, errors, SHA-1
+ *
+ * The interfaces: redis_kv.c, redis_batch.c, redis_txn.c, redis_cas.c, redis_scan.c, redis_count.c.
+ */
 #ifndef PRISM_BACKENDS_REDIS_REDIS_PRIV_H
 #define PRISM_BACKENDS_REDIS_REDIS_PRIV_H
 

@@ -1,8 +1,12 @@
-/* happy path    run -> fan-out: start_chunk / start_head -> the backend -> chunk_done / one_done ->
- * all_done -> reply refused item  has its outcome before the run and is left out of what is sent
+/* How a batch runs, in chunks or item by item.
+ *
+ * happy path    run -> fan-out: start_chunk / start_head -> the backend -> chunk_done / one_done
+ *               -> all_done -> reply
+ * refused item  has its outcome before the run and is left out of what is sent
  * cancelled     what was not started yet is not sent any more: it fails as its neighbours that were
- * under way do too large     once the response is full, items that were not started yet get
- * RESOURCE_EXHAUSTED */
+ *               under way do; likewise when the deadline has passed
+ * too large     once the response is full, items that were not started yet get RESOURCE_EXHAUSTED
+ */
 #include "patterns/keyvalue/batch.h"
 
 #include "pool/worker.h"

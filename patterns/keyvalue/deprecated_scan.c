@@ -2,7 +2,7 @@
  * or to the end.
  *
  * happy path   scan -> scan.c reads a page -> send_page -> next_item -> item_sent -> next_item ..
- * -> scan_page_sent */
+ *              -> scan_page_sent */
 #include "patterns/keyvalue/deprecated.h"
 #include "patterns/keyvalue/scan.h"
 

@@ -145,8 +145,6 @@ struct pb_capabilities *keyvalue_describe(const struct keyvalue *kv, struct aren
 /* Makes kv->caps afresh. */
 void keyvalue_caps_build(struct keyvalue *kv);
 
-struct err count_check(const struct keyvalue *kv, struct arena *arena, struct slice prefix);
-
 /* ---- check.c: before the first effect ---- */
 
 /* ERR_NONE, or INVALID_ARGUMENT about `subject`. Texts are static or in `arena`. */
@@ -223,6 +221,9 @@ void count_start(struct single *single, struct slice prefix);
 struct err check_expirable(const struct keyvalue *kv, struct arena *arena, struct slice key);
 struct err set_expiration_check(const struct keyvalue *kv, struct arena *arena, struct slice key,
                                 int64_t seconds);
+
+/* Scans offered, prefix in its bounds. */
+struct err count_check(const struct keyvalue *kv, struct arena *arena, struct slice prefix);
 
 /* Did the key exist, whichever way its expiry was set? */
 bool set_expiration_existed(const struct single *single);

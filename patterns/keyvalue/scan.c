@@ -1,10 +1,12 @@
 /* Scan: a stream of pages.
  *
  * happy path   scan -> next_page -> the backend -> page_done -> send_page -> sent -> next_page ..
- * -> call_close empty page   no message, unless it is the last: read on too large    the page is
- * read again, shorter; so each message carries the cursor behind its last key client gone  the page
- * under way, or the send, comes back cancelled: the call ends there bad cursor   the backend says
- * INVALID_ARGUMENT about it, on the first page */
+ *              -> call_close
+ * empty page   no message, unless it is the last: read on
+ * too large    the page is read again, shorter; so each message carries the cursor behind its last
+ *              key. One item that does not fit ends the call.
+ * client gone  the page under way, or the send, comes back cancelled: the call ends there
+ * bad cursor   the backend says INVALID_ARGUMENT about it, on the first page */
 #include "patterns/keyvalue/scan.h"
 
 #include "pool/worker.h"

@@ -2,8 +2,10 @@
  *
  * independent   a faulty item gets its code and never reaches the backend; the others go on
  * atomic        a faulty item refuses the call, by a status that names it; else one transaction of
- * the backend preconditions are checked by operations on one key, so a batch that holds some is
- * sent item by item */
+ *               the backend
+ *
+ * Preconditions are checked by operations on one key, so a batch that holds some is sent item by
+ * item; an atomic one may hold none. */
 #include "patterns/keyvalue/batch.h"
 
 #include "src/base/container.h"

@@ -3,7 +3,7 @@
 const char *err_code_name(enum err_code code)
 {
     switch (code) {
-#define X(name, number, retryable)                                                                 \
+#define X(name, number)                                                                            \
     case ERR_##name:                                                                               \
         return #name;
         ERR_CODES(X)
@@ -12,18 +12,4 @@ const char *err_code_name(enum err_code code)
         break;
     }
     return "UNKNOWN";
-}
-
-bool err_code_retryable(enum err_code code)
-{
-    switch (code) {
-#define X(name, number, retryable)                                                                 \
-    case ERR_##name:                                                                               \
-        return (retryable);
-        ERR_CODES(X)
-#undef X
-    case ERR_CODE_COUNT:
-        break;
-    }
-    return false;
 }

@@ -5,31 +5,30 @@
 #ifndef PRISM_BASE_ERR_H
 #define PRISM_BASE_ERR_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
-/* X(name, number, may the same call be tried again without thinking?) */
+/* X(name, number) */
 #define ERR_CODES(X)                                                                               \
-    X(OK, 0, false)                                                                                \
-    X(CANCELLED, 1, false)                                                                         \
-    X(UNKNOWN, 2, false)                                                                           \
-    X(INVALID_ARGUMENT, 3, false)                                                                  \
-    X(DEADLINE_EXCEEDED, 4, false)                                                                 \
-    X(NOT_FOUND, 5, false)                                                                         \
-    X(ALREADY_EXISTS, 6, false)                                                                    \
-    X(PERMISSION_DENIED, 7, false)                                                                 \
-    X(RESOURCE_EXHAUSTED, 8, true)                                                                 \
-    X(FAILED_PRECONDITION, 9, false)                                                               \
-    X(ABORTED, 10, true)                                                                           \
-    X(OUT_OF_RANGE, 11, false)                                                                     \
-    X(UNIMPLEMENTED, 12, false)                                                                    \
-    X(INTERNAL, 13, false)                                                                         \
-    X(UNAVAILABLE, 14, true)                                                                       \
-    X(DATA_LOSS, 15, false)                                                                        \
-    X(UNAUTHENTICATED, 16, false)
+    X(OK, 0)                                                                                       \
+    X(CANCELLED, 1)                                                                                \
+    X(UNKNOWN, 2)                                                                                  \
+    X(INVALID_ARGUMENT, 3)                                                                         \
+    X(DEADLINE_EXCEEDED, 4)                                                                        \
+    X(NOT_FOUND, 5)                                                                                \
+    X(ALREADY_EXISTS, 6)                                                                           \
+    X(PERMISSION_DENIED, 7)                                                                        \
+    X(RESOURCE_EXHAUSTED, 8)                                                                       \
+    X(FAILED_PRECONDITION, 9)                                                                      \
+    X(ABORTED, 10)                                                                                 \
+    X(OUT_OF_RANGE, 11)                                                                            \
+    X(UNIMPLEMENTED, 12)                                                                           \
+    X(INTERNAL, 13)                                                                                \
+    X(UNAVAILABLE, 14)                                                                             \
+    X(DATA_LOSS, 15)                                                                               \
+    X(UNAUTHENTICATED, 16)
 
 enum err_code {
-#define X(name, number, retryable) ERR_##name = (number),
+#define X(name, number) ERR_##name = (number),
     ERR_CODES(X)
 #undef X
         ERR_CODE_COUNT
@@ -58,7 +57,5 @@ static inline struct err err_about(enum err_code code, const char *subject, cons
 
 /* "INVALID_ARGUMENT"; never NULL. */
 const char *err_code_name(enum err_code code);
-
-bool err_code_retryable(enum err_code code);
 
 #endif

@@ -1,11 +1,14 @@
 /* What the files of this module share. The road of a configuration:
  *
- *   document.c    bytes -> tree of nodes     libyaml; bounded; duplicate keys, aliases, tags are
- * faults expand.c      ${ENV} ${file:} in scalars check.c       tree against the schema    unknown
- * keys, kinds, bounds; faulty parts are cut out, defaults put in emit.c        tree -> bytes ->
- * struct    libcyaml loads what is left; it cannot fail any more server.c      what one key cannot
- * say    addresses, TLS files, limits that depend on each other namespaces.c  names -> descriptors
- * patterns, slots, backends, interfaces; settings.c their settings
+ *   document.c    bytes to a tree of nodes, by libyaml: bounded; a key twice, aliases and tags are
+ *                 faults
+ *   check.c       the tree against the schema (schema.c, facts.c): unknown keys, kinds, bounds.
+ *                 ${ENV} and ${file:} are put in (expand.c), faulty parts are cut out, defaults
+ *                 are filled in
+ *   emit.c        the tree to bytes, and by libcyaml to structs, which cannot fail any more
+ *   server.c      what one key cannot say: addresses, TLS files, limits that depend on each other
+ *   namespaces.c  names to descriptors: patterns, slots, backends, interfaces; settings.c their
+ *                 settings
  *
  * Why not libcyaml alone: it stops at the first fault, has no maps with free keys (`slots`,
  * `config`, `behavior`), no bounds for numbers and no defaults in the packaged version (1.3.1). So

@@ -214,7 +214,6 @@ static void dispatch(struct rpc_server *server, struct call *call, const struct 
 {
     const struct rpc_instance *here = &binding->instances[pool_size(server->pool)];
 
-    call->namespace_name = binding->namespace_name;
     call->begin.run = call_begin_job;
     call->tell.run = call_tell_job;
     if (may_run_inline(server, call, here)) {

@@ -1,8 +1,12 @@
 /* The home side of a call: what handlers see.
  *
  * happy path   begin (decode, handler) -> ops.. -> call_reply -> the last op is done -> `final` to
- * the poller refused      the request does not decode: INVALID_ARGUMENT without a handler cancelled
- * `tell`: ops are asked to let go, on_cancel runs; the handler still ends the call
+ *              the poller
+ * refused      the request does not decode: INVALID_ARGUMENT without a handler
+ * no room      answers in flight hold all the memory they may: RESOURCE_EXHAUSTED instead of the
+ *              answer to a read, or as the outcome of a send
+ * cancelled    `tell`: ops are asked to let go, on_cancel runs; the handler still ends the call
+ * drain        `tell`, softly: only on_cancel runs
  *
  * The answer leaves when the handler has ended the call and none of its ops is pending; the arena
  * is cleared then, or, for a stream that still waits for a message, once that receive has come
@@ -32,24 +36,9 @@ void *call_pattern(const struct call *call)
     return call->instance->pattern;
 }
 
-const struct method *call_method(const struct call *call)
-{
-    return call->row->method;
-}
-
-const char *call_namespace(const struct call *call)
-{
-    return call->namespace_name;
-}
-
 const void *call_request(const struct call *call)
 {
     return call->request;
-}
-
-size_t call_request_bytes(const struct call *call)
-{
-    return call->request_bytes;
 }
 
 struct op_group *call_group(struct call *call)

@@ -57,16 +57,11 @@ struct rpc_instance {
 
 struct arena *call_arena(struct call *call);
 void *call_pattern(const struct call *call);
-const struct method *call_method(const struct call *call);
-const char *call_namespace(const struct call *call);
 
 /* The decoded request; for METHOD_BIDI NULL (use call_receive). Its strings are UTF-8 without NUL,
  * so strlen tells their length; what is not has been refused. Its bytes fields point into the
  * request as received: borrowed, like all of it, until the call has ended (above). */
 const void *call_request(const struct call *call);
-
-/* Bytes of the encoded request. */
-size_t call_request_bytes(const struct call *call);
 
 struct op_group *call_group(struct call *call);
 

@@ -2,27 +2,27 @@
  *
  * gRPC C core calls sendmsg() once for each grpc_call_start_batch(). On a busy connection that
  * system call is about half of the CPU of a unary call, and nothing in the public API merges
- * replies of different streams. So the executable defines sendmsg itself (ordinary ELF resolution:
- * libgrpc's call binds to ours) and, within the window of one drained batch, appends to a buffer of
- * the connection, which coalesce_end writes with one call.
+ * replies of different streams. So the executable defines sendmsg itself (gRPC's call binds to
+ * ours, by ordinary resolution of symbols) and, within the window of one drained batch, appends to
+ * a buffer of the connection, which coalesce_end writes with one call.
  *
  * What keeps this honest:
  *  - It acts only on descriptors that a listener of ours accepted: listen() inside
- * coalesce_listen_begin/end marks the listener, accept4() on a marked listener marks the
- * connection, close() unmarks; epoll_ctl() is only listened to. Everybody else in the process
- * (backend clients, the admin endpoint) passes through untouched.
+ *    coalesce_listen_begin/end marks the listener, accept4() on a marked listener marks the
+ *    connection, close() unmarks; epoll_ctl() is only listened to. Everybody else in the process
+ *    (backend clients, the admin endpoint) passes through untouched.
  *  - It acts only inside the window, and on the thread that opened it. Other gRPC threads that
- * write on the same connection first flush what is held, under the connection's lock: order is
- * kept.
- *  - Bounded: at most COALESCE_HELD_BYTES per connection. When more would be held and the socket is
- * full, the caller gets EAGAIN, so flow control stays gRPC's. The socket was really full at that
- * moment, hence its edge-triggered EPOLLOUT will come.
+ *    write on the same connection first flush what is held, under the connection's lock: order is
+ *    kept.
+ *  - Bounded: at most COALESCE_HELD_BYTES per connection. When more would be held and the socket
+ *    is full, the caller gets EAGAIN, so flow control stays gRPC's. The socket was really full at
+ *    that moment, hence its edge-triggered EPOLLOUT will come.
  *  - Flushed on every way out: the end of the window, shutdown(), close(). What a full socket does
- * not take at the end of a window stays held, and the descriptor goes into our own epoll set
- * (one-shot): the main thread flushes it when it can be written again. Nobody polls.
+ *    not take at the end of a window stays held, and the descriptor goes into our own epoll set
+ *    (one-shot): the main thread flushes it when it can be written again. Nobody polls.
  *  - gRPC was told that these bytes are sent, and the kernel would go on sending after a close. So
- * the end of the stream is put off until they have left, and so is the close of the descriptor: for
- * at most LINGER_MS without progress, and for at most MAX_LINGERING of them.
+ *    the end of the stream is put off until they have left, and so is the close of the descriptor:
+ *    for at most LINGER_MS without progress, and for at most MAX_LINGERING of them.
  *  - An error of a delayed write is reported by the next sendmsg of that connection.
  *  - COALESCE_MORE holds nothing here: it adds MSG_MORE and flushes by setting TCP_NODELAY again.
  *

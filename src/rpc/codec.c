@@ -8,7 +8,7 @@
 #include <grpc/byte_buffer_reader.h>
 #include <grpc/slice.h>
 
-/* One slice is read in place (protobuf-c copies strings and bytes); several are joined first. */
+/* One slice is read in place; several are joined first, in the arena. */
 static struct slice contiguous(struct arena *arena, const grpc_byte_buffer *buffer)
 {
     const grpc_slice_buffer *slices = buffer != NULL ? &buffer->data.raw.slice_buffer : NULL;

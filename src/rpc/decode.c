@@ -375,7 +375,7 @@ static enum decode_result merge_into(struct decoder *d, const ProtobufCMessageDe
 
 static struct err fault(const struct decoder *d, enum decode_result result, uint32_t max_elements)
 {
-    const char *text;
+    const char *subject = d->field, *text = NULL;
 
     switch (result) {
     case DECODE_NOT_TEXT:
@@ -388,11 +388,13 @@ static struct err fault(const struct decoder *d, enum decode_result result, uint
         text = arena_printf(d->arena, "%s: too many elements in one request; at most %u are taken",
                             d->field, max_elements);
         break;
-    default:
-        return err_about(ERR_INVALID_ARGUMENT, "request",
-                         "the request is not a valid message of its type");
+    case DECODE_OK:
+    case DECODE_MALFORMED:
+        subject = "request";
+        text = "the request is not a valid message of its type";
+        break;
     }
-    return err_about(ERR_INVALID_ARGUMENT, d->field, text);
+    return err_about(ERR_INVALID_ARGUMENT, subject, text);
 }
 
 struct err decode_message(struct arena *arena, const ProtobufCMessageDescriptor *type,

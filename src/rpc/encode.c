@@ -23,34 +23,62 @@ static inline uint8_t *write_varint(uint8_t *at, uint64_t v)
     return at;
 }
 
-static bool is_64(ProtobufCType type)
+static uint32_t load_32(const void *at)
 {
-    return wire_of(type) == WIRE_64 || type == PROTOBUF_C_TYPE_INT64 ||
-           type == PROTOBUF_C_TYPE_SINT64 || type == PROTOBUF_C_TYPE_UINT64;
+    uint32_t v;
+
+    memcpy(&v, at, sizeof v);
+    return v;
+}
+
+static uint64_t load_64(const void *at)
+{
+    uint64_t v;
+
+    memcpy(&v, at, sizeof v);
+    return v;
+}
+
+static uint32_t zigzag_32(uint32_t v)
+{
+    return (v << 1) ^ (0 - (v >> 31));
+}
+
+static uint64_t zigzag_64(uint64_t v)
+{
+    return (v << 1) ^ (0 - (v >> 63));
 }
 
 /* The number as it stands on the wire, before it is written as a varint or as fixed bytes. */
 static uint64_t load_number(const void *at, ProtobufCType type)
 {
-    uint64_t wide;
-    uint32_t narrow;
-
-    if (is_64(type)) {
-        memcpy(&wide, at, 8);
-        return type == PROTOBUF_C_TYPE_SINT64 ? (wide << 1) ^ (0 - (wide >> 63)) : wide;
-    }
-    memcpy(&narrow, at, 4);
     switch (type) {
     case PROTOBUF_C_TYPE_INT32:
     case PROTOBUF_C_TYPE_ENUM:
-        return (uint64_t)(int64_t)(int32_t)narrow;
+        return (uint64_t)(int64_t)(int32_t)load_32(at);
     case PROTOBUF_C_TYPE_SINT32:
-        return (narrow << 1) ^ (0 - (narrow >> 31));
+        return zigzag_32(load_32(at));
     case PROTOBUF_C_TYPE_BOOL:
-        return narrow != 0;
-    default:
-        return narrow;
+        return load_32(at) != 0;
+    case PROTOBUF_C_TYPE_UINT32:
+    case PROTOBUF_C_TYPE_FIXED32:
+    case PROTOBUF_C_TYPE_SFIXED32:
+    case PROTOBUF_C_TYPE_FLOAT:
+        return load_32(at);
+    case PROTOBUF_C_TYPE_SINT64:
+        return zigzag_64(load_64(at));
+    case PROTOBUF_C_TYPE_INT64:
+    case PROTOBUF_C_TYPE_UINT64:
+    case PROTOBUF_C_TYPE_FIXED64:
+    case PROTOBUF_C_TYPE_SFIXED64:
+    case PROTOBUF_C_TYPE_DOUBLE:
+        return load_64(at);
+    case PROTOBUF_C_TYPE_STRING:
+    case PROTOBUF_C_TYPE_BYTES:
+    case PROTOBUF_C_TYPE_MESSAGE:
+        break; /* no numbers */
     }
+    return 0;
 }
 
 static size_t number_bytes(uint64_t v, unsigned wire)

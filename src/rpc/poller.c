@@ -1,9 +1,11 @@
 /* The poller: the one thread that owns gRPC. One turn:
  *
  *   open the write window
- *   run what landed (answers of workers), take events until the queue is empty or TURN of them were
- * taken wake the workers that got work, close the window: each connection is written once sleep in
- * the completion queue if nothing is left
+ *   run what landed (answers of workers)
+ *   take events until the queue is empty or TURN of them were taken; after each, run what landed
+ *   fire timers, wake the workers that got work, watch the calls that take long
+ *   close the window: each connection is written once
+ *   sleep in the completion queue if nothing is left
  *
  * Requests are posted again on arrival, not on completion, and few of them: gRPC looks through all
  * outstanding tags of a queue at every step (Debian builds it with assertions). */

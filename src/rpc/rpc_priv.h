@@ -4,10 +4,9 @@
  *   home side     request, handler, ops, arena. thread: the home worker (which may be the poller).
  *
  * They meet in jobs embedded in the call. Poller to home: `begin` (intake, may be refused) and
- * `tell` (cancellation). Home to poller: `action` (send, receive, final, release). The call goes
- * back to the free list when the home side has released it and no tag and no `tell` is outstanding.
- * Until then it is in flight: an answer that its client has not taken is the server's to keep.
- */
+ * `tell` (cancellation). Home to poller: `send`, `receive`, `final`, `release`. The call goes back
+ * to the free list when the home side has released it and no tag and no `tell` is outstanding.
+ * Until then it is in flight: an answer that its client has not taken is the server's to keep. */
 #ifndef PRISM_RPC_RPC_PRIV_H
 #define PRISM_RPC_RPC_PRIV_H
 
@@ -67,7 +66,6 @@ struct call {
     /* home side */
     struct worker *home;
     const struct rpc_instance *instance;
-    const char *namespace_name;
     struct op_group group, stream; /* ops of the handler; the receive of a stream */
     struct arena arena;
     const ProtobufCMessage *request;

@@ -1,6 +1,5 @@
 /* grpc.health.v1: Check, Watch, List. Names: "" (the whole server), each pattern's service, each
- * slot
- * "<pattern>/<namespace>/<slot>". */
+ * slot ("<pattern>/<namespace>/<slot>"). */
 #ifndef PRISM_SERVICES_HEALTH_H
 #define PRISM_SERVICES_HEALTH_H
 

@@ -2,9 +2,11 @@
  * program carries out. Two parts, chosen by the argument:
  *
  *   idle   says "ready" and waits for a line; meanwhile the server is restarted. The first write
- * after that must succeed: a client that has not looked at its socket would send it into the void.
+ *          after that must succeed: a client that has not looked at its socket would send it into
+ *          the void.
  *   busy   says "ready" and reads and writes until its standard input ends. Reads must all succeed.
- * A write may fail only with PRISM_UNAVAILABLE and `retryable` false: its outcome is unknown.
+ *          A write may fail only with PRISM_UNAVAILABLE and `retryable` false: its outcome is
+ *          unknown.
  *
  * Exit code 0: all was as it should be; the last line says how many calls there were. */
 #include "prism/keyvalue.h"

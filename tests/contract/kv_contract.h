@@ -3,8 +3,9 @@
  * let time pass.
  *
  *   static int open_fixture(void **state)     cmocka group setup: a struct kv_fixture, filled in,
- * kv_fixture_init static int close_fixture(void **state)    kv_fixture_clear; close the instances,
- * the store, the worker
+ *                                             kv_fixture_init
+ *   static int close_fixture(void **state)    kv_fixture_clear; close the instances, the store, the
+ *                                             worker
  *
  *   int main(void)
  *   {

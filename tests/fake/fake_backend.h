@@ -1,11 +1,11 @@
 /* A backend whose world the test owns: a real backend_type behind the real interfaces, over a small
  * sorted table.
  *
- *   mask       which interfaces it offers, so that every plan can be made without a server
- *   time       virtual: nothing expires and no deadline passes unless the test says so
- *   faults     the Nth operation fails with any error, before it had an effect
- *   completion at once, parked until released in an order of the test's choice, or from another
- * thread
+ *   mask        which interfaces it offers, so that every plan can be made without a server
+ *   time        virtual: nothing expires and no deadline passes unless the test says so
+ *   faults      the Nth operation fails with any error, before it had an effect
+ *   completion  at once, parked until released in an order of the test's choice, or from another
+ *               thread
  *
  * thread: one home worker, except for the completions of FAKE_THREAD. */
 #ifndef PRISM_TESTS_FAKE_FAKE_BACKEND_H

@@ -76,24 +76,9 @@ void *call_pattern(const struct call *call)
     return call->rig->pattern;
 }
 
-const struct method *call_method(const struct call *call)
-{
-    return call->method;
-}
-
-const char *call_namespace(const struct call *call)
-{
-    return call->rig->pattern->namespace_name;
-}
-
 const void *call_request(const struct call *call)
 {
     return call->request;
-}
-
-size_t call_request_bytes(const struct call *call)
-{
-    return call->request_bytes;
 }
 
 struct op_group *call_group(struct call *call)
@@ -370,7 +355,6 @@ static void decode_and_handle(struct call *call, uint8_t *bytes, size_t len)
 
     op_group_enter(&call->group);
     call->request_memory = bytes;
-    call->request_bytes = len;
     if (call->method->kind != METHOD_BIDI)
         err = decode_message(&call->arena, call->method->request, slice_of(bytes, len),
                              call->rig->pattern->max_elements, &call->request);

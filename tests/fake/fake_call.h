@@ -81,7 +81,6 @@ struct call {
     struct op_group group, stream;
     const ProtobufCMessage *request;
     uint8_t *request_memory;
-    size_t request_bytes;
     bool cleared, half_closed;
     struct op *sending;
     void (*on_cancel)(struct call *, void *);

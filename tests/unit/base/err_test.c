@@ -43,19 +43,6 @@ static void test_codes(void **state)
     assert_string_equal(err_code_name(ERR_CODE_COUNT), "UNKNOWN");
 }
 
-static void test_retryable(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < sizeof wire / sizeof wire[0]; i++) {
-        enum err_code code = wire[i].code;
-        bool expected =
-            code == ERR_UNAVAILABLE || code == ERR_RESOURCE_EXHAUSTED || code == ERR_ABORTED;
-
-        assert_int_equal(err_code_retryable(code), expected);
-    }
-    assert_false(err_code_retryable((enum err_code)99));
-}
-
 static void test_constructors(void **state)
 {
     (void)state;
@@ -74,7 +61,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_codes),
-        cmocka_unit_test(test_retryable),
         cmocka_unit_test(test_constructors),
     };
 

@@ -16,7 +16,6 @@ struct visitor {
     struct semaphore_waiter waiter;
     struct scene *scene;
     char name;
-    struct visitor *forgets; /* granted_x */
     bool releases_when_granted;
 };
 
@@ -27,8 +26,6 @@ static void granted(struct semaphore_waiter *waiter)
 
     assert_true(scene->semaphore.held <= scene->semaphore.limit);
     scene->order[scene->len++] = visitor->name;
-    if (visitor->forgets != NULL)
-        semaphore_forget(&scene->semaphore, &visitor->forgets->waiter);
     if (visitor->releases_when_granted)
         semaphore_release(&scene->semaphore);
 }
@@ -133,61 +130,6 @@ static void test_no_overtaking(void **state)
     assert_int_equal(scene.semaphore.held, 0);
 }
 
-static void test_forget(void **state)
-{
-    struct visitor visitors[WAITERS];
-    struct scene scene;
-
-    (void)state;
-    open_scene(&scene, visitors, 1);
-    take(&scene, 1);
-    wait_all(&scene, visitors);
-    semaphore_forget(&scene.semaphore, &visitors[0].waiter); /* first */
-    semaphore_forget(&scene.semaphore, &visitors[3].waiter); /* middle */
-    semaphore_forget(&scene.semaphore, &visitors[7].waiter); /* last */
-    semaphore_forget(&scene.semaphore, &visitors[7].waiter); /* does not wait any more */
-    while (scene.semaphore.held > 0)
-        semaphore_release(&scene.semaphore);
-    assert_string_equal(scene.order, "bcefg");
-    semaphore_forget(&scene.semaphore, &visitors[1].waiter); /* was granted */
-    take(&scene, 1);
-    semaphore_wait(&scene.semaphore, &visitors[0].waiter); /* may come back */
-    semaphore_release(&scene.semaphore);
-    assert_string_equal(scene.order, "bcefga");
-}
-
-/* The last one that waits leaves: the next permit is free for anyone again. */
-static void test_forgotten_by_all(void **state)
-{
-    struct visitor visitors[WAITERS];
-    struct scene scene;
-
-    (void)state;
-    open_scene(&scene, visitors, 1);
-    take(&scene, 1);
-    semaphore_wait(&scene.semaphore, &visitors[0].waiter);
-    semaphore_forget(&scene.semaphore, &visitors[0].waiter);
-    semaphore_release(&scene.semaphore);
-    assert_int_equal(scene.semaphore.held, 0);
-    take(&scene, 1);
-    assert_string_equal(scene.order, "");
-}
-
-static void test_granted_forgets_the_next(void **state)
-{
-    struct visitor visitors[WAITERS];
-    struct scene scene;
-
-    (void)state;
-    open_scene(&scene, visitors, 1);
-    take(&scene, 1);
-    wait_all(&scene, visitors);
-    visitors[0].forgets = &visitors[1];
-    while (scene.semaphore.held > 0)
-        semaphore_release(&scene.semaphore);
-    assert_string_equal(scene.order, "acdefgh");
-}
-
 static void test_granted_releases_at_once(void **state)
 {
     struct visitor visitors[WAITERS];
@@ -241,7 +183,7 @@ static void member_granted(struct semaphore_waiter *waiter)
     member->model->in++;
 }
 
-static void step(struct model *model, struct member *member, bool gives_up)
+static void step(struct model *model, struct member *member)
 {
     switch (member->where) {
     case OUT:
@@ -254,11 +196,7 @@ static void step(struct model *model, struct member *member, bool gives_up)
         member->ticket = ++model->tickets;
         semaphore_wait(&model->semaphore, &member->waiter);
         break;
-    case WAITING:
-        if (!gives_up)
-            break;
-        semaphore_forget(&model->semaphore, &member->waiter);
-        member->where = OUT;
+    case WAITING: /* until somebody leaves */
         break;
     case IN:
         member->where = OUT;
@@ -292,7 +230,7 @@ static void test_as_the_model_says(void **state)
     for (unsigned i = 0; i < CROWD; i++)
         model->members[i] = (struct member){.waiter.granted = member_granted, .model = model};
     for (unsigned i = 0; i < STEPS; i++) {
-        step(model, &model->members[dice_roll(&dice, CROWD)], dice_roll(&dice, 4) == 0);
+        step(model, &model->members[dice_roll(&dice, CROWD)]);
         check_model(model);
     }
     assert_true(model->last_granted > 1000);
@@ -333,9 +271,6 @@ int main(void)
         cmocka_unit_test(test_limit),
         cmocka_unit_test(test_permits_change_hands_in_order_of_arrival),
         cmocka_unit_test(test_no_overtaking),
-        cmocka_unit_test(test_forget),
-        cmocka_unit_test(test_forgotten_by_all),
-        cmocka_unit_test(test_granted_forgets_the_next),
         cmocka_unit_test(test_granted_releases_at_once),
         cmocka_unit_test(test_limit_of_zero_admits_nobody),
         cmocka_unit_test(test_as_the_model_says),
