@@ -4,7 +4,8 @@
  *
  * It asks for the same keys and values as the loads of prism-bench do. Every reply is checked.
  *
- * usage: prism-baseline-hiredis PORT fill|get|set|mget|del KEYS KEY_BYTES VALUE_BYTES DEPTH SECONDS
+ * usage: prism-baseline-hiredis PORT COMMAND KEYS KEY_BYTES VALUE_BYTES DEPTH SECONDS
+ * COMMAND is fill, get, set, mget, mset or del; mget and mset take 100 keys each.
  * fill and del walk the key space once, whatever SECONDS says; the others choose keys at random for
  * SECONDS, after a warm-up of a quarter of that. Redis is at 127.0.0.1. One line on standard
  * output: items N seconds S cpu_us_per_item C Exit status 1, and the reason on standard error, when
@@ -21,7 +22,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-enum { MGET_KEYS = 100, ARGUMENTS_MAX = MGET_KEYS + 1, WAIT_MS = 5000 };
+enum { MANY_KEYS = 100, ARGUMENTS_MAX = 2 * MANY_KEYS + 1, WAIT_MS = 5000 };
 
 struct command {
     const char *name;
@@ -36,7 +37,8 @@ static const struct command commands[] = {
     {"fill", "SET", 1, true, true, REDIS_REPLY_STATUS},
     {"set", "SET", 1, true, false, REDIS_REPLY_STATUS},
     {"get", "GET", 1, false, false, REDIS_REPLY_STRING},
-    {"mget", "MGET", MGET_KEYS, false, false, REDIS_REPLY_ARRAY},
+    {"mget", "MGET", MANY_KEYS, false, false, REDIS_REPLY_ARRAY},
+    {"mset", "MSET", MANY_KEYS, true, false, REDIS_REPLY_STATUS},
     {"del", "DEL", 1, false, true, REDIS_REPLY_INTEGER},
 };
 
@@ -129,18 +131,18 @@ static void send_command(struct pipeline *p)
 {
     const struct command *c = p->command;
     const size_t key_bytes = p->workload.options.key_bytes;
-    uint8_t keys[MGET_KEYS * WORKLOAD_KEY_BYTES_MAX];
-    const char *argument[ARGUMENTS_MAX + 1] = {c->verb};
-    size_t bytes[ARGUMENTS_MAX + 1] = {strlen(c->verb)};
+    uint8_t keys[MANY_KEYS * WORKLOAD_KEY_BYTES_MAX];
+    const char *argument[ARGUMENTS_MAX] = {c->verb};
+    size_t bytes[ARGUMENTS_MAX] = {strlen(c->verb)};
     unsigned count = 1;
 
-    for (unsigned i = 0; i < c->keys; i++, count++) {
+    for (unsigned i = 0; i < c->keys; i++) {
         uint8_t *key = keys + i * key_bytes;
         workload_write_key(&p->workload, workload_next_key(&p->workload), key);
         argument[count] = (const char *)key;
-        bytes[count] = key_bytes;
-    }
-    if (c->has_value) {
+        bytes[count++] = key_bytes;
+        if (!c->has_value)
+            continue;
         argument[count] = (const char *)p->workload.value;
         bytes[count++] = p->workload.options.value_bytes;
     }
@@ -247,7 +249,8 @@ int main(int argc, char **argv)
     p.command = argc == 8 ? find_command(argv[2]) : NULL;
     if (p.command == NULL) {
         fprintf(stderr,
-                "usage: %s PORT fill|get|set|mget|del KEYS KEY_BYTES VALUE_BYTES DEPTH SECONDS\n",
+                "usage: %s PORT fill|get|set|mget|mset|del KEYS KEY_BYTES VALUE_BYTES DEPTH "
+                "SECONDS\n",
                 argv[0]);
         return 2;
     }

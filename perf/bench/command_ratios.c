@@ -29,6 +29,13 @@ static bool is_chosen(const struct ratios *ratios, const struct target *t)
 
 /* ---- output ---- */
 
+static const char *verdict(const struct target *t, const struct record *r)
+{
+    if (!target_is_judged(r))
+        return "none";
+    return target_holds(t, r) ? "holds" : "FAILS";
+}
+
 static void print_row(const struct target *t, const struct record *r)
 {
     char bound[BOUND_BYTES], ratio[BOUND_BYTES] = "-", baseline[BOUND_BYTES] = "-";
@@ -47,7 +54,7 @@ static void print_row(const struct target *t, const struct record *r)
     if (!isnan(r->ratio))
         snprintf(range, sizeof range, "%.3f..%.3f", r->ratio_min, r->ratio_max);
     printf("%-21s %-9s %-18s %10.4g %10s %7s  %-14s %9s  %-5s %s\n", t->name, t->part, t->unit,
-           r->ours, baseline, ratio, range, bound, target_holds(t, r) ? "holds" : "FAILS", r->note);
+           r->ours, baseline, ratio, range, bound, verdict(t, r), r->note);
 }
 
 static void print_json(struct json *j, const struct target *t, const struct record *r)
@@ -64,7 +71,7 @@ static void print_json(struct json *j, const struct target *t, const struct reco
     json_number(j, "target", t->limit);
     json_text(j, "bound", t->at_least ? "at least" : "at most");
     json_text(j, "of", t->absolute ? "ours" : "ratio");
-    if (measured)
+    if (measured && target_is_judged(r))
         json_bool(j, "holds", target_holds(t, r));
     else
         json_null(j, "holds");
@@ -72,6 +79,7 @@ static void print_json(struct json *j, const struct target *t, const struct reco
     json_number(j, "ratio_max", measured ? r->ratio_max : NAN);
     json_number(j, "rounds", r->rounds);
     json_number(j, "disturbance", r->disturbance);
+    json_number(j, "client_share", r->client_share);
     json_text(j, "note", r->note);
     if (!measured)
         json_text(j, "error", r->error);
@@ -162,7 +170,7 @@ static int outcome(const struct ratios *ratios)
             continue;
         if (r->error[0] != '\0')
             return STATUS_FAILED;
-        if (ratios->strict && !target_holds(&targets[i], r))
+        if (ratios->strict && target_is_judged(r) && !target_holds(&targets[i], r))
             status = STATUS_TARGET_MISSED;
     }
     return status;

@@ -5,12 +5,13 @@
 #include "perf/bench/run.h"
 #include "perf/bench/servers.h"
 
-/* `command` is a word of prism-baseline-hiredis: fill, get, set, mget, del. 16-byte keys, 128-byte
- * values, 256 commands in flight, on the client's core. Fills calls, items, hits, seconds and
- * client_cpu_ns. False with lab->error set. */
+/* `command` is a word of prism-baseline-hiredis: fill, get, set, mget, mset, del. 16-byte keys,
+ * 128-byte values, on the client's core. Fills calls (one for each item), items, hits, seconds,
+ * client_cpu_ns and disturbance. False with lab->error set. */
 struct native_redis_job {
     const char *command;
     uint32_t keys;
+    unsigned in_flight; /* commands */
     double seconds;
 };
 

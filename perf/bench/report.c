@@ -69,8 +69,10 @@ static void add_json(struct json *j, const struct run_plan *p, const struct run_
         json_number(j, "server_instructions_per_call", r->server_instructions / calls);
     else
         json_null(j, "server_instructions_per_call");
-    if (p->rate > 0)
+    if (p->rate > 0) {
+        json_number(j, "start_delay_p99_us", r->start_delay_p99_ns / 1e3);
         json_number(j, "start_delay_max_us", r->start_delay_max_ns / 1e3);
+    }
     json_number(j, "disturbance", r->disturbance);
     json_close(j, '}');
 }

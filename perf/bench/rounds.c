@@ -17,6 +17,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { FILL_IN_FLIGHT = 256 };
+
 static const double warmup_share = 0.3; /* of the measured time */
 
 struct run_plan ratios_plan(const struct ratios *ratios, const struct server *server,
@@ -44,10 +46,11 @@ struct run_plan ratios_plan(const struct ratios *ratios, const struct server *se
 /* ---- one visit ---- */
 
 static bool run_native(struct ratios *ratios, const struct server *redis, const char *command,
-                       struct run_result *result)
+                       unsigned in_flight, struct run_result *result)
 {
     const struct native_redis_job job = {
         .command = command,
+        .in_flight = in_flight,
         .keys = subject_setup(SUBJECT_HIREDIS)->keys,
         .seconds = ratios->seconds,
     };
@@ -63,7 +66,7 @@ static bool fill(struct ratios *ratios, enum subject subject, const struct serve
     if (setup->keys == 0)
         return true;
     if (subject == SUBJECT_HIREDIS)
-        return run_native(ratios, server, "fill", &result);
+        return run_native(ratios, server, "fill", FILL_IN_FLIGHT, &result);
     struct run_plan plan = ratios_plan(ratios, server, "store-batch", setup->keys);
     return measure(&ratios->lab, run_preload, &plan, &result);
 }
@@ -75,7 +78,7 @@ static bool run_shape(struct ratios *ratios, enum shape_id id, const struct serv
     struct run_result *result = &ratios->results[id][round];
 
     if (shape->subject == SUBJECT_HIREDIS)
-        return run_native(ratios, server, shape->operation, result);
+        return run_native(ratios, server, shape->operation, shape->in_flight, result);
     struct run_plan plan =
         ratios_plan(ratios, server, shape->operation, subject_setup(shape->subject)->keys);
     plan.client = shape->stock ? &client_stock : &client_lean;
@@ -174,10 +177,17 @@ static bool go_round_once(struct ratios *ratios, unsigned round)
     return true;
 }
 
+/* Of the 99th percentile of either side, how much the client's own lateness explains, at most. */
+static double client_share(const struct run_result *ours, const struct run_result *baseline)
+{
+    return fmax(ours->start_delay_p99_ns / fmax((double)ours->p99_ns, 1),
+                baseline->start_delay_p99_ns / fmax((double)baseline->p99_ns, 1));
+}
+
 static void judge(const struct ratios *ratios, const struct target *t, struct record *record)
 {
     double ours[RATIOS_ROUNDS_MAX], baseline[RATIOS_ROUNDS_MAX], ratio[RATIOS_ROUNDS_MAX];
-    double disturbance[RATIOS_ROUNDS_MAX];
+    double share[RATIOS_ROUNDS_MAX];
     const char *bad = ratios->broken[shape_of(t->ours)->subject];
 
     if (bad[0] == '\0')
@@ -192,10 +202,14 @@ static void judge(const struct ratios *ratios, const struct target *t, struct re
     }
     if (bad[0] != '\0')
         return;
-    for (unsigned i = 0; i < ratios->rounds; i++)
-        disturbance[i] = fmax(ratios->results[t->ours][i].disturbance,
-                              ratios->results[t->baseline][i].disturbance);
-    record->disturbance = samples_median(disturbance, ratios->rounds);
+    for (unsigned i = 0; i < ratios->rounds; i++) {
+        const struct run_result *a = &ratios->results[t->ours][i];
+        const struct run_result *b = &ratios->results[t->baseline][i];
+
+        share[i] = client_share(a, b);
+        record->disturbance = fmax(record->disturbance, fmax(a->disturbance, b->disturbance));
+    }
+    record->client_share = samples_median(share, ratios->rounds);
     record->ours = samples_median(ours, ratios->rounds);
     record->baseline = samples_median(baseline, ratios->rounds);
     record->ratio = samples_median(ratio, ratios->rounds);

@@ -41,7 +41,8 @@ struct run_result {
     double server_cpu_ns, client_cpu_ns;
     double server_instructions; /* user level; negative = this machine cannot count them */
     double disturbance;         /* share of the machine's CPU that others used meanwhile, 0 to 1 */
-    double start_delay_max_ns;  /* open loop: how late the client itself was at worst */
+    double start_delay_max_ns;  /* open loop: how late the client itself started a call, at worst */
+    double start_delay_p99_ns; /* 99 % of its starts were not later; waits for in_flight excluded */
     uint64_t min_ns, p50_ns, p90_ns, p99_ns, p999_ns, max_ns;
     double mean_ns;
 };

@@ -20,6 +20,8 @@ struct open_loop {
     uint64_t begin_ns;                        /* the first call is due */
     uint64_t measure_from_ns, measure_end_ns; /* calls due in between count */
     uint64_t next;                            /* number of the next call */
+    uint64_t held_ns; /* what was due by then waited for the server: in_flight calls were out */
+    struct histogram start_delays;
 };
 
 static uint64_t due_ns(const struct open_loop *loop, uint64_t number)
@@ -36,21 +38,28 @@ static void ended(void *arg, const struct client_end *end)
         session_count(&loop->session, end);
 }
 
+/* The client's own lateness, not that of a call which the in_flight bound held back. */
+static void note_start(struct open_loop *loop, uint64_t due, uint64_t now_ns)
+{
+    if (due > loop->held_ns)
+        histogram_record(&loop->start_delays, now_ns - due);
+}
+
 /* Starts every call that is due; one that finds in_flight calls on its way stays due. */
 static bool start_due(struct open_loop *loop, uint64_t now_ns)
 {
     const struct run_plan *p = loop->session.plan;
     struct client *client = loop->session.client;
-    struct run_result *r = loop->session.result;
     uint64_t due = due_ns(loop, loop->next);
 
     while (due <= now_ns && due < loop->measure_end_ns && client->in_flight < p->in_flight) {
         if (!client_start(client, (unsigned)(loop->next % p->connections), due))
             break;
-        if ((double)(now_ns - due) > r->start_delay_max_ns)
-            r->start_delay_max_ns = (double)(now_ns - due);
+        note_start(loop, due, now_ns);
         due = due_ns(loop, ++loop->next);
     }
+    if (due <= now_ns && client->in_flight >= p->in_flight)
+        loop->held_ns = now_ns;
     return client_flush(client);
 }
 
@@ -105,10 +114,12 @@ static bool go_through(struct open_loop *loop)
     loop->measure_end_ns = loop->measure_from_ns + (uint64_t)(s->plan->seconds * 1e9);
     if (!work_until(loop, loop->measure_from_ns))
         return false;
-    s->result->start_delay_max_ns = 0;
+    histogram_init(&loop->start_delays);
     meter_start(&s->meter);
     bool fine = work_until(loop, loop->measure_end_ns);
     meter_stop(&s->meter, s->result);
+    s->result->start_delay_max_ns = (double)histogram_max(&loop->start_delays);
+    s->result->start_delay_p99_ns = (double)histogram_percentile(&loop->start_delays, 99);
     return fine && drain(loop);
 }
 
@@ -116,6 +127,7 @@ bool run_open(const struct run_plan *plan, struct run_result *result)
 {
     struct open_loop *loop = memory_zalloc(1, sizeof *loop);
 
+    histogram_init(&loop->start_delays);
     loop->session.plan = plan;
     loop->session.result = result;
     bool fine = session_open(&loop->session, plan->in_flight, ended, loop);

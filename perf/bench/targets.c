@@ -60,6 +60,8 @@ static const struct shape shapes[SHAPES] = {
     CLOSED(REDIS_RETRIEVE_256, SUBJECT_REDIS_UNARY, "retrieve", 4, 256),
     CLOSED(HIREDIS_GET, SUBJECT_HIREDIS, "get", 1, 256),
     CLOSED(HIREDIS_SET, SUBJECT_HIREDIS, "set", 1, 256),
+    CLOSED(HIREDIS_MGET, SUBJECT_HIREDIS, "mget", 1, 16),
+    CLOSED(HIREDIS_MSET, SUBJECT_HIREDIS, "mset", 1, 16),
 };
 
 const struct shape *shape_of(enum shape_id id)
@@ -146,6 +148,10 @@ static const struct target targets[] = {
      .baseline = HIREDIS_GET, .note = "RetrieveBatch(100), 16 in flight; hiredis: 256 GETs"},
     {"redis-batch", "store", ITEMS_S, LEAST(0.80), .ours = REDIS_STORE_BATCH,
      .baseline = HIREDIS_SET, .note = "StoreBatch(100), 16 in flight; hiredis: 256 SETs"},
+    {"redis-batch", "mget", ITEMS_S, LEAST(0.80), .ours = REDIS_RETRIEVE_BATCH,
+     .baseline = HIREDIS_MGET, .note = "the same; hiredis: 16 MGETs of 100 keys"},
+    {"redis-batch", "mset", ITEMS_S, LEAST(0.80), .ours = REDIS_STORE_BATCH,
+     .baseline = HIREDIS_MSET, .note = "the same; hiredis: 16 MSETs of 100 keys"},
     {"redis-unary", "", CALLS_S, LEAST(0.80), .ours = REDIS_RETRIEVE_256,
      .baseline = PRISM_RETRIEVE_256, .note = "Retrieve, 256 in flight; baseline: on memstore"},
     {"memory-per-key", "", "bytes/key", MOST(0.75), .probe = probe_memory_per_key},
@@ -160,6 +166,11 @@ const struct target *targets_all(size_t *count)
 {
     *count = sizeof targets / sizeof targets[0];
     return targets;
+}
+
+bool target_is_judged(const struct record *r)
+{
+    return r->client_share <= 0.5;
 }
 
 bool target_holds(const struct target *t, const struct record *r)

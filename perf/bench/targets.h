@@ -55,6 +55,8 @@ enum shape_id {
     REDIS_RETRIEVE_256,
     HIREDIS_GET,
     HIREDIS_SET,
+    HIREDIS_MGET,
+    HIREDIS_MSET,
     SHAPES
 };
 
@@ -76,7 +78,8 @@ struct record {
     double ours, baseline; /* medians, in the target's unit */
     double ratio;          /* median of the ratios of the rounds; NAN = the target is absolute */
     double ratio_min, ratio_max;
-    double disturbance; /* share of the machine that others used meanwhile; median of the rounds */
+    double disturbance;  /* share of the machine that others used meanwhile; worst of the rounds */
+    double client_share; /* open loop: of p99, what the client's own late starts explain; median */
     unsigned rounds;
     char note[320];
     char error[LAB_ERROR_BYTES]; /* not empty: nothing above holds */
@@ -103,7 +106,10 @@ struct target {
 
 const struct target *targets_all(size_t *count);
 
-/* Does the record meet the target? Only of a record without error. */
+/* Can it be judged, or is the tail that of the client itself? Only of a record without error. */
+bool target_is_judged(const struct record *record);
+
+/* Does the record meet the target? Only of one that can be judged. */
 bool target_holds(const struct target *target, const struct record *record);
 
 #endif

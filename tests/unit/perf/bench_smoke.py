@@ -97,7 +97,7 @@ class Ratios(unittest.TestCase):
             self.assertGreater(r["baseline"], 0)
             self.assertLessEqual(r["ratio_min"], r["ratio"])
             self.assertLessEqual(r["ratio"], r["ratio_max"])
-            self.assertEqual(r["holds"], r["ratio"] <= r["target"])
+            self.assertIn(r["holds"], (r["ratio"] <= r["target"],) if r["client_share"] <= 0.5 else (None,))
             self.assertEqual(r["rounds"], 2)
 
     def test_a_signal_ends_it_and_leaves_nothing(self):
