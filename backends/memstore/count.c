@@ -1,4 +1,4 @@
-/* A count of a large store takes a second of work: it is done in slices of about a millisecond, one
+/* A count of a large store takes a second of work: it is done in slices of a few milliseconds, one
  * in each tick of the worker's timers, and can be cancelled between them. */
 #include "backends/memstore/memstore_priv.h"
 #include "src/base/container.h"

@@ -10,7 +10,7 @@
 enum {
     STRETCH_ENTRIES = 1024,    /* looked at under one hold of a lock */
     STRETCH_BYTES = 256 << 10, /* copied under one hold of a lock, and one item more */
-    PAGE_ENTRIES = 16384,      /* looked at for one page: about a millisecond */
+    PAGE_ENTRIES = 4096,       /* looked at for one page: a millisecond if all miss the cache */
     FIRST_ITEMS = 64,
     AHEAD = 8, /* entries fetched into the cache before they are looked at */
 };

@@ -203,7 +203,7 @@ static void put_head(struct line *line, enum log_level level, const char *event)
 /* A sink that is gone or full loses the line: logging must not stop the service, least of all the
  * poller. A line is at most PIPE_BUF bytes, so a pipe that poll() calls writable takes it whole;
  * one writer at a time keeps that true. A file is always called writable: there a slow disk is
- * waited for. */
+ * waited for, by every thread that logs meanwhile. */
 static void write_or_lose(int fd, const char *text, size_t len)
 {
     static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;

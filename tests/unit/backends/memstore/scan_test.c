@@ -170,7 +170,7 @@ static void test_pages_of_a_rare_prefix_are_bounded(void **state)
         pages++;
     } while (scan.page.more);
     assert_int_equal(found, 1);
-    assert_in_range(pages, 100000 / 20000, 100000 / 10000);
+    assert_in_range(pages, 100000 / 5000, 100000 / 4000);
     rig_close(&rig);
 }
 
