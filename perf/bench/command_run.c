@@ -5,6 +5,7 @@
 #include "perf/bench/servers.h"
 #include "perf/load/client.h"
 
+#include <arpa/inet.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,6 +92,7 @@ static const struct option long_options[] = {
 static bool read_server(struct options *o, const char *text)
 {
     const char *colon = strrchr(text, ':');
+    struct in_addr numeric;
     uint64_t port = 0;
 
     o->server = text;
@@ -105,6 +107,10 @@ static bool read_server(struct options *o, const char *text)
         return false;
     memcpy(o->address, text, (size_t)(colon - text));
     o->address[colon - text] = '\0';
+    if (inet_pton(AF_INET, o->address, &numeric) != 1) {
+        fprintf(stderr, "prism-bench: --server %s: a numeric IPv4 address is expected\n", text);
+        return false;
+    }
     o->plan.host = o->address;
     if (!option_number("server", colon + 1, UINT16_MAX, &port))
         return false;
@@ -238,6 +244,8 @@ static bool options_fit(struct options *o)
             continue;
         o->plan.operation = &all[i];
         const char *bad = run_check(&o->plan);
+        if (o->kind == SERVER_BARE && all[i].keyvalue)
+            bad = "--server bare serves echo only";
         if (bad != NULL) {
             fprintf(stderr, "prism-bench: %s\n", bad);
             return false;
@@ -281,6 +289,9 @@ static bool run_one(struct lab *lab, const struct options *o, struct run_plan *p
         return false;
     if (result.calls == 0)
         return lab_fail(lab, NULL, "%s: no call ended while measuring", plan->operation->name);
+    if (plan->server_pid != 0 && result.server_cpu_ns <= 0)
+        return lab_fail(lab, NULL, "process %d has used no CPU: it is not the server",
+                        (int)plan->server_pid);
     report_add(report, plan, &result);
     return true;
 }

@@ -80,7 +80,9 @@ class Runs(unittest.TestCase):
         self.assertNotIn("store ", done.stdout)
 
     def test_wrong_usage_is_told(self):
-        for words in (["run", "--keys", "-1"], ["run", "--operation", "fly"], ["run", "--server", "nobody"],
+        for words in (["run", "--keys", "-1"], ["run", "--operation", "fly"],
+                      ["run", "--server", "bare", "--operation", "store"], ["run", "--server", "localhost:1"],
+                      ["run", "--server", "nobody"],
                       ["run", "--batch", "0"], ["ratios", "--only", "nothing"], ["ratios", "--rounds", "0"], ["fly"]):
             self.assertNotEqual(bench(*words, expect=2).stderr, "", words)
 
