@@ -2,17 +2,17 @@
  *
  * SCAN may answer with a key twice while redis shrinks its table, so counted keys are remembered: a
  * 64-bit hash of each, with a seed that a client cannot know. The set is bounded, and so are the
- * sets of all counts of one worker together; beyond that new keys are counted without being
+ * sets of all counts of one store together; beyond that new keys are counted without being
  * remembered, and a shrinking table could make the count too high. */
 #include "backends/redis/redis_priv.h"
 
 #include <stdlib.h>
 
-enum { COUNT = 1000, SLOTS_MIN = 1024, SLOTS_MAX = 1 << 21, ALL_SLOTS_MAX = 1 << 22 };
+enum { COUNT = 1000, SLOTS_MIN = 1024, SLOTS_MAX = 1 << 21, ALL_SLOTS_MAX = 1 << 23 };
 
 /* Open addressing, at most half full, so up to a million keys in 16 MiB; 0 is an empty slot. */
 struct seen {
-    uint64_t *all; /* slots of all counts of the worker */
+    _Atomic uint64_t *all; /* slots of all counts of the store */
     uint64_t *slots;
     size_t size, used;
     uint64_t seed;
@@ -70,7 +70,7 @@ static void seen_resize(struct seen *seen, size_t size)
     if (seen->slots == NULL)
         abort();
     seen->size = size;
-    *seen->all += size - n;
+    atomic_fetch_add_explicit(seen->all, size - n, memory_order_relaxed);
     for (size_t i = 0; i < n; i++) {
         if (old[i] != 0)
             *slot_of(seen, old[i]) = old[i];
@@ -78,11 +78,12 @@ static void seen_resize(struct seen *seen, size_t size)
     free(old);
 }
 
+/* thread: whichever clears the arena; the instance may be gone by then, the store is not. */
 static void seen_dispose(void *arg)
 {
     struct seen *seen = arg;
 
-    *seen->all -= seen->size;
+    atomic_fetch_sub_explicit(seen->all, seen->size, memory_order_relaxed);
     free(seen->slots);
 }
 
@@ -94,7 +95,9 @@ static bool seen_add(struct seen *seen, struct slice key)
     if (*slot == hash)
         return false;
     if (seen->used >= seen->size / 2) {
-        if (seen->size >= SLOTS_MAX || *seen->all + seen->size > ALL_SLOTS_MAX)
+        uint64_t all = atomic_load_explicit(seen->all, memory_order_relaxed);
+
+        if (seen->size >= SLOTS_MAX || all + seen->size > ALL_SLOTS_MAX)
             return true;
         seen_resize(seen, 2 * seen->size);
         slot = slot_of(seen, hash);
@@ -153,7 +156,7 @@ void redis_count(struct backend *backend, struct kv_count *req)
     counting->redis = redis;
     counting->req = req;
     counting->pattern = redis_scan_pattern(redis, arena, req->prefix);
-    counting->seen.all = &redis->count_slots;
+    counting->seen.all = &redis_store_of(redis)->count_slots;
     counting->seen.seed = stir(clock_now_ns() ^ redis->random);
     seen_resize(&counting->seen, SLOTS_MIN);
     arena_adopt(arena, &counting->seen, seen_dispose);

@@ -51,6 +51,7 @@ struct redis_store {
     unsigned states[BACKEND_DOWN + 1];
     const char *texts[BACKEND_DOWN + 1]; /* the latest for each state; static */
     struct log_budget connects, losses;
+    _Atomic uint64_t count_slots; /* that counts remember keys in (redis_count.c) */
 };
 
 /* ---- one instance ---- */
@@ -95,7 +96,6 @@ struct redis {
     struct redis_call *spare;
     uint64_t in_flight;
     uint64_t held_bytes;  /* of commands not answered yet */
-    uint64_t count_slots; /* that counts remember keys in */
     uint64_t moved_ns;    /* when redis last took or gave a byte */
 
     sds unsent; /* what the socket did not take, from unsent_at; NULL: nothing */

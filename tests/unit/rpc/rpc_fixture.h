@@ -89,10 +89,14 @@ static inline bool client_batch(struct client_call *c, const grpc_op *ops, size_
 static inline void client_begin(struct client_call *c, struct client *client, const char *path,
                                 gpr_timespec deadline, const char *namespace_name)
 {
+    grpc_slice method = grpc_slice_from_copied_string(path);
+
     memset(c, 0, sizeof *c);
     c->client = client;
     c->call = grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, client->cq,
-                                       grpc_slice_from_copied_string(path), NULL, deadline, NULL);
+                                       method, NULL, deadline, NULL);
+    grpc_slice_unref(method); /* the call has its own reference */
+
     grpc_metadata metadata = {.key = grpc_slice_from_static_string("x-prism-namespace")};
     grpc_op op = {.op = GRPC_OP_SEND_INITIAL_METADATA};
 
