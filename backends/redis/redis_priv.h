@@ -95,8 +95,8 @@ struct redis {
     struct redis_call *first, **last; /* in the order of their commands on the wire */
     struct redis_call *spare;
     uint64_t in_flight;
-    uint64_t held_bytes;  /* of commands not answered yet */
-    uint64_t moved_ns;    /* when redis last took or gave a byte */
+    uint64_t held_bytes; /* of commands not answered yet */
+    uint64_t moved_ns;   /* when redis last took or gave a byte */
 
     sds unsent; /* what the socket did not take, from unsent_at; NULL: nothing */
     size_t unsent_at;
