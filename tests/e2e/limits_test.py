@@ -138,13 +138,14 @@ class Bytes(suite.Case):
     ALLOWANCE = 32 * MIB    # the allocator's slack, and what 200 calls hold besides their requests
     CALLS = 200
 
-    def test_limit_of_bytes_in_flight(self):
+    def flood(self, **limits):
+        """More requests than fit, while nobody answers: the calls that were refused, and those that then had answers."""
         redis = self.borrow(RedisServer())
         server = self.borrow(Prismd(
             workers=self.WORKERS,
             namespaces=[backends.keyvalue({"backend": "redis", "config": {
                 "address": redis.address, "max_buffer_bytes": self.BUFFER, "command_timeout_ms": 60_000}})],
-            limits={"max_inflight_bytes": self.IN_FLIGHT, "transport_bytes": self.TRANSPORT}))
+            limits={"max_inflight_bytes": self.IN_FLIGHT, "transport_bytes": self.TRANSPORT, **limits}))
         kv = pattern_service(self.borrow(server.channel()))
         self.assertTrue(kv.Store(key="before", value=b"v").success)
         resident = server.process.resident_bytes()
@@ -154,17 +155,35 @@ class Bytes(suite.Case):
         wait.until(lambda: self.settled(server, calls), environment.PATIENCE, "what is too much is refused")
         refused = [c for c in calls if c.done()]
         growth = server.process.resident_bytes() - resident
-        limits = [self.limit(c) for c in refused]
-        self.assertLessEqual(set(limits), {"limits.max_inflight_bytes", None})
-        self.assertGreater(limits.count("limits.max_inflight_bytes"), self.CALLS // 2)
         if not environment.SANITIZER:
             bound = self.IN_FLIGHT + self.TRANSPORT + self.BUFFER * self.WORKERS + self.ALLOWANCE
             self.assertLess(bound, self.CALLS * MIB, "the bound is less than what was sent")
             self.assertLess(growth, bound)
         redis.resume()
-        for call in set(calls) - set(refused):
-            self.assertTrue(call.result(environment.PATIENCE).success, "what was accepted is done")
-        self.assertTrue(kv.Store(key="after", value=b"x" * MIB).success)
+        wait.until(lambda: all(c.done() for c in calls), environment.PATIENCE, "each call has an answer")
+        wait.until(lambda: kv.Store.future(key="after", value=b"x" * MIB).code() == grpc.StatusCode.OK,
+                   environment.PATIENCE, "redis has taken what waited for it")
+        return refused, set(calls) - set(refused)
+
+    def test_limit_of_bytes_in_flight(self):
+        """As many streams as transport_bytes has room for: each refusal is ours."""
+        refused, accepted = self.flood(max_streams_per_connection=self.TRANSPORT // MIB // 2)
+        self.assertEqual({self.limit(c) for c in refused}, {"limits.max_inflight_bytes"})
+        self.assertGreater(len(refused), self.CALLS // 2)
+        for call in accepted:
+            self.assertTrue(call.result().success, "what was accepted is done")
+
+    def test_limit_of_transport(self):
+        """More streams than that: when gRPC's quota runs short, it resets streams, and then the connection."""
+        for call in set().union(*self.flood()):
+            if call.code() == grpc.StatusCode.OK:
+                self.assertTrue(call.result().success)
+            elif call.code() == grpc.StatusCode.UNAVAILABLE:
+                self.assertEqual(call.details(), "GOAWAY received", "of a call that its client had not sent")
+            elif wire.status(call.exception()) is None:
+                self.assertEqual(call.code(), grpc.StatusCode.RESOURCE_EXHAUSTED, call.details())
+            else:
+                self.assertEqual(self.limit(call), "limits.max_inflight_bytes")
 
     def test_limit_of_answers_in_flight(self):
         """Small requests whose answers are large: those that find no room are refused after the read."""
@@ -206,8 +225,6 @@ class Bytes(suite.Case):
     def limit(self, call):
         """The limit that a refusal names."""
         self.assertEqual(call.code(), grpc.StatusCode.RESOURCE_EXHAUSTED, call.details())
-        if wire.status(call.exception()) is None:
-            return None     # gRPC's core resets streams by itself when its quota, transport_bytes, runs short
         self.assertGreater(wire.retry_delay_seconds(call.exception()), 0)
         return wire.detail(call.exception(), error_details_pb2.ErrorInfo).metadata["subject"]
 
