@@ -139,7 +139,7 @@ class Bytes(suite.Case):
     CALLS = 200
 
     def flood(self, **limits):
-        """More requests than fit, while nobody answers: the calls that were refused, and those that then had answers."""
+        """More requests than fit, while nobody answers: the calls that were refused, and the others."""
         redis = self.borrow(RedisServer())
         server = self.borrow(Prismd(
             workers=self.WORKERS,
