@@ -175,15 +175,16 @@ class Bytes(suite.Case):
 
     def test_limit_of_transport(self):
         """More streams than that: when gRPC's quota runs short, it resets streams, and then the connection."""
-        for call in set().union(*self.flood()):
+        resets = 0
+        for call in set().union(*self.flood(transport_bytes=16 * MIB)):
             if call.code() == grpc.StatusCode.OK:
                 self.assertTrue(call.result().success)
-            elif call.code() == grpc.StatusCode.UNAVAILABLE:
-                self.assertEqual(call.details(), "GOAWAY received", "of a call that its client had not sent")
-            elif wire.status(call.exception()) is None:
-                self.assertEqual(call.code(), grpc.StatusCode.RESOURCE_EXHAUSTED, call.details())
-            else:
-                self.assertEqual(self.limit(call), "limits.max_inflight_bytes")
+            elif call.code() == grpc.StatusCode.UNAVAILABLE or wire.status(call.exception()) is None:
+                self.assertIn(call.code(), (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED))
+                resets += 1
+            else:   # calls that were reset leave room for others, but their commands still wait for redis
+                self.assertIn(self.limit(call), ("limits.max_inflight_bytes", "max_buffer_bytes"))
+        self.assertGreater(resets, 0, "the quota did not run short")
 
     def test_limit_of_answers_in_flight(self):
         """Small requests whose answers are large: those that find no room are refused after the read."""
