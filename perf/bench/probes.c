@@ -246,7 +246,7 @@ static bool prism_bytes_per_key(struct ratios *ratios, double *bytes)
 
 static bool redis_bytes_per_key(struct ratios *ratios, double *bytes)
 {
-    const struct native_redis_job job = {.command = "fill", .keys = MEMORY_KEYS};
+    const struct native_redis_job job = {.command = "fill", .keys = MEMORY_KEYS, .in_flight = 256};
     struct server server;
     struct run_result result;
     double before = 0, after = 0;
