@@ -1,19 +1,16 @@
 #!/usr/bin/env python3
-"""prism-bench does what it says: checks form and behaviour, never speed.
-
-usage: bench_smoke.py FOLDER_OF_THE_PROGRAMS
-"""
+"""prism-bench does what it says: checks form and behaviour, never speed."""
 import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
 
-BIN = sys.argv.pop(1)
-BENCH = os.path.join(BIN, "prism-bench")
+from rig import environment, suite
+
+BENCH = environment.ours("prism-bench")
 QUICK = ["--seconds", "0.2", "--warmup", "0.05"]
 
 
@@ -102,6 +99,18 @@ class Ratios(unittest.TestCase):
             self.assertIn(r["holds"], (r["ratio"] <= r["target"],) if r["client_share"] <= 0.5 else (None,))
             self.assertEqual(r["rounds"], 2)
 
+    def test_the_baselines_on_redis(self):
+        environment.tool("redis-server")
+        done = bench("ratios", "--output", "json", "--only", "redis-batch,redis-unary,memory-per-key", "--rounds", "1",
+                     "--seconds", "0.2")
+        records = json.loads(done.stdout)
+        self.assertEqual([(r["name"], r["part"]) for r in records],
+                         [("redis-batch", "retrieve"), ("redis-batch", "store"), ("redis-batch", "mget"),
+                          ("redis-batch", "mset"), ("redis-unary", ""), ("memory-per-key", "")])
+        for r in records:
+            self.assertGreater(r["ours"], 0)
+            self.assertGreater(r["baseline"], 0)
+
     def test_a_signal_ends_it_and_leaves_nothing(self):
         with tempfile.TemporaryDirectory() as folder:
             with subprocess.Popen([BENCH, "ratios", "--only", "unary-cpu"], stderr=subprocess.PIPE, text=True,
@@ -133,17 +142,17 @@ class Ratios(unittest.TestCase):
 
 class Programs(unittest.TestCase):
     def test_the_table_bench_checks_and_prints(self):
-        done = subprocess.run([os.path.join(BIN, "prism-table-bench"), "20000", "2", "--output", "json"],
+        done = subprocess.run([environment.ours("prism-table-bench"), "20000", "2", "--output", "json"],
                               capture_output=True, text=True, timeout=120, check=True)
         answer = json.loads(done.stdout)
         self.assertGreater(answer["expire_ns"], 0)
         self.assertGreater(answer["expire_to_remove"], 0)
 
     def test_the_ring_bench_checks_and_prints(self):
-        done = subprocess.run([os.path.join(BIN, "prism-ring-bench"), "--output", "json"], capture_output=True,
+        done = subprocess.run([environment.ours("prism-ring-bench"), "--output", "json"], capture_output=True,
                               text=True, timeout=240, check=True)
         self.assertEqual(len(json.loads(done.stdout)), 7)
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    suite.main()
