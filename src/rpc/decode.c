@@ -75,18 +75,31 @@ static void put_number(void *out, ProtobufCType type, uint64_t v)
     memcpy(out, &low, 4);
 }
 
-/* Eight octets at a time while they are ASCII and not NUL. */
-static bool is_text(struct slice text)
+enum { WORD = sizeof(uint64_t) };
+
+/* A word of octets that are all ASCII and not NUL. */
+static inline bool plain_word(const uint8_t *at)
 {
     uint64_t word;
 
-    while (text.len >= sizeof word) {
-        memcpy(&word, text.data, sizeof word);
-        if ((word | (word - UINT64_C(0x0101010101010101))) & UINT64_C(0x8080808080808080))
-            break;
-        text = slice_of(text.data + sizeof word, text.len - sizeof word);
-    }
-    return text.len == 0 || (memchr(text.data, 0, text.len) == NULL && utf8_valid(text));
+    memcpy(&word, at, WORD);
+    return ((word | (word - UINT64_C(0x0101010101010101))) & UINT64_C(0x8080808080808080)) == 0;
+}
+
+/* By words, the last of which may look at octets again; what is not plain, or too short, octet by
+ * octet. */
+static bool is_text(struct slice text)
+{
+    size_t at = 0;
+
+    while (text.len - at >= WORD && plain_word(text.data + at))
+        at += WORD;
+    if (at == text.len)
+        return true;
+    if (text.len - at < WORD && text.len > WORD && plain_word(text.data + text.len - WORD))
+        return true;
+    text = slice_of(text.data + at, text.len - at);
+    return memchr(text.data, 0, text.len) == NULL && utf8_valid(text);
 }
 
 static enum decode_result put_text(struct decoder *d, char **out,
@@ -242,32 +255,69 @@ static enum decode_result put_packed(char *array, size_t *n, const ProtobufCFiel
     return DECODE_OK;
 }
 
-/* `rest` is what follows the item. */
-static enum decode_result put_repeated(struct decoder *d, ProtobufCMessage *out,
-                                       const ProtobufCFieldDescriptor *field,
-                                       const struct item *item, struct reader rest, unsigned depth)
+/* The array of a repeated field; `rest` is what follows its first item. NULL: too many. */
+static char *array_of(struct decoder *d, ProtobufCMessage *out,
+                      const ProtobufCFieldDescriptor *field, const struct item *item,
+                      struct reader rest)
 {
-    size_t *n = member(out, field->quantifier_offset), bytes = element_bytes(field->type);
     char *array;
 
     memcpy(&array, member(out, field->offset), sizeof array);
-    if (array == NULL) {
-        size_t all = count_from(rest, field, *item);
+    if (array != NULL)
+        return array;
 
-        if (!take_elements(d, field, all))
-            return DECODE_TOO_MANY;
-        array = arena_alloc(d->arena, all * bytes);
-        memcpy(member(out, field->offset), &array, sizeof array);
+    size_t all = count_from(rest, field, *item);
+
+    if (!take_elements(d, field, all))
+        return NULL;
+    array = arena_alloc(d->arena, all * element_bytes(field->type));
+    memcpy(member(out, field->offset), &array, sizeof array);
+    return array;
+}
+
+/* This one, and those of the field that follow it side by side, as they do in a batch: r is moved
+ * behind them. Their array is there. */
+static enum decode_result put_messages(struct decoder *d, ProtobufCMessage *out,
+                                       const ProtobufCFieldDescriptor *field, struct slice content,
+                                       struct reader *r, unsigned depth)
+{
+    size_t *n = member(out, field->quantifier_offset);
+    char *array;
+
+    memcpy(&array, member(out, field->offset), sizeof array);
+    for (;;) {
+        const uint8_t *next;
+        char *at = array + (*n)++ * sizeof(ProtobufCMessage *);
+        enum decode_result result = put_message(d, at, field, content, depth);
+
+        if (result != DECODE_OK)
+            return result;
+        next = short_item(r->at, r->end, &content);
+        if (next == NULL || r->at[0] >> 3 != field->id)
+            return DECODE_OK;
+        r->at = next;
     }
+}
+
+/* r stands behind the item. */
+static enum decode_result put_repeated(struct decoder *d, ProtobufCMessage *out,
+                                       const ProtobufCFieldDescriptor *field,
+                                       const struct item *item, struct reader *r, unsigned depth)
+{
+    size_t *n = member(out, field->quantifier_offset);
+    char *array = array_of(d, out, field, item, *r);
+
+    if (array == NULL)
+        return DECODE_TOO_MANY;
     if (is_packed(field, item))
         return put_packed(array, n, field, item->content);
     if (item->wire != wire_of(field->type))
         return DECODE_MALFORMED;
-
-    void *at = array + (*n)++ * bytes;
-
     if (field->type == PROTOBUF_C_TYPE_MESSAGE)
-        return put_message(d, at, field, item->content, depth);
+        return put_messages(d, out, field, item->content, r, depth);
+
+    void *at = array + (*n)++ * element_bytes(field->type);
+
     if (item->wire == WIRE_BYTES)
         return put_content(d, at, field, item->content);
     put_number(at, field->type, item->value);
@@ -282,42 +332,46 @@ static inline bool is_plain_content(const ProtobufCFieldDescriptor *field)
            (field->type == PROTOBUF_C_TYPE_BYTES || field->type == PROTOBUF_C_TYPE_STRING);
 }
 
-/* `rest` is what follows the item. */
-static enum decode_result put_field(struct decoder *d, ProtobufCMessage *out,
-                                    const ProtobufCFieldDescriptor *field, const struct item *item,
-                                    struct reader rest, unsigned depth)
+/* The field at r, whatever it is. */
+static __attribute__((noinline)) enum decode_result put_field(
+    struct decoder *d, const ProtobufCMessageDescriptor *type, ProtobufCMessage *out,
+    struct reader *r, unsigned depth)
 {
+    const ProtobufCFieldDescriptor *field;
+    struct item item;
+
+    if (!read_item(r, &item))
+        return DECODE_MALFORMED;
+    field = find_field(type, item.number);
+    if (field == NULL)
+        return DECODE_OK; /* of a newer client */
     if (field->label == PROTOBUF_C_LABEL_REPEATED)
-        return put_repeated(d, out, field, item, rest, depth);
-    return put_singular(d, out, field, item, depth);
+        return put_repeated(d, out, field, &item, r, depth);
+    return put_singular(d, out, field, &item, depth);
 }
 
-/* Onto an initialised message. */
+/* Onto an initialised message. The reader is put together only for what is not plain content, so
+ * that the rest stays in registers. */
 static enum decode_result put_fields(struct decoder *d, const ProtobufCMessageDescriptor *type,
                                      ProtobufCMessage *out, struct slice bytes, unsigned depth)
 {
-    struct reader r = {bytes.data, bytes.data + bytes.len};
+    const uint8_t *at = bytes.data, *end = bytes.data + bytes.len;
     enum decode_result result = DECODE_OK;
 
-    while (result == DECODE_OK && r.at < r.end) {
-        struct item item = {.wire = WIRE_BYTES};
-        const uint8_t *next = short_item(r.at, r.end, &item.content);
+    while (result == DECODE_OK && at < end) {
+        struct slice content;
+        const uint8_t *next = short_item(at, end, &content);
+        const ProtobufCFieldDescriptor *field = next != NULL ? find_field(type, at[0] >> 3) : NULL;
 
-        if (next != NULL) {
-            item.number = r.at[0] >> 3;
-            r.at = next;
-        } else if (!read_item(&r, &item)) {
-            return DECODE_MALFORMED;
+        if (field != NULL && is_plain_content(field)) {
+            result = put_content(d, member(out, field->offset), field, content);
+            at = next;
+        } else {
+            struct reader r = {at, end};
+
+            result = put_field(d, type, out, &r, depth);
+            at = r.at;
         }
-
-        const ProtobufCFieldDescriptor *field = find_field(type, item.number);
-
-        if (field == NULL)
-            continue; /* of a newer client */
-        if (item.wire == WIRE_BYTES && is_plain_content(field))
-            result = put_content(d, member(out, field->offset), field, item.content);
-        else
-            result = put_field(d, out, field, &item, r, depth);
     }
     return result;
 }

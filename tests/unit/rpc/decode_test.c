@@ -224,6 +224,32 @@ static void bytes_are_not_copied(void **state)
     assert_ptr_equal(request->value.data, wire + 5);
 }
 
+/* In a batch they stand side by side; a sender may put other fields between them, and write tags
+ * and lengths longer than they need be. */
+static void elements_may_stand_apart(void **state)
+{
+    const Prism__Patterns__Keyvalue__StoreBatchRequest *request;
+    const ProtobufCMessage *message;
+    const char *wanted[] = {"a", "b", "c", "d", "e"};
+
+    (void)state;
+    assert_int_equal(decode_message(&arena, batch,
+                                    BYTES("\x0a\x03\x0a\x01"
+                                          "a\x0a\x03\x0a\x01"
+                                          "b\x10\x01\x0a\x03\x0a\x01"
+                                          "c\x8a\x00\x03\x0a\x01"
+                                          "d\x0a\x83\x80\x00\x0a\x01"
+                                          "e"),
+                                    0, &message)
+                         .code,
+                     ERR_OK);
+    request = (const void *)message;
+    assert_true(request->atomic);
+    assert_int_equal(request->n_requests, ARRAY_LEN(wanted));
+    for (size_t i = 0; i < ARRAY_LEN(wanted); i++)
+        assert_string_equal(request->requests[i]->key, wanted[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +261,7 @@ int main(void)
         cmocka_unit_test(tags_have_32_bits),
         cmocka_unit_test(elements_are_bounded),
         cmocka_unit_test(bytes_are_not_copied),
+        cmocka_unit_test(elements_may_stand_apart),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
