@@ -211,6 +211,9 @@ static inline grpc_status_code client_unary(struct client *client, const char *p
 
     grpc_status_code status = client_last_status(&c);
 
+    if (status != GRPC_STATUS_OK)
+        print_message("%s: %d %.*s\n", path, (int)status, (int)GRPC_SLICE_LENGTH(c.text),
+                      (const char *)GRPC_SLICE_START_PTR(c.text));
     client_end(&c);
     free(packed);
     free(value);
