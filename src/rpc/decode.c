@@ -275,20 +275,22 @@ static char *array_of(struct decoder *d, ProtobufCMessage *out,
     return array;
 }
 
-/* This one, and those of the field that follow it side by side, as they do in a batch: r is moved
- * behind them. Their array is there. */
-static enum decode_result put_messages(struct decoder *d, ProtobufCMessage *out,
-                                       const ProtobufCFieldDescriptor *field, struct slice content,
-                                       struct reader *r, unsigned depth)
+/* This element, and those of the field that follow it side by side, as they do in a batch: r is
+ * moved behind them. Their array is there. */
+static enum decode_result put_run(struct decoder *d, ProtobufCMessage *out,
+                                  const ProtobufCFieldDescriptor *field, struct slice content,
+                                  struct reader *r, unsigned depth)
 {
-    size_t *n = member(out, field->quantifier_offset);
+    size_t *n = member(out, field->quantifier_offset), bytes = element_bytes(field->type);
     char *array;
 
     memcpy(&array, member(out, field->offset), sizeof array);
     for (;;) {
         const uint8_t *next;
-        char *at = array + (*n)++ * sizeof(ProtobufCMessage *);
-        enum decode_result result = put_message(d, at, field, content, depth);
+        char *at = array + (*n)++ * bytes;
+        enum decode_result result = field->type == PROTOBUF_C_TYPE_MESSAGE
+                                        ? put_message(d, at, field, content, depth)
+                                        : put_content(d, at, field, content);
 
         if (result != DECODE_OK)
             return result;
@@ -313,14 +315,9 @@ static enum decode_result put_repeated(struct decoder *d, ProtobufCMessage *out,
         return put_packed(array, n, field, item->content);
     if (item->wire != wire_of(field->type))
         return DECODE_MALFORMED;
-    if (field->type == PROTOBUF_C_TYPE_MESSAGE)
-        return put_messages(d, out, field, item->content, r, depth);
-
-    void *at = array + (*n)++ * element_bytes(field->type);
-
     if (item->wire == WIRE_BYTES)
-        return put_content(d, at, field, item->content);
-    put_number(at, field->type, item->value);
+        return put_run(d, out, field, item->content, r, depth);
+    put_number(array + (*n)++ * element_bytes(field->type), field->type, item->value);
     return DECODE_OK;
 }
 
