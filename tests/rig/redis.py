@@ -18,11 +18,15 @@ class RedisClient:
     def __init__(self, where, password=None, username=None):
         """where: the path of a socket, or (host, port)."""
         self.socket = socket.socket(socket.AF_UNIX if isinstance(where, str) else socket.AF_INET)
-        self.socket.settimeout(environment.PATIENCE)
-        self.socket.connect(where)
         self.file = self.socket.makefile("rb")
-        if password:
-            self.call("AUTH", *([username] if username else []), password)
+        try:
+            self.socket.settimeout(environment.PATIENCE)
+            self.socket.connect(where)
+            if password:
+                self.call("AUTH", *([username] if username else []), password)
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __enter__(self):
         return self
