@@ -132,10 +132,11 @@ struct backend_stats { /* one per instance: written on its worker */
 struct backend_type {
     const char *name;
     const char *doc;
-    bool in_process; /* no I/O: methods finish before they return, but for a long count, which parks
-                        and goes on in slices; pages are bounded, methods of one key O(1). May run
-                        on a worker without an event loop; instances of all workers share the
-                        store */
+    bool in_process; /* no I/O: methods finish before they return or in a few jobs on their worker,
+                        but for a long count, which parks and goes on in slices; pages are bounded,
+                        methods of one key O(1). Single operations of kv_basic and kv_cas take
+                        effect in the order in which they were started. May run on a worker without
+                        an event loop; instances of all workers share the store */
     struct backend_interfaces interfaces;
     struct backend_limits limits;
     const struct backend_setting *settings; /* ends with .name = NULL */

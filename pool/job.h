@@ -3,6 +3,8 @@
 #ifndef PRISM_POOL_JOB_H
 #define PRISM_POOL_JOB_H
 
+#include <stddef.h>
+
 struct job {
     struct job *next; /* private to the lane that holds the job */
     void (*run)(struct job *);
@@ -25,6 +27,12 @@ static inline void job_list_push(struct job_list *list, struct job *job)
     job->next = 0;
     *list->tail = job;
     list->tail = &job->next;
+}
+
+/* The list must not be empty. */
+static inline const struct job *job_list_last(const struct job_list *list)
+{
+    return (const struct job *)((const char *)list->tail - offsetof(struct job, next));
 }
 
 static inline struct job *job_list_pop(struct job_list *list)

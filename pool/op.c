@@ -129,3 +129,27 @@ void op_finish(struct op *op, struct err err)
     op->err = err;
     worker_land(op->group->home, &op->landing);
 }
+
+/* A step never ends the op by itself: done() may free it. */
+static void run_step(struct job *job)
+{
+    struct op *op = CONTAINER_OF(job, struct op, landing);
+
+    (*op->step++)(op);
+    if (*op->step != NULL) {
+        worker_land(op->group->home, &op->landing);
+        return;
+    }
+    op->state = OP_FINISHED;
+    op_land(job);
+}
+
+void op_steps(struct op *op, op_step_fn *const *steps)
+{
+    if (op->state != OP_STARTED || op->cancel != NULL)
+        op_bug("steps of an operation that is parked, or not between start and finish");
+    worker_assert_home(op->group->home);
+    op->step = steps;
+    op->landing.run = run_step;
+    worker_land(op->group->home, &op->landing);
+}

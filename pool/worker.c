@@ -112,13 +112,15 @@ static struct job *next_job(struct worker *worker)
     return job_list_pop(&worker->local);
 }
 
-/* turn: NULL = until nothing is left. */
-static size_t drain(struct worker *worker, struct turn *turn)
+/* turn: NULL = until nothing is left. last: the job to stop behind; NULL = none. */
+static size_t drain(struct worker *worker, struct turn *turn, const struct job *last)
 {
     size_t ran = 0;
     struct job *job;
+    bool more = true;
 
-    while ((job = next_job(worker)) != NULL) {
+    while (more && (job = next_job(worker)) != NULL) {
+        more = job != last;
         job->run(job);
         ran++;
         if (turn != NULL && turn_over(turn))
@@ -131,14 +133,25 @@ static size_t drain(struct worker *worker, struct turn *turn)
 
 size_t worker_drain(struct worker *worker)
 {
-    return drain(worker, NULL);
+    return drain(worker, NULL, NULL);
 }
 
 size_t worker_drain_some(struct worker *worker, unsigned max)
 {
     struct turn turn = turn_begin(&worker->pace, max);
 
-    return drain(worker, &turn);
+    return drain(worker, &turn, NULL);
+}
+
+size_t worker_drain_round(struct worker *worker, unsigned max)
+{
+    struct turn turn = turn_begin(&worker->pace, max);
+
+    if (!landing_empty(&worker->landing))
+        landing_take(&worker->landing, &worker->local);
+    if (worker->local.head == NULL)
+        return 0;
+    return drain(worker, &turn, job_list_last(&worker->local));
 }
 
 bool worker_idle(const struct worker *worker)

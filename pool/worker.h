@@ -93,6 +93,10 @@ size_t worker_drain(struct worker *worker);
  * go on for long, and timers, descriptors and other workers wait for its end. */
 size_t worker_drain_some(struct worker *worker, unsigned max);
 
+/* As worker_drain_some, but only the jobs that are there now: those that they land wait, so that
+ * the caller's own work lies in between (op_steps). */
+size_t worker_drain_round(struct worker *worker, unsigned max);
+
 /* Brings now_ns up to date. The loop calls descriptors' callbacks after it has slept, before a
  * batch begins: one that measures time does this first. thread: home. */
 static inline void worker_look_at_clock(struct worker *worker)

@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 
-/* ---- methods: on the instance's home, finished before they return, but for a count of a large
- * store ---- */
+/* ---- methods, beside those of one key and its value (single.c): on the instance's home, finished
+ * before they return, but for a count of a large store ---- */
 
 static struct memstore *begin(struct backend *backend)
 {
@@ -17,58 +17,6 @@ static void end(struct backend *backend, struct op *op, struct err err)
     if (err.code != ERR_OK)
         counter_add(&backend->stats.errors, 1);
     op_finish(op, err);
-}
-
-static void put(struct backend *backend, struct kv_put *put)
-{
-    struct memstore_write write = {.key = put->key, .value = put->value, .ttl_ms = put->ttl_ms};
-
-    end(backend, &put->op, memstore_write(begin(backend), &write));
-}
-
-/* A version is the store's nonce and the number of the write in its shard, both in the machine's
- * order. */
-static struct slice version_write(const struct memstore *store, uint32_t version,
-                                  struct arena *arena)
-{
-    uint32_t parts[2] = {store->nonce, version};
-
-    return arena_copy(arena, slice_of(parts, sizeof parts));
-}
-
-static bool version_read(const struct memstore *store, struct slice from, uint32_t *version)
-{
-    uint32_t parts[2];
-
-    if (from.len != sizeof parts)
-        return false;
-    memcpy(parts, from.data, sizeof parts);
-    *version = parts[1];
-    return parts[0] == store->nonce;
-}
-
-static void get(struct backend *backend, struct kv_get *get)
-{
-    struct memstore *store = begin(backend);
-    struct memstore_read read = memstore_read(store, get->key, get->room, op_arena(&get->op));
-
-    get->found = read.found;
-    get->value = read.value;
-    if (read.found && get->want_version && read.value.data != NULL)
-        get->version = version_write(store, read.version, op_arena(&get->op));
-    end(backend, &get->op, ERR_NONE);
-}
-
-static void del(struct backend *backend, struct kv_del *del)
-{
-    del->existed = memstore_remove(begin(backend), del->key);
-    end(backend, &del->op, ERR_NONE);
-}
-
-static void exists(struct backend *backend, struct kv_exists *exists)
-{
-    exists->found = memstore_exists(begin(backend), exists->key);
-    end(backend, &exists->op, ERR_NONE);
 }
 
 static void expire(struct backend *backend, struct kv_expire *expire)
@@ -101,31 +49,10 @@ static void count(struct backend *backend, struct kv_count *count)
     memstore_count_start(backend, count);
 }
 
-static void put_if(struct backend *backend, struct kv_put_if *put)
-{
-    struct memstore *store = begin(backend);
-    struct memstore_write write = {.key = put->key, .value = put->value, .ttl_ms = put->ttl_ms};
-    struct err err = ERR_NONE;
-
-    write.condition = put->condition == KV_IF_ABSENT ? MEMSTORE_IF_ABSENT : MEMSTORE_IF_VERSION;
-    if (put->condition == KV_IF_ABSENT || version_read(store, put->version, &write.expected))
-        err = memstore_write(store, &write);
-    put->stored = write.stored;
-    if (put->stored)
-        put->current_version = version_write(store, write.version, op_arena(&put->op));
-    end(backend, &put->op, err);
-}
-
-static const struct kv_basic kv_basic = {
-    .put = put, .get = get, .del = del, .exists = exists, .window = &memstore_window};
 static const struct kv_ttl kv_ttl = {
     .step_ms = 1, .expire = expire, .get = ttl_get, .persist = persist};
 static const struct kv_scan kv_scan = {
     .exactly_once = true, .max_items = 65536, .calls = "1", .page = page, .count = count};
-static const struct kv_cas kv_cas = {
-    .version_means = "nobody has stored the key in between; its expiry may have changed",
-    .put_if = put_if};
-
 /* ---- stores and instances ---- */
 
 enum { SETTING_MAX_KEYS, SETTING_MAX_BYTES };
@@ -242,10 +169,10 @@ const struct backend_type backend_memstore = {
     .name = "memstore",
     .doc = "this process's memory: the embedded default",
     .in_process = true,
-    .interfaces = {.kv_basic = &kv_basic,
+    .interfaces = {.kv_basic = &memstore_basic,
                    .kv_ttl = &kv_ttl,
                    .kv_scan = &kv_scan,
-                   .kv_cas = &kv_cas},
+                   .kv_cas = &memstore_cas},
     .limits = {.key_bytes = ENTRY_KEY_MAX, .pipeline = 10},
     .settings = settings,
     .store_open = store_open,

@@ -1,6 +1,6 @@
 /* What the files of this backend share: the store itself, as synchronous functions that any thread
- * may call. The backend's methods (memstore.c) are thin around them, and most tests use them
- * directly. */
+ * may call. The backend's methods (single.c, window.c, memstore.c) are thin around them, and most
+ * tests use them directly. */
 #ifndef PRISM_BACKENDS_MEMSTORE_MEMSTORE_PRIV_H
 #define PRISM_BACKENDS_MEMSTORE_MEMSTORE_PRIV_H
 
@@ -115,7 +115,19 @@ struct memstore_spot {
     uint32_t tag;
 };
 
-struct memstore_spot memstore_spot(struct memstore *store, struct slice key);
+static inline uint64_t memstore_hash(const struct memstore *store, struct slice key)
+{
+    return store->sources.hash(store->sources.arg, key);
+}
+
+/* The top bits of the hash choose the shard, the next ones are the tag; so the shard's number and
+ * the tag together are a position in the space of hashes. */
+static inline struct memstore_spot memstore_spot(struct memstore *store, uint64_t hash)
+{
+    return (struct memstore_spot){
+        .shard = &store->shards[hash >> (64 - MEMSTORE_SHARD_BITS)],
+        .tag = (uint32_t)(hash << MEMSTORE_SHARD_BITS >> (64 - INDEX_TAG_BITS))};
+}
 
 /* errors: ERR_RESOURCE_EXHAUSTED about "max_keys" or "max_bytes": nothing was written. */
 struct err memstore_write(struct memstore *store, struct memstore_write *write);
@@ -134,6 +146,7 @@ struct memstore_read memstore_read_at(struct memstore *store, struct memstore_sp
                                       struct slice key, struct kv_room *room, struct arena *arena);
 
 bool memstore_exists(struct memstore *store, struct slice key);
+bool memstore_exists_at(struct memstore *store, struct memstore_spot spot, struct slice key);
 bool memstore_remove(struct memstore *store, struct slice key); /* existed */
 bool memstore_remove_at(struct memstore *store, struct memstore_spot spot, struct slice key);
 
@@ -175,6 +188,15 @@ uint64_t shard_due_tick(uint64_t expiry_ms);
 
 /* Takes the entry out of table and totals; the caller frees it, best after unlocking. */
 struct entry *shard_take(struct memstore *store, struct shard *shard, size_t at);
+
+/* Asks for the memory of the first entry with this tag: nearly always the key's. thread: any,
+ * without the lock. */
+void shard_bring(struct memstore_spot spot);
+
+/* ---- single.c: operations on one key and its value ---- */
+
+extern const struct kv_basic memstore_basic;
+extern const struct kv_cas memstore_cas;
 
 /* ---- window.c: single operations handed over together (kv_basic.window) ---- */
 
@@ -242,6 +264,7 @@ struct memstore_instance {
     struct memstore_instance *next; /* in sweep.instances */
     struct timer timer;             /* of the sweeper */
     unsigned from;                  /* the shard that the sweeper visits next */
+    size_t under_way;               /* single operations between their first step and their last */
     struct memstore_counting *counting;
     void (*closed)(void *arg);
     void *closed_arg;

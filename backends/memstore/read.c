@@ -3,6 +3,11 @@
 
 #include <stdlib.h>
 
+static struct memstore_spot spot_of(struct memstore *store, struct slice key)
+{
+    return memstore_spot(store, memstore_hash(store, key));
+}
+
 /* Takes the lock, which the caller gives back. The entry, NULL if there is none or it has expired.
  */
 static struct entry *lock_and_find(struct memstore *store, struct memstore_spot spot,
@@ -24,7 +29,7 @@ static struct entry *lock_and_find(struct memstore *store, struct memstore_spot 
 struct memstore_read memstore_read(struct memstore *store, struct slice key, struct kv_room *room,
                                    struct arena *arena)
 {
-    return memstore_read_at(store, memstore_spot(store, key), key, room, arena);
+    return memstore_read_at(store, spot_of(store, key), key, room, arena);
 }
 
 struct memstore_read memstore_read_at(struct memstore *store, struct memstore_spot spot,
@@ -43,7 +48,11 @@ struct memstore_read memstore_read_at(struct memstore *store, struct memstore_sp
 
 bool memstore_exists(struct memstore *store, struct slice key)
 {
-    struct memstore_spot spot = memstore_spot(store, key);
+    return memstore_exists_at(store, spot_of(store, key), key);
+}
+
+bool memstore_exists_at(struct memstore *store, struct memstore_spot spot, struct slice key)
+{
     bool found = lock_and_find(store, spot, key) != NULL;
 
     pthread_mutex_unlock(&spot.shard->lock);
@@ -53,7 +62,7 @@ bool memstore_exists(struct memstore *store, struct slice key)
 /* A key that has expired is taken out as well, but did not exist. */
 bool memstore_remove(struct memstore *store, struct slice key)
 {
-    return memstore_remove_at(store, memstore_spot(store, key), key);
+    return memstore_remove_at(store, spot_of(store, key), key);
 }
 
 bool memstore_remove_at(struct memstore *store, struct memstore_spot spot, struct slice key)
@@ -78,7 +87,7 @@ bool memstore_remove_at(struct memstore *store, struct memstore_spot spot, struc
 
 bool memstore_expire(struct memstore *store, struct slice key, uint64_t ttl_ms)
 {
-    struct memstore_spot spot = memstore_spot(store, key);
+    struct memstore_spot spot = spot_of(store, key);
     struct entry *entry = lock_and_find(store, spot, key);
     bool existed = entry != NULL;
 
@@ -90,7 +99,7 @@ bool memstore_expire(struct memstore *store, struct slice key, uint64_t ttl_ms)
 
 bool memstore_persist(struct memstore *store, struct slice key)
 {
-    struct memstore_spot spot = memstore_spot(store, key);
+    struct memstore_spot spot = spot_of(store, key);
     struct entry *entry = lock_and_find(store, spot, key);
     bool removed = entry != NULL && entry_expiry_ms(entry) != 0;
 
@@ -102,7 +111,7 @@ bool memstore_persist(struct memstore *store, struct slice key)
 
 bool memstore_ttl(struct memstore *store, struct slice key, uint64_t *ttl_ms)
 {
-    struct memstore_spot spot = memstore_spot(store, key);
+    struct memstore_spot spot = spot_of(store, key);
     const struct entry *entry = lock_and_find(store, spot, key);
     bool found = entry != NULL;
 

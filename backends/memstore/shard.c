@@ -3,15 +3,25 @@
 
 #include <stdlib.h>
 
-/* The top bits of the hash choose the shard, the next ones are the tag; so the shard's number and
- * the tag together are a position in the space of hashes. */
-struct memstore_spot memstore_spot(struct memstore *store, struct slice key)
-{
-    uint64_t hash = store->sources.hash(store->sources.arg, key);
+enum { LINE = 64, LINES = 3 };
 
-    return (struct memstore_spot){
-        .shard = &store->shards[hash >> (64 - MEMSTORE_SHARD_BITS)],
-        .tag = (uint32_t)(hash << MEMSTORE_SHARD_BITS >> (64 - INDEX_TAG_BITS))};
+/* The lock is held as for every look at buckets. */
+void shard_bring(struct memstore_spot spot)
+{
+    struct index *index = &spot.shard->index;
+
+    pthread_mutex_lock(&spot.shard->lock);
+    if (index->buckets != NULL) {
+        size_t at = index_first(index, spot.tag);
+
+        if (index_tag(index, at) == spot.tag) {
+            const char *entry = index_entry(index, at);
+
+            for (int line = 0; line < LINES; line++)
+                __builtin_prefetch(entry + line * LINE, 1);
+        }
+    }
+    pthread_mutex_unlock(&spot.shard->lock);
 }
 
 uint64_t shard_now_ns(const struct memstore *store, const struct shard *shard)

@@ -263,7 +263,7 @@ static bool make_room(struct memstore *store, const struct shard *shard)
 
 struct err memstore_write(struct memstore *store, struct memstore_write *write)
 {
-    return memstore_write_at(store, memstore_spot(store, write->key), write);
+    return memstore_write_at(store, memstore_spot(store, memstore_hash(store, write->key)), write);
 }
 
 struct err memstore_write_at(struct memstore *store, struct memstore_spot spot,

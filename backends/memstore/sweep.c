@@ -123,6 +123,10 @@ static void on_gone(struct job *job)
     void (*closed)(void *arg) = instance->closed;
     void *arg = instance->closed_arg;
 
+    if (instance->under_way > 0) { /* they are in this worker's lane: a step of each comes first */
+        worker_land(instance->base.home, job);
+        return;
+    }
     free(instance);
     closed(arg);
 }

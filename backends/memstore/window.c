@@ -4,36 +4,18 @@
  *
  *   hash all   the home bucket of each, prefetched without a lock: an address that is out of date
  *              costs a useless prefetch and nothing else
- *   look all   under the shard's lock, as every look at buckets; the entry, prefetched
+ *   bring all  the entries, prefetched
  *   do all     as if each had come alone */
 #include "backends/memstore/memstore_priv.h"
 #include "src/base/container.h"
 
-enum { GROUP = 16, LINE = 64, LINES = 3 };
+enum { GROUP = 16 };
 
 struct group {
     struct memstore *store;
     struct memstore_spot spots[GROUP];
     size_t n;
 };
-
-static void look(const struct memstore_spot *spot)
-{
-    struct index *index = &spot->shard->index;
-
-    pthread_mutex_lock(&spot->shard->lock);
-    if (index->buckets != NULL) {
-        size_t at = index_first(index, spot->tag);
-
-        if (index_tag(index, at) == spot->tag) {
-            const char *entry = index_entry(index, at);
-
-            for (int line = 0; line < LINES; line++)
-                __builtin_prefetch(entry + line * LINE, 1);
-        }
-    }
-    pthread_mutex_unlock(&spot->shard->lock);
-}
 
 /* Items of `stride` bytes each; the key comes first. */
 static void approach(struct group *group, struct memstore *store, const void *items, size_t stride,
@@ -44,11 +26,11 @@ static void approach(struct group *group, struct memstore *store, const void *it
     for (size_t i = 0; i < group->n; i++) {
         const struct slice *key = (const void *)((const char *)items + i * stride);
 
-        group->spots[i] = memstore_spot(store, *key);
+        group->spots[i] = memstore_spot(store, memstore_hash(store, *key));
         index_prefetch(&group->spots[i].shard->index, group->spots[i].tag);
     }
     for (size_t i = 0; i < group->n; i++)
-        look(&group->spots[i]);
+        shard_bring(group->spots[i]);
 }
 
 static struct memstore *begin(struct backend *backend, size_t n)

@@ -211,8 +211,8 @@ static void chunk_done(struct op *op)
 
 /* ---- single operations ---- */
 
-/* Which items wait for others. Within one process operations take effect when they are started, so
- * none has to. */
+/* Which items wait for others. Within one process operations take effect in the order of their
+ * starts, so none has to. */
 static size_t plan_heads(struct batch *batch)
 {
     struct arena *arena = call_arena(batch->call);

@@ -2,7 +2,9 @@
  *
  *   open the write window
  *   run what landed (answers of workers)
- *   take events until the queue is empty or TURN of them were taken; after each, run what landed
+ *   take events until the queue is empty or TURN of them were taken; after each, one round of what
+ *   landed: the next event is gRPC's work, during which memory that a call asked for arrives
+ *   run what is left
  *   fire timers, wake the workers that got work, watch the calls that take long
  *   close the window: each connection is written once
  *   sleep in the completion queue if nothing is left
@@ -144,7 +146,7 @@ static bool take_events(struct rpc_server *server)
         if (event.type == GRPC_QUEUE_TIMEOUT)
             return true;
         poller_run_event(event);
-        worker_drain_some(&server->poller, TURN);
+        worker_drain_round(&server->poller, TURN);
     }
     return true;
 }
@@ -189,8 +191,9 @@ void *poller_main(void *arg)
     worker_set_current(self);
     coalesce_begin();
     while (open && !server->leaving) {
-        worker_drain_some(self, TURN);
+        worker_drain_round(self, TURN);
         open = take_events(server);
+        worker_drain_some(self, TURN);
         worker_end_batch(self);
         admit_flush(server);
         watch_old_calls(server, self->now_ns);

@@ -148,6 +148,66 @@ static void test_arena_and_deadline_are_the_group_s(void **state)
     scene_close(scene);
 }
 
+/* ---- steps ---- */
+
+static void note_step(struct op *op)
+{
+    struct request *request = CONTAINER_OF(op, struct request, op);
+
+    assert_int_equal(request->done, 0);
+    request->scene->order[request->scene->len++] = (char)(request->name - 'a' + 'A');
+}
+
+static void last_step(struct op *op)
+{
+    note_step(op);
+    op->err = some_err();
+}
+
+/* In rounds: each op takes its next step while the others wait for theirs, and is done right after
+ * the last one. */
+static void test_steps_take_turns(void **state)
+{
+    static op_step_fn *const three[] = {note_step, note_step, last_step, NULL};
+    static op_step_fn *const single[] = {note_step, NULL};
+    struct scene *scene = scene_open(0);
+    struct request a, b, c;
+
+    (void)state;
+    start(scene, &a, 'a');
+    op_steps(&a.op, three);
+    start(scene, &b, 'b');
+    op_steps(&b.op, three);
+    start(scene, &c, 'c');
+    op_steps(&c.op, single);
+    assert_string_equal(scene->order, ""); /* not inline */
+    assert_int_equal(worker_drain(&scene->worker), 7);
+    assert_string_equal(scene->order, "ABCcABAaBb.");
+    assert_int_equal(a.op.err.code, ERR_UNAVAILABLE);
+    assert_int_equal(c.op.err.code, ERR_OK);
+    scene_close(scene);
+}
+
+static void free_it(struct op *op)
+{
+    free(CONTAINER_OF(op, struct request, op));
+}
+
+static void test_an_op_of_steps_may_be_gone_after_done(void **state)
+{
+    static op_step_fn *const single[] = {last_step, NULL};
+    struct scene *scene = scene_open(0);
+    struct request *request = calloc(1, sizeof *request);
+
+    (void)state;
+    *request = (struct request){.scene = scene, .name = 'a'};
+    op_start(&request->op, &scene->group, free_it);
+    op_steps(&request->op, single);
+    worker_drain(&scene->worker);
+    assert_string_equal(scene->order, "A.");
+    scene_close(scene);
+}
+
 /* ---- misuse ---- */
 
 static struct request *bad_request(struct scene **scene)
@@ -202,6 +262,16 @@ static void park_twice(void)
     op_park(&request->op, on_cancel);
 }
 
+static void step_after_park(void)
+{
+    static op_step_fn *const single[] = {last_step, NULL};
+    struct scene *scene;
+    struct request *request = bad_request(&scene);
+
+    op_park(&request->op, on_cancel);
+    op_steps(&request->op, single);
+}
+
 static void park_after_finish(void)
 {
     struct scene *scene;
@@ -226,6 +296,7 @@ static void test_misuse_aborts(void **state)
     assert_true(aborts(finish_unstarted));
     assert_true(aborts(start_twice));
     assert_true(aborts(park_twice));
+    assert_true(aborts(step_after_park));
     assert_true(aborts(park_after_finish));
     assert_true(aborts(leave_without_enter));
 }
@@ -240,6 +311,8 @@ int main(void)
         cmocka_unit_test(test_idle_comes_after_the_last),
         cmocka_unit_test(test_a_group_without_idle),
         cmocka_unit_test(test_arena_and_deadline_are_the_group_s),
+        cmocka_unit_test(test_steps_take_turns),
+        cmocka_unit_test(test_an_op_of_steps_may_be_gone_after_done),
         cmocka_unit_test(test_misuse_aborts),
     };
 

@@ -113,6 +113,30 @@ static void test_landing_from_outside_wakes_at_once(void **state)
     desks_free(desk, 1);
 }
 
+/* What a round lands waits for the next one, and what has landed from outside is part of it. */
+static void test_a_round_ends_with_what_was_there(void **state)
+{
+    struct desk *desk = desks_new(1);
+    struct task a = task_of(desk, 'a'), b = task_of(desk, 'b'), c = task_of(desk, 'c');
+
+    (void)state;
+    a.more_rounds = 2;
+    c.lands = &b;
+    worker_land(&desk->worker, &c.job);
+    worker_set_current(&desk->worker);
+    assert_int_equal(worker_drain_round(&desk->worker, 1), 1);
+    worker_land(&desk->worker, &a.job);
+    assert_string_equal(desk->order, "c");
+    assert_int_equal(worker_drain_round(&desk->worker, 100), 2);
+    assert_string_equal(desk->order, "cba");
+    assert_int_equal(worker_drain_round(&desk->worker, 100), 1);
+    assert_int_equal(worker_drain_round(&desk->worker, 100), 1);
+    assert_int_equal(worker_drain_round(&desk->worker, 100), 0);
+    assert_string_equal(desk->order, "cbaaa");
+    assert_true(worker_idle(&desk->worker));
+    desks_free(desk, 1);
+}
+
 /* What a batch lands on another worker is announced once, at the end of the batch. */
 static void test_landing_from_a_worker_wakes_at_the_end(void **state)
 {
@@ -392,6 +416,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kick_wakes_a_sleeper_once),
         cmocka_unit_test(test_landing_from_outside_wakes_at_once),
+        cmocka_unit_test(test_a_round_ends_with_what_was_there),
         cmocka_unit_test(test_landing_from_a_worker_wakes_at_the_end),
         cmocka_unit_test(test_landing_much_on_one_worker_wakes_it_once),
         cmocka_unit_test(test_a_batch_for_very_many_workers),

@@ -190,6 +190,75 @@ static void test_closing_while_being_woken(void **state)
     rig_close(&rig);
 }
 
+/* ---- single operations ---- */
+
+static void nothing(struct op *op)
+{
+    assert_int_equal(op->err.code, ERR_OK);
+}
+
+/* Each takes effect after those that were started before it, whatever they are. */
+static void test_operations_follow_their_starts(void **state)
+{
+    struct rig rig;
+    struct desk desk;
+    struct slice key = slice_str("key");
+    struct kv_put put = {.key = key, .value = slice_str("one")};
+    struct kv_get first = {.key = key, .want_version = true}, last = {.key = key};
+    struct kv_put_if only_new = {.key = key, .value = slice_str("two"), .condition = KV_IF_ABSENT};
+    struct kv_del del = {.key = key};
+    struct kv_exists exists = {.key = key};
+    struct kv_put_if again = {.key = key, .value = slice_str("three"), .condition = KV_IF_ABSENT};
+    struct op *ops[] = {&put.op, &first.op, &only_new.op, &del.op, &exists.op, &again.op, &last.op};
+
+    (void)state;
+    rig_open(&rig, 64, 0, 0);
+    desk_open(&desk, &rig, 0);
+
+    const struct kv_basic *basic = desk.backend->has.kv_basic;
+    const struct kv_cas *cas = desk.backend->has.kv_cas;
+
+    for (size_t i = 0; i < ARRAY_LEN(ops); i++)
+        op_start(ops[i], &desk.group, nothing);
+    basic->put(desk.backend, &put);
+    basic->get(desk.backend, &first);
+    cas->put_if(desk.backend, &only_new);
+    basic->del(desk.backend, &del);
+    basic->exists(desk.backend, &exists);
+    cas->put_if(desk.backend, &again);
+    basic->get(desk.backend, &last);
+    drain(&desk);
+    assert_true(first.found && slice_equal(first.value, slice_str("one")));
+    assert_int_equal(first.version.len, MEMSTORE_VERSION_BYTES);
+    assert_false(only_new.stored);
+    assert_true(del.existed);
+    assert_false(exists.found);
+    assert_true(again.stored);
+    assert_true(last.found && slice_equal(last.value, slice_str("three")));
+    desk_close(&desk);
+    rig_close(&rig);
+}
+
+static void test_closing_waits_for_operations(void **state)
+{
+    struct rig rig;
+    struct desk desk;
+    struct kv_put put = {.key = slice_str("key"), .value = slice_str("value")};
+
+    (void)state;
+    rig_open(&rig, 64, 0, 0);
+    desk_open(&desk, &rig, 0);
+    op_start(&put.op, &desk.group, nothing);
+    desk.backend->has.kv_basic->put(desk.backend, &put);
+    desk_leave(&desk);
+    while (!desk.closed)
+        assert_int_not_equal(worker_drain_round(&desk.worker, 100), 0);
+    assert_int_equal(put.op.state, OP_IDLE);
+    assert_int_equal(rig_keys(&rig), 1);
+    worker_clear(&desk.worker);
+    rig_close(&rig);
+}
+
 /* ---- counts ---- */
 
 struct counting {
@@ -353,6 +422,8 @@ int main(void)
         cmocka_unit_test(test_sweeping_in_small_pieces),
         cmocka_unit_test(test_another_takes_over),
         cmocka_unit_test(test_closing_while_being_woken),
+        cmocka_unit_test(test_operations_follow_their_starts),
+        cmocka_unit_test(test_closing_waits_for_operations),
         cmocka_unit_test(test_a_large_count_is_sliced),
         cmocka_unit_test(test_closing_ends_counts),
         cmocka_unit_test(test_settings),
