@@ -1,10 +1,9 @@
-/* A repeated field is counted where it first occurs, to the end of the message, so it gets its
- * exact array, and repeated messages lie side by side. A message field that occurs again is merged:
- * its fields are decoded onto what is there, with longer arrays where they repeat.
- *
- * Memory is bounded by the request's bytes, as any field costs at most some 16 bytes for its own
+/* Memory is bounded by the request's bytes, as any field costs at most some 16 bytes for its own
  * two, except for the elements of repeated fields: an empty item of a batch is two bytes on the
- * wire and a hundred here. So these are counted (take_elements) before they get their memory. */
+ * wire and a hundred here, with its place in an array that has grown by doubling. So these are
+ * counted (next_element) before they get their memory.
+ *
+ * A message field that occurs again is merged: its fields are decoded onto what is there. */
 #include "src/rpc/decode.h"
 
 #include "src/base/utf8.h"
@@ -128,7 +127,7 @@ static inline enum decode_result put_content(struct decoder *d, void *out,
 
 static enum decode_result decode_into(struct decoder *d, const ProtobufCMessageDescriptor *type,
                                       ProtobufCMessage *out, struct slice bytes, unsigned depth);
-static enum decode_result merge_into(struct decoder *d, const ProtobufCMessageDescriptor *type,
+static enum decode_result put_fields(struct decoder *d, const ProtobufCMessageDescriptor *type,
                                      ProtobufCMessage *out, struct slice bytes, unsigned depth);
 
 static bool take_elements(struct decoder *d, const ProtobufCFieldDescriptor *field, size_t n)
@@ -174,7 +173,7 @@ static enum decode_result put_single_message(struct decoder *d, void *out, uint3
     memcpy(&before, out, sizeof before);
     if (before == NULL)
         return put_message(d, out, field, content, depth);
-    return merge_into(d, field->descriptor, before, content, depth + 1);
+    return put_fields(d, field->descriptor, before, content, depth + 1);
 }
 
 /* Presence; the member of a oneof is written over whatever was there. */
@@ -207,87 +206,73 @@ static bool is_packed(const ProtobufCFieldDescriptor *field, const struct item *
     return item->wire == WIRE_BYTES && wire_of(field->type) != WIRE_BYTES;
 }
 
-static size_t packed_count(enum wire_type wire, struct slice content)
-{
-    size_t n = 0;
+/* Full exactly when it has FIRST elements, or twice as many, or ...: so nothing has to remember how
+ * much room there is. */
+enum { FIRST = 4 };
 
-    if (wire != WIRE_VARINT)
-        return content.len / (wire == WIRE_64 ? 8 : 4);
-    for (size_t i = 0; i < content.len; i++)
-        n += content.data[i] < 0x80;
-    return n;
+static bool is_full(size_t n)
+{
+    return n == 0 || (n >= FIRST && (n & (n - 1)) == 0);
 }
 
-/* Elements of the field in `item` and in the rest of the message, which may turn out malformed
- * later: then the array is of no use, but is not too short either. */
-static size_t count_from(struct reader rest, const ProtobufCFieldDescriptor *field,
-                         struct item item)
+static __attribute__((noinline)) char *grow(struct arena *arena, const char *array, size_t n,
+                                            size_t bytes)
 {
-    bool packed = wire_of(field->type) != WIRE_BYTES;
-    size_t n = 0;
+    char *larger = arena_alloc(arena, (n == 0 ? FIRST : 2 * n) * bytes);
 
-    for (;;) {
-        const uint8_t *next;
-        struct slice content;
+    if (n > 0)
+        memcpy(larger, array, n * bytes);
+    return larger;
+}
 
-        if (item.number == field->id)
-            n += is_packed(field, &item) ? packed_count(wire_of(field->type), item.content) : 1;
-        while (!packed && (next = short_item(rest.at, rest.end, &content)) != NULL) {
-            n += rest.at[0] >> 3 == field->id;
-            rest.at = next;
-        }
-        if (rest.at == rest.end || !read_item(&rest, &item))
-            return n;
+/* Room for one more element, which is then counted in the message. NULL: too many. */
+static inline char *next_element(struct decoder *d, ProtobufCMessage *out,
+                                 const ProtobufCFieldDescriptor *field)
+{
+    size_t *n = member(out, field->quantifier_offset), bytes = element_bytes(field->type);
+    char *array;
+
+    if (!take_elements(d, field, 1))
+        return NULL;
+    memcpy(&array, member(out, field->offset), sizeof array);
+    if (is_full(*n)) {
+        array = grow(d->arena, array, *n, bytes);
+        memcpy(member(out, field->offset), &array, sizeof array);
     }
+    return array + (*n)++ * bytes;
 }
 
-static enum decode_result put_packed(char *array, size_t *n, const ProtobufCFieldDescriptor *field,
-                                     struct slice content)
+static enum decode_result put_packed(struct decoder *d, ProtobufCMessage *out,
+                                     const ProtobufCFieldDescriptor *field, struct slice content)
 {
     struct reader r = {content.data, content.data + content.len};
     uint64_t value;
 
     while (r.at < r.end) {
+        char *at = next_element(d, out, field);
+
+        if (at == NULL)
+            return DECODE_TOO_MANY;
         if (!read_number(&r, wire_of(field->type), &value))
             return DECODE_MALFORMED;
-        put_number(array + (*n)++ * element_bytes(field->type), field->type, value);
+        put_number(at, field->type, value);
     }
     return DECODE_OK;
 }
 
-/* The array of a repeated field; `rest` is what follows its first item. NULL: too many. */
-static char *array_of(struct decoder *d, ProtobufCMessage *out,
-                      const ProtobufCFieldDescriptor *field, const struct item *item,
-                      struct reader rest)
-{
-    char *array;
-
-    memcpy(&array, member(out, field->offset), sizeof array);
-    if (array != NULL)
-        return array;
-
-    size_t all = count_from(rest, field, *item);
-
-    if (!take_elements(d, field, all))
-        return NULL;
-    array = arena_alloc(d->arena, all * element_bytes(field->type));
-    memcpy(member(out, field->offset), &array, sizeof array);
-    return array;
-}
-
 /* This element, and those of the field that follow it side by side, as they do in a batch: r is
- * moved behind them. Their array is there. */
+ * moved behind them. */
 static enum decode_result put_run(struct decoder *d, ProtobufCMessage *out,
                                   const ProtobufCFieldDescriptor *field, struct slice content,
                                   struct reader *r, unsigned depth)
 {
-    size_t *n = member(out, field->quantifier_offset), bytes = element_bytes(field->type);
-    char *array;
-
-    memcpy(&array, member(out, field->offset), sizeof array);
     for (;;) {
         const uint8_t *next;
-        char *at = array + (*n)++ * bytes;
+        char *at = next_element(d, out, field);
+
+        if (at == NULL)
+            return DECODE_TOO_MANY;
+
         enum decode_result result = field->type == PROTOBUF_C_TYPE_MESSAGE
                                         ? put_message(d, at, field, content, depth)
                                         : put_content(d, at, field, content);
@@ -306,18 +291,18 @@ static enum decode_result put_repeated(struct decoder *d, ProtobufCMessage *out,
                                        const ProtobufCFieldDescriptor *field,
                                        const struct item *item, struct reader *r, unsigned depth)
 {
-    size_t *n = member(out, field->quantifier_offset);
-    char *array = array_of(d, out, field, item, *r);
+    char *at;
 
-    if (array == NULL)
-        return DECODE_TOO_MANY;
     if (is_packed(field, item))
-        return put_packed(array, n, field, item->content);
+        return put_packed(d, out, field, item->content);
     if (item->wire != wire_of(field->type))
         return DECODE_MALFORMED;
     if (item->wire == WIRE_BYTES)
         return put_run(d, out, field, item->content, r, depth);
-    put_number(array + (*n)++ * element_bytes(field->type), field->type, item->value);
+    at = next_element(d, out, field);
+    if (at == NULL)
+        return DECODE_TOO_MANY;
+    put_number(at, field->type, item->value);
     return DECODE_OK;
 }
 
@@ -377,48 +362,6 @@ static enum decode_result decode_into(struct decoder *d, const ProtobufCMessageD
                                       ProtobufCMessage *out, struct slice bytes, unsigned depth)
 {
     type->message_init(out);
-    return put_fields(d, type, out, bytes, depth);
-}
-
-/* ---- a message field that occurs again ---- */
-
-/* Room behind the elements that the field has for those that `bytes` adds; the old array is left to
- * the arena, so the new one counts in full. */
-static enum decode_result lengthen(struct decoder *d, ProtobufCMessage *out,
-                                   const ProtobufCFieldDescriptor *field, struct slice bytes)
-{
-    size_t *n = member(out, field->quantifier_offset), size = element_bytes(field->type);
-    struct reader r = {bytes.data, bytes.data + bytes.len};
-    char *before, *array;
-    struct item item;
-    size_t more;
-
-    if (bytes.len == 0 || !read_item(&r, &item))
-        return DECODE_OK;
-    more = count_from(r, field, item);
-    if (more == 0)
-        return DECODE_OK;
-    if (!take_elements(d, field, *n + more))
-        return DECODE_TOO_MANY;
-    memcpy(&before, member(out, field->offset), sizeof before);
-    array = arena_alloc(d->arena, (*n + more) * size);
-    if (*n > 0)
-        memcpy(array, before, *n * size);
-    memcpy(member(out, field->offset), &array, sizeof array);
-    return DECODE_OK;
-}
-
-static enum decode_result merge_into(struct decoder *d, const ProtobufCMessageDescriptor *type,
-                                     ProtobufCMessage *out, struct slice bytes, unsigned depth)
-{
-    for (unsigned i = 0; i < type->n_fields; i++) {
-        const ProtobufCFieldDescriptor *field = &type->fields[i];
-        enum decode_result result =
-            field->label == PROTOBUF_C_LABEL_REPEATED ? lengthen(d, out, field, bytes) : DECODE_OK;
-
-        if (result != DECODE_OK)
-            return result;
-    }
     return put_fields(d, type, out, bytes, depth);
 }
 

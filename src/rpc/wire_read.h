@@ -17,7 +17,7 @@ struct reader {
 struct item {
     uint32_t number;
     enum wire_type wire;
-    uint64_t value;       /* WIRE_VARINT, WIRE_64, WIRE_32 */
+    uint64_t value;       /* WIRE_VARINT, WIRE_64, WIRE_32; else 0 */
     struct slice content; /* WIRE_BYTES */
 };
 
@@ -97,6 +97,7 @@ static inline bool read_item(struct reader *r, struct item *item)
         return false;
     item->number = (uint32_t)(tag >> 3);
     item->wire = (enum wire_type)(tag & 7);
+    item->value = 0;
     if (item->wire == WIRE_BYTES)
         return read_bytes(r, &item->content);
     return read_number(r, item->wire, &item->value);

@@ -250,6 +250,50 @@ static void elements_may_stand_apart(void **state)
         assert_string_equal(request->requests[i]->key, wanted[i]);
 }
 
+/* Field 1 of ListValue, n times: numbers from `from` on. */
+static size_t put_numbers(uint8_t *out, size_t n, double from)
+{
+    for (size_t i = 0; i < n; i++, out += 11) {
+        double number = from + (double)i;
+
+        memcpy(out, "\x0a\x09\x11", 3); /* Value, whose field 2 is a double */
+        memcpy(out + 3, &number, sizeof number);
+    }
+    return n * 11;
+}
+
+/* Arrays of every length, also those that go on where the same message field occurs again. */
+static void arrays_have_any_length(void **state)
+{
+    enum { MOST = 70 };
+    uint8_t bytes[2 * (MOST * 11 + 4)];
+
+    (void)state;
+    for (size_t first = 0; first < MOST; first++) {
+        for (size_t second = 0; first + second < MOST; second++) {
+            const Google__Protobuf__Value *whole;
+            const ProtobufCMessage *message;
+            size_t len = 0, n[] = {first, second};
+
+            for (size_t part = 0; part < 2; part++) {
+                size_t content = n[part] * 11;
+
+                bytes[len++] = 0x32; /* list_value */
+                bytes[len++] = (uint8_t)(content | 0x80);
+                bytes[len++] = (uint8_t)(content >> 7);
+                len += put_numbers(bytes + len, n[part], part == 0 ? 0 : (double)first);
+            }
+            assert_int_equal(
+                decode_message(&arena, value, slice_of(bytes, len), MOST, &message).code, ERR_OK);
+            whole = (const void *)message;
+            assert_int_equal(whole->list_value->n_values, first + second);
+            for (size_t i = 0; i < first + second; i++)
+                assert_true(whole->list_value->values[i]->number_value == (double)i);
+        }
+        arena_clear(&arena);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,6 +306,7 @@ int main(void)
         cmocka_unit_test(elements_are_bounded),
         cmocka_unit_test(bytes_are_not_copied),
         cmocka_unit_test(elements_may_stand_apart),
+        cmocka_unit_test(arrays_have_any_length),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
