@@ -61,6 +61,7 @@ void op_start(struct op *op, struct op_group *group, op_done_fn *done)
     op->landing.run = op_land;
     op->group = group;
     op->done = done;
+    op->hot = false;
     op->cancel = NULL;
     op->timer.at = NULL;
     op->err = ERR_NONE;
@@ -123,11 +124,18 @@ void op_finish(struct op *op, struct err err)
 {
     if (op->state != OP_STARTED)
         op_bug("finished twice, or never started");
-    if (worker_current() == op->group->home)
+
+    struct worker *home = op->group->home;
+    bool at_home = worker_current() == home;
+
+    if (at_home)
         unpark(op); /* the backend has let go: nobody asks it again until done() has run */
     op->state = OP_FINISHED;
     op->err = err;
-    worker_land(op->group->home, &op->landing);
+    if (at_home && op->hot)
+        worker_land_hot(home, &op->landing);
+    else
+        worker_land(home, &op->landing);
 }
 
 /* A step never ends the op by itself: done() may free it. */

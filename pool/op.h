@@ -24,6 +24,7 @@
 #include "src/base/arena.h"
 #include "src/base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct op;
@@ -48,6 +49,7 @@ struct op {
     struct job landing; /* first: carries done() home */
     struct op_group *group;
     op_done_fn *done;
+    bool hot; /* the caller's, after op_start: worker_land_hot, if the op finishes at home */
     op_cancel_fn *cancel;  /* NULL: not parked */
     struct op *next, **at; /* in group->parked */
     struct timer timer;

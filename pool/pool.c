@@ -53,21 +53,29 @@ static void wake(struct worker *worker)
     uv_async_send(&self->async);
 }
 
+/* What a job of this lane lands as hot goes before the next one. */
 static size_t run_intake(struct worker *worker)
 {
     struct turn turn = turn_begin(&worker->pace, TURN);
-    size_t n = 0;
+    size_t n = 0, hot = 0;
     struct job *job;
 
-    while ((job = ring_pop(worker->intake)) != NULL) {
+    for (;;) {
+        if ((job = job_list_pop(&worker->hot)) != NULL)
+            hot++;
+        else if ((job = ring_pop(worker->intake)) != NULL)
+            n++;
+        else
+            break;
         job->run(job);
-        n++;
         if (turn_over(&turn))
             break;
     }
     if (n > 0)
         counter_add(&worker->stats.jobs, n);
-    return n;
+    if (hot > 0)
+        counter_add(&worker->stats.landings, hot);
+    return n + hot;
 }
 
 /* Lets uv_run block until a descriptor, a deadline or a producer has something to say, unless there

@@ -42,6 +42,7 @@ void worker_init(struct worker *worker, unsigned id, void (*wake)(struct worker 
     worker->now_ns = clock_now_ns();
     landing_init(&worker->landing);
     job_list_init(&worker->local);
+    job_list_init(&worker->hot);
     timer_wheel_init(&worker->timers, worker->now_ns);
     arena_cache_init(&worker->arenas, ARENA_BLOCKS_KEPT);
 }
@@ -101,11 +102,19 @@ void worker_land(struct worker *worker, struct job *job)
         worker_kick(worker);
 }
 
+void worker_land_hot(struct worker *worker, struct job *job)
+{
+    worker_assert_home(worker);
+    job_list_push(&worker->hot, job);
+}
+
 /* What has landed is looked at once no local job is left. */
 static struct job *next_job(struct worker *worker)
 {
-    struct job *job = job_list_pop(&worker->local);
+    struct job *job = job_list_pop(&worker->hot);
 
+    if (job == NULL)
+        job = job_list_pop(&worker->local);
     if (job != NULL || landing_empty(&worker->landing))
         return job;
     landing_take(&worker->landing, &worker->local);
@@ -150,13 +159,14 @@ size_t worker_drain_round(struct worker *worker, unsigned max)
     if (!landing_empty(&worker->landing))
         landing_take(&worker->landing, &worker->local);
     if (worker->local.head == NULL)
-        return 0;
+        return worker->hot.head == NULL ? 0 : drain(worker, &turn, NULL);
     return drain(worker, &turn, job_list_last(&worker->local));
 }
 
 bool worker_idle(const struct worker *worker)
 {
-    return worker->local.head == NULL && landing_empty(&worker->landing) &&
+    return worker->hot.head == NULL && worker->local.head == NULL &&
+           landing_empty(&worker->landing) &&
            (worker->intake == NULL || ring_depth(worker->intake) == 0);
 }
 

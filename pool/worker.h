@@ -5,6 +5,7 @@
  *   intake  (poller -> worker)   bounded; refuses       worker_submit
  *   landing (any thread -> home) never refuses          worker_land
  *   local   (home -> home)       plain list             worker_land from the home thread
+ *   hot     (home -> home)       plain list, first      worker_land_hot
  *
  * Wake-ups cost more than the work they announce: a worker is woken only when it sleeps, once for
  * each batch. */
@@ -50,7 +51,7 @@ struct worker {
     struct uv_loop_s *loop; /* descriptors; timers belong to the wheel. NULL on the poller */
     struct ring *intake;    /* NULL on the poller */
     struct landing landing;
-    struct job_list local;
+    struct job_list local, hot;
     struct pace pace;
     struct timer_wheel timers;
     struct arena_cache arenas;
@@ -85,6 +86,11 @@ void worker_kick(struct worker *worker);
 
 /* Runs job on the worker, later, never inline. thread: any. Never refuses. */
 void worker_land(struct worker *worker, struct job *job);
+
+/* The same from the home thread, and before whatever else there is to run, for a job that goes on
+ * with what has just been in the cache. Others wait meanwhile: the caller bounds how often in a
+ * row. */
+void worker_land_hot(struct worker *worker, struct job *job);
 
 /* Runs all landed and local jobs, also those that they land. Returns how many ran. thread: home. */
 size_t worker_drain(struct worker *worker);

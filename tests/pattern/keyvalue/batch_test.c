@@ -96,6 +96,40 @@ static void test_permits_are_shared_by_all_batches(void **state)
     kv_rig_free(rig);
 }
 
+/* Single-steps the worker until one of them has ended. */
+static void until_one_ends(struct fake_rig *rig, const struct call *a, const struct call *b)
+{
+    while (a->ends + b->ends == 0)
+        assert_int_equal(worker_drain_some(&rig->worker, 1), 1);
+}
+
+/* Within one process the windows of a batch follow each other, as what they work on is in the
+ * cache; but in a long one others have a turn. */
+static void test_windows_follow_each_other_for_a_while(void **state)
+{
+    static const size_t counts[] = {100, 160, 161, 1000};
+
+    (void)state;
+    for (size_t c = 0; c < ARRAY_LEN(counts); c++) {
+        struct fake_rig *rig = kv_rig_memstore();
+        struct kv_batch_request *batch = kv_store_batch(counts[c]);
+        struct pb_store_request one = kv_store("k", "v");
+        struct call *many = fake_call(rig, "StoreBatch", &batch->message.base);
+        struct call *single = fake_call(rig, "Store", &one.base);
+        uint64_t windows = (counts[c] + 9) / 10;
+
+        until_one_ends(rig, many, single);
+        assert_int_equal(many->ends, windows < 16);
+        assert_int_equal(rig->world.ops, 1 + (windows < 16 ? windows : 16));
+        fake_rig_run(rig);
+        assert_true(answer(many)->all_success);
+        fake_call_free(many);
+        fake_call_free(single);
+        free(batch);
+        kv_rig_free(rig);
+    }
+}
+
 static void test_results_keep_their_places_when_completions_do_not(void **state)
 {
     static const enum fake_order orders[] = {FAKE_LAST_FIRST, FAKE_SHUFFLED};
@@ -347,6 +381,7 @@ int main(void)
         cmocka_unit_test(test_backend_calls_are_as_announced),
         cmocka_unit_test(test_no_more_in_flight_than_the_width),
         cmocka_unit_test(test_permits_are_shared_by_all_batches),
+        cmocka_unit_test(test_windows_follow_each_other_for_a_while),
         cmocka_unit_test(test_results_keep_their_places_when_completions_do_not),
         cmocka_unit_test(test_completion_from_another_thread),
         cmocka_unit_test(test_the_later_entry_of_a_key_decides),

@@ -76,6 +76,26 @@ static void test_finish_after_park(void **state)
     scene_close(scene);
 }
 
+/* Only at home: what another thread works on is not in this worker's cache. */
+static void test_a_hot_op_is_done_first(void **state)
+{
+    struct scene *scene = scene_open(0);
+    struct request a, b, c;
+
+    (void)state;
+    start(scene, &a, 'a');
+    start(scene, &b, 'b');
+    start(scene, &c, 'c');
+    b.op.hot = c.op.hot = true;
+    finish_elsewhere(&b.op);
+    op_finish(&a.op, ERR_NONE);
+    op_finish(&c.op, ERR_NONE);
+    assert_string_equal(scene->order, "");
+    assert_int_equal(worker_drain(&scene->worker), 3);
+    assert_string_equal(scene->order, "cab.");
+    scene_close(scene);
+}
+
 static void test_an_op_may_start_again_in_done(void **state)
 {
     struct scene *scene = scene_open(0);
@@ -307,6 +327,7 @@ int main(void)
         cmocka_unit_test(test_inline_finish_is_not_inline_done),
         cmocka_unit_test(test_finish_from_another_thread),
         cmocka_unit_test(test_finish_after_park),
+        cmocka_unit_test(test_a_hot_op_is_done_first),
         cmocka_unit_test(test_an_op_may_start_again_in_done),
         cmocka_unit_test(test_idle_comes_after_the_last),
         cmocka_unit_test(test_a_group_without_idle),

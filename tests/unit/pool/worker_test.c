@@ -137,6 +137,30 @@ static void test_a_round_ends_with_what_was_there(void **state)
     desks_free(desk, 1);
 }
 
+/* Before what was there already, in the order in which they came. */
+static void test_hot_jobs_go_first(void **state)
+{
+    struct desk *desk = desks_new(1);
+    struct task a = task_of(desk, 'a'), b = task_of(desk, 'b'), c = task_of(desk, 'c'),
+                d = task_of(desk, 'd');
+
+    (void)state;
+    worker_set_current(&desk->worker);
+    worker_land(&desk->worker, &a.job);
+    worker_land(&desk->worker, &b.job);
+    worker_land_hot(&desk->worker, &c.job);
+    worker_land_hot(&desk->worker, &d.job);
+    assert_int_equal(worker_drain_round(&desk->worker, 3), 3);
+    assert_string_equal(desk->order, "cda");
+    assert_int_equal(worker_drain(&desk->worker), 1);
+    worker_land_hot(&desk->worker, &c.job);
+    assert_false(worker_idle(&desk->worker));
+    assert_int_equal(worker_drain_round(&desk->worker, 3), 1);
+    assert_true(worker_idle(&desk->worker));
+    assert_string_equal(desk->order, "cdabc");
+    desks_free(desk, 1);
+}
+
 /* What a batch lands on another worker is announced once, at the end of the batch. */
 static void test_landing_from_a_worker_wakes_at_the_end(void **state)
 {
@@ -417,6 +441,7 @@ int main(void)
         cmocka_unit_test(test_kick_wakes_a_sleeper_once),
         cmocka_unit_test(test_landing_from_outside_wakes_at_once),
         cmocka_unit_test(test_a_round_ends_with_what_was_there),
+        cmocka_unit_test(test_hot_jobs_go_first),
         cmocka_unit_test(test_landing_from_a_worker_wakes_at_the_end),
         cmocka_unit_test(test_landing_much_on_one_worker_wakes_it_once),
         cmocka_unit_test(test_a_batch_for_very_many_workers),
