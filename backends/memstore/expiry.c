@@ -2,6 +2,7 @@
  * shard, a timer does the rest (sweep.c). Nobody waits for it: an expired key is invisible from its
  * last millisecond on. */
 #include "backends/memstore/memstore_priv.h"
+#include "src/base/container.h"
 
 #include <stdlib.h>
 
@@ -55,25 +56,52 @@ static void settle(struct memstore *store, struct shard *shard, struct wheel_not
         wheel_add(shard->wheel, note, shard_due_tick(first_ms));
 }
 
+/* Notes that are settled together: nobody has looked at their keys for long, so each is a cache
+ * miss, and these overlap. */
+struct notes {
+    struct wheel_note list[16];
+    size_t n;
+};
+
+static void settle_all(struct memstore *store, struct shard *shard, struct notes *notes,
+                       uint64_t now_ns)
+{
+    for (size_t i = 0; i < notes->n; i++)
+        index_bring(&shard->index, notes->list[i].tag, 1);
+    for (size_t i = 0; i < notes->n; i++)
+        settle(store, shard, notes->list[i], now_ns);
+    notes->n = 0;
+}
+
+static enum wheel_step take_note(struct shard *shard, uint64_t now_ns, struct notes *notes)
+{
+    enum wheel_step step;
+
+    if (shard->wheel->due == NULL && crowded(shard))
+        wheel_review(shard->wheel);
+    step = wheel_step(shard->wheel, tick_of(now_ns), &notes->list[notes->n]);
+    notes->n += step == WHEEL_DUE;
+    return step;
+}
+
 unsigned expiry_work(struct memstore *store, struct shard *shard, uint64_t now_ns, unsigned steps)
 {
-    struct wheel_note note;
+    struct notes notes = {.n = 0};
+    unsigned done = 0;
 
     if (shard->wheel == NULL)
         return 0;
-    for (unsigned done = 0; done < steps; done++) {
-        if (shard->wheel->due == NULL && crowded(shard))
-            wheel_review(shard->wheel);
-        switch (wheel_step(shard->wheel, tick_of(now_ns), &note)) {
-        case WHEEL_IDLE:
+    while (done < steps) {
+        if (take_note(shard, now_ns, &notes) != WHEEL_IDLE)
+            done++;
+        else if (notes.n == 0)
             return done;
-        case WHEEL_MOVED:
-            break;
-        case WHEEL_DUE:
-            settle(store, shard, note, now_ns);
-            break;
-        }
+        else
+            settle_all(store, shard, &notes, now_ns); /* after which there may be more to do */
+        if (notes.n == ARRAY_LEN(notes.list))
+            settle_all(store, shard, &notes, now_ns);
     }
+    settle_all(store, shard, &notes, now_ns);
     return steps;
 }
 
