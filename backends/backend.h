@@ -134,7 +134,7 @@ struct backend_type {
     const char *doc;
     bool in_process; /* no I/O: methods finish before they return or in a few jobs on their worker,
                         but for a long count, which parks and goes on in slices; pages are bounded,
-                        methods of one key O(1). Single operations of kv_basic and kv_cas take
+                        methods of one key O(1). Operations of one key (not windows of them) take
                         effect in the order in which they were started. May run on a worker without
                         an event loop; instances of all workers share the store */
     struct backend_interfaces interfaces;

@@ -14,12 +14,14 @@ struct job {
 struct job_list {
     struct job *head;
     struct job **tail;
+    size_t count;
 };
 
 static inline void job_list_init(struct job_list *list)
 {
     list->head = 0;
     list->tail = &list->head;
+    list->count = 0;
 }
 
 static inline void job_list_push(struct job_list *list, struct job *job)
@@ -27,12 +29,7 @@ static inline void job_list_push(struct job_list *list, struct job *job)
     job->next = 0;
     *list->tail = job;
     list->tail = &job->next;
-}
-
-/* The list must not be empty. */
-static inline const struct job *job_list_last(const struct job_list *list)
-{
-    return (const struct job *)((const char *)list->tail - offsetof(struct job, next));
+    list->count++;
 }
 
 static inline struct job *job_list_pop(struct job_list *list)
@@ -43,6 +40,7 @@ static inline struct job *job_list_pop(struct job_list *list)
         list->head = job->next;
         if (list->head == 0)
             list->tail = &list->head;
+        list->count--;
     }
     return job;
 }

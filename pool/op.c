@@ -138,7 +138,7 @@ void op_finish(struct op *op, struct err err)
         worker_land(home, &op->landing);
 }
 
-/* A step never ends the op by itself: done() may free it. */
+/* A step never ends the op by itself: the state forbids it. */
 static void run_step(struct job *job)
 {
     struct op *op = CONTAINER_OF(job, struct op, landing);
@@ -155,8 +155,9 @@ static void run_step(struct job *job)
 void op_steps(struct op *op, op_step_fn *const *steps)
 {
     if (op->state != OP_STARTED || op->cancel != NULL)
-        op_bug("steps of an operation that is parked, or not between start and finish");
+        op_bug("steps twice, or not between start and finish, or while parked");
     worker_assert_home(op->group->home);
+    op->state = OP_STEPPING;
     op->step = steps;
     op->landing.run = run_step;
     worker_land(op->group->home, &op->landing);

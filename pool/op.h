@@ -49,15 +49,15 @@ struct op {
     struct job landing; /* first: carries done() home */
     struct op_group *group;
     op_done_fn *done;
-    bool hot; /* the caller's, after op_start: worker_land_hot, if the op finishes at home */
+    bool hot; /* the caller's, after op_start: worker_land_hot, where the op finishes at home */
     op_cancel_fn *cancel;  /* NULL: not parked */
     struct op *next, **at; /* in group->parked */
     struct timer timer;
     op_step_fn *const *step; /* op_steps: the next one */
     void *backend_data; /* the backend's own until it finishes: how cancel() finds what it sent */
-    uint64_t backend_word;                           /* likewise */
-    struct err err;                                  /* the outcome, valid in done() */
-    enum { OP_IDLE, OP_STARTED, OP_FINISHED } state; /* asserted */
+    uint64_t backend_word;                                        /* likewise */
+    struct err err;                                               /* the outcome, valid in done() */
+    enum { OP_IDLE, OP_STARTED, OP_STEPPING, OP_FINISHED } state; /* asserted */
 };
 
 void op_group_init(struct op_group *group, struct worker *home, struct arena *arena,

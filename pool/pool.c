@@ -53,15 +53,19 @@ static void wake(struct worker *worker)
     uv_async_send(&self->async);
 }
 
-/* What a job of this lane lands as hot goes before the next one. */
+/* What a job of this lane lands as hot goes before the next one. Nothing new is begun while there
+ * is as much to go on with: else the lane would be emptied into a list that refuses nobody. */
 static size_t run_intake(struct worker *worker)
 {
-    struct turn turn = turn_begin(&worker->pace, TURN);
-    size_t n = 0, hot = 0;
+    size_t n = 0, hot = 0, backlog = worker->local.count;
+    struct turn turn;
     struct job *job;
 
+    if (backlog >= TURN)
+        return 0;
+    turn = turn_begin(&worker->pace, TURN - (unsigned)backlog);
     for (;;) {
-        if ((job = job_list_pop(&worker->hot)) != NULL)
+        if ((job = worker_hot_job(worker)) != NULL)
             hot++;
         else if ((job = ring_pop(worker->intake)) != NULL)
             n++;

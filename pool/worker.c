@@ -108,33 +108,37 @@ void worker_land_hot(struct worker *worker, struct job *job)
     job_list_push(&worker->hot, job);
 }
 
-/* What has landed is looked at once no local job is left. */
+struct job *worker_hot_job(struct worker *worker)
+{
+    struct job *job = worker->hot_row < WORKER_HOT_ROW ? job_list_pop(&worker->hot) : NULL;
+
+    worker->hot_row = job != NULL ? worker->hot_row + 1 : 0;
+    return job;
+}
+
+static void take_landed(struct worker *worker)
+{
+    if (!landing_empty(&worker->landing))
+        landing_take(&worker->landing, &worker->local);
+}
+
+/* What lands meanwhile is looked at once nothing else is left. */
 static struct job *next_job(struct worker *worker)
 {
-    struct job *job = job_list_pop(&worker->hot);
+    struct job *job = worker_hot_job(worker);
 
     if (job == NULL)
         job = job_list_pop(&worker->local);
+    if (job == NULL)
+        job = job_list_pop(&worker->hot); /* nobody else wants a turn */
     if (job != NULL || landing_empty(&worker->landing))
         return job;
-    landing_take(&worker->landing, &worker->local);
+    take_landed(worker);
     return job_list_pop(&worker->local);
 }
 
-/* turn: NULL = until nothing is left. last: the job to stop behind; NULL = none. */
-static size_t drain(struct worker *worker, struct turn *turn, const struct job *last)
+static size_t count_landings(struct worker *worker, size_t ran)
 {
-    size_t ran = 0;
-    struct job *job;
-    bool more = true;
-
-    while (more && (job = next_job(worker)) != NULL) {
-        more = job != last;
-        job->run(job);
-        ran++;
-        if (turn != NULL && turn_over(turn))
-            break;
-    }
     if (ran > 0)
         counter_add(&worker->stats.landings, ran);
     return ran;
@@ -142,25 +146,58 @@ static size_t drain(struct worker *worker, struct turn *turn, const struct job *
 
 size_t worker_drain(struct worker *worker)
 {
-    return drain(worker, NULL, NULL);
+    size_t ran = 0;
+    struct job *job;
+
+    while ((job = next_job(worker)) != NULL) {
+        job->run(job);
+        ran++;
+    }
+    return count_landings(worker, ran);
 }
 
+/* Local jobs may go on for ever, each landing another: what has landed must not wait for their end.
+ */
 size_t worker_drain_some(struct worker *worker, unsigned max)
 {
     struct turn turn = turn_begin(&worker->pace, max);
+    size_t ran = 0;
+    struct job *job;
 
-    return drain(worker, &turn, NULL);
+    take_landed(worker);
+    while ((job = next_job(worker)) != NULL) {
+        job->run(job);
+        ran++;
+        if (turn_over(&turn))
+            break;
+    }
+    return count_landings(worker, ran);
 }
 
 size_t worker_drain_round(struct worker *worker, unsigned max)
 {
     struct turn turn = turn_begin(&worker->pace, max);
+    size_t ran = 0, left;
 
-    if (!landing_empty(&worker->landing))
-        landing_take(&worker->landing, &worker->local);
-    if (worker->local.head == NULL)
-        return worker->hot.head == NULL ? 0 : drain(worker, &turn, NULL);
-    return drain(worker, &turn, job_list_last(&worker->local));
+    take_landed(worker);
+    left = worker->local.count;
+    for (;;) {
+        struct job *job = worker_hot_job(worker);
+
+        if (job == NULL && left > 0) {
+            job = job_list_pop(&worker->local);
+            left--;
+        }
+        if (job == NULL)
+            job = job_list_pop(&worker->hot);
+        if (job == NULL)
+            break;
+        job->run(job);
+        ran++;
+        if (turn_over(&turn))
+            break;
+    }
+    return count_landings(worker, ran);
 }
 
 bool worker_idle(const struct worker *worker)

@@ -27,7 +27,7 @@
 struct uv_loop_s;
 struct worker;
 
-enum { WORKER_MAX = 64 };
+enum { WORKER_MAX = 64, WORKER_HOT_ROW = 16 };
 
 /* Called at the end of each drained batch, before the worker sleeps: a backend writes out what the
  * batch queued. */
@@ -52,6 +52,7 @@ struct worker {
     struct ring *intake;    /* NULL on the poller */
     struct landing landing;
     struct job_list local, hot;
+    unsigned hot_row; /* hot jobs since another one ran */
     struct pace pace;
     struct timer_wheel timers;
     struct arena_cache arenas;
@@ -87,9 +88,8 @@ void worker_kick(struct worker *worker);
 /* Runs job on the worker, later, never inline. thread: any. Never refuses. */
 void worker_land(struct worker *worker, struct job *job);
 
-/* The same from the home thread, and before whatever else there is to run, for a job that goes on
- * with what has just been in the cache. Others wait meanwhile: the caller bounds how often in a
- * row. */
+/* The same from the home thread, and before others, for a job that goes on with what is in the
+ * cache. After WORKER_HOT_ROW such jobs in a row another one has its turn, if there is one. */
 void worker_land_hot(struct worker *worker, struct job *job);
 
 /* Runs all landed and local jobs, also those that they land. Returns how many ran. thread: home. */
@@ -99,9 +99,13 @@ size_t worker_drain(struct worker *worker);
  * go on for long, and timers, descriptors and other workers wait for its end. */
 size_t worker_drain_some(struct worker *worker, unsigned max);
 
-/* As worker_drain_some, but only the jobs that are there now: those that they land wait, so that
- * the caller's own work lies in between (op_steps). */
+/* As worker_drain_some, but only the jobs that are there now, and hot ones: what else these land
+ * waits, so that the caller's own work lies in between (op_steps). */
 size_t worker_drain_round(struct worker *worker, unsigned max);
+
+/* The next hot job, unless it is the turn of another; NULL: none. The caller runs what it got, or
+ * something else. thread: home. */
+struct job *worker_hot_job(struct worker *worker);
 
 /* Brings now_ns up to date. The loop calls descriptors' callbacks after it has slept, before a
  * batch begins: one that measures time does this first. thread: home. */

@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-/* ---- methods, beside those of one key and its value (single.c): on the instance's home, finished
+/* ---- methods, beside those of one key (single.c): on the instance's home, finished
  * before they return, but for a count of a large store ---- */
 
 static struct memstore *begin(struct backend *backend)
@@ -19,25 +19,6 @@ static void end(struct backend *backend, struct op *op, struct err err)
     op_finish(op, err);
 }
 
-static void expire(struct backend *backend, struct kv_expire *expire)
-{
-    expire->existed = memstore_expire(begin(backend), expire->key, expire->ttl_ms);
-    end(backend, &expire->op, ERR_NONE);
-}
-
-static void ttl_get(struct backend *backend, struct kv_ttl_get *get)
-{
-    get->found = memstore_ttl(begin(backend), get->key, &get->ttl_ms);
-    get->has_ttl = get->ttl_ms > 0;
-    end(backend, &get->op, ERR_NONE);
-}
-
-static void persist(struct backend *backend, struct kv_persist *persist)
-{
-    persist->removed = memstore_persist(begin(backend), persist->key);
-    end(backend, &persist->op, ERR_NONE);
-}
-
 static void page(struct backend *backend, struct kv_scan_page *page)
 {
     end(backend, &page->op, memstore_page(begin(backend), page));
@@ -49,8 +30,6 @@ static void count(struct backend *backend, struct kv_count *count)
     memstore_count_start(backend, count);
 }
 
-static const struct kv_ttl kv_ttl = {
-    .step_ms = 1, .expire = expire, .get = ttl_get, .persist = persist};
 static const struct kv_scan kv_scan = {
     .exactly_once = true, .max_items = 65536, .calls = "1", .page = page, .count = count};
 /* ---- stores and instances ---- */
@@ -170,7 +149,7 @@ const struct backend_type backend_memstore = {
     .doc = "this process's memory: the embedded default",
     .in_process = true,
     .interfaces = {.kv_basic = &memstore_basic,
-                   .kv_ttl = &kv_ttl,
+                   .kv_ttl = &memstore_ttl_methods,
                    .kv_scan = &kv_scan,
                    .kv_cas = &memstore_cas},
     .limits = {.key_bytes = ENTRY_KEY_MAX, .pipeline = 10},

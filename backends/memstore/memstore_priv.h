@@ -193,9 +193,10 @@ struct entry *shard_take(struct memstore *store, struct shard *shard, size_t at)
  * without the lock. */
 void shard_bring(struct memstore_spot spot);
 
-/* ---- single.c: operations on one key and its value ---- */
+/* ---- single.c: operations on one key ---- */
 
 extern const struct kv_basic memstore_basic;
+extern const struct kv_ttl memstore_ttl_methods;
 extern const struct kv_cas memstore_cas;
 
 /* ---- window.c: single operations handed over together (kv_basic.window) ---- */

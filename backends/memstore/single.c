@@ -1,4 +1,4 @@
-/* Operations on one key and its value. On a large store such an operation is mostly waiting: for
+/* Operations on one key. On a large store such an operation is mostly waiting: for
  * the bucket of its key, then for the entry that the bucket points to. So it is done in steps, and
  * what one step asks for arrives while other calls have their turn:
  *
@@ -7,7 +7,8 @@
  *   do_...       the operation
  *
  * All have the same number of steps, so they take effect in the order in which they were started
- * on a worker: what the pattern builds on. */
+ * on a worker: what the pattern builds on. Windows (window.c) and scans act at once, and may
+ * overtake them. */
 #include "backends/memstore/memstore_priv.h"
 #include "src/base/container.h"
 
@@ -132,6 +133,31 @@ static void do_put_if(struct op *op)
     end(op, err);
 }
 
+static void do_expire(struct op *op)
+{
+    struct kv_expire *expire = CONTAINER_OF(op, struct kv_expire, op);
+
+    expire->existed = memstore_expire(store_of(op), expire->key, expire->ttl_ms);
+    end(op, ERR_NONE);
+}
+
+static void do_ttl_get(struct op *op)
+{
+    struct kv_ttl_get *get = CONTAINER_OF(op, struct kv_ttl_get, op);
+
+    get->found = memstore_ttl(store_of(op), get->key, &get->ttl_ms);
+    get->has_ttl = get->ttl_ms > 0;
+    end(op, ERR_NONE);
+}
+
+static void do_persist(struct op *op)
+{
+    struct kv_persist *persist = CONTAINER_OF(op, struct kv_persist, op);
+
+    persist->removed = memstore_persist(store_of(op), persist->key);
+    end(op, ERR_NONE);
+}
+
 static void put(struct backend *backend, struct kv_put *put)
 {
     static op_step_fn *const steps[] = {bring, do_put, NULL};
@@ -167,8 +193,31 @@ static void put_if(struct backend *backend, struct kv_put_if *put)
     begin(backend, &put->op, put->key, steps);
 }
 
+static void expire(struct backend *backend, struct kv_expire *expire)
+{
+    static op_step_fn *const steps[] = {bring, do_expire, NULL};
+
+    begin(backend, &expire->op, expire->key, steps);
+}
+
+static void ttl_get(struct backend *backend, struct kv_ttl_get *get)
+{
+    static op_step_fn *const steps[] = {bring, do_ttl_get, NULL};
+
+    begin(backend, &get->op, get->key, steps);
+}
+
+static void persist(struct backend *backend, struct kv_persist *persist)
+{
+    static op_step_fn *const steps[] = {bring, do_persist, NULL};
+
+    begin(backend, &persist->op, persist->key, steps);
+}
+
 const struct kv_basic memstore_basic = {
     .put = put, .get = get, .del = del, .exists = exists, .window = &memstore_window};
+const struct kv_ttl memstore_ttl_methods = {
+    .step_ms = 1, .expire = expire, .get = ttl_get, .persist = persist};
 const struct kv_cas memstore_cas = {
     .version_means = "nobody has stored the key in between; its expiry may have changed",
     .put_if = put_if};

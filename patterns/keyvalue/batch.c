@@ -14,10 +14,6 @@
 
 #include <string.h>
 
-/* Within one process a batch stays where it is, in the cache, for so many chunks; then other calls
- * have a turn. */
-enum { HOT_CHUNKS = 16 };
-
 static void start_chunk(struct fanout *fanout, size_t i);
 static void chunk_done(struct op *op);
 static void start_head(struct fanout *fanout, size_t i);
@@ -186,7 +182,7 @@ static void start_chunk(struct fanout *fanout, size_t i)
     struct err stop = reason_to_stop(batch);
 
     call_start(batch->call, &chunk->op, chunk_done);
-    chunk->op.hot = batch->plan.in_order && (i + 1) % HOT_CHUNKS != 0;
+    chunk->op.hot = batch->plan.in_order; /* within one process: its items are in the cache */
     if (stop.code != ERR_OK)
         op_finish(&chunk->op, stop);
     else

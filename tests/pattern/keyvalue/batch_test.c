@@ -119,8 +119,9 @@ static void test_windows_follow_each_other_for_a_while(void **state)
         uint64_t windows = (counts[c] + 9) / 10;
 
         until_one_ends(rig, many, single);
-        assert_int_equal(many->ends, windows < 16);
-        assert_int_equal(rig->world.ops, 1 + (windows < 16 ? windows : 16));
+        assert_int_equal(many->ends, windows <= WORKER_HOT_ROW);
+        assert_int_equal(rig->world.ops,
+                         1 + (windows <= WORKER_HOT_ROW ? windows : WORKER_HOT_ROW + 1));
         fake_rig_run(rig);
         assert_true(answer(many)->all_success);
         fake_call_free(many);

@@ -292,6 +292,26 @@ static void step_after_park(void)
     op_steps(&request->op, single);
 }
 
+static void steps_twice(void)
+{
+    static op_step_fn *const single[] = {last_step, NULL};
+    struct scene *scene;
+    struct request *request = bad_request(&scene);
+
+    op_steps(&request->op, single);
+    op_steps(&request->op, single);
+}
+
+static void finish_after_steps(void)
+{
+    static op_step_fn *const single[] = {last_step, NULL};
+    struct scene *scene;
+    struct request *request = bad_request(&scene);
+
+    op_steps(&request->op, single);
+    op_finish(&request->op, ERR_NONE);
+}
+
 static void park_after_finish(void)
 {
     struct scene *scene;
@@ -317,6 +337,8 @@ static void test_misuse_aborts(void **state)
     assert_true(aborts(start_twice));
     assert_true(aborts(park_twice));
     assert_true(aborts(step_after_park));
+    assert_true(aborts(steps_twice));
+    assert_true(aborts(finish_after_steps));
     assert_true(aborts(park_after_finish));
     assert_true(aborts(leave_without_enter));
 }

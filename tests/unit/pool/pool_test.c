@@ -176,6 +176,48 @@ static void test_hot_jobs_go_before_the_next_of_the_lane(void **state)
         assert_int_equal(log.names[i], i / 2 + i % 2 * DEPTH);
 }
 
+struct flood {
+    struct job job;
+    struct task *tasks;
+    unsigned n;
+};
+
+static void run_flood(struct job *job)
+{
+    struct flood *flood = CONTAINER_OF(job, struct flood, job);
+
+    for (unsigned i = 0; i < flood->n; i++)
+        worker_land(worker_current(), &flood->tasks[i].job);
+}
+
+/* A worker with much to go on with begins nothing new: its lane fills, and refuses. */
+static void test_nothing_is_begun_behind_a_backlog(void **state)
+{
+    enum { LOCAL = 2000, TURN = 256 };
+    struct pool *pool = start(1, DEPTH);
+    struct worker *worker = pool_worker(pool, 0);
+    struct task *tasks = calloc(LOCAL + DEPTH, sizeof *tasks);
+    struct flood flood = {.job.run = run_flood, .tasks = tasks, .n = LOCAL};
+    struct log log;
+    struct hold hold;
+    unsigned before = 0;
+
+    (void)state;
+    assert_non_null(tasks);
+    log_open(&log, tasks, LOCAL + DEPTH);
+    hold_worker(worker, &hold);
+    for (unsigned i = 0; i < DEPTH; i++)
+        assert_true(worker_submit(worker, &tasks[LOCAL + i].job));
+    worker_land(worker, &flood.job);
+    sem_post(&hold.go);
+    log_await(&log, LOCAL + DEPTH);
+    pool_stop(pool);
+    while (log.names[before] < LOCAL)
+        before++;
+    assert_in_range(before, LOCAL - TURN + 1, LOCAL);
+    free(tasks);
+}
+
 /* ---- stopping ---- */
 
 /* Asked to stop while both lanes are full of work: all of it is done. */
@@ -336,6 +378,7 @@ int main(void)
         cmocka_unit_test(test_start_without_descriptors_fails_whole),
         cmocka_unit_test(test_submit_until_full),
         cmocka_unit_test(test_hot_jobs_go_before_the_next_of_the_lane),
+        cmocka_unit_test(test_nothing_is_begun_behind_a_backlog),
         cmocka_unit_test(test_stop_does_what_is_queued),
         cmocka_unit_test(test_stop_waits_for_handles_of_the_loop),
         cmocka_unit_test(test_stop_loses_nothing_between_workers),

@@ -21,6 +21,7 @@ struct task {
     char name;
     struct task *lands;   /* by run_task, on the desk of that task */
     unsigned more_rounds; /* lands itself again so often */
+    unsigned hot_rounds;  /* the same, hot */
 };
 
 static void wake(struct worker *worker)
@@ -45,6 +46,10 @@ static void run_task(struct job *job)
     if (task->more_rounds > 0) {
         task->more_rounds--;
         worker_land(&task->desk->worker, &task->job);
+    }
+    if (task->hot_rounds > 0) {
+        task->hot_rounds--;
+        worker_land_hot(&task->desk->worker, &task->job);
     }
 }
 
@@ -158,6 +163,34 @@ static void test_hot_jobs_go_first(void **state)
     assert_int_equal(worker_drain_round(&desk->worker, 3), 1);
     assert_true(worker_idle(&desk->worker));
     assert_string_equal(desk->order, "cdabc");
+    desks_free(desk, 1);
+}
+
+/* A chain of jobs that never ends, hot or not, and one that lands from outside meanwhile. */
+static void test_chains_do_not_keep_others_out(void **state)
+{
+    struct desk *desk = desks_new(1);
+    struct task a = task_of(desk, 'a'), b = task_of(desk, 'b'), c = task_of(desk, 'c');
+
+    (void)state;
+    a.more_rounds = 20;
+    worker_set_current(&desk->worker);
+    worker_land(&desk->worker, &a.job);
+    assert_int_equal(worker_drain_some(&desk->worker, 4), 4);
+    worker_set_current(NULL);
+    worker_land(&desk->worker, &b.job);
+    worker_set_current(&desk->worker);
+    assert_int_equal(worker_drain_some(&desk->worker, 4), 4);
+    assert_string_equal(desk->order, "aaaaabaa");
+    worker_drain(&desk->worker);
+
+    desk->len = 0;
+    c.hot_rounds = 2 * WORKER_HOT_ROW;
+    worker_land_hot(&desk->worker, &c.job);
+    worker_land(&desk->worker, &b.job);
+    worker_drain(&desk->worker);
+    assert_int_equal(desk->len, 2 * WORKER_HOT_ROW + 2);
+    assert_int_equal(desk->order[WORKER_HOT_ROW], 'b');
     desks_free(desk, 1);
 }
 
@@ -442,6 +475,7 @@ int main(void)
         cmocka_unit_test(test_landing_from_outside_wakes_at_once),
         cmocka_unit_test(test_a_round_ends_with_what_was_there),
         cmocka_unit_test(test_hot_jobs_go_first),
+        cmocka_unit_test(test_chains_do_not_keep_others_out),
         cmocka_unit_test(test_landing_from_a_worker_wakes_at_the_end),
         cmocka_unit_test(test_landing_much_on_one_worker_wakes_it_once),
         cmocka_unit_test(test_a_batch_for_very_many_workers),

@@ -269,8 +269,8 @@ static void arrays_have_any_length(void **state)
     uint8_t bytes[2 * (MOST * 11 + 4)];
 
     (void)state;
-    for (size_t first = 0; first < MOST; first++) {
-        for (size_t second = 0; first + second < MOST; second++) {
+    for (size_t first = 0; first <= MOST; first++) {
+        for (size_t second = 0; first + second <= MOST; second++) {
             const Google__Protobuf__Value *whole;
             const ProtobufCMessage *message;
             size_t len = 0, n[] = {first, second};

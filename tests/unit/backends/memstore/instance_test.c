@@ -208,8 +208,12 @@ static void test_operations_follow_their_starts(void **state)
     struct kv_put_if only_new = {.key = key, .value = slice_str("two"), .condition = KV_IF_ABSENT};
     struct kv_del del = {.key = key};
     struct kv_exists exists = {.key = key};
+    struct kv_expire expire = {.key = key, .ttl_ms = 5000};
+    struct kv_persist persist = {.key = key};
+    struct kv_ttl_get ttl = {.key = key};
     struct kv_put_if again = {.key = key, .value = slice_str("three"), .condition = KV_IF_ABSENT};
-    struct op *ops[] = {&put.op, &first.op, &only_new.op, &del.op, &exists.op, &again.op, &last.op};
+    struct op *ops[] = {&put.op, &expire.op, &first.op,  &persist.op, &only_new.op,
+                        &ttl.op, &del.op,    &exists.op, &again.op,   &last.op};
 
     (void)state;
     rig_open(&rig, 64, 0, 0);
@@ -217,12 +221,16 @@ static void test_operations_follow_their_starts(void **state)
 
     const struct kv_basic *basic = desk.backend->has.kv_basic;
     const struct kv_cas *cas = desk.backend->has.kv_cas;
+    const struct kv_ttl *ttls = desk.backend->has.kv_ttl;
 
     for (size_t i = 0; i < ARRAY_LEN(ops); i++)
         op_start(ops[i], &desk.group, nothing);
     basic->put(desk.backend, &put);
+    ttls->expire(desk.backend, &expire);
     basic->get(desk.backend, &first);
+    ttls->persist(desk.backend, &persist);
     cas->put_if(desk.backend, &only_new);
+    ttls->get(desk.backend, &ttl);
     basic->del(desk.backend, &del);
     basic->exists(desk.backend, &exists);
     cas->put_if(desk.backend, &again);
@@ -230,6 +238,9 @@ static void test_operations_follow_their_starts(void **state)
     drain(&desk);
     assert_true(first.found && slice_equal(first.value, slice_str("one")));
     assert_int_equal(first.version.len, MEMSTORE_VERSION_BYTES);
+    assert_true(expire.existed);
+    assert_true(persist.removed);
+    assert_true(ttl.found && !ttl.has_ttl);
     assert_false(only_new.stored);
     assert_true(del.existed);
     assert_false(exists.found);
