@@ -122,16 +122,22 @@ static void take_landed(struct worker *worker)
         landing_take(&worker->landing, &worker->local);
 }
 
-/* What lands meanwhile is looked at once nothing else is left. */
-static struct job *next_job(struct worker *worker)
+/* local: may it be one of these? */
+static struct job *hot_or_local(struct worker *worker, bool local)
 {
     struct job *job = worker_hot_job(worker);
 
-    if (job == NULL)
+    if (job == NULL && local)
         job = job_list_pop(&worker->local);
-    if (job == NULL)
-        job = job_list_pop(&worker->hot); /* nobody else wants a turn */
-    if (job != NULL || landing_empty(&worker->landing))
+    return job != NULL ? job : job_list_pop(&worker->hot); /* nobody else wants the turn */
+}
+
+/* What lands meanwhile is looked at once nothing else is left. */
+static struct job *next_job(struct worker *worker)
+{
+    struct job *job = hot_or_local(worker, true);
+
+    if (job != NULL)
         return job;
     take_landed(worker);
     return job_list_pop(&worker->local);
@@ -144,23 +150,10 @@ static size_t count_landings(struct worker *worker, size_t ran)
     return ran;
 }
 
-size_t worker_drain(struct worker *worker)
+/* turn: NULL = until nothing is left. Local jobs may go on for ever, each landing another: what has
+ * landed must not wait for their end. */
+static size_t drain(struct worker *worker, struct turn *turn)
 {
-    size_t ran = 0;
-    struct job *job;
-
-    while ((job = next_job(worker)) != NULL) {
-        job->run(job);
-        ran++;
-    }
-    return count_landings(worker, ran);
-}
-
-/* Local jobs may go on for ever, each landing another: what has landed must not wait for their end.
- */
-size_t worker_drain_some(struct worker *worker, unsigned max)
-{
-    struct turn turn = turn_begin(&worker->pace, max);
     size_t ran = 0;
     struct job *job;
 
@@ -168,10 +161,22 @@ size_t worker_drain_some(struct worker *worker, unsigned max)
     while ((job = next_job(worker)) != NULL) {
         job->run(job);
         ran++;
-        if (turn_over(&turn))
+        if (turn != NULL && turn_over(turn))
             break;
     }
     return count_landings(worker, ran);
+}
+
+size_t worker_drain(struct worker *worker)
+{
+    return drain(worker, NULL);
+}
+
+size_t worker_drain_some(struct worker *worker, unsigned max)
+{
+    struct turn turn = turn_begin(&worker->pace, max);
+
+    return drain(worker, &turn);
 }
 
 size_t worker_drain_round(struct worker *worker, unsigned max)
@@ -182,16 +187,12 @@ size_t worker_drain_round(struct worker *worker, unsigned max)
     take_landed(worker);
     left = worker->local.count;
     for (;;) {
-        struct job *job = worker_hot_job(worker);
+        size_t before = worker->local.count;
+        struct job *job = hot_or_local(worker, left > 0);
 
-        if (job == NULL && left > 0) {
-            job = job_list_pop(&worker->local);
-            left--;
-        }
-        if (job == NULL)
-            job = job_list_pop(&worker->hot);
         if (job == NULL)
             break;
+        left -= before - worker->local.count;
         job->run(job);
         ran++;
         if (turn_over(&turn))

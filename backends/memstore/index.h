@@ -85,12 +85,17 @@ static inline __attribute__((no_sanitize("thread"))) void index_prefetch(const s
 static inline __attribute__((always_inline)) void index_bring(const struct index *index,
                                                               uint32_t tag, int lines)
 {
-    size_t at = index->buckets == NULL ? 0 : index_first(index, tag);
+    enum { LINE = 64 };
 
-    if (index->buckets == NULL || index_tag(index, at) != tag)
+    if (index->buckets == NULL)
+        return;
+
+    size_t at = index_first(index, tag);
+
+    if (index_tag(index, at) != tag)
         return;
     for (int line = 0; line < lines; line++)
-        __builtin_prefetch((const char *)index_entry(index, at) + line * 64, 1);
+        __builtin_prefetch((const char *)index_entry(index, at) + line * LINE, 1);
 }
 
 /* ---- a walk: for (at = index_from(index, tag); at < index->room; at = index_skip(index, at + 1))

@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 
-/* ---- methods, beside those of one key (single.c): on the instance's home, finished
- * before they return, but for a count of a large store ---- */
+/* ---- methods, beside those of one key (single.c): on the instance's home, finished before they
+ * return, but for a count of a large store ---- */
 
 static struct memstore *begin(struct backend *backend)
 {
@@ -32,6 +32,7 @@ static void count(struct backend *backend, struct kv_count *count)
 
 static const struct kv_scan kv_scan = {
     .exactly_once = true, .max_items = 65536, .calls = "1", .page = page, .count = count};
+
 /* ---- stores and instances ---- */
 
 enum { SETTING_MAX_KEYS, SETTING_MAX_BYTES };

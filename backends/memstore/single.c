@@ -1,10 +1,10 @@
-/* Operations on one key. On a large store such an operation is mostly waiting: for
- * the bucket of its key, then for the entry that the bucket points to. So it is done in steps, and
- * what one step asks for arrives while other calls have their turn:
+/* Operations on one key. On a large store such an operation is mostly waiting: for the bucket of
+ * its key, then for the entry that the bucket points to. So it is done in steps, and what one step
+ * asks for arrives while other calls have their turn:
  *
- *   method       hashes the key; the bucket
- *   shard_bring  the entry
- *   do_...       the operation
+ *   the method  hashes the key; asks for the bucket
+ *   bring       asks for the entry
+ *   do_...      the operation
  *
  * All have the same number of steps, so they take effect in the order in which they were started
  * on a worker: what the pattern builds on. Windows (window.c) and scans act at once, and may

@@ -130,13 +130,13 @@ static enum decode_result decode_into(struct decoder *d, const ProtobufCMessageD
 static enum decode_result put_fields(struct decoder *d, const ProtobufCMessageDescriptor *type,
                                      ProtobufCMessage *out, struct slice bytes, unsigned depth);
 
-static bool take_elements(struct decoder *d, const ProtobufCFieldDescriptor *field, size_t n)
+static bool take_element(struct decoder *d, const ProtobufCFieldDescriptor *field)
 {
-    if (n > d->elements_left) {
+    if (d->elements_left == 0) {
         d->field = field->name;
         return false;
     }
-    d->elements_left -= n;
+    d->elements_left--;
     return true;
 }
 
@@ -165,7 +165,7 @@ static enum decode_result put_single_message(struct decoder *d, void *out, uint3
     ProtobufCMessage *before;
 
     if (chosen != NULL && *chosen != field->id) {
-        if (*chosen != 0 && !take_elements(d, field, 1))
+        if (*chosen != 0 && !take_element(d, field))
             return DECODE_TOO_MANY;
         *chosen = field->id;
         return put_message(d, out, field, content, depth);
@@ -232,7 +232,7 @@ static inline char *next_element(struct decoder *d, ProtobufCMessage *out,
     size_t *n = member(out, field->quantifier_offset), bytes = element_bytes(field->type);
     char *array;
 
-    if (!take_elements(d, field, 1))
+    if (!take_element(d, field))
         return NULL;
     memcpy(&array, member(out, field->offset), sizeof array);
     if (is_full(*n)) {

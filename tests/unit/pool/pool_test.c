@@ -190,7 +190,7 @@ static void run_flood(struct job *job)
         worker_land(worker_current(), &flood->tasks[i].job);
 }
 
-/* A worker with much to go on with begins nothing new: its lane fills, and refuses. */
+/* So a lane that is not emptied fills, and refuses. */
 static void test_nothing_is_begun_behind_a_backlog(void **state)
 {
     enum { LOCAL = 2000, TURN = 256 };
