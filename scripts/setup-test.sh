@@ -5,16 +5,23 @@
 # The last versions that build with the Go of Debian 12 (1.19) as well as with a current one.
 grpcurl=github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.8.9
 ghz=github.com/bojand/ghz/cmd/ghz@v0.117.0
+# The generator of Go is a current one where Go is; v1.33.0 is the last that Go 1.19 can build.
+protoc_gen_go=google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11
+protoc_gen_go_old=google.golang.org/protobuf/cmd/protoc-gen-go@v1.33.0
 buf=@bufbuild/buf@1.50.0
 
 scripts/setup-build.sh
 need_packages "test" redis-server valgrind openssl clang-format-14 python3-grpcio python3-protobuf
 
+go_minor() { # GO: prints 19 for go1.19.8
+    "$1" version | sed -n 's/.* go1\.\([0-9]*\).*/\1/p'
+}
+
 find_go() { # prints the path of a Go that is new enough, if there is one
     local go minor
     for go in "$(command -v go || true)" /usr/local/go/bin/go /usr/lib/go/bin/go /usr/lib/go-1.*/bin/go; do
         [ -x "$go" ] || continue
-        minor=$("$go" version | sed -n 's/.* go1\.\([0-9]*\).*/\1/p')
+        minor=$(go_minor "$go")
         if [ "${minor:-0}" -ge 18 ]; then
             echo "$go"
             return
@@ -40,6 +47,9 @@ go_tool() { # MODULE@VERSION
 
 if command -v grpcurl >/dev/null; then :; else go_tool "$grpcurl"; fi
 if command -v ghz >/dev/null; then :; else go_tool "$ghz"; fi
+
+go=$(find_go)
+if [ -n "$go" ] && [ "$(go_minor "$go")" -ge 23 ]; then go_tool "$protoc_gen_go"; else go_tool "$protoc_gen_go_old"; fi
 
 # buf sharpens the protocol lint; without npm the lint's own rules have to do.
 if ! command -v buf >/dev/null && [ ! -e "$cache/bin/.buf@${buf##*@}" ] && command -v npm >/dev/null; then

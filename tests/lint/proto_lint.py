@@ -42,6 +42,16 @@ FIELD_KEYWORDS_KEPT = {"prism.interfaces.PatternMessage.register"}
 # Public numbers and names.
 ZERO_VALUE_KEPT = {"google.rpc.Code", "grpc.health.v1.HealthCheckResponse.ServingStatus"}
 
+# Packages of the wide world keep the names under which their users know them.
+JAVA_PACKAGES = {"google.rpc": "com.google.rpc", "grpc.health.v1": "io.grpc.health.v1"}
+GO_PACKAGES = {
+    "google/rpc/code.proto": "google.golang.org/genproto/googleapis/rpc/code",
+    "google/rpc/error_details.proto": "google.golang.org/genproto/googleapis/rpc/errdetails",
+    "google/rpc/status.proto": "google.golang.org/genproto/googleapis/rpc/status",
+    "grpc/health/v1/health.proto": "google.golang.org/grpc/health/grpc_health_v1",
+    "prism/options.proto": "prism/options",  # Go wants a slash
+}
+
 LINE_LENGTH = 100
 PATTERNS = "prism.patterns."
 CAPABILITY_TYPE = "prism.patterns.schemas.OperationCapability"
@@ -78,6 +88,25 @@ def check_keywords(item):
     elif item.kind in ("field", "oneof") and item.name in C_KEYWORDS:
         if item.full_name not in FIELD_KEYWORDS_KEPT:
             yield f"{item.kind} {item.full_name}: {item.name} is a C keyword"
+
+
+def check_packages(item):
+    """Generators of Go, Java and C# need no mapping."""
+    if item.kind != "file":
+        return
+    package, options = item.proto.package, item.proto.options
+    go = GO_PACKAGES.get(item.name, package.replace(".", "/"))
+    java = JAVA_PACKAGES.get(package, package)
+    if options.go_package != go:
+        yield f'option go_package has to be "{go}"'
+    if options.java_package != java:
+        yield f'option java_package has to be "{java}"'
+    if not options.java_multiple_files:
+        yield "option java_multiple_files has to be true"
+    part = r"(\.|^)[A-Z][A-Za-z0-9]*"
+    csharp = options.csharp_namespace
+    if not re.fullmatch(f"({part})+", csharp) or csharp.lower() != package.replace("_", "").lower():
+        yield f"option csharp_namespace has to be {package} in PascalCase"
 
 
 def check_zero_value(item):
@@ -129,6 +158,7 @@ RULES = (
     check_comments,
     check_names,
     check_keywords,
+    check_packages,
     check_zero_value,
     check_deprecation,
     check_capabilities,

@@ -15,6 +15,11 @@ syntax = "proto3";
 
 package prism.patterns.schemas;
 
+option csharp_namespace = "Prism.Patterns.Schemas";
+option go_package = "prism/patterns/schemas";
+option java_multiple_files = true;
+option java_package = "prism.patterns.schemas";
+
 // A capability.
 message OperationCapability {}
 """
@@ -26,6 +31,11 @@ syntax = "proto3";
 package prism.patterns.box;
 
 import "prism/patterns/schemas/slot_schema.proto";
+
+option csharp_namespace = "Prism.Patterns.Box";
+option go_package = "prism/patterns/box";
+option java_multiple_files = true;
+option java_package = "prism.patterns.box";
 
 // A service.
 service BoxPattern {
@@ -90,6 +100,11 @@ OLD = """\
 syntax = "proto3";
 
 package prism.interfaces.box;
+
+option csharp_namespace = "Prism.Interfaces.Box";
+option go_package = "prism/interfaces/box";
+option java_multiple_files = true;
+option java_package = "prism.interfaces.box";
 
 // Boxes.
 // Deprecated: use prism.patterns.box.BoxPattern.
@@ -184,6 +199,16 @@ class ProtoLint(unittest.TestCase):
     def test_mended_keywords_pass(self):
         code, output = lint(box=changed(GOOD, "rpc Put(", "rpc Register("))
         self.assertEqual(code, 0, output)
+
+    def test_packages_of_other_languages(self):
+        for option, wrong in (
+            ('go_package = "prism/patterns/box"', 'go_package = "box"'),
+            ("java_multiple_files = true", "java_multiple_files = false"),
+            ('java_package = "prism.patterns.box"', 'java_package = "box"'),
+            ('csharp_namespace = "Prism.Patterns.Box"', 'csharp_namespace = "Prism.Patterns.box"'),
+        ):
+            with self.subTest(option):
+                self.assert_fault(f"option {option.split()[0]} has to be", box=changed(GOOD, option, wrong))
 
     def test_zero_value(self):
         self.assert_fault("has to be 0 and end in _UNSPECIFIED", box=GOOD.replace("MODE_UNSPECIFIED", "MODE_NONE"))
