@@ -6,4 +6,5 @@ need_packages "build" \
     gcc g++ make cmake ninja-build pkg-config python3 \
     protobuf-compiler protobuf-compiler-grpc protobuf-c-compiler grpc-proto libprotobuf-dev libprotobuf-c-dev \
     libgrpc-dev libgrpc++-dev libck-dev libuv1-dev libhiredis-dev libcyaml-dev libyaml-dev libmicrohttpd-dev \
-    libjemalloc-dev libnghttp2-dev libssl-dev libcmocka-dev
+    libjemalloc-dev libnghttp2-dev libssl-dev libcmocka-dev librdkafka-dev libnats-dev libpq-dev libcurl4-openssl-dev \
+    libcjson-dev libpcre2-dev zlib1g-dev

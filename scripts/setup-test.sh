@@ -11,7 +11,8 @@ protoc_gen_go_old=google.golang.org/protobuf/cmd/protoc-gen-go@v1.33.0
 buf=@bufbuild/buf@1.50.0
 
 scripts/setup-build.sh
-need_packages "test" redis-server valgrind openssl clang-format-14 python3-grpcio python3-protobuf
+need_packages "test" redis-server nats-server postgresql postgresql-client openjdk-17-jre-headless maven \
+    valgrind openssl clang-format-14 python3-grpcio python3-protobuf
 
 go_minor() { # GO: prints 19 for go1.19.8
     "$1" version | sed -n 's/.* go1\.\([0-9]*\).*/\1/p'
@@ -29,9 +30,9 @@ find_go() { # prints the path of a Go that is new enough, if there is one
     done
 }
 
-go_tool() { # MODULE@VERSION
+go_tool() { # MODULE@VERSION [NAME]: the program is called NAME, by default the last part of the module's path
     local name=${1%@*} go
-    name=${name##*/}
+    name=${2:-${name##*/}}
     [ ! -e "$cache/bin/.$name@${1##*@}" ] || return 0
     go=$(find_go)
     if [ -z "$go" ]; then
@@ -45,8 +46,37 @@ go_tool() { # MODULE@VERSION
     touch "$cache/bin/.$name@${1##*@}"
 }
 
+# Kafka's jars come from Maven Central. The archive of loaded classes saves 40 % of the CPU of each start.
+kafka=3.9.2
+kafka_broker() {
+    local folder=$cache/kafka-$kafka
+    if [ ! -d "$folder" ]; then
+        say "test: fetching Kafka $kafka (46 MB) into $folder"
+        mkdir -p "$cache"
+        rm -rf "$folder.part"
+        mvn -q -B -f scripts/kafka.xml -Dkafka="$kafka" -DincludeScope=runtime -DoutputDirectory="$folder.part" \
+            org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies
+        mv "$folder.part" "$folder"
+    fi
+    if [ ! -e "$folder.jsa" ]; then
+        say "test: starting Kafka once, for its archive of loaded classes"
+        PYTHONDONTWRITEBYTECODE=1 PRISM_TEST_KAFKA_VERSION=$kafka /usr/bin/python3 tests/rig/kafka.py
+    fi
+}
+kafka_broker
+
+# The newest NATS needs a newer Go than Debian 12 has; without one, Debian's server alone is tested.
+newest_nats() {
+    local go minor
+    go=$(find_go)
+    [ -n "$go" ] || return 0
+    minor=$("$go" version | sed -n 's/.* go1\.\([0-9]*\).*/\1/p')
+    [ "${minor:-0}" -lt 25 ] || go_tool github.com/nats-io/nats-server/v2@v2.15.3 nats-server
+}
+
 if command -v grpcurl >/dev/null; then :; else go_tool "$grpcurl"; fi
 if command -v ghz >/dev/null; then :; else go_tool "$ghz"; fi
+newest_nats
 
 go=$(find_go)
 if [ -n "$go" ] && [ "$(go_minor "$go")" -ge 23 ]; then go_tool "$protoc_gen_go"; else go_tool "$protoc_gen_go_old"; fi

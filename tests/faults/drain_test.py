@@ -10,7 +10,7 @@ from rig import backends, environment, suite, wait
 from rig.keyvalue import pattern_service
 from rig.load import Load
 from rig.prismd import Prismd
-from rig.proxy import SlowProxy
+from rig.proxy import Proxy
 from rig.redis import RedisServer
 
 S = grpc.StatusCode
@@ -28,7 +28,7 @@ def drain_report(server):
 class Drain(suite.Case):
     def slow_server(self, **settings):
         redis = self.borrow(RedisServer())
-        proxy = self.borrow(SlowProxy(redis.port, 0.2))
+        proxy = self.borrow(Proxy(redis.port, delay_seconds=0.2))
         server = Prismd(namespaces=[backends.keyvalue({"backend": "redis", "config": {"address": proxy.address}})],
                         **settings)
         return self.borrow(server), redis

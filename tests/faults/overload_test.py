@@ -9,7 +9,7 @@ from rig import backends, environment, suite, wait, wire
 from rig.keyvalue import pattern_service
 from rig.load import Load
 from rig.prismd import Prismd
-from rig.proxy import SlowProxy
+from rig.proxy import Proxy
 from rig.redis import RedisServer
 
 S = grpc.StatusCode
@@ -27,7 +27,7 @@ class SlowBackend(suite.Case):
 
     def test_ten_times_too_much(self):
         redis = self.borrow(RedisServer())
-        proxy = self.borrow(SlowProxy(redis.port, BACKEND_SECONDS))
+        proxy = self.borrow(Proxy(redis.port, delay_seconds=BACKEND_SECONDS))
         server = self.borrow(Prismd(
             workers=self.WORKERS,
             namespaces=[backends.keyvalue(

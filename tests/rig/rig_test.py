@@ -6,6 +6,11 @@ import sys
 import textwrap
 
 from rig import suite, wait, yaml
+from rig.kafka import KafkaServer
+from rig.nats import NatsServer
+from rig.postgres import PostgresServer
+from rig.proxy import Proxy
+from rig.server import exchange
 
 HEAD = """
 from rig import suite, environment
@@ -67,6 +72,29 @@ class Rig(suite.Case):
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
         wait.until(lambda: not self.runs(pid), 20, "the server is gone")
+
+    def test_each_server_comes_back_after_a_kill(self):
+        for kind in (NatsServer, PostgresServer, KafkaServer):
+            with self.subTest(kind.name):
+                server = self.borrow(kind())
+                address = server.address
+                server.restart()
+                self.assertTrue(server.ready())
+                self.assertEqual(server.address, address)
+
+    def test_a_proxy_holds_passes_and_cuts(self):
+        nats = self.borrow(NatsServer())
+        proxy = self.borrow(Proxy(nats.port))
+        answers = lambda: exchange(proxy.port, b"", lambda a: a.startswith(b"INFO")) != b""  # noqa: E731
+        self.assertTrue(answers())
+        proxy.hold()
+        self.assertFalse(answers())
+        proxy.pass_()
+        self.assertTrue(answers())
+        proxy.refuse()
+        self.assertFalse(answers())
+        proxy.accept()
+        self.assertTrue(answers())
 
     @staticmethod
     def runs(pid):

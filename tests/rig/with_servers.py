@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs a program while real servers run: with_servers.py redis -- program arguments
 
-The servers' addresses go into the program's environment: PRISM_TEST_REDIS=127.0.0.1:PORT and PRISM_TEST_REDIS_UNIX.
+The servers' addresses go into the program's environment: PRISM_TEST_REDIS=127.0.0.1:PORT and PRISM_TEST_REDIS_UNIX,
+PRISM_TEST_NATS, PRISM_TEST_KAFKA and PRISM_TEST_POSTGRES, each HOST:PORT.
 The exit code is the program's; 77 (skipped) if a server is not installed, unless PRISM_REQUIRE_ALL=1.
 """
 import contextlib
@@ -14,6 +15,9 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
 from rig import environment, suite  # noqa: E402
+from rig.kafka import KafkaServer  # noqa: E402
+from rig.nats import NatsServer  # noqa: E402
+from rig.postgres import PostgresServer  # noqa: E402
 from rig.redis import RedisServer  # noqa: E402
 
 
@@ -23,7 +27,15 @@ def start_redis(stack, env):
     env["PRISM_TEST_REDIS_UNIX"] = redis.socket_path
 
 
-STARTERS = {"redis": start_redis}
+def start_one(kind, variable):
+    def start(stack, env):
+        env[variable] = stack.enter_context(kind()).address
+    return start
+
+
+STARTERS = {"redis": start_redis, "nats": start_one(NatsServer, "PRISM_TEST_NATS"),
+            "kafka": start_one(KafkaServer, "PRISM_TEST_KAFKA"),
+            "postgres": start_one(PostgresServer, "PRISM_TEST_POSTGRES")}
 
 
 def main():

@@ -1,0 +1,122 @@
+"""A real Apache Kafka (KRaft), one broker or several, from what scripts/setup-test.sh fetched once.
+
+    python3 kafka.py archive    writes the archive of loaded classes: a start costs 0.6x of the CPU with it
+"""
+import base64
+import os
+import signal
+import struct
+import subprocess
+import sys
+import unittest
+import uuid
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+from rig import environment  # noqa: E402
+from rig.server import Server, exchange, free_ports  # noqa: E402
+
+VERSION = os.environ.get("PRISM_TEST_KAFKA_VERSION", "3.9.2")
+HEAP = "128m"  # 64 to 256 MB carry the same load; this is the smallest that leaves room
+
+
+def jars():
+    """The folder with the broker's jars; without it the test is skipped."""
+    folder = os.path.join(environment.CACHE, f"kafka-{VERSION}")
+    if not os.path.isdir(folder):
+        raise unittest.SkipTest(f"Kafka {VERSION} is not in {folder} (scripts/setup-test.sh fetches it)")
+    return folder
+
+
+def archive_path():
+    return os.path.join(environment.CACHE, f"kafka-{VERSION}.jsa")
+
+
+def _uuid_text():
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+
+
+class KafkaServer(Server):
+    """with KafkaServer() as kafka: kafka.address. One node is broker and controller. `advertised` is the port of a
+    proxy through which clients reach it; members of a cluster share cluster_id and voters."""
+    name = "kafka"
+
+    def __init__(self, node=1, ports=None, voters=None, cluster_id=None, advertised=None, jvm=None, **settings):
+        super().__init__()
+        self.program = environment.tool("java")
+        self.jars = jars()
+        saved = archive_path()
+        self.jvm = jvm or ([f"-XX:SharedArchiveFile={saved}"] if os.path.exists(saved) else [])
+        self.port, controller = ports or free_ports(2)
+        self.cluster_id = cluster_id or _uuid_text()
+        voters = voters or f"{node}@127.0.0.1:{controller}"
+        brokers = voters.count("@")
+        self.settings = {
+            "process.roles": "broker,controller", "node.id": node, "controller.quorum.voters": voters,
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{advertised or self.port}",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": os.path.join(self.folder, "data"),
+            # A misspelt topic must not become a topic.
+            "auto.create.topics.enable": "false", "num.partitions": 1,
+            "default.replication.factor": brokers, "min.insync.replicas": max(1, brokers - 1),
+            "offsets.topic.num.partitions": 1, "offsets.topic.replication.factor": brokers,
+            "transaction.state.log.num.partitions": 1, "transaction.state.log.replication.factor": brokers,
+            "transaction.state.log.min.isr": max(1, brokers - 1),
+            # The first member of a group gets its partitions at once, and short sessions are allowed.
+            "group.initial.rebalance.delay.ms": 0, "group.min.session.timeout.ms": 1000,
+            # A dead broker of several is noticed soon.
+            "broker.session.timeout.ms": 3000, "broker.heartbeat.interval.ms": 500,
+            "num.network.threads": 2, "num.io.threads": 2, "num.replica.fetchers": 1, "background.threads": 2,
+            "log.cleaner.dedupe.buffer.size": 8 << 20, "log.cleaner.threads": 1, **settings}
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def _java(self, main, *arguments, flags=()):
+        return [self.program, f"-Xmx{HEAP}", f"-Xms{HEAP}", "-XX:+UseSerialGC", "-Xshare:auto", *flags,
+                "-Dorg.slf4j.simpleLogger.showDateTime=true", "-cp", os.path.join(self.jars, "*"), main, *arguments]
+
+    def prepare(self):
+        path = os.path.join(self.folder, "server.properties")
+        with open(path, "w", encoding="utf-8") as f:
+            f.writelines(f"{k}={v}\n" for k, v in self.settings.items())
+        # The first JIT level is enough for a program that ends at once.
+        argv = self._java("kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", path,
+                          "--ignore-formatted", flags=["-XX:TieredStopAtLevel=1"])
+        done = subprocess.run(argv, cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              check=False)
+        assert done.returncode == 0, f"the format of Kafka's folder failed\n{done.stdout}{done.stderr}"
+
+    def argv(self):
+        return self._java("kafka.Kafka", os.path.join(self.folder, "server.properties"), flags=self.jvm)
+
+    def ready(self):
+        """Metadata (version 0) for all topics: an answer that lists at least one broker."""
+        request = struct.pack(">hhihi", 3, 0, 7, -1, 0)
+        answer = exchange(self.port, struct.pack(">i", len(request)) + request, lambda a: len(a) >= 12)
+        return len(answer) >= 12 and struct.unpack(">i", answer[8:12])[0] >= 1
+
+
+def cluster(n, **settings):
+    """n members, not started: launch() all, then wait_ready() each; a lone member of a quorum is never ready."""
+    ports = free_ports(2 * n)
+    voters = ",".join(f"{i + 1}@127.0.0.1:{ports[2 * i + 1]}" for i in range(n))
+    name = _uuid_text()
+    return [KafkaServer(i + 1, ports[2 * i:2 * i + 2], voters, name, **settings) for i in range(n)]
+
+
+def write_archive():
+    """A JVM of JDK 13 or newer that is told so writes the archive when it ends."""
+    path = archive_path()
+    with KafkaServer(jvm=[f"-XX:ArchiveClassesAtExit={path}.part"]) as kafka:
+        kafka.process.signal(signal.SIGTERM)
+        kafka.process.wait(kafka.patience)
+    os.rename(path + ".part", path)
+
+
+if __name__ == "__main__":
+    write_archive()

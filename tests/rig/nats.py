@@ -1,0 +1,60 @@
+"""A real nats-server with JetStream on files, one or a cluster."""
+import os
+import shutil
+
+from rig import environment
+from rig.server import Server, exchange, free_ports, http_status
+
+
+def newest():
+    """The path of the newest release, which scripts/setup-test.sh builds where it can; None: only Debian's is here."""
+    path = os.path.join(environment.CACHE, "bin", "nats-server")
+    return path if os.access(path, os.X_OK) else None
+
+
+def packaged():
+    """The path of Debian's server; without it the test is skipped."""
+    return shutil.which("nats-server", path="/usr/bin:/usr/sbin:/usr/local/bin") or environment.tool("nats-server")
+
+
+class NatsServer(Server):
+    """with NatsServer() as nats: nats.address. `more` are further lines of its configuration file."""
+    name = "nats"
+
+    def __init__(self, program=None, node=1, cluster_port=None, routes=(), more=()):
+        super().__init__()
+        self.program = program or packaged()
+        self.node, self.cluster_port, self.routes, self.more = node, cluster_port, routes, more
+        self.port, self.monitor_port = free_ports(2)
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def prepare(self):
+        lines = [f"server_name: n{self.node}", f"listen: 127.0.0.1:{self.port}", f"http: 127.0.0.1:{self.monitor_port}",
+                 f'jetstream {{ store_dir: "{self.folder}/js" }}', "max_payload: 8MB", *self.more]
+        if self.routes:
+            routes = [f"nats://127.0.0.1:{p}" for p in self.routes]
+            lines.append(f"cluster {{ name: rig, listen: 127.0.0.1:{self.cluster_port}, routes: {routes}, "
+                         "no_advertise: true }")
+        with open(os.path.join(self.folder, "nats.conf"), "w", encoding="utf-8") as f:
+            f.write("\n".join(lines) + "\n")
+
+    def argv(self):
+        return [self.program, "-c", os.path.join(self.folder, "nats.conf")]
+
+    def ready(self):
+        """JetStream answers; of a cluster member the port is enough, because a leader needs a majority."""
+        if self.routes:
+            return exchange(self.port, b"", lambda a: a.startswith(b"INFO")) != b""
+        return http_status(self.monitor_port, "/healthz?js-enabled-only=true") == 200
+
+    def healthy(self):
+        """The streams are recovered, and the meta group of a cluster has a leader and is current."""
+        return http_status(self.monitor_port, "/healthz") == 200
+
+
+def cluster(n, program=None):
+    routes = free_ports(n)
+    return [NatsServer(program, i + 1, routes[i], routes) for i in range(n)]

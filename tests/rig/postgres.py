@@ -1,0 +1,58 @@
+"""A real PostgreSQL of its own: superuser postgres, trusted on loopback."""
+import glob
+import os
+import signal
+import subprocess
+import unittest
+
+from rig.server import Server, free_ports
+
+
+class PostgresServer(Server):
+    """initdb and postgres refuse root, so they run as nobody there. `durable` keeps fsync on."""
+    name = "postgres"
+    user = ("nobody", "nogroup")
+
+    def __init__(self, durable=False, **settings):
+        found = sorted(glob.glob("/usr/lib/postgresql/*/bin/postgres"))
+        if not found:
+            raise unittest.SkipTest("postgresql is not installed (scripts/setup-test.sh installs it)")
+        super().__init__()
+        self.bin = os.path.dirname(found[-1])
+        self.port, = free_ports(1)
+        self.data = os.path.join(self.folder, "data")
+        fast = {} if durable else {"fsync": "off", "full_page_writes": "off"}
+        self.settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.folder,
+                         "shared_buffers": "64MB", **fast, **settings}
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def prepare(self):
+        # initdb spends most of its time in fsync without --no-sync; C.UTF-8 needs no installed locale.
+        argv = [os.path.join(self.bin, "initdb"), "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
+                "--locale=C.UTF-8", "--no-sync", "--no-instructions"]
+        done = subprocess.run(self.as_user(argv), cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, check=False)
+        assert done.returncode == 0, f"initdb ended with {done.returncode}\n{done.stdout}{done.stderr}"
+
+    def argv(self):
+        return [os.path.join(self.bin, "postgres"), "-D", self.data, *(f"-c{k}={v}" for k, v in self.settings.items())]
+
+    def ready(self):
+        argv = [os.path.join(self.bin, "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
+        return subprocess.run(argv, check=False).returncode == 0
+
+    def sql(self, text, database="postgres"):
+        """Runs statements by psql and returns what they print, unaligned."""
+        argv = [os.path.join(self.bin, "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1",
+                "-p", str(self.port), "-U", "postgres", "-d", database, "-c", text]
+        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+
+    def __exit__(self, *_):
+        # A killed postmaster leaves a shared-memory segment and children that go on for a moment.
+        if self.process is not None and self.process.alive():
+            self.process.signal(signal.SIGCONT)
+            self.process.signal(signal.SIGINT)
+            self.process.wait(self.patience)
