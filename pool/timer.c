@@ -22,6 +22,7 @@ void timer_wheel_init(struct timer_wheel *wheel, uint64_t now_ns)
 {
     memset(wheel, 0, sizeof *wheel);
     wheel->tick = tick_of(now_ns);
+    wheel->due_end = &wheel->due;
 }
 
 static void mark(struct timer_wheel *wheel, size_t slot)
@@ -58,8 +59,10 @@ static void unlink_timer(struct timer_wheel *wheel, struct timer *timer)
 {
     size_t slot = timer->due_tick % TIMER_SLOTS;
 
-    if (timer->at == &wheel->slots[slot] && timer->next == NULL)
+    if (timer->due_tick != 0 && timer->at == &wheel->slots[slot] && timer->next == NULL)
         unmark(wheel, slot);
+    if (timer->due_tick == 0 && timer->next == NULL)
+        wheel->due_end = timer->at;
     *timer->at = timer->next;
     if (timer->next != NULL)
         timer->next->at = timer->at;
@@ -73,17 +76,13 @@ void timer_disarm(struct timer_wheel *wheel, struct timer *timer)
         unlink_timer(wheel, timer);
 }
 
-static void link_timer(struct timer_wheel *wheel, struct timer *timer, uint64_t tick)
+static void link_timer(struct timer_wheel *wheel, struct timer *timer, struct timer **place)
 {
-    struct timer **slot = &wheel->slots[tick % TIMER_SLOTS];
-
-    mark(wheel, tick % TIMER_SLOTS);
-    timer->due_tick = tick;
-    timer->next = *slot;
-    timer->at = slot;
-    if (*slot != NULL)
-        (*slot)->at = &timer->next;
-    *slot = timer;
+    timer->next = *place;
+    timer->at = place;
+    if (*place != NULL)
+        (*place)->at = &timer->next;
+    *place = timer;
     wheel->armed++;
 }
 
@@ -95,46 +94,34 @@ void timer_arm(struct timer_wheel *wheel, struct timer *timer, uint64_t at_ns,
 
     timer_disarm(wheel, timer);
     timer->fire = fire;
-    link_timer(wheel, timer, tick > wheel->tick ? tick : wheel->tick + 1);
+    timer->due_tick = tick > wheel->tick ? tick : wheel->tick + 1;
+    mark(wheel, timer->due_tick % TIMER_SLOTS);
+    link_timer(wheel, timer, &wheel->slots[timer->due_tick % TIMER_SLOTS]);
 }
 
-/* fire() may arm and disarm any timer, also in this slot. So what is due is moved to a private list
- * first, oldest first, and taken from its head; it stays armed there until its turn comes. */
-static size_t fire_slot(struct timer_wheel *wheel, uint64_t tick)
+/* The last one armed is the first in its slot: each goes before those that were taken from it. */
+static void take_slot(struct timer_wheel *wheel, uint64_t tick)
 {
-    struct timer **slot = &wheel->slots[tick % TIMER_SLOTS];
-    struct timer *due = NULL;
-    size_t fired = 0;
+    struct timer **place = wheel->due_end;
 
-    for (struct timer *t = *slot, *next; t != NULL; t = next) {
+    for (struct timer *t = wheel->slots[tick % TIMER_SLOTS], *next; t != NULL; t = next) {
         next = t->next;
         if (t->due_tick > tick)
             continue;
         unlink_timer(wheel, t);
-        t->next = due;
-        t->at = &due;
-        if (due != NULL)
-            due->at = &t->next;
-        due = t;
-        wheel->armed++;
+        t->due_tick = 0;
+        link_timer(wheel, t, place);
+        if (t->next == NULL)
+            wheel->due_end = &t->next;
     }
-    while (due != NULL) {
-        struct timer *t = due;
-
-        unlink_timer(wheel, t);
-        t->fire(t);
-        fired++;
-    }
-    return fired;
 }
 
-size_t timer_wheel_advance(struct timer_wheel *wheel, uint64_t now_ns)
+void timer_wheel_advance(struct timer_wheel *wheel, uint64_t now_ns)
 {
     uint64_t now = tick_of(now_ns);
-    size_t fired = 0;
 
     if (now <= wheel->tick)
-        return 0;
+        return;
     /* After a long sleep one round visits every slot once; due_tick tells what has passed. */
     if (now > wheel->tick + TIMER_SLOTS)
         wheel->tick = now - TIMER_SLOTS;
@@ -144,16 +131,28 @@ size_t timer_wheel_advance(struct timer_wheel *wheel, uint64_t now_ns)
         if (next > now)
             break;
         wheel->tick = next;
-        fired += fire_slot(wheel, next);
+        take_slot(wheel, next);
     }
     wheel->tick = now;
-    return fired;
+}
+
+bool timer_wheel_fire(struct timer_wheel *wheel)
+{
+    struct timer *timer = wheel->due;
+
+    if (timer == NULL)
+        return false;
+    unlink_timer(wheel, timer);
+    timer->fire(timer);
+    return true;
 }
 
 int timer_wheel_wait_ms(const struct timer_wheel *wheel, uint64_t now_ns)
 {
     if (wheel->armed == 0)
         return -1;
+    if (wheel->due != NULL)
+        return 0;
 
     uint64_t at_ns = next_busy(wheel, wheel->tick) * TIMER_TICK_MS * NS_PER_MS;
 

@@ -133,14 +133,25 @@ static struct job *hot_or_local(struct worker *worker, bool local)
 }
 
 /* What lands meanwhile is looked at once nothing else is left. */
-static struct job *next_job(struct worker *worker)
+static bool run_job(struct worker *worker)
 {
     struct job *job = hot_or_local(worker, true);
 
+    if (job == NULL) {
+        take_landed(worker);
+        job = job_list_pop(&worker->local);
+    }
     if (job != NULL)
-        return job;
-    take_landed(worker);
-    return job_list_pop(&worker->local);
+        job->run(job);
+    return job != NULL;
+}
+
+static bool run_next(struct worker *worker)
+{
+    worker->timer_next = !worker->timer_next;
+    if (worker->timer_next)
+        return timer_wheel_fire(&worker->timers) || run_job(worker);
+    return run_job(worker) || timer_wheel_fire(&worker->timers);
 }
 
 static size_t count_landings(struct worker *worker, size_t ran)
@@ -155,11 +166,9 @@ static size_t count_landings(struct worker *worker, size_t ran)
 static size_t drain(struct worker *worker, struct turn *turn)
 {
     size_t ran = 0;
-    struct job *job;
 
     take_landed(worker);
-    while ((job = next_job(worker)) != NULL) {
-        job->run(job);
+    while (run_next(worker)) {
         ran++;
         if (turn != NULL && turn_over(turn))
             break;
@@ -203,7 +212,7 @@ size_t worker_drain_round(struct worker *worker, unsigned max)
 
 bool worker_idle(const struct worker *worker)
 {
-    return worker->hot.head == NULL && worker->local.head == NULL &&
+    return worker->hot.head == NULL && worker->local.head == NULL && worker->timers.due == NULL &&
            landing_empty(&worker->landing) &&
            (worker->intake == NULL || ring_depth(worker->intake) == 0);
 }

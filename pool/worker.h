@@ -1,11 +1,17 @@
 /* A worker: one thread that owns calls for their whole life. It drains its lanes, runs its event
- * loop, fires its deadlines and sleeps when nothing is left. The poller of src/rpc is a worker too
+ * loop, advances its timers and sleeps when nothing is left. The poller of src/rpc is a worker too
  * (without an event loop), so that no handler can tell where it runs.
  *
  *   intake  (poller -> worker)   bounded; refuses       worker_submit
  *   landing (any thread -> home) never refuses          worker_land
  *   local   (home -> home)       plain list             worker_land from the home thread
  *   hot     (home -> home)       plain list, first      worker_land_hot
+ *   due     (timers -> home)     every second turn      timer_arm
+ *
+ * Work never runs while timers are advanced: a timer that falls due lands in the lane `due`, and
+ * its callback runs from there, as a job. Due timers and local jobs take turns one by one, so
+ * neither starves the other. A callback that has more than a millisecond of work lands a job for
+ * the rest.
  *
  * Wake-ups cost more than the work they announce: a worker is woken only when it sleeps, once for
  * each batch. */
@@ -38,7 +44,7 @@ struct batch_hook {
 
 struct worker_stats {
     struct counter jobs;     /* taken from intake */
-    struct counter landings; /* taken from landing and local */
+    struct counter landings; /* taken from landing, local, hot and due */
     struct counter batches;
     struct counter sleeps;
     struct counter refused;   /* by intake; written by the producer */
@@ -53,6 +59,7 @@ struct worker {
     struct landing landing;
     struct job_list local, hot;
     unsigned hot_row; /* hot jobs since another one ran */
+    bool timer_next;  /* a timer, if one is due, comes before the next job */
     struct pace pace;
     struct timer_wheel timers;
     struct arena_cache arenas;
@@ -92,7 +99,8 @@ void worker_land(struct worker *worker, struct job *job);
  * cache. After WORKER_HOT_ROW such jobs in a row another one has its turn, if there is one. */
 void worker_land_hot(struct worker *worker, struct job *job);
 
-/* Runs all landed and local jobs, also those that they land. Returns how many ran. thread: home. */
+/* Runs all landed and local jobs and due timers, also what they land. Returns how many ran. thread:
+ * home. */
 size_t worker_drain(struct worker *worker);
 
 /* As worker_drain, but for one turn of at most max jobs: a chain of jobs that land each other may
@@ -117,8 +125,8 @@ static inline void worker_look_at_clock(struct worker *worker)
 /* Is there anything to run? thread: home. */
 bool worker_idle(const struct worker *worker);
 
-/* Fires due timers, runs the hooks, wakes those that the batch landed work on. thread: home; at the
- * end of a batch. */
+/* Advances the timers, runs the hooks, wakes those that the batch landed work on. thread: home; at
+ * the end of a batch. */
 void worker_end_batch(struct worker *worker);
 
 /* Runs fn(arg) on the worker and waits until it has returned. thread: any but a worker's; the

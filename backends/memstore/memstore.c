@@ -3,36 +3,6 @@
 
 #include <stdlib.h>
 
-/* ---- methods, beside those of one key (single.c): on the instance's home, finished before they
- * return, but for a count of a large store ---- */
-
-static struct memstore *begin(struct backend *backend)
-{
-    counter_add(&backend->stats.calls, 1);
-    return CONTAINER_OF(backend->store, struct memstore, base);
-}
-
-static void end(struct backend *backend, struct op *op, struct err err)
-{
-    if (err.code != ERR_OK)
-        counter_add(&backend->stats.errors, 1);
-    op_finish(op, err);
-}
-
-static void page(struct backend *backend, struct kv_scan_page *page)
-{
-    end(backend, &page->op, memstore_page(begin(backend), page));
-}
-
-static void count(struct backend *backend, struct kv_count *count)
-{
-    begin(backend);
-    memstore_count_start(backend, count);
-}
-
-static const struct kv_scan kv_scan = {
-    .exactly_once = true, .max_items = 65536, .calls = "1", .page = page, .count = count};
-
 /* ---- stores and instances ---- */
 
 enum { SETTING_MAX_KEYS, SETTING_MAX_BYTES };
@@ -82,6 +52,7 @@ static struct backend *instance_open(struct backend_store *store, struct worker 
                                       .home = worker,
                                       .has = backend_memstore.interfaces,
                                       .limits = backend_memstore.limits};
+    enumerate_init(instance);
     sweep_join(CONTAINER_OF(store, struct memstore, base), instance);
     return &instance->base;
 }
@@ -90,7 +61,7 @@ static void instance_close(struct backend *backend, void (*closed)(void *arg), v
 {
     struct memstore_instance *instance = CONTAINER_OF(backend, struct memstore_instance, base);
 
-    memstore_count_stop(instance, err_make(ERR_UNAVAILABLE, "the backend is being closed"));
+    enumerate_stop(instance, err_make(ERR_UNAVAILABLE, "the backend is being closed"));
     instance->closed = closed;
     instance->closed_arg = arg;
     sweep_leave(CONTAINER_OF(backend->store, struct memstore, base), instance);
@@ -151,7 +122,7 @@ const struct backend_type backend_memstore = {
     .in_process = true,
     .interfaces = {.kv_basic = &memstore_basic,
                    .kv_ttl = &memstore_ttl_methods,
-                   .kv_scan = &kv_scan,
+                   .kv_scan = &memstore_scan,
                    .kv_cas = &memstore_cas},
     .limits = {.key_bytes = ENTRY_KEY_MAX, .pipeline = 10},
     .settings = settings,

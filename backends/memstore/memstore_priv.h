@@ -258,15 +258,21 @@ struct err cursor_read(const struct memstore *store, struct slice prefix, struct
 
 /* ---- instances; sweep.c: expiry while nobody writes ---- */
 
-struct memstore_counting;
+struct memstore_enumeration;
+
+struct memstore_queue {
+    struct memstore_enumeration *first, **last;
+};
 
 struct memstore_instance {
     struct backend base;
     struct memstore_instance *next; /* in sweep.instances */
     struct timer timer;             /* of the sweeper */
     unsigned from;                  /* the shard that the sweeper visits next */
-    size_t under_way;               /* single operations between their first step and their last */
-    struct memstore_counting *counting;
+    size_t under_way; /* jobs in the lanes: enumerate, and single operations between their steps */
+    struct memstore_queue pages, counts;
+    struct job enumerate;
+    bool enumerating; /* `enumerate` is in the lane */
     void (*closed)(void *arg);
     void *closed_arg;
     struct job wake, gone;
@@ -285,12 +291,13 @@ void sweep_leave(struct memstore *store, struct memstore_instance *instance);
 /* A shard has got its first deadline. thread: any, also under a shard's lock. */
 void sweep_wake(struct memstore *store);
 
-/* ---- count.c ---- */
+/* ---- enumerate.c: kv_scan, one page or count at a time ---- */
 
-/* kv_scan's count: in slices, so that a large store does not hold up its worker. */
-void memstore_count_start(struct backend *backend, struct kv_count *request);
+extern const struct kv_scan memstore_scan;
 
-/* Ends what is under way. thread: home. */
-void memstore_count_stop(struct memstore_instance *instance, struct err why);
+void enumerate_init(struct memstore_instance *instance);
+
+/* Ends what is queued. thread: home. */
+void enumerate_stop(struct memstore_instance *instance, struct err why);
 
 #endif

@@ -26,6 +26,8 @@ static void set_time(struct fake_rig *rig, uint64_t ms)
     rig->world.now_ms = ms;
     rig->worker.now_ns = ms * 1000000;
     timer_wheel_advance(&rig->worker.timers, rig->worker.now_ns);
+    while (timer_wheel_fire(&rig->worker.timers))
+        ;
 }
 
 static void read_defaults(const struct backend_setting *settings, struct backend_value *values)

@@ -37,6 +37,8 @@ static inline void set_time(struct scene *scene, uint64_t ns)
 {
     scene->worker.now_ns = ns;
     timer_wheel_advance(&scene->worker.timers, ns);
+    while (timer_wheel_fire(&scene->worker.timers))
+        ;
 }
 
 static inline struct scene *scene_open(uint64_t deadline_ns)

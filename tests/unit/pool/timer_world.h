@@ -63,10 +63,16 @@ static inline uint64_t ms_after(uint64_t ns, int ms)
     return ns + n * NS_PER_MS;
 }
 
+/* Fires what falls due. Returns how many fired. */
 static inline size_t advance_to(struct world *world, uint64_t ns)
 {
+    size_t fired = 0;
+
     world->now_ns = ns;
-    return timer_wheel_advance(&world->wheel, ns);
+    timer_wheel_advance(&world->wheel, ns);
+    while (timer_wheel_fire(&world->wheel))
+        fired++;
+    return fired;
 }
 
 #endif

@@ -104,12 +104,68 @@ static void test_timers_do_not_wait_for_a_chain(void **state)
     assert_in_range(chain.ran_before_timer, 1, LINKS / 2);
 }
 
+/* ---- due timers and jobs ---- */
+
+struct note {
+    struct job job;
+    struct timer timer;
+    unsigned more; /* the job lands itself again so often */
+};
+
+static struct worker alone;
+static char order[32];
+static size_t ran;
+
+static void no_wake(struct worker *worker)
+{
+    (void)worker;
+}
+
+static void note_job(struct job *job)
+{
+    struct note *note = CONTAINER_OF(job, struct note, job);
+
+    order[ran++] = 'j';
+    if (note->more-- > 0)
+        worker_land(&alone, job);
+}
+
+static void note_timer(struct timer *timer)
+{
+    assert_false(timer_armed(timer));
+    order[ran++] = 't';
+}
+
+/* One by one, also when a turn ends in between; a timer that is due can still be disarmed. */
+static void test_timers_take_turns_with_jobs(void **state)
+{
+    struct note notes[6] = {{.job.run = note_job, .more = 4}};
+
+    (void)state;
+    worker_init(&alone, 0, no_wake);
+    worker_set_current(&alone);
+    for (unsigned i = 0; i < ARRAY_LEN(notes); i++)
+        timer_arm(&alone.timers, &notes[i].timer, 0, note_timer);
+    worker_land(&alone, &notes[0].job);
+    timer_wheel_advance(&alone.timers, clock_now_ns() + NS_PER_S);
+    assert_string_equal(order, "");
+    timer_disarm(&alone.timers, &notes[5].timer);
+    assert_int_equal(worker_drain_some(&alone, 3), 3);
+    assert_string_equal(order, "tjt");
+    assert_int_equal(worker_drain(&alone), 7);
+    assert_string_equal(order, "tjtjtjtjtj");
+    assert_true(worker_idle(&alone));
+    worker_set_current(NULL);
+    worker_clear(&alone);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_slow_jobs_end_a_turn_early),
         cmocka_unit_test(test_a_turn_has_at_most_so_many_jobs),
         cmocka_unit_test(test_timers_do_not_wait_for_a_chain),
+        cmocka_unit_test(test_timers_take_turns_with_jobs),
     };
 
     return cmocka_run_group_tests_name("turn", tests, NULL, NULL);

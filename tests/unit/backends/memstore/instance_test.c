@@ -4,7 +4,7 @@
 
 #include "src/base/metrics.h"
 
-enum { KEYS = 3000, LARGE = 100000 };
+enum { KEYS = 3000, LARGE = 100000, COUNTS = 64 };
 
 struct desk {
     struct worker worker;
@@ -293,31 +293,71 @@ static void count_start(struct counting *counting, struct desk *desk)
     assert_false(counting->done);
 }
 
-static void test_a_large_count_is_sliced(void **state)
+static void on_neighbour(struct job *job)
+{
+    job->run = NULL;
+}
+
+/* Many counts share one slice: whoever lands a job waits for that slice only, and the counts end in
+ * the order in which they came. */
+static void test_counts_take_turns_with_others(void **state)
 {
     struct rig rig;
     struct desk desk;
-    struct counting counting, short_one;
-    unsigned turns = 0;
+    struct counting countings[COUNTS];
+    struct job neighbour = {.run = on_neighbour};
 
     (void)state;
     rig_open(&rig, 64, 0, 0);
     desk_open(&desk, &rig, 0);
     fill(&rig, LARGE, 3600000); /* with an expiry: every key has to be looked at */
-    count_start(&counting, &desk);
     drain(&desk);
-    while (!counting.done && turns++ < 100)
-        tick(&desk, 2);
-    assert_in_range(turns, LARGE / 40000, LARGE / 20000);
-    assert_int_equal(counting.request.op.err.code, ERR_OK);
-    assert_int_equal(counting.request.count, LARGE);
+    for (unsigned i = 0; i < COUNTS; i++)
+        count_start(&countings[i], &desk);
+    worker_land(&desk.worker, &neighbour);
+    assert_int_equal(worker_drain_some(&desk.worker, 1), 1);
+    assert_non_null(neighbour.run);
+    assert_int_equal(worker_drain_some(&desk.worker, 1), 1);
+    assert_null(neighbour.run);
+    assert_false(countings[COUNTS - 1].done);
+    while (!countings[COUNTS - 1].done) {
+        assert_int_equal(worker_drain_some(&desk.worker, 1), 1);
+        for (unsigned i = 1; i < COUNTS; i++)
+            assert_true(countings[i - 1].done || !countings[i].done);
+    }
+    for (unsigned i = 0; i < COUNTS; i++) {
+        assert_int_equal(countings[i].request.op.err.code, ERR_OK);
+        assert_int_equal(countings[i].request.count, LARGE);
+    }
+    desk_close(&desk);
+    rig_close(&rig);
+}
 
-    count_start(&short_one, &desk);
-    short_one.request.prefix = slice_str("");
+/* A page does not stand behind the counts that came before it, nor they behind pages. */
+static void test_pages_and_counts_side_by_side(void **state)
+{
+    struct rig rig;
+    struct desk desk;
+    struct counting countings[COUNTS];
+    struct kv_scan_page page = {.prefix = slice_str("key"), .max_items = 100, .max_bytes = 1000};
+
+    (void)state;
+    rig_open(&rig, 64, 0, 0);
+    desk_open(&desk, &rig, 0);
+    fill(&rig, LARGE, 3600000);
+    drain(&desk);
+    for (unsigned i = 0; i < COUNTS; i++)
+        count_start(&countings[i], &desk);
+    op_start(&page.op, &desk.group, nothing);
+    desk.backend->has.kv_scan->page(desk.backend, &page);
+    worker_drain_some(&desk.worker, 3);
+    assert_int_equal(page.op.state, OP_IDLE);
+    assert_true(page.n > 0 && page.more);
+    assert_false(countings[COUNTS - 1].done);
     op_group_cancel(&desk.group, err_make(ERR_CANCELLED, "the caller went away"));
     drain(&desk);
-    assert_true(short_one.done);
-    assert_int_equal(short_one.request.op.err.code, ERR_CANCELLED);
+    assert_true(countings[COUNTS - 1].done);
+    assert_int_equal(countings[COUNTS - 1].request.op.err.code, ERR_CANCELLED);
     desk_close(&desk);
     rig_close(&rig);
 }
@@ -326,19 +366,19 @@ static void test_closing_ends_counts(void **state)
 {
     struct rig rig;
     struct desk desk;
-    struct counting countings[3];
+    struct counting countings[COUNTS];
 
     (void)state;
     rig_open(&rig, 64, 0, 0);
     desk_open(&desk, &rig, 0);
     fill(&rig, LARGE, 3600000);
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < COUNTS; i++)
         count_start(&countings[i], &desk);
-    tick(&desk, 2);
+    worker_drain_some(&desk.worker, 2);
     desk_leave(&desk);
     drain(&desk);
     assert_true(desk.closed);
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = COUNTS / 2; i < COUNTS; i++) {
         assert_true(countings[i].done);
         assert_int_equal(countings[i].request.op.err.code, ERR_UNAVAILABLE);
     }
@@ -435,7 +475,8 @@ int main(void)
         cmocka_unit_test(test_closing_while_being_woken),
         cmocka_unit_test(test_operations_follow_their_starts),
         cmocka_unit_test(test_closing_waits_for_operations),
-        cmocka_unit_test(test_a_large_count_is_sliced),
+        cmocka_unit_test(test_counts_take_turns_with_others),
+        cmocka_unit_test(test_pages_and_counts_side_by_side),
         cmocka_unit_test(test_closing_ends_counts),
         cmocka_unit_test(test_settings),
         cmocka_unit_test(test_metrics),
