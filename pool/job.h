@@ -45,4 +45,15 @@ static inline struct job *job_list_pop(struct job_list *list)
     return job;
 }
 
+/* Appends first to last, linked by `next`; what the last one links to is ignored. */
+static inline void job_list_push_chain(struct job_list *list, struct job *first, struct job *last)
+{
+    for (struct job *job = first, *next;; job = next) {
+        next = job->next;
+        job_list_push(list, job);
+        if (job == last)
+            return;
+    }
+}
+
 #endif

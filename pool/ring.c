@@ -54,6 +54,17 @@ static CK_SIDE void ck_land(struct ck_stack *stack, struct job *job)
     ck_stack_push_mpmc(stack, (struct ck_stack_entry *)(void *)job);
 }
 
+/* newest to oldest, linked. CK pushes single entries only; this is its push for a row of them. */
+static CK_SIDE void ck_land_row(struct ck_stack *stack, struct job *newest, struct job *oldest)
+{
+    struct ck_stack_entry *top = ck_pr_load_ptr(&stack->head);
+
+    do {
+        oldest->next = (struct job *)(void *)top;
+        ck_pr_fence_store();
+    } while (!ck_pr_cas_ptr_value(&stack->head, top, newest, &top));
+}
+
 static CK_SIDE struct job *ck_take(struct ck_stack *stack)
 {
     return (struct job *)(void *)ck_stack_batch_pop_mpmc(stack);
@@ -124,6 +135,23 @@ void landing_push(struct landing *landing, struct job *job)
 {
     HAND_OVER(job);
     ck_land(stack_of(landing), job);
+}
+
+/* The stack holds the newest on top. */
+void landing_push_chain(struct landing *landing, struct job *first, struct job *last)
+{
+    struct job *newest = NULL, *job = first, *next;
+
+    for (;;) {
+        next = job->next;
+        job->next = newest;
+        newest = job;
+        HAND_OVER(job);
+        if (job == last)
+            break;
+        job = next;
+    }
+    ck_land_row(stack_of(landing), newest, first);
 }
 
 bool landing_empty(const struct landing *landing)

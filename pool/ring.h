@@ -42,6 +42,9 @@ void landing_init(struct landing *landing);
 /* thread: any. */
 void landing_push(struct landing *landing, struct job *job);
 
+/* Pushes first to last, linked by `next`, at once and in this order. thread: any. */
+void landing_push_chain(struct landing *landing, struct job *first, struct job *last);
+
 /* thread: the one consumer. Appends all jobs to `out` in the order of their pushes; returns how
  * many. */
 size_t landing_take(struct landing *landing, struct job_list *out);

@@ -87,6 +87,14 @@ static void kick_later(struct worker *from, struct worker *to)
         from->kicks[from->kick_count++] = to;
 }
 
+static void wake_after_push(struct worker *from, struct worker *to)
+{
+    if (from != NULL)
+        kick_later(from, to);
+    else
+        worker_kick(to);
+}
+
 void worker_land(struct worker *worker, struct job *job)
 {
     struct worker *from = current;
@@ -96,10 +104,19 @@ void worker_land(struct worker *worker, struct job *job)
         return;
     }
     landing_push(&worker->landing, job);
-    if (from != NULL)
-        kick_later(from, worker);
-    else
-        worker_kick(worker);
+    wake_after_push(from, worker);
+}
+
+void worker_land_chain(struct worker *worker, struct job *first, struct job *last)
+{
+    struct worker *from = current;
+
+    if (from == worker) {
+        job_list_push_chain(&worker->local, first, last);
+        return;
+    }
+    landing_push_chain(&worker->landing, first, last);
+    wake_after_push(from, worker);
 }
 
 void worker_land_hot(struct worker *worker, struct job *job)

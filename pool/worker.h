@@ -95,8 +95,12 @@ void worker_kick(struct worker *worker);
 /* Runs job on the worker, later, never inline. thread: any. Never refuses. */
 void worker_land(struct worker *worker, struct job *job);
 
-/* The same from the home thread, and before others, for a job that goes on with what is in the
- * cache. After WORKER_HOT_ROW such jobs in a row another one has its turn, if there is one. */
+/* The same for jobs first to last, linked by `next`: one atomic step and one look at whether the
+ * worker sleeps. They run in this order. thread: any. */
+void worker_land_chain(struct worker *worker, struct job *first, struct job *last);
+
+/* As worker_land from the home thread, and before others, for a job that goes on with what is in
+ * the cache. After WORKER_HOT_ROW such jobs in a row another one has its turn, if there is one. */
 void worker_land_hot(struct worker *worker, struct job *job);
 
 /* Runs all landed and local jobs and due timers, also what they land. Returns how many ran. thread:

@@ -261,7 +261,36 @@ static void test_landing_keeps_order_and_appends(void **state)
     free(items);
 }
 
-enum { PRODUCERS = 4 };
+static void link_items(struct item *items, uint64_t first, uint64_t last)
+{
+    for (uint64_t i = first; i < last; i++)
+        items[i].job.next = &items[i + 1].job;
+}
+
+static void test_a_chain_lands_in_its_order(void **state)
+{
+    struct landing landing;
+    struct job_list list;
+    struct item *items = items_new(6, 0);
+
+    (void)state;
+    landing_init(&landing);
+    job_list_init(&list);
+    landing_push(&landing, &items[0].job);
+    link_items(items, 1, 4);
+    items[4].job.next = &items[0].job; /* ignored */
+    landing_push_chain(&landing, &items[1].job, &items[4].job);
+    items[5].job.next = &items[5].job; /* likewise, of a chain of one */
+    landing_push_chain(&landing, &items[5].job, &items[5].job);
+    assert_int_equal(landing_take(&landing, &list), 6);
+    for (unsigned i = 0; i < 6; i++)
+        must_be(job_list_pop(&list), i);
+    assert_null(job_list_pop(&list));
+    assert_true(landing_empty(&landing));
+    free(items);
+}
+
+enum { PRODUCERS = 4, CHAIN = 5 };
 
 struct crowd {
     struct landing landing;
@@ -273,10 +302,16 @@ struct crowd {
 static void *land(void *arg)
 {
     struct crowd *crowd = arg;
-    struct item *items = crowd->items[atomic_fetch_add(&crowd->next_producer, 1)];
+    unsigned producer = atomic_fetch_add(&crowd->next_producer, 1);
+    struct item *items = crowd->items[producer];
 
     for (uint64_t i = 0; i < crowd->each; i++) {
-        landing_push(&crowd->landing, &items[i].job);
+        if (producer % 2 == 1 && i % CHAIN == 0) {
+            link_items(items, i, i + CHAIN - 1);
+            landing_push_chain(&crowd->landing, &items[i].job, &items[i + CHAIN - 1].job);
+        } else if (producer % 2 == 0) {
+            landing_push(&crowd->landing, &items[i].job);
+        }
         if (i % 64 == 0)
             sched_yield();
     }
@@ -335,6 +370,7 @@ int main(void)
         cmocka_unit_test(test_two_threads_small_ring),
         cmocka_unit_test(test_two_threads_no_false_refusal),
         cmocka_unit_test(test_landing_keeps_order_and_appends),
+        cmocka_unit_test(test_a_chain_lands_in_its_order),
         cmocka_unit_test(test_landing_of_many_threads),
     };
 
