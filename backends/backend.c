@@ -8,14 +8,13 @@ struct interface_names {
     const char *name, *key;
 };
 
-static const struct interface_names names[BACKEND_INTERFACE_COUNT] = {
-    [BACKEND_KV_BASIC] = {"KeyValueBasicInterface", "keyvalue_basic"},
-    [BACKEND_KV_TTL] = {"KeyValueTTLInterface", "keyvalue_ttl"},
-    [BACKEND_KV_SCAN] = {"KeyValueScanInterface", "keyvalue_scan"},
-    [BACKEND_KV_BATCH] = {"KeyValueBatchInterface", "keyvalue_batch"},
-    [BACKEND_KV_TXN] = {"KeyValueTransactionalInterface", "keyvalue_transactional"},
-    [BACKEND_KV_CAS] = {"KeyValueCASInterface", "keyvalue_cas"},
+static const struct interface_names names[] = {
+#define X(NAME, member, name, key) [BACKEND_##NAME] = {name, key},
+    BACKEND_INTERFACES(X)
+#undef X
 };
+
+_Static_assert(BACKEND_INTERFACE_COUNT <= 32, "emulate is 32 bits");
 
 const char *backend_interface_name(enum backend_interface interface)
 {
@@ -32,18 +31,11 @@ const char *backend_interface_key(enum backend_interface interface)
 bool backend_offers(const struct backend_interfaces *has, enum backend_interface interface)
 {
     switch (interface) {
-    case BACKEND_KV_BASIC:
-        return has->kv_basic != NULL;
-    case BACKEND_KV_TTL:
-        return has->kv_ttl != NULL;
-    case BACKEND_KV_SCAN:
-        return has->kv_scan != NULL;
-    case BACKEND_KV_BATCH:
-        return has->kv_batch != NULL;
-    case BACKEND_KV_TXN:
-        return has->kv_txn != NULL;
-    case BACKEND_KV_CAS:
-        return has->kv_cas != NULL;
+#define X(NAME, member, name, key)                                                                 \
+    case BACKEND_##NAME:                                                                           \
+        return has->member != NULL;
+        BACKEND_INTERFACES(X)
+#undef X
     case BACKEND_INTERFACE_COUNT:
         break;
     }

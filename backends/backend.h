@@ -31,24 +31,28 @@ struct worker;
 struct backend;
 struct backend_store;
 
-/* Interfaces an instance offers. NULL: not offered. Names on the wire: backend_interface_name. */
+/* The one list of interfaces. X(enum suffix, member and struct, name on the wire, configuration
+ * key). `emulate:` keeps a bit for each, so there may be 32. */
+#define BACKEND_INTERFACES(X)                                                                      \
+    X(KV_BASIC, kv_basic, "KeyValueBasicInterface", "keyvalue_basic")                              \
+    X(KV_TTL, kv_ttl, "KeyValueTTLInterface", "keyvalue_ttl")                                      \
+    X(KV_SCAN, kv_scan, "KeyValueScanInterface", "keyvalue_scan")                                  \
+    X(KV_BATCH, kv_batch, "KeyValueBatchInterface", "keyvalue_batch")                              \
+    X(KV_TXN, kv_txn, "KeyValueTransactionalInterface", "keyvalue_transactional")                  \
+    X(KV_CAS, kv_cas, "KeyValueCASInterface", "keyvalue_cas")
+
+/* What an instance offers: const struct kv_basic *kv_basic, and so on. NULL: not offered. */
 struct backend_interfaces {
-    const struct kv_basic *kv_basic;
-    const struct kv_ttl *kv_ttl;
-    const struct kv_scan *kv_scan;
-    const struct kv_batch *kv_batch;
-    const struct kv_txn *kv_txn;
-    const struct kv_cas *kv_cas;
+#define X(NAME, member, name, key) const struct member *member;
+    BACKEND_INTERFACES(X)
+#undef X
 };
 
 enum backend_interface {
-    BACKEND_KV_BASIC,
-    BACKEND_KV_TTL,
-    BACKEND_KV_SCAN,
-    BACKEND_KV_BATCH,
-    BACKEND_KV_TXN,
-    BACKEND_KV_CAS,
-    BACKEND_INTERFACE_COUNT
+#define X(NAME, member, name, key) BACKEND_##NAME,
+    BACKEND_INTERFACES(X)
+#undef X
+        BACKEND_INTERFACE_COUNT
 };
 
 /* "KeyValueScanInterface"; and the configuration's "keyvalue_scan". Never NULL. */
@@ -132,11 +136,14 @@ struct backend_stats { /* one per instance: written on its worker */
 struct backend_type {
     const char *name;
     const char *doc;
-    bool in_process; /* no I/O: methods finish before they return or in a few jobs on their worker,
-                        but for a long count, which parks and goes on in slices; pages are bounded,
-                        methods of one key O(1). Operations of one key (not windows of them) take
-                        effect in the order in which they were started. May run on a worker without
-                        an event loop; instances of all workers share the store */
+    /* Instances also run on a worker without an event loop (the poller). No I/O: methods finish
+     * before they return or in a few jobs on their worker, but for a long count, which parks and
+     * goes on in slices; pages are bounded, methods of one key O(1). Which methods of an interface
+     * are short enough for the poller is the pattern's choice (pattern_type.inline_bytes). */
+    bool inline_ok;
+    /* Operations of one key (not windows of them) take effect in the order in which one worker
+     * started them. */
+    bool ordered;
     struct backend_interfaces interfaces;
     struct backend_limits limits;
     const struct backend_setting *settings; /* ends with .name = NULL */

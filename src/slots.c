@@ -22,7 +22,7 @@ struct slot {
     struct space *space;
     const struct slot_schema *schema;
     struct backend_store *store;
-    struct backend **instances; /* by worker, the poller last; NULL there unless in process */
+    struct backend **instances; /* by worker, the poller last; NULL there unless inline_ok */
 
     /* the probe; runs on worker 0 */
     struct op probe;
@@ -115,13 +115,13 @@ struct bind_errand {
     unsigned worker;
 };
 
-/* Everything on the poller is in process, or the namespace is not served there. */
+/* Every slot may run on the poller, or the namespace is not served there. */
 static bool serves_here(const struct slots *slots, const struct space *space, unsigned worker)
 {
     for (size_t i = 0; is_poller(slots, worker) && i < space->config->pattern->slot_count; i++) {
         const struct backend_store *store = space->slots[i].store;
 
-        if (store != NULL && !store->type->in_process)
+        if (store != NULL && !store->type->inline_ok)
             return false;
     }
     return true;
@@ -289,7 +289,7 @@ void slots_destroy(struct slots *slots)
 
 static bool can_probe(const struct slot *slot)
 {
-    return !slot->store->type->in_process && slot->store->type->probe != NULL;
+    return slot->store->type->probe != NULL;
 }
 
 static void probed(struct op *op)

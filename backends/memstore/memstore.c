@@ -119,7 +119,8 @@ static void render(struct backend_store *const *stores, size_t n, struct metrics
 const struct backend_type backend_memstore = {
     .name = "memstore",
     .doc = "this process's memory: the embedded default",
-    .in_process = true,
+    .inline_ok = true,
+    .ordered = true,
     .interfaces = {.kv_basic = &memstore_basic,
                    .kv_ttl = &memstore_ttl_methods,
                    .kv_scan = &memstore_scan,

@@ -120,7 +120,7 @@ static const uint32_t *keyvalue_inline_bytes(const struct pattern *pattern, size
 {
     const struct keyvalue *kv = CONTAINER_OF(pattern, struct keyvalue, base);
 
-    return kv->backend->type->in_process ? inline_tables[index] : NULL;
+    return kv->backend->type->inline_ok ? inline_tables[index] : NULL;
 }
 
 /* ---- the instance ---- */
@@ -155,7 +155,8 @@ static void make_plan(struct keyvalue *kv)
     kv->facts_version = atomic_load(&kv->backend->store->facts_version);
     kv->plan = keyvalue_plan_make(&(struct keyvalue_offer){
         .has = &kv->backend->has,
-        .in_process = kv->backend->type->in_process,
+        .inline_ok = kv->backend->type->inline_ok,
+        .ordered = kv->backend->type->ordered,
         .emulate = kv->emulate,
         .width = wanted != 0 ? wanted : advised,
     });

@@ -57,9 +57,9 @@ struct keyvalue_plan {
 /* What the plan is made from. */
 struct keyvalue_offer {
     const struct backend_interfaces *has;
-    bool in_process;
-    uint32_t emulate; /* bits, 1u << enum backend_interface */
-    uint32_t width;   /* 0: the default */
+    bool inline_ok, ordered; /* as backend_type says */
+    uint32_t emulate;        /* bits, 1u << enum backend_interface */
+    uint32_t width;          /* 0: the default */
 };
 
 struct keyvalue_plan keyvalue_plan_make(const struct keyvalue_offer *offer);

@@ -62,7 +62,7 @@ static enum keyvalue_batching batching_of(const struct keyvalue_offer *offer)
 {
     if (offer->has->kv_batch != NULL)
         return BATCHING_NATIVE;
-    if (offer->in_process)
+    if (offer->inline_ok)
         return BATCHING_PIPELINED;
     return (offer->emulate & 1u << BACKEND_KV_BATCH) != 0 ? BATCHING_EMULATED : BATCHING_NONE;
 }
@@ -89,7 +89,7 @@ struct keyvalue_plan keyvalue_plan_make(const struct keyvalue_offer *offer)
         .batching = batching,
         .run_batch = run,
         .width = offer->width != 0 ? offer->width : WIDTH_DEFAULT,
-        .in_order = offer->in_process,
+        .in_order = offer->ordered,
     };
 }
 
@@ -146,7 +146,8 @@ size_t keyvalue_operations(const struct backend_type *const *slots, const uint32
     const struct backend_type *type = slots[0];
     struct keyvalue_plan plan = keyvalue_plan_make(&(struct keyvalue_offer){
         .has = type != NULL ? &type->interfaces : &nothing,
-        .in_process = type != NULL && type->in_process,
+        .inline_ok = type != NULL && type->inline_ok,
+        .ordered = type != NULL && type->ordered,
         .emulate = emulate[0],
     });
     size_t n = 0;

@@ -34,8 +34,8 @@ enum {
     FAKE_BATCH = 1 << BACKEND_KV_BATCH,
     FAKE_TXN = 1 << BACKEND_KV_TXN,
     FAKE_CAS = 1 << BACKEND_KV_CAS,
-    FAKE_ALL = (1 << BACKEND_INTERFACE_COUNT) - 1,
-    FAKE_WINDOW = 1 << BACKEND_INTERFACE_COUNT, /* kv_basic.window: not an interface of its own */
+    FAKE_ALL = FAKE_BASIC | FAKE_TTL | FAKE_SCAN | FAKE_BATCH | FAKE_TXN | FAKE_CAS,
+    FAKE_WINDOW = FAKE_ALL + 1, /* kv_basic.window: not an interface of its own */
     /* What the backends of the protocol's table offer. */
     FAKE_AS_MEMSTORE = FAKE_BASIC | FAKE_WINDOW | FAKE_TTL | FAKE_SCAN | FAKE_CAS,
     FAKE_AS_REDIS = FAKE_ALL,
@@ -53,7 +53,7 @@ struct fake_entry {
 struct fake_held; /* an operation that waits for fake_release or for the thread */
 
 struct fake_world {
-    struct backend_type type; /* name, limits, in_process may be changed before fake_open */
+    struct backend_type type; /* name, limits may be changed before fake_open */
     struct backend_store store;
     struct backend base; /* the one instance */
     uint64_t now_ms;     /* virtual, since the world began */
@@ -87,9 +87,15 @@ struct fake_world {
     bool thread_runs, stopping;
 };
 
-/* Offers the interfaces of `mask`; named "fake", in_process false, no limits. */
+/* Offers the interfaces of `mask`; named "fake", not in this process, no limits. */
 void fake_world_init(struct fake_world *world, unsigned mask);
 void fake_world_clear(struct fake_world *world);
+
+/* Before fake_open: as a store of this process, inline_ok and ordered. */
+static inline void fake_world_in_process(struct fake_world *world, bool in_process)
+{
+    world->type.inline_ok = world->type.ordered = in_process;
+}
 
 /* Changes what the connected instance offers, as a server that turned out to be different. */
 void fake_world_offer(struct fake_world *world, unsigned mask);

@@ -102,7 +102,7 @@ static void test_a_response_has_an_end(void **state)
         size_t told = 0;
 
         rig->max_message_bytes = 8000;
-        rig->world.type.in_process = way == KV_PIPELINED || way == KV_WINDOWS;
+        fake_world_in_process(&rig->world, way == KV_PIPELINED || way == KV_WINDOWS);
         rig->emulate = 1u << BACKEND_KV_BATCH;
         if (way == KV_EMULATED)
             rig->world.mode = FAKE_PARKED;

@@ -113,7 +113,7 @@ static void check_backend(const struct expected *e)
     struct fake_rig *rig = kv_rig_unbound(e->mask);
 
     rig->world.type.name = e->type;
-    rig->world.type.in_process = e->in_process;
+    fake_world_in_process(&rig->world, e->in_process);
     rig->world.type.limits.key_bytes = e->key_bytes;
     rig->world.type.limits.value_bytes = e->value_bytes;
     if (e->emulated_scan)

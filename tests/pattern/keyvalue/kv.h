@@ -43,7 +43,7 @@ static inline struct fake_rig *kv_rig_in_process(unsigned mask)
     struct fake_rig *rig = kv_rig_unbound(mask);
 
     rig->world.type.name = "memstore";
-    rig->world.type.in_process = true;
+    fake_world_in_process(&rig->world, true);
     rig->world.type.limits.key_bytes = 1 << 20;
     fake_rig_bind(rig);
     return rig;

@@ -25,7 +25,7 @@ static size_t operations(unsigned mask, bool in_process, uint32_t emulate,
     const struct backend_type *slots[1] = {&world.type};
 
     fake_world_init(&world, mask);
-    world.type.in_process = in_process;
+    fake_world_in_process(&world, in_process);
 
     size_t n = pattern_keyvalue.operations(slots, &emulate, out, max);
 

@@ -2,7 +2,7 @@
  * and leaves nothing behind. The call layer of tests aborts otherwise. */
 #include "tests/pattern/keyvalue/kv.h"
 
-enum { ITEMS = 23, MASKS = 1 << BACKEND_INTERFACE_COUNT };
+enum { ITEMS = 23, MASKS = FAKE_ALL + 1 };
 
 /* ---- requests: one for each method, and variants ---- */
 
@@ -163,7 +163,7 @@ static struct fake_rig *rig_new(const struct kind *kind)
 {
     struct fake_rig *rig = kv_rig_unbound(kind->mask);
 
-    rig->world.type.in_process = kind->in_process;
+    fake_world_in_process(&rig->world, kind->in_process);
     rig->world.mode = kind->mode;
     rig->world.order = kind->order;
     rig->world.page_limit = 6;
