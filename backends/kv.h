@@ -132,25 +132,28 @@ struct kv_ttl {
 
 /* ---- kv_batch: many keys in few backend calls; each item has its own outcome ---- */
 
-struct kv_put_item {
-    struct slice key, value;
-    uint64_t ttl_ms;
+/* What every item begins with. */
+struct kv_item {
+    struct slice key;
     struct err err; /* out */
 };
 
+struct kv_put_item {
+    struct kv_item base;
+    struct slice value;
+    uint64_t ttl_ms;
+};
+
 struct kv_get_item {
-    struct slice key;
+    struct kv_item base;
     /* out */
     bool found;
     struct slice value;
-    struct err err;
 };
 
 struct kv_del_item {
-    struct slice key;
-    /* out */
-    bool existed;
-    struct err err;
+    struct kv_item base;
+    bool existed; /* out */
 };
 
 /* op.err is ERR_OK when every item has an outcome of its own, good or bad; otherwise it holds for

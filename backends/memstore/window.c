@@ -17,16 +17,16 @@ struct group {
     size_t n;
 };
 
-/* Items of `stride` bytes each; the key comes first. */
+/* Items of `stride` bytes each. */
 static void approach(struct group *group, struct memstore *store, const void *items, size_t stride,
                      size_t n)
 {
     group->store = store;
     group->n = n < GROUP ? n : GROUP;
     for (size_t i = 0; i < group->n; i++) {
-        const struct slice *key = (const void *)((const char *)items + i * stride);
+        const struct kv_item *item = (const void *)((const char *)items + i * stride);
 
-        group->spots[i] = memstore_spot(store, memstore_hash(store, *key));
+        group->spots[i] = memstore_spot(store, memstore_hash(store, item->key));
         index_prefetch(&group->spots[i].shard->index, group->spots[i].tag);
     }
     for (size_t i = 0; i < group->n; i++)
@@ -50,10 +50,10 @@ static void put_many(struct backend *backend, struct kv_put_many *many)
         approach(&group, store, items, sizeof *items, many->n - done);
         for (size_t i = 0; i < group.n; i++) {
             struct memstore_write write = {
-                .key = items[i].key, .value = items[i].value, .ttl_ms = items[i].ttl_ms};
+                .key = items[i].base.key, .value = items[i].value, .ttl_ms = items[i].ttl_ms};
 
-            items[i].err = memstore_write_at(store, group.spots[i], &write);
-            if (items[i].err.code != ERR_OK)
+            items[i].base.err = memstore_write_at(store, group.spots[i], &write);
+            if (items[i].base.err.code != ERR_OK)
                 counter_add(&backend->stats.errors, 1);
         }
     }
@@ -70,12 +70,12 @@ static void get_many(struct backend *backend, struct kv_get_many *many)
 
         approach(&group, store, items, sizeof *items, many->n - done);
         for (size_t i = 0; i < group.n; i++) {
-            struct memstore_read read = memstore_read_at(store, group.spots[i], items[i].key,
+            struct memstore_read read = memstore_read_at(store, group.spots[i], items[i].base.key,
                                                          many->room, op_arena(&many->op));
 
             items[i].found = read.found;
             items[i].value = read.value;
-            items[i].err = ERR_NONE;
+            items[i].base.err = ERR_NONE;
         }
     }
     op_finish(&many->op, ERR_NONE);
@@ -91,8 +91,8 @@ static void del_many(struct backend *backend, struct kv_del_many *many)
 
         approach(&group, store, items, sizeof *items, many->n - done);
         for (size_t i = 0; i < group.n; i++) {
-            items[i].existed = memstore_remove_at(store, group.spots[i], items[i].key);
-            items[i].err = ERR_NONE;
+            items[i].existed = memstore_remove_at(store, group.spots[i], items[i].base.key);
+            items[i].base.err = ERR_NONE;
         }
     }
     op_finish(&many->op, ERR_NONE);

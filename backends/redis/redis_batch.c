@@ -24,7 +24,7 @@ static void get_many_node(struct redis_call *call, const struct redis_node *node
 
     struct kv_get_item *item = &req->items[node->index];
 
-    item->err = ERR_NONE;
+    item->base.err = ERR_NONE;
     item->found = node->type == REDIS_REPLY_STRING;
     if (item->found)
         item->value = kv_room_copy(req->room, op_arena(&req->op), node->text);
@@ -37,7 +37,7 @@ static void get_many(struct backend *backend, struct kv_get_many *req)
     size_t bytes = redis_words((unsigned)req->n + 1);
 
     for (size_t i = 0; i < req->n; i++)
-        bytes += req->items[i].key.len;
+        bytes += req->items[i].base.key.len;
 
     struct redis_call *call = redis_begin(redis_of(backend), &req->op, &get_many_kind, bytes);
 
@@ -45,7 +45,7 @@ static void get_many(struct backend *backend, struct kv_get_many *req)
         return;
     redis_command(call, (unsigned)req->n + 1, "MGET");
     for (size_t i = 0; i < req->n; i++)
-        redis_word_key(call, req->items[i].key);
+        redis_word_key(call, req->items[i].base.key);
 }
 
 /* ---- put_many ---- */
@@ -62,7 +62,7 @@ static void mset_end(struct redis_call *call)
     struct kv_put_many *req = CONTAINER_OF(call->op, struct kv_put_many, op);
 
     for (size_t i = 0; i < req->n; i++)
-        req->items[i].err = call->err;
+        req->items[i].base.err = call->err;
     redis_finish(call->redis, call->op, call->err);
 }
 
@@ -75,7 +75,7 @@ static void set_each_node(struct redis_call *call, const struct redis_node *node
     if (node->depth > 0)
         return;
 
-    struct err *e = &req->items[node->index].err;
+    struct err *e = &req->items[node->index].base.err;
 
     if (node->type == REDIS_REPLY_ERROR)
         *e = redis_error(op_arena(&req->op), node->text);
@@ -102,7 +102,7 @@ size_t redis_put_bytes(const struct kv_put_many *req)
     size_t bytes = 0;
 
     for (size_t i = 0; i < req->n; i++)
-        bytes += redis_set_bytes(req->items[i].key, req->items[i].value);
+        bytes += redis_set_bytes(req->items[i].base.key, req->items[i].value);
     return bytes;
 }
 
@@ -115,7 +115,7 @@ void redis_put_plain(struct backend *backend, struct kv_put_many *req)
         return;
     redis_command(call, 2 * (unsigned)req->n + 1, "MSET");
     for (size_t i = 0; i < req->n; i++) {
-        redis_word_key(call, req->items[i].key);
+        redis_word_key(call, req->items[i].base.key);
         redis_word(call, req->items[i].value);
     }
 }
@@ -131,7 +131,7 @@ static void put_many(struct backend *backend, struct kv_put_many *req)
         redis_begin(redis_of(backend), &req->op, &set_each_kind, redis_put_bytes(req));
 
     for (size_t i = 0; call != NULL && i < req->n; i++)
-        redis_set(call, req->items[i].key, req->items[i].value, req->items[i].ttl_ms);
+        redis_set(call, req->items[i].base.key, req->items[i].value, req->items[i].ttl_ms);
 }
 
 /* ---- del_many ---- */
@@ -146,12 +146,12 @@ static void del_each_node(struct redis_call *call, const struct redis_node *node
     struct kv_del_item *item = &req->items[node->index];
 
     if (node->type == REDIS_REPLY_ERROR) {
-        item->err = redis_error(op_arena(&req->op), node->text);
+        item->base.err = redis_error(op_arena(&req->op), node->text);
         return;
     }
     if (node->type != REDIS_REPLY_INTEGER)
         redis_unexpected(call);
-    item->err = ERR_NONE;
+    item->base.err = ERR_NONE;
     item->existed = node->number > 0;
 }
 
@@ -163,13 +163,13 @@ static void del_many(struct backend *backend, struct kv_del_many *req)
     size_t bytes = 0;
 
     for (size_t i = 0; i < req->n; i++)
-        bytes += req->items[i].key.len + redis_words(3);
+        bytes += req->items[i].base.key.len + redis_words(3);
 
     struct redis_call *call = redis_begin(redis_of(backend), &req->op, &del_each_kind, bytes);
 
     for (size_t i = 0; call != NULL && i < req->n; i++) {
         redis_command(call, 2, "DEL");
-        redis_word_key(call, req->items[i].key);
+        redis_word_key(call, req->items[i].base.key);
     }
 }
 

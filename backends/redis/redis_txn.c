@@ -71,7 +71,7 @@ static void put_many(struct backend *backend, struct kv_put_many *req)
         return;
     redis_command(call, 1, "MULTI");
     for (size_t i = 0; i < req->n; i++)
-        redis_set(call, req->items[i].key, req->items[i].value, req->items[i].ttl_ms);
+        redis_set(call, req->items[i].base.key, req->items[i].value, req->items[i].ttl_ms);
     redis_command(call, 1, "EXEC");
 }
 
@@ -93,7 +93,7 @@ static void del_many(struct backend *backend, struct kv_del_many *req)
     size_t bytes = redis_words(2);
 
     for (size_t i = 0; i < req->n; i++)
-        bytes += req->items[i].key.len + redis_words(3);
+        bytes += req->items[i].base.key.len + redis_words(3);
 
     struct redis_call *call = redis_begin(redis_of(backend), &req->op, &del_kind, bytes);
 
@@ -102,7 +102,7 @@ static void del_many(struct backend *backend, struct kv_del_many *req)
     redis_command(call, 1, "MULTI");
     for (size_t i = 0; i < req->n; i++) {
         redis_command(call, 2, "DEL");
-        redis_word_key(call, req->items[i].key);
+        redis_word_key(call, req->items[i].base.key);
     }
     redis_command(call, 1, "EXEC");
 }

@@ -9,6 +9,7 @@
  */
 #include "patterns/keyvalue/batch.h"
 
+#include "patterns/chain.h"
 #include "pool/worker.h"
 #include "src/base/container.h"
 
@@ -20,11 +21,6 @@ static void start_head(struct fanout *fanout, size_t i);
 static void start_item(struct batch_slot *slot, uint32_t item);
 static void one_done(struct op *op);
 static void all_done(struct fanout *fanout);
-
-static struct err *err_of(const struct batch *batch, void *item)
-{
-    return (struct err *)(void *)((char *)item + batch->kind->err_offset);
-}
 
 struct err batch_check(const struct keyvalue *kv, struct arena *arena, size_t n,
                        const char *subject)
@@ -57,7 +53,7 @@ void batch_init(struct batch *batch, struct call *call, const struct batch_kind 
 
 void batch_refuse(struct batch *batch, size_t i, struct err err)
 {
-    *err_of(batch, batch_item(batch, i)) = err;
+    batch_item(batch, i)->err = err;
     batch->refused++;
 }
 
@@ -100,10 +96,10 @@ static void leave_out_refused(struct batch *batch)
     batch->sent = arena_array(arena, batch->n_sent, bytes);
     batch->sent_at = arena_array(arena, batch->n_sent, sizeof *batch->sent_at);
     for (size_t i = 0, to = 0; i < batch->n; i++) {
-        if (err_of(batch, batch_item(batch, i))->code != ERR_OK)
+        if (batch_item(batch, i)->err.code != ERR_OK)
             continue;
         batch->sent_at[to] = (uint32_t)i;
-        memcpy((char *)batch->sent + to++ * bytes, batch_item(batch, i), bytes);
+        memcpy(batch_nth(batch, batch->sent, to++), batch_item(batch, i), bytes);
     }
 }
 
@@ -112,7 +108,23 @@ static void put_back(struct batch *batch)
     size_t bytes = batch->kind->item_bytes;
 
     for (size_t i = 0; batch->sent_at != NULL && i < batch->n_sent; i++)
-        memcpy(batch_item(batch, batch->sent_at[i]), (char *)batch->sent + i * bytes, bytes);
+        memcpy(batch_item(batch, batch->sent_at[i]), batch_nth(batch, batch->sent, i), bytes);
+}
+
+/* Chains of items that name the same key, of those that are sent: chain_equal_keys. */
+static size_t chain(const struct batch *batch, uint32_t *next, uint32_t *heads)
+{
+    struct arena *arena = call_arena(batch->call);
+    struct chain_item *keys = arena_alloc(arena, batch->n * sizeof *keys);
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < batch->n; i++) {
+        const struct kv_item *item = batch_item(batch, i);
+
+        if (item->err.code == ERR_OK)
+            keys[n++] = (struct chain_item){.key = item->key, .index = i};
+    }
+    return chain_equal_keys(keys, n, next, heads);
 }
 
 /* Chunks run side by side unless two of them might write one key. */
@@ -128,7 +140,7 @@ static bool chunks_may_overtake(const struct batch *batch)
     uint32_t *next = arena_alloc(arena, batch->n * sizeof *next);
     uint32_t *heads = arena_alloc(arena, batch->n * sizeof *heads);
 
-    return batch_chain(batch, next, heads, arena) == batch->n - batch->refused;
+    return chain(batch, next, heads) == batch->n - batch->refused;
 }
 
 /* Of large chunks two keep the backend busy, and when the response is full after the first of them,
@@ -186,8 +198,7 @@ static void start_chunk(struct fanout *fanout, size_t i)
     if (stop.code != ERR_OK)
         op_finish(&chunk->op, stop);
     else
-        batch->kind->start_many(chunk,
-                                (char *)batch->sent + chunk->first * batch->kind->item_bytes);
+        batch->kind->start_many(chunk, batch_nth(batch, batch->sent, chunk->first));
 }
 
 static void count_failure(struct batch *batch, size_t items, struct err err)
@@ -204,7 +215,7 @@ static void chunk_done(struct op *op)
 
     if (op->err.code != ERR_OK) {
         for (size_t i = chunk->first; i < chunk->first + chunk->n; i++)
-            *err_of(batch, (char *)batch->sent + i * batch->kind->item_bytes) = op->err;
+            batch_nth(batch, batch->sent, i)->err = op->err;
         count_failure(batch, chunk->n, op->err);
     }
     fanout_item_done(&batch->fanout);
@@ -224,10 +235,10 @@ static size_t plan_heads(struct batch *batch)
     batch->heads = arena_alloc(arena, batch->n * sizeof *batch->heads);
     if (batch->kind->writes && !batch->plan.in_order) {
         batch->next = arena_alloc(arena, batch->n * sizeof *batch->next);
-        return batch_chain(batch, batch->next, batch->heads, arena);
+        return chain(batch, batch->next, batch->heads);
     }
     for (uint32_t i = 0; i < batch->n; i++) {
-        if (err_of(batch, batch_item(batch, i))->code == ERR_OK)
+        if (batch_item(batch, i)->err.code == ERR_OK)
             batch->heads[n++] = i;
     }
     return n;
@@ -274,11 +285,10 @@ static void one_done(struct op *op)
 {
     struct batch_slot *slot = CONTAINER_OF(op, struct batch_slot, op);
     struct batch *batch = slot->batch;
-    void *item = batch_item(batch, slot->item);
     uint32_t next = batch->next != NULL ? batch->next[slot->item] : 0;
 
     if (op->err.code != ERR_OK) {
-        *err_of(batch, item) = op->err;
+        batch_item(batch, slot->item)->err = op->err;
         count_failure(batch, 1, op->err);
     } else {
         batch->kind->end_one(slot, slot->item);

@@ -10,6 +10,7 @@
 
 #include "patterns/fanout.h"
 #include "patterns/keyvalue/keyvalue_priv.h"
+#include "src/base/container.h"
 
 /* Request structs in flight. All begin with their op. */
 struct batch_chunk {
@@ -37,12 +38,11 @@ struct batch_slot {
 };
 
 struct batch_kind {
-    size_t item_bytes; /* of kv_put_item and its kin: the key comes first */
-    size_t err_offset; /* where their outcome stands */
+    size_t item_bytes; /* of kv_put_item and its kin */
     bool writes;
 
     /* Sends chunk->n items from `items`; the op is started. */
-    void (*start_many)(struct batch_chunk *chunk, void *items);
+    void (*start_many)(struct batch_chunk *chunk, struct kv_item *items);
     /* Sends item i; the op is started. */
     void (*start_one)(struct batch_slot *slot, size_t i);
     /* The op of item i came back with ERR_OK: copies what it brought. */
@@ -59,14 +59,14 @@ struct batch {
     const struct batch_kind *kind;
     batch_reply_fn *reply;
     struct keyvalue_plan plan; /* as it was when the call began */
-    void *items;               /* n of the kind's item structs, in request order */
+    struct kv_item *items;     /* n of the kind's item structs, in request order */
     size_t n;
 
     /* private */
     struct fanout fanout;
-    size_t refused;    /* by checks: never sent */
-    void *sent;        /* the others, side by side; `items` itself when nothing was refused */
-    uint32_t *sent_at; /* their indices in request order; NULL: the same */
+    size_t refused;       /* by checks: never sent */
+    struct kv_item *sent; /* the others, side by side; `items` itself when nothing was refused */
+    uint32_t *sent_at;    /* their indices in request order; NULL: the same */
     size_t n_sent;
     uint32_t *heads; /* single operations: items that wait for no other; NULL: all */
     uint32_t *next;  /* item that follows on the same key, plus 1; NULL: none does */
@@ -99,9 +99,15 @@ void batch_run_singles(struct batch *batch);
 /* All sent items in one backend call. */
 void batch_run_whole(struct batch *batch);
 
-static inline void *batch_item(const struct batch *batch, size_t i)
+/* Item i of `items`, which are of the batch's kind. */
+static inline struct kv_item *batch_nth(const struct batch *batch, struct kv_item *items, size_t i)
 {
-    return (char *)batch->items + i * batch->kind->item_bytes;
+    return (void *)((char *)items + i * batch->kind->item_bytes);
+}
+
+static inline struct kv_item *batch_item(const struct batch *batch, size_t i)
+{
+    return batch_nth(batch, batch->items, i);
 }
 
 /* ---- the three kinds; both protocols fill them, run them, and tell their outcome ---- */
@@ -109,8 +115,8 @@ static inline void *batch_item(const struct batch *batch, size_t i)
 struct store_batch {
     struct batch batch; /* of kv_put_item */
     void (*put_many)(struct backend *, struct kv_put_many *);
-    const struct pb_precondition **preconditions; /* by item; NULL: none has one */
-    struct slice *versions;                       /* of what was stored under one; as above */
+    const pb_precondition **preconditions; /* by item; NULL: none has one */
+    struct slice *versions;                /* of what was stored under one; as above */
 };
 
 struct retrieve_batch {
@@ -122,6 +128,21 @@ struct remove_batch {
     struct batch batch; /* of kv_del_item */
     void (*del_many)(struct backend *, struct kv_del_many *);
 };
+
+static inline struct kv_put_item *store_item(const struct batch *batch, size_t i)
+{
+    return CONTAINER_OF(batch_item(batch, i), struct kv_put_item, base);
+}
+
+static inline struct kv_get_item *retrieve_item(const struct batch *batch, size_t i)
+{
+    return CONTAINER_OF(batch_item(batch, i), struct kv_get_item, base);
+}
+
+static inline struct kv_del_item *remove_item(const struct batch *batch, size_t i)
+{
+    return CONTAINER_OF(batch_item(batch, i), struct kv_del_item, base);
+}
 
 struct store_batch *store_batch_new(struct call *call, batch_reply_fn *reply, size_t n);
 void store_batch_run(struct store_batch *batch);
@@ -139,10 +160,5 @@ bool retrieve_batch_take_text(struct retrieve_batch *batch, const char *text);
 
 struct remove_batch *remove_batch_new(struct call *call, batch_reply_fn *reply, char *const *keys,
                                       size_t n);
-
-/* batch_order.c: finds items of one key. Fills next[i] (index plus 1 of the item that follows on
- * the same key, or 0) and heads (items that follow none, ascending); both hold n. Returns the
- * number of heads. */
-size_t batch_chain(const struct batch *batch, uint32_t *next, uint32_t *heads, struct arena *arena);
 
 #endif

@@ -11,7 +11,7 @@ struct err count_check(const struct keyvalue *kv, struct arena *arena, struct sl
 
 void keyvalue_count(struct call *call)
 {
-    const struct pb_count_request *request = call_request(call);
+    const pb_count_request *request = call_request(call);
     bool prefixed =
         request->_prefix_case != PRISM__PATTERNS__KEYVALUE__COUNT_REQUEST___PREFIX__NOT_SET;
     struct single *single = single_new(call, count_reply);
@@ -26,7 +26,7 @@ void keyvalue_count(struct call *call)
 
 static void count_reply(struct single *single, struct err err)
 {
-    struct pb_count_response response = PRISM__PATTERNS__KEYVALUE__COUNT_RESPONSE__INIT;
+    pb_count_response response = PRISM__PATTERNS__KEYVALUE__COUNT_RESPONSE__INIT;
 
     if (err.code != ERR_OK) {
         call_fail(single->call, err);

@@ -23,7 +23,7 @@ struct err set_expiration_check(const struct keyvalue *kv, struct arena *arena, 
 
 void keyvalue_set_expiration(struct call *call)
 {
-    const struct pb_set_expiration_request *request = call_request(call);
+    const pb_set_expiration_request *request = call_request(call);
     struct single *single = single_new(call, set_expiration_reply);
     struct slice key = slice_str(request->key);
     struct err err =
@@ -37,8 +37,7 @@ void keyvalue_set_expiration(struct call *call)
 
 static void set_expiration_reply(struct single *single, struct err err)
 {
-    struct pb_set_expiration_response response =
-        PRISM__PATTERNS__KEYVALUE__SET_EXPIRATION_RESPONSE__INIT;
+    pb_set_expiration_response response = PRISM__PATTERNS__KEYVALUE__SET_EXPIRATION_RESPONSE__INIT;
 
     if (err.code != ERR_OK) {
         call_fail(single->call, err);
@@ -53,7 +52,7 @@ static void set_expiration_reply(struct single *single, struct err err)
 
 void keyvalue_get_expiration(struct call *call)
 {
-    const struct pb_get_expiration_request *request = call_request(call);
+    const pb_get_expiration_request *request = call_request(call);
     struct single *single = single_new(call, get_expiration_reply);
     struct slice key = slice_str(request->key);
     struct err err = check_expirable(single->kv, call_arena(call), key);
@@ -66,8 +65,7 @@ void keyvalue_get_expiration(struct call *call)
 
 static void get_expiration_reply(struct single *single, struct err err)
 {
-    struct pb_get_expiration_response response =
-        PRISM__PATTERNS__KEYVALUE__GET_EXPIRATION_RESPONSE__INIT;
+    pb_get_expiration_response response = PRISM__PATTERNS__KEYVALUE__GET_EXPIRATION_RESPONSE__INIT;
 
     if (err.code != ERR_OK) {
         call_fail(single->call, err);
@@ -81,7 +79,7 @@ static void get_expiration_reply(struct single *single, struct err err)
 
 void keyvalue_clear_expiration(struct call *call)
 {
-    const struct pb_clear_expiration_request *request = call_request(call);
+    const pb_clear_expiration_request *request = call_request(call);
     struct single *single = single_new(call, clear_expiration_reply);
     struct slice key = slice_str(request->key);
     struct err err = check_expirable(single->kv, call_arena(call), key);
@@ -94,7 +92,7 @@ void keyvalue_clear_expiration(struct call *call)
 
 static void clear_expiration_reply(struct single *single, struct err err)
 {
-    struct pb_clear_expiration_response response =
+    pb_clear_expiration_response response =
         PRISM__PATTERNS__KEYVALUE__CLEAR_EXPIRATION_RESPONSE__INIT;
 
     if (err.code != ERR_OK) {

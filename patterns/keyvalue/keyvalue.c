@@ -1,5 +1,6 @@
 /* The pattern's instance: its slot, its settings, its methods, and how it is bound. */
 #include "patterns/keyvalue/keyvalue.h"
+#include "patterns/keyvalue/deprecated/deprecated.h"
 #include "patterns/keyvalue/keyvalue_priv.h"
 
 #include "pool/worker.h"

@@ -6,7 +6,10 @@
 #define PRISM_PATTERNS_KEYVALUE_KEYVALUE_PRIV_H
 
 #include "backends/kv.h"
+#include "patterns/check.h"
 #include "patterns/keyvalue/messages.h"
+#include "patterns/messages.h"
+#include "patterns/need.h"
 #include "patterns/pattern.h"
 #include "pool/semaphore.h"
 #include "src/base/arena.h"
@@ -70,8 +73,8 @@ enum pattern_how keyvalue_how(const struct keyvalue_plan *plan, enum keyvalue_ne
 /* "scan not supported: backend does not implement KeyValueScanInterface". */
 struct err keyvalue_unsupported(enum keyvalue_need need);
 
-/* The interface whose absence makes `need` unmet. */
-enum backend_interface keyvalue_interface_of(enum keyvalue_need need);
+/* NULL: NEED_NOTHING. */
+const struct need *keyvalue_need_of(enum keyvalue_need need);
 
 size_t keyvalue_operations(const struct backend_type *const *slots, const uint32_t *emulate,
                            struct pattern_operation *out, size_t max);
@@ -123,7 +126,7 @@ struct keyvalue {
 
     /* caps.c */
     struct arena caps_memory;
-    struct pb_capabilities *caps; /* ready to be sent; NULL: to be built */
+    ProtobufCMessage *caps; /* ready to be sent; NULL: to be built */
 };
 
 /* The call's instance, with a plan that is up to date. */
@@ -140,7 +143,7 @@ uint32_t keyvalue_atomic_items(const struct keyvalue *kv);
 /* ---- caps.c ---- */
 
 /* What GetCapabilities says, in `arena`: the message itself. */
-struct pb_capabilities *keyvalue_describe(const struct keyvalue *kv, struct arena *arena);
+pb_capabilities *keyvalue_describe(const struct keyvalue *kv, struct arena *arena);
 
 /* Makes kv->caps afresh. */
 void keyvalue_caps_build(struct keyvalue *kv);
@@ -151,14 +154,10 @@ void keyvalue_caps_build(struct keyvalue *kv);
 struct err check_key(const struct keyvalue *kv, struct arena *arena, struct slice key);
 struct err check_prefix(const struct keyvalue *kv, struct arena *arena, struct slice prefix);
 struct err check_value(const struct keyvalue *kv, struct arena *arena, struct slice value);
-struct err check_items(size_t n, uint32_t max, struct arena *arena, const char *subject);
 
 /* seconds: min..max_expiration_seconds. */
 struct err check_expiration(const struct keyvalue *kv, struct arena *arena, int64_t seconds,
                             int64_t min);
-
-/* The same fault, told as one of item i of a request: "requests[3].key". */
-struct err check_at_item(struct err err, struct arena *arena, const char *list, size_t i);
 
 /* ---- operations on one key ---- */
 
@@ -192,17 +191,17 @@ void single_done(struct op *op);
 /* What a write is told, checked. */
 struct store_args {
     struct slice key, value;
-    uint64_t ttl_ms;                            /* 0: none */
-    const struct pb_precondition *precondition; /* NULL: none */
+    uint64_t ttl_ms;                     /* 0: none */
+    const pb_precondition *precondition; /* NULL: none */
 };
 
 /* Reads and checks one item. Its own faults are INVALID_ARGUMENT; UNIMPLEMENTED about
  * KeyValueCASInterface when the precondition cannot be checked. */
 struct err store_read(const struct keyvalue *kv, struct arena *arena,
-                      const struct pb_store_request *request, struct store_args *args);
+                      const pb_store_request *request, struct store_args *args);
 
 /* What the service reports inside the response: a wish that this backend cannot grant. */
-struct err store_grant(const struct keyvalue *kv, const struct pb_store_request *request);
+struct err store_grant(const struct keyvalue *kv, const pb_store_request *request);
 
 /* The outcome of a put_if that ran. */
 struct err store_condition_outcome(const struct kv_put_if *put_if);
@@ -236,24 +235,8 @@ int64_t get_expiration_seconds(const struct kv_ttl_get *ttl_get);
 
 /* ---- messages ---- */
 
-void store_response_fill(struct pb_store_response *response, struct err outcome);
-void store_response_version(struct pb_store_response *response, struct slice version);
-
-static inline ProtobufCBinaryData pb_bytes(struct slice slice)
-{
-    return (ProtobufCBinaryData){.len = slice.len, .data = (uint8_t *)(uintptr_t)slice.data};
-}
-
-static inline struct slice pb_slice(ProtobufCBinaryData bytes)
-{
-    return slice_of(bytes.data, bytes.len);
-}
-
-/* protobuf-c's strings are not const, but packing only reads them. */
-static inline char *pb_text(const char *text)
-{
-    return (char *)(uintptr_t)text;
-}
+void store_response_fill(pb_store_response *response, struct err outcome);
+void store_response_version(pb_store_response *response, struct slice version);
 
 void keyvalue_render(struct pattern *const *instances, size_t n, struct metrics_page *page);
 
@@ -264,8 +247,5 @@ call_handler_fn keyvalue_store, keyvalue_retrieve, keyvalue_remove, keyvalue_exi
 call_handler_fn keyvalue_store_batch, keyvalue_retrieve_batch, keyvalue_remove_batch;
 call_handler_fn keyvalue_scan, keyvalue_count;
 call_handler_fn keyvalue_set_expiration, keyvalue_get_expiration, keyvalue_clear_expiration;
-
-extern const struct service keyvalue_old_basic, keyvalue_old_ttl, keyvalue_old_batch,
-    keyvalue_old_scan;
 
 #endif

@@ -6,28 +6,13 @@
 
 enum { WIDTH_DEFAULT = 10 };
 
-struct need_row {
-    enum backend_interface missing;
-    const char *text; /* of the status */
-    const char *why;  /* the same with the smallest fix, for who configures */
-};
-
-#define NOT_OFFERED(what, interface) what " not supported: backend does not implement " interface
-#define BIND_ANOTHER                 "; bind a backend that does"
-
-static const struct need_row needs[NEED_COUNT] = {
-    [NEED_TTL] = {BACKEND_KV_TTL, NOT_OFFERED("expiration", "KeyValueTTLInterface"),
-                  NOT_OFFERED("expiration", "KeyValueTTLInterface") BIND_ANOTHER},
-    [NEED_SCAN] = {BACKEND_KV_SCAN, NOT_OFFERED("scan", "KeyValueScanInterface"),
-                   NOT_OFFERED("scan", "KeyValueScanInterface") BIND_ANOTHER},
-    [NEED_BATCH] = {BACKEND_KV_BATCH, NOT_OFFERED("batch", "KeyValueBatchInterface"),
-                    NOT_OFFERED(
-                        "batch",
-                        "KeyValueBatchInterface") "; set `emulate: [keyvalue_batch]` on the slot"},
-    [NEED_TXN] = {BACKEND_KV_TXN, NOT_OFFERED("atomic batch", "KeyValueTransactionalInterface"),
-                  NOT_OFFERED("atomic batch", "KeyValueTransactionalInterface") BIND_ANOTHER},
-    [NEED_CAS] = {BACKEND_KV_CAS, NOT_OFFERED("precondition", "KeyValueCASInterface"),
-                  NOT_OFFERED("precondition", "KeyValueCASInterface") BIND_ANOTHER},
+static const struct need needs[NEED_COUNT] = {
+    [NEED_TTL] = NEED("expiration", BACKEND_KV_TTL, "KeyValueTTLInterface"),
+    [NEED_SCAN] = NEED("scan", BACKEND_KV_SCAN, "KeyValueScanInterface"),
+    [NEED_BATCH] =
+        NEED_OR_EMULATE("batch", BACKEND_KV_BATCH, "KeyValueBatchInterface", "keyvalue_batch"),
+    [NEED_TXN] = NEED("atomic batch", BACKEND_KV_TXN, "KeyValueTransactionalInterface"),
+    [NEED_CAS] = NEED("precondition", BACKEND_KV_CAS, "KeyValueCASInterface"),
 };
 
 enum {
@@ -113,15 +98,14 @@ bool keyvalue_plan_meets(const struct keyvalue_plan *plan, enum keyvalue_need ne
     return true;
 }
 
-struct err keyvalue_unsupported(enum keyvalue_need need)
+const struct need *keyvalue_need_of(enum keyvalue_need need)
 {
-    return err_about(ERR_UNIMPLEMENTED, backend_interface_name(needs[need].missing),
-                     needs[need].text);
+    return need != NEED_NOTHING ? &needs[need] : NULL;
 }
 
-enum backend_interface keyvalue_interface_of(enum keyvalue_need need)
+struct err keyvalue_unsupported(enum keyvalue_need need)
 {
-    return needs[need].missing;
+    return need_unmet(&needs[need]);
 }
 
 enum pattern_how keyvalue_how(const struct keyvalue_plan *plan, enum keyvalue_need need)

@@ -13,32 +13,26 @@ static struct remove_batch *of(struct batch *batch)
     return CONTAINER_OF(batch, struct remove_batch, batch);
 }
 
-static struct kv_del_item *item_at(const struct batch *batch, size_t i)
+static void start_many(struct batch_chunk *chunk, struct kv_item *items)
 {
-    return batch_item(batch, i);
-}
-
-static void start_many(struct batch_chunk *chunk, void *items)
-{
-    chunk->del.items = items;
+    chunk->del.items = CONTAINER_OF(items, struct kv_del_item, base);
     chunk->del.n = chunk->n;
     of(chunk->batch)->del_many(chunk->batch->kv->backend, &chunk->del);
 }
 
 static void start_one(struct batch_slot *slot, size_t i)
 {
-    slot->del.key = item_at(slot->batch, i)->key;
+    slot->del.key = remove_item(slot->batch, i)->base.key;
     slot->batch->plan.basic->del(slot->batch->kv->backend, &slot->del);
 }
 
 static void end_one(struct batch_slot *slot, size_t i)
 {
-    item_at(slot->batch, i)->existed = slot->del.existed;
+    remove_item(slot->batch, i)->existed = slot->del.existed;
 }
 
 static const struct batch_kind kind = {
     .item_bytes = sizeof(struct kv_del_item),
-    .err_offset = offsetof(struct kv_del_item, err),
     .writes = true,
     .start_many = start_many,
     .start_one = start_one,
@@ -56,10 +50,10 @@ struct remove_batch *remove_batch_new(struct call *call, batch_reply_fn *reply, 
     if (batch->plan.batch != NULL)
         removal->del_many = batch->plan.batch->del_many;
     for (size_t i = 0; i < n; i++) {
-        struct kv_del_item *item = item_at(batch, i);
+        struct kv_del_item *item = remove_item(batch, i);
 
-        item->key = slice_str(keys[i]);
-        struct err err = check_key(batch->kv, call_arena(call), item->key);
+        item->base.key = slice_str(keys[i]);
+        struct err err = check_key(batch->kv, call_arena(call), item->base.key);
 
         if (err.code != ERR_OK)
             batch_refuse(batch, i, err);
@@ -74,9 +68,10 @@ static void remove_atomic(struct remove_batch *removal)
     struct batch *batch = &removal->batch;
 
     for (size_t i = 0; i < batch->n; i++) {
-        struct err err = item_at(batch, i)->err;
+        struct err err = remove_item(batch, i)->base.err;
 
         if (err.code != ERR_OK) {
+            err.subject = NULL; /* an item is nothing but its key */
             call_fail(batch->call, check_at_item(err, call_arena(batch->call), "keys", i));
             return;
         }
@@ -87,7 +82,7 @@ static void remove_atomic(struct remove_batch *removal)
 
 void keyvalue_remove_batch(struct call *call)
 {
-    const struct pb_remove_batch_request *request = call_request(call);
+    const pb_remove_batch_request *request = call_request(call);
     struct keyvalue *kv = keyvalue_of(call);
     struct err err = (request->atomic ? batch_check_atomic : batch_check)(kv, call_arena(call),
                                                                           request->n_keys, "keys");
@@ -106,21 +101,21 @@ void keyvalue_remove_batch(struct call *call)
         removal->batch.plan.run_batch(&removal->batch);
 }
 
-static void fill_result(const struct kv_del_item *item, struct pb_remove_response *result)
+static void fill_result(const struct kv_del_item *item, pb_remove_response *result)
 {
     prism__patterns__keyvalue__remove_response__init(result);
-    result->success = item->err.code == ERR_OK;
-    result->code = (int32_t)item->err.code;
+    result->success = item->base.err.code == ERR_OK;
+    result->code = (int32_t)item->base.err.code;
     if (result->success) {
         result->existed = item->existed;
         return;
     }
     result->_error_case = PRISM__PATTERNS__KEYVALUE__REMOVE_RESPONSE___ERROR_ERROR;
-    result->error = pb_text(item->err.text);
+    result->error = pb_text(item->base.err.text);
 }
 
 /* Codes always fit; texts, which are for people, are left out where they would not. */
-static void shorten(const struct keyvalue *kv, struct pb_remove_batch_response *response)
+static void shorten(const struct keyvalue *kv, pb_remove_batch_response *response)
 {
     if (protobuf_c_message_get_packed_size(&response->base) <= kv->max_message_bytes)
         return;
@@ -131,8 +126,7 @@ static void shorten(const struct keyvalue *kv, struct pb_remove_batch_response *
 
 static void remove_batch_reply(struct batch *batch, struct err err)
 {
-    struct pb_remove_batch_response response =
-        PRISM__PATTERNS__KEYVALUE__REMOVE_BATCH_RESPONSE__INIT;
+    pb_remove_batch_response response = PRISM__PATTERNS__KEYVALUE__REMOVE_BATCH_RESPONSE__INIT;
     struct arena *arena = call_arena(batch->call);
 
     if (err.code != ERR_OK) {
@@ -140,12 +134,12 @@ static void remove_batch_reply(struct batch *batch, struct err err)
         return;
     }
 
-    struct pb_remove_response *results = arena_alloc(arena, batch->n * sizeof *results);
+    pb_remove_response *results = arena_alloc(arena, batch->n * sizeof *results);
 
     response.n_results = batch->n;
-    response.results = arena_alloc(arena, batch->n * sizeof(struct pb_remove_response *));
+    response.results = arena_alloc(arena, batch->n * sizeof(pb_remove_response *));
     for (size_t i = 0; i < batch->n; i++) {
-        fill_result(item_at(batch, i), &results[i]);
+        fill_result(remove_item(batch, i), &results[i]);
         response.results[i] = &results[i];
         response.success_count += results[i].success;
     }

@@ -10,7 +10,7 @@ static void exists_reply(struct single *single, struct err err);
 
 void keyvalue_retrieve(struct call *call)
 {
-    const struct pb_retrieve_request *request = call_request(call);
+    const pb_retrieve_request *request = call_request(call);
     struct single *single = single_new(call, retrieve_reply);
     struct slice key = slice_str(request->key);
     struct err err = check_key(single->kv, call_arena(call), key);
@@ -37,7 +37,7 @@ struct err retrieve_check_size(const struct keyvalue *kv, struct arena *arena, s
 
 static void retrieve_reply(struct single *single, struct err err)
 {
-    struct pb_retrieve_response response = PRISM__PATTERNS__KEYVALUE__RETRIEVE_RESPONSE__INIT;
+    pb_retrieve_response response = PRISM__PATTERNS__KEYVALUE__RETRIEVE_RESPONSE__INIT;
     const struct kv_get *get = &single->get;
 
     if (err.code == ERR_OK && get->found)
@@ -60,7 +60,7 @@ static void retrieve_reply(struct single *single, struct err err)
 
 void keyvalue_remove(struct call *call)
 {
-    const struct pb_remove_request *request = call_request(call);
+    const pb_remove_request *request = call_request(call);
     struct single *single = single_new(call, remove_reply);
     struct slice key = slice_str(request->key);
     struct err err = check_key(single->kv, call_arena(call), key);
@@ -73,7 +73,7 @@ void keyvalue_remove(struct call *call)
 
 static void remove_reply(struct single *single, struct err err)
 {
-    struct pb_remove_response response = PRISM__PATTERNS__KEYVALUE__REMOVE_RESPONSE__INIT;
+    pb_remove_response response = PRISM__PATTERNS__KEYVALUE__REMOVE_RESPONSE__INIT;
 
     if (err.code != ERR_OK) {
         call_fail(single->call, err);
@@ -88,7 +88,7 @@ static void remove_reply(struct single *single, struct err err)
 
 void keyvalue_exists(struct call *call)
 {
-    const struct pb_exists_request *request = call_request(call);
+    const pb_exists_request *request = call_request(call);
     struct single *single = single_new(call, exists_reply);
     struct slice key = slice_str(request->key);
     struct err err = check_key(single->kv, call_arena(call), key);
@@ -101,7 +101,7 @@ void keyvalue_exists(struct call *call)
 
 static void exists_reply(struct single *single, struct err err)
 {
-    struct pb_exists_response response = PRISM__PATTERNS__KEYVALUE__EXISTS_RESPONSE__INIT;
+    pb_exists_response response = PRISM__PATTERNS__KEYVALUE__EXISTS_RESPONSE__INIT;
 
     if (err.code != ERR_OK) {
         call_fail(single->call, err);

@@ -14,14 +14,9 @@ static struct retrieve_batch *of(struct batch *batch)
     return CONTAINER_OF(batch, struct retrieve_batch, batch);
 }
 
-static struct kv_get_item *item_at(const struct batch *batch, size_t i)
+static void start_many(struct batch_chunk *chunk, struct kv_item *items)
 {
-    return batch_item(batch, i);
-}
-
-static void start_many(struct batch_chunk *chunk, void *items)
-{
-    chunk->get.items = items;
+    chunk->get.items = CONTAINER_OF(items, struct kv_get_item, base);
     chunk->get.n = chunk->n;
     chunk->get.room = &chunk->batch->room;
     chunk->batch->plan.batch->get_many(chunk->batch->kv->backend, &chunk->get);
@@ -29,7 +24,7 @@ static void start_many(struct batch_chunk *chunk, void *items)
 
 static void start_one(struct batch_slot *slot, size_t i)
 {
-    slot->get.key = item_at(slot->batch, i)->key;
+    slot->get.key = retrieve_item(slot->batch, i)->base.key;
     slot->get.want_version = false;
     slot->get.room = &slot->batch->room;
     slot->batch->plan.basic->get(slot->batch->kv->backend, &slot->get);
@@ -37,7 +32,7 @@ static void start_one(struct batch_slot *slot, size_t i)
 
 static void end_one(struct batch_slot *slot, size_t i)
 {
-    struct kv_get_item *item = item_at(slot->batch, i);
+    struct kv_get_item *item = retrieve_item(slot->batch, i);
 
     item->found = slot->get.found;
     item->value = slot->get.found ? slot->get.value : (struct slice){0};
@@ -45,7 +40,6 @@ static void end_one(struct batch_slot *slot, size_t i)
 
 static const struct batch_kind kind = {
     .item_bytes = sizeof(struct kv_get_item),
-    .err_offset = offsetof(struct kv_get_item, err),
     .start_many = start_many,
     .start_one = start_one,
     .end_one = end_one,
@@ -60,10 +54,10 @@ struct retrieve_batch *retrieve_batch_new(struct call *call, batch_reply_fn *rep
     batch_init(batch, call, &kind, reply, n);
     counter_add(&batch->kv->stats.retrieved, n);
     for (size_t i = 0; i < n; i++) {
-        struct kv_get_item *item = item_at(batch, i);
+        struct kv_get_item *item = retrieve_item(batch, i);
 
-        item->key = slice_str(keys[i]);
-        struct err err = check_key(batch->kv, call_arena(call), item->key);
+        item->base.key = slice_str(keys[i]);
+        struct err err = check_key(batch->kv, call_arena(call), item->base.key);
 
         if (err.code != ERR_OK)
             batch_refuse(batch, i, err);
@@ -99,8 +93,8 @@ struct err retrieve_batch_take(struct retrieve_batch *retrieve, const struct kv_
 {
     bool here = item->value.data != NULL || item->value.len == 0;
 
-    if (item->err.code != ERR_OK || !item->found || (here && take(retrieve, item->value.len)))
-        return item->err;
+    if (item->base.err.code != ERR_OK || !item->found || (here && take(retrieve, item->value.len)))
+        return item->base.err;
     return err_make(ERR_RESOURCE_EXHAUSTED, "the response is full: ask for this key again");
 }
 
@@ -113,7 +107,7 @@ bool retrieve_batch_take_text(struct retrieve_batch *retrieve, const char *text)
 
 void keyvalue_retrieve_batch(struct call *call)
 {
-    const struct pb_retrieve_batch_request *request = call_request(call);
+    const pb_retrieve_batch_request *request = call_request(call);
     struct keyvalue *kv = keyvalue_of(call);
     struct err err = batch_check(kv, call_arena(call), request->n_keys, "keys");
 
@@ -128,10 +122,9 @@ void keyvalue_retrieve_batch(struct call *call)
     retrieve->batch.plan.run_batch(&retrieve->batch);
 }
 
-static void fill_result(struct retrieve_batch *retrieve, size_t i,
-                        struct pb_retrieve_response *result)
+static void fill_result(struct retrieve_batch *retrieve, size_t i, pb_retrieve_response *result)
 {
-    const struct kv_get_item *item = item_at(&retrieve->batch, i);
+    const struct kv_get_item *item = retrieve_item(&retrieve->batch, i);
     struct err err = retrieve_batch_take(retrieve, item);
 
     prism__patterns__keyvalue__retrieve_response__init(result);
@@ -149,8 +142,7 @@ static void fill_result(struct retrieve_batch *retrieve, size_t i,
 
 static void retrieve_batch_reply(struct batch *batch, struct err err)
 {
-    struct pb_retrieve_batch_response response =
-        PRISM__PATTERNS__KEYVALUE__RETRIEVE_BATCH_RESPONSE__INIT;
+    pb_retrieve_batch_response response = PRISM__PATTERNS__KEYVALUE__RETRIEVE_BATCH_RESPONSE__INIT;
     struct arena *arena = call_arena(batch->call);
 
     if (err.code != ERR_OK) {
@@ -158,11 +150,11 @@ static void retrieve_batch_reply(struct batch *batch, struct err err)
         return;
     }
 
-    struct pb_retrieve_response *results = arena_alloc(arena, batch->n * sizeof *results);
+    pb_retrieve_response *results = arena_alloc(arena, batch->n * sizeof *results);
 
     retrieve_batch_room(of(batch));
     response.n_results = batch->n;
-    response.results = arena_alloc(arena, batch->n * sizeof(struct pb_retrieve_response *));
+    response.results = arena_alloc(arena, batch->n * sizeof(pb_retrieve_response *));
     for (size_t i = 0; i < batch->n; i++) {
         fill_result(of(batch), i, &results[i]);
         response.results[i] = &results[i];

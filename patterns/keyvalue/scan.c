@@ -190,7 +190,7 @@ void scan_page_sent(struct scan *scan)
 
 /* ---- the call ---- */
 
-static struct err read_limits(struct scan *scan, const struct pb_scan_request *request)
+static struct err read_limits(struct scan *scan, const pb_scan_request *request)
 {
     bool limited = request->_limit_case != PRISM__PATTERNS__KEYVALUE__SCAN_REQUEST___LIMIT__NOT_SET;
     bool budgeted =
@@ -208,7 +208,7 @@ static struct err read_limits(struct scan *scan, const struct pb_scan_request *r
 
 void keyvalue_scan(struct call *call)
 {
-    const struct pb_scan_request *request = call_request(call);
+    const pb_scan_request *request = call_request(call);
     bool prefixed =
         request->_prefix_case != PRISM__PATTERNS__KEYVALUE__SCAN_REQUEST___PREFIX__NOT_SET;
     bool resumed =
@@ -235,7 +235,7 @@ void keyvalue_scan(struct call *call)
 
 static void send_page(struct scan *scan)
 {
-    struct pb_scan_response response = PRISM__PATTERNS__KEYVALUE__SCAN_RESPONSE__INIT;
+    pb_scan_response response = PRISM__PATTERNS__KEYVALUE__SCAN_RESPONSE__INIT;
     const struct kv_scan_page *page = &scan->page;
     struct arena *memory = scan_page_memory(scan);
 

@@ -26,7 +26,7 @@ void single_done(struct op *op)
 
 void store_fill_put_if(struct kv_put_if *put_if, const struct store_args *args)
 {
-    const struct pb_precondition *wanted = args->precondition;
+    const pb_precondition *wanted = args->precondition;
     bool version =
         wanted->condition_case == PRISM__PATTERNS__KEYVALUE__PRECONDITION__CONDITION_IF_VERSION;
 

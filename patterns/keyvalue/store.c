@@ -11,8 +11,7 @@ static void store_answer(struct single *single, struct err outcome);
 
 /* ---- checks, also for the items of a batch ---- */
 
-static struct err check_precondition(const struct keyvalue *kv,
-                                     const struct pb_precondition *wanted)
+static struct err check_precondition(const struct keyvalue *kv, const pb_precondition *wanted)
 {
     const char *fault = NULL;
 
@@ -33,14 +32,14 @@ static struct err check_precondition(const struct keyvalue *kv,
     return kv->plan.cas != NULL ? ERR_NONE : keyvalue_unsupported(NEED_CAS);
 }
 
-static bool wants_expiration(const struct pb_store_request *request)
+static bool wants_expiration(const pb_store_request *request)
 {
     return request->_expiration_seconds_case !=
            PRISM__PATTERNS__KEYVALUE__STORE_REQUEST___EXPIRATION_SECONDS__NOT_SET;
 }
 
 struct err store_read(const struct keyvalue *kv, struct arena *arena,
-                      const struct pb_store_request *request, struct store_args *args)
+                      const pb_store_request *request, struct store_args *args)
 {
     struct err err;
 
@@ -61,7 +60,7 @@ struct err store_read(const struct keyvalue *kv, struct arena *arena,
     return err;
 }
 
-struct err store_grant(const struct keyvalue *kv, const struct pb_store_request *request)
+struct err store_grant(const struct keyvalue *kv, const pb_store_request *request)
 {
     if (wants_expiration(request) && kv->plan.ttl == NULL)
         return keyvalue_unsupported(NEED_TTL);
@@ -83,7 +82,7 @@ struct err store_condition_outcome(const struct kv_put_if *put_if)
 
 void keyvalue_store(struct call *call)
 {
-    const struct pb_store_request *request = call_request(call);
+    const pb_store_request *request = call_request(call);
     struct single *single = single_new(call, store_reply);
     struct store_args args;
     struct err err = store_read(single->kv, call_arena(call), request, &args);
@@ -102,7 +101,7 @@ void keyvalue_store(struct call *call)
 
 static void store_reply(struct single *single, struct err err)
 {
-    const struct pb_store_request *request = call_request(single->call);
+    const pb_store_request *request = call_request(single->call);
 
     if (err.code != ERR_OK)
         call_fail(single->call, err);
@@ -114,8 +113,8 @@ static void store_reply(struct single *single, struct err err)
 
 static void store_answer(struct single *single, struct err outcome)
 {
-    struct pb_store_response response;
-    const struct pb_store_request *request = call_request(single->call);
+    pb_store_response response;
+    const pb_store_request *request = call_request(single->call);
 
     store_response_fill(&response, outcome);
     if (outcome.code == ERR_OK && request->precondition != NULL)
@@ -123,7 +122,7 @@ static void store_answer(struct single *single, struct err outcome)
     call_reply(single->call, &response.base);
 }
 
-void store_response_fill(struct pb_store_response *response, struct err outcome)
+void store_response_fill(pb_store_response *response, struct err outcome)
 {
     prism__patterns__keyvalue__store_response__init(response);
     response->success = outcome.code == ERR_OK;
@@ -134,7 +133,7 @@ void store_response_fill(struct pb_store_response *response, struct err outcome)
     response->error = pb_text(outcome.text);
 }
 
-void store_response_version(struct pb_store_response *response, struct slice version)
+void store_response_version(pb_store_response *response, struct slice version)
 {
     response->_version_case = PRISM__PATTERNS__KEYVALUE__STORE_RESPONSE___VERSION_VERSION;
     response->version = pb_bytes(version);

@@ -19,14 +19,9 @@ static struct store_batch *of(struct batch *batch)
     return CONTAINER_OF(batch, struct store_batch, batch);
 }
 
-static struct kv_put_item *item_at(const struct batch *batch, size_t i)
+static void start_many(struct batch_chunk *chunk, struct kv_item *items)
 {
-    return batch_item(batch, i);
-}
-
-static void start_many(struct batch_chunk *chunk, void *items)
-{
-    chunk->put.items = items;
+    chunk->put.items = CONTAINER_OF(items, struct kv_put_item, base);
     chunk->put.n = chunk->n;
     of(chunk->batch)->put_many(chunk->batch->kv->backend, &chunk->put);
 }
@@ -34,19 +29,19 @@ static void start_many(struct batch_chunk *chunk, void *items)
 static void start_one(struct batch_slot *slot, size_t i)
 {
     struct store_batch *store = of(slot->batch);
-    const struct kv_put_item *item = item_at(slot->batch, i);
+    const struct kv_put_item *item = store_item(slot->batch, i);
     struct backend *backend = slot->batch->kv->backend;
 
     if (store->preconditions != NULL && store->preconditions[i] != NULL) {
         store_fill_put_if(&slot->put_if,
-                          &(struct store_args){.key = item->key,
+                          &(struct store_args){.key = item->base.key,
                                                .value = item->value,
                                                .ttl_ms = item->ttl_ms,
                                                .precondition = store->preconditions[i]});
         slot->batch->plan.cas->put_if(backend, &slot->put_if);
         return;
     }
-    slot->put.key = item->key;
+    slot->put.key = item->base.key;
     slot->put.value = item->value;
     slot->put.ttl_ms = item->ttl_ms;
     slot->batch->plan.basic->put(backend, &slot->put);
@@ -58,14 +53,13 @@ static void end_one(struct batch_slot *slot, size_t i)
 
     if (store->preconditions == NULL || store->preconditions[i] == NULL)
         return;
-    item_at(slot->batch, i)->err = store_condition_outcome(&slot->put_if);
+    store_item(slot->batch, i)->base.err = store_condition_outcome(&slot->put_if);
     if (slot->put_if.stored)
         store->versions[i] = slot->put_if.current_version;
 }
 
 static const struct batch_kind kind = {
     .item_bytes = sizeof(struct kv_put_item),
-    .err_offset = offsetof(struct kv_put_item, err),
     .writes = true,
     .start_many = start_many,
     .start_one = start_one,
@@ -96,7 +90,7 @@ void store_batch_run(struct store_batch *store)
 /* ---- the call ---- */
 
 static void set_precondition(struct store_batch *store, size_t i,
-                             const struct pb_precondition *precondition)
+                             const pb_precondition *precondition)
 {
     struct arena *arena = call_arena(store->batch.call);
     size_t n = store->batch.n;
@@ -108,17 +102,16 @@ static void set_precondition(struct store_batch *store, size_t i,
     store->preconditions[i] = precondition;
 }
 
-static struct err read_item(struct store_batch *store, size_t i,
-                            const struct pb_store_request *request)
+static struct err read_item(struct store_batch *store, size_t i, const pb_store_request *request)
 {
     struct keyvalue *kv = store->batch.kv;
-    struct kv_put_item *item = item_at(&store->batch, i);
+    struct kv_put_item *item = store_item(&store->batch, i);
     struct store_args args;
     struct err err = store_read(kv, call_arena(store->batch.call), request, &args);
 
     if (err.code == ERR_OK)
         err = store_grant(kv, request);
-    item->key = args.key;
+    item->base.key = args.key;
     item->value = args.value;
     item->ttl_ms = args.ttl_ms;
     if (err.code == ERR_OK && args.precondition != NULL)
@@ -126,7 +119,7 @@ static struct err read_item(struct store_batch *store, size_t i,
     return err;
 }
 
-static void store_atomic(struct store_batch *store, const struct pb_store_batch_request *request)
+static void store_atomic(struct store_batch *store, const pb_store_batch_request *request)
 {
     struct call *call = store->batch.call;
 
@@ -147,7 +140,7 @@ static void store_atomic(struct store_batch *store, const struct pb_store_batch_
 
 void keyvalue_store_batch(struct call *call)
 {
-    const struct pb_store_batch_request *request = call_request(call);
+    const pb_store_batch_request *request = call_request(call);
     struct keyvalue *kv = keyvalue_of(call);
     struct err err = (request->atomic ? batch_check_atomic : batch_check)(
         kv, call_arena(call), request->n_requests, "requests");
@@ -174,12 +167,11 @@ void keyvalue_store_batch(struct call *call)
 /* ---- the answer ---- */
 
 /* Successes without a version are all alike: one message stands for them. */
-static struct pb_store_response *result_of(struct store_batch *store, size_t i,
-                                           struct pb_store_response *success)
+static pb_store_response *result_of(struct store_batch *store, size_t i, pb_store_response *success)
 {
-    struct err err = item_at(&store->batch, i)->err;
+    struct err err = store_item(&store->batch, i)->base.err;
     bool versioned = store->versions != NULL && store->versions[i].len > 0;
-    struct pb_store_response *result;
+    pb_store_response *result;
 
     if (err.code == ERR_OK && !versioned)
         return success;
@@ -191,7 +183,7 @@ static struct pb_store_response *result_of(struct store_batch *store, size_t i,
 }
 
 /* Codes always fit; texts, which are for people, are left out where they would not. */
-static void shorten(const struct keyvalue *kv, struct pb_store_batch_response *response)
+static void shorten(const struct keyvalue *kv, pb_store_batch_response *response)
 {
     if (protobuf_c_message_get_packed_size(&response->base) <= kv->max_message_bytes)
         return;
@@ -202,8 +194,8 @@ static void shorten(const struct keyvalue *kv, struct pb_store_batch_response *r
 
 static void store_batch_reply(struct batch *batch, struct err err)
 {
-    struct pb_store_batch_response response = PRISM__PATTERNS__KEYVALUE__STORE_BATCH_RESPONSE__INIT;
-    struct pb_store_response success;
+    pb_store_batch_response response = PRISM__PATTERNS__KEYVALUE__STORE_BATCH_RESPONSE__INIT;
+    pb_store_response success;
 
     if (err.code != ERR_OK) {
         call_fail(batch->call, err);
@@ -211,8 +203,7 @@ static void store_batch_reply(struct batch *batch, struct err err)
     }
     store_response_fill(&success, ERR_NONE);
     response.n_results = batch->n;
-    response.results =
-        arena_alloc(call_arena(batch->call), batch->n * sizeof(struct pb_store_response *));
+    response.results = arena_alloc(call_arena(batch->call), batch->n * sizeof(pb_store_response *));
     for (size_t i = 0; i < batch->n; i++) {
         response.results[i] = result_of(of(batch), i, &success);
         response.success_count += response.results[i]->success;

@@ -26,7 +26,7 @@ static void put_all(struct kv_fixture *fixture, const char *prefix, size_t n)
 
     kv_expect(kv_do(fixture, kv_start_put_many, &many.op), ERR_OK, NULL);
     for (size_t i = 0; i < n; i++)
-        kv_expect(many.items[i].err, ERR_OK, NULL);
+        kv_expect(many.items[i].base.err, ERR_OK, NULL);
 }
 
 /* Sizes 1, 2 and the largest: every item there, in its own place. */
@@ -47,13 +47,13 @@ static void test_put_get_del(void **state)
         put_all(fixture, prefix, n);
         kv_expect(kv_do(fixture, kv_start_get_many, &get.op), ERR_OK, NULL);
         for (size_t i = 0; i < n; i++) {
-            kv_expect(get.items[i].err, ERR_OK, NULL);
+            kv_expect(get.items[i].base.err, ERR_OK, NULL);
             assert_true(get.items[i].found);
-            assert_true(slice_equal(get.items[i].value, get.items[i].key));
+            assert_true(slice_equal(get.items[i].value, get.items[i].base.key));
         }
         kv_expect(kv_do(fixture, kv_start_del_many, &del.op), ERR_OK, NULL);
         for (size_t i = 0; i < n; i++) {
-            kv_expect(del.items[i].err, ERR_OK, NULL);
+            kv_expect(del.items[i].base.err, ERR_OK, NULL);
             assert_true(del.items[i].existed);
         }
         assert_null(kv_get_ok(fixture, kv_key(fixture, prefix, 0)));
@@ -78,8 +78,8 @@ static void test_found_and_absent_mixed(void **state)
     kv_expect(kv_do(fixture, kv_start_get_many, &get.op), ERR_OK, NULL);
     kv_expect(kv_do(fixture, kv_start_del_many, &del.op), ERR_OK, NULL);
     for (unsigned i = 0; i < 10; i++) {
-        kv_expect(get.items[i].err, ERR_OK, NULL);
-        kv_expect(del.items[i].err, ERR_OK, NULL);
+        kv_expect(get.items[i].base.err, ERR_OK, NULL);
+        kv_expect(del.items[i].base.err, ERR_OK, NULL);
         assert_int_equal(get.items[i].found, i % 3 != 0);
         assert_int_equal(del.items[i].existed, i % 3 != 0);
     }
@@ -99,7 +99,8 @@ static void test_repeated_keys(void **state)
     struct kv_del_many del = kv_del_items(fixture, "batch/again/", 4);
 
     for (unsigned i = 0; i < 4; i++) {
-        put.items[i].key = get.items[i].key = del.items[i].key = slice_str("batch/again/same");
+        put.items[i].base.key = get.items[i].base.key = del.items[i].base.key =
+            slice_str("batch/again/same");
         put.items[i].value = slice_str(kv_key(fixture, "value ", i));
     }
     kv_expect(kv_do(fixture, kv_start_put_many, &put.op), ERR_OK, NULL);
@@ -107,7 +108,7 @@ static void test_repeated_keys(void **state)
     kv_expect(kv_do(fixture, kv_start_get_many, &get.op), ERR_OK, NULL);
     kv_expect(kv_do(fixture, kv_start_del_many, &del.op), ERR_OK, NULL);
     for (unsigned i = 0; i < 4; i++) {
-        kv_expect(put.items[i].err, ERR_OK, NULL);
+        kv_expect(put.items[i].base.err, ERR_OK, NULL);
         assert_true(get.items[i].found);
         assert_true(slice_equal(get.items[i].value, slice_str("value 00003")));
         assert_int_equal(del.items[i].existed, i == 0);
@@ -125,7 +126,7 @@ static void test_binary_and_empty(void **state)
     struct kv_put_many put = kv_put_items(fixture, "batch/binary/", 3);
     struct kv_get_many get = kv_get_items(fixture, "batch/binary/", 3);
 
-    put.items[0].key = get.items[0].key = slice_of("batch\0\r\n*", 9);
+    put.items[0].base.key = get.items[0].base.key = slice_of("batch\0\r\n*", 9);
     put.items[0].value = slice_of("\0\r\n$-1\r\n\xff", 9);
     put.items[1].value = slice_str("");
     kv_expect(kv_do(fixture, kv_start_put_many, &put.op), ERR_OK, NULL);

@@ -6,8 +6,8 @@ struct kv_put_many kv_put_items(struct kv_fixture *fixture, const char *prefix, 
 
     many.items = arena_array(&fixture->arena, n, sizeof *many.items);
     for (size_t i = 0; i < n; i++) {
-        many.items[i].key = slice_str(kv_key(fixture, prefix, (unsigned)i));
-        many.items[i].value = many.items[i].key;
+        many.items[i].base.key = slice_str(kv_key(fixture, prefix, (unsigned)i));
+        many.items[i].value = many.items[i].base.key;
     }
     return many;
 }
@@ -18,7 +18,7 @@ struct kv_get_many kv_get_items(struct kv_fixture *fixture, const char *prefix, 
 
     many.items = arena_array(&fixture->arena, n, sizeof *many.items);
     for (size_t i = 0; i < n; i++)
-        many.items[i].key = slice_str(kv_key(fixture, prefix, (unsigned)i));
+        many.items[i].base.key = slice_str(kv_key(fixture, prefix, (unsigned)i));
     return many;
 }
 
@@ -28,6 +28,6 @@ struct kv_del_many kv_del_items(struct kv_fixture *fixture, const char *prefix, 
 
     many.items = arena_array(&fixture->arena, n, sizeof *many.items);
     for (size_t i = 0; i < n; i++)
-        many.items[i].key = slice_str(kv_key(fixture, prefix, (unsigned)i));
+        many.items[i].base.key = slice_str(kv_key(fixture, prefix, (unsigned)i));
     return many;
 }

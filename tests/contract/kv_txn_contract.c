@@ -57,7 +57,7 @@ static void test_repeated_keys(void **state)
 
     struct kv_put_many put = kv_put_items(fixture, "txn/again/", 2);
 
-    put.items[0].key = put.items[1].key;
+    put.items[0].base.key = put.items[1].base.key;
     kv_expect(kv_do(fixture, kv_start_txn_put, &put.op), ERR_OK, NULL);
     assert_string_equal(kv_get_ok(fixture, "txn/again/00001"), "txn/again/00001");
 }

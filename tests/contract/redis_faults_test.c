@@ -395,11 +395,11 @@ static void expect_full(struct err e)
 
 static void full(void **state)
 {
-    struct kv_put_item plain[] = {{.key = slice_str("a"), .value = slice_str("1")},
-                                  {.key = slice_str("b"), .value = slice_str("2")}};
+    struct kv_put_item plain[] = {{.base.key = slice_str("a"), .value = slice_str("1")},
+                                  {.base.key = slice_str("b"), .value = slice_str("2")}};
     struct kv_put_item expiring[] = {
-        {.key = slice_str("a"), .value = slice_str("1"), .ttl_ms = 10000},
-        {.key = slice_str("b"), .value = slice_str("2")}};
+        {.base.key = slice_str("a"), .value = slice_str("1"), .ttl_ms = 10000},
+        {.base.key = slice_str("b"), .value = slice_str("2")}};
     struct kv_put_many many = {.items = plain, .n = 2}, each = {.items = expiring, .n = 2},
                        txn = {.items = expiring, .n = 2};
     struct kv_put_if absent = {.key = slice_str("a"), .value = slice_str("1")};
@@ -416,8 +416,8 @@ static void full(void **state)
     expect_full(redis_put(&fixture, "a", "v"));
     expect_full(kv_do(&fixture.kv, kv_start_put_many, &many.op));
     assert_int_equal(kv_do(&fixture.kv, kv_start_put_many, &each.op).code, ERR_OK);
-    expect_full(expiring[0].err);
-    expect_full(expiring[1].err);
+    expect_full(expiring[0].base.err);
+    expect_full(expiring[1].base.err);
     expect_full(kv_do(&fixture.kv, kv_start_txn_put, &txn.op));
     expect_full(kv_do(&fixture.kv, kv_start_put_if, &absent.op));
     assert_int_equal(kv_do(&fixture.kv, kv_start_get, &get.op).code, ERR_OK);

@@ -212,8 +212,9 @@ static void deep_answers_of_the_wrong_kind(void **state)
     for (size_t i = 0; i < 3 * ARRAY_LEN(cases); i++) {
         struct actor actor;
         struct redis_fixture fixture;
-        struct kv_get_item items[3] = {
-            {.key = slice_str("a")}, {.key = slice_str("b")}, {.key = slice_str("c")}};
+        struct kv_get_item items[3] = {{.base.key = slice_str("a")},
+                                       {.base.key = slice_str("b")},
+                                       {.base.key = slice_str("c")}};
         struct kv_get_many many = {.items = items, .n = 1};
         struct kv_scan_page page = {.max_items = 10};
         struct kv_count count = {0};

@@ -42,7 +42,8 @@ static void put_keys(struct redis_fixture *fixture, const char *prefix, size_t n
 
     for (size_t i = 0; i < n; i++) {
         snprintf(names[i], sizeof names[i], "%s%04zu", prefix, i);
-        items[i] = (struct kv_put_item){.key = slice_str(names[i]), .value = slice_str(names[i])};
+        items[i] =
+            (struct kv_put_item){.base.key = slice_str(names[i]), .value = slice_str(names[i])};
     }
     for (size_t i = 0; i < n; i += BATCH) {
         struct kv_put_many put = {.items = items + i, .n = n - i < BATCH ? n - i : BATCH};
@@ -60,7 +61,7 @@ static void del_keys(struct redis_fixture *fixture, const char *prefix, size_t n
 
     for (size_t i = 0; i < n; i++) {
         snprintf(names[i], sizeof names[i], "%s%04zu", prefix, i);
-        items[i] = (struct kv_del_item){.key = slice_str(names[i])};
+        items[i] = (struct kv_del_item){.base.key = slice_str(names[i])};
     }
     for (size_t i = 0; i < n; i += BATCH) {
         struct kv_del_many del = {.items = items + i, .n = n - i < BATCH ? n - i : BATCH};

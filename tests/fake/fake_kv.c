@@ -177,7 +177,7 @@ static struct err apply_put_many(struct fake_world *world, struct op *op)
     for (size_t i = 0; i < many->n; i++) {
         struct kv_put_item *item = &many->items[i];
 
-        item->err = put_item(world, item->key, item->value, item->ttl_ms);
+        item->base.err = put_item(world, item->base.key, item->value, item->ttl_ms);
     }
     return ERR_NONE;
 }
@@ -189,11 +189,11 @@ static struct err apply_get_many(struct fake_world *world, struct op *op)
     require_many(world, many->n, false);
     for (size_t i = 0; i < many->n; i++) {
         struct kv_get_item *item = &many->items[i];
-        const struct fake_entry *entry = fake_find(world, item->key);
+        const struct fake_entry *entry = fake_find(world, item->base.key);
 
         world->items_sent++;
-        item->err = poisoned(world, item->key) ? world->fail_with : ERR_NONE;
-        item->found = item->err.code == ERR_OK && entry != NULL;
+        item->base.err = poisoned(world, item->base.key) ? world->fail_with : ERR_NONE;
+        item->found = item->base.err.code == ERR_OK && entry != NULL;
         if (item->found)
             item->value = kv_room_copy(many->room, op_arena(op), entry->value);
     }
@@ -205,10 +205,10 @@ static void remove_items(struct fake_world *world, struct kv_del_many *many)
     for (size_t i = 0; i < many->n; i++) {
         struct kv_del_item *item = &many->items[i];
 
-        require_key(world, item->key);
+        require_key(world, item->base.key);
         world->items_sent++;
-        item->err = poisoned(world, item->key) ? world->fail_with : ERR_NONE;
-        item->existed = item->err.code == ERR_OK && fake_table_remove(world, item->key);
+        item->base.err = poisoned(world, item->base.key) ? world->fail_with : ERR_NONE;
+        item->existed = item->base.err.code == ERR_OK && fake_table_remove(world, item->base.key);
     }
 }
 
@@ -227,12 +227,12 @@ static struct err apply_put_all(struct fake_world *world, struct op *op)
 
     require_many(world, many->n, true);
     for (size_t i = 0; i < many->n; i++) {
-        require_write(world, many->items[i].key, many->items[i].value, many->items[i].ttl_ms);
-        if (poisoned(world, many->items[i].key))
+        require_write(world, many->items[i].base.key, many->items[i].value, many->items[i].ttl_ms);
+        if (poisoned(world, many->items[i].base.key))
             return world->fail_with;
     }
     for (size_t i = 0; i < many->n; i++)
-        fake_table_set(world, many->items[i].key, many->items[i].value, many->items[i].ttl_ms);
+        fake_table_set(world, many->items[i].base.key, many->items[i].value, many->items[i].ttl_ms);
     return ERR_NONE;
 }
 
@@ -242,7 +242,7 @@ static struct err apply_del_all(struct fake_world *world, struct op *op)
 
     require_many(world, many->n, true);
     for (size_t i = 0; i < many->n; i++) {
-        if (poisoned(world, many->items[i].key))
+        if (poisoned(world, many->items[i].base.key))
             return world->fail_with;
     }
     remove_items(world, many);

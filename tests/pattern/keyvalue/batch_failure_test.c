@@ -2,7 +2,7 @@
  */
 #include "tests/pattern/keyvalue/kv.h"
 
-static const struct pb_store_batch_response *answer(const struct call *call)
+static const pb_store_batch_response *answer(const struct call *call)
 {
     kv_assert_ok(call);
     return (const void *)call->reply;
@@ -192,7 +192,7 @@ static void test_an_answer_never_exceeds_a_message(void **state)
     fake_call_free(call);
     call = kv_run(rig, "RemoveBatch", &keys->remove.base);
     kv_assert_ok(call);
-    assert_int_equal(((struct pb_remove_batch_response *)call->reply)->success_count, 1);
+    assert_int_equal(((pb_remove_batch_response *)call->reply)->success_count, 1);
     fake_call_free(call);
     free(batch);
     free(keys);

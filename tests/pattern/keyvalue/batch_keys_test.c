@@ -1,13 +1,13 @@
 /* RetrieveBatch, RemoveBatch, and atomic batches. */
 #include "tests/pattern/keyvalue/kv.h"
 
-static const struct pb_retrieve_batch_response *got(const struct call *call)
+static const pb_retrieve_batch_response *got(const struct call *call)
 {
     kv_assert_ok(call);
     return (const void *)call->reply;
 }
 
-static const struct pb_remove_batch_response *removed(const struct call *call)
+static const pb_remove_batch_response *removed(const struct call *call)
 {
     kv_assert_ok(call);
     return (const void *)call->reply;
@@ -32,7 +32,7 @@ static void test_retrieved_in_request_order(void **state)
         assert_int_equal(got(call)->n_results, 100);
         assert_int_equal(got(call)->found_count, 51);
         for (size_t i = 0; i < 100; i++) {
-            const struct pb_retrieve_response *result = got(call)->results[i];
+            const pb_retrieve_response *result = got(call)->results[i];
 
             assert_int_equal(result->found, i < 50 || i == 60);
             assert_int_equal(result->code, i == 61 ? ERR_INVALID_ARGUMENT : ERR_OK);
@@ -113,7 +113,7 @@ static void test_a_response_has_an_end(void **state)
         struct call *call = kv_run(rig, "RetrieveBatch", &keys->retrieve.base);
 
         for (size_t i = 0; i < 200; i++) {
-            const struct pb_retrieve_response *result = got(call)->results[i];
+            const pb_retrieve_response *result = got(call)->results[i];
 
             told += result->found != 0;
             assert_int_equal(result->code, result->found ? ERR_OK : ERR_RESOURCE_EXHAUSTED);
@@ -211,7 +211,7 @@ static void test_atomic_is_one_backend_call(void **state)
 
     (void)state;
     kv_assert_ok(call);
-    assert_true(((struct pb_store_batch_response *)call->reply)->all_success);
+    assert_true(((pb_store_batch_response *)call->reply)->all_success);
     assert_int_equal(fake_keys(&rig->world), 20);
     assert_int_equal(rig->world.ops, 1);
     fake_call_free(call);
@@ -234,7 +234,7 @@ static void test_atomic_of_nothing(void **state)
 
     (void)state;
     kv_assert_ok(call);
-    assert_true(((struct pb_store_batch_response *)call->reply)->all_success);
+    assert_true(((pb_store_batch_response *)call->reply)->all_success);
     assert_int_equal(rig->world.ops, 0);
     fake_call_free(call);
     free(batch);
@@ -276,7 +276,7 @@ static void test_atomic_is_bounded_by_the_transaction(void **state)
 static void test_atomic_refuses_for_one_fault(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL & ~FAKE_TTL);
-    struct pb_precondition absent = kv_if_absent(true);
+    pb_precondition absent = kv_if_absent(true);
     struct kv_batch_request *batch = store_all(10);
     struct kv_keys_request *keys = remove_all(10);
 

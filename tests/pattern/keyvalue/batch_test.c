@@ -1,7 +1,7 @@
 /* StoreBatch: native, emulated and pipelined; items at fault, items of one key. */
 #include "tests/pattern/keyvalue/kv.h"
 
-static const struct pb_store_batch_response *answer(const struct call *call)
+static const pb_store_batch_response *answer(const struct call *call)
 {
     kv_assert_ok(call);
     return (const void *)call->reply;
@@ -113,7 +113,7 @@ static void test_windows_follow_each_other_for_a_while(void **state)
     for (size_t c = 0; c < ARRAY_LEN(counts); c++) {
         struct fake_rig *rig = kv_rig_memstore();
         struct kv_batch_request *batch = kv_store_batch(counts[c]);
-        struct pb_store_request one = kv_store("k", "v");
+        pb_store_request one = kv_store("k", "v");
         struct call *many = fake_call(rig, "StoreBatch", &batch->message.base);
         struct call *single = fake_call(rig, "Store", &one.base);
         uint64_t windows = (counts[c] + 9) / 10;
@@ -244,7 +244,7 @@ static void test_items_at_fault_never_reach_the_backend(void **state)
         assert_int_equal(answer(call)->success_count, 17);
         for (size_t i = 0; i < 20; i++) {
             bool bad = i == 3 || i == 5 || i == 6;
-            const struct pb_store_response *result = answer(call)->results[i];
+            const pb_store_response *result = answer(call)->results[i];
 
             assert_int_equal(result->success, !bad);
             assert_int_equal(result->code, bad ? ERR_INVALID_ARGUMENT : ERR_OK);
@@ -307,7 +307,7 @@ static void test_expiration_in_items(void **state)
 
 static void test_preconditions_in_items(void **state)
 {
-    struct pb_precondition absent = kv_if_absent(true), version = kv_if_version("v1");
+    pb_precondition absent = kv_if_absent(true), version = kv_if_version("v1");
 
     (void)state;
     for (int way = 0; way < KV_WAYS; way++) {
@@ -323,7 +323,7 @@ static void test_preconditions_in_items(void **state)
         batch->items[19].precondition = &absent;
 
         struct call *call = run(rig, batch);
-        const struct pb_store_batch_response *got = answer(call);
+        const pb_store_batch_response *got = answer(call);
 
         assert_int_equal(got->success_count, 18);
         assert_true(got->results[0]->success && got->results[0]->version.len > 0);
@@ -341,7 +341,7 @@ static void test_preconditions_in_items(void **state)
 static void test_precondition_without_cas_is_a_fault_of_the_item(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL & ~FAKE_CAS);
-    struct pb_precondition absent = kv_if_absent(true);
+    pb_precondition absent = kv_if_absent(true);
     struct kv_batch_request *batch = kv_store_batch(3);
 
     (void)state;

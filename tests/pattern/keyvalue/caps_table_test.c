@@ -7,8 +7,7 @@
 
 static struct call *ask(struct fake_rig *rig)
 {
-    struct pb_get_capabilities_request request =
-        PRISM__PATTERNS__KEYVALUE__GET_CAPABILITIES_REQUEST__INIT;
+    pb_get_capabilities_request request = PRISM__PATTERNS__KEYVALUE__GET_CAPABILITIES_REQUEST__INIT;
     uint64_t ops = rig->world.ops;
     struct call *call = kv_run(rig, "GetCapabilities", &request.base);
 
@@ -17,13 +16,13 @@ static struct call *ask(struct fake_rig *rig)
     return call;
 }
 
-static const struct pb_capabilities *caps_of(const struct call *call)
+static const pb_capabilities *caps_of(const struct call *call)
 {
     return (const void *)call->reply;
 }
 
-static const struct schema_operation_capability *find(const struct pb_capabilities *caps,
-                                                      const char *name, const char *variant)
+static const schema_operation_capability *find(const pb_capabilities *caps, const char *name,
+                                               const char *variant)
 {
     for (size_t i = 0; i < caps->n_operations; i++) {
         if (strcmp(caps->operations[i]->operation, name) == 0 &&
@@ -34,10 +33,10 @@ static const struct schema_operation_capability *find(const struct pb_capabiliti
     return NULL;
 }
 
-static void assert_available(const struct pb_capabilities *caps, const char *name,
-                             const char *variant, bool available)
+static void assert_available(const pb_capabilities *caps, const char *name, const char *variant,
+                             bool available)
 {
-    const struct schema_operation_capability *operation = find(caps, name, variant);
+    const schema_operation_capability *operation = find(caps, name, variant);
 
     assert_int_equal(operation->availability,
                      available ? ALL(AVAILABILITY__AVAILABLE) : ALL(AVAILABILITY__UNAVAILABLE));
@@ -68,7 +67,7 @@ static const struct kv_scan *emulated_scan(void)
     return &scan;
 }
 
-static void assert_flags(const struct pb_capabilities *caps, const struct expected *e)
+static void assert_flags(const pb_capabilities *caps, const struct expected *e)
 {
     assert_string_equal(caps->slots->primary_backend_type, e->type);
     assert_int_equal(caps->supports_batch, e->batch);
@@ -85,7 +84,7 @@ static void assert_flags(const struct pb_capabilities *caps, const struct expect
 }
 
 /* Flags and operations have to say the same. */
-static void assert_operations(const struct pb_capabilities *caps, const struct expected *e)
+static void assert_operations(const pb_capabilities *caps, const struct expected *e)
 {
     static const char *const always[] = {"GetCapabilities", "Store", "Retrieve", "Remove",
                                          "Exists"};

@@ -6,8 +6,7 @@
 
 static struct call *ask(struct fake_rig *rig)
 {
-    struct pb_get_capabilities_request request =
-        PRISM__PATTERNS__KEYVALUE__GET_CAPABILITIES_REQUEST__INIT;
+    pb_get_capabilities_request request = PRISM__PATTERNS__KEYVALUE__GET_CAPABILITIES_REQUEST__INIT;
     uint64_t ops = rig->world.ops;
     struct call *call = kv_run(rig, "GetCapabilities", &request.base);
 
@@ -16,13 +15,13 @@ static struct call *ask(struct fake_rig *rig)
     return call;
 }
 
-static const struct pb_capabilities *caps_of(const struct call *call)
+static const pb_capabilities *caps_of(const struct call *call)
 {
     return (const void *)call->reply;
 }
 
-static const struct schema_operation_capability *find(const struct pb_capabilities *caps,
-                                                      const char *name, const char *variant)
+static const schema_operation_capability *find(const pb_capabilities *caps, const char *name,
+                                               const char *variant)
 {
     for (size_t i = 0; i < caps->n_operations; i++) {
         if (strcmp(caps->operations[i]->operation, name) == 0 &&
@@ -50,7 +49,7 @@ static void test_interfaces_are_named(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_AS_MEMSTORE);
     struct call *call = ask(rig);
-    const struct pb_slot_configuration *slots = caps_of(call)->slots;
+    const pb_slot_configuration *slots = caps_of(call)->slots;
 
     (void)state;
     assert_int_equal(slots->n_primary_interfaces, 4);
@@ -77,9 +76,9 @@ static void test_unavailable_names_interface_and_remedy(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_AS_S3);
     struct call *call = ask(rig);
-    const struct schema_operation_capability *scan = find(caps_of(call), "Scan", "");
-    const struct schema_operation_capability *batch = find(caps_of(call), "StoreBatch", "");
-    const struct schema_unavailable_reason *why = batch->unavailable_reason;
+    const schema_operation_capability *scan = find(caps_of(call), "Scan", "");
+    const schema_operation_capability *batch = find(caps_of(call), "StoreBatch", "");
+    const schema_unavailable_reason *why = batch->unavailable_reason;
 
     (void)state;
     assert_string_equal(scan->unavailable_reason->message,
@@ -96,7 +95,7 @@ static void test_emulated_batches_say_so(void **state)
 {
     struct fake_rig *rig = kv_rig_emulating(FAKE_AS_S3);
     struct call *call = ask(rig);
-    const struct schema_operation_capability *batch = find(caps_of(call), "StoreBatch", "");
+    const schema_operation_capability *batch = find(caps_of(call), "StoreBatch", "");
 
     (void)state;
     assert_true(caps_of(call)->supports_batch);
@@ -112,8 +111,8 @@ static void test_native_batches_tell_their_cost(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
     struct call *call = ask(rig);
-    const struct schema_operation_capability *batch = find(caps_of(call), "RetrieveBatch", "");
-    const struct schema_operation_capability *atomic = find(caps_of(call), "StoreBatch", "atomic");
+    const schema_operation_capability *batch = find(caps_of(call), "RetrieveBatch", "");
+    const schema_operation_capability *atomic = find(caps_of(call), "StoreBatch", "atomic");
 
     (void)state;
     assert_int_equal(batch->how, ALL(IMPLEMENTATION__NATIVE));
@@ -132,7 +131,7 @@ static void test_memstore_batches_are_pipelined(void **state)
 {
     struct fake_rig *rig = kv_rig_memstore();
     struct call *call = ask(rig);
-    const struct schema_operation_capability *batch = find(caps_of(call), "RemoveBatch", "");
+    const schema_operation_capability *batch = find(caps_of(call), "RemoveBatch", "");
 
     (void)state;
     assert_int_equal(batch->how, ALL(IMPLEMENTATION__PIPELINED));
@@ -177,7 +176,7 @@ static void test_scan_tells_order_pages_and_cost(void **state)
     fake_rig_bind(rig);
 
     struct call *call = ask(rig);
-    const struct schema_operation_capability *scan = find(caps_of(call), "Scan", "");
+    const schema_operation_capability *scan = find(caps_of(call), "Scan", "");
 
     assert_int_equal(scan->ordering, ALL(ORDERING__KEY_ORDER));
     assert_string_equal(scan->backend_calls, "ceil(m/50)");
@@ -196,7 +195,7 @@ static void test_emulated_scan_tells_its_cost(void **state)
     fake_rig_bind(rig);
 
     struct call *call = ask(rig);
-    const struct schema_operation_capability *scan = find(caps_of(call), "Scan", "");
+    const schema_operation_capability *scan = find(caps_of(call), "Scan", "");
 
     assert_int_equal(scan->how, ALL(IMPLEMENTATION__EMULATED));
     assert_int_equal(scan->ordering, ALL(ORDERING__UNORDERED));
@@ -214,7 +213,7 @@ static void test_limits_of_keys_values_and_expiry(void **state)
     fake_rig_bind(rig);
 
     struct call *call = ask(rig);
-    const struct schema_operation_capability *store = find(caps_of(call), "Store", "expiration");
+    const schema_operation_capability *store = find(caps_of(call), "Store", "expiration");
 
     assert_int_equal(store->limits->max_key_bytes, 77);
     assert_int_equal(store->limits->max_value_bytes, 999);
@@ -258,7 +257,7 @@ static void test_acknowledgement_of_every_kind(void **state)
 static void test_a_withdrawn_interface_changes_plan_and_answer(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_store_request request = kv_store_for("k", "v", 60);
+    pb_store_request request = kv_store_for("k", "v", 60);
     struct call *call = kv_run(rig, "Store", &request.base);
 
     (void)state;
@@ -270,7 +269,7 @@ static void test_a_withdrawn_interface_changes_plan_and_answer(void **state)
     assert_false(caps_of(call)->supports_scan);
     fake_call_free(call);
     call = kv_run(rig, "Store", &request.base);
-    assert_false(((struct pb_store_response *)call->reply)->success);
+    assert_false(((pb_store_response *)call->reply)->success);
     fake_call_free(call);
     fake_world_offer(&rig->world, FAKE_ALL);
     call = ask(rig);

@@ -7,8 +7,8 @@
 enum { ITEMS = 40 };
 
 struct sets {
-    struct old_batch_set_request message;
-    struct old_set_request items[ITEMS], *pointers[ITEMS];
+    old_batch_set_request message;
+    old_set_request items[ITEMS], *pointers[ITEMS];
     char texts[ITEMS][24];
 };
 
@@ -33,7 +33,7 @@ static struct sets *sets_new(void)
 /* BatchGetRequest and BatchDeleteRequest are alike. */
 static struct call *keys_call(struct fake_rig *rig, const char *path, struct kv_keys_request *keys)
 {
-    struct old_batch_get_request request = PRISM__INTERFACES__KEYVALUE__BATCH_GET_REQUEST__INIT;
+    old_batch_get_request request = PRISM__INTERFACES__KEYVALUE__BATCH_GET_REQUEST__INIT;
 
     request.n_keys = keys->retrieve.n_keys;
     request.keys = keys->pointers;
@@ -47,7 +47,7 @@ static void test_batch_set(void **state)
         struct fake_rig *rig = kv_rig_of(way);
         struct sets *sets = sets_new();
         struct call *call = kv_run(rig, BATCH("BatchSet"), &sets->message.base);
-        const struct old_batch_set_response *answer = (const void *)call->reply;
+        const old_batch_set_response *answer = (const void *)call->reply;
 
         kv_assert_ok(call);
         assert_true(answer->all_success);
@@ -76,8 +76,8 @@ static void test_batch_get_and_delete_in_request_order(void **state)
         struct fake_rig *rig = kv_rig_of(way);
         struct kv_keys_request *keys = kv_keys(ITEMS);
         struct call *call;
-        const struct old_batch_get_response *got;
-        const struct old_batch_delete_response *gone;
+        const old_batch_get_response *got;
+        const old_batch_delete_response *gone;
 
         rig->world.order = FAKE_LAST_FIRST;
         kv_fill(rig, 30);
@@ -119,15 +119,15 @@ static void test_batches_when_the_backend_is_down(void **state)
     rig->world.fail_last = UINT64_MAX;
     call = kv_run(rig, BATCH("BatchSet"), &sets->message.base);
     kv_assert_ok(call);
-    assert_false(((struct old_batch_set_response *)call->reply)->all_success);
+    assert_false(((old_batch_set_response *)call->reply)->all_success);
     fake_call_free(call);
     call = keys_call(rig, BATCH("BatchGet"), keys);
     kv_assert_ok(call);
-    assert_int_equal(((struct old_batch_get_response *)call->reply)->found_count, 0);
+    assert_int_equal(((old_batch_get_response *)call->reply)->found_count, 0);
     fake_call_free(call);
     call = keys_call(rig, BATCH("BatchDelete"), keys);
     kv_assert_ok(call);
-    assert_false(((struct old_batch_delete_response *)call->reply)->all_success);
+    assert_false(((old_batch_delete_response *)call->reply)->all_success);
     fake_call_free(call);
     free(sets);
     free(keys);
@@ -190,7 +190,7 @@ static void test_outcomes_that_fit_no_message(void **state)
     fake_call_free(call);
     call = keys_call(rig, BATCH("BatchDelete"), keys);
     kv_assert_ok(call);
-    assert_false(((struct old_batch_delete_response *)call->reply)->results[99]->success);
+    assert_false(((old_batch_delete_response *)call->reply)->results[99]->success);
     fake_call_free(call);
     free(keys);
     kv_rig_free(rig);
@@ -200,7 +200,7 @@ static void test_outcomes_that_fit_no_message(void **state)
 
 static struct call *scan(struct fake_rig *rig, const char *path, const char *prefix, int32_t limit)
 {
-    struct old_scan_request request = PRISM__INTERFACES__KEYVALUE__SCAN_REQUEST__INIT;
+    old_scan_request request = PRISM__INTERFACES__KEYVALUE__SCAN_REQUEST__INIT;
 
     request.prefix = kv_text(prefix);
     request.limit = limit;
@@ -219,7 +219,7 @@ static void test_scan_streams_one_key_a_message(void **state)
     kv_assert_ok(call);
     assert_int_equal(call->sent_count, 150);
     for (size_t i = 0; i < 150; i++) {
-        const struct old_scan_response *item = (const void *)call->sent[i].message;
+        const old_scan_response *item = (const void *)call->sent[i].message;
 
         assert_int_equal(strlen(item->key), 8);
         assert_memory_equal(item->value.data, item->key, 8);
@@ -228,7 +228,7 @@ static void test_scan_streams_one_key_a_message(void **state)
     call = scan(rig, SCAN("ScanKeys"), "key", 7);
     kv_assert_ok(call);
     assert_int_equal(call->sent_count, 7);
-    assert_string_equal(((struct old_key_response *)call->sent[6].message)->key, "key00006");
+    assert_string_equal(((old_key_response *)call->sent[6].message)->key, "key00006");
     fake_call_free(call);
     call = scan(rig, SCAN("Scan"), "nothing", 0);
     kv_assert_ok(call);
@@ -240,7 +240,7 @@ static void test_scan_streams_one_key_a_message(void **state)
 static void test_scan_refused(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct old_scan_request request = PRISM__INTERFACES__KEYVALUE__SCAN_REQUEST__INIT;
+    old_scan_request request = PRISM__INTERFACES__KEYVALUE__SCAN_REQUEST__INIT;
 
     (void)state;
     request.limit = -1;
@@ -280,7 +280,7 @@ static void test_scan_of_what_no_message_takes(void **state)
 static void test_scan_reader_gone(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct old_scan_request request = PRISM__INTERFACES__KEYVALUE__SCAN_REQUEST__INIT;
+    old_scan_request request = PRISM__INTERFACES__KEYVALUE__SCAN_REQUEST__INIT;
     struct call *call;
 
     (void)state;
@@ -300,7 +300,7 @@ static void test_scan_reader_gone(void **state)
 static void test_count(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct old_count_request request = PRISM__INTERFACES__KEYVALUE__COUNT_REQUEST__INIT;
+    old_count_request request = PRISM__INTERFACES__KEYVALUE__COUNT_REQUEST__INIT;
     struct call *call;
 
     (void)state;
@@ -308,7 +308,7 @@ static void test_count(void **state)
     request.prefix = kv_text("key0000");
     call = kv_run(rig, SCAN("Count"), &request.base);
     kv_assert_ok(call);
-    assert_int_equal(((struct old_count_response *)call->reply)->count, 10);
+    assert_int_equal(((old_count_response *)call->reply)->count, 10);
     fake_call_free(call);
     rig->world.fail_at = 2;
     call = kv_run(rig, SCAN("Count"), &request.base);

@@ -5,9 +5,9 @@
 #define TTL(rpc)   "/prism.interfaces.keyvalue.KeyValueTTLInterface/" rpc
 
 /* All requests here begin with the key, so this one stands for any that has nothing else. */
-static struct old_get_request key_only(const char *key)
+static old_get_request key_only(const char *key)
 {
-    struct old_get_request request = PRISM__INTERFACES__KEYVALUE__GET_REQUEST__INIT;
+    old_get_request request = PRISM__INTERFACES__KEYVALUE__GET_REQUEST__INIT;
 
     request.key = kv_text(key);
     return request;
@@ -15,14 +15,14 @@ static struct old_get_request key_only(const char *key)
 
 static struct call *ask(struct fake_rig *rig, const char *path, const char *key)
 {
-    struct old_get_request request = key_only(key);
+    old_get_request request = key_only(key);
 
     return kv_run(rig, path, &request.base);
 }
 
 static struct call *set(struct fake_rig *rig, const char *key, const char *value)
 {
-    struct old_set_request request = PRISM__INTERFACES__KEYVALUE__SET_REQUEST__INIT;
+    old_set_request request = PRISM__INTERFACES__KEYVALUE__SET_REQUEST__INIT;
 
     request.key = kv_text(key);
     request.value = kv_bytes(value);
@@ -31,7 +31,7 @@ static struct call *set(struct fake_rig *rig, const char *key, const char *value
 
 static struct call *expire(struct fake_rig *rig, const char *key, int64_t seconds)
 {
-    struct old_expire_request request = PRISM__INTERFACES__KEYVALUE__EXPIRE_REQUEST__INIT;
+    old_expire_request request = PRISM__INTERFACES__KEYVALUE__EXPIRE_REQUEST__INIT;
 
     request.key = kv_text(key);
     request.ttl_seconds = seconds;
@@ -41,7 +41,7 @@ static struct call *expire(struct fake_rig *rig, const char *key, int64_t second
 static int64_t ttl(struct fake_rig *rig, const char *key)
 {
     struct call *call = ask(rig, TTL("GetTTL"), key);
-    const struct old_get_ttl_response *answer = (const void *)call->reply;
+    const old_get_ttl_response *answer = (const void *)call->reply;
     int64_t seconds = answer->ttl_seconds;
 
     kv_assert_ok(call);
@@ -54,10 +54,10 @@ static void test_set_get_delete_exists(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_BASIC);
     struct call *call = set(rig, "k", "v");
-    const struct old_set_response *stored = (const void *)call->reply;
-    const struct old_get_response *got;
-    const struct old_delete_response *gone;
-    const struct old_exists_response *exists;
+    const old_set_response *stored = (const void *)call->reply;
+    const old_get_response *got;
+    const old_delete_response *gone;
+    const old_exists_response *exists;
 
     (void)state;
     assert_true(stored->success);
@@ -97,7 +97,7 @@ static void test_set_clears_expiry_and_ignores_tags(void **state)
     Prism__Common__Tags__TagsEntry entry = PRISM__COMMON__TAGS__TAGS_ENTRY__INIT;
     Prism__Common__Tags__TagsEntry *entries[] = {&entry};
     Prism__Common__Tags tags = PRISM__COMMON__TAGS__INIT;
-    struct old_set_request request = PRISM__INTERFACES__KEYVALUE__SET_REQUEST__INIT;
+    old_set_request request = PRISM__INTERFACES__KEYVALUE__SET_REQUEST__INIT;
     struct call *call;
 
     (void)state;
@@ -111,7 +111,7 @@ static void test_set_clears_expiry_and_ignores_tags(void **state)
     request.value = kv_bytes("w");
     request.tags = &tags;
     call = kv_run(rig, BASIC("Set"), &request.base);
-    assert_true(((struct old_set_response *)call->reply)->success);
+    assert_true(((old_set_response *)call->reply)->success);
     fake_call_free(call);
     assert_int_equal(ttl(rig, "k"), -1);
     kv_rig_free(rig);
@@ -121,8 +121,8 @@ static void test_expire_ttl_persist(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_BASIC | FAKE_TTL);
     struct call *call = expire(rig, "k", 10);
-    const struct old_expire_response *answer = (const void *)call->reply;
-    const struct old_persist_response *kept;
+    const old_expire_response *answer = (const void *)call->reply;
+    const old_persist_response *kept;
 
     (void)state;
     assert_true(answer->success);
@@ -163,29 +163,29 @@ static void test_faults_are_told_in_band(void **state)
     rig->world.type.limits.value_bytes = 3;
     fake_rig_bind(rig);
     call = set(rig, "", "v");
-    assert_false(((struct old_set_response *)call->reply)->success);
-    assert_non_null(strstr(((struct old_set_response *)call->reply)->error, "key is empty"));
+    assert_false(((old_set_response *)call->reply)->success);
+    assert_non_null(strstr(((old_set_response *)call->reply)->error, "key is empty"));
     fake_call_free(call);
     call = set(rig, "k", "1234");
-    assert_false(((struct old_set_response *)call->reply)->success);
+    assert_false(((old_set_response *)call->reply)->success);
     fake_call_free(call);
     call = ask(rig, BASIC("Get"), "");
-    assert_string_not_equal(((struct old_get_response *)call->reply)->error, "");
+    assert_string_not_equal(((old_get_response *)call->reply)->error, "");
     fake_call_free(call);
     call = ask(rig, BASIC("Delete"), "");
-    assert_false(((struct old_delete_response *)call->reply)->success);
+    assert_false(((old_delete_response *)call->reply)->success);
     fake_call_free(call);
     call = ask(rig, BASIC("Exists"), "");
-    assert_string_not_equal(((struct old_exists_response *)call->reply)->error, "");
+    assert_string_not_equal(((old_exists_response *)call->reply)->error, "");
     fake_call_free(call);
     call = expire(rig, "k", -1);
-    assert_false(((struct old_expire_response *)call->reply)->success);
+    assert_false(((old_expire_response *)call->reply)->success);
     fake_call_free(call);
     call = ask(rig, TTL("GetTTL"), "");
-    assert_string_not_equal(((struct old_get_ttl_response *)call->reply)->error, "");
+    assert_string_not_equal(((old_get_ttl_response *)call->reply)->error, "");
     fake_call_free(call);
     call = ask(rig, TTL("Persist"), "");
-    assert_false(((struct old_persist_response *)call->reply)->success);
+    assert_false(((old_persist_response *)call->reply)->success);
     fake_call_free(call);
     assert_int_equal(rig->world.ops, 0);
     kv_rig_free(rig);
@@ -200,15 +200,14 @@ static void test_failures_are_told_in_band(void **state)
     rig->world.fail_at = 1;
     rig->world.fail_last = UINT64_MAX;
     call = set(rig, "k", "v");
-    assert_string_equal(((struct old_set_response *)call->reply)->error,
-                        "the fake was told to fail");
+    assert_string_equal(((old_set_response *)call->reply)->error, "the fake was told to fail");
     fake_call_free(call);
     call = ask(rig, BASIC("Get"), "k");
-    assert_false(((struct old_get_response *)call->reply)->found);
-    assert_string_not_equal(((struct old_get_response *)call->reply)->error, "");
+    assert_false(((old_get_response *)call->reply)->found);
+    assert_string_not_equal(((old_get_response *)call->reply)->error, "");
     fake_call_free(call);
     call = ask(rig, TTL("GetTTL"), "k");
-    assert_string_not_equal(((struct old_get_ttl_response *)call->reply)->error, "");
+    assert_string_not_equal(((old_get_ttl_response *)call->reply)->error, "");
     fake_call_free(call);
     kv_rig_free(rig);
 }
@@ -219,7 +218,7 @@ static void test_the_calls_own_end_is_a_status(void **state)
                                         BASIC("Exists"), TTL("Expire"), TTL("GetTTL"),
                                         TTL("Persist")};
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct old_get_request request = key_only("k");
+    old_get_request request = key_only("k");
 
     (void)state;
     rig->world.mode = FAKE_PARKED;
@@ -237,7 +236,7 @@ static void test_without_ttl(void **state)
 {
     static const char *const paths[] = {TTL("Expire"), TTL("GetTTL"), TTL("Persist")};
     struct fake_rig *rig = kv_rig(FAKE_AS_POSTGRES);
-    struct old_get_request request = key_only("k");
+    old_get_request request = key_only("k");
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(paths); i++)
@@ -258,8 +257,8 @@ static void test_a_value_that_no_message_takes(void **state)
     memset(value, 'v', sizeof value - 1);
     fake_put(&rig->world, "k", value);
     call = ask(rig, BASIC("Get"), "k");
-    assert_false(((struct old_get_response *)call->reply)->found);
-    assert_non_null(strstr(((struct old_get_response *)call->reply)->error, "2000 bytes"));
+    assert_false(((old_get_response *)call->reply)->found);
+    assert_non_null(strstr(((old_get_response *)call->reply)->error, "2000 bytes"));
     fake_call_free(call);
     kv_rig_free(rig);
 }

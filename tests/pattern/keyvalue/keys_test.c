@@ -6,9 +6,9 @@
 static void test_retrieve_found_absent_empty(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_BASIC);
-    struct pb_retrieve_request request = kv_retrieve("k");
+    pb_retrieve_request request = kv_retrieve("k");
     struct call *call = kv_run(rig, "Retrieve", &request.base);
-    const struct pb_retrieve_response *answer = (const void *)call->reply;
+    const pb_retrieve_response *answer = (const void *)call->reply;
 
     (void)state;
     kv_assert_ok(call);
@@ -33,7 +33,7 @@ static void test_retrieve_found_absent_empty(void **state)
 static void test_retrieve_version_needs_cas(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_BASIC);
-    struct pb_retrieve_request request = kv_retrieve("k");
+    pb_retrieve_request request = kv_retrieve("k");
 
     (void)state;
     request.with_version = true;
@@ -43,7 +43,7 @@ static void test_retrieve_version_needs_cas(void **state)
 
     struct call *call = kv_run(rig, "Retrieve", &request.base);
 
-    assert_int_equal(((struct pb_retrieve_response *)call->reply)->_version_case, 0);
+    assert_int_equal(((pb_retrieve_response *)call->reply)->_version_case, 0);
     fake_call_free(call);
     kv_rig_free(rig);
 }
@@ -51,7 +51,7 @@ static void test_retrieve_version_needs_cas(void **state)
 static void test_retrieve_of_what_no_message_takes(void **state)
 {
     struct fake_rig *rig = kv_rig_unbound(FAKE_BASIC);
-    struct pb_retrieve_request request = kv_retrieve("k");
+    pb_retrieve_request request = kv_retrieve("k");
     char big[2001] = "";
 
     (void)state;
@@ -72,14 +72,14 @@ static void test_retrieve_of_what_no_message_takes(void **state)
 static void test_remove_twice(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_BASIC);
-    struct pb_remove_request request = PRISM__PATTERNS__KEYVALUE__REMOVE_REQUEST__INIT;
+    pb_remove_request request = PRISM__PATTERNS__KEYVALUE__REMOVE_REQUEST__INIT;
 
     (void)state;
     request.key = kv_text("k");
     fake_put(&rig->world, "k", "v");
     for (int present = 1; present >= 0; present--) {
         struct call *call = kv_run(rig, "Remove", &request.base);
-        const struct pb_remove_response *answer = (const void *)call->reply;
+        const pb_remove_response *answer = (const void *)call->reply;
 
         kv_assert_ok(call);
         assert_true(answer->success);
@@ -93,7 +93,7 @@ static void test_remove_twice(void **state)
 static void test_exists(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_BASIC);
-    struct pb_exists_request request = PRISM__PATTERNS__KEYVALUE__EXISTS_REQUEST__INIT;
+    pb_exists_request request = PRISM__PATTERNS__KEYVALUE__EXISTS_REQUEST__INIT;
 
     (void)state;
     request.key = kv_text("k");
@@ -101,7 +101,7 @@ static void test_exists(void **state)
         struct call *call = kv_run(rig, "Exists", &request.base);
 
         kv_assert_ok(call);
-        assert_int_equal(((struct pb_exists_response *)call->reply)->exists, present);
+        assert_int_equal(((pb_exists_response *)call->reply)->exists, present);
         fake_call_free(call);
         fake_put(&rig->world, "k", "v");
     }
@@ -112,13 +112,12 @@ static void test_exists(void **state)
 static void test_every_key_is_checked(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_retrieve_request retrieve = kv_retrieve("");
-    struct pb_remove_request removal = PRISM__PATTERNS__KEYVALUE__REMOVE_REQUEST__INIT;
-    struct pb_exists_request exists = PRISM__PATTERNS__KEYVALUE__EXISTS_REQUEST__INIT;
-    struct pb_set_expiration_request set = kv_set_expiration("", 1);
-    struct pb_get_expiration_request get = PRISM__PATTERNS__KEYVALUE__GET_EXPIRATION_REQUEST__INIT;
-    struct pb_clear_expiration_request clear =
-        PRISM__PATTERNS__KEYVALUE__CLEAR_EXPIRATION_REQUEST__INIT;
+    pb_retrieve_request retrieve = kv_retrieve("");
+    pb_remove_request removal = PRISM__PATTERNS__KEYVALUE__REMOVE_REQUEST__INIT;
+    pb_exists_request exists = PRISM__PATTERNS__KEYVALUE__EXISTS_REQUEST__INIT;
+    pb_set_expiration_request set = kv_set_expiration("", 1);
+    pb_get_expiration_request get = PRISM__PATTERNS__KEYVALUE__GET_EXPIRATION_REQUEST__INIT;
+    pb_clear_expiration_request clear = PRISM__PATTERNS__KEYVALUE__CLEAR_EXPIRATION_REQUEST__INIT;
     const struct {
         const char *rpc;
         const ProtobufCMessage *request;
@@ -136,13 +135,12 @@ static void test_every_key_is_checked(void **state)
 
 static int64_t seconds_left(struct fake_rig *rig, const char *key)
 {
-    struct pb_get_expiration_request request =
-        PRISM__PATTERNS__KEYVALUE__GET_EXPIRATION_REQUEST__INIT;
+    pb_get_expiration_request request = PRISM__PATTERNS__KEYVALUE__GET_EXPIRATION_REQUEST__INIT;
 
     request.key = kv_text(key);
 
     struct call *call = kv_run(rig, "GetExpiration", &request.base);
-    int64_t left = ((struct pb_get_expiration_response *)call->reply)->expiration_seconds;
+    int64_t left = ((pb_get_expiration_response *)call->reply)->expiration_seconds;
 
     kv_assert_ok(call);
     fake_call_free(call);
@@ -151,9 +149,9 @@ static int64_t seconds_left(struct fake_rig *rig, const char *key)
 
 static bool set_expiration(struct fake_rig *rig, const char *key, int64_t seconds)
 {
-    struct pb_set_expiration_request request = kv_set_expiration(key, seconds);
+    pb_set_expiration_request request = kv_set_expiration(key, seconds);
     struct call *call = kv_run(rig, "SetExpiration", &request.base);
-    const struct pb_set_expiration_response *answer = (const void *)call->reply;
+    const pb_set_expiration_response *answer = (const void *)call->reply;
     bool existed = answer->key_existed;
 
     kv_assert_ok(call);
@@ -164,13 +162,12 @@ static bool set_expiration(struct fake_rig *rig, const char *key, int64_t second
 
 static bool clear_expiration(struct fake_rig *rig, const char *key)
 {
-    struct pb_clear_expiration_request request =
-        PRISM__PATTERNS__KEYVALUE__CLEAR_EXPIRATION_REQUEST__INIT;
+    pb_clear_expiration_request request = PRISM__PATTERNS__KEYVALUE__CLEAR_EXPIRATION_REQUEST__INIT;
 
     request.key = kv_text(key);
 
     struct call *call = kv_run(rig, "ClearExpiration", &request.base);
-    const struct pb_clear_expiration_response *answer = (const void *)call->reply;
+    const pb_clear_expiration_response *answer = (const void *)call->reply;
     bool removed = answer->expiration_removed;
 
     kv_assert_ok(call);
@@ -224,7 +221,7 @@ static void test_set_expiration_bounds(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        struct pb_set_expiration_request request = kv_set_expiration("k", bad[i]);
+        pb_set_expiration_request request = kv_set_expiration("k", bad[i]);
 
         kv_refused(rig, "SetExpiration", &request.base, ERR_INVALID_ARGUMENT, "expiration_seconds",
                    "0 to 3153600000");
@@ -235,10 +232,9 @@ static void test_set_expiration_bounds(void **state)
 static void test_expiry_without_ttl(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_AS_POSTGRES);
-    struct pb_set_expiration_request set = kv_set_expiration("k", 1);
-    struct pb_get_expiration_request get = PRISM__PATTERNS__KEYVALUE__GET_EXPIRATION_REQUEST__INIT;
-    struct pb_clear_expiration_request clear =
-        PRISM__PATTERNS__KEYVALUE__CLEAR_EXPIRATION_REQUEST__INIT;
+    pb_set_expiration_request set = kv_set_expiration("k", 1);
+    pb_get_expiration_request get = PRISM__PATTERNS__KEYVALUE__GET_EXPIRATION_REQUEST__INIT;
+    pb_clear_expiration_request clear = PRISM__PATTERNS__KEYVALUE__CLEAR_EXPIRATION_REQUEST__INIT;
     const char *text = "expiration not supported: backend does not implement KeyValueTTLInterface";
 
     (void)state;
@@ -255,7 +251,7 @@ static void test_expiry_without_ttl(void **state)
 static void test_count(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_BASIC | FAKE_SCAN);
-    struct pb_count_request request = PRISM__PATTERNS__KEYVALUE__COUNT_REQUEST__INIT;
+    pb_count_request request = PRISM__PATTERNS__KEYVALUE__COUNT_REQUEST__INIT;
 
     (void)state;
     kv_fill(rig, 15);
@@ -263,12 +259,12 @@ static void test_count(void **state)
 
     struct call *call = kv_run(rig, "Count", &request.base);
 
-    assert_int_equal(((struct pb_count_response *)call->reply)->count, 16);
+    assert_int_equal(((pb_count_response *)call->reply)->count, 16);
     fake_call_free(call);
     request._prefix_case = PRISM__PATTERNS__KEYVALUE__COUNT_REQUEST___PREFIX_PREFIX;
     request.prefix = kv_text("key0000");
     call = kv_run(rig, "Count", &request.base);
-    assert_int_equal(((struct pb_count_response *)call->reply)->count, 10);
+    assert_int_equal(((pb_count_response *)call->reply)->count, 10);
     fake_call_free(call);
     request.prefix = kv_text("\xc0");
     kv_refused(rig, "Count", &request.base, ERR_INVALID_ARGUMENT, "prefix", "UTF-8");

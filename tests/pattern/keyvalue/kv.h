@@ -2,8 +2,10 @@
 #ifndef PRISM_TESTS_PATTERN_KEYVALUE_KV_H
 #define PRISM_TESTS_PATTERN_KEYVALUE_KV_H
 
+#include "patterns/keyvalue/deprecated/messages.h"
 #include "patterns/keyvalue/keyvalue.h"
 #include "patterns/keyvalue/messages.h"
+#include "patterns/messages.h"
 #include "src/base/container.h"
 #include "src/base/log.h"
 #include "tests/fake/fake_call.h"
@@ -141,19 +143,18 @@ static inline char *kv_text(const char *text)
     return (char *)(uintptr_t)text;
 }
 
-static inline struct pb_store_request kv_store(const char *key, const char *value)
+static inline pb_store_request kv_store(const char *key, const char *value)
 {
-    struct pb_store_request request = PRISM__PATTERNS__KEYVALUE__STORE_REQUEST__INIT;
+    pb_store_request request = PRISM__PATTERNS__KEYVALUE__STORE_REQUEST__INIT;
 
     request.key = kv_text(key);
     request.value = kv_bytes(value);
     return request;
 }
 
-static inline struct pb_store_request kv_store_for(const char *key, const char *value,
-                                                   int64_t seconds)
+static inline pb_store_request kv_store_for(const char *key, const char *value, int64_t seconds)
 {
-    struct pb_store_request request = kv_store(key, value);
+    pb_store_request request = kv_store(key, value);
 
     request._expiration_seconds_case =
         PRISM__PATTERNS__KEYVALUE__STORE_REQUEST___EXPIRATION_SECONDS_EXPIRATION_SECONDS;
@@ -161,71 +162,70 @@ static inline struct pb_store_request kv_store_for(const char *key, const char *
     return request;
 }
 
-static inline struct pb_precondition kv_if_absent(bool absent)
+static inline pb_precondition kv_if_absent(bool absent)
 {
-    struct pb_precondition condition = PRISM__PATTERNS__KEYVALUE__PRECONDITION__INIT;
+    pb_precondition condition = PRISM__PATTERNS__KEYVALUE__PRECONDITION__INIT;
 
     condition.condition_case = PRISM__PATTERNS__KEYVALUE__PRECONDITION__CONDITION_IF_ABSENT;
     condition.if_absent = absent;
     return condition;
 }
 
-static inline struct pb_precondition kv_if_version(const char *version)
+static inline pb_precondition kv_if_version(const char *version)
 {
-    struct pb_precondition condition = PRISM__PATTERNS__KEYVALUE__PRECONDITION__INIT;
+    pb_precondition condition = PRISM__PATTERNS__KEYVALUE__PRECONDITION__INIT;
 
     condition.condition_case = PRISM__PATTERNS__KEYVALUE__PRECONDITION__CONDITION_IF_VERSION;
     condition.if_version = kv_bytes(version);
     return condition;
 }
 
-static inline struct pb_retrieve_request kv_retrieve(const char *key)
+static inline pb_retrieve_request kv_retrieve(const char *key)
 {
-    struct pb_retrieve_request request = PRISM__PATTERNS__KEYVALUE__RETRIEVE_REQUEST__INIT;
+    pb_retrieve_request request = PRISM__PATTERNS__KEYVALUE__RETRIEVE_REQUEST__INIT;
 
     request.key = kv_text(key);
     return request;
 }
 
-static inline struct pb_set_expiration_request kv_set_expiration(const char *key, int64_t seconds)
+static inline pb_set_expiration_request kv_set_expiration(const char *key, int64_t seconds)
 {
-    struct pb_set_expiration_request request =
-        PRISM__PATTERNS__KEYVALUE__SET_EXPIRATION_REQUEST__INIT;
+    pb_set_expiration_request request = PRISM__PATTERNS__KEYVALUE__SET_EXPIRATION_REQUEST__INIT;
 
     request.key = kv_text(key);
     request.expiration_seconds = seconds;
     return request;
 }
 
-static inline struct pb_scan_request kv_scan(const char *prefix)
+static inline pb_scan_request kv_scan(const char *prefix)
 {
-    struct pb_scan_request request = PRISM__PATTERNS__KEYVALUE__SCAN_REQUEST__INIT;
+    pb_scan_request request = PRISM__PATTERNS__KEYVALUE__SCAN_REQUEST__INIT;
 
     request._prefix_case = PRISM__PATTERNS__KEYVALUE__SCAN_REQUEST___PREFIX_PREFIX;
     request.prefix = kv_text(prefix);
     return request;
 }
 
-static inline void kv_scan_limit(struct pb_scan_request *request, int32_t limit)
+static inline void kv_scan_limit(pb_scan_request *request, int32_t limit)
 {
     request->_limit_case = PRISM__PATTERNS__KEYVALUE__SCAN_REQUEST___LIMIT_LIMIT;
     request->limit = limit;
 }
 
-static inline void kv_scan_values(struct pb_scan_request *request)
+static inline void kv_scan_values(pb_scan_request *request)
 {
     request->_include_values_case =
         PRISM__PATTERNS__KEYVALUE__SCAN_REQUEST___INCLUDE_VALUES_INCLUDE_VALUES;
     request->include_values = true;
 }
 
-static inline void kv_scan_cursor(struct pb_scan_request *request, const char *cursor)
+static inline void kv_scan_cursor(pb_scan_request *request, const char *cursor)
 {
     request->_cursor_case = PRISM__PATTERNS__KEYVALUE__SCAN_REQUEST___CURSOR_CURSOR;
     request->cursor = kv_text(cursor);
 }
 
-static inline void kv_scan_bytes(struct pb_scan_request *request, int64_t bytes)
+static inline void kv_scan_bytes(pb_scan_request *request, int64_t bytes)
 {
     request->_max_bytes_case = PRISM__PATTERNS__KEYVALUE__SCAN_REQUEST___MAX_BYTES_MAX_BYTES;
     request->max_bytes = bytes;
@@ -234,9 +234,9 @@ static inline void kv_scan_bytes(struct pb_scan_request *request, int64_t bytes)
 /* ---- batches: storage for requests ---- */
 
 struct kv_batch_request {
-    struct pb_store_batch_request message;
-    struct pb_store_request items[KV_ITEMS];
-    struct pb_store_request *pointers[KV_ITEMS];
+    pb_store_batch_request message;
+    pb_store_request items[KV_ITEMS];
+    pb_store_request *pointers[KV_ITEMS];
     char texts[KV_ITEMS][24];
 };
 
@@ -258,8 +258,8 @@ static inline struct kv_batch_request *kv_store_batch(size_t n)
 }
 
 struct kv_keys_request {
-    struct pb_retrieve_batch_request retrieve;
-    struct pb_remove_batch_request remove;
+    pb_retrieve_batch_request retrieve;
+    pb_remove_batch_request remove;
     char *pointers[KV_ITEMS];
     char texts[KV_ITEMS][24];
 };

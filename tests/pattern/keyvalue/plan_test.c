@@ -209,7 +209,7 @@ static void test_metrics_sum_over_workers_of_a_namespace(void **state)
 static void test_a_warning_for_an_emulated_scan(void **state)
 {
     struct fake_rig *rig = kv_rig_unbound(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("");
+    pb_scan_request request = kv_scan("");
     struct kv_scan emulated = *fake_interfaces.kv_scan;
     char text[512] = "";
     int ends[2];

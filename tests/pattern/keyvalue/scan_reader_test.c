@@ -1,7 +1,7 @@
 /* Scan when the backend fails, when the reader is slow, and when it is gone. */
 #include "tests/pattern/keyvalue/kv.h"
 
-static const struct pb_scan_response *page(const struct call *call, size_t i)
+static const pb_scan_response *page(const struct call *call, size_t i)
 {
     assert_true(i < call->sent_count);
     return (const void *)call->sent[i].message;
@@ -33,7 +33,7 @@ static void assert_pages(const struct call *call)
 static void test_failure_on_a_later_page(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("");
+    pb_scan_request request = kv_scan("");
 
     (void)state;
     kv_fill(rig, 20);
@@ -51,7 +51,7 @@ static void test_failure_on_a_later_page(void **state)
 static void test_a_slow_reader_holds_one_page(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("");
+    pb_scan_request request = kv_scan("");
     size_t taken = 0;
 
     (void)state;
@@ -78,7 +78,7 @@ static void test_a_slow_reader_holds_one_page(void **state)
 static void test_memory_of_a_long_stream(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("");
+    pb_scan_request request = kv_scan("");
     char key[24], value[1001] = "";
     size_t most = 0;
 
@@ -111,7 +111,7 @@ static void test_memory_of_a_long_stream(void **state)
 static void test_client_gone_while_a_page_is_read(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("");
+    pb_scan_request request = kv_scan("");
 
     (void)state;
     kv_fill(rig, 20);
@@ -130,7 +130,7 @@ static void test_client_gone_while_a_page_is_read(void **state)
 static void test_client_gone_while_a_page_is_sent(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("");
+    pb_scan_request request = kv_scan("");
 
     (void)state;
     kv_fill(rig, 20);
@@ -151,7 +151,7 @@ static void test_client_gone_while_a_page_is_sent(void **state)
 static void test_client_gone_between_empty_pages(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("");
+    pb_scan_request request = kv_scan("");
 
     (void)state;
     rig->world.mode = FAKE_THREAD; /* cannot be cancelled */
@@ -170,7 +170,7 @@ static void test_client_gone_between_empty_pages(void **state)
 static void test_deadline_while_a_page_is_read(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("");
+    pb_scan_request request = kv_scan("");
 
     (void)state;
     kv_fill(rig, 20);
@@ -191,8 +191,8 @@ static void test_deadline_while_a_page_is_read(void **state)
 static void test_interface_withdrawn_in_the_middle(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("");
-    struct pb_retrieve_request other = kv_retrieve("key00000");
+    pb_scan_request request = kv_scan("");
+    pb_retrieve_request other = kv_retrieve("key00000");
 
     (void)state;
     kv_fill(rig, 20);

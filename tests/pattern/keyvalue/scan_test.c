@@ -1,13 +1,13 @@
 /* Scan: pages, limits, budgets, cursors, sizes. */
 #include "tests/pattern/keyvalue/kv.h"
 
-static const struct pb_scan_response *page(const struct call *call, size_t i)
+static const pb_scan_response *page(const struct call *call, size_t i)
 {
     assert_true(i < call->sent_count);
     return (const void *)call->sent[i].message;
 }
 
-static const struct pb_scan_response *last(const struct call *call)
+static const pb_scan_response *last(const struct call *call)
 {
     return page(call, call->sent_count - 1);
 }
@@ -33,7 +33,7 @@ static void assert_pages(const struct call *call)
     }
 }
 
-static struct call *scan(struct fake_rig *rig, const struct pb_scan_request *request)
+static struct call *scan(struct fake_rig *rig, const pb_scan_request *request)
 {
     struct call *call = kv_run(rig, "Scan", &request->base);
 
@@ -44,7 +44,7 @@ static struct call *scan(struct fake_rig *rig, const struct pb_scan_request *req
 static void test_all_keys_in_pages(void **state)
 {
     static const size_t counts[] = {0, 1, 99, 100};
-    struct pb_scan_request request = kv_scan("");
+    pb_scan_request request = kv_scan("");
 
     (void)state;
     for (size_t c = 0; c < ARRAY_LEN(counts); c++) {
@@ -68,7 +68,7 @@ static void test_all_keys_in_pages(void **state)
 static void test_default_limit_is_100_and_a_cursor_goes_on(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_scan_request request = PRISM__PATTERNS__KEYVALUE__SCAN_REQUEST__INIT;
+    pb_scan_request request = PRISM__PATTERNS__KEYVALUE__SCAN_REQUEST__INIT;
     struct call *first, *second;
 
     (void)state;
@@ -89,7 +89,7 @@ static void test_default_limit_is_100_and_a_cursor_goes_on(void **state)
 static void test_prefix_limit_values(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("b:");
+    pb_scan_request request = kv_scan("b:");
 
     (void)state;
     fake_put(&rig->world, "a:1", "x");
@@ -115,7 +115,7 @@ static void test_prefix_limit_values(void **state)
 static void test_limit_is_lowered_to_the_bound(void **state)
 {
     struct fake_rig *rig = kv_rig_unbound(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("");
+    pb_scan_request request = kv_scan("");
 
     (void)state;
     fake_rig_set(rig, "scan_max_limit", 40);
@@ -133,7 +133,7 @@ static void test_limit_is_lowered_to_the_bound(void **state)
 static void test_byte_budget(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("");
+    pb_scan_request request = kv_scan("");
 
     (void)state;
     kv_fill(rig, 50);
@@ -155,7 +155,7 @@ static void test_byte_budget(void **state)
 static void test_pages_follow_the_backend(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("");
+    pb_scan_request request = kv_scan("");
 
     (void)state;
     kv_fill(rig, 20);
@@ -174,7 +174,7 @@ static void test_pages_follow_the_backend(void **state)
 static void test_only_empty_pages(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("nothing");
+    pb_scan_request request = kv_scan("nothing");
 
     (void)state;
     rig->world.empty_pages = 3;
@@ -192,7 +192,7 @@ static void test_only_empty_pages(void **state)
 static void test_no_message_is_too_large(void **state)
 {
     static const size_t sizes[] = {10, 300, 700, 1500, 1900};
-    struct pb_scan_request request = kv_scan("");
+    pb_scan_request request = kv_scan("");
     char key[24], value[2001] = "";
 
     (void)state;
@@ -227,7 +227,7 @@ static void test_no_message_is_too_large(void **state)
 static void test_many_tiny_keys_in_a_small_message(void **state)
 {
     struct fake_rig *rig = kv_rig_unbound(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("");
+    pb_scan_request request = kv_scan("");
     char key[2] = "";
 
     (void)state;
@@ -249,7 +249,7 @@ static void test_many_tiny_keys_in_a_small_message(void **state)
 static void test_an_item_that_fits_no_message(void **state)
 {
     struct fake_rig *rig = kv_rig_unbound(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("");
+    pb_scan_request request = kv_scan("");
     char value[3001] = "";
 
     (void)state;
@@ -276,7 +276,7 @@ static void test_an_item_that_fits_no_message(void **state)
 static void test_keys_that_are_no_text_are_left_out(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("");
+    pb_scan_request request = kv_scan("");
     struct pattern *instances[1];
     struct metrics_page metrics;
 
@@ -306,7 +306,7 @@ static void test_keys_that_are_no_text_are_left_out(void **state)
 static void test_arguments(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("");
+    pb_scan_request request = kv_scan("");
 
     (void)state;
     kv_scan_limit(&request, 0);
@@ -331,7 +331,7 @@ static void test_forged_cursors(void **state)
 {
     static const char *const forged[] = {"x", "after", "after:6", "after:zz", "after:6\xff"};
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_scan_request request = kv_scan("");
+    pb_scan_request request = kv_scan("");
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(forged); i++) {
@@ -349,7 +349,7 @@ static void test_forged_cursors(void **state)
 static void test_unsupported(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_AS_S3);
-    struct pb_scan_request request = kv_scan("test:");
+    pb_scan_request request = kv_scan("test:");
 
     (void)state;
     kv_refused(rig, "Scan", &request.base, ERR_UNIMPLEMENTED, "KeyValueScanInterface",

@@ -1,13 +1,13 @@
 /* Store: writes, expiry, preconditions; every check before the first effect. */
 #include "tests/pattern/keyvalue/kv.h"
 
-static const struct pb_store_response *answer(const struct call *call)
+static const pb_store_response *answer(const struct call *call)
 {
     kv_assert_ok(call);
     return (const void *)call->reply;
 }
 
-static void store_ok(struct fake_rig *rig, const struct pb_store_request *request)
+static void store_ok(struct fake_rig *rig, const pb_store_request *request)
 {
     struct call *call = kv_run(rig, "Store", &request->base);
 
@@ -18,8 +18,8 @@ static void store_ok(struct fake_rig *rig, const struct pb_store_request *reques
 }
 
 /* Told in-band, with nothing sent or written. */
-static void store_denied(struct fake_rig *rig, const struct pb_store_request *request,
-                         enum err_code code, const char *text)
+static void store_denied(struct fake_rig *rig, const pb_store_request *request, enum err_code code,
+                         const char *text)
 {
     uint64_t ops = rig->world.ops;
     struct call *call = kv_run(rig, "Store", &request->base);
@@ -34,7 +34,7 @@ static void store_denied(struct fake_rig *rig, const struct pb_store_request *re
 static void test_value_is_stored_and_replaced(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_BASIC);
-    struct pb_store_request first = kv_store("k", "one"), second = kv_store("k", "two");
+    pb_store_request first = kv_store("k", "one"), second = kv_store("k", "two");
 
     (void)state;
     store_ok(rig, &first);
@@ -47,7 +47,7 @@ static void test_value_is_stored_and_replaced(void **state)
 static void test_empty_and_binary_values(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_BASIC);
-    struct pb_store_request request = kv_store("empty", "");
+    pb_store_request request = kv_store("empty", "");
     uint8_t all[256];
 
     (void)state;
@@ -66,7 +66,7 @@ static void test_empty_and_binary_values(void **state)
 static void test_keys_are_checked(void **state)
 {
     struct fake_rig *rig = kv_rig_unbound(FAKE_BASIC);
-    struct pb_store_request request = kv_store("", "v");
+    pb_store_request request = kv_store("", "v");
 
     (void)state;
     rig->world.type.limits.key_bytes = 8;
@@ -88,7 +88,7 @@ static void test_keys_are_checked(void **state)
 static void test_values_are_bounded(void **state)
 {
     struct fake_rig *rig = kv_rig_unbound(FAKE_BASIC);
-    struct pb_store_request request = kv_store("k", "12345");
+    pb_store_request request = kv_store("k", "12345");
 
     (void)state;
     rig->world.type.limits.value_bytes = 4;
@@ -102,7 +102,7 @@ static void test_values_are_bounded(void **state)
 static void test_expiration_is_part_of_the_write(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_AS_REDIS);
-    struct pb_store_request request = kv_store_for("test:key", "value", 60);
+    pb_store_request request = kv_store_for("test:key", "value", 60);
 
     (void)state;
     store_ok(rig, &request);
@@ -117,7 +117,7 @@ static void test_expiration_is_part_of_the_write(void **state)
 static void test_a_store_without_expiration_clears_it(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_AS_REDIS);
-    struct pb_store_request request = kv_store_for("k", "v", 5);
+    pb_store_request request = kv_store_for("k", "v", 5);
 
     (void)state;
     store_ok(rig, &request);
@@ -131,7 +131,7 @@ static void test_a_store_without_expiration_clears_it(void **state)
 static void test_expiration_unsupported_is_told_and_nothing_written(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_AS_POSTGRES);
-    struct pb_store_request request = kv_store_for("test:key", "value", 60);
+    pb_store_request request = kv_store_for("test:key", "value", 60);
 
     (void)state;
     store_denied(rig, &request, ERR_UNIMPLEMENTED, "expiration not supported");
@@ -143,7 +143,7 @@ static void test_expiration_bounds(void **state)
 {
     static const int64_t bad[] = {0, -1, INT64_MIN, 3153600001, INT64_MAX};
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_store_request request;
+    pb_store_request request;
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -159,7 +159,7 @@ static void test_expiration_bounds(void **state)
 static void test_expiration_bound_is_a_setting(void **state)
 {
     struct fake_rig *rig = kv_rig_unbound(FAKE_ALL);
-    struct pb_store_request request = kv_store_for("k", "v", 11);
+    pb_store_request request = kv_store_for("k", "v", 11);
 
     (void)state;
     fake_rig_set(rig, "max_expiration_seconds", 10);
@@ -174,7 +174,7 @@ static void test_tags_are_not_dropped_in_silence(void **state)
     Prism__Common__Tags__TagsEntry entry = PRISM__COMMON__TAGS__TAGS_ENTRY__INIT;
     Prism__Common__Tags__TagsEntry *entries[] = {&entry};
     Prism__Common__Tags tags = PRISM__COMMON__TAGS__INIT;
-    struct pb_store_request request = kv_store("k", "v");
+    pb_store_request request = kv_store("k", "v");
 
     (void)state;
     request.tags = &tags;
@@ -192,8 +192,8 @@ static void test_tags_are_not_dropped_in_silence(void **state)
 static void test_if_absent(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_precondition condition = kv_if_absent(true);
-    struct pb_store_request request = kv_store_for("k", "one", 60);
+    pb_precondition condition = kv_if_absent(true);
+    pb_store_request request = kv_store_for("k", "one", 60);
 
     (void)state;
     request.precondition = &condition;
@@ -220,9 +220,9 @@ static void test_if_absent(void **state)
 static void test_if_version(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_retrieve_request read = kv_retrieve("k");
-    struct pb_store_request request = kv_store("k", "two");
-    struct pb_precondition condition = kv_if_version("v999");
+    pb_retrieve_request read = kv_retrieve("k");
+    pb_store_request request = kv_store("k", "two");
+    pb_precondition condition = kv_if_version("v999");
 
     (void)state;
     fake_put(&rig->world, "k", "one");
@@ -238,7 +238,7 @@ static void test_if_version(void **state)
     read.with_version = true;
     struct call *got = kv_run(rig, "Retrieve", &read.base);
 
-    condition.if_version = ((struct pb_retrieve_response *)got->reply)->version;
+    condition.if_version = ((pb_retrieve_response *)got->reply)->version;
     call = kv_run(rig, "Store", &request.base);
     assert_true(answer(call)->success);
     assert_true(fake_has(&rig->world, "k", "two"));
@@ -253,9 +253,9 @@ static void test_if_version(void **state)
 static void test_preconditions_that_say_nothing(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_precondition conditions[] = {kv_if_absent(false), kv_if_version(""),
-                                           PRISM__PATTERNS__KEYVALUE__PRECONDITION__INIT};
-    struct pb_store_request request = kv_store("k", "v");
+    pb_precondition conditions[] = {kv_if_absent(false), kv_if_version(""),
+                                    PRISM__PATTERNS__KEYVALUE__PRECONDITION__INIT};
+    pb_store_request request = kv_store("k", "v");
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(conditions); i++) {
@@ -268,8 +268,8 @@ static void test_preconditions_that_say_nothing(void **state)
 static void test_precondition_without_cas(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL & ~FAKE_CAS);
-    struct pb_precondition condition = kv_if_absent(true);
-    struct pb_store_request request = kv_store("k", "v");
+    pb_precondition condition = kv_if_absent(true);
+    pb_store_request request = kv_store("k", "v");
 
     (void)state;
     request.precondition = &condition;
@@ -286,7 +286,7 @@ static void test_backend_failures_are_statuses(void **state)
     static const enum err_code codes[] = {ERR_UNAVAILABLE, ERR_DEADLINE_EXCEEDED, ERR_INTERNAL,
                                           ERR_RESOURCE_EXHAUSTED};
     struct fake_rig *rig = kv_rig(FAKE_BASIC);
-    struct pb_store_request request = kv_store("k", "v");
+    pb_store_request request = kv_store("k", "v");
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
@@ -306,7 +306,7 @@ static void test_backend_failures_are_statuses(void **state)
 static void test_full_store(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_BASIC);
-    struct pb_store_request one = kv_store("one", "v"), two = kv_store("two", "v");
+    pb_store_request one = kv_store("one", "v"), two = kv_store("two", "v");
 
     (void)state;
     rig->world.max_keys = 1;
@@ -323,7 +323,7 @@ static void test_full_store(void **state)
 static void test_cancel_and_deadline_let_the_backend_go(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_store_request request = kv_store("k", "v");
+    pb_store_request request = kv_store("k", "v");
 
     (void)state;
     rig->world.mode = FAKE_PARKED;
@@ -348,7 +348,7 @@ static void test_cancel_and_deadline_let_the_backend_go(void **state)
 static void test_completion_from_another_thread(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct pb_store_request request = kv_store("k", "v");
+    pb_store_request request = kv_store("k", "v");
 
     (void)state;
     rig->world.mode = FAKE_THREAD;

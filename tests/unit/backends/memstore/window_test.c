@@ -91,7 +91,7 @@ static bool del_many(struct desk *desk, struct kv_del_item *items, size_t n)
 
 static struct kv_put_item item(const char *key, const char *value)
 {
-    return (struct kv_put_item){.key = slice_str(key), .value = slice_str(value)};
+    return (struct kv_put_item){.base.key = slice_str(key), .value = slice_str(value)};
 }
 
 static void test_one_key_many_times(void **state)
@@ -108,7 +108,7 @@ static void test_one_key_many_times(void **state)
     assert_string_equal(rig_get(&rig, "a"), "");
     assert_string_equal(rig_get(&rig, "b"), "3");
 
-    struct kv_del_item twice[] = {{.key = slice_str("a")}, {.key = slice_str("a")}};
+    struct kv_del_item twice[] = {{.base.key = slice_str("a")}, {.base.key = slice_str("a")}};
 
     assert_true(del_many(&desk, twice, 2));
     assert_true(twice[0].existed);
@@ -134,8 +134,8 @@ static void test_items_are_refused_one_by_one(void **state)
         items[i] = item(rig_key(keys[i], i % 2 == 0 ? i / 2 : LIMIT + i), "new");
     assert_true(put_many(&desk, items, ARRAY_LEN(items)));
     for (unsigned i = 0; i < 2 * LIMIT; i++)
-        assert_int_equal(items[i].err.code, i % 2 == 0 ? ERR_OK : ERR_RESOURCE_EXHAUSTED);
-    assert_string_equal(items[1].err.subject, "max_keys");
+        assert_int_equal(items[i].base.err.code, i % 2 == 0 ? ERR_OK : ERR_RESOURCE_EXHAUSTED);
+    assert_string_equal(items[1].base.err.subject, "max_keys");
     assert_int_equal(rig_keys(&rig), LIMIT);
     assert_string_equal(rig_get(&rig, keys[0]), "new");
     assert_int_equal(counter_read(&desk.backend->stats.calls), 2 * LIMIT);
@@ -147,7 +147,7 @@ static void test_items_are_refused_one_by_one(void **state)
 static void test_expiry_in_a_window(void **state)
 {
     struct kv_put_item items[] = {item("stays", "1"), item("goes", "2")};
-    struct kv_get_item got[] = {{.key = slice_str("goes")}, {.key = slice_str("stays")}};
+    struct kv_get_item got[] = {{.base.key = slice_str("goes")}, {.base.key = slice_str("stays")}};
     struct rig rig;
     struct desk desk;
 
@@ -183,13 +183,13 @@ static const char *one_round(struct desk *desk, char (*keys)[32], size_t n)
 
     for (size_t i = 0; i < n; i++) {
         put[i] = item(keys[i], keys[i]);
-        get[i] = (struct kv_get_item){.key = put[i].key};
-        del[i] = (struct kv_del_item){.key = put[i].key};
+        get[i] = (struct kv_get_item){.base.key = put[i].base.key};
+        del[i] = (struct kv_del_item){.base.key = put[i].base.key};
     }
     if (!put_many(desk, put, n) || !get_many(desk, get, n) || !del_many(desk, del, n))
         return "an operation that was not done once, later, and well";
     for (size_t i = 0; i < n; i++) {
-        if (put[i].err.code != ERR_OK || !get[i].found || !del[i].existed ||
+        if (put[i].base.err.code != ERR_OK || !get[i].found || !del[i].existed ||
             !slice_equal(get[i].value, put[i].value))
             return "an own key came or went";
     }

@@ -1,7 +1,7 @@
 /* The deprecated KeyValueBatchInterface. Too many items are a status; everything else is told item
  * by item. */
 #include "patterns/keyvalue/batch.h"
-#include "patterns/keyvalue/deprecated.h"
+#include "patterns/keyvalue/deprecated/deprecated.h"
 
 #include "src/base/container.h"
 
@@ -14,7 +14,7 @@ static bool fits(const struct keyvalue *kv, const ProtobufCMessage *message)
 
 static void batch_set_reply(struct batch *batch, struct err err)
 {
-    struct old_batch_set_response response = PRISM__INTERFACES__KEYVALUE__BATCH_SET_RESPONSE__INIT;
+    old_batch_set_response response = PRISM__INTERFACES__KEYVALUE__BATCH_SET_RESPONSE__INIT;
     struct arena *arena = call_arena(batch->call);
 
     if (old_is_status(err)) {
@@ -22,17 +22,17 @@ static void batch_set_reply(struct batch *batch, struct err err)
         return;
     }
 
-    struct old_set_response *results = arena_alloc(arena, batch->n * sizeof *results);
+    old_set_response *results = arena_alloc(arena, batch->n * sizeof *results);
 
     response.n_results = batch->n;
-    response.results = arena_alloc(arena, batch->n * sizeof(struct old_set_response *));
+    response.results = arena_alloc(arena, batch->n * sizeof(old_set_response *));
     response.all_success = true;
     for (size_t i = 0; i < batch->n; i++) {
-        const struct kv_put_item *item = batch_item(batch, i);
+        const struct kv_put_item *item = store_item(batch, i);
 
         prism__interfaces__keyvalue__set_response__init(&results[i]);
-        results[i].success = item->err.code == ERR_OK;
-        results[i].error = old_error(item->err);
+        results[i].success = item->base.err.code == ERR_OK;
+        results[i].error = old_error(item->base.err);
         response.all_success = response.all_success && results[i].success;
         response.results[i] = &results[i];
     }
@@ -45,7 +45,7 @@ static void batch_set_reply(struct batch *batch, struct err err)
 
 static void batch_set(struct call *call)
 {
-    const struct old_batch_set_request *request = call_request(call);
+    const old_batch_set_request *request = call_request(call);
     struct keyvalue *kv = keyvalue_of(call);
     struct arena *arena = call_arena(call);
     struct err err = batch_check(kv, arena, request->n_requests, "requests");
@@ -58,11 +58,11 @@ static void batch_set(struct call *call)
     struct store_batch *store = store_batch_new(call, batch_set_reply, request->n_requests);
 
     for (size_t i = 0; i < request->n_requests; i++) {
-        struct kv_put_item *item = batch_item(&store->batch, i);
+        struct kv_put_item *item = store_item(&store->batch, i);
 
-        item->key = slice_str(request->requests[i]->key);
+        item->base.key = slice_str(request->requests[i]->key);
         item->value = pb_slice(request->requests[i]->value);
-        err = check_key(kv, arena, item->key);
+        err = check_key(kv, arena, item->base.key);
         if (err.code == ERR_OK)
             err = check_value(kv, arena, item->value);
         if (err.code != ERR_OK)
@@ -75,7 +75,7 @@ static void batch_set(struct call *call)
 
 /* False: not even the error fits, without which the key would look absent. */
 static bool fill_get(struct retrieve_batch *retrieve, const struct kv_get_item *item,
-                     struct old_get_response *result)
+                     old_get_response *result)
 {
     struct err err = retrieve_batch_take(retrieve, item);
 
@@ -89,7 +89,7 @@ static bool fill_get(struct retrieve_batch *retrieve, const struct kv_get_item *
 
 static void batch_get_reply(struct batch *batch, struct err err)
 {
-    struct old_batch_get_response response = PRISM__INTERFACES__KEYVALUE__BATCH_GET_RESPONSE__INIT;
+    old_batch_get_response response = PRISM__INTERFACES__KEYVALUE__BATCH_GET_RESPONSE__INIT;
     struct arena *arena = call_arena(batch->call);
     struct retrieve_batch *retrieve = CONTAINER_OF(batch, struct retrieve_batch, batch);
 
@@ -98,13 +98,13 @@ static void batch_get_reply(struct batch *batch, struct err err)
         return;
     }
 
-    struct old_get_response *results = arena_alloc(arena, batch->n * sizeof *results);
+    old_get_response *results = arena_alloc(arena, batch->n * sizeof *results);
 
     retrieve_batch_room(retrieve);
     response.n_results = batch->n;
-    response.results = arena_alloc(arena, batch->n * sizeof(struct old_get_response *));
+    response.results = arena_alloc(arena, batch->n * sizeof(old_get_response *));
     for (size_t i = 0; i < batch->n; i++) {
-        if (!fill_get(retrieve, batch_item(batch, i), &results[i])) {
+        if (!fill_get(retrieve, retrieve_item(batch, i), &results[i])) {
             call_fail(batch->call, err_about(ERR_RESOURCE_EXHAUSTED, "max_message_bytes",
                                              "the outcomes do not fit one message"));
             return;
@@ -117,7 +117,7 @@ static void batch_get_reply(struct batch *batch, struct err err)
 
 static void batch_get(struct call *call)
 {
-    const struct old_batch_get_request *request = call_request(call);
+    const old_batch_get_request *request = call_request(call);
     struct keyvalue *kv = keyvalue_of(call);
     struct err err = batch_check(kv, call_arena(call), request->n_keys, "keys");
 
@@ -136,8 +136,7 @@ static void batch_get(struct call *call)
 
 static void batch_delete_reply(struct batch *batch, struct err err)
 {
-    struct old_batch_delete_response response =
-        PRISM__INTERFACES__KEYVALUE__BATCH_DELETE_RESPONSE__INIT;
+    old_batch_delete_response response = PRISM__INTERFACES__KEYVALUE__BATCH_DELETE_RESPONSE__INIT;
     struct arena *arena = call_arena(batch->call);
 
     if (old_is_status(err)) {
@@ -145,17 +144,17 @@ static void batch_delete_reply(struct batch *batch, struct err err)
         return;
     }
 
-    struct old_delete_response *results = arena_alloc(arena, batch->n * sizeof *results);
+    old_delete_response *results = arena_alloc(arena, batch->n * sizeof *results);
 
     response.n_results = batch->n;
-    response.results = arena_alloc(arena, batch->n * sizeof(struct old_delete_response *));
+    response.results = arena_alloc(arena, batch->n * sizeof(old_delete_response *));
     response.all_success = true;
     for (size_t i = 0; i < batch->n; i++) {
-        const struct kv_del_item *item = batch_item(batch, i);
+        const struct kv_del_item *item = remove_item(batch, i);
 
         prism__interfaces__keyvalue__delete_response__init(&results[i]);
-        results[i].success = item->err.code == ERR_OK;
-        results[i].error = old_error(item->err);
+        results[i].success = item->base.err.code == ERR_OK;
+        results[i].error = old_error(item->base.err);
         response.all_success = response.all_success && results[i].success;
         response.results[i] = &results[i];
     }
@@ -168,7 +167,7 @@ static void batch_delete_reply(struct batch *batch, struct err err)
 
 static void batch_delete(struct call *call)
 {
-    const struct old_batch_delete_request *request = call_request(call);
+    const old_batch_delete_request *request = call_request(call);
     struct keyvalue *kv = keyvalue_of(call);
     struct err err = batch_check(kv, call_arena(call), request->n_keys, "keys");
 

@@ -3,8 +3,8 @@
  *
  * happy path   scan -> scan.c reads a page -> send_page -> next_item -> item_sent -> next_item ..
  *              -> scan_page_sent */
-#include "patterns/keyvalue/deprecated.h"
 #include "patterns/keyvalue/scan.h"
+#include "patterns/keyvalue/deprecated/deprecated.h"
 
 #include "src/base/container.h"
 
@@ -18,14 +18,14 @@ static void item_sent(struct op *op);
 
 static void scan(struct call *call)
 {
-    const struct old_scan_request *request = call_request(call);
+    const old_scan_request *request = call_request(call);
 
     scan_start(call, request->prefix, request->limit, true);
 }
 
 static void scan_keys(struct call *call)
 {
-    const struct old_scan_keys_request *request = call_request(call);
+    const old_scan_keys_request *request = call_request(call);
 
     scan_start(call, request->prefix, request->limit, false);
 }
@@ -63,8 +63,8 @@ static void next_item(struct scan *scan)
 
 static void send_item(struct scan *scan, const struct kv_scan_item *item)
 {
-    struct old_scan_response with_value = PRISM__INTERFACES__KEYVALUE__SCAN_RESPONSE__INIT;
-    struct old_key_response key_only = PRISM__INTERFACES__KEYVALUE__KEY_RESPONSE__INIT;
+    old_scan_response with_value = PRISM__INTERFACES__KEYVALUE__SCAN_RESPONSE__INIT;
+    old_key_response key_only = PRISM__INTERFACES__KEYVALUE__KEY_RESPONSE__INIT;
     const ProtobufCMessage *message = scan->page.with_values ? &with_value.base : &key_only.base;
     struct err err = retrieve_check_size(scan->kv, call_arena(scan->call), item->value);
 
@@ -91,7 +91,7 @@ static void item_sent(struct op *op)
 
 static void count_reply(struct single *single, struct err err)
 {
-    struct old_count_response response = PRISM__INTERFACES__KEYVALUE__COUNT_RESPONSE__INIT;
+    old_count_response response = PRISM__INTERFACES__KEYVALUE__COUNT_RESPONSE__INIT;
 
     if (err.code != ERR_OK) {
         call_fail(single->call, err);
@@ -103,7 +103,7 @@ static void count_reply(struct single *single, struct err err)
 
 static void count(struct call *call)
 {
-    const struct old_count_request *request = call_request(call);
+    const old_count_request *request = call_request(call);
     struct single *single = single_new(call, count_reply);
     struct slice prefix = slice_str(request->prefix);
     struct err err = count_check(single->kv, call_arena(call), prefix);

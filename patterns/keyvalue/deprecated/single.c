@@ -1,5 +1,5 @@
 /* The deprecated KeyValueBasicInterface and KeyValueTTLInterface. */
-#include "patterns/keyvalue/deprecated.h"
+#include "patterns/keyvalue/deprecated/deprecated.h"
 
 #include "src/base/container.h"
 
@@ -7,7 +7,7 @@
 
 static void set_reply(struct single *single, struct err err)
 {
-    struct old_set_response response = PRISM__INTERFACES__KEYVALUE__SET_RESPONSE__INIT;
+    old_set_response response = PRISM__INTERFACES__KEYVALUE__SET_RESPONSE__INIT;
 
     if (old_is_status(err)) {
         call_fail(single->call, err);
@@ -21,7 +21,7 @@ static void set_reply(struct single *single, struct err err)
 /* tags are accepted and not kept, as they never were: refusing them now would break callers. */
 static void set(struct call *call)
 {
-    const struct old_set_request *request = call_request(call);
+    const old_set_request *request = call_request(call);
     struct single *single = single_new(call, set_reply);
     struct store_args args = {.key = slice_str(request->key), .value = pb_slice(request->value)};
     struct err err = check_key(single->kv, call_arena(call), args.key);
@@ -38,7 +38,7 @@ static void set(struct call *call)
 
 static void get_reply(struct single *single, struct err err)
 {
-    struct old_get_response response = PRISM__INTERFACES__KEYVALUE__GET_RESPONSE__INIT;
+    old_get_response response = PRISM__INTERFACES__KEYVALUE__GET_RESPONSE__INIT;
     const struct kv_get *got = &single->get;
 
     if (err.code == ERR_OK && got->found)
@@ -56,7 +56,7 @@ static void get_reply(struct single *single, struct err err)
 
 static void get(struct call *call)
 {
-    const struct old_get_request *request = call_request(call);
+    const old_get_request *request = call_request(call);
     struct single *single = single_new(call, get_reply);
     struct slice key = slice_str(request->key);
     struct err err = check_key(single->kv, call_arena(call), key);
@@ -71,7 +71,7 @@ static void get(struct call *call)
 
 static void delete_reply(struct single *single, struct err err)
 {
-    struct old_delete_response response = PRISM__INTERFACES__KEYVALUE__DELETE_RESPONSE__INIT;
+    old_delete_response response = PRISM__INTERFACES__KEYVALUE__DELETE_RESPONSE__INIT;
 
     if (old_is_status(err)) {
         call_fail(single->call, err);
@@ -84,7 +84,7 @@ static void delete_reply(struct single *single, struct err err)
 
 static void delete (struct call *call)
 {
-    const struct old_delete_request *request = call_request(call);
+    const old_delete_request *request = call_request(call);
     struct single *single = single_new(call, delete_reply);
     struct slice key = slice_str(request->key);
     struct err err = check_key(single->kv, call_arena(call), key);
@@ -99,7 +99,7 @@ static void delete (struct call *call)
 
 static void exists_reply(struct single *single, struct err err)
 {
-    struct old_exists_response response = PRISM__INTERFACES__KEYVALUE__EXISTS_RESPONSE__INIT;
+    old_exists_response response = PRISM__INTERFACES__KEYVALUE__EXISTS_RESPONSE__INIT;
 
     if (old_is_status(err)) {
         call_fail(single->call, err);
@@ -112,7 +112,7 @@ static void exists_reply(struct single *single, struct err err)
 
 static void exists(struct call *call)
 {
-    const struct old_exists_request *request = call_request(call);
+    const old_exists_request *request = call_request(call);
     struct single *single = single_new(call, exists_reply);
     struct slice key = slice_str(request->key);
     struct err err = check_key(single->kv, call_arena(call), key);
@@ -127,7 +127,7 @@ static void exists(struct call *call)
 
 static void expire_reply(struct single *single, struct err err)
 {
-    struct old_expire_response response = PRISM__INTERFACES__KEYVALUE__EXPIRE_RESPONSE__INIT;
+    old_expire_response response = PRISM__INTERFACES__KEYVALUE__EXPIRE_RESPONSE__INIT;
 
     if (old_is_status(err)) {
         call_fail(single->call, err);
@@ -141,7 +141,7 @@ static void expire_reply(struct single *single, struct err err)
 
 static void expire(struct call *call)
 {
-    const struct old_expire_request *request = call_request(call);
+    const old_expire_request *request = call_request(call);
     struct single *single = single_new(call, expire_reply);
     struct slice key = slice_str(request->key);
     struct err err = set_expiration_check(single->kv, call_arena(call), key, request->ttl_seconds);
@@ -156,7 +156,7 @@ static void expire(struct call *call)
 
 static void get_ttl_reply(struct single *single, struct err err)
 {
-    struct old_get_ttl_response response = PRISM__INTERFACES__KEYVALUE__GET_TTLRESPONSE__INIT;
+    old_get_ttl_response response = PRISM__INTERFACES__KEYVALUE__GET_TTLRESPONSE__INIT;
 
     if (old_is_status(err)) {
         call_fail(single->call, err);
@@ -170,7 +170,7 @@ static void get_ttl_reply(struct single *single, struct err err)
 
 static void get_ttl(struct call *call)
 {
-    const struct old_get_ttl_request *request = call_request(call);
+    const old_get_ttl_request *request = call_request(call);
     struct single *single = single_new(call, get_ttl_reply);
     struct slice key = slice_str(request->key);
     struct err err = check_expirable(single->kv, call_arena(call), key);
@@ -185,7 +185,7 @@ static void get_ttl(struct call *call)
 
 static void persist_reply(struct single *single, struct err err)
 {
-    struct old_persist_response response = PRISM__INTERFACES__KEYVALUE__PERSIST_RESPONSE__INIT;
+    old_persist_response response = PRISM__INTERFACES__KEYVALUE__PERSIST_RESPONSE__INIT;
 
     if (old_is_status(err)) {
         call_fail(single->call, err);
@@ -199,7 +199,7 @@ static void persist_reply(struct single *single, struct err err)
 
 static void persist(struct call *call)
 {
-    const struct old_persist_request *request = call_request(call);
+    const old_persist_request *request = call_request(call);
     struct single *single = single_new(call, persist_reply);
     struct slice key = slice_str(request->key);
     struct err err = check_expirable(single->kv, call_arena(call), key);

@@ -1,10 +1,14 @@
 /* What the deprecated services share. They run on the same core; only their messages differ, and
  * what they say in them: a fault or a failure of the backend is told in-band wherever the response
  * has an `error`, as it always was. */
-#ifndef PRISM_PATTERNS_KEYVALUE_DEPRECATED_H
-#define PRISM_PATTERNS_KEYVALUE_DEPRECATED_H
+#ifndef PRISM_PATTERNS_KEYVALUE_DEPRECATED_DEPRECATED_H
+#define PRISM_PATTERNS_KEYVALUE_DEPRECATED_DEPRECATED_H
 
+#include "patterns/keyvalue/deprecated/messages.h"
 #include "patterns/keyvalue/keyvalue_priv.h"
+
+extern const struct service keyvalue_old_basic, keyvalue_old_ttl, keyvalue_old_batch,
+    keyvalue_old_scan;
 
 #define OLD_METHOD(interface, rpc, rpc_kind, request_name, response_name, handler, replacement)    \
     {                                                                                              \

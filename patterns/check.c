@@ -1,0 +1,30 @@
+#include "patterns/check.h"
+
+struct err check_length(struct slice bytes, uint64_t max, struct arena *arena, const char *what)
+{
+    if (max == 0 || bytes.len <= max)
+        return ERR_NONE;
+    return err_about(ERR_INVALID_ARGUMENT, what,
+                     arena_printf(arena, "%s is %zu bytes long; this backend takes at most %llu",
+                                  what, bytes.len, (unsigned long long)max));
+}
+
+struct err check_items(size_t n, uint32_t max, struct arena *arena, const char *subject)
+{
+    if (n <= max)
+        return ERR_NONE;
+    return err_about(ERR_INVALID_ARGUMENT, subject,
+                     arena_printf(arena, "%zu items in one batch; at most %u are taken", n, max));
+}
+
+/* What is missing keeps its subject, the interface; a fault gets the path of its field. */
+struct err check_at_item(struct err err, struct arena *arena, const char *list, size_t i)
+{
+    if (err.code == ERR_UNIMPLEMENTED)
+        err.text = arena_printf(arena, "%s[%zu]: %s", list, i, err.text);
+    else if (err.subject == NULL)
+        err.subject = arena_printf(arena, "%s[%zu]", list, i);
+    else
+        err.subject = arena_printf(arena, "%s[%zu].%s", list, i, err.subject);
+    return err;
+}

@@ -1,0 +1,23 @@
+/* Checks of what clients send, made before the first effect of a call. Texts are static or in
+ * `arena`. thread: any. */
+#ifndef PRISM_PATTERNS_CHECK_H
+#define PRISM_PATTERNS_CHECK_H
+
+#include "src/base/arena.h"
+#include "src/base/err.h"
+#include "src/base/slice.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* INVALID_ARGUMENT about `what` when there are more than max bytes; 0 = no bound. */
+struct err check_length(struct slice bytes, uint64_t max, struct arena *arena, const char *what);
+
+/* INVALID_ARGUMENT about `subject` when a batch has more than max items. */
+struct err check_items(size_t n, uint32_t max, struct arena *arena, const char *subject);
+
+/* The same fault, told as one of item i of a request: "requests[3].key"; where the list consists of
+ * what is at fault itself (subject NULL): "keys[3]". */
+struct err check_at_item(struct err err, struct arena *arena, const char *list, size_t i);
+
+#endif
