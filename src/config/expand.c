@@ -4,14 +4,12 @@
  * secret, so the node is marked and never shown in a message. */
 #include "src/config/config_priv.h"
 
+#include "src/base/file.h"
 #include "src/base/utf8.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 struct expansion {
     struct load *load;
@@ -49,64 +47,16 @@ static bool append_foreign(struct expansion *x, const char *text, size_t len, co
 
 /* ---- ${file:PATH} ---- */
 
-/* Bytes read into `out`, at most CONFIG_MAX_SCALAR + 1; -1: errno. Regular files only: a FIFO would
- * block the start, a device might never end. */
-static ssize_t read_file(const char *path, char *out)
-{
-    ssize_t got, len = 0;
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-
-    if (fd < 0)
-        return -1;
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-        close(fd);
-        errno = EINVAL;
-        return -1;
-    }
-    do {
-        got = read(fd, out + len, (size_t)(CONFIG_MAX_SCALAR + 1 - len));
-        if (got > 0)
-            len += got;
-    } while (len <= CONFIG_MAX_SCALAR && (got > 0 || (got < 0 && errno == EINTR)));
-
-    int saved = errno;
-
-    close(fd);
-    errno = saved;
-    return got < 0 ? -1 : len;
-}
-
-static const char *read_problem(int error)
-{
-    switch (error) {
-    case ENOENT:
-    case ENOTDIR:
-        return "does not exist";
-    case EACCES:
-    case EPERM:
-        return "may not be read by this user";
-    case EINVAL:
-    case EISDIR:
-        return "is not a regular file";
-    default:
-        return "cannot be read";
-    }
-}
-
 static bool expand_file(struct expansion *x, struct slice path)
 {
     struct load *load = x->load;
     const char *name = arena_strdup(&load->scratch, path);
     char *text = load->expand_file;
-    ssize_t len = read_file(name, text);
+    ssize_t len = file_read(name, text, CONFIG_MAX_SCALAR);
 
     if (len < 0) {
-        fault_at(load, x->node, NULL, "the file %s %s", quoted(load, name), read_problem(errno));
-        return false;
-    }
-    if (len > CONFIG_MAX_SCALAR) {
-        fault_at(load, x->node, NULL, "the file %s is larger than 64 KiB", quoted(load, name));
+        fault_at(load, x->node, NULL, "the file %s %s", quoted(load, name),
+                 errno == EFBIG ? "is larger than 64 KiB" : file_problem(errno));
         return false;
     }
     /* Editors and `echo` end a file with a line end that is no part of a password. */

@@ -2,86 +2,32 @@
  * swaps what it is told next, so open connections keep theirs. The files are taken together or not
  * at all: a set that cannot serve leaves the old one in use. */
 #include "src/rpc/rpc_priv.h"
-#include "src/rpc/tls_check.h"
+#include "src/rpc/tls_set.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_PEM_BYTES = 1 << 20 };
-
 struct tls_files {
     pthread_mutex_t lock;
-    struct rpc_tls paths;         /* owned copies */
-    char *cert, *key, *client_ca; /* contents; client_ca may be NULL */
-    bool changed;                 /* since gRPC last asked */
+    struct rpc_tls paths; /* owned copies */
+    struct tls_set set;
+    bool changed; /* since gRPC last asked */
 };
-
-/* NULL: it cannot be read to its end, or has no end within MAX_PEM_BYTES. */
-static char *read_file(const char *path)
-{
-    FILE *file = fopen(path, "re");
-    char *text;
-    size_t n;
-
-    if (file == NULL)
-        return NULL;
-    text = malloc(MAX_PEM_BYTES);
-    if (text == NULL)
-        abort();
-    n = fread(text, 1, MAX_PEM_BYTES, file);
-
-    bool whole = n < MAX_PEM_BYTES && !ferror(file);
-
-    fclose(file);
-    if (!whole) {
-        free(text);
-        return NULL;
-    }
-    text[n] = '\0';
-    return text;
-}
-
-static struct err check_set(const char *cert, const char *key, const char *ca, bool wants_ca)
-{
-    if (cert == NULL)
-        return err_about(ERR_FAILED_PRECONDITION, "tls.cert",
-                         "tls.cert cannot be read, or is larger than 1 MiB");
-    if (key == NULL)
-        return err_about(ERR_FAILED_PRECONDITION, "tls.key",
-                         "tls.key cannot be read, or is larger than 1 MiB");
-    if (wants_ca && ca == NULL)
-        return err_about(ERR_FAILED_PRECONDITION, "tls.client_ca",
-                         "tls.client_ca cannot be read, or is larger than 1 MiB");
-    return tls_check(cert, key, ca);
-}
-
-static void swap(char **held, char *fresh)
-{
-    free(*held);
-    *held = fresh;
-}
 
 struct err tls_reload(struct tls_files *files)
 {
-    char *cert = read_file(files->paths.cert_file);
-    char *key = read_file(files->paths.key_file);
-    const char *ca_file = files->paths.client_ca_file;
-    char *ca = ca_file != NULL ? read_file(ca_file) : NULL;
-    struct err err = check_set(cert, key, ca, ca_file != NULL);
+    struct tls_set fresh, old;
+    struct err err = tls_set_read(&fresh, files->paths.cert_file, files->paths.key_file,
+                                  files->paths.client_ca_file);
 
-    if (err.code != ERR_OK) {
-        free(cert);
-        free(key);
-        free(ca);
+    if (err.code != ERR_OK)
         return err;
-    }
     pthread_mutex_lock(&files->lock);
-    swap(&files->cert, cert);
-    swap(&files->key, key);
-    swap(&files->client_ca, ca);
+    old = files->set;
+    files->set = fresh;
     files->changed = true;
     pthread_mutex_unlock(&files->lock);
+    tls_set_clear(&old);
     return ERR_NONE;
 }
 
@@ -124,11 +70,12 @@ static grpc_ssl_certificate_config_reload_status fetch(void *arg,
 
     pthread_mutex_lock(&files->lock);
     if (files->changed) {
-        grpc_ssl_pem_key_cert_pair pair = {.private_key = files->key, .cert_chain = files->cert};
+        grpc_ssl_pem_key_cert_pair pair = {.private_key = files->set.key,
+                                           .cert_chain = files->set.cert};
 
         /* gRPC insists on roots when certificates are fetched, also when it asks clients for none.
          */
-        const char *roots = files->client_ca != NULL ? files->client_ca : files->cert;
+        const char *roots = files->set.client_ca != NULL ? files->set.client_ca : files->set.cert;
 
         *config = grpc_ssl_server_certificate_config_create(roots, &pair, 1);
         files->changed = false;
@@ -142,8 +89,8 @@ static grpc_ssl_certificate_config_reload_status fetch(void *arg,
 grpc_server_credentials *tls_credentials(struct tls_files *files)
 {
     grpc_ssl_client_certificate_request_type request =
-        files->client_ca != NULL ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
-                                 : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE;
+        files->set.client_ca != NULL ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
+                                     : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE;
 
     return grpc_ssl_server_credentials_create_with_options(
         grpc_ssl_server_credentials_create_options_using_config_fetcher(request, fetch, files));
@@ -156,9 +103,7 @@ void tls_close(struct tls_files *files)
     free((char *)(uintptr_t)files->paths.cert_file);
     free((char *)(uintptr_t)files->paths.key_file);
     free((char *)(uintptr_t)files->paths.client_ca_file);
-    free(files->cert);
-    free(files->key);
-    free(files->client_ca);
+    tls_set_clear(&files->set);
     pthread_mutex_destroy(&files->lock);
     free(files);
 }

@@ -32,8 +32,8 @@ TABLE = [
     (r"src/services/", ("src/base/", "pool/", "src/rpc/call.h", "src/services/"), ("protobuf",), ANY),
     (r"src/[^/]+\.[ch]", ("src/", "pool/", "backends/[^/]+$", "patterns/[^/]+$"), ("uv", "jemalloc", "protobuf"), ANY),
     # prismctl checks configurations with the server's own code; the library knows nothing of the server.
-    (r"client/prismctl/", ("client/prismctl/", "prism/", "src/base/", "src/config/config.h", "pool/", "backends/[^/]+$",
-                           "patterns/pattern.h"), (), ()),
+    (r"client/prismctl/", ("client/prismctl/", "prism/", "src/base/", "src/config/config.h", "src/rpc/tls_set.h",
+                           "pool/", "backends/[^/]+$", "patterns/pattern.h"), (), ()),
     (r"client/", ("client/", "prism/"), ("grpc", "protobuf"), ANY),
     (r"(tests|perf)/", ANY, tuple(LIBRARIES), ANY),
 ]
