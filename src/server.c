@@ -7,6 +7,7 @@
 #include "pool/worker.h"
 #include "src/base/container.h"
 #include "src/base/log.h"
+#include "src/descriptors.h"
 #include "src/rpc/server.h"
 #include "src/services/admin.h"
 #include "src/services/health.h"
@@ -108,6 +109,7 @@ static struct rpc_options rpc_options_of(const struct config *c)
     static const enum rpc_coalesce coalesce[] = {[CONFIG_COALESCE_OFF] = RPC_COALESCE_OFF,
                                                  [CONFIG_COALESCE_MORE] = RPC_COALESCE_MORE,
                                                  [CONFIG_COALESCE_BUFFER] = RPC_COALESCE_BUFFER};
+    struct descriptor_shares shares = descriptors_share(c);
 
     return (struct rpc_options){.listen = c->listen,
                                 .coalesce = coalesce[c->coalesce],
@@ -121,6 +123,9 @@ static struct rpc_options rpc_options_of(const struct config *c)
                                 .max_inflight_bytes = c->limits.max_inflight_bytes,
                                 .max_streams_per_connection = c->limits.max_streams_per_connection,
                                 .transport_bytes = c->limits.transport_bytes,
+                                .max_connections = shares.connections,
+                                .max_connections_per_peer = shares.connections_per_peer,
+                                .max_metadata_bytes = c->limits.max_metadata_bytes,
                                 .keepalive_ms = c->keepalive.interval_ms,
                                 .keepalive_timeout_ms = c->keepalive.timeout_ms,
                                 .min_ping_interval_ms = c->keepalive.min_ping_interval_ms,
@@ -170,6 +175,11 @@ static bool is_ready(void *arg, struct readiness *reasons)
 
     if (!ready)
         readiness_add(reasons, "the listener is not serving");
+    if (!rpc_server_accepting(server->rpc)) {
+        readiness_add(reasons, "no new connections are taken: limits.max_connections is reached, "
+                               "or no descriptors are left");
+        ready = false;
+    }
     for (size_t i = 0; i < slots_count(server->slots); i++) {
         struct slot_status s = slots_status(server->slots, i);
         char text[600];

@@ -83,7 +83,10 @@ struct config_limits {
     uint32_t intake_depth; /* a power of two */
     uint64_t max_inflight_bytes;
     uint32_t max_streams_per_connection;
-    uint64_t transport_bytes; /* 0 = no quota */
+    uint64_t transport_bytes;          /* 0 = no quota */
+    uint32_t max_connections;          /* 0 = what the limit of descriptors allows */
+    uint32_t max_connections_per_peer; /* 0 = three quarters of max_connections */
+    uint32_t max_metadata_bytes;
 };
 
 struct config_keepalive {

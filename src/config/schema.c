@@ -45,6 +45,9 @@ static const struct cyaml_schema_field limits_fields[] = {
     UINT("max_inflight_bytes", struct config_limits, max_inflight_bytes),
     UINT("max_streams_per_connection", struct config_limits, max_streams_per_connection),
     UINT("transport_bytes", struct config_limits, transport_bytes),
+    UINT("max_connections", struct config_limits, max_connections),
+    UINT("max_connections_per_peer", struct config_limits, max_connections_per_peer),
+    UINT("max_metadata_bytes", struct config_limits, max_metadata_bytes),
     CYAML_FIELD_END,
 };
 

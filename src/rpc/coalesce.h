@@ -1,13 +1,14 @@
 /* Write coalescing: the replies of one drained batch leave in one system call per connection. Why
  * and how: coalesce.c.
  *
- * Off this interface nothing changes: only descriptors accepted by a listener that was opened
- * inside coalesce_listen_begin/end are ever touched, and those only between coalesce_begin and
- * coalesce_end. */
+ * Only connections of our own listeners are touched (sockets.h), and those only between
+ * coalesce_begin and coalesce_end. */
 #ifndef PRISM_RPC_COALESCE_H
 #define PRISM_RPC_COALESCE_H
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 enum coalesce_level {
     COALESCE_OFF,
@@ -24,23 +25,28 @@ struct coalesce_stats {
     uint64_t held_bytes, connections; /* gauges */
 };
 
-/* Process-wide, once, before the first listener. Returns an epoll descriptor that is readable while
- * a stalled connection can be written again (see coalesce_flush_stalled), or -1 for COALESCE_OFF.
- */
+/* Process-wide, before the first listener. Returns what sockets_init returns. */
 int coalesce_init(enum coalesce_level level);
-
-/* Listeners that this thread opens in between are ours. */
-void coalesce_listen_begin(void);
-void coalesce_listen_end(void);
 
 /* The window of one drained batch, on this thread. */
 void coalesce_begin(void);
 void coalesce_end(void);
 
-/* Writes out what stalled connections still hold, as far as they take it. thread: any; never
- * blocks. */
-void coalesce_flush_stalled(void);
-
 struct coalesce_stats coalesce_stats(void);
+
+/* ---- for sockets.c; fd is a connection that was adopted ---- */
+
+void coalesce_adopt(int fd);
+ssize_t coalesce_send(int fd, const struct msghdr *message, int flags);
+
+/* Before the end of the stream is sent. False: bytes are held; they leave later, and then the end
+ * of the stream. */
+bool coalesce_end_stream(int fd);
+
+/* Closes it, at once or when what is held has left. */
+void coalesce_close(int fd);
+
+void coalesce_writable(int fd);
+void coalesce_tick(void); /* ends those that have lingered too long */
 
 #endif

@@ -5,7 +5,9 @@
 #include "src/base/clock.h"
 #include "src/base/container.h"
 #include "src/rpc/coalesce.h"
+#include "src/rpc/guard.h"
 #include "src/rpc/rpc_priv.h"
+#include "src/rpc/sockets.h"
 
 #include <grpc/slice.h>
 #include <grpc/support/time.h>
@@ -173,9 +175,9 @@ static bool open_listener(struct rpc_server *server)
                                                ? tls_credentials(server->tls)
                                                : grpc_insecure_server_credentials_create();
 
-    coalesce_listen_begin();
+    sockets_listen_begin();
     server->port = grpc_server_add_http2_port(server->grpc, server->options.listen, credentials);
-    coalesce_listen_end();
+    sockets_listen_end();
     grpc_server_credentials_release(credentials);
     return server->port != 0;
 }
@@ -220,6 +222,9 @@ struct err rpc_server_start(struct rpc_server *server)
                                                  [RPC_COALESCE_MORE] = COALESCE_MORE,
                                                  [RPC_COALESCE_BUFFER] = COALESCE_BUFFER};
 
+    guard_init(&(struct guard_options){.max_connections = server->options.max_connections,
+                                       .max_connections_per_peer =
+                                           server->options.max_connections_per_peer});
     server->stalled_fd = coalesce_init(levels[server->options.coalesce]);
     if (!open_listener(server))
         return err_about(ERR_UNAVAILABLE, "listen",
@@ -241,6 +246,12 @@ bool rpc_server_serving(const struct rpc_server *server)
     return atomic_load(&((struct rpc_server *)(uintptr_t)server)->serving);
 }
 
+bool rpc_server_accepting(const struct rpc_server *server)
+{
+    (void)server; /* the guard is the process's */
+    return guard_accepting();
+}
+
 int rpc_server_stalled_fd(const struct rpc_server *server)
 {
     return server->stalled_fd;
@@ -249,7 +260,7 @@ int rpc_server_stalled_fd(const struct rpc_server *server)
 void rpc_server_flush_stalled(struct rpc_server *server)
 {
     (void)server;
-    coalesce_flush_stalled();
+    sockets_run();
 }
 
 struct err rpc_server_reload_tls(struct rpc_server *server)

@@ -33,7 +33,9 @@ struct rpc_options {
     uint32_t max_inflight_calls; /* unary calls and open streams, all connections */
     uint64_t max_inflight_bytes; /* encoded requests, and answers that clients have not taken */
     uint32_t max_streams_per_connection;
-    uint64_t transport_bytes; /* quota for gRPC's own buffers; 0 = none */
+    uint32_t max_connections, max_connections_per_peer; /* 0 = no bound */
+    uint32_t max_metadata_bytes; /* of one request, as HTTP/2 counts them; 0 = gRPC's default */
+    uint64_t transport_bytes;    /* quota for gRPC's own buffers; 0 = none */
     uint32_t keepalive_ms, keepalive_timeout_ms, min_ping_interval_ms; /* 0 = gRPC's default */
     uint32_t max_connection_idle_ms, max_connection_age_ms,
         max_connection_age_grace_ms; /* 0 = never */
@@ -105,8 +107,13 @@ void rpc_server_render(void *server, struct metrics_page *page); /* metrics_rend
 /* Health by the readiness of the listener: true between start and drain. thread: any. */
 bool rpc_server_serving(const struct rpc_server *server);
 
-/* Stalled sockets (bytes held for slow readers by the write coalescer): an epoll descriptor that is
- * readable when some can be written again; call rpc_server_flush_stalled then. thread: main. */
+/* False while new connections are refused: there are max_connections, or no descriptors are left.
+ * thread: any. */
+bool rpc_server_accepting(const struct rpc_server *server);
+
+/* Stalled sockets (bytes held for slow readers by the write coalescer) and connections that pause:
+ * an epoll descriptor that is readable when some can go on; call rpc_server_flush_stalled then.
+ * thread: main. */
 int rpc_server_stalled_fd(const struct rpc_server *server);
 void rpc_server_flush_stalled(struct rpc_server *server);
 

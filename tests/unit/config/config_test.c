@@ -42,6 +42,9 @@ static void test_defaults(void **state)
     assert_int_equal(config.limits.max_inflight_bytes, 256 << 20);
     assert_int_equal(config.limits.max_streams_per_connection, 4096);
     assert_int_equal(config.limits.transport_bytes, 256 << 20);
+    assert_int_equal(config.limits.max_connections, 0);
+    assert_int_equal(config.limits.max_connections_per_peer, 0);
+    assert_int_equal(config.limits.max_metadata_bytes, 8192);
     assert_int_equal(config.keepalive.interval_ms, 60000);
     assert_int_equal(config.keepalive.timeout_ms, 20000);
     assert_int_equal(config.keepalive.min_ping_interval_ms, 10000);
@@ -93,6 +96,9 @@ static void test_every_key(void **state)
                                  "  max_inflight_bytes: 99999999999\n"
                                  "  max_streams_per_connection: 7\n"
                                  "  transport_bytes: 0\n"
+                                 "  max_connections: 60000\n"
+                                 "  max_connections_per_peer: 1\n"
+                                 "  max_metadata_bytes: 1024\n"
                                  "keepalive: {interval_ms: 1000, timeout_ms: 100, "
                                  "min_ping_interval_ms: 0}\n"
                                  "connection: {max_idle_ms: 1001, max_age_ms: 1002, "
@@ -115,6 +121,9 @@ static void test_every_key(void **state)
     assert_true(l->config.limits.max_inflight_bytes == 99999999999ull);
     assert_int_equal(l->config.limits.max_streams_per_connection, 7);
     assert_int_equal(l->config.limits.transport_bytes, 0);
+    assert_int_equal(l->config.limits.max_connections, 60000);
+    assert_int_equal(l->config.limits.max_connections_per_peer, 1);
+    assert_int_equal(l->config.limits.max_metadata_bytes, 1024);
     assert_int_equal(l->config.keepalive.interval_ms, 1000);
     assert_int_equal(l->config.keepalive.timeout_ms, 100);
     assert_int_equal(l->config.keepalive.min_ping_interval_ms, 0);
@@ -273,7 +282,7 @@ static void test_facts_are_sound(void **state)
         for (const struct config_fact *g = config_facts(); g != f; g++)
             assert_string_not_equal(f->path, g->path);
     }
-    assert_int_equal(n, 24);
+    assert_int_equal(n, 27);
 }
 
 /* The documentation's table is the table of facts: a row "| `key` | `default` | bounds | meaning |"

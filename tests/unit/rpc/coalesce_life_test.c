@@ -31,7 +31,7 @@ static void fill(const struct pair *p, struct count *sent)
 static void flush_if_ready(void)
 {
     if (readable(stalled_fd, 0))
-        coalesce_flush_stalled();
+        sockets_run();
 }
 
 /* Reads to the end of the stream. */
@@ -116,7 +116,7 @@ static void test_a_closed_connection_whose_reader_vanishes(void **state)
     while (coalesce_stats().held_bytes > 0) {
         assert_true(clock_now_ns() < end);
         if (readable(stalled_fd, 10))
-            coalesce_flush_stalled();
+            sockets_run();
     }
     close(p.listener);
 
@@ -205,9 +205,9 @@ static void open_other(struct pair *p, int family, const struct sockaddr *addres
 
     p->listener = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(p->listener, address, length), 0);
-    coalesce_listen_begin();
+    sockets_listen_begin();
     assert_int_equal(listen(p->listener, 4), 0);
-    coalesce_listen_end();
+    sockets_listen_end();
     assert_int_equal(getsockname(p->listener, (struct sockaddr *)&bound, &bound_length), 0);
     p->client = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(connect(p->client, (struct sockaddr *)&bound, bound_length), 0);

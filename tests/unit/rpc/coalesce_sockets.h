@@ -11,6 +11,7 @@
 
 #include "src/base/clock.h"
 #include "src/rpc/coalesce.h"
+#include "src/rpc/sockets.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -48,9 +49,9 @@ static inline void pair_listen(struct pair *p)
 
     p->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(p->listener, (struct sockaddr *)&address, sizeof address), 0);
-    coalesce_listen_begin();
+    sockets_listen_begin();
     assert_int_equal(listen(p->listener, 64), 0);
-    coalesce_listen_end();
+    sockets_listen_end();
 }
 
 static inline void pair_open(struct pair *p, bool small)

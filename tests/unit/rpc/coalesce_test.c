@@ -9,6 +9,7 @@
 
 #include "src/base/clock.h"
 #include "src/rpc/coalesce.h"
+#include "src/rpc/sockets.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -38,9 +39,9 @@ static void open_pair(struct pair *p, bool ours, int send_buffer)
     p->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(p->listener, (struct sockaddr *)&address, sizeof address), 0);
     if (ours)
-        coalesce_listen_begin();
+        sockets_listen_begin();
     assert_int_equal(listen(p->listener, 4), 0);
-    coalesce_listen_end();
+    sockets_listen_end();
     assert_int_equal(getsockname(p->listener, (struct sockaddr *)&address, &length), 0);
     p->client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (send_buffer > 0)
@@ -182,7 +183,7 @@ static void test_slow_reader(void **state)
     assert_true(coalesce_stats().stalls > 0);
     while (expected < next) {
         if (readable(stalled_fd, 0))
-            coalesce_flush_stalled();
+            sockets_run();
         if (!readable(p.client, 10))
             continue;
         ssize_t n = read(p.client, (char *)in + have, sizeof in - have);
@@ -291,7 +292,7 @@ static void test_two_writers_keep_order(void **state)
     pthread_create(&threads[1], NULL, outside, &w);
     while (expected < WRITERS_RECORDS * 8) {
         if (readable(stalled_fd, 0))
-            coalesce_flush_stalled();
+            sockets_run();
         if (!readable(p.client, 1))
             continue;
         ssize_t n = read(p.client, (char *)in + have, sizeof in - have);
