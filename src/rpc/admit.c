@@ -109,6 +109,21 @@ static struct err check_limits(struct rpc_server *server, const struct call *cal
     return ERR_NONE;
 }
 
+/* As HTTP/2 counts a header list: 32 bytes for each field besides its name and value. gRPC has
+ * taken those out that it uses itself, and `:path`, which is short. */
+static struct err check_metadata(const struct rpc_server *server, const struct call *call)
+{
+    uint64_t most = server->options.max_metadata_bytes, bytes = 0;
+
+    for (size_t i = 0; i < call->metadata.count; i++)
+        bytes += 32 + GRPC_SLICE_LENGTH(call->metadata.metadata[i].key) +
+                 GRPC_SLICE_LENGTH(call->metadata.metadata[i].value);
+    if (most == 0 || bytes <= most)
+        return ERR_NONE;
+    return err_about(ERR_RESOURCE_EXHAUSTED, "limits.max_metadata_bytes",
+                     "the request has more metadata than this server takes");
+}
+
 static struct err check_load(struct rpc_server *server, const struct call *call)
 {
     bool general = admit_is_general(call);
@@ -119,7 +134,9 @@ static struct err check_load(struct rpc_server *server, const struct call *call)
     if (call->deadline_ns != 0 && call->deadline_ns <= call->arrived_ns)
         return err_make(ERR_DEADLINE_EXCEEDED,
                         "the deadline had passed when the call was taken up");
-    err = general ? ERR_NONE : check_limits(server, call);
+    err = check_metadata(server, call);
+    if (err.code == ERR_OK && !general)
+        err = check_limits(server, call);
     if (err.code != ERR_OK)
         return err;
     if (call->request_buffer != NULL &&

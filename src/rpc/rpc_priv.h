@@ -219,6 +219,9 @@ void tls_close(struct tls_files *files);
 
 /* ---- channel_args.c ---- */
 
+/* gRPC takes so many times limits.max_metadata_bytes before it ends the connection. */
+enum { RPC_METADATA_HEADROOM = 4 };
+
 grpc_server *channel_args_server(const struct rpc_options *options);
 
 /* ---- library_log.c ---- */
