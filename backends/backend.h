@@ -39,7 +39,10 @@ struct backend_store;
     X(KV_SCAN, kv_scan, "KeyValueScanInterface", "keyvalue_scan")                                  \
     X(KV_BATCH, kv_batch, "KeyValueBatchInterface", "keyvalue_batch")                              \
     X(KV_TXN, kv_txn, "KeyValueTransactionalInterface", "keyvalue_transactional")                  \
-    X(KV_CAS, kv_cas, "KeyValueCASInterface", "keyvalue_cas")
+    X(KV_CAS, kv_cas, "KeyValueCASInterface", "keyvalue_cas")                                      \
+    X(TOPIC, topic, "PubSubBasicInterface", "pubsub_basic")                                        \
+    X(STREAM, stream, "StreamBasicInterface", "stream_basic")                                      \
+    X(QUEUE, queue, "QueueBasicInterface", "queue_basic")
 
 /* What an instance offers: const struct kv_basic *kv_basic, and so on. NULL: not offered. */
 struct backend_interfaces {

@@ -35,7 +35,7 @@ enum {
     FAKE_TXN = 1 << BACKEND_KV_TXN,
     FAKE_CAS = 1 << BACKEND_KV_CAS,
     FAKE_ALL = FAKE_BASIC | FAKE_TTL | FAKE_SCAN | FAKE_BATCH | FAKE_TXN | FAKE_CAS,
-    FAKE_WINDOW = FAKE_ALL + 1, /* kv_basic.window: not an interface of its own */
+    FAKE_WINDOW = 1 << BACKEND_INTERFACE_COUNT, /* kv_basic.window: not an interface of its own */
     /* What the backends of the protocol's table offer. */
     FAKE_AS_MEMSTORE = FAKE_BASIC | FAKE_WINDOW | FAKE_TTL | FAKE_SCAN | FAKE_CAS,
     FAKE_AS_REDIS = FAKE_ALL,

@@ -22,6 +22,8 @@ static void test_interface_names(void **state)
     }
     assert_string_equal(backend_interface_name(BACKEND_KV_SCAN), "KeyValueScanInterface");
     assert_string_equal(backend_interface_key(BACKEND_KV_SCAN), "keyvalue_scan");
+    assert_string_equal(backend_interface_name(BACKEND_STREAM), "StreamBasicInterface");
+    assert_string_equal(backend_interface_key(BACKEND_STREAM), "stream_basic");
 }
 
 /* Each interface is told by its own pointer. */
@@ -35,6 +37,9 @@ static void test_offers(void **state)
         [BACKEND_KV_BATCH] = (const void **)&has.kv_batch,
         [BACKEND_KV_TXN] = (const void **)&has.kv_txn,
         [BACKEND_KV_CAS] = (const void **)&has.kv_cas,
+        [BACKEND_TOPIC] = (const void **)&has.topic,
+        [BACKEND_STREAM] = (const void **)&has.stream,
+        [BACKEND_QUEUE] = (const void **)&has.queue,
     };
 
     (void)state;
