@@ -33,7 +33,11 @@ struct kv_put {
 
 /* How many bytes of values the caller can still use, for one read or for many that run at the same
  * time on one worker. A value that does not fit any more is not copied: its data is NULL, and its
- * len says what it would have taken. */
+ * len says what it would have taken.
+ *
+ * room bounds what a backend asks its server for, too: not more than about `bytes` and one value,
+ * however many keys the request names. Items that were not asked for because the room was exceeded
+ * are found, with data NULL and len 1 or what is known of it. */
 struct kv_room {
     uint64_t bytes;
     bool exceeded; /* out: there was such a value */

@@ -1,52 +1,11 @@
 /* Many keys in few commands.
  *
- *   get_many   one MGET
+ *   get_many   redis_get_many.c
  *   put_many   one MSET if no item expires, else a SET for each item
  *   del_many   a DEL for each item, because each wants to know whether it existed
  *
  * Commands of one request go out together and their answers come back together: one round trip. */
 #include "backends/redis/redis_priv.h"
-
-/* ---- get_many ---- */
-
-/* MGET answers nil for a key that holds no string; nothing of ours does. */
-static void get_many_node(struct redis_call *call, const struct redis_node *node)
-{
-    struct kv_get_many *req = CONTAINER_OF(call->op, struct kv_get_many, op);
-
-    if (node->depth == 0) {
-        if (node->type != REDIS_REPLY_ARRAY || (size_t)node->number != req->n)
-            redis_unexpected(call);
-        return;
-    }
-    if (node->index >= req->n)
-        return;
-
-    struct kv_get_item *item = &req->items[node->index];
-
-    item->base.err = ERR_NONE;
-    item->found = node->type == REDIS_REPLY_STRING;
-    if (item->found)
-        item->value = kv_room_copy(req->room, op_arena(&req->op), node->text);
-}
-
-static const struct redis_kind get_many_kind = {.node = get_many_node};
-
-static void get_many(struct backend *backend, struct kv_get_many *req)
-{
-    size_t bytes = redis_words((unsigned)req->n + 1);
-
-    for (size_t i = 0; i < req->n; i++)
-        bytes += req->items[i].base.key.len;
-
-    struct redis_call *call = redis_begin(redis_of(backend), &req->op, &get_many_kind, bytes);
-
-    if (call == NULL)
-        return;
-    redis_command(call, (unsigned)req->n + 1, "MGET");
-    for (size_t i = 0; i < req->n; i++)
-        redis_word_key(call, req->items[i].base.key);
-}
 
 /* ---- put_many ---- */
 
@@ -116,7 +75,7 @@ void redis_put_plain(struct backend *backend, struct kv_put_many *req)
     redis_command(call, 2 * (unsigned)req->n + 1, "MSET");
     for (size_t i = 0; i < req->n; i++) {
         redis_word_key(call, req->items[i].base.key);
-        redis_word(call, req->items[i].value);
+        redis_word_value(call, req->items[i].value);
     }
 }
 
@@ -176,5 +135,5 @@ static void del_many(struct backend *backend, struct kv_del_many *req)
 const struct kv_batch redis_kv_batch = {.max_items = REDIS_BATCH_ITEMS,
                                         .calls = "ceil(n/1000)",
                                         .put_many = put_many,
-                                        .get_many = get_many,
+                                        .get_many = redis_get_many,
                                         .del_many = del_many};

@@ -415,6 +415,12 @@ void redis_word(struct redis_call *call, struct slice text)
     word(call, slice_of(NULL, 0), text);
 }
 
+void redis_word_value(struct redis_call *call, struct slice value)
+{
+    redis_met_value(call->redis, value.len);
+    word(call, slice_of(NULL, 0), value);
+}
+
 void redis_word_key(struct redis_call *call, struct slice key)
 {
     const struct redis_store *store = redis_store_of(call->redis);

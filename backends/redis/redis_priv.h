@@ -51,7 +51,8 @@ struct redis_store {
     unsigned states[BACKEND_DOWN + 1];
     const char *texts[BACKEND_DOWN + 1]; /* the latest for each state; static */
     struct log_budget connects, losses;
-    _Atomic uint64_t count_slots; /* that counts remember keys in (redis_count.c) */
+    _Atomic uint64_t count_slots;   /* that counts remember keys in (redis_count.c) */
+    _Atomic uint64_t largest_value; /* bytes; that any instance has read, written or measured */
 };
 
 /* ---- one instance ---- */
@@ -97,6 +98,8 @@ struct redis {
     uint64_t in_flight;
     uint64_t held_bytes; /* of commands not answered yet */
     uint64_t moved_ns;   /* when redis last took or gave a byte */
+    uint64_t values_met; /* read, written or measured by this instance */
+    bool strlen_denied;  /* the user may not measure values */
 
     sds unsent; /* what the socket did not take, from unsent_at; NULL: nothing */
     size_t unsent_at;
@@ -120,6 +123,25 @@ static inline struct redis *redis_of(struct backend *backend)
 static inline struct redis_store *redis_store_of(const struct redis *redis)
 {
     return CONTAINER_OF(redis->base.store, struct redis_store, base);
+}
+
+/* How large values are, as far as this process has seen. It tells how many of them may be asked for
+ * at once. */
+static inline void redis_met_value(struct redis *redis, uint64_t bytes)
+{
+    struct redis_store *store = redis_store_of(redis);
+    uint64_t largest = atomic_load_explicit(&store->largest_value, memory_order_relaxed);
+
+    redis->values_met++;
+    while (bytes > largest &&
+           !atomic_compare_exchange_weak_explicit(&store->largest_value, &largest, bytes,
+                                                  memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
+static inline uint64_t redis_largest_value(const struct redis *redis)
+{
+    return atomic_load_explicit(&redis_store_of(redis)->largest_value, memory_order_relaxed);
 }
 
 /* thread: home. text is static, NULL with BACKEND_READY. */
@@ -198,6 +220,7 @@ void redis_command(struct redis_call *call, unsigned argc, const char *name);
 void redis_word(struct redis_call *call, struct slice word);
 void redis_word_key(struct redis_call *call,
                     struct slice key); /* puts the namespace's prefix before it */
+void redis_word_value(struct redis_call *call, struct slice value); /* notes its size */
 void redis_word_number(struct redis_call *call, uint64_t number);
 
 /* The end of an op of this backend. */
@@ -236,6 +259,7 @@ extern const struct kv_txn redis_kv_txn;
 extern const struct kv_scan redis_kv_scan;
 extern const struct kv_cas redis_kv_cas;
 
+void redis_get_many(struct backend *backend, struct kv_get_many *req);
 void redis_probe(struct backend *backend, struct op *op);
 
 /* Shared by put, put_many and txn. */

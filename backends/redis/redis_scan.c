@@ -374,8 +374,10 @@ static void values_node(struct redis_call *call, const struct redis_node *node)
 
     struct slice key = scan->keys[scan->taken++];
 
-    if (node->type == REDIS_REPLY_STRING)
-        take_item(scan, key, arena_copy(op_arena(call->op), node->text));
+    if (node->type != REDIS_REPLY_STRING)
+        return;
+    redis_met_value(scan->redis, node->text.len);
+    take_item(scan, key, arena_copy(op_arena(call->op), node->text));
 }
 
 static void values_end(struct redis_call *call)

@@ -209,6 +209,41 @@ static void test_values_beyond_the_room(void **state)
         assert_true(more.items[i].found && more.items[i].value.data == NULL);
 }
 
+/* A small request for much: small values first, then a large one as often as one call takes it. The
+ * backend asks its server for what the room holds, not for all of it. */
+static void test_asks_within_the_room(void **state)
+{
+    struct kv_fixture *fixture = *state;
+
+    need_many(fixture);
+
+    size_t n = most(fixture), small = n / 4, len = 1 << 20;
+    struct kv_put large = {.key = slice_str("batch/much"),
+                           .value =
+                               slice_of(memset(arena_alloc(&fixture->arena, len), 'x', len), len)};
+    struct kv_get_many get = kv_get_items(fixture, "batch/few/", n);
+    struct kv_room room = {.bytes = 3 * len + len / 2};
+    struct counter *received = &fixture->backend->stats.bytes_received;
+
+    kv_expect(kv_do(fixture, kv_start_put, &large.op), ERR_OK, NULL);
+    kv_fill(fixture, "batch/few/", 0, (unsigned)small);
+    for (size_t i = small; i < n; i++)
+        get.items[i].base.key = large.key;
+    get.room = &room;
+
+    uint64_t before = counter_read(received);
+
+    kv_expect(kv_do(fixture, kv_start_get_many, &get.op), ERR_OK, NULL);
+    assert_true(counter_read(received) - before <= 3 * len + len / 2 + len);
+    for (size_t i = 0; i < n; i++)
+        assert_true(get.items[i].base.err.code == ERR_OK && get.items[i].found);
+    for (size_t i = 0; i < small; i++)
+        assert_true(slice_equal(get.items[i].value, get.items[i].base.key));
+    for (size_t i = small; i < n; i++)
+        assert_int_equal(get.items[i].value.data != NULL, i < small + 3);
+    assert_int_equal(room.exceeded, n > small + 3);
+}
+
 int kv_batch_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown)
 {
     const struct CMUnitTest tests[] = {
@@ -219,6 +254,7 @@ int kv_batch_contract(const char *name, CMFixtureFunction setup, CMFixtureFuncti
         KV_TEST(test_expiry_of_each_item),
         KV_TEST(test_large_values),
         KV_TEST(test_values_beyond_the_room),
+        KV_TEST(test_asks_within_the_room),
     };
 
     return kv_group(name, "kv_batch", tests, sizeof tests / sizeof tests[0], setup, teardown);

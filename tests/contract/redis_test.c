@@ -47,8 +47,8 @@ static int open_contract(void **state)
 
     snprintf(address, sizeof address, "unix:%s", server.socket);
     redis_server_say(&server, "ACL SETUSER prism reset on >secret ~prism:* +get +set +del +exists "
-                              "+pexpire +pttl +persist +mget +mset +multi +exec +scan +evalsha "
-                              "+eval");
+                              "+pexpire +pttl +persist +mget +strlen +mset +multi +exec +scan "
+                              "+evalsha +eval");
     redis_fixture_open(&fixture->redis, "a", login);
     assert_int_equal(redis_fixture_store(&fixture->other, "a:b", login).code, ERR_OK);
     fixture->redis.kv.elsewhere = kv_open(&fixture->redis.kv, fixture->other);
@@ -173,6 +173,44 @@ static void tells_what_the_user_may_not_do(void **state)
     redis_fixture_close(&fixture);
 }
 
+/* Without STRLEN, values are asked for in portions, and what was not asked for is not absent. */
+static void many_values_without_strlen(void **state)
+{
+    enum { N = 40, BYTES = 100000, ROOM = 5 * BYTES };
+    struct redis_fixture fixture;
+    char address[128];
+    struct kv_get_item items[N];
+    struct kv_room room = {.bytes = ROOM};
+    struct kv_get_many many = {.items = items, .n = N, .room = &room};
+
+    (void)state;
+    snprintf(address, sizeof address, "unix:%s", server.socket);
+    redis_server_say(&server, "ACL SETUSER portions on >secret ~prism:* +set +get +mget +exists");
+    redis_fixture_open(
+        &fixture, "default",
+        (redis_settings){"address", address, "username", "portions", "password", "secret", NULL});
+    redis_until(&fixture, BACKEND_READY);
+
+    char *text = test_calloc(1, BYTES + 1);
+
+    memset(text, 'x', BYTES);
+    for (size_t i = 0; i < N; i++)
+        items[i] = (struct kv_get_item){.base.key = slice_str("big")};
+    kv_put_ok(&fixture.kv, "big", text, 0);
+
+    uint64_t before = counter_read(&fixture.kv.backend->stats.bytes_received);
+
+    assert_int_equal(kv_do(&fixture.kv, kv_start_get_many, &many.op).code, ERR_OK);
+    for (size_t i = 0; i < N; i++) {
+        assert_true(items[i].base.err.code == ERR_OK && items[i].found);
+        assert_int_equal(items[i].value.data != NULL, i < ROOM / BYTES);
+    }
+    assert_true(room.exceeded);
+    assert_true(counter_read(&fixture.kv.backend->stats.bytes_received) - before < 20 * BYTES);
+    redis_fixture_close(&fixture);
+    test_free(text);
+}
+
 static void acknowledgement_is_as_configured(void **state)
 {
     static const struct {
@@ -217,9 +255,24 @@ static void another_type_is_refused(void **state)
 {
     struct redis_fixture *fixture = *state;
     struct kv_get get = {.key = slice_str("list")};
+    struct kv_get_item items[3] = {{.base.key = slice_str("nothing")},
+                                   {.base.key = slice_str("list")}};
+    struct kv_room room = {.bytes = 1 << 20}, none = {0};
+    struct kv_room *rooms[] = {&room, NULL, &none};
 
     redis_server_say(&server, "RPUSH prism:default:list a");
+    kv_put_ok(&fixture->kv, "string", "value", 0);
+    items[2].base.key = slice_str("string");
     assert_int_equal(kv_do(&fixture->kv, kv_start_get, &get.op).code, ERR_FAILED_PRECONDITION);
+    for (size_t i = 0; i < ARRAY_LEN(rooms); i++) {
+        struct kv_get_many many = {.items = items, .n = 3, .room = rooms[i]};
+
+        assert_int_equal(kv_do(&fixture->kv, kv_start_get_many, &many.op).code, ERR_OK);
+        assert_true(items[0].base.err.code == ERR_OK && !items[0].found);
+        assert_int_equal(items[1].base.err.code, ERR_FAILED_PRECONDITION);
+        assert_string_equal(items[1].base.err.text, get.op.err.text);
+        assert_true(items[2].base.err.code == ERR_OK && items[2].found);
+    }
     redis_server_say(&server, "DEL prism:default:list");
 }
 
@@ -339,6 +392,7 @@ int main(void)
         cmocka_unit_test(refuses_contradictions),
         cmocka_unit_test(logs_in_as_an_acl_user),
         cmocka_unit_test(tells_what_the_user_may_not_do),
+        cmocka_unit_test(many_values_without_strlen),
         cmocka_unit_test(acknowledgement_is_as_configured),
         KV_TEST(keys_are_where_they_are_said_to_be),
         KV_TEST(another_type_is_refused),
