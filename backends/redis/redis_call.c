@@ -164,6 +164,8 @@ static struct redis_call *line_pop(struct redis *redis)
     redis->in_flight--;
     redis->held_bytes -= call->bytes;
     counter_add(&redis->base.stats.in_flight, (uint64_t)-1);
+    if (call->in_turn)
+        redis->turns_held--;
     return call;
 }
 
@@ -174,6 +176,10 @@ static void cancel(struct op *op, struct err why)
 
     if (call == NULL)
         return;
+    if (op->backend_word == REDIS_OP_WAITS) {
+        redis_turn_cancel(op, why);
+        return;
+    }
     call->op = NULL;
     call->wanted = false;
     redis_finish(call->redis, op, why);
@@ -184,7 +190,22 @@ void redis_finish(struct redis *redis, struct op *op, struct err err)
     if (err.code != ERR_OK)
         counter_add(&redis->base.stats.errors, 1);
     op->backend_data = NULL;
+    op->backend_word = 0;
     op_finish(op, err);
+}
+
+void redis_park(struct op *op)
+{
+    op_park(op, cancel);
+}
+
+struct err redis_too_many(void)
+{
+    struct err e = err_about(ERR_RESOURCE_EXHAUSTED, "max_in_flight",
+                             "too many operations wait for redis; this one was not sent");
+
+    e.retry_after_ms = REDIS_RETRY_MS;
+    return e;
 }
 
 /* ERR_NONE: there is room. A single operation is let in whatever its size: the largest value must
@@ -197,8 +218,7 @@ static struct err room_for(const struct redis *redis, size_t bytes)
     if (redis->phase != REDIS_READY)
         return redis->down;
     if (redis->in_flight >= store->max_in_flight)
-        e = err_about(ERR_RESOURCE_EXHAUSTED, "max_in_flight",
-                      "too many operations wait for redis; this one was not sent");
+        e = redis_too_many();
     else if (redis->in_flight > 0 && redis->held_bytes + bytes > store->max_buffer_bytes)
         e = err_about(ERR_RESOURCE_EXHAUSTED, "max_buffer_bytes",
                       "too many bytes wait for redis; this operation was not sent");
@@ -225,6 +245,7 @@ struct redis_call *redis_begin(struct redis *redis, struct op *op, const struct 
     call->op = op;
     call->bytes = bytes;
     op->backend_data = call;
+    op->backend_word = 0;
     if (!step)
         op_park(op, cancel);
     if (call->op == NULL) { /* cancelled before it began */
@@ -232,6 +253,18 @@ struct redis_call *redis_begin(struct redis *redis, struct op *op, const struct 
         return NULL;
     }
     line_up(redis, call);
+    return call;
+}
+
+struct redis_call *redis_begin_turn(struct redis_turn *turn, const struct redis_kind *kind,
+                                    size_t bytes)
+{
+    struct redis_call *call = redis_begin(turn->redis, turn->op, kind, bytes);
+
+    if (call != NULL) {
+        call->in_turn = true;
+        turn->redis->turns_held++;
+    }
     return call;
 }
 
@@ -251,6 +284,8 @@ static void end_call(struct redis_call *call)
         else
             redis_finish(call->redis, call->op, call->err);
     }
+    if (call->in_turn)
+        redis_turns_go_on(call->redis);
     call_recycle(call);
 }
 
@@ -294,6 +329,7 @@ void redis_fail_calls(struct redis *redis)
             redis_finish(redis, call->op, lost_err(call));
         call_recycle(call);
     }
+    redis_turns_go_on(redis);
     redis->queued_bytes = redis->sent_bytes = 0;
 }
 

@@ -419,6 +419,7 @@ struct backend *redis_open(struct backend_store *base, struct worker *worker)
                                    .limits = base->type->limits};
     redis->base.limits.key_bytes -= store->prefix_len;
     redis->last = &redis->first;
+    redis->turns_last = &redis->turns;
     redis->random = (clock_now_ns() ^ (uint64_t)(uintptr_t)redis) | 1;
     redis->reported = BACKEND_CONNECTING;
     redis->hook.run = on_batch_end;
@@ -447,6 +448,7 @@ void redis_close(struct backend *backend, void (*closed)(void *), void *arg)
     worker_remove_hook(redis->base.home, &redis->hook);
     if (redis->context != NULL)
         redisAsyncFree(redis->context);
+    redis_turns_go_on(redis);
     pthread_mutex_lock(&store->lock);
     store->states[redis->reported]--;
     pthread_mutex_unlock(&store->lock);

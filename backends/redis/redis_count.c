@@ -23,6 +23,7 @@ struct counting {
     struct kv_count *req;
     struct slice pattern;
     uint64_t at;
+    struct redis_turn turn;
     struct seen seen;
 };
 
@@ -90,6 +91,9 @@ static void seen_dispose(void *arg)
 /* False: it was there already. */
 static bool seen_add(struct seen *seen, struct slice key)
 {
+    if (seen->size == 0)
+        seen_resize(seen, SLOTS_MIN);
+
     uint64_t hash = hash_of(key, seen->seed), *slot = slot_of(seen, hash);
 
     if (*slot == hash)
@@ -136,15 +140,21 @@ static void count_end(struct redis_call *call)
 
 static const struct redis_kind count_kind = {.node = count_node, .end = count_end};
 
-static void count_round(struct counting *counting)
+static void count_in_turn(struct redis_turn *turn)
 {
-    struct redis_call *call = redis_begin(counting->redis, &counting->req->op, &count_kind,
-                                          counting->pattern.len + redis_words(8));
+    struct counting *counting = CONTAINER_OF(turn, struct counting, turn);
+    struct redis_call *call =
+        redis_begin_turn(turn, &count_kind, counting->pattern.len + redis_words(8));
 
     if (call == NULL)
         return;
     call->state = counting;
     redis_scan_command(call, counting->at, counting->pattern, COUNT);
+}
+
+static void count_round(struct counting *counting)
+{
+    redis_turn_take(counting->redis, &counting->turn, &counting->req->op, count_in_turn);
 }
 
 void redis_count(struct backend *backend, struct kv_count *req)
@@ -158,7 +168,6 @@ void redis_count(struct backend *backend, struct kv_count *req)
     counting->pattern = redis_scan_pattern(redis, arena, req->prefix);
     counting->seen.all = &redis_store_of(redis)->count_slots;
     counting->seen.seed = stir(clock_now_ns() ^ redis->random);
-    seen_resize(&counting->seen, SLOTS_MIN);
     arena_adopt(arena, &counting->seen, seen_dispose);
     req->count = 0;
     count_round(counting);

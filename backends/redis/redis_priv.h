@@ -5,6 +5,7 @@
  *   redis_conn.c   one connection for each instance: resolve, connect, lose, reconnect, close
  *   redis_hello.c  what is said first on a new connection
  *   redis_call.c   calls in flight: commands out, answers in
+ *   redis_turns.c  turns of slow enumerations
  *   redis_write.c  the connection's output
  *   redis_text.h   text in, text out: addresses, prefixes, cursors, errors, SHA-1
  *
@@ -68,6 +69,9 @@ enum redis_phase {
 
 struct redis_poll;
 struct redis_call;
+struct redis_turn;
+
+enum { REDIS_OP_WAITS = 1 }; /* op.backend_word: backend_data is a turn, else a call */
 
 /* What hello has learned so far (redis_hello.c); it has no op and so no arena. */
 struct redis_hello {
@@ -95,6 +99,9 @@ struct redis {
 
     struct redis_call *first, **last; /* in the order of their commands on the wire */
     struct redis_call *spare;
+    struct redis_turn *turns, **turns_last; /* that wait, in order (redis_turns.c) */
+    uint64_t turns_waiting;
+    unsigned turns_held;
     uint64_t in_flight;
     uint64_t held_bytes; /* of commands not answered yet */
     uint64_t moved_ns;   /* when redis last took or gave a byte */
@@ -206,7 +213,8 @@ struct redis_call {
     struct err err;
     uint64_t sent_ns, bytes, offset; /* offset: of its first byte in the connection's output */
     uint32_t answers, answered;
-    bool wanted; /* somebody waits for the answers */
+    bool wanted;  /* somebody waits for the answers */
+    bool in_turn; /* holds one of the turns */
 };
 
 /* Starts a call for an op; a later step of the same op too. NULL: refused, the op is finished.
@@ -225,6 +233,32 @@ void redis_word_number(struct redis_call *call, uint64_t number);
 
 /* The end of an op of this backend. */
 void redis_finish(struct redis *redis, struct op *op, struct err err);
+
+/* Parks an op that waits for a turn or for answers. */
+void redis_park(struct op *op);
+
+/* The refusal when max_in_flight is reached. */
+struct err redis_too_many(void);
+
+/* ---- turns of slow enumerations (redis_turns.c) ---- */
+
+struct redis_turn {
+    struct redis_turn *next, **at; /* in redis->turns */
+    struct redis *redis;
+    struct op *op;
+    void (*start)(struct redis_turn *); /* calls redis_begin_turn, or finishes the op */
+};
+
+/* Starts at once or when it is this one's turn, unless the op ends before. The turn is in the op's
+ * arena. */
+void redis_turn_take(struct redis *redis, struct redis_turn *turn, struct op *op,
+                     void (*start)(struct redis_turn *));
+void redis_turn_cancel(struct op *op, struct err why);
+void redis_turns_go_on(struct redis *redis);
+
+/* As redis_begin, for start() of a turn. */
+struct redis_call *redis_begin_turn(struct redis_turn *turn, const struct redis_kind *kind,
+                                    size_t bytes);
 
 /* An answer of a kind that the command does not have. */
 void redis_unexpected(struct redis_call *call);

@@ -1,6 +1,7 @@
 /* Pages of keys by SCAN, values by MGET.
  *
- *   page      SCAN rounds until the page is nearly full, the keyspace ends or ROUNDS are done
+ *   page      SCAN rounds until the page is nearly full, the keyspace ends, ROUNDS are done or
+ *             PAGE_MS have passed: the caller gets a cursor soon, however few keys match
  *   values    MGET for the page's keys, in portions, until the byte budget is passed
  *   finish    the cursor of what was not taken
  *
@@ -17,7 +18,7 @@
 
 #include <stdlib.h>
 
-enum { ROUNDS = 16, COUNT_MAX = 1000, ANSWER_MAX = 1 << 20, VALUES_FIRST = 16 };
+enum { ROUNDS = 16, COUNT_MAX = 1000, ANSWER_MAX = 1 << 20, VALUES_FIRST = 16, PAGE_MS = 50 };
 
 /* One SCAN call whose keys are in the page. */
 struct round {
@@ -31,6 +32,8 @@ struct scan {
     struct kv_scan_page *req;
     struct slice pattern, scope;
     struct redis_cursor from;
+    struct redis_turn turn;
+    uint64_t began_ns;
     uint64_t at; /* next SCAN call */
     uint32_t count;
     uint32_t room;        /* items that the page may hold */
@@ -99,6 +102,7 @@ static struct scan *scan_new(struct redis *redis, struct kv_scan_page *req)
 
     scan->redis = redis;
     scan->req = req;
+    scan->began_ns = redis->base.home->now_ns;
     scan->scope = scope_of(redis, arena, req->prefix);
     scan->pattern = redis_scan_pattern(redis, arena, req->prefix);
     scan->room = req->max_items < REDIS_SCAN_ITEMS ? req->max_items : REDIS_SCAN_ITEMS;
@@ -141,10 +145,11 @@ void redis_scan_command(struct redis_call *call, uint64_t at, struct slice patte
     redis_word_number(call, count);
 }
 
-static void scan_round(struct scan *scan)
+static void round_in_turn(struct redis_turn *turn)
 {
+    struct scan *scan = CONTAINER_OF(turn, struct scan, turn);
     struct redis_call *call =
-        redis_begin(scan->redis, &scan->req->op, &round_kind, scan->pattern.len + redis_words(8));
+        redis_begin_turn(turn, &round_kind, scan->pattern.len + redis_words(8));
 
     if (call == NULL)
         return;
@@ -152,6 +157,11 @@ static void scan_round(struct scan *scan)
     scan->calls++;
     scan->answer_len = 0;
     redis_scan_command(call, scan->at, scan->pattern, scan->count);
+}
+
+static void scan_round(struct scan *scan)
+{
+    redis_turn_take(scan->redis, &scan->turn, &scan->req->op, round_in_turn);
 }
 
 /* The answer: [ next cursor, [ key, ... ] ]. Anything else makes the call fail. */
@@ -283,6 +293,11 @@ static uint32_t next_count(const struct scan *scan)
     return (uint32_t)(count > COUNT_MAX ? COUNT_MAX : count);
 }
 
+static bool took_long(const struct scan *scan)
+{
+    return scan->redis->base.home->now_ns - scan->began_ns >= PAGE_MS * NS_PER_MS;
+}
+
 static void take_round(struct scan *scan)
 {
     size_t room = scan->room - scan->n;
@@ -297,7 +312,7 @@ static void take_round(struct scan *scan)
         (struct round){.at = scan->at, .next = scan->answer_next, .count = scan->count};
     scan->at = scan->answer_next;
     if (scan->left_over || scan->at == 0 || scan->n >= scan->room - scan->room / 4 ||
-        scan->calls >= ROUNDS) {
+        scan->calls >= ROUNDS || took_long(scan)) {
         values(scan);
         return;
     }

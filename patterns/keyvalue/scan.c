@@ -2,7 +2,7 @@
  *
  * happy path   scan -> next_page -> the backend -> page_done -> send_page -> sent -> next_page ..
  *              -> call_close
- * empty page   no message, unless it is the last: read on
+ * empty page   no message, unless it is the last or the client has waited for long: read on
  * too large    the page is read again, shorter; so each message carries the cursor behind its last
  *              key. One item that does not fit ends the call.
  * client gone  the page under way, or the send, comes back cancelled: the call ends there
@@ -12,6 +12,8 @@
 #include "pool/worker.h"
 #include "src/base/container.h"
 #include "src/base/utf8.h"
+
+enum { CURSOR_EVERY_MS = 100 };
 
 static void next_page(struct scan *scan);
 static void page_done(struct op *op);
@@ -65,6 +67,7 @@ struct scan *scan_new(struct call *call, const char *prefix, const char *cursor)
 
 void scan_run(struct scan *scan)
 {
+    scan->told_ns = scan->kv->base.home->now_ns;
     next_page(scan);
 }
 
@@ -132,6 +135,18 @@ static void leave_out_binary_keys(struct scan *scan)
     page->n = kept;
 }
 
+/* Where few keys match, pages are empty for long. A client whose deadline passes meanwhile could
+ * not go on from where its call ended, so it is told the cursor before. */
+static bool cursor_is_due(const struct scan *scan)
+{
+    uint64_t now = scan->kv->base.home->now_ns, waited = now - scan->told_ns;
+    uint64_t deadline = call_group(scan->call)->deadline_ns;
+
+    if (waited >= CURSOR_EVERY_MS * NS_PER_MS)
+        return true;
+    return deadline != 0 && now + 2 * waited >= deadline;
+}
+
 static void page_done(struct op *op)
 {
     struct scan *scan = CONTAINER_OF(op, struct scan, page.op);
@@ -145,7 +160,7 @@ static void page_done(struct op *op)
     leave_out_binary_keys(scan);
     if (!scan->page.more)
         scan->page.next_cursor = (struct slice){0};
-    if (scan->page.n == 0 && scan->page.more)
+    if (scan->page.n == 0 && scan->page.more && !cursor_is_due(scan))
         next_page(scan);
     else
         scan->send_page(scan);
@@ -180,6 +195,7 @@ static uint64_t page_bytes(const struct kv_scan_page *page)
 
 void scan_page_sent(struct scan *scan)
 {
+    scan->told_ns = scan->kv->base.home->now_ns;
     scan->keys_left -= scan->page.n;
     scan->bytes_left -= min_u64(scan->bytes_left, page_bytes(&scan->page));
     if (!scan->page.more || scan->keys_left == 0 || scan->bytes_left == 0)

@@ -18,6 +18,7 @@ struct scan {
 
     /* private */
     const struct kv_scan *backend_scan; /* as offered when the call began */
+    uint64_t told_ns;                   /* when the client was last given a cursor */
     uint32_t full_items, page_items;    /* of a page; of this one, if it did not fit before */
     /* Pages are built here in turns, so that a stream of any length holds two at most: the cursor
      * of one is read while the next is built. */

@@ -323,13 +323,61 @@ static void counts_are_exact(void **state)
     assert_int_equal(count_of(fixture, ""), 0);
 }
 
+static void count_is_stopped(void *arg)
+{
+    struct redis_flight *flight = arg;
+
+    op_group_cancel(&flight->group, err_make(ERR_CANCELLED, "the caller has gone"));
+}
+
+/* However many are asked for, few SCANs are on the wire at once, and all counts get their turns.
+ * Those that still wait can be cancelled. */
+static void counts_share_their_turns(void **state)
+{
+    enum { COUNTS = 200, AT_ONCE = 2 };
+    struct redis_fixture *fixture = *state;
+    struct kv_count counts[COUNTS], gone[COUNTS];
+    struct op *ops[COUNTS], *gone_ops[COUNTS];
+    struct redis_flight flight, cancelled;
+    struct counter *in_flight = &fixture->kv.backend->stats.in_flight;
+
+    put_keys(fixture, "t-", 3000);
+    for (size_t i = 0; i < COUNTS; i++) {
+        counts[i] = gone[i] = (struct kv_count){.prefix = slice_str("t-")};
+        ops[i] = &counts[i].op;
+        gone_ops[i] = &gone[i].op;
+    }
+    redis_server_pause(&server);
+    redis_launch(&flight, fixture, kv_start_count, ops, COUNTS, 0);
+    redis_launch(&cancelled, fixture, kv_start_count, gone_ops, COUNTS, 0);
+    kv_on_worker(&fixture->kv, count_is_stopped, &cancelled);
+    redis_land(&cancelled);
+    assert_int_equal(counter_read(in_flight), AT_ONCE);
+    redis_server_resume(&server);
+    redis_land(&flight);
+    for (size_t i = 0; i < COUNTS; i++) {
+        assert_int_equal(counts[i].op.err.code, ERR_OK);
+        assert_int_equal(counts[i].count, 3000);
+        assert_int_equal(gone[i].op.err.code, ERR_CANCELLED);
+    }
+    assert_int_equal(counter_read(in_flight), 0);
+    redis_flight_clear(&flight);
+    redis_flight_clear(&cancelled);
+    del_keys(fixture, "t-", 3000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        KV_TEST(every_size_of_page_finds_all),           KV_TEST(churn_loses_nothing),
-        KV_TEST(nothing_is_skipped_when_buckets_differ), KV_TEST(special_characters_are_plain),
-        KV_TEST(cursors_from_elsewhere_are_refused),     KV_TEST(bytes_end_a_page),
-        KV_TEST(what_is_no_string_has_no_value),         KV_TEST(counts_are_exact),
+        KV_TEST(every_size_of_page_finds_all),
+        KV_TEST(churn_loses_nothing),
+        KV_TEST(nothing_is_skipped_when_buckets_differ),
+        KV_TEST(special_characters_are_plain),
+        KV_TEST(cursors_from_elsewhere_are_refused),
+        KV_TEST(bytes_end_a_page),
+        KV_TEST(what_is_no_string_has_no_value),
+        KV_TEST(counts_are_exact),
+        KV_TEST(counts_share_their_turns),
     };
 
     if (!redis_server_installed())

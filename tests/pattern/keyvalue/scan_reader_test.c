@@ -167,6 +167,32 @@ static void test_client_gone_between_empty_pages(void **state)
     kv_rig_free(rig);
 }
 
+/* The client gets a cursor while there is time, however few keys match. */
+static void test_cursor_before_the_deadline(void **state)
+{
+    struct fake_rig *rig = kv_rig(FAKE_ALL);
+    pb_scan_request request = kv_scan("");
+
+    (void)state;
+    kv_fill(rig, 20);
+    rig->world.mode = FAKE_PARKED;
+    rig->world.empty_pages = SIZE_MAX;
+
+    struct call *call = fake_call_with(rig, "Scan", &request.base, 90, false);
+
+    fake_release(&rig->world, 1);
+    fake_rig_drain(rig);
+    assert_int_equal(call->sent_count, 0);
+    fake_rig_advance(rig, 40); /* as long again, and little time is left */
+    fake_release(&rig->world, 1);
+    fake_rig_drain(rig);
+    assert_int_equal(call->sent_count, 1);
+    fake_rig_advance(rig, 60);
+    kv_assert_failed(call, ERR_DEADLINE_EXCEEDED, NULL, NULL);
+    fake_call_free(call);
+    kv_rig_free(rig);
+}
+
 static void test_deadline_while_a_page_is_read(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
@@ -221,6 +247,7 @@ int main(void)
         cmocka_unit_test(test_client_gone_while_a_page_is_read),
         cmocka_unit_test(test_client_gone_while_a_page_is_sent),
         cmocka_unit_test(test_client_gone_between_empty_pages),
+        cmocka_unit_test(test_cursor_before_the_deadline),
         cmocka_unit_test(test_deadline_while_a_page_is_read),
         cmocka_unit_test(test_interface_withdrawn_in_the_middle),
     };
