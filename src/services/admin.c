@@ -1,8 +1,14 @@
 /* libmicrohttpd, driven by the caller's loop. The endpoint is small on purpose: GET (and HEAD) of
  * three paths, few connections, short requests, so that nobody who can reach it can make the server
- * work hard. */
+ * work hard.
+ *
+ * A probe is answered at once, whatever holds the connections. Those that could be answered have
+ * been: what is left waits for its peer. So when CROWDED connections are open, the one that has
+ * waited longest is ended for the sake of the next. A request that is not complete within TIMEOUT_S
+ * ends its connection as well, however slowly its bytes go on coming. */
 #include "src/services/admin.h"
 
+#include "src/base/clock.h"
 #include "src/base/log.h"
 
 #include <arpa/inet.h>
@@ -11,12 +17,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
-enum { MAX_CONNECTIONS = 32, TIMEOUT_S = 10, REQUEST_BYTES = 16 * 1024, MAX_HOST = 256 };
+enum {
+    MAX_CONNECTIONS = 64,
+    CROWDED = 32,
+    TIMEOUT_S = 10,
+    REQUEST_BYTES = 16 * 1024,
+    MAX_HOST = 256
+};
+
+struct visitor {
+    int fd; /* -1: a free place */
+    bool ended;
+    uint64_t waits_since_ns; /* accepted, or answered last */
+};
 
 struct admin {
     struct MHD_Daemon *daemon;
     struct admin_options options;
+    struct visitor visitors[MAX_CONNECTIONS];
     struct log_budget complaints; /* of libmicrohttpd: its clients can provoke them */
     int port;
 };
@@ -155,6 +175,80 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
                        "{\"error\":\"try /metrics, /healthz or /readyz\"}");
 }
 
+/* ---- connections ---- */
+
+/* libmicrohttpd sees the end of the stream, and closes. */
+static void end_visitor(struct visitor *v)
+{
+    v->ended = true;
+    shutdown(v->fd, SHUT_RDWR);
+}
+
+static void end_oldest_if_crowded(struct admin *admin)
+{
+    struct visitor *oldest = NULL;
+    unsigned open = 0;
+
+    for (size_t i = 0; i < MAX_CONNECTIONS; i++) {
+        struct visitor *v = &admin->visitors[i];
+
+        if (v->fd < 0 || v->ended)
+            continue;
+        open++;
+        if (oldest == NULL || v->waits_since_ns < oldest->waits_since_ns)
+            oldest = v;
+    }
+    if (open > CROWDED)
+        end_visitor(oldest);
+}
+
+static void end_overdue(struct admin *admin)
+{
+    uint64_t now_ns = clock_now_ns();
+
+    for (size_t i = 0; i < MAX_CONNECTIONS; i++) {
+        struct visitor *v = &admin->visitors[i];
+
+        if (v->fd >= 0 && !v->ended && now_ns - v->waits_since_ns > TIMEOUT_S * NS_PER_S)
+            end_visitor(v);
+    }
+}
+
+static void on_connection(void *arg, struct MHD_Connection *connection, void **place,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    struct admin *admin = arg;
+
+    if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        if (*place != NULL)
+            ((struct visitor *)*place)->fd = -1;
+        return;
+    }
+    for (size_t i = 0; i < MAX_CONNECTIONS && *place == NULL; i++) {
+        if (admin->visitors[i].fd < 0)
+            *place = &admin->visitors[i];
+    }
+    if (*place == NULL)
+        return; /* there are not more than MAX_CONNECTIONS */
+    *(struct visitor *)*place = (struct visitor){
+        .fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
+        .waits_since_ns = clock_now_ns()};
+    end_oldest_if_crowded(admin);
+}
+
+static void on_answered(void *arg, struct MHD_Connection *connection, void **state,
+                        enum MHD_RequestTerminationCode how)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+    (void)arg;
+    (void)state;
+    (void)how;
+    if (info != NULL && info->socket_context != NULL)
+        ((struct visitor *)info->socket_context)->waits_since_ns = clock_now_ns();
+}
+
 /* ---- life ---- */
 
 /* "127.0.0.1:9090", "[::1]:9090", "localhost:9090" */
@@ -202,7 +296,8 @@ static struct MHD_Daemon *start_daemon(struct admin *admin, const struct addrinf
         flags, 0, NULL, NULL, on_request, admin, MHD_OPTION_EXTERNAL_LOGGER, log_mhd, admin,
         MHD_OPTION_SOCK_ADDR, address->ai_addr, MHD_OPTION_CONNECTION_LIMIT,
         (unsigned)MAX_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)REQUEST_BYTES, MHD_OPTION_END);
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)REQUEST_BYTES, MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, admin, MHD_OPTION_NOTIFY_COMPLETED, on_answered, admin, MHD_OPTION_END);
 }
 
 struct err admin_start(struct admin **out, const struct admin_options *options)
@@ -213,6 +308,8 @@ struct err admin_start(struct admin **out, const struct admin_options *options)
     if (admin == NULL)
         abort();
     admin->options = *options;
+    for (size_t i = 0; i < MAX_CONNECTIONS; i++)
+        admin->visitors[i].fd = -1;
     admin->complaints = (struct log_budget)LOG_BUDGET(5, 10000);
     if (address != NULL) {
         admin->daemon = start_daemon(admin, address);
@@ -253,6 +350,7 @@ int admin_run(struct admin *admin)
 
     do {
         before = connection_count(admin);
+        end_overdue(admin);
         MHD_run(admin->daemon);
     } while (connection_count(admin) < before);
     if (MHD_get_timeout(admin->daemon, &ms) != MHD_YES)
