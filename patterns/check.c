@@ -5,8 +5,8 @@ struct err check_length(struct slice bytes, uint64_t max, struct arena *arena, c
     if (max == 0 || bytes.len <= max)
         return ERR_NONE;
     return err_about(ERR_INVALID_ARGUMENT, what,
-                     arena_printf(arena, "%s is %zu bytes long; this backend takes at most %llu",
-                                  what, bytes.len, (unsigned long long)max));
+                     arena_printf(arena, "%s is %zu bytes long; at most %llu are taken", what,
+                                  bytes.len, (unsigned long long)max));
 }
 
 struct err check_items(size_t n, uint32_t max, struct arena *arena, const char *subject)

@@ -201,23 +201,13 @@ static void start_chunk(struct fanout *fanout, size_t i)
         batch->kind->start_many(chunk, batch_nth(batch, batch->sent, chunk->first));
 }
 
-static void count_failure(struct batch *batch, size_t items, struct err err)
-{
-    if (batch->failed == 0)
-        batch->failure = err;
-    batch->failed += items;
-}
-
 static void chunk_done(struct op *op)
 {
     struct batch_chunk *chunk = CONTAINER_OF(op, struct batch_chunk, op);
     struct batch *batch = chunk->batch;
 
-    if (op->err.code != ERR_OK) {
-        for (size_t i = chunk->first; i < chunk->first + chunk->n; i++)
-            batch_nth(batch, batch->sent, i)->err = op->err;
-        count_failure(batch, chunk->n, op->err);
-    }
+    for (size_t i = chunk->first; op->err.code != ERR_OK && i < chunk->first + chunk->n; i++)
+        batch_nth(batch, batch->sent, i)->err = op->err;
     fanout_item_done(&batch->fanout);
 }
 
@@ -287,12 +277,10 @@ static void one_done(struct op *op)
     struct batch *batch = slot->batch;
     uint32_t next = batch->next != NULL ? batch->next[slot->item] : 0;
 
-    if (op->err.code != ERR_OK) {
+    if (op->err.code != ERR_OK)
         batch_item(batch, slot->item)->err = op->err;
-        count_failure(batch, 1, op->err);
-    } else {
+    else
         batch->kind->end_one(slot, slot->item);
-    }
     if (next != 0) {
         start_item(slot, next - 1);
         return;
@@ -304,11 +292,38 @@ static void one_done(struct op *op)
 
 /* ---- the end ---- */
 
+/* Does the code tell of the backend or the call? The others tell of one item. */
+static bool is_about_all(enum err_code code)
+{
+    switch (code) {
+    case ERR_OK:
+    case ERR_INVALID_ARGUMENT:
+    case ERR_NOT_FOUND:
+    case ERR_ALREADY_EXISTS:
+    case ERR_FAILED_PRECONDITION:
+    case ERR_OUT_OF_RANGE:
+        return false;
+    default:
+        return true;
+    }
+}
+
+/* The failure of the batch as a whole, which is the first item's; ERR_NONE: there is none. The
+ * outcomes decide, not the commands: a backend may refuse all items within an operation that
+ * succeeds. */
+static struct err common_failure(const struct batch *batch)
+{
+    for (size_t i = 0; i < batch->n; i++) {
+        if (!is_about_all(batch_item(batch, i)->err.code))
+            return ERR_NONE;
+    }
+    return batch->n > 0 && batch->refused == 0 ? batch_item(batch, 0)->err : ERR_NONE;
+}
+
 static void all_done(struct fanout *fanout)
 {
     struct batch *batch = CONTAINER_OF(fanout, struct batch, fanout);
-    bool together = batch->n > 0 && batch->failed == batch->n;
 
     put_back(batch);
-    batch->reply(batch, together ? batch->failure : ERR_NONE);
+    batch->reply(batch, common_failure(batch));
 }

@@ -72,8 +72,6 @@ struct batch {
     uint32_t *next;  /* item that follows on the same key, plus 1; NULL: none does */
     struct batch_chunk *chunks;
     struct batch_slot *free_slots;
-    size_t failed;       /* items whose operation failed as a whole */
-    struct err failure;  /* the first of those failures */
     struct kv_room room; /* reads: for values in the response */
 };
 

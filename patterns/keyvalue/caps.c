@@ -57,8 +57,8 @@ static schema_operation_limits *limits_of(const struct keyvalue *kv,
 
     if ((row->limits & LIMIT_KEY) != 0 && own->key_bytes != 0)
         CAPS_LIMIT(limits, max_key_bytes, MAX_KEY_BYTES, (int64_t)own->key_bytes);
-    if ((row->limits & LIMIT_VALUE) != 0 && own->value_bytes != 0)
-        CAPS_LIMIT(limits, max_value_bytes, MAX_VALUE_BYTES, (int64_t)own->value_bytes);
+    if ((row->limits & LIMIT_VALUE) != 0)
+        CAPS_LIMIT(limits, max_value_bytes, MAX_VALUE_BYTES, (int64_t)check_max_value(kv));
     if ((row->limits & LIMIT_ITEMS) != 0)
         set_batch_limits(limits, kv, row);
     if ((row->limits & LIMIT_PAGES) != 0) {
@@ -157,11 +157,9 @@ pb_capabilities *keyvalue_describe(const struct keyvalue *kv, struct arena *aren
             PRISM__PATTERNS__KEYVALUE__CAPABILITIES___MAX_KEY_SIZE_MAX_KEY_SIZE;
         caps->max_key_size = (int64_t)limits->key_bytes;
     }
-    if (limits->value_bytes != 0) {
-        caps->_max_value_size_case =
-            PRISM__PATTERNS__KEYVALUE__CAPABILITIES___MAX_VALUE_SIZE_MAX_VALUE_SIZE;
-        caps->max_value_size = (int64_t)limits->value_bytes;
-    }
+    caps->_max_value_size_case =
+        PRISM__PATTERNS__KEYVALUE__CAPABILITIES___MAX_VALUE_SIZE_MAX_VALUE_SIZE;
+    caps->max_value_size = (int64_t)check_max_value(kv);
     describe_operations(kv, arena, caps);
     return caps;
 }

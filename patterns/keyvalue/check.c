@@ -14,9 +14,37 @@ struct err check_prefix(const struct keyvalue *kv, struct arena *arena, struct s
     return check_length(prefix, kv->backend->limits.key_bytes, arena, "prefix");
 }
 
-struct err check_value(const struct keyvalue *kv, struct arena *arena, struct slice value)
+/* Room that a read needs beside the value: its other fields, a key of up to 256 bytes, and the
+ * cursor of a scan, which may spell that key in hexadecimal digits. */
+static uint32_t answer_room(const struct keyvalue *kv)
 {
-    return check_length(value, kv->backend->limits.value_bytes, arena, "value");
+    enum { ROOM = 1024 };
+
+    return kv->max_message_bytes / 4 < ROOM ? kv->max_message_bytes / 4 : ROOM;
+}
+
+uint64_t check_max_value(const struct keyvalue *kv)
+{
+    uint64_t own = kv->backend->limits.value_bytes;
+    uint64_t fits = kv->max_message_bytes - answer_room(kv);
+
+    return own != 0 && own < fits ? own : fits;
+}
+
+struct err check_value(const struct keyvalue *kv, struct arena *arena, struct slice key,
+                       struct slice value)
+{
+    struct err err = check_length(value, check_max_value(kv), arena, "value");
+
+    if (err.code != ERR_OK)
+        return err;
+    if (value.len + 3 * key.len + answer_room(kv) / 4 <= kv->max_message_bytes)
+        return ERR_NONE;
+    return err_about(ERR_INVALID_ARGUMENT, "value",
+                     arena_printf(arena,
+                                  "a value of %zu bytes under a key of %zu could not be read by a "
+                                  "scan: limits.max_message_bytes is %u",
+                                  value.len, key.len, kv->max_message_bytes));
 }
 
 struct err check_expiration(const struct keyvalue *kv, struct arena *arena, int64_t seconds,

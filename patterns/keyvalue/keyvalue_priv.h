@@ -153,7 +153,12 @@ void keyvalue_caps_build(struct keyvalue *kv);
 /* ERR_NONE, or INVALID_ARGUMENT about `subject`. Texts are static or in `arena`. */
 struct err check_key(const struct keyvalue *kv, struct arena *arena, struct slice key);
 struct err check_prefix(const struct keyvalue *kv, struct arena *arena, struct slice prefix);
-struct err check_value(const struct keyvalue *kv, struct arena *arena, struct slice value);
+struct err check_value(const struct keyvalue *kv, struct arena *arena, struct slice key,
+                       struct slice value);
+
+/* Bytes of the longest value that is taken: what the backend takes, and what every read can answer
+ * in one message. */
+uint64_t check_max_value(const struct keyvalue *kv);
 
 /* seconds: min..max_expiration_seconds. */
 struct err check_expiration(const struct keyvalue *kv, struct arena *arena, int64_t seconds,

@@ -50,7 +50,7 @@ struct err store_read(const struct keyvalue *kv, struct arena *arena,
     };
     err = check_key(kv, arena, args->key);
     if (err.code == ERR_OK)
-        err = check_value(kv, arena, args->value);
+        err = check_value(kv, arena, args->key, args->value);
     if (err.code == ERR_OK && wants_expiration(request)) {
         err = check_expiration(kv, arena, request->expiration_seconds, 1);
         args->ttl_ms = err.code == ERR_OK ? (uint64_t)request->expiration_seconds * 1000 : 0;

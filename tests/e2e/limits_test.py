@@ -23,9 +23,24 @@ class MessageSize(suite.Case):
     def test_at_the_limit(self):
         request = pb.StoreRequest(key="k", value=b"x" * (MIB - 7))
         self.assertEqual(request.ByteSize(), MIB)
-        self.assertTrue(self.kv.Store(request).success)
+        self.assertIn("value is", wire.bad_fields(wire.failure(self.kv.Store, request))["value"])
         request.value += b"x"
         self.assertEqual(wire.failure(self.kv.Store, request).code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+    def test_what_is_stored_can_be_read(self):
+        """By every read: the largest value that is announced, under the longest key that it goes with."""
+        size = self.kv.GetCapabilities().max_value_size
+        key = "k" * 256
+        self.assertTrue(self.kv.Store(key=key, value=b"x" * size).success)
+        self.addCleanup(self.kv.Remove, key=key)
+        self.assertEqual(len(self.kv.Retrieve(key=key).value), size)
+        self.assertEqual(len(self.kv.RetrieveBatch(keys=[key]).results[0].value), size)
+        pages = list(self.kv.Scan(prefix="k" * 256, include_values=True))
+        self.assertEqual([len(value) for page in pages for value in page.values], [size])
+        for key, value in (("k", size + 1), ("k" * 600, size)):
+            refused = wire.failure(self.kv.Store, key=key, value=b"x" * value)
+            self.assertEqual((refused.code(), list(wire.bad_fields(refused))),
+                             (grpc.StatusCode.INVALID_ARGUMENT, ["value"]))
 
     def test_beyond_the_limit(self):
         error = wire.failure(self.kv.Store, key="big", value=b"x" * (MIB + 1))

@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { FAKE_SETTINGS = 16, FAKE_MESSAGES = 20000 };
+enum { FAKE_SETTINGS = 16, FAKE_MESSAGES = 20000, FAKE_MAX_MESSAGE_BYTES = 4 << 20 };
 
 /* One worker, one world, one bound pattern. */
 struct fake_rig {
@@ -30,7 +30,7 @@ struct fake_rig {
     /* May be changed before fake_rig_bind. */
     struct backend_value behavior[FAKE_SETTINGS]; /* the defaults */
     uint32_t emulate;                             /* slot 0 */
-    uint32_t max_message_bytes;                   /* 4 MiB */
+    uint32_t max_message_bytes;                   /* FAKE_MAX_MESSAGE_BYTES */
 
     /* private */
     struct backend_store *real_store; /* fake_rig_bind_real */

@@ -44,7 +44,7 @@ void fake_rig_init(struct fake_rig *rig, const struct pattern_type *type, unsign
 {
     memset(rig, 0, sizeof *rig);
     rig->type = type;
-    rig->max_message_bytes = 4u << 20;
+    rig->max_message_bytes = FAKE_MAX_MESSAGE_BYTES;
     rig->wake_fd = eventfd(0, EFD_CLOEXEC);
     worker_init(&rig->worker, 0, wake);
     timer_wheel_init(&rig->worker.timers, START_MS * 1000000ull);

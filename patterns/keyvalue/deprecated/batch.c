@@ -64,7 +64,7 @@ static void batch_set(struct call *call)
         item->value = pb_slice(request->requests[i]->value);
         err = check_key(kv, arena, item->base.key);
         if (err.code == ERR_OK)
-            err = check_value(kv, arena, item->value);
+            err = check_value(kv, arena, item->base.key, item->value);
         if (err.code != ERR_OK)
             batch_refuse(&store->batch, i, err);
     }

@@ -27,7 +27,7 @@ static void set(struct call *call)
     struct err err = check_key(single->kv, call_arena(call), args.key);
 
     if (err.code == ERR_OK)
-        err = check_value(single->kv, call_arena(call), args.value);
+        err = check_value(single->kv, call_arena(call), args.key, args.value);
     if (err.code != ERR_OK)
         set_reply(single, err);
     else
