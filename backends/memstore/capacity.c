@@ -6,7 +6,7 @@
  * max_bytes. */
 #include "backends/memstore/memstore_priv.h"
 
-enum { RETRY_MS = 1000, NEARLY = 64 };
+enum { NEARLY = 64 };
 
 static uint64_t nearly(uint64_t limit)
 {
@@ -79,6 +79,5 @@ struct err capacity_error(struct memstore *store, enum capacity limit)
                          : err_about(ERR_RESOURCE_EXHAUSTED, "max_bytes", store->full_of_bytes);
 
     counter_add_shared(&store->refused, 1);
-    err.retry_after_ms = RETRY_MS;
     return err;
 }

@@ -93,9 +93,8 @@ struct prism_store_options {
 };
 
 /* Writes a value; value and expiry take effect as one.
- * version: may be NULL; else receives, if a precondition was given, the version of the item stored
- *   or, with FAILED_PRECONDITION, of the item found; otherwise it is left empty. Free with
- *   prism_buffer_free whatever the outcome.
+ * version: may be NULL; else receives, if a precondition was given and held, the version of the
+ *   item stored; otherwise it is left empty. Free with prism_buffer_free whatever the outcome.
  * errors: UNIMPLEMENTED (expiration or precondition not supported by backend), ALREADY_EXISTS or
  *   FAILED_PRECONDITION (a precondition did not hold), RESOURCE_EXHAUSTED (store full),
  *   INVALID_ARGUMENT (key, value). */
