@@ -67,6 +67,8 @@ static void collect_services(struct server *server)
             add_service(server, type->services[s]);
     }
     add_service(server, &health_service);
+    if (!server->config->reflection)
+        return;
     add_service(server, &reflection_v1_service);
     add_service(server, &reflection_v1alpha_service);
 }
@@ -96,8 +98,10 @@ static void open_services(struct server *server)
             listed[n++] = server->services[i];
     }
     server->health = health_new();
-    server->reflection = reflection_new(listed, n);
     bind_general(server, &health_service, server->health, health_inline_bytes);
+    if (!server->config->reflection)
+        return;
+    server->reflection = reflection_new(listed, n);
     bind_general(server, &reflection_v1_service, server->reflection, NULL);
     bind_general(server, &reflection_v1alpha_service, server->reflection, NULL);
 }

@@ -127,7 +127,7 @@ struct config {
     struct config_connection connection;
     enum log_level log_level;
     struct config_tls tls;
-    bool deprecated_services;
+    bool deprecated_services, reflection;
     bool strict_slots;
     uint32_t drain_timeout_ms;
     const struct config_namespace *namespaces; /* (name, pattern) is unique */

@@ -74,6 +74,8 @@ static const struct config_fact facts[] = {
          "PEM file: clients must show a certificate that one of these signed."),
     WORD("deprecated_services", "enabled",
          "disabled: the prism.interfaces services answer UNIMPLEMENTED and are not listed."),
+    WORD("reflection", "enabled",
+         "disabled: clients cannot ask which services and messages there are."),
     WORD("strict_slots", "false",
          "true: refuse to start unless every operation is native or emulated."),
     NUMBER(

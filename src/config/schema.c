@@ -149,6 +149,7 @@ static const struct cyaml_schema_field root_fields[] = {
     CYAML_FIELD_MAPPING("log", CYAML_FLAG_DEFAULT, struct raw_config, config.log_level, log_fields),
     CYAML_FIELD_MAPPING("tls", CYAML_FLAG_DEFAULT, struct raw_config, config.tls, tls_fields),
     NAME("deprecated_services", struct raw_config, config.deprecated_services, switch_names),
+    NAME("reflection", struct raw_config, config.reflection, switch_names),
     CYAML_FIELD_BOOL("strict_slots", CYAML_FLAG_DEFAULT, struct raw_config, config.strict_slots),
     UINT("drain_timeout_ms", struct raw_config, config.drain_timeout_ms),
     CYAML_FIELD_SEQUENCE("namespaces", CYAML_FLAG_POINTER | MAYBE, struct raw_config, namespaces,

@@ -47,6 +47,16 @@ class Grpcurl(suite.Case):
         self.assertEqual({s for s in self.services() if "lifecycle" not in s.lower()}, expected)
 
 
+class NoReflection(suite.Case):
+    def test_reflection_switched_off(self):
+        server = self.borrow(Prismd(namespaces=[backends.keyvalue(self.borrow(backends.slot(suite.backend())))],
+                                    reflection="disabled"))
+        done = subprocess.run([environment.tool("grpcurl"), "-plaintext", server.address, "list"], capture_output=True,
+                              text=True, timeout=60, check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("does not support the reflection API", done.stderr)
+
+
 class Reflection(Grpcurl):
     def test_list_methods(self):
         methods = set(self.grpcurl("list", PATTERN).stdout.split())

@@ -56,6 +56,7 @@ static void test_defaults(void **state)
     assert_null(config.tls.key);
     assert_null(config.tls.client_ca);
     assert_true(config.deprecated_services);
+    assert_true(config.reflection);
     assert_false(config.strict_slots);
     assert_int_equal(config.drain_timeout_ms, 30000);
     assert_default_namespace(&config);
@@ -106,6 +107,7 @@ static void test_every_key(void **state)
                                  "log: {level: error}\n"
                                  "tls: {cert: /dev/null, key: /dev/null, client_ca: /dev/null}\n"
                                  "deprecated_services: disabled\n"
+                                 "reflection: disabled\n"
                                  "strict_slots: true\n"
                                  "drain_timeout_ms: 0\n");
 
@@ -135,6 +137,7 @@ static void test_every_key(void **state)
     assert_string_equal(l->config.tls.key, "/dev/null");
     assert_string_equal(l->config.tls.client_ca, "/dev/null");
     assert_false(l->config.deprecated_services);
+    assert_false(l->config.reflection);
     assert_true(l->config.strict_slots);
     assert_int_equal(l->config.drain_timeout_ms, 0);
     unload(l);
@@ -282,7 +285,7 @@ static void test_facts_are_sound(void **state)
         for (const struct config_fact *g = config_facts(); g != f; g++)
             assert_string_not_equal(f->path, g->path);
     }
-    assert_int_equal(n, 27);
+    assert_int_equal(n, 28);
 }
 
 /* The documentation's table is the table of facts: a row "| `key` | `default` | bounds | meaning |"
