@@ -1,7 +1,7 @@
 /* From a request event to its home: everything that can refuse a call before any work is done for
  * it.
  *
- * Order: draining, deadline, in-flight limits, encoding, namespace, then the worker's intake lane.
+ * Order: draining, deadline, in-flight limits, message, namespace, then the worker's intake lane.
  * A refusal is an answer with a status, counted; nothing is dropped in silence. Dispatch fills one
  * worker before it wakes the next: a wake-up costs more than what a handful of calls do. */
 #include "src/rpc/rpc_priv.h"
@@ -22,31 +22,69 @@ static bool slice_is(grpc_slice s, const char *text, size_t len)
     return GRPC_SLICE_LENGTH(s) == len && memcmp(GRPC_SLICE_START_PTR(s), text, len) == 0;
 }
 
-static grpc_slice namespace_of(const struct call *call)
+/* The number of values that the client gave; *value is the last one, or "default". */
+static unsigned namespace_of(const struct call *call, grpc_slice *value)
 {
+    unsigned n = 0;
+
+    *value = grpc_slice_from_static_string("default");
     for (size_t i = 0; i < call->metadata.count; i++) {
         const grpc_metadata *m = &call->metadata.metadata[i];
 
-        if (slice_is(m->key, namespace_key, sizeof namespace_key - 1))
-            return m->value;
+        if (slice_is(m->key, namespace_key, sizeof namespace_key - 1)) {
+            *value = m->value;
+            n++;
+        }
     }
-    return grpc_slice_from_static_string("default");
+    return n;
 }
 
-static const struct binding *find_binding(const struct call *call)
+/* Writes what was asked for, as far as it is short and printable, and what there is. */
+static void describe_unknown(const struct call *call, grpc_slice wanted, char *text, size_t size)
+{
+    enum { MAX_WANTED = 64 };
+    size_t len = GRPC_SLICE_LENGTH(wanted), shown = len < MAX_WANTED ? len : MAX_WANTED;
+    size_t at = (size_t)snprintf(text, size, "%s: ", namespace_key);
+
+    text[at++] = '"';
+    for (size_t i = 0; i < shown; i++) {
+        uint8_t c = GRPC_SLICE_START_PTR(wanted)[i];
+
+        text[at++] = c >= ' ' && c <= '~' && c != '"' ? (char)c : '?';
+    }
+    at += (size_t)snprintf(text + at, size - at,
+                           "\"%s does not serve this pattern; these do:", shown < len ? ".." : "");
+    for (const struct binding *b = call->row->service->bindings; b != NULL; b = b->next) {
+        if (at + strlen(b->namespace_name) + 8 > size) {
+            snprintf(text + at, size - at, ", ..");
+            return;
+        }
+        at += (size_t)snprintf(text + at, size - at, " %s%s", b->namespace_name,
+                               b->next != NULL ? "," : "");
+    }
+}
+
+/* `text` is for the error's. */
+static struct err find_binding(const struct call *call, const struct binding **found, char *text,
+                               size_t size)
 {
     const struct binding *b = call->row->service->bindings;
+    grpc_slice wanted;
 
-    if (b != NULL && b->namespace_name == NULL)
-        return b;
-
-    grpc_slice wanted = namespace_of(call);
-
+    if (b == NULL)
+        return err_make(ERR_UNIMPLEMENTED, "no namespace of this server serves this pattern");
+    if (b->namespace_name != NULL && namespace_of(call, &wanted) > 1)
+        return err_about(ERR_INVALID_ARGUMENT, namespace_key,
+                         "x-prism-namespace is given more than once");
     for (; b != NULL; b = b->next) {
-        if (slice_is(wanted, b->namespace_name, strlen(b->namespace_name)))
-            return b;
+        if (b->namespace_name == NULL ||
+            slice_is(wanted, b->namespace_name, strlen(b->namespace_name))) {
+            *found = b;
+            return ERR_NONE;
+        }
     }
-    return NULL;
+    describe_unknown(call, wanted, text, size);
+    return err_about(ERR_NOT_FOUND, namespace_key, text);
 }
 
 static uint64_t deadline_ns(gpr_timespec deadline)
@@ -124,7 +162,7 @@ static struct err check_metadata(const struct rpc_server *server, const struct c
                      "the request has more metadata than this server takes");
 }
 
-static struct err check_load(struct rpc_server *server, const struct call *call)
+static struct err check_load(struct rpc_server *server, struct call *call)
 {
     bool general = admit_is_general(call);
     struct err err = general ? ERR_NONE : check_draining(server);
@@ -139,11 +177,7 @@ static struct err check_load(struct rpc_server *server, const struct call *call)
         err = check_limits(server, call);
     if (err.code != ERR_OK)
         return err;
-    if (call->request_buffer != NULL &&
-        call->request_buffer->data.raw.compression != GRPC_COMPRESS_NONE)
-        return err_make(ERR_UNIMPLEMENTED,
-                        "compressed requests are not supported: send with identity encoding");
-    return ERR_NONE;
+    return message_check(call);
 }
 
 /* ---- where ---- */
@@ -266,23 +300,16 @@ void admit_call(struct rpc_server *server, struct call *call)
     counter_add(&call->row->metrics.request_bytes, call->request_bytes);
     count_use(server, call->row);
 
+    char text[512]; /* status_ending copies it */
+    const struct binding *binding = NULL;
     struct err err = check_load(server, call);
 
-    if (err.code != ERR_OK) {
-        finish_refuse(call, err);
-        return;
-    }
-    const struct binding *binding = find_binding(call);
-
-    if (binding != NULL)
+    if (err.code == ERR_OK)
+        err = find_binding(call, &binding, text, sizeof text);
+    if (err.code == ERR_OK)
         dispatch(server, call, binding);
-    else if (call->row->service->bindings == NULL)
-        finish_refuse(
-            call, err_make(ERR_UNIMPLEMENTED, "no namespace of this server serves this pattern"));
     else
-        finish_refuse(call, err_about(ERR_NOT_FOUND, namespace_key,
-                                      "this pattern is not served in the namespace that "
-                                      "x-prism-namespace names"));
+        finish_refuse(call, err);
 }
 
 /* ---- methods that nobody registered ---- */

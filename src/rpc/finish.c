@@ -237,6 +237,21 @@ static void count_end(struct call *call)
     }
 }
 
+/* What goes along with the status. The one answer that names the encodings has no details. */
+static bool fill_trailer(struct call *call)
+{
+    bool detailed = GRPC_SLICE_LENGTH(call->ending.details) > 0;
+
+    if (detailed) {
+        call->trailer.key = grpc_slice_from_static_string("grpc-status-details-bin");
+        call->trailer.value = call->ending.details;
+    } else if (call->tells_encodings) {
+        call->trailer.key = grpc_slice_from_static_string("grpc-accept-encoding");
+        call->trailer.value = grpc_slice_from_static_string("identity");
+    }
+    return detailed || call->tells_encodings;
+}
+
 static size_t final_ops(struct call *call, grpc_op *ops)
 {
     size_t n = 0;
@@ -252,9 +267,7 @@ static size_t final_ops(struct call *call, grpc_op *ops)
     ops[n].data.send_status_from_server.status = status_code(ending->code);
     if (ending->code != ERR_OK)
         ops[n].data.send_status_from_server.status_details = &ending->text;
-    if (GRPC_SLICE_LENGTH(ending->details) > 0) {
-        call->trailer.key = grpc_slice_from_static_string("grpc-status-details-bin");
-        call->trailer.value = ending->details;
+    if (fill_trailer(call)) {
         ops[n].data.send_status_from_server.trailing_metadata = &call->trailer;
         ops[n].data.send_status_from_server.trailing_metadata_count = 1;
     }

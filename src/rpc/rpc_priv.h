@@ -52,6 +52,7 @@ struct call {
     int cancelled;
     bool released; /* set by the home side; the poller may look once it has `finalised` */
     bool initial_sent, close_posted, finalised, linked, counted;
+    bool tells_encodings; /* the answer says which encodings the server takes */
     bool telling;         /* `tell` is under way */
     struct err tell_next; /* to be told after that */
     grpc_metadata trailer;
@@ -188,6 +189,11 @@ void admit_unknown(struct rpc_server *server, struct call *call);
 bool admit_is_general(const struct call *call); /* thread: any */
 struct err admit_overloaded(const char *limit, const char *text);
 void admit_flush(struct rpc_server *server); /* wakes the workers that this batch gave work to */
+
+/* ---- message.c ---- */
+
+/* Is there a request, and can it be read? thread: poller. */
+struct err message_check(struct call *call);
 
 /* ---- finish.c: poller side of a call's life after the handler ---- */
 

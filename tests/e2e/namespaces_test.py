@@ -64,7 +64,16 @@ class Namespaces(suite.Case):
     def test_unknown_namespace(self):
         error = wire.failure(pattern_service(self.channel, "nowhere").Retrieve, key="k")
         self.assertEqual(error.code(), grpc.StatusCode.NOT_FOUND)
-        self.assertIn("x-prism-namespace", error.details())
+        for word in ("x-prism-namespace", "nowhere", "default", "orders", "odd", "local"):
+            self.assertIn(word, error.details())
+        error = wire.failure(pattern_service(self.channel, "long " * 50 + ".").Retrieve, key="k")
+        self.assertLess(len(error.details()), 300)
+
+    def test_two_namespaces_in_one_call(self):
+        error = wire.failure(pattern_service(self.channel, "orders").Store, key="k", value=b"v",
+                             metadata=(("x-prism-namespace", "local"),))
+        self.assertEqual(error.code(), grpc.StatusCode.INVALID_ARGUMENT)
+        self.assertIn("more than once", error.details())
 
     def test_capabilities_by_namespace(self):
         types = {name: kv.rpc.GetCapabilities().slots.primary_backend_type for name, kv in self.all.items()}

@@ -1,0 +1,86 @@
+"""What is no whole request is refused before any effect: HTTP/2 by hand, as no gRPC library would send it."""
+import re
+import socket
+import struct
+
+from rig import backends, environment, suite
+from rig.keyvalue import Pattern, pb
+from rig.prismd import Prismd
+
+DATA, HEADERS, SETTINGS = 0, 1, 4
+END_STREAM, END_HEADERS = 1, 4
+INVALID_ARGUMENT, UNIMPLEMENTED = 3, 12
+
+
+def frame(kind, flags, stream, payload=b""):
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def header(name, value):
+    return b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+
+
+def message(body, flag=0):
+    return bytes([flag]) + struct.pack(">I", len(body)) + body
+
+
+class Requests(suite.Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = cls.use(Prismd(namespaces=[backends.keyvalue({"backend": "memstore", "config": {}})]))
+        cls.kv = Pattern(cls.use(cls.server.channel()))
+
+    def answer(self, method, body, **more):
+        """(status, all bytes) of one call; body None: headers alone. C core writes its first answer as plain text."""
+        block = b"".join(header(name.replace("_", "-"), value) for name, value in {
+            ":method": "POST", ":scheme": "http", ":path": f"/prism.patterns.keyvalue.KeyValuePattern/{method}",
+            ":authority": "x", "te": "trailers", "content-type": "application/grpc", **more}.items())
+        last = END_STREAM if body is None else 0
+        with socket.create_connection(("127.0.0.1", self.server.port), environment.PATIENCE) as s:
+            s.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0) +
+                      frame(HEADERS, END_HEADERS | last, 1, block) +
+                      (frame(DATA, END_STREAM, 1, body) if body is not None else b""))
+            got, found = b"", None
+            while found is None:
+                chunk = s.recv(65536)
+                self.assertTrue(chunk, f"closed without an answer: {got}")
+                got += chunk
+                found = re.search(rb"grpc-status(?:\x01([0-9])|\x02([0-9]{2}))", got)
+        return int(found[1] or found[2]), got
+
+    def assert_refused(self, status, *call, **more):
+        got, text = self.answer(*call, **more)
+        self.assertEqual(got, status, text)
+        return text
+
+    def test_good_request(self):
+        self.assertEqual(self.answer("Store", message(pb.StoreRequest(key="good").SerializeToString()))[0], 0)
+        self.assertIsNotNone(self.kv.get("good"))
+
+    def test_without_a_whole_message(self):
+        batch = message(pb.StoreBatchRequest(requests=[
+            pb.StoreRequest(key=f"cut{i}", value=b"x" * 50) for i in range(10)]).SerializeToString())
+        for cut in (None, b"", batch[:3], batch[:5], batch[:200], batch[:-1]):
+            for method in ("StoreBatch", "GetCapabilities", "Scan", "Count"):
+                with self.subTest(method=method, bytes=cut if cut is None else len(cut)):
+                    self.assertIn(b"without a whole message", self.assert_refused(INVALID_ARGUMENT, method, cut))
+        self.assertEqual(self.kv.count("cut"), 0)
+
+    def test_unknown_encodings(self):
+        store = pb.StoreRequest(key="encoded").SerializeToString()
+        for encoding in ({}, {"grpc_encoding": "identity"}, {"grpc_encoding": "snappy"}):
+            with self.subTest(encoding):
+                text = self.assert_refused(UNIMPLEMENTED, "Store", message(store, 1), **encoding)
+                self.assertIn(b"grpc-accept-encoding", text)
+        self.assertIsNone(self.kv.get("encoded"))
+
+    def test_reserved_flags(self):
+        """C core 1.51 reads them as an empty message: no fields, so nothing is stored."""
+        for flag in (2, 128, 255):
+            request = pb.StoreRequest(key="flag").SerializeToString()
+            self.assert_refused(INVALID_ARGUMENT, "Store", message(request, flag))
+        self.assertIsNone(self.kv.get("flag"))
+
+
+if __name__ == "__main__":
+    suite.main()
