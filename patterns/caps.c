@@ -95,6 +95,26 @@ char **caps_interfaces(const struct backend *backend, struct arena *arena, size_
     return names;
 }
 
+/* FNV-1a of the packed message. The same capabilities have the same generation on every server. */
+int64_t caps_generation(const ProtobufCMessage *caps)
+{
+    const uint64_t offset_basis = 14695981039346656037u, prime = 1099511628211u;
+    struct arena scratch;
+    uint64_t hash = offset_basis;
+
+    arena_init(&scratch, NULL);
+
+    size_t bytes = protobuf_c_message_get_packed_size(caps);
+    uint8_t *packed = arena_alloc(&scratch, bytes);
+
+    protobuf_c_message_pack(caps, packed);
+    for (size_t i = 0; i < bytes; i++)
+        hash = (hash ^ packed[i]) * prime;
+    arena_clear(&scratch);
+    hash &= INT64_MAX;
+    return hash != 0 ? (int64_t)hash : 1;
+}
+
 /* An otherwise empty message whose one unknown field is all of the packed one: its first field's
  * tag, and as "data" the rest, length included. */
 ProtobufCMessage *caps_freeze(const ProtobufCMessage *caps, struct arena *arena)

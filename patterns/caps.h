@@ -12,6 +12,7 @@
 #include "src/base/arena.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 struct caps_operation {
     const char *name, *variant; /* variant NULL: the plain form */
@@ -40,6 +41,10 @@ schema_operation_limits *caps_limits(struct arena *arena);
 #define CAPS_LIMIT(limits, field, NAME, value)                                                     \
     ((limits)->_##field##_case = PRISM__PATTERNS__SCHEMAS__OPERATION_LIMITS___##NAME##_##NAME,     \
      (limits)->field = (value))
+
+/* A number that differs when the packed messages differ, but for one chance in 2^63; never 0. Taken
+ * while the field that it will fill is 0. */
+int64_t caps_generation(const ProtobufCMessage *caps);
 
 /* A message of the same type that is encoded to the same bytes, by one copy: encoding capabilities
  * costs twice as much as all the rest of a call. The first field of `caps` in wire order has to be

@@ -161,6 +161,7 @@ pb_capabilities *keyvalue_describe(const struct keyvalue *kv, struct arena *aren
         PRISM__PATTERNS__KEYVALUE__CAPABILITIES___MAX_VALUE_SIZE_MAX_VALUE_SIZE;
     caps->max_value_size = (int64_t)check_max_value(kv);
     describe_operations(kv, arena, caps);
+    caps->generation = caps_generation(&caps->base);
     return caps;
 }
 

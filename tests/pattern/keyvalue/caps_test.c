@@ -254,6 +254,30 @@ static void test_acknowledgement_of_every_kind(void **state)
     kv_rig_free(rig);
 }
 
+static int64_t generation_with(struct fake_rig *rig, enum backend_ack ack)
+{
+    atomic_store(&rig->world.store.ack, (int)ack);
+    atomic_fetch_add(&rig->world.store.facts_version, 1);
+
+    struct call *call = ask(rig);
+    int64_t generation = caps_of(call)->generation;
+
+    fake_call_free(call);
+    return generation;
+}
+
+static void test_the_generation_follows_the_content(void **state)
+{
+    struct fake_rig *rig = kv_rig(FAKE_ALL);
+    int64_t memory = generation_with(rig, BACKEND_ACK_MEMORY);
+
+    (void)state;
+    assert_true(memory > 0);
+    assert_int_not_equal(generation_with(rig, BACKEND_ACK_DISK), memory);
+    assert_int_equal(generation_with(rig, BACKEND_ACK_MEMORY), memory);
+    kv_rig_free(rig);
+}
+
 static void test_a_withdrawn_interface_changes_plan_and_answer(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
@@ -311,6 +335,7 @@ int main(void)
         cmocka_unit_test(test_emulated_scan_tells_its_cost),
         cmocka_unit_test(test_limits_of_keys_values_and_expiry),
         cmocka_unit_test(test_acknowledgement_of_every_kind),
+        cmocka_unit_test(test_the_generation_follows_the_content),
         cmocka_unit_test(test_a_withdrawn_interface_changes_plan_and_answer),
         cmocka_unit_test(test_same_answer_each_time),
     };
