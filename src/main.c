@@ -3,13 +3,17 @@
 #include "backends/backend.h"
 #include "patterns/pattern.h"
 #include "src/base/log.h"
+#include "src/base/stdio_guard.h"
 #include "src/config/config.h"
+#include "src/rpc/tls_set.h"
 #include "src/server.h"
+#include "src/signals.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+STDIO_GUARD_FIRST;
 
 static const struct config_catalog catalog = {.find_backend = backend_find,
                                               .all_backends = backend_all,
@@ -17,7 +21,8 @@ static const struct config_catalog catalog = {.find_backend = backend_find,
                                               .all_patterns = pattern_all,
                                               .interface_name = backend_interface_name,
                                               .interface_key = backend_interface_key,
-                                              .offers = backend_offers};
+                                              .offers = backend_offers,
+                                              .try_tls = tls_set_try};
 
 static const char usage[] =
     "usage: prismd [--config FILE]\n"
@@ -34,20 +39,6 @@ static const char usage[] =
 
 enum { EXIT_CLEAN, EXIT_FAILED, EXIT_USAGE, EXIT_ABANDONED };
 
-/* Threads of libraries inherit the mask: signals come to the main thread's descriptor and nowhere
- * else. */
-static void block_signals(void)
-{
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
-}
-
 static int serve(const char *path)
 {
     struct config config = {0};
@@ -60,6 +51,7 @@ static int serve(const char *path)
 
     if (err.code == ERR_OK) {
         log_configure(config.log_level, STDERR_FILENO);
+        signals_hold();
         err = server_new(&server, &config);
     } else {
         faults_log(&faults);
@@ -81,6 +73,8 @@ int main(int argc, char **argv)
 {
     const char *path = NULL;
 
+    signals_begin();
+    stdio_guard();
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             fputs(usage, stdout);
@@ -98,6 +92,5 @@ int main(int argc, char **argv)
                 usage);
         return EXIT_USAGE;
     }
-    block_signals();
     return serve(path);
 }

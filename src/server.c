@@ -12,16 +12,19 @@
 #include "src/services/admin.h"
 #include "src/services/health.h"
 #include "src/services/reflection.h"
+#include "src/signals.h"
 #include "src/slots.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 #include <uv.h>
 
 enum { HEALTH_EVERY_MS = 500, PROBE_EVERY = 10 /* of those */, MAX_SERVICES = 64, SOURCES = 3 };
+enum { NAMESPACES_BYTES = 3072 /* of the log line about them */ };
 
 struct server {
     const struct config *config;
@@ -41,7 +44,8 @@ struct server {
     uv_timer_t health_timer, admin_timer;
     unsigned health_turns;
     int signal_fd;
-    bool loop_open, stopping, drained, was_serving;
+    int stop_signal; /* 0: none came */
+    bool loop_open, drained, was_serving;
 };
 
 /* ---- services ---- */
@@ -116,6 +120,7 @@ static struct rpc_options rpc_options_of(const struct config *c)
     struct descriptor_shares shares = descriptors_share(c);
 
     return (struct rpc_options){.listen = c->listen,
+                                .listen_shown = c->listen_hidden ? CONFIG_HIDDEN : c->listen,
                                 .coalesce = coalesce[c->coalesce],
                                 .dispatch = c->dispatch == CONFIG_DISPATCH_RING ? RPC_DISPATCH_RING
                                                                                 : RPC_DISPATCH_AUTO,
@@ -234,12 +239,16 @@ static void on_signal(uv_poll_t *poll, int status, int events)
     (void)status;
     (void)events;
     while (read(server->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
-        if (info.ssi_signo == SIGHUP) {
+        int number = (int)info.ssi_signo;
+
+        if (number == SIGHUP) {
             reload(server);
-            continue;
+        } else if (number == SIGUSR1 || number == SIGUSR2) {
+            log_event(LOG_INFO, "signal_ignored", LOG_S("signal", sigabbrev_np(number)));
+        } else {
+            server->stop_signal = number;
+            uv_stop(&server->loop);
         }
-        server->stopping = true;
-        uv_stop(&server->loop);
     }
 }
 
@@ -274,21 +283,6 @@ static void on_admin(uv_poll_t *poll, int status, int events)
     run_admin(poll->data);
 }
 
-static int open_signals(void)
-{
-    sigset_t set;
-    int fd;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-    if (fd < 0)
-        abort();
-    return fd;
-}
-
 static void watch(struct server *server, uv_poll_t *poll, int fd, uv_poll_cb ready)
 {
     uv_poll_init(&server->loop, poll, fd);
@@ -301,7 +295,7 @@ static void open_loop(struct server *server)
     if (uv_loop_init(&server->loop) != 0)
         abort();
     server->loop_open = true;
-    server->signal_fd = open_signals();
+    server->signal_fd = signals_open();
     watch(server, &server->signals, server->signal_fd, on_signal);
     if (rpc_server_stalled_fd(server->rpc) >= 0)
         watch(server, &server->stalled, rpc_server_stalled_fd(server->rpc), on_stalled);
@@ -343,11 +337,13 @@ static struct err open_admin(struct server *server)
     server->sources[1] = (struct metrics_source){slots_render, server->slots};
     server->sources[2] = (struct metrics_source){process_render, &server->build};
 
-    const struct admin_options options = {.listen = server->config->admin,
-                                          .sources = server->sources,
-                                          .source_count = SOURCES,
-                                          .ready = is_ready,
-                                          .ready_arg = server};
+    const struct admin_options options = {
+        .listen = server->config->admin,
+        .listen_shown = server->config->admin_hidden ? CONFIG_HIDDEN : server->config->admin,
+        .sources = server->sources,
+        .source_count = SOURCES,
+        .ready = is_ready,
+        .ready_arg = server};
 
     return server->config->admin != NULL ? admin_start(&server->admin, &options) : ERR_NONE;
 }
@@ -387,23 +383,16 @@ struct err server_new(struct server **out, const struct config *config)
 
 static void log_listening(const struct server *server)
 {
+    const struct config *c = server->config;
+    char namespaces[NAMESPACES_BYTES];
+
+    config_describe(c, namespaces, sizeof namespaces);
     log_event(LOG_INFO, "listening", LOG_S("version", PRISM_VERSION),
-              LOG_S("address", server->config->listen), LOG_I("port", rpc_server_port(server->rpc)),
+              LOG_S("address", c->listen_hidden ? CONFIG_HIDDEN : c->listen),
+              LOG_I("port", rpc_server_port(server->rpc)),
               LOG_I("admin_port", server->admin != NULL ? admin_port(server->admin) : 0),
-              LOG_U("workers", pool_size(server->pool)),
-              LOG_U("namespaces", server->config->namespace_count),
-              LOG_T("tls", server->config->tls.cert != NULL));
-}
-
-/* A second Ctrl-C during the drain ends the process at once. */
-static void let_signals_kill(void)
-{
-    sigset_t set;
-
-    signal(SIGINT, SIG_DFL);
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+              LOG_U("workers", pool_size(server->pool)), LOG_T("tls", c->tls.cert != NULL),
+              LOG_U("namespace_count", c->namespace_count), LOG_S("namespaces", namespaces));
 }
 
 /* The admin endpoint answers during the drain, too. */
@@ -417,10 +406,11 @@ struct err server_run(struct server *server)
     struct rpc_drain_report report;
 
     log_listening(server);
-    while (!server->stopping)
+    while (server->stop_signal == 0)
         uv_run(&server->loop, UV_RUN_DEFAULT);
-    let_signals_kill();
-    log_event(LOG_INFO, "draining", LOG_U("timeout_ms", server->config->drain_timeout_ms));
+    signals_let_interrupt(); /* a second Ctrl-C ends the process at once */
+    log_event(LOG_INFO, "draining", LOG_S("signal", sigabbrev_np(server->stop_signal)),
+              LOG_U("timeout_ms", server->config->drain_timeout_ms));
     health_shutdown(server->health);
     rpc_server_drain(server->rpc, server->config->drain_timeout_ms, &report, turn_loop, server);
     server->drained = true;

@@ -12,10 +12,10 @@ struct server;
  * thread: main. */
 struct err server_new(struct server **server, const struct config *config);
 
-/* Serves until SIGTERM or SIGINT, then drains. ERR_OK: nothing was abandoned, and clients have
- * taken all answers. ERR_DEADLINE_EXCEEDED: the drain's time was up, and calls were cancelled or
- * answers not taken (logged). Calls that do not end 30 s after that abort the process. thread:
- * main, with SIGTERM, SIGINT and SIGHUP blocked in all threads. */
+/* Serves until SIGTERM, SIGINT or SIGQUIT, then drains. ERR_OK: nothing was abandoned, and clients
+ * have taken all answers. ERR_DEADLINE_EXCEEDED: the drain's time was up, and calls were cancelled
+ * or answers not taken (logged). Calls that do not end 30 s after that abort the process. thread:
+ * main, after signals_hold. */
 struct err server_run(struct server *server);
 
 void server_destroy(struct server *server);

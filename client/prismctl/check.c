@@ -6,6 +6,7 @@
 #include "patterns/pattern.h"
 #include "prism/keyvalue.h"
 #include "src/config/config.h"
+#include "src/rpc/tls_set.h"
 
 #include <stdio.h>
 
@@ -17,7 +18,8 @@ static const struct config_catalog catalog = {.find_backend = backend_find,
                                               .all_patterns = pattern_all,
                                               .interface_name = backend_interface_name,
                                               .interface_key = backend_interface_key,
-                                              .offers = backend_offers};
+                                              .offers = backend_offers,
+                                              .try_tls = tls_set_try};
 
 static void print_fault(const char *file, const struct fault *fault)
 {

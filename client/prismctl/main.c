@@ -1,6 +1,7 @@
 /* prismctl: the command line of Prism. Parses options (anywhere on the line), finds the command,
  * checks what it was given, runs it. */
 #include "client/prismctl/command.h"
+#include "src/base/stdio_guard.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -11,6 +12,8 @@
 #include <string.h>
 
 #define ANY_NUMBER SIZE_MAX
+
+STDIO_GUARD_FIRST;
 
 const struct command commands[] = {
     {NULL, "caps", NULL, "", "what the server's backend can do, and how", 0, 0, 0, command_caps},
@@ -413,8 +416,10 @@ int main(int argc, char **argv)
     struct line line;
     const struct command *command;
     const char *group = NULL;
-    int code = parse(&line, argc, argv);
+    int code;
 
+    stdio_guard();
+    code = parse(&line, argc, argv);
     argc -= optind;
     argv += optind;
     if (code != EXIT_DONE)

@@ -30,13 +30,14 @@ enum {
     CONFIG_MAX_ENTRIES = 512, /* of one list or mapping */
     CONFIG_MAX_NAMESPACES = 64,
     CONFIG_MAX_FAULTS = 100, /* kept; more are counted */
-    CONFIG_MAX_WORKERS = 64
+    CONFIG_MAX_WORKERS = 64,
+    CONFIG_READ_TIMEOUT_MS = 30000 /* for a configuration that comes through a pipe */
 };
 
 /* ---- what can be configured with ---- */
 
-/* All members are required. In prismd and prismctl: backend_find, backend_all, ... of the
- * registries. */
+/* All members but try_tls are required. In prismd and prismctl: backend_find, backend_all, ... of
+ * the registries. */
 struct config_catalog {
     const struct backend_type *(*find_backend)(struct slice name);
     const struct backend_type *const *(*all_backends)(void);
@@ -45,6 +46,10 @@ struct config_catalog {
     const char *(*interface_name)(enum backend_interface interface);
     const char *(*interface_key)(enum backend_interface interface);
     bool (*offers)(const struct backend_interfaces *has, enum backend_interface interface);
+
+    /* Reads and checks the TLS files as the start does. errors: about "tls.cert", "tls.key" or
+     * "tls.client_ca". NULL: they are only looked for. */
+    struct err (*try_tls)(const char *cert, const char *key, const char *client_ca);
 };
 
 /* ---- faults ---- */
@@ -116,10 +121,14 @@ struct config_namespace {
         *behavior; /* by the order of pattern->behavior; NULL without such settings */
 };
 
+/* Stands in the log for what came from ${..}. */
+#define CONFIG_HIDDEN "(hidden)"
+
 struct config {
     const char *listen;
-    const char *admin; /* NULL: off */
-    uint32_t workers;  /* 1..CONFIG_MAX_WORKERS; the file's 0 has become the number of cores */
+    const char *admin;                /* NULL: off */
+    bool listen_hidden, admin_hidden; /* came from ${..}: not for the log */
+    uint32_t workers; /* 1..CONFIG_MAX_WORKERS; the file's 0 has become the number of cores */
     enum config_dispatch dispatch;
     enum config_coalesce coalesce;
     struct config_limits limits;
@@ -137,14 +146,19 @@ struct config {
 
 /* Reads the file at `path`; NULL: the embedded defaults (namespace "default": keyvalue on
  * memstore). `faults` is initialised by the caller. errors: INVALID_ARGUMENT when there are faults,
- * NOT_FOUND or PERMISSION_DENIED when the file cannot be read (that is a fault, too). Config_clear
- * is due in every case. */
+ * NOT_FOUND or PERMISSION_DENIED when the file cannot be read (that is a fault, too). An
+ * empty file is a fault. A pipe has CONFIG_READ_TIMEOUT_MS to end. config_clear is due in every
+ * case. */
 struct err config_load(struct config *config, const char *path,
                        const struct config_catalog *catalog, struct faults *faults);
 
 /* The same from memory. */
 struct err config_parse(struct config *config, struct slice yaml,
                         const struct config_catalog *catalog, struct faults *faults);
+
+/* One line about the namespaces, for the log: "default (keyvalue: primary=memstore), ...". Cut to
+ * `room`. */
+void config_describe(const struct config *config, char *out, size_t room);
 
 /* Also of a zeroed or half-loaded one. */
 void config_clear(struct config *config);

@@ -1,13 +1,13 @@
 #include "src/config/config_priv.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "src/base/file.h"
 
-/* Served when the file, or its `namespaces`, is absent. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Served without a file, or when it has no `namespaces`. */
 static const char default_yaml[] = "namespaces:\n"
                                    "  - name: default\n"
                                    "    pattern: keyvalue\n"
@@ -30,6 +30,13 @@ static void load_document(struct load *load, struct slice yaml, struct config *c
 
     if (root == NULL)
         return;
+    if (root->kind == NODE_MAPPING && root->count == 0) {
+        fault_add(load, (struct fault){.path = "",
+                                       .message = "the configuration is empty: a template that "
+                                                  "failed, or a mount that is not there",
+                                       .fix = "start without a file to serve the defaults"});
+        return;
+    }
     add_default_namespaces(load, root);
     load->root = root;
     check_document(load, root);
@@ -88,30 +95,19 @@ struct err config_parse(struct config *config, struct slice yaml,
 
 static struct err fail_read(struct config *config, struct faults *faults, int error)
 {
-    enum err_code code = error == EACCES || error == EPERM ? ERR_PERMISSION_DENIED : ERR_NOT_FOUND;
-    const char *text = code == ERR_PERMISSION_DENIED ? "the file may not be read by this user"
-                       : error == EISDIR             ? "this is a folder, not a file"
-                                                     : "the file does not exist or cannot be read";
+    enum err_code code = ERR_NOT_FOUND;
     struct load load = {.faults = faults};
+    const char *text;
 
+    if (error == EACCES || error == EPERM)
+        code = ERR_PERMISSION_DENIED;
+    else if (error == EFBIG)
+        code = ERR_INVALID_ARGUMENT;
+    text = error == EFBIG ? "larger than 1 MiB"
+                          : fault_text(&load, "the file %s", file_problem(error));
     *config = (struct config){.listen = NULL};
     fault_add(&load, (struct fault){.path = "", .message = text});
-    return err_make(code, text);
-}
-
-/* Up to one byte more than is allowed, so that "too large" is seen; pipes are fine (`--config
- * /dev/stdin`). -1: errno. */
-static ssize_t read_up_to(int fd, char *out, size_t max)
-{
-    ssize_t got;
-    size_t len = 0;
-
-    do {
-        got = read(fd, out + len, max - len);
-        if (got > 0)
-            len += (size_t)got;
-    } while (len < max && (got > 0 || (got < 0 && errno == EINTR)));
-    return got < 0 ? -1 : (ssize_t)len;
+    return err_make(code, "the configuration cannot be read");
 }
 
 struct err config_load(struct config *config, const char *path,
@@ -121,22 +117,17 @@ struct err config_load(struct config *config, const char *path,
     struct err e;
 
     if (path == NULL)
-        return config_parse(config, slice_of(NULL, 0), catalog, faults);
-
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-    if (fd < 0)
-        return fail_read(config, faults, errno);
+        return config_parse(config, slice_str(default_yaml), catalog, faults);
     arena_init(&arena, NULL);
+
     char *text = arena_alloc(&arena, CONFIG_MAX_BYTES + 1);
-    ssize_t len = read_up_to(fd, text, CONFIG_MAX_BYTES + 1);
+    ssize_t len = file_read_stream(path, text, CONFIG_MAX_BYTES, CONFIG_READ_TIMEOUT_MS);
 
     if (len < 0)
         e = fail_read(config, faults, errno);
     else
         e = config_parse(config, slice_of(text, (size_t)len), catalog, faults);
     arena_clear(&arena);
-    close(fd);
     return e;
 }
 
@@ -144,4 +135,38 @@ void config_clear(struct config *config)
 {
     arena_clear(&config->arena);
     *config = (struct config){.listen = NULL};
+}
+
+/* ---- for the log ---- */
+
+static size_t put(char *out, size_t room, size_t at, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* Where the next text goes: never beyond the terminating NUL. */
+static size_t put(char *out, size_t room, size_t at, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    int n = vsnprintf(out + at, room - at, format, args);
+    va_end(args);
+    return n < 0 ? at : (size_t)n < room - at ? at + (size_t)n : room - 1;
+}
+
+void config_describe(const struct config *config, char *out, size_t room)
+{
+    size_t at = put(out, room, 0, "%s", "");
+
+    for (size_t i = 0; i < config->namespace_count; i++) {
+        const struct config_namespace *space = &config->namespaces[i];
+
+        at = put(out, room, at, "%s%s (%s:", i > 0 ? ", " : "", space->name, space->pattern->name);
+        for (size_t s = 0; s < space->pattern->slot_count; s++) {
+            const struct backend_type *backend = space->slots[s].backend;
+
+            at = put(out, room, at, " %s=%s", space->pattern->slots[s].name,
+                     backend != NULL ? backend->name : "none");
+        }
+        at = put(out, room, at, ")");
+    }
 }

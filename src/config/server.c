@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HOST_BYTES = 256, UNIX_PATH_BYTES = 107 };
+enum { HOST_BYTES = 256, UNIX_PATH_BYTES = 106 /* a server binds one of one byte more */ };
 
 static void fault_key(struct load *load, const char *path, const char *message, const char *fix)
 {
@@ -66,16 +66,25 @@ static const char *address_problem(const char *address)
     return NULL;
 }
 
+static bool is_hidden(const struct load *load, const char *path)
+{
+    const struct node *node = node_at(load->root, path);
+
+    return node != NULL && node->expanded;
+}
+
 static void check_addresses(struct load *load, struct config *config)
 {
     static const char unix_scheme[] = "unix:";
     const char *problem;
 
+    config->listen_hidden = is_hidden(load, "listen");
+    config->admin_hidden = is_hidden(load, "admin");
     if (strncmp(config->listen, unix_scheme, sizeof unix_scheme - 1) == 0) {
         size_t len = strlen(config->listen) - (sizeof unix_scheme - 1);
 
         problem =
-            len == 0 || len > UNIX_PATH_BYTES ? "the socket's path must have 1..107 bytes" : NULL;
+            len == 0 || len > UNIX_PATH_BYTES ? "the socket's path must have 1..106 bytes" : NULL;
     } else {
         problem = address_problem(config->listen);
     }
@@ -118,7 +127,7 @@ static void check_limits(struct load *load, const struct config *config)
 
 /* ---- TLS ---- */
 
-/* Can it be read? What is in it, TLS itself finds out. */
+/* Can it be read? */
 static void check_file(struct load *load, const char *path, const char *file)
 {
     struct stat about;
@@ -127,8 +136,21 @@ static void check_file(struct load *load, const char *path, const char *file)
         return;
     if (stat(file, &about) != 0 || faccessat(AT_FDCWD, file, R_OK, AT_EACCESS) != 0)
         fault_key(load, path, "the file does not exist or may not be read by this user", NULL);
-    else if (S_ISDIR(about.st_mode))
-        fault_key(load, path, "is a folder, not a file", NULL);
+    else if (!S_ISREG(about.st_mode))
+        fault_key(load, path,
+                  S_ISDIR(about.st_mode) ? "is a folder, not a file" : "is not a regular file",
+                  NULL);
+}
+
+static void try_tls(struct load *load, const struct config_tls *tls)
+{
+    if (load->catalog->try_tls == NULL)
+        return;
+
+    struct err err = load->catalog->try_tls(tls->cert, tls->key, tls->client_ca);
+
+    if (err.code != ERR_OK)
+        fault_key(load, err.subject, err.text, NULL);
 }
 
 static void check_tls(struct load *load, const struct config_tls *tls)
@@ -146,6 +168,8 @@ static void check_tls(struct load *load, const struct config_tls *tls)
     check_file(load, "tls.cert", tls->cert);
     check_file(load, "tls.key", tls->key);
     check_file(load, "tls.client_ca", tls->client_ca);
+    if (tls->cert != NULL && tls->key != NULL && !fault_below(load, "tls."))
+        try_tls(load, tls);
 }
 
 /* ---- workers ---- */

@@ -14,6 +14,7 @@
 #include "src/base/arena.h"
 #include "src/base/log.h"
 #include "src/rpc/call.h"
+#include "src/rpc/listener.h"
 #include "src/rpc/server.h"
 
 #include <grpc/grpc.h>
@@ -131,6 +132,7 @@ struct rpc_server {
     grpc_channel *wake_channel;
     grpc_call *wake_call;
     struct tls_files *tls;
+    struct listener listener;
     int port, stalled_fd;
 
     struct bound_service *services;

@@ -169,17 +169,26 @@ void rpc_server_bind(struct rpc_server *server, const struct service *service, c
     abort(); /* a service that was not registered */
 }
 
-static bool open_listener(struct rpc_server *server)
+static struct err open_listener(struct rpc_server *server)
 {
+    struct err err =
+        listener_claim(&server->listener, server->options.listen, server->options.listen_shown);
+
+    if (err.code != ERR_OK)
+        return err;
+
     grpc_server_credentials *credentials = server->tls != NULL
                                                ? tls_credentials(server->tls)
                                                : grpc_insecure_server_credentials_create();
 
     sockets_listen_begin();
-    server->port = grpc_server_add_http2_port(server->grpc, server->options.listen, credentials);
+    server->port =
+        grpc_server_add_http2_port(server->grpc, listener_target(&server->listener), credentials);
     sockets_listen_end();
     grpc_server_credentials_release(credentials);
-    return server->port != 0;
+    if (server->port == 0) /* the address was free a moment ago; gRPC has logged what it met */
+        return err_about(ERR_UNAVAILABLE, "listen", "cannot listen on the address of `listen`");
+    return listener_publish(&server->listener);
 }
 
 static void post_requests(struct rpc_server *server)
@@ -226,9 +235,10 @@ struct err rpc_server_start(struct rpc_server *server)
                                        .max_connections_per_peer =
                                            server->options.max_connections_per_peer});
     server->stalled_fd = coalesce_init(levels[server->options.coalesce]);
-    if (!open_listener(server))
-        return err_about(ERR_UNAVAILABLE, "listen",
-                         "cannot listen on the address of `listen`: in use, or not ours");
+    struct err err = open_listener(server);
+
+    if (err.code != ERR_OK)
+        return err;
     if (!start_poller(server))
         return err_make(ERR_RESOURCE_EXHAUSTED, "cannot start the poller's thread");
     rpc_server_on_poller(server, begin_to_serve, server);
@@ -434,6 +444,7 @@ void rpc_server_stop(struct rpc_server *server)
     grpc_completion_queue_destroy(server->cq);
     server->cq = NULL;
     grpc_shutdown_blocking();
+    listener_release(&server->listener);
 }
 
 void rpc_server_destroy(struct rpc_server *server)

@@ -26,6 +26,7 @@ struct rpc_tls {
 
 struct rpc_options {
     const char *listen; /* "127.0.0.1:8980", "[::]:8980", "unix:/path"; port 0 = any free one */
+    const char *listen_shown; /* in errors; NULL: listen itself */
     enum rpc_coalesce coalesce;
     enum rpc_dispatch dispatch;
     struct rpc_tls tls;

@@ -8,24 +8,17 @@
  * ends its connection as well, however slowly its bytes go on coming. */
 #include "src/services/admin.h"
 
+#include "src/base/address.h"
 #include "src/base/clock.h"
 #include "src/base/log.h"
 
-#include <arpa/inet.h>
 #include <microhttpd.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
-enum {
-    MAX_CONNECTIONS = 64,
-    CROWDED = 32,
-    TIMEOUT_S = 10,
-    REQUEST_BYTES = 16 * 1024,
-    MAX_HOST = 256
-};
+enum { MAX_CONNECTIONS = 64, CROWDED = 32, TIMEOUT_S = 10, REQUEST_BYTES = 16 * 1024 };
 
 struct visitor {
     int fd; /* -1: a free place */
@@ -39,6 +32,7 @@ struct admin {
     struct visitor visitors[MAX_CONNECTIONS];
     struct log_budget complaints; /* of libmicrohttpd: its clients can provoke them */
     int port;
+    char why[512]; /* the text of an error */
 };
 
 /* ---- answers ---- */
@@ -251,30 +245,6 @@ static void on_answered(void *arg, struct MHD_Connection *connection, void **sta
 
 /* ---- life ---- */
 
-/* "127.0.0.1:9090", "[::1]:9090", "localhost:9090" */
-static struct addrinfo *resolve(const char *listen)
-{
-    struct addrinfo hints = {
-        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
-    struct addrinfo *found = NULL;
-    char host[MAX_HOST];
-    const char *colon = strrchr(listen, ':'), *start = listen;
-    size_t len;
-
-    if (colon == NULL || (size_t)(colon - listen) >= sizeof host)
-        return NULL;
-    len = (size_t)(colon - listen);
-    if (len >= 2 && start[0] == '[' && start[len - 1] == ']') {
-        start++;
-        len -= 2;
-    }
-    memcpy(host, start, len);
-    host[len] = '\0';
-    if (getaddrinfo(len > 0 ? host : NULL, colon + 1, &hints, &found) != 0)
-        return NULL;
-    return found;
-}
-
 static void log_mhd(void *arg, const char *format, va_list args)
 {
     struct admin *admin = arg;
@@ -286,42 +256,42 @@ static void log_mhd(void *arg, const char *format, va_list args)
                 (const struct log_field[]){LOG_S("message", text)}, 1);
 }
 
-static struct MHD_Daemon *start_daemon(struct admin *admin, const struct addrinfo *address)
+/* fd: a listening socket, which the daemon takes over. */
+static struct MHD_Daemon *start_daemon(struct admin *admin, int fd)
 {
-    unsigned flags = MHD_USE_EPOLL | MHD_USE_ERROR_LOG;
-
-    if (address->ai_family == AF_INET6)
-        flags |= MHD_USE_IPv6;
-    return MHD_start_daemon(
-        flags, 0, NULL, NULL, on_request, admin, MHD_OPTION_EXTERNAL_LOGGER, log_mhd, admin,
-        MHD_OPTION_SOCK_ADDR, address->ai_addr, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)MAX_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)REQUEST_BYTES, MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, admin, MHD_OPTION_NOTIFY_COMPLETED, on_answered, admin, MHD_OPTION_END);
+    return MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, admin,
+                            MHD_OPTION_EXTERNAL_LOGGER, log_mhd, admin, MHD_OPTION_LISTEN_SOCKET,
+                            fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)MAX_CONNECTIONS,
+                            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S,
+                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)REQUEST_BYTES,
+                            MHD_OPTION_NOTIFY_CONNECTION, on_connection, admin,
+                            MHD_OPTION_NOTIFY_COMPLETED, on_answered, admin, MHD_OPTION_END);
 }
 
 struct err admin_start(struct admin **out, const struct admin_options *options)
 {
-    struct addrinfo *address = resolve(options->listen);
     struct admin *admin = calloc(1, sizeof *admin);
+    const char *why;
 
     if (admin == NULL)
         abort();
+    *out = admin;
     admin->options = *options;
     for (size_t i = 0; i < MAX_CONNECTIONS; i++)
         admin->visitors[i].fd = -1;
     admin->complaints = (struct log_budget)LOG_BUDGET(5, 10000);
-    if (address != NULL) {
-        admin->daemon = start_daemon(admin, address);
-        freeaddrinfo(address);
+
+    int fd = address_listen(options->listen, &why);
+
+    if (fd < 0) {
+        snprintf(admin->why, sizeof admin->why, "cannot listen on %s: %s",
+                 options->listen_shown != NULL ? options->listen_shown : options->listen, why);
+        return err_about(ERR_UNAVAILABLE, "admin", admin->why);
     }
-    if (admin->daemon == NULL) {
-        free(admin);
-        return err_about(ERR_UNAVAILABLE, "admin",
-                         "cannot listen on the address of `admin`: in use, or not ours");
-    }
-    admin->port = MHD_get_daemon_info(admin->daemon, MHD_DAEMON_INFO_BIND_PORT)->port;
-    *out = admin;
+    admin->port = address_port(fd);
+    admin->daemon = start_daemon(admin, fd);
+    if (admin->daemon == NULL)
+        return err_about(ERR_UNAVAILABLE, "admin", "the admin endpoint does not start");
     return ERR_NONE;
 }
 
@@ -362,6 +332,7 @@ void admin_stop(struct admin *admin)
 {
     if (admin == NULL)
         return;
-    MHD_stop_daemon(admin->daemon);
+    if (admin->daemon != NULL)
+        MHD_stop_daemon(admin->daemon);
     free(admin);
 }

@@ -19,6 +19,7 @@ typedef bool admin_ready_fn(void *arg, struct readiness *reasons);
 
 struct admin_options {
     const char *listen;                   /* "127.0.0.1:9090", "[::1]:0"; port 0 = any free one */
+    const char *listen_shown;             /* in errors; NULL: listen itself */
     const struct metrics_source *sources; /* rendered in this order; borrowed */
     size_t source_count;
     admin_ready_fn *ready;
@@ -26,7 +27,8 @@ struct admin_options {
 };
 
 /* No thread of its own: the caller's loop watches admin_fd for reading, and calls admin_run when it
- * is readable or when the time that the last admin_run returned has passed. thread: one. */
+ * is readable or when the time that the last admin_run returned has passed. An error's text lives
+ * in *admin, so admin_stop is due in every case. errors: UNAVAILABLE about "admin". thread: one. */
 struct err admin_start(struct admin **admin, const struct admin_options *options);
 int admin_port(const struct admin *admin);
 int admin_fd(const struct admin *admin);

@@ -278,7 +278,7 @@ class Check(suite.Case):
     def test_file_that_cannot_be_read(self):
         done = ctl("check", "/nowhere/file")
         self.assertEqual(done.returncode, USAGE, done)
-        self.assertIn("cannot be read", done.stdout.decode())
+        self.assertIn("does not exist", done.stdout.decode())
 
     def test_good_file(self):
         path = self.write("namespaces:\n  - {name: a, pattern: keyvalue, slots: {primary: {backend: memstore}}}\n")

@@ -64,11 +64,26 @@ static void test_defaults(void **state)
     faults_clear(&faults);
 }
 
-static void test_nothing_is_the_default(void **state)
+/* A file that was named and holds nothing is no wish for the defaults. */
+static void test_empty_is_a_fault(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"",   "\n", "# nothing\n", "---\n",
-                                        "{}", "~",  "limits:\n",   "limits: {}\nlog: {}\n"};
+    static const char *const texts[] = {"", "\n", "# nothing\n", "---\n", "{}", "~"};
+
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        struct loaded *l = load_text(texts[i]);
+
+        assert_int_equal(l->faults.count, 1);
+        assert_string_equal(l->faults.items[0].path, "");
+        assert_non_null(strstr(l->faults.items[0].message, "empty"));
+        unload(l);
+    }
+}
+
+static void test_what_is_absent_is_the_default(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"limits:\n", "limits: {}\nlog: {}\n"};
 
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         struct loaded *l = load_text(texts[i]);
@@ -85,31 +100,32 @@ static void test_nothing_is_the_default(void **state)
 static void test_every_key(void **state)
 {
     (void)state;
-    struct loaded *l = load_text("listen: '[::1]:7000'\n"
-                                 "admin: 0.0.0.0:7001\n"
-                                 "workers: 3\n"
-                                 "dispatch: ring\n"
-                                 "coalesce: off\n"
-                                 "limits:\n"
-                                 "  max_message_bytes: 1048576\n"
-                                 "  max_inflight_calls: 100\n"
-                                 "  intake_depth: 64\n"
-                                 "  max_inflight_bytes: 99999999999\n"
-                                 "  max_streams_per_connection: 7\n"
-                                 "  transport_bytes: 0\n"
-                                 "  max_connections: 60000\n"
-                                 "  max_connections_per_peer: 1\n"
-                                 "  max_metadata_bytes: 1024\n"
-                                 "keepalive: {interval_ms: 1000, timeout_ms: 100, "
-                                 "min_ping_interval_ms: 0}\n"
-                                 "connection: {max_idle_ms: 1001, max_age_ms: 1002, "
-                                 "max_age_grace_ms: 1003}\n"
-                                 "log: {level: error}\n"
-                                 "tls: {cert: /dev/null, key: /dev/null, client_ca: /dev/null}\n"
-                                 "deprecated_services: disabled\n"
-                                 "reflection: disabled\n"
-                                 "strict_slots: true\n"
-                                 "drain_timeout_ms: 0\n");
+    struct loaded *l =
+        load_text("listen: '[::1]:7000'\n"
+                  "admin: 0.0.0.0:7001\n"
+                  "workers: 3\n"
+                  "dispatch: ring\n"
+                  "coalesce: off\n"
+                  "limits:\n"
+                  "  max_message_bytes: 1048576\n"
+                  "  max_inflight_calls: 100\n"
+                  "  intake_depth: 64\n"
+                  "  max_inflight_bytes: 99999999999\n"
+                  "  max_streams_per_connection: 7\n"
+                  "  transport_bytes: 0\n"
+                  "  max_connections: 60000\n"
+                  "  max_connections_per_peer: 1\n"
+                  "  max_metadata_bytes: 1024\n"
+                  "keepalive: {interval_ms: 1000, timeout_ms: 100, "
+                  "min_ping_interval_ms: 0}\n"
+                  "connection: {max_idle_ms: 1001, max_age_ms: 1002, "
+                  "max_age_grace_ms: 1003}\n"
+                  "log: {level: error}\n"
+                  "tls: {cert: /etc/passwd, key: /etc/passwd, client_ca: /etc/passwd}\n"
+                  "deprecated_services: disabled\n"
+                  "reflection: disabled\n"
+                  "strict_slots: true\n"
+                  "drain_timeout_ms: 0\n");
 
     assert_no_fault(l);
     assert_string_equal(l->config.listen, "[::1]:7000");
@@ -133,9 +149,9 @@ static void test_every_key(void **state)
     assert_int_equal(l->config.connection.max_age_ms, 1002);
     assert_int_equal(l->config.connection.max_age_grace_ms, 1003);
     assert_int_equal(l->config.log_level, LOG_ERROR);
-    assert_string_equal(l->config.tls.cert, "/dev/null");
-    assert_string_equal(l->config.tls.key, "/dev/null");
-    assert_string_equal(l->config.tls.client_ca, "/dev/null");
+    assert_string_equal(l->config.tls.cert, "/etc/passwd");
+    assert_string_equal(l->config.tls.key, "/etc/passwd");
+    assert_string_equal(l->config.tls.client_ca, "/etc/passwd");
     assert_false(l->config.deprecated_services);
     assert_false(l->config.reflection);
     assert_true(l->config.strict_slots);
@@ -234,6 +250,52 @@ static void test_admin_off_and_unix_socket(void **state)
 
 /* ---- files ---- */
 
+static struct err try_tls(const char *cert, const char *key, const char *client_ca)
+{
+    assert_string_equal(cert, "/dev/../etc/passwd");
+    assert_string_equal(key, "/etc/passwd");
+    assert_null(client_ca);
+    return err_about(ERR_FAILED_PRECONDITION, "tls.key", "is the key of another certificate");
+}
+
+static void test_tls_files_are_tried(void **state)
+{
+    (void)state;
+    static const char text[] = "tls:\n  cert: /dev/../etc/passwd\n  key: /etc/passwd\n";
+    struct config_catalog catalog = fake_catalog;
+    struct config config;
+    struct faults faults;
+
+    catalog.try_tls = try_tls;
+    faults_init(&faults);
+    assert_int_equal(config_parse(&config, slice_str(text), &catalog, &faults).code,
+                     ERR_INVALID_ARGUMENT);
+    assert_int_equal(faults.count, 1);
+    assert_string_equal(faults.items[0].path, "tls.key");
+    assert_int_equal(faults.items[0].line, 3);
+    config_clear(&config);
+    faults_clear(&faults);
+}
+
+static void test_described(void **state)
+{
+    (void)state;
+    struct loaded *l = load_text("listen: ${PRISM_T_NONE:-127.0.0.1:1}\n");
+    char text[64];
+
+    config_describe(&l->config, text, sizeof text);
+    assert_string_equal(text, "default (keyvalue: primary=memstore)");
+    config_describe(&l->config, text, 8);
+    assert_string_equal(text, "default");
+    assert_false(l->config.listen_hidden); /* the file's own default is no secret */
+    unload(l);
+    assert_int_equal(setenv("PRISM_T_HOST", "127.0.0.2", 1), 0);
+    l = load_text("listen: ${PRISM_T_HOST}:1\n");
+    assert_true(l->config.listen_hidden);
+    assert_false(l->config.admin_hidden);
+    unload(l);
+}
+
 static void test_file(void **state)
 {
     (void)state;
@@ -257,6 +319,10 @@ static void test_file(void **state)
     config_clear(&config);
     assert_int_equal(config_load(&config, "/tmp", &fake_catalog, &faults).code, ERR_NOT_FOUND);
     assert_non_null(strstr(faults.items[1].message, "folder"));
+    config_clear(&config);
+    assert_int_equal(config_load(&config, "/dev/zero", &fake_catalog, &faults).code,
+                     ERR_INVALID_ARGUMENT);
+    assert_non_null(strstr(faults.items[2].message, "larger than 1 MiB"));
     config_clear(&config);
     faults_clear(&faults);
     faults_clear(&faults); /* again: no harm */
@@ -316,12 +382,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_nothing_is_the_default),
+        cmocka_unit_test(test_empty_is_a_fault),
+        cmocka_unit_test(test_what_is_absent_is_the_default),
         cmocka_unit_test(test_every_key),
         cmocka_unit_test(test_namespaces),
         cmocka_unit_test(test_texts_are_kept_exactly),
         cmocka_unit_test(test_largest_numbers),
         cmocka_unit_test(test_admin_off_and_unix_socket),
+        cmocka_unit_test(test_tls_files_are_tried),
+        cmocka_unit_test(test_described),
         cmocka_unit_test(test_file),
         cmocka_unit_test(test_clear_of_nothing),
         cmocka_unit_test(test_facts_are_sound),

@@ -469,7 +469,9 @@ static void test_refused_addresses(void **state)
 
         assert_int_equal(err.code, ERR_UNAVAILABLE);
         assert_string_equal(err.subject, "admin");
-        assert_null(second);
+        assert_non_null(strstr(err.text, addresses[i]));
+        assert_non_null(strstr(err.text, i == 0 ? "another process" : ""));
+        admin_stop(second);
     }
 }
 
