@@ -1,9 +1,9 @@
 /* Commands on single keys. */
 #include "client/prismctl/command.h"
 #include "client/prismctl/output.h"
+#include "client/prismctl/value.h"
 #include "prism/keyvalue.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,52 +14,6 @@ static void json_begin(struct json *json, const char *key)
     *json = (struct json){.out = stdout};
     json_open(json, NULL, '{');
     json_text(json, "key", key);
-}
-
-/* ---- values from files ---- */
-
-static bool read_all(FILE *file, struct prism_buffer *to)
-{
-    size_t room = 0;
-
-    *to = (struct prism_buffer){0};
-    do {
-        if (to->len == room) {
-            room = room > 0 ? room * 2 : 64 << 10;
-            to->data = realloc(to->data, room);
-            if (to->data == NULL)
-                abort();
-        }
-        to->len += fread(to->data + to->len, 1, room - to->len, file);
-    } while (!feof(file) && !ferror(file));
-    return !ferror(file);
-}
-
-/* The value: second argument, file, or standard input. *owned is to be freed. */
-static int find_value(const struct invocation *in, struct prism_bytes *value,
-                      struct prism_buffer *owned)
-{
-    const char *path = in->options->value_file;
-    bool standard_input = path == NULL || strcmp(path, "-") == 0;
-    FILE *file = stdin;
-    bool good;
-
-    *owned = (struct prism_buffer){0};
-    if (in->count > 1) {
-        if (path != NULL)
-            return fail_usage(in->options, "a value and --value-file exclude each other", NULL);
-        *value = prism_bytes_of(in->arguments[1], strlen(in->arguments[1]));
-        return EXIT_DONE;
-    }
-    if (!standard_input)
-        file = fopen(path, "re");
-    good = file != NULL && read_all(file, owned);
-    if (!good)
-        fail_usage(in->options, standard_input ? "standard input" : path, strerror(errno));
-    if (file != NULL && file != stdin)
-        fclose(file);
-    *value = prism_bytes_of(owned->data, owned->len);
-    return good ? EXIT_DONE : EXIT_USAGE;
 }
 
 /* ---- store ---- */
@@ -97,10 +51,10 @@ static int store(struct session *session, const struct invocation *in, struct pr
 
 int command_store(const struct invocation *in)
 {
-    struct prism_buffer owned = {0}, if_version = {0};
+    struct prism_buffer if_version = {0};
     struct session session = {0};
-    struct prism_bytes value;
-    int code = find_value(in, &value, &owned);
+    struct value_source value;
+    int code = value_open(&value, in);
 
     if (code == EXIT_DONE && in->options->if_version != NULL &&
         !base64_decode(in->options->if_version, &if_version))
@@ -108,9 +62,12 @@ int command_store(const struct invocation *in)
     if (code == EXIT_DONE)
         code = session_open(&session, in->options);
     if (code == EXIT_DONE)
-        code = store(&session, in, value, prism_bytes_of(if_version.data, if_version.len));
+        code = value_read(&value, in->options,
+                          prism_keyvalue_capabilities(session.keyvalue)->max_value_bytes);
+    if (code == EXIT_DONE)
+        code = store(&session, in, value.bytes, prism_bytes_of(if_version.data, if_version.len));
     session_close(&session);
-    free(owned.data);
+    value_close(&value);
     free(if_version.data);
     return code;
 }

@@ -63,6 +63,14 @@ static char *read_pem(const char *path, const char *field, struct prism_error *e
     return text;
 }
 
+/* A private key does not stay behind in freed memory. */
+static void free_key(char *key)
+{
+    if (key != NULL)
+        explicit_bzero(key, strlen(key));
+    free(key);
+}
+
 static enum prism_code check_tls(const struct prism_tls *tls, struct prism_error *error)
 {
     if (!tls->enabled && (tls->ca_file || tls->cert_file || tls->key_file || tls->server_name))
@@ -102,7 +110,7 @@ static enum prism_code make_credentials(const struct prism_tls *tls,
     }
     free(ca);
     free(cert);
-    free(key);
+    free_key(key);
     return *credentials != NULL ? PRISM_OK : PRISM_INVALID_ARGUMENT;
 }
 

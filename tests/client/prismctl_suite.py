@@ -3,6 +3,7 @@ import base64
 import json
 import os
 import re
+import shlex
 import subprocess
 
 from rig import backends, environment, suite, tls
@@ -48,6 +49,25 @@ class Keys(Served):
         self.assertEqual(self.kv("retrieve", "k"), b"hello")
         self.assertEqual(self.kv("get", "k"), b"hello")
         self.assertEqual(self.kv_json("retrieve", "k"), {"key": "k", "found": True, "value": "hello"})
+
+    def test_values_without_an_end(self):
+        """Only as much is read as the server takes; the rest is refused, not gathered."""
+        announced = min(self.capabilities()["max_value_bytes"] or 256 << 20, 256 << 20)
+        for arguments, shell in ((("--value-file", "/dev/zero"), ""), ((), "cat /dev/zero | "), ((), "cat {0} {0} | ")):
+            with self.subTest((arguments, shell)):
+                path = os.path.join(suite.subfolder("value"), "file")
+                with open(path, "wb") as f:
+                    f.truncate(announced // 2 + 1)
+                command = shell.format(path) + shlex.join([environment.ours("prismctl"), "-s", self.server.address,
+                                                           "kv", "store", "k", *arguments])
+                done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=120, check=False,
+                                      env=ENVIRONMENT)
+                self.assertEqual(done.returncode, REFUSED, done)
+                self.assertIn(f"more than {announced} bytes", done.stderr.decode())
+        self.kv("exists", "k", code=NOT_FOUND)
+
+    def capabilities(self):
+        return json.loads(ctl("-o", "json", "caps", server=self.server.address).stdout)
 
     def test_values_of_any_bytes(self):
         value = bytes(range(256)) * 300
