@@ -39,6 +39,14 @@ static const struct config_fact facts[] = {
            "Largest request; larger ones get RESOURCE_EXHAUSTED."),
     NUMBER("limits.max_inflight_calls", "16384", 1, 1 << 20,
            "Calls and open streams of all connections; more get RESOURCE_EXHAUSTED."),
+    NUMBER("limits.connection_share_percent", "50", 1, 100,
+           "What one connection may take of max_inflight_calls, max_inflight_bytes and "
+           "max_general_streams; 100: everything."),
+    NUMBER("limits.max_general_streams", "1024", 1, 1 << 20,
+           "Open health watches and reflection streams; more get RESOURCE_EXHAUSTED."),
+    ZERO_OR("limits.unread_answer_ms", "60000", 100, DAY_MS,
+            "An answer, or a message of a stream, that its client does not take within this time "
+            "is dropped and its call cancelled; 0: never."),
     NUMBER("limits.intake_depth", "4096", 2, 1 << 20,
            "Calls that may wait for one worker, a power of two; more get RESOURCE_EXHAUSTED."),
     NUMBER("limits.max_inflight_bytes", "268435456", KIB, TIB,

@@ -11,6 +11,7 @@
 
 #include <grpc/byte_buffer.h>
 #include <grpc/slice.h>
+#include <grpc/support/alloc.h>
 #include <stdio.h>
 
 enum { RETRY_AFTER_MS = 50, KEEP_FILLING = 16 };
@@ -128,11 +129,64 @@ static struct err check_draining(struct rpc_server *server)
                         .subject = "draining"};
 }
 
+bool admit_is_general_stream(const struct call *call)
+{
+    return call->row->service->service->pattern == NULL && call->row->method->kind != METHOD_UNARY;
+}
+
+uint64_t admit_share(const struct rpc_server *server, uint64_t limit)
+{
+    uint32_t percent = server->options.connection_share_percent;
+    uint64_t share = percent != 0 ? limit / 100 * percent + limit % 100 * percent / 100 : limit;
+
+    return share > 0 ? share : 1;
+}
+
+static struct err refuse_share(struct rpc_server *server, const struct call *call, const char *text)
+{
+    char *peer = grpc_call_get_peer(call->grpc);
+
+    counter_add(&server->refused_share, 1);
+    log_limited(&server->share_log, LOG_WARN, "connection_share_exceeded",
+                (const struct log_field[]){LOG_S("peer", peer), LOG_S("what", text)}, 2);
+    gpr_free(peer);
+    return admit_overloaded("limits.connection_share_percent", text);
+}
+
+static struct err check_share(struct rpc_server *server, const struct call *call)
+{
+    const struct rpc_options *o = &server->options;
+    const struct share *share = call->share;
+    uint64_t bytes = share_bytes(share);
+
+    if (admit_is_general_stream(call))
+        return share->streams < admit_share(server, o->max_general_streams) ||
+                       o->max_general_streams == 0
+                   ? ERR_NONE
+                   : refuse_share(server, call,
+                                  "this connection has its share of the streams of health and "
+                                  "reflection");
+    if (share->calls >= admit_share(server, o->max_inflight_calls))
+        return refuse_share(server, call, "this connection has its share of the calls in flight");
+    if (bytes > 0 && bytes + call->request_bytes > admit_share(server, o->max_inflight_bytes))
+        return refuse_share(server, call,
+                            "this connection's requests, and answers that it has not taken, hold "
+                            "their share of the memory");
+    return ERR_NONE;
+}
+
 static struct err check_limits(struct rpc_server *server, const struct call *call)
 {
     const struct rpc_options *o = &server->options;
 
-    if (counter_read(&server->in_flight_count) >= o->max_inflight_calls) {
+    if (admit_is_general_stream(call)) {
+        if (server->general_streams < o->max_general_streams || o->max_general_streams == 0)
+            return check_share(server, call);
+        counter_add(&server->refused_admission, 1);
+        return admit_overloaded("limits.max_general_streams",
+                                "too many streams of health and reflection");
+    }
+    if (counter_read(&server->in_flight_count) - server->general_streams >= o->max_inflight_calls) {
         counter_add(&server->refused_admission, 1);
         return admit_overloaded("limits.max_inflight_calls", "too many calls in flight");
     }
@@ -144,7 +198,7 @@ static struct err check_limits(struct rpc_server *server, const struct call *cal
         return admit_overloaded("limits.max_inflight_bytes",
                                 "the requests in flight hold too much memory");
     }
-    return ERR_NONE;
+    return check_share(server, call);
 }
 
 /* As HTTP/2 counts a header list: 32 bytes for each field besides its name and value. gRPC has
@@ -173,8 +227,10 @@ static struct err check_load(struct rpc_server *server, struct call *call)
         return err_make(ERR_DEADLINE_EXCEEDED,
                         "the deadline had passed when the call was taken up");
     err = check_metadata(server, call);
-    if (err.code == ERR_OK && !general)
+    if (err.code == ERR_OK && !general) {
+        call->share = share_enter(&server->shares, call->grpc);
         err = check_limits(server, call);
+    }
     if (err.code != ERR_OK)
         return err;
     return message_check(call);
@@ -242,6 +298,13 @@ static void link_call(struct rpc_server *server, struct call *call)
     call->counted = true;
     counter_add(&server->in_flight_bytes, call->request_bytes);
     counter_add(&server->in_flight_count, 1);
+    counter_add(&call->share->bytes, call->request_bytes);
+    if (admit_is_general_stream(call)) {
+        call->share->streams++;
+        server->general_streams++;
+    } else {
+        call->share->calls++;
+    }
 }
 
 static void count_use(struct rpc_server *server, struct row *row)

@@ -106,50 +106,11 @@ static void end(struct call *call, struct ending ending)
         ask_final(call); /* from outside any op and handler: an event */
 }
 
-/* An answer that is made on a worker counts from now on, not only once the poller has it: many that
- * come from a backend together would be beyond every bound by then. Small ones are left to the
- * poller, which counts without a locked instruction. */
-static void count_built(struct call *call, const grpc_byte_buffer *message)
-{
-    enum { LARGE = 4096 };
-    uint64_t bytes =
-        call->home == &call->server->poller ? 0 : message->data.raw.slice_buffer.length;
-
-    if (bytes < LARGE)
-        return;
-    call->built_bytes = bytes;
-    atomic_fetch_add_explicit(&call->server->built_bytes, bytes, memory_order_relaxed);
-}
-
-/* Is there room for this answer? The only one always has it. If not, it does not count any more. */
-static bool built_fits(struct call *call)
-{
-    struct rpc_server *server = call->server;
-    uint64_t all;
-
-    if (call->built_bytes == 0 || admit_is_general(call))
-        return true;
-    all = counter_read(&server->in_flight_bytes) +
-          atomic_load_explicit(&server->built_bytes, memory_order_relaxed);
-    if (all <= server->options.max_inflight_bytes || all <= call->built_bytes + call->request_bytes)
-        return true;
-    atomic_fetch_sub_explicit(&server->built_bytes, call->built_bytes, memory_order_relaxed);
-    call->built_bytes = 0;
-    counter_add_shared(&server->refused_answers, 1);
-    return false;
-}
-
-static struct err no_room(void)
-{
-    return admit_overloaded("limits.max_inflight_bytes",
-                            "the answers in flight hold too much memory");
-}
-
 void call_reply(struct call *call, const ProtobufCMessage *message)
 {
     grpc_byte_buffer *buffer = codec_pack(message);
 
-    count_built(call, buffer);
+    answers_count(call, buffer);
     end(call, (struct ending){.code = ERR_OK, .message = buffer});
 }
 
@@ -157,13 +118,16 @@ void call_reply_read(struct call *call, const ProtobufCMessage *message)
 {
     grpc_byte_buffer *buffer = codec_pack(message);
 
-    count_built(call, buffer);
-    if (built_fits(call)) {
+    answers_count(call, buffer);
+    struct err err = answers_fit(call);
+
+    if (err.code == ERR_OK) {
         end(call, (struct ending){.code = ERR_OK, .message = buffer});
         return;
     }
+    answers_uncount(call);
     grpc_byte_buffer_destroy(buffer);
-    call_fail(call, no_room());
+    call_fail(call, err);
 }
 
 void call_close(struct call *call)
@@ -278,10 +242,13 @@ void call_send(struct call *call, const ProtobufCMessage *message, struct op *se
     grpc_byte_buffer *buffer = codec_pack(message);
 
     op_start(sent, &call->group, done);
-    count_built(call, buffer);
-    if (!built_fits(call)) {
+    answers_count(call, buffer);
+    struct err err = answers_fit(call);
+
+    if (err.code != ERR_OK) {
+        answers_uncount(call);
         grpc_byte_buffer_destroy(buffer);
-        op_finish(sent, no_room());
+        op_finish(sent, err);
         return;
     }
     call->sent = sent;

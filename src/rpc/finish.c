@@ -47,12 +47,11 @@ static void charge(struct call *call, uint64_t sending_bytes)
 {
     struct rpc_server *server = call->server;
 
-    if (call->built_bytes > 0)
-        atomic_fetch_sub_explicit(&server->built_bytes, call->built_bytes, memory_order_relaxed);
-    call->built_bytes = 0;
+    answers_uncount(call);
     if (!call->counted)
         return;
     counter_add(&server->in_flight_bytes, sending_bytes - call->sending_bytes);
+    counter_add(&call->share->bytes, sending_bytes - call->sending_bytes);
     call->sending_bytes = sending_bytes;
 }
 
@@ -61,8 +60,17 @@ static void give_place_back(struct call *call)
     struct rpc_server *server = call->server;
 
     counter_add(&server->calls, (uint64_t)-1);
+    if (call->share != NULL)
+        share_leave(call->share);
     if (!call->counted)
         return;
+    counter_add(&call->share->bytes, -(call->request_bytes + call->sending_bytes));
+    if (admit_is_general_stream(call)) {
+        call->share->streams--;
+        server->general_streams--;
+    } else {
+        call->share->calls--;
+    }
     counter_add(&server->in_flight_bytes, -(call->request_bytes + call->sending_bytes));
     counter_add(&server->finished, 1);
     counter_add(&server->in_flight_count, (uint64_t)-1);
@@ -166,6 +174,7 @@ static void on_sent(struct tag *tag, bool ok)
     struct op *sent = call->sent;
 
     call->tags--;
+    unread_end(call);
     charge(call, 0);
     grpc_byte_buffer_destroy(call->send_buffer);
     call->send_buffer = NULL;
@@ -185,6 +194,7 @@ static void send_job(struct job *job)
 
     counter_add(&call->row->metrics.response_bytes, bytes);
     charge(call, bytes);
+    unread_begin(call);
     start_batch(call, ops + first, 2 - first, &call->send_tag);
 }
 
@@ -217,6 +227,7 @@ static void on_final(struct tag *tag, bool ok)
 
     (void)ok; /* the client may be gone: the call is over all the same */
     call->tags--;
+    unread_end(call);
     finish_maybe_recycle(call);
 }
 
@@ -288,6 +299,7 @@ static void final_job(struct job *job)
     call->finalised = true;
     count_end(call);
     unlink_call(call);
+    unread_begin(call);
     start_batch(call, ops, final_ops(call, ops), &call->final_tag);
 }
 

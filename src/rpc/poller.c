@@ -128,6 +128,10 @@ static gpr_timespec sleep_until(const struct rpc_server *server)
 
     if (server->unwatched != &server->in_flight && (wait_ms < 0 || wait_ms > WATCH_AFTER_MS))
         wait_ms = WATCH_AFTER_MS;
+    int unread_ms = unread_wait_ms(server, server->poller.now_ns);
+
+    if (unread_ms >= 0 && (wait_ms < 0 || wait_ms > unread_ms))
+        wait_ms = unread_ms;
     if (wait_ms < 0)
         return gpr_inf_future(GPR_CLOCK_MONOTONIC);
     return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(wait_ms, GPR_TIMESPAN));
@@ -197,6 +201,7 @@ void *poller_main(void *arg)
         worker_end_batch(self);
         admit_flush(server);
         watch_old_calls(server, self->now_ns);
+        unread_sweep(server, self->now_ns);
         coalesce_end();
         counter_add(&self->stats.batches, 1);
         if (open && !server->leaving && worker_idle(self))

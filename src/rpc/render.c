@@ -91,6 +91,7 @@ static void render_refusals(const struct rpc_server *server, struct metrics_page
         const struct counter *n;
     } rows[] = {{"admission", &server->refused_admission},
                 {"answers", &server->refused_answers},
+                {"connection_share", &server->refused_share},
                 {"intake_full", &server->refused_intake},
                 {"draining", &server->refused_draining}};
 
@@ -101,6 +102,9 @@ static void render_refusals(const struct rpc_server *server, struct metrics_page
 
         metrics_sample_u64(page, "prism_rpc_refused_total", labels, counter_read(rows[i].n));
     }
+    sample(page, "prism_rpc_unread_answers_total", "counter",
+           "Answers dropped because their clients did not take them in time.",
+           counter_read(&server->unread_answers));
     sample(page, "prism_rpc_in_flight", "gauge", "Calls accepted and not yet answered.",
            counter_read(&server->in_flight_count));
     sample(page, "prism_rpc_unknown_method_total", "counter",

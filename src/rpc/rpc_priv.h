@@ -16,6 +16,7 @@
 #include "src/rpc/call.h"
 #include "src/rpc/listener.h"
 #include "src/rpc/server.h"
+#include "src/rpc/share.h"
 
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
@@ -61,6 +62,9 @@ struct call {
     uint64_t request_bytes;
     uint64_t sending_bytes;   /* an answer, or a message of a stream, not yet taken */
     struct call *next, *prev; /* free list, or in flight in order of arrival, until finalised */
+    struct share *share;      /* of its connection; NULL: a general unary call */
+    struct call *unread_next, *unread_prev; /* while gRPC sends its answer, or a message */
+    uint64_t unread_since_ns;
 
     /* jobs */
     struct job begin, tell, tell_back, send, receive, final, release;
@@ -142,7 +146,11 @@ struct rpc_server {
 
     /* poller side */
     struct call *free;
-    struct call in_flight;  /* list head */
+    struct call in_flight; /* list head */
+    struct call unread;    /* list head: calls whose answers are being sent */
+    struct share_table shares;
+    uint32_t general_streams;
+    struct log_budget share_log, unread_log;
     struct call *unwatched; /* the oldest in flight whose cancellation nobody waits for yet;
                                &in_flight: none */
     struct worker *current; /* the worker that the batch fills */
@@ -159,7 +167,7 @@ struct rpc_server {
     struct counter refused_answers; /* by any worker */
     struct counter calls;           /* that have arrived and are not recycled, also refused ones */
     struct counter in_flight_count, refused_admission, refused_intake, refused_draining,
-        unknown_methods;
+        refused_share, unread_answers, unknown_methods;
     struct counter finished, deprecated_calls, pattern_calls;
 
     uint64_t drain_in_flight, drain_refused; /* when the drain began */
@@ -188,9 +196,33 @@ void poller_post_generic(struct rpc_server *server);
 
 void admit_call(struct rpc_server *server, struct call *call);
 void admit_unknown(struct rpc_server *server, struct call *call);
-bool admit_is_general(const struct call *call); /* thread: any */
+bool admit_is_general(const struct call *call);        /* thread: any */
+bool admit_is_general_stream(const struct call *call); /* health watches, reflection */
+
+/* The connection's part of a limit: at least 1. */
+uint64_t admit_share(const struct rpc_server *server, uint64_t limit);
 struct err admit_overloaded(const char *limit, const char *text);
 void admit_flush(struct rpc_server *server); /* wakes the workers that this batch gave work to */
+
+/* ---- answers.c ---- */
+
+/* From now on a large answer counts in built_bytes; uncounted when it has become sending_bytes, or
+ * was dropped. */
+void answers_count(struct call *call, const grpc_byte_buffer *message);
+void answers_uncount(struct call *call); /* thread: the home, or the poller that took over */
+
+/* Is there room for this answer? The only one always has it. */
+struct err answers_fit(struct call *call);
+
+/* ---- unread.c ---- */
+
+void unread_init(struct rpc_server *server);
+void unread_begin(struct call *call); /* its answer, or a message of a stream, is being sent */
+void unread_end(struct call *call);   /* it has been taken, or never will be */
+
+/* Ends the calls whose clients have taken nothing for limits.unread_answer_ms. */
+void unread_sweep(struct rpc_server *server, uint64_t now_ns);
+int unread_wait_ms(const struct rpc_server *server, uint64_t now_ns); /* -1: for ever */
 
 /* ---- message.c ---- */
 

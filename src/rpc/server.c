@@ -112,6 +112,8 @@ struct err rpc_server_new(struct rpc_server **out, const struct rpc_options *opt
     server->shutdown_tag.run = on_shutdown;
     server->in_flight.next = server->in_flight.prev = &server->in_flight;
     server->unwatched = &server->in_flight;
+    unread_init(server);
+    server->share_log = (struct log_budget)LOG_BUDGET(5, 60000);
     pthread_mutex_init(&server->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -429,6 +431,7 @@ static void stop_poller(struct rpc_server *server)
     } while (event.type != GRPC_QUEUE_SHUTDOWN);
     worker_set_current(NULL);
     poller_free_calls(server);
+    share_clear(&server->shares);
 }
 
 void rpc_server_stop(struct rpc_server *server)

@@ -130,7 +130,8 @@ class InFlight(suite.Case):
     def test_limit_of_calls_in_flight(self):
         redis = self.borrow(RedisServer())
         server = self.borrow(Prismd(namespaces=[backends.keyvalue(
-            {"backend": "redis", "config": {"address": redis.address}})], limits={"max_inflight_calls": 32}))
+            {"backend": "redis", "config": {"address": redis.address}})],
+            limits={"max_inflight_calls": 32, "connection_share_percent": 100}))
         kv = pattern_service(self.borrow(server.channel()))
         kv.Store(key="k", value=b"v")
         redis.pause()
@@ -162,7 +163,8 @@ class Bytes(suite.Case):
             workers=self.WORKERS,
             namespaces=[backends.keyvalue({"backend": "redis", "config": {
                 "address": redis.address, "max_buffer_bytes": self.BUFFER, "command_timeout_ms": 60_000}})],
-            limits={"max_inflight_bytes": self.IN_FLIGHT, "transport_bytes": self.TRANSPORT, **limits}))
+            limits={"max_inflight_bytes": self.IN_FLIGHT, "transport_bytes": self.TRANSPORT,
+                    "connection_share_percent": 100, **limits}))
         kv = pattern_service(self.borrow(server.channel()))
         self.assertTrue(kv.Store(key="before", value=b"v").success)
         resident = server.process.resident_bytes()
@@ -210,7 +212,8 @@ class Bytes(suite.Case):
             workers=self.WORKERS,
             namespaces=[backends.keyvalue({"backend": "redis", "config": {
                 "address": redis.address, "command_timeout_ms": 60_000}})],
-            limits={"max_inflight_bytes": self.IN_FLIGHT, "transport_bytes": self.TRANSPORT}))
+            limits={"max_inflight_bytes": self.IN_FLIGHT, "transport_bytes": self.TRANSPORT,
+                    "connection_share_percent": 100}))
         kv = pattern_service(self.borrow(server.channel()))
         self.assertTrue(kv.Store(key="k", value=b"x" * MIB).success)
         resident = server.process.resident_bytes()

@@ -1,27 +1,12 @@
 """What is no whole request is refused before any effect: HTTP/2 by hand, as no gRPC library would send it."""
 import re
-import socket
-import struct
 
-from rig import backends, environment, suite
+from rig import backends, environment, http2, suite
+from rig.http2 import message
 from rig.keyvalue import Pattern, pb
 from rig.prismd import Prismd
 
-DATA, HEADERS, SETTINGS = 0, 1, 4
-END_STREAM, END_HEADERS = 1, 4
 INVALID_ARGUMENT, UNIMPLEMENTED = 3, 12
-
-
-def frame(kind, flags, stream, payload=b""):
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-
-
-def header(name, value):
-    return b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
-
-
-def message(body, flag=0):
-    return bytes([flag]) + struct.pack(">I", len(body)) + body
 
 
 class Requests(suite.Case):
@@ -32,14 +17,8 @@ class Requests(suite.Case):
 
     def answer(self, method, body, **more):
         """(status, all bytes) of one call; body None: headers alone. C core writes its first answer as plain text."""
-        block = b"".join(header(name.replace("_", "-"), value) for name, value in {
-            ":method": "POST", ":scheme": "http", ":path": f"/prism.patterns.keyvalue.KeyValuePattern/{method}",
-            ":authority": "x", "te": "trailers", "content-type": "application/grpc", **more}.items())
-        last = END_STREAM if body is None else 0
-        with socket.create_connection(("127.0.0.1", self.server.port), environment.PATIENCE) as s:
-            s.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0) +
-                      frame(HEADERS, END_HEADERS | last, 1, block) +
-                      (frame(DATA, END_STREAM, 1, body) if body is not None else b""))
+        with http2.connection(self.server.port, environment.PATIENCE) as s:
+            s.sendall(http2.call(1, http2.PATTERN + method, body, **more))
             got, found = b"", None
             while found is None:
                 chunk = s.recv(65536)

@@ -33,7 +33,7 @@ class SlowBackend(suite.Case):
             namespaces=[backends.keyvalue(
                 {"backend": "redis", "config": {"address": proxy.address, "max_buffer_bytes": self.BUFFER}})],
             limits={"max_inflight_calls": IN_FLIGHT, "max_inflight_bytes": self.BYTES,
-                    "transport_bytes": self.TRANSPORT}))
+                    "transport_bytes": self.TRANSPORT, "connection_share_percent": 100}))
         kv = pattern_service(self.borrow(server.channel()))
         other = pattern_service(self.borrow(server.channel()))
         self.assertTrue(kv.Store(key="k", value=b"v" * 1000).success)

@@ -38,6 +38,9 @@ static void test_defaults(void **state)
     assert_int_equal(config.coalesce, CONFIG_COALESCE_BUFFER);
     assert_int_equal(config.limits.max_message_bytes, 4 << 20);
     assert_int_equal(config.limits.max_inflight_calls, 16384);
+    assert_int_equal(config.limits.connection_share_percent, 50);
+    assert_int_equal(config.limits.max_general_streams, 1024);
+    assert_int_equal(config.limits.unread_answer_ms, 60000);
     assert_int_equal(config.limits.intake_depth, 4096);
     assert_int_equal(config.limits.max_inflight_bytes, 256 << 20);
     assert_int_equal(config.limits.max_streams_per_connection, 4096);
@@ -97,6 +100,22 @@ static void test_what_is_absent_is_the_default(void **state)
 
 /* ---- everything set ---- */
 
+static void assert_every_limit(const struct config_limits *limits)
+{
+    assert_int_equal(limits->max_message_bytes, 1048576);
+    assert_int_equal(limits->max_inflight_calls, 100);
+    assert_int_equal(limits->connection_share_percent, 70);
+    assert_int_equal(limits->max_general_streams, 7);
+    assert_int_equal(limits->unread_answer_ms, 0);
+    assert_int_equal(limits->intake_depth, 64);
+    assert_true(limits->max_inflight_bytes == 99999999999ull);
+    assert_int_equal(limits->max_streams_per_connection, 7);
+    assert_int_equal(limits->transport_bytes, 0);
+    assert_int_equal(limits->max_connections, 60000);
+    assert_int_equal(limits->max_connections_per_peer, 1);
+    assert_int_equal(limits->max_metadata_bytes, 1024);
+}
+
 static void test_every_key(void **state)
 {
     (void)state;
@@ -109,6 +128,9 @@ static void test_every_key(void **state)
                   "limits:\n"
                   "  max_message_bytes: 1048576\n"
                   "  max_inflight_calls: 100\n"
+                  "  connection_share_percent: 70\n"
+                  "  max_general_streams: 7\n"
+                  "  unread_answer_ms: 0\n"
                   "  intake_depth: 64\n"
                   "  max_inflight_bytes: 99999999999\n"
                   "  max_streams_per_connection: 7\n"
@@ -133,15 +155,7 @@ static void test_every_key(void **state)
     assert_int_equal(l->config.workers, 3);
     assert_int_equal(l->config.dispatch, CONFIG_DISPATCH_RING);
     assert_int_equal(l->config.coalesce, CONFIG_COALESCE_OFF);
-    assert_int_equal(l->config.limits.max_message_bytes, 1048576);
-    assert_int_equal(l->config.limits.max_inflight_calls, 100);
-    assert_int_equal(l->config.limits.intake_depth, 64);
-    assert_true(l->config.limits.max_inflight_bytes == 99999999999ull);
-    assert_int_equal(l->config.limits.max_streams_per_connection, 7);
-    assert_int_equal(l->config.limits.transport_bytes, 0);
-    assert_int_equal(l->config.limits.max_connections, 60000);
-    assert_int_equal(l->config.limits.max_connections_per_peer, 1);
-    assert_int_equal(l->config.limits.max_metadata_bytes, 1024);
+    assert_every_limit(&l->config.limits);
     assert_int_equal(l->config.keepalive.interval_ms, 1000);
     assert_int_equal(l->config.keepalive.timeout_ms, 100);
     assert_int_equal(l->config.keepalive.min_ping_interval_ms, 0);
@@ -351,7 +365,7 @@ static void test_facts_are_sound(void **state)
         for (const struct config_fact *g = config_facts(); g != f; g++)
             assert_string_not_equal(f->path, g->path);
     }
-    assert_int_equal(n, 28);
+    assert_int_equal(n, 31);
 }
 
 /* The documentation's table is the table of facts: a row "| `key` | `default` | bounds | meaning |"

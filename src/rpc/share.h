@@ -1,0 +1,42 @@
+/* What each connection holds of the server's limits, so that none of them takes everything.
+ *
+ * thread: the poller, unless said otherwise. */
+#ifndef PRISM_RPC_SHARE_H
+#define PRISM_RPC_SHARE_H
+
+#include "src/base/metrics.h"
+
+#include <grpc/grpc.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { SHARE_BUCKETS = 1024 };
+
+/* Lives as long as a call points to it, and then until another connection needs its place. */
+struct share {
+    struct share *next; /* of its bucket */
+    const void *key;    /* names the connection while one of its calls lives */
+    uint32_t users;     /* calls that point here */
+    uint32_t calls;     /* of those, the ones that count in limits.max_inflight_calls */
+    uint32_t streams;   /* of those, the ones that count in limits.max_general_streams */
+    /* As the server's counters of the same names. Read, and built_bytes written, by any thread. */
+    struct counter bytes;
+    _Atomic uint64_t built_bytes;
+};
+
+struct share_table {
+    struct share *buckets[SHARE_BUCKETS];
+    struct share *last; /* found last: calls of one connection come in rows */
+};
+
+/* The share of the call's connection, used by this call until share_leave. */
+struct share *share_enter(struct share_table *table, grpc_call *call);
+void share_leave(struct share *share);
+
+/* Bytes that the connection holds. thread: any. */
+uint64_t share_bytes(const struct share *share);
+
+void share_clear(struct share_table *table);
+
+#endif

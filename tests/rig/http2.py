@@ -1,0 +1,46 @@
+"""HTTP/2 by hand: what no gRPC library would send."""
+import socket
+import struct
+
+DATA, HEADERS, SETTINGS = 0, 1, 4
+END_STREAM, END_HEADERS = 1, 4
+INITIAL_WINDOW_SIZE = 4
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PATTERN = "/prism.patterns.keyvalue.KeyValuePattern/"
+
+
+def frame(kind, flags, stream, payload=b""):
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def header(name, value):
+    return b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+
+
+def message(body, flag=0):
+    return bytes([flag]) + struct.pack(">I", len(body)) + body
+
+
+def headers(path, **more):
+    """The block of a call's headers; grpc_encoding="gzip" adds one."""
+    return b"".join(header(name.replace("_", "-"), value) for name, value in {
+        ":method": "POST", ":scheme": "http", ":path": path, ":authority": "x", "te": "trailers",
+        "content-type": "application/grpc", **more}.items())
+
+
+def setting(number, value):
+    return struct.pack(">HI", number, value)
+
+
+def connection(port, seconds, settings=b""):
+    """A socket that has sent its preface."""
+    s = socket.create_connection(("127.0.0.1", port), seconds)
+    s.sendall(PREFACE + frame(SETTINGS, 0, 0, settings))
+    return s
+
+
+def call(stream, path, body, **more):
+    """A whole call; body None: its headers alone."""
+    last = END_STREAM if body is None else 0
+    return (frame(HEADERS, END_HEADERS | last, stream, headers(path, **more)) +
+            (frame(DATA, END_STREAM, stream, body) if body is not None else b""))
