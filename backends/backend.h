@@ -79,6 +79,13 @@ enum backend_ack {
     BACKEND_ACK_QUORUM_DISK
 };
 
+/* Whether the server may remove acknowledged data by itself, when it is full. Probed likewise. */
+enum backend_eviction {
+    BACKEND_EVICTION_UNKNOWN,
+    BACKEND_EVICTION_NEVER,
+    BACKEND_EVICTION_POSSIBLE
+};
+
 enum backend_setting_kind { SETTING_TEXT, SETTING_SECRET, SETTING_UINT, SETTING_BOOL };
 
 /* One configuration key of a backend. The configuration module checks names, kinds and bounds of
@@ -96,6 +103,7 @@ struct backend_setting {
 struct backend_value {
     const char *text; /* SETTING_TEXT, SETTING_SECRET; never NULL */
     uint64_t number;  /* SETTING_UINT; SETTING_BOOL as 0 or 1 */
+    bool expanded;    /* holds something from ${..}: never shown, whatever the kind */
 };
 
 /* What the table cannot say of a slot's values: the syntax of a text, settings that contradict each
@@ -158,6 +166,10 @@ struct backend_type {
     /* Main thread, before workers run calls. Reads settings, no I/O. On error *store stays NULL;
      * what check finds is one. Copies what it keeps of options. */
     struct err (*store_open)(struct backend_store **store, const struct backend_options *options);
+    /* Takes the secrets from values, which are as store_open's but read anew (SIGHUP); the rest of
+     * them is not looked at. New connections use them; those that stand are left alone. NULL:
+     * there are no secrets. thread: main, while workers run calls. */
+    void (*reload)(struct backend_store *store, const struct backend_value *values);
     /* After all instances are closed. */
     void (*store_close)(struct backend_store *store);
 
@@ -181,8 +193,9 @@ struct backend_store {
     const struct backend_type *type;
     char *namespace_name,
         *slot; /* owned by the backend's store_open/store_close: backend_store_init/clear */
-    _Atomic(uint32_t) facts_version;  /* raised when ack or interfaces of instances changed */
+    _Atomic(uint32_t) facts_version;  /* raised when ack, eviction, interfaces or limits changed */
     _Atomic(int) ack;                 /* enum backend_ack */
+    _Atomic(int) eviction;            /* enum backend_eviction */
     _Atomic(int) state;               /* enum backend_state: the worst of its instances' */
     _Atomic(const char *) state_text; /* static */
 };

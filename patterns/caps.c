@@ -80,6 +80,11 @@ schema_operation_capability *caps_operation(const struct caps_operation *row, st
     operation->ordering = row->ordering;
     operation->acknowledgement = row->acknowledgement;
     operation->limits = row->limits;
+    if (row->eviction != BACKEND_EVICTION_UNKNOWN) {
+        operation->_may_be_evicted_case =
+            PRISM__PATTERNS__SCHEMAS__OPERATION_CAPABILITY___MAY_BE_EVICTED_MAY_BE_EVICTED;
+        operation->may_be_evicted = row->eviction == BACKEND_EVICTION_POSSIBLE;
+    }
     return operation;
 }
 

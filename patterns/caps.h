@@ -22,6 +22,7 @@ struct caps_operation {
     schema_atomicity atomicity;
     schema_ordering ordering;
     schema_acknowledgement acknowledgement; /* ..UNSPECIFIED for what does not write */
+    enum backend_eviction eviction;         /* UNKNOWN for what does not write */
     schema_operation_limits *limits;        /* NULL: none */
 };
 

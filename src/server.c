@@ -8,6 +8,7 @@
 #include "src/base/container.h"
 #include "src/base/log.h"
 #include "src/descriptors.h"
+#include "src/reload.h"
 #include "src/rpc/server.h"
 #include "src/services/admin.h"
 #include "src/services/health.h"
@@ -196,12 +197,14 @@ static bool is_ready(void *arg, struct readiness *reasons)
         struct slot_status s = slots_status(server->slots, i);
         char text[600];
 
-        if (s.serving || !s.required)
+        const char *why = s.serving ? s.restriction : s.why;
+
+        if (why == NULL || (!s.serving && !s.required))
             continue;
         snprintf(text, sizeof text, "%s/%s/%s (%s): %s", s.pattern, s.namespace_name, s.slot,
-                 s.backend, s.why);
+                 s.backend, why);
         readiness_add(reasons, text);
-        ready = false;
+        ready = ready && s.serving;
     }
     return ready;
 }
@@ -219,6 +222,7 @@ static void on_health_timer(uv_timer_t *timer)
 
 static void reload(struct server *server)
 {
+    reload_secrets(server->config, server->slots);
     if (server->config->tls.cert == NULL) {
         log_event(LOG_INFO, "nothing_to_reload",
                   LOG_S("why", "SIGHUP reads the TLS files again, and there are none"));

@@ -359,6 +359,15 @@ size_t slots_count(const struct slots *slots)
     return slots->filled_count;
 }
 
+struct slot_place slots_place(const struct slots *slots, size_t i)
+{
+    const struct slot *slot = slots->filled[i];
+
+    return (struct slot_place){.store = slot->store,
+                               .config = slot->space->config,
+                               .at = (size_t)(slot - slot->space->slots)};
+}
+
 struct slot_status slots_status(const struct slots *slots, size_t i)
 {
     struct slot *slot = slots->filled[i];
@@ -367,6 +376,9 @@ struct slot_status slots_status(const struct slots *slots, size_t i)
     const char *probe_error = atomic_load(&slot->probe_error);
     bool up = health.state == BACKEND_READY || health.state == BACKEND_DEGRADED;
 
+    if (probe_error != NULL && health.text != NULL)
+        probe_error = health.text; /* the backend knows better */
+
     return (struct slot_status){.namespace_name = slot->space->config->name,
                                 .pattern = type->name,
                                 .service = type->service,
@@ -374,6 +386,8 @@ struct slot_status slots_status(const struct slots *slots, size_t i)
                                 .backend = slot->store->type->name,
                                 .required = !slot->schema->optional,
                                 .serving = up && probe_error == NULL,
+                                .restriction =
+                                    health.state == BACKEND_DEGRADED ? health.text : NULL,
                                 .why = up                    ? probe_error
                                        : health.text != NULL ? health.text
                                                              : "connecting"};
@@ -411,6 +425,15 @@ static void render_health(const struct slots *slots, struct metrics_page *page)
                                 "backend",   s.backend,        NULL};
 
         metrics_sample_u64(page, "prism_backend_up", labels, s.serving ? 1 : 0);
+    }
+    metrics_family(page, "prism_backend_degraded", "gauge",
+                   "1 while the slot's backend serves, but not all of what it should.");
+    for (size_t i = 0; i < slots->filled_count; i++) {
+        struct slot_status s = slots_status(slots, i);
+        const char *labels[] = {"namespace", s.namespace_name, "slot", s.slot,
+                                "backend",   s.backend,        NULL};
+
+        metrics_sample_u64(page, "prism_backend_degraded", labels, s.restriction != NULL ? 1 : 0);
     }
 }
 

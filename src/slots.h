@@ -35,15 +35,25 @@ bool slots_remote(const struct slots *slots);
 /* Starts one real round trip for each remote slot whose last probe has returned. */
 void slots_probe(struct slots *slots);
 
-/* thread: any. `why` is static; NULL when serving. */
+/* thread: any. Texts are static; why is NULL when serving. */
 struct slot_status {
     const char *namespace_name, *pattern, *service, *slot, *backend;
     bool required, serving;
     const char *why;
+    const char *restriction; /* of one that serves, but not all of what it should; NULL: none */
 };
 
 size_t slots_count(const struct slots *slots);
 struct slot_status slots_status(const struct slots *slots, size_t i);
+
+/* Where slot i is configured: config->slots[at]. */
+struct slot_place {
+    struct backend_store *store;
+    const struct config_namespace *config;
+    size_t at;
+};
+
+struct slot_place slots_place(const struct slots *slots, size_t i);
 
 void slots_render(void *slots, struct metrics_page *page); /* metrics_render_fn; thread: any */
 

@@ -1,228 +1,31 @@
-/* Redis: its descriptor, settings, and what the instances of one slot share.
- *
- * Each worker has a connection of its own, so no call takes a lock. The store's lock guards the
- * tally of the instances' states, touched when a connection comes or goes. */
+/* The redis backend: its descriptor. */
 #include "backends/redis/redis.h"
 
-#include "backends/redis/redis_priv.h"
+#include "backends/redis/redis_kv.h"
 
-#include <assert.h>
 #include <stdlib.h>
 
-enum setting {
-    SET_ADDRESS,
-    SET_USERNAME,
-    SET_PASSWORD,
-    SET_DATABASE,
-    SET_DB,
-    SET_KEY_PREFIX,
-    SET_DIAL_TIMEOUT,
-    SET_COMMAND_TIMEOUT,
-    SET_MAX_IN_FLIGHT,
-    SET_MAX_BUFFER,
-};
-
-static const struct backend_setting settings[] = {
-    [SET_ADDRESS] = {"address", SETTING_TEXT, "localhost:6379", 0, 0,
-                     "HOST[:PORT], [IPV6]:PORT, redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE] or "
-                     "unix:PATH"},
-    [SET_USERNAME] = {"username", SETTING_TEXT, "", 0, 0, "ACL user; empty: the default user"},
-    [SET_PASSWORD] = {"password", SETTING_SECRET, "", 0, 0, "empty: none"},
-    [SET_DATABASE] = {"database", SETTING_UINT, "0", 0, INT32_MAX, "number of the database"},
-    [SET_DB] = {"db", SETTING_UINT, "0", 0, INT32_MAX, "another name for database"},
-    [SET_KEY_PREFIX] = {"key_prefix", SETTING_TEXT, "prism", 0, 0,
-                        "keys are stored as <key_prefix>:<namespace>:<key>; 1 to 64 printable "
-                        "characters without ':' and '%'"},
-    [SET_DIAL_TIMEOUT] = {"dial_timeout_ms", SETTING_UINT, "5000", 1, 600000,
-                          "to connect, authenticate and select the database"},
-    [SET_COMMAND_TIMEOUT] = {"command_timeout_ms", SETTING_UINT, "5000", 1, 600000,
-                             "for calls without a deadline; a server that is silent for this long "
-                             "while it owes an answer is disconnected"},
-    [SET_MAX_IN_FLIGHT] = {"max_in_flight", SETTING_UINT, "16384", 1, 1u << 20,
-                           "operations without an answer, for each worker; more are refused"},
-    [SET_MAX_BUFFER] = {"max_buffer_bytes", SETTING_UINT, "67108864", 65536, 1ull << 33,
-                        "bytes of commands without an answer, for each worker; more are refused, "
-                        "except for one operation alone"},
-    {.name = NULL},
-};
-
-static char *copy_or_null(const char *text)
+static struct err store_open(struct backend_store **store, const struct backend_options *options)
 {
-    char *copy = NULL;
+    return redis_store_new(store, &backend_redis, options);
+}
 
-    if (text[0] != '\0' && (copy = strdup(text)) == NULL)
+static struct backend *open_instance(struct backend_store *store, struct worker *worker)
+{
+    struct redis *redis = calloc(1, sizeof *redis);
+
+    if (redis == NULL)
         abort();
-    return copy;
+    redis_start(redis, store, worker, false);
+    return &redis->base;
 }
 
-/* ---- what the table cannot say ---- */
-
-static bool is_given(const struct backend_value *value)
+static void close_instance(struct backend *backend, void (*closed)(void *), void *arg)
 {
-    return value->text[0] != '\0';
-}
+    struct redis *redis = redis_of(backend);
 
-static bool is_named(const char *part_of_address)
-{
-    return part_of_address != NULL && part_of_address[0] != '\0';
-}
-
-static void fault(struct backend_faults *faults, enum setting at, const char *text, const char *fix)
-{
-    backend_fault_add(
-        faults, (struct backend_fault){.setting = settings[at].name, .text = text, .fix = fix});
-}
-
-static void contradicts(struct backend_faults *faults, enum setting at, enum setting other,
-                        const char *text, const char *fix)
-{
-    backend_fault_add(faults, (struct backend_fault){.setting = settings[at].name,
-                                                     .other = settings[other].name,
-                                                     .text = text,
-                                                     .fix = fix});
-}
-
-/* What the address says and a setting too must not be different things. */
-static void check_against_address(const struct redis_address *address,
-                                  const struct backend_value *values, struct backend_faults *faults)
-{
-    static const enum setting names[] = {SET_DATABASE, SET_DB};
-
-    if (is_named(address->username) && is_given(&values[SET_USERNAME]))
-        contradicts(faults, SET_USERNAME, SET_ADDRESS, "the address names a user as well",
-                    "remove it, or the user from `address`");
-    if (address->password != NULL && is_given(&values[SET_PASSWORD]))
-        contradicts(faults, SET_PASSWORD, SET_ADDRESS, "the address holds a password as well",
-                    "remove it, or the password from `address`");
-    for (unsigned i = 0; address->database >= 0 && i < ARRAY_LEN(names); i++) {
-        uint64_t database = values[names[i]].number;
-
-        if (database != 0 && database != (uint64_t)address->database)
-            contradicts(faults, names[i], SET_ADDRESS, "the address names another database",
-                        "remove it, or the database from `address`");
-    }
-}
-
-static void check(const struct backend_value *values, struct backend_faults *faults)
-{
-    struct redis_address address;
-    struct err e = redis_address_parse(&address, slice_str(values[SET_ADDRESS].text));
-    uint64_t database = values[SET_DATABASE].number, db = values[SET_DB].number;
-
-    if (e.code == ERR_OK)
-        check_against_address(&address, values, faults);
-    else
-        fault(
-            faults, SET_ADDRESS, e.text,
-            "like localhost:6379, [::1]:6379, redis://HOST:PORT/DATABASE or unix:/run/redis.sock");
-    redis_address_clear(&address);
-    if (database != 0 && db != 0 && database != db)
-        contradicts(faults, SET_DB, SET_DATABASE, "`database` says otherwise",
-                    "remove one of the two");
-    if (!redis_prefix_root_valid(values[SET_KEY_PREFIX].text))
-        fault(faults, SET_KEY_PREFIX, "is not 1 to 64 printable characters without ':' and '%'",
-              "remove it for the default, prism");
-}
-
-/* ---- the store ---- */
-
-/* From the address or from the settings: check has seen that they agree. */
-static void take_login(struct redis_store *store, const struct backend_value *values)
-{
-    const struct redis_address *address = &store->address;
-
-    store->username =
-        copy_or_null(is_named(address->username) ? address->username : values[SET_USERNAME].text);
-    store->password =
-        copy_or_null(address->password != NULL ? address->password : values[SET_PASSWORD].text);
-    store->database =
-        values[SET_DATABASE].number != 0 ? values[SET_DATABASE].number : values[SET_DB].number;
-    if (address->database >= 0)
-        store->database = (uint64_t)address->database;
-}
-
-static void store_close(struct backend_store *base)
-{
-    struct redis_store *store = CONTAINER_OF(base, struct redis_store, base);
-
-    redis_address_clear(&store->address);
-    if (store->password != NULL)
-        explicit_bzero(store->password, strlen(store->password));
-    free(store->password);
-    free(store->username);
-    free(store->prefix);
-    pthread_mutex_destroy(&store->lock);
-    backend_store_clear(base);
-    free(store);
-}
-
-static struct err store_open(struct backend_store **out, const struct backend_options *options)
-{
-    const struct backend_value *values = options->values;
-    struct backend_faults faults = {.count = 0};
-    struct redis_store *store;
-    struct err e;
-
-    check(values, &faults);
-    if (faults.count > 0)
-        return err_about(ERR_INVALID_ARGUMENT, faults.items[0].setting, faults.items[0].text);
-    store = calloc(1, sizeof *store);
-    if (store == NULL)
-        abort();
-    backend_store_init(&store->base, &backend_redis, options);
-    pthread_mutex_init(&store->lock, NULL);
-    store->dial_timeout_ns = values[SET_DIAL_TIMEOUT].number * NS_PER_MS;
-    store->command_timeout_ns = values[SET_COMMAND_TIMEOUT].number * NS_PER_MS;
-    store->max_in_flight = values[SET_MAX_IN_FLIGHT].number;
-    store->max_buffer_bytes = values[SET_MAX_BUFFER].number;
-    store->connects = (struct log_budget)LOG_BUDGET(20, 5000);
-    store->losses = (struct log_budget)LOG_BUDGET(20, 5000);
-    atomic_store(&store->base.state, BACKEND_CONNECTING);
-    atomic_store(&store->base.state_text, "not connected to redis yet");
-    store->prefix = redis_prefix_new(values[SET_KEY_PREFIX].text, options->namespace_name);
-    store->prefix_len = strlen(store->prefix);
-    e = redis_address_parse(&store->address, slice_str(values[SET_ADDRESS].text));
-    assert(e.code == ERR_OK);
-    take_login(store, values);
-    *out = &store->base;
-    return ERR_NONE;
-}
-
-/* The worst of the instances' states, by what it means for calls. */
-static enum backend_state worst_of(const struct redis_store *store)
-{
-    static const enum backend_state order[] = {BACKEND_DOWN, BACKEND_CONNECTING, BACKEND_DEGRADED};
-
-    for (unsigned i = 0; i < ARRAY_LEN(order); i++) {
-        if (store->states[order[i]] > 0)
-            return order[i];
-    }
-    return store->states[BACKEND_READY] > 0 ? BACKEND_READY : BACKEND_CONNECTING;
-}
-
-void redis_report(struct redis *redis, enum backend_state state, const char *text)
-{
-    struct redis_store *store = redis_store_of(redis);
-
-    pthread_mutex_lock(&store->lock);
-    store->states[redis->reported]--;
-    store->states[state]++;
-    store->texts[state] = text;
-    redis->reported = state;
-
-    enum backend_state worst = worst_of(store);
-
-    atomic_store(&store->base.state_text, store->texts[worst]);
-    atomic_store(&store->base.state, (int)worst);
-    pthread_mutex_unlock(&store->lock);
-}
-
-void redis_report_ack(struct redis *redis, enum backend_ack ack)
-{
-    struct backend_store *store = redis->base.store;
-
-    if (atomic_exchange(&store->ack, (int)ack) != (int)ack)
-        atomic_fetch_add(&store->facts_version, 1);
+    redis->memory = redis;
+    redis_stop(redis, closed, arg);
 }
 
 const struct backend_type backend_redis = {
@@ -235,11 +38,12 @@ const struct backend_type backend_redis = {
                    .kv_txn = &redis_kv_txn,
                    .kv_cas = &redis_kv_cas},
     .limits = {.key_bytes = 512ull << 20, .value_bytes = REDIS_VALUE_BYTES, .pipeline = 128},
-    .settings = settings,
-    .check = check,
+    .settings = redis_settings,
+    .check = redis_settings_check,
     .store_open = store_open,
-    .store_close = store_close,
-    .open = redis_open,
-    .close = redis_close,
+    .store_close = redis_store_close,
+    .reload = redis_store_reload,
+    .open = open_instance,
+    .close = close_instance,
     .probe = redis_probe,
 };

@@ -1,5 +1,17 @@
 /* Redis through hiredis, asynchronous, one connection for each worker. docs/backends/redis.md says
- * what operators and callers may rely on; redis_priv.h is the map of the files. */
+ * what operators and callers may rely on. The floors of this folder, each of which uses those above
+ * it in this list:
+ *
+ *   redis_text.h   text in, text out: addresses, prefixes, cursors, errors, SHA-1
+ *   redis_store.h  one slot: settings, login, health
+ *   redis_conn.h   one connection; with redis_write.c (output), redis_resolve.c (its name),
+ *                  redis_state.c (what it says of itself later)
+ *   redis_call.h   calls in flight (redis_call.c), turns of slow ones (redis_turns.c), and built on
+ *                  them what is said first (redis_hello.c) and the life of a connection
+ *                  (redis_conn.c)
+ *   redis_kv.h     the interfaces: redis_kv.c, redis_batch.c, redis_get_many.c, redis_txn.c,
+ *                  redis_cas.c, redis_scan.c, redis_count.c
+ *   redis.c        the descriptor */
 #ifndef PRISM_BACKENDS_REDIS_REDIS_H
 #define PRISM_BACKENDS_REDIS_REDIS_H
 

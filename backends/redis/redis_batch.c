@@ -5,7 +5,7 @@
  *   del_many   a DEL for each item, because each wants to know whether it existed
  *
  * Commands of one request go out together and their answers come back together: one round trip. */
-#include "backends/redis/redis_priv.h"
+#include "backends/redis/redis_kv.h"
 
 /* ---- put_many ---- */
 

@@ -12,7 +12,7 @@
  * Cancelled or out of time: the op is finished at once and taken off its call; the call keeps its
  * place in the line and its answers are dropped, so nothing refers to memory that has gone.
  * Connection lost: see redis_fail_calls. */
-#include "backends/redis/redis_priv.h"
+#include "backends/redis/redis_call.h"
 
 #include <stdlib.h>
 
@@ -55,6 +55,32 @@ static unsigned depth_of(const redisReadTask *task)
     return depth;
 }
 
+/* The size that redis refused must not be sent again, on whatever connection. */
+static void note_refused_size(const struct redis_call *call)
+{
+    struct redis_store *store = redis_store_of(call->redis);
+    uint64_t known = atomic_load_explicit(&store->refused_bytes, memory_order_relaxed);
+
+    if (known == 0 || call->largest < known)
+        atomic_store_explicit(&store->refused_bytes, call->largest, memory_order_relaxed);
+}
+
+/* What an error tells of the server; the connection looks at it behind each reading. */
+static void note_error(struct redis_call *call, struct slice text)
+{
+    struct redis *redis = call->redis;
+    struct err e;
+    enum redis_news news = redis_error_news(text, &e);
+
+    call->refused = true;
+    if (news == REDIS_NEWS_SIZE)
+        note_refused_size(call);
+    if (news > redis->news) {
+        redis->news = news;
+        redis->news_err = e;
+    }
+}
+
 static void deliver(struct redis_call *call, const struct redis_node *node)
 {
     if (node->depth == 0 && node->type == REDIS_REPLY_ERROR && !call->kind->item_errors) {
@@ -76,6 +102,8 @@ static void *take(const redisReadTask *task, struct redis_node node)
         return NULL;
     node.depth = depth_of(task);
     node.index = node.depth == 0 ? call->answered : (size_t)task->idx;
+    if (node.type == REDIS_REPLY_ERROR)
+        note_error(call, node.text);
     if (call->wanted)
         deliver(call, &node);
     return redis;
@@ -150,8 +178,6 @@ static void line_up(struct redis *redis, struct redis_call *call)
     redis->in_flight++;
     redis->held_bytes += call->bytes;
     counter_add(&redis->base.stats.in_flight, 1);
-    if (redis->phase == REDIS_READY && !timer_armed(&redis->timer))
-        redis_watch_at(redis, call->sent_ns + redis_store_of(redis)->command_timeout_ns);
 }
 
 static struct redis_call *line_pop(struct redis *redis)
@@ -164,22 +190,13 @@ static struct redis_call *line_pop(struct redis *redis)
     redis->in_flight--;
     redis->held_bytes -= call->bytes;
     counter_add(&redis->base.stats.in_flight, (uint64_t)-1);
-    if (call->in_turn)
-        redis->turns_held--;
     return call;
 }
 
-/* May come after op_finish too, until done() has run: then there is no call any more. */
-static void cancel(struct op *op, struct err why)
+void redis_abandon(struct op *op, struct err why)
 {
     struct redis_call *call = op->backend_data;
 
-    if (call == NULL)
-        return;
-    if (op->backend_word == REDIS_OP_WAITS) {
-        redis_turn_cancel(op, why);
-        return;
-    }
     call->op = NULL;
     call->wanted = false;
     redis_finish(call->redis, op, why);
@@ -192,11 +209,6 @@ void redis_finish(struct redis *redis, struct op *op, struct err err)
     op->backend_data = NULL;
     op->backend_word = 0;
     op_finish(op, err);
-}
-
-void redis_park(struct op *op)
-{
-    op_park(op, cancel);
 }
 
 struct err redis_too_many(void)
@@ -245,9 +257,8 @@ struct redis_call *redis_begin(struct redis *redis, struct op *op, const struct 
     call->op = op;
     call->bytes = bytes;
     op->backend_data = call;
-    op->backend_word = 0;
     if (!step)
-        op_park(op, cancel);
+        op_park(op, redis_abandon);
     if (call->op == NULL) { /* cancelled before it began */
         call_recycle(call);
         return NULL;
@@ -256,37 +267,36 @@ struct redis_call *redis_begin(struct redis *redis, struct op *op, const struct 
     return call;
 }
 
-struct redis_call *redis_begin_turn(struct redis_turn *turn, const struct redis_kind *kind,
-                                    size_t bytes)
-{
-    struct redis_call *call = redis_begin(turn->redis, turn->op, kind, bytes);
-
-    if (call != NULL) {
-        call->in_turn = true;
-        turn->redis->turns_held++;
-    }
-    return call;
-}
-
-struct redis_call *redis_begin_hello(struct redis *redis, const struct redis_kind *kind)
+struct redis_call *redis_begin_own(struct redis *redis, const struct redis_kind *kind, void *state)
 {
     struct redis_call *call = call_new(redis, kind);
 
+    call->state = state;
     line_up(redis, call);
     return call;
 }
 
+static void let_go(struct redis_call *call)
+{
+    struct redis *redis = call->redis;
+    void (*left)(struct redis *) = call->left;
+
+    call_recycle(call);
+    if (left != NULL)
+        left(redis);
+}
+
 static void end_call(struct redis_call *call)
 {
+    if (call->kind->writes && !call->refused)
+        call->redis->wrote = true;
     if (call->wanted) {
         if (call->kind->end != NULL)
             call->kind->end(call);
         else
             redis_finish(call->redis, call->op, call->err);
     }
-    if (call->in_turn)
-        redis_turns_go_on(call->redis);
-    call_recycle(call);
+    let_go(call);
 }
 
 /* hiredis: one answer is complete, or (NULL) will never come; the latter is told to all calls at
@@ -327,9 +337,8 @@ void redis_fail_calls(struct redis *redis)
 
         if (call->op != NULL)
             redis_finish(redis, call->op, lost_err(call));
-        call_recycle(call);
+        let_go(call);
     }
-    redis_turns_go_on(redis);
     redis->queued_bytes = redis->sent_bytes = 0;
 }
 
@@ -341,6 +350,13 @@ void redis_free_calls(struct redis *redis)
         redis->spare = call->next;
         free(call);
     }
+}
+
+uint64_t redis_watch_due(const struct redis *redis)
+{
+    if (redis->first == NULL)
+        return 0;
+    return redis->first->sent_ns + redis_store_of(redis)->command_timeout_ns;
 }
 
 /* A silent server is one that owes an answer for longer than the timeout and has moved no byte for
@@ -357,8 +373,8 @@ bool redis_watch_calls(struct redis *redis, uint64_t *next_ns)
         return true;
     for (; call != NULL && call->sent_ns + timeout <= now; call = call->next) {
         if (call->op != NULL && op_deadline_ns(call->op) == 0)
-            cancel(call->op, err_make(ERR_DEADLINE_EXCEEDED,
-                                      "redis did not answer within command_timeout_ms"));
+            redis_abandon(call->op, err_make(ERR_DEADLINE_EXCEEDED,
+                                             "redis did not answer within command_timeout_ms"));
     }
     *next_ns = now + WATCH_STEP_MS * NS_PER_MS;
     if (call != NULL && call->sent_ns + timeout > *next_ns)
@@ -437,9 +453,12 @@ void redis_command(struct redis_call *call, unsigned argc, const char *name)
 
 static void word(struct redis_call *call, struct slice prefix, struct slice rest)
 {
-    char *to = extend(call->redis, prefix.len + rest.len + LINE + 2);
+    size_t len = prefix.len + rest.len;
+    char *to = extend(call->redis, len + LINE + 2);
 
-    to = put_line(to, '$', prefix.len + rest.len);
+    if (len > call->largest)
+        call->largest = len;
+    to = put_line(to, '$', len);
     to = put_bytes(to, prefix.data, prefix.len);
     to = put_bytes(to, rest.data, rest.len);
     to = put_bytes(to, "\r\n", 2);

@@ -8,7 +8,7 @@
  *   if absent    SET ... NX
  *   if version   EVALSHA; a server that does not know the script (restarted, flushed) answers
  *                NOSCRIPT and gets EVAL */
-#include "backends/redis/redis_priv.h"
+#include "backends/redis/redis_kv.h"
 
 /* 1: written. Errors of the commands are handed on as they are, so that their first word still
  * tells what they mean. */
@@ -22,14 +22,6 @@ static const char script[] = "local v = redis.pcall('GET', KEYS[1])\n"
                              "return 1\n";
 
 static void by_script(struct redis *redis, struct kv_put_if *req, bool by_name);
-
-struct slice redis_version(struct arena *arena, struct slice value)
-{
-    char *hex = arena_alloc(arena, REDIS_SHA1_HEX);
-
-    redis_sha1_hex(value, hex);
-    return slice_of(hex, REDIS_SHA1_HEX);
-}
 
 static struct kv_put_if *request_of(struct redis_call *call)
 {

@@ -9,16 +9,24 @@
  * timed with backoff and jitter. CLOSING leaves from any phase and ends when libuv has let go of
  * all handles.
  *
+ * READY turns to LEAVING when redis says what it would not say where we mean to be: that it is a
+ * replica, a node of a cluster, or does not know us. Nothing new is sent, and with the last answer
+ * the connection is lost(), so that the next one looks for the server by its name.
+ *
  * hiredis' context is made for one connection. It goes by redisAsyncFree, ours or hiredis' own on
  * an error; both come by on_cleanup. Within an answer's callback hiredis delays the free until it
  * returns. Its connect callback must not free, and nothing here does. */
-#include "backends/redis/redis_priv.h"
+#include "backends/redis/redis_call.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 
-enum { BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 2000, READS_AT_ONCE = 64, READ_BYTES = 16384 };
+enum {
+    BACKOFF_MIN_MS = 100,
+    BACKOFF_MAX_MS = 2000,
+    READS_AT_ONCE = 64,
+    READ_BYTES = 16384,
+};
 
 /* libuv frees a handle later than we let go of the connection, so it stands apart. */
 struct redis_poll {
@@ -36,11 +44,6 @@ static uint64_t now_of(const struct redis *redis)
     return redis->base.home->now_ns;
 }
 
-static struct err unavailable(const char *text)
-{
-    return (struct err){.code = ERR_UNAVAILABLE, .retry_after_ms = REDIS_RETRY_MS, .text = text};
-}
-
 /* ---- the timer ---- */
 
 static void on_attempt(struct timer *timer)
@@ -52,7 +55,9 @@ static void on_dial_timeout(struct timer *timer)
 {
     struct redis *redis = CONTAINER_OF(timer, struct redis, timer);
 
-    redis->why = unavailable("redis did not answer within dial_timeout_ms");
+    redis->why = redis_unavailable("redis did not answer within dial_timeout_ms");
+    if (redis->hello.fatal.code != ERR_OK)
+        redis->why = redis->hello.fatal;
     if (redis->phase == REDIS_RESOLVING)
         uv_cancel((uv_req_t *)&redis->resolver); /* if that is too late, its own bounds hold */
     else
@@ -65,14 +70,19 @@ static void on_watch(struct timer *timer)
     uint64_t next_ns;
 
     if (redis_watch_calls(redis, &next_ns))
-        redis_drop(redis, unavailable("redis did not answer within command_timeout_ms"));
+        redis_drop(redis, redis_unavailable("redis did not answer within command_timeout_ms"));
     else if (next_ns != 0)
-        redis_watch_at(redis, next_ns);
+        timer_arm(&redis->base.home->timers, &redis->timer, next_ns, on_watch);
 }
 
-void redis_watch_at(struct redis *redis, uint64_t at_ns)
+/* Once a batch has sent something. */
+static void watch(struct redis *redis)
 {
-    timer_arm(&redis->base.home->timers, &redis->timer, at_ns, on_watch);
+    uint64_t due_ns = redis_watch_due(redis);
+    bool serves = redis->phase == REDIS_READY || redis->phase == REDIS_LEAVING;
+
+    if (serves && due_ns != 0 && !redis->blocking && !timer_armed(&redis->timer))
+        timer_arm(&redis->base.home->timers, &redis->timer, due_ns, on_watch);
 }
 
 /* Half of the delay is fixed, half is chance, so that workers and servers do not come back in step.
@@ -98,7 +108,7 @@ static void log_lost(struct redis *redis, const char *detail, uint64_t wait_ms)
     struct redis_store *store = redis_store_of(redis);
     const struct log_field fields[] = {LOG_S("namespace", store->base.namespace_name),
                                        LOG_S("slot", store->base.slot),
-                                       LOG_S("host", store->address.host),
+                                       LOG_S("host", store->shown_host),
                                        LOG_U("worker", redis->base.home->id),
                                        LOG_S("why", redis->down.text),
                                        LOG_S("detail", detail),
@@ -107,9 +117,12 @@ static void log_lost(struct redis *redis, const char *detail, uint64_t wait_ms)
     log_limited(&store->losses, LOG_WARN, "redis_disconnected", fields, ARRAY_LEN(fields));
 }
 
-/* The delay before the next attempt. The other addresses of a name are tried without one. */
+/* The delay before the next attempt. The other addresses of a name are tried without one, and so is
+ * the name of a server that was left: it has answered well until now. */
 static uint64_t next_delay_ms(struct redis *redis)
 {
+    if (redis->phase == REDIS_LEAVING && redis->left)
+        return 0;
     if (redis->phase == REDIS_CONNECTING && redis->address_count > 1) {
         redis->address_at = (redis->address_at + 1) % redis->address_count;
         if (redis->address_at != 0)
@@ -121,23 +134,29 @@ static uint64_t next_delay_ms(struct redis *redis)
 /* detail: what the system said, for the log. */
 static void lost(struct redis *redis, const char *detail)
 {
-    bool was_ready = redis->phase == REDIS_READY;
+    bool was_ready = redis->ready_ns != 0;
     uint64_t wait_ms;
 
     timer_disarm(&redis->base.home->timers, &redis->timer);
     redis_output_clear(redis);
     if (redis->phase == REDIS_CLOSING) {
         redis_fail_calls(redis);
+        redis_fail_turns(redis);
         return;
     }
+    if (redis->phase == REDIS_GREETING && redis->hello.fatal.code != ERR_OK)
+        redis->why = redis->hello.fatal; /* redis said so, and hung up */
     if (redis->why.code == ERR_OK)
-        redis->why =
-            unavailable(was_ready ? "the connection to redis was lost" : "cannot connect to redis");
+        redis->why = redis_unavailable(was_ready ? "the connection to redis was lost"
+                                                 : "cannot connect to redis");
     redis->down = redis->why;
     wait_ms = next_delay_ms(redis);
     redis->phase = REDIS_WAITING;
     redis->attempts++;
+    redis->ready_ns = 0;
     redis_fail_calls(redis);
+    redis_fail_turns(redis);
+    redis->left = false;
     if (wait_ms > 0) {
         redis_report(redis, BACKEND_DOWN, redis->down.text);
         log_lost(redis, detail, wait_ms);
@@ -153,7 +172,7 @@ static void finish_close(struct job *job)
     void *arg = redis->closed_arg;
 
     redis_free_calls(redis);
-    free(redis);
+    free(redis->memory);
     closed(arg);
 }
 
@@ -161,7 +180,7 @@ static void finish_close(struct job *job)
  * order. */
 static void closed_if_idle(struct redis *redis)
 {
-    if (redis->phase != REDIS_CLOSING || redis->handles > 0)
+    if (redis->phase != REDIS_CLOSING || redis->handles > 0 || atomic_load(&redis->check_pending))
         return;
     redis->closed_job.run = finish_close;
     worker_land(redis->base.home, &redis->closed_job);
@@ -192,10 +211,68 @@ static void on_cleanup(void *arg)
 
 void redis_drop(struct redis *redis, struct err why)
 {
-    redis->why = why;
+    if (redis->context == NULL)
+        return;
+    redis->why = redis->down = why;
     if (redis->phase == REDIS_READY)
-        redis->phase = REDIS_GREETING; /* no new ops, also when the free is delayed */
+        redis->phase = REDIS_LEAVING; /* no new ops, also when the free is delayed */
     redisAsyncFree(redis->context);
+}
+
+/* ---- what redis has said of itself ---- */
+
+static void greeted(struct redis *redis)
+{
+    struct redis_store *store = redis_store_of(redis);
+
+    if (redis->hello.fatal.code != ERR_OK) {
+        redis_drop(redis, redis->hello.fatal);
+        return;
+    }
+    timer_disarm(&redis->base.home->timers, &redis->timer);
+    redis->facts = redis->hello.facts;
+    redis->news = REDIS_NEWS_NONE;
+    redis->trouble = NULL;
+    redis->phase = REDIS_READY;
+    redis->ready_ns = now_of(redis);
+    redis->attempts = 0;
+    redis_take_facts(redis);
+    redis_report_serving(redis);
+    counter_add(&redis->base.stats.connects, 1);
+
+    const struct log_field fields[] = {
+        LOG_S("namespace", store->base.namespace_name), LOG_S("slot", store->base.slot),
+        LOG_S("host", store->shown_host), LOG_U("worker", redis->base.home->id),
+        LOG_S("restriction", redis_restriction(redis))};
+
+    log_limited(&store->connects, LOG_INFO, "redis_connected", fields,
+                ARRAY_LEN(fields) - (redis_restriction(redis) == NULL));
+}
+
+/* Behind each reading, outside the callbacks of hiredis. */
+static void after_reading(struct redis *redis)
+{
+    bool told = redis->hello.done;
+
+    redis->hello.done = false;
+    if (told && redis->phase == REDIS_GREETING)
+        greeted(redis);
+    else if (told && redis->phase == REDIS_READY)
+        redis_act_on_facts(redis);
+    if (redis->phase == REDIS_READY)
+        redis_act_on_news(redis);
+    if (redis->phase == REDIS_LEAVING && redis->first == NULL)
+        redis_drop(redis, redis->down);
+}
+
+static void on_check(struct job *job)
+{
+    struct redis *redis = CONTAINER_OF(job, struct redis, check);
+
+    atomic_store(&redis->check_pending, false);
+    if (redis->phase == REDIS_READY)
+        redis_ask_facts(redis);
+    closed_if_idle(redis);
 }
 
 /* ---- the socket ---- */
@@ -207,7 +284,7 @@ static void poll_for(struct redis *redis, int events)
 
 /* hiredis reads 16 KiB at a time. While a large value comes, going round the loop for each would
  * cost more than the reading; a reader that grows shows one. */
-static void read_some(struct redis *redis)
+static void read_answers(struct redis *redis)
 {
     redis->moved_ns = now_of(redis);
     for (unsigned i = 0; i < READS_AT_ONCE; i++) {
@@ -217,6 +294,13 @@ static void read_some(struct redis *redis)
         if (redis->context == NULL || redis->context->c.reader->len < held + READ_BYTES)
             return;
     }
+}
+
+static void read_some(struct redis *redis)
+{
+    read_answers(redis);
+    if (redis->context != NULL)
+        after_reading(redis);
 }
 
 /* libuv stops a handle when it reports an error, which for a poll handle is no more than "ask the
@@ -231,7 +315,7 @@ static void on_poll(uv_poll_t *handle, int status, int events)
     if (redis->phase == REDIS_CONNECTING) {
         redisAsyncHandleWrite(redis->context); /* on_connected, or on_cleanup */
         if (redis->phase == REDIS_GREETING)
-            redis_hello(redis);
+            redis_say_hello(redis);
         return;
     }
     if (status < 0)
@@ -249,6 +333,7 @@ static void on_batch_end(struct batch_hook *hook)
 {
     struct redis *redis = CONTAINER_OF(hook, struct redis, hook);
 
+    watch(redis);
     if (redis->context == NULL || redis->phase < REDIS_GREETING || redis->unsent != NULL ||
         sdslen(redis->context->c.obuf) == 0)
         return;
@@ -315,21 +400,8 @@ static void connect_next(struct redis *redis)
     redisAsyncFree(context);
 }
 
-static void on_resolved(uv_getaddrinfo_t *resolver, int status, struct addrinfo *found)
+static void resolved(struct redis *redis, const char *problem)
 {
-    struct redis *redis = resolver->data;
-
-    redis->handles--;
-    redis->address_count = 0;
-    for (struct addrinfo *a = found; a != NULL && redis->address_count < REDIS_ADDRESSES;
-         a = a->ai_next) {
-        char *to = redis->addresses[redis->address_count];
-
-        if (uv_ip_name(a->ai_addr, to, sizeof redis->addresses[0]) == 0)
-            redis->address_count++;
-    }
-    if (status == 0)
-        uv_freeaddrinfo(found);
     if (redis->phase == REDIS_CLOSING) {
         closed_if_idle(redis);
         return;
@@ -341,116 +413,63 @@ static void on_resolved(uv_getaddrinfo_t *resolver, int status, struct addrinfo 
         return;
     }
     if (redis->why.code == ERR_OK)
-        redis->why = unavailable("the host name of redis cannot be resolved");
-    lost(redis, status < 0 ? uv_strerror(status) : "");
-}
-
-/* Numeric addresses and localhost need no resolver, whose threads libuv would start for it. */
-static bool resolved_already(struct redis *redis)
-{
-    const char *host = redis_store_of(redis)->address.host;
-    struct sockaddr_storage ignored;
-
-    redis->address_count = 1;
-    if (strcmp(host, "localhost") == 0) {
-        redis->address_count = 2;
-        memcpy(redis->addresses[0], "127.0.0.1", sizeof "127.0.0.1");
-        memcpy(redis->addresses[1], "::1", sizeof "::1");
-        return true;
-    }
-    if (uv_ip4_addr(host, 0, (struct sockaddr_in *)&ignored) != 0 &&
-        uv_ip6_addr(host, 0, (struct sockaddr_in6 *)&ignored) != 0)
-        return false;
-    if (strlen(host) >= sizeof redis->addresses[0])
-        return false;
-    memcpy(redis->addresses[0], host, strlen(host) + 1);
-    return true;
+        redis->why = redis_unavailable("the host name of redis cannot be resolved");
+    lost(redis, problem);
 }
 
 static void attempt(struct redis *redis)
 {
-    const struct redis_store *store = redis_store_of(redis);
-    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-
     redis->why = ERR_NONE;
-    timer_arm(&redis->base.home->timers, &redis->timer, now_of(redis) + store->dial_timeout_ns,
-              on_dial_timeout);
+    redis->hello = (struct redis_hello){0};
+    timer_arm(&redis->base.home->timers, &redis->timer,
+              now_of(redis) + redis_store_of(redis)->dial_timeout_ns, on_dial_timeout);
     redis->phase = REDIS_RESOLVING;
-    if (store->address.unix_socket || resolved_already(redis)) {
+    if (redis_resolve(redis, resolved))
         connect_next(redis);
-        return;
-    }
-    redis->resolver.data = redis;
-    if (uv_getaddrinfo(redis->base.home->loop, &redis->resolver, on_resolved, store->address.host,
-                       NULL, &hints) == 0)
-        redis->handles++;
-    else
-        lost(redis, "uv_getaddrinfo");
-}
-
-void redis_ready(struct redis *redis, enum backend_state state, const char *text)
-{
-    struct redis_store *store = redis_store_of(redis);
-    const struct log_field fields[] = {
-        LOG_S("namespace", store->base.namespace_name), LOG_S("slot", store->base.slot),
-        LOG_S("host", store->address.host), LOG_U("worker", redis->base.home->id)};
-
-    timer_disarm(&redis->base.home->timers, &redis->timer);
-    redis->phase = REDIS_READY;
-    redis->attempts = 0;
-    redis_report(redis, state, text);
-    counter_add(&redis->base.stats.connects, 1);
-    log_limited(&store->connects, LOG_INFO, "redis_connected", fields, ARRAY_LEN(fields));
 }
 
 /* ---- the instance ---- */
 
-struct backend *redis_open(struct backend_store *base, struct worker *worker)
+void redis_start(struct redis *redis, struct backend_store *base, struct worker *worker,
+                 bool blocking)
 {
     struct redis_store *store = CONTAINER_OF(base, struct redis_store, base);
-    struct redis *redis = calloc(1, sizeof *redis);
 
-    if (redis == NULL)
-        abort();
     redis->base = (struct backend){.type = base->type,
                                    .store = base,
                                    .home = worker,
                                    .has = base->type->interfaces,
                                    .limits = base->type->limits};
     redis->base.limits.key_bytes -= store->prefix_len;
+    redis->blocking = blocking;
     redis->last = &redis->first;
     redis->turns_last = &redis->turns;
     redis->random = (clock_now_ns() ^ (uint64_t)(uintptr_t)redis) | 1;
     redis->reported = BACKEND_CONNECTING;
+    redis->check.run = on_check;
     redis->hook.run = on_batch_end;
     worker_add_hook(worker, &redis->hook);
-    pthread_mutex_lock(&store->lock);
-    store->states[BACKEND_CONNECTING]++;
-    pthread_mutex_unlock(&store->lock);
+    if (!blocking)
+        redis_join(store, redis);
     redis_report(redis, BACKEND_CONNECTING, "not connected to redis yet");
-    redis->down = unavailable("not connected to redis yet");
+    redis->down = redis_unavailable("not connected to redis yet");
     attempt(redis);
-    return &redis->base;
 }
 
-void redis_close(struct backend *backend, void (*closed)(void *), void *arg)
+void redis_stop(struct redis *redis, void (*closed)(void *), void *arg)
 {
-    struct redis *redis = redis_of(backend);
-    struct redis_store *store = redis_store_of(redis);
-
     redis->closed = closed;
     redis->closed_arg = arg;
-    redis->down = unavailable("the redis backend is shutting down");
+    redis->down = redis_unavailable("the redis backend is shutting down");
     if (redis->phase == REDIS_RESOLVING)
         uv_cancel((uv_req_t *)&redis->resolver);
     redis->phase = REDIS_CLOSING;
     timer_disarm(&redis->base.home->timers, &redis->timer);
     worker_remove_hook(redis->base.home, &redis->hook);
+    if (!redis->blocking)
+        redis_leave(redis_store_of(redis), redis);
     if (redis->context != NULL)
         redisAsyncFree(redis->context);
-    redis_turns_go_on(redis);
-    pthread_mutex_lock(&store->lock);
-    store->states[redis->reported]--;
-    pthread_mutex_unlock(&store->lock);
+    redis_fail_turns(redis);
     closed_if_idle(redis);
 }

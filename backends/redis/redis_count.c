@@ -4,7 +4,7 @@
  * 64-bit hash of each, with a seed that a client cannot know. The set is bounded, and so are the
  * sets of all counts of one store together; beyond that new keys are counted without being
  * remembered, and a shrinking table could make the count too high. */
-#include "backends/redis/redis_priv.h"
+#include "backends/redis/redis_kv.h"
 
 #include <stdlib.h>
 

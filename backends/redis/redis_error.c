@@ -8,32 +8,61 @@ enum { TEXT_BYTES = 256 }; /* of an unknown error that are shown */
 static const struct meaning {
     const char *word;
     struct err err;
+    enum redis_news news;
 } meanings[] = {
     {"OOM",
      {ERR_RESOURCE_EXHAUSTED, 1000,
       "redis is full: maxmemory is reached and nothing may be evicted; nothing was written",
-      "maxmemory"}},
-    {"LOADING", {ERR_UNAVAILABLE, 500, "redis is loading its data", NULL}},
-    {"MASTERDOWN", {ERR_UNAVAILABLE, 500, "this redis replica has lost its primary", NULL}},
-    {"READONLY", {ERR_UNAVAILABLE, 500, "this redis is a read-only replica", NULL}},
-    {"BUSY", {ERR_UNAVAILABLE, 500, "redis is busy with a script", NULL}},
-    {"TRYAGAIN", {ERR_UNAVAILABLE, 100, "redis asks to try again", NULL}},
-    {"CLUSTERDOWN", {ERR_UNAVAILABLE, 500, "the redis cluster is down", NULL}},
-    {"MISCONF", {ERR_UNAVAILABLE, 1000, "redis refuses writes: it cannot persist its data", NULL}},
-    {"NOREPLICAS", {ERR_UNAVAILABLE, 500, "redis refuses writes: too few replicas", NULL}},
-    {"NOAUTH", {ERR_FAILED_PRECONDITION, 0, "redis asks for a password and none is set", NULL}},
-    {"WRONGPASS", {ERR_FAILED_PRECONDITION, 0, "redis refused the user name or password", NULL}},
+      "maxmemory"},
+     REDIS_NEWS_NONE},
+    {"LOADING", {ERR_UNAVAILABLE, 500, "redis is loading its data", NULL}, REDIS_NEWS_TROUBLE},
+    {"MASTERDOWN",
+     {ERR_UNAVAILABLE, 500, "this redis replica has lost its primary", NULL},
+     REDIS_NEWS_TROUBLE},
+    {"READONLY",
+     {ERR_UNAVAILABLE, 500, "this redis is a read-only replica", NULL},
+     REDIS_NEWS_ROLE},
+    {"BUSY", {ERR_UNAVAILABLE, 500, "redis is busy with a script", NULL}, REDIS_NEWS_TROUBLE},
+    {"TRYAGAIN", {ERR_UNAVAILABLE, 100, "redis asks to try again", NULL}, REDIS_NEWS_NONE},
+    {"CLUSTERDOWN", {ERR_UNAVAILABLE, 500, "the redis cluster is down", NULL}, REDIS_NEWS_CLUSTER},
+    {"MISCONF",
+     {ERR_UNAVAILABLE, 1000, "redis refuses writes: it cannot persist its data", NULL},
+     REDIS_NEWS_TROUBLE},
+    {"NOREPLICAS",
+     {ERR_UNAVAILABLE, 500, "redis refuses writes: too few replicas", NULL},
+     REDIS_NEWS_TROUBLE},
+    {"NOAUTH",
+     {ERR_FAILED_PRECONDITION, 0, "redis asks for a password and none is set", NULL},
+     REDIS_NEWS_LOGIN},
+    {"WRONGPASS",
+     {ERR_FAILED_PRECONDITION, 0, "redis refused the user name or password", NULL},
+     REDIS_NEWS_LOGIN},
     {"NOPERM",
-     {ERR_PERMISSION_DENIED, 0, "redis does not permit this to the configured user", NULL}},
+     {ERR_PERMISSION_DENIED, 0, "redis does not permit this to the configured user", NULL},
+     REDIS_NEWS_NONE},
     {"WRONGTYPE",
-     {ERR_FAILED_PRECONDITION, 0, "the key holds a redis type that is not a string", NULL}},
-    {"EXECABORT", {ERR_ABORTED, 100, "redis discarded the transaction", NULL}},
-    {"MOVED", {ERR_FAILED_PRECONDITION, 0, "redis cluster mode is not supported", NULL}},
-    {"ASK", {ERR_FAILED_PRECONDITION, 0, "redis cluster mode is not supported", NULL}},
-    {"CROSSSLOT", {ERR_FAILED_PRECONDITION, 0, "redis cluster mode is not supported", NULL}},
-    {"DENIED", {ERR_FAILED_PRECONDITION, 0, "redis runs in protected mode and refuses us", NULL}},
+     {ERR_FAILED_PRECONDITION, 0, "the key holds a redis type that is not a string", NULL},
+     REDIS_NEWS_NONE},
+    {"EXECABORT", {ERR_ABORTED, 100, "redis discarded the transaction", NULL}, REDIS_NEWS_NONE},
+    {"MOVED",
+     {ERR_FAILED_PRECONDITION, 0, "redis cluster mode is not supported", NULL},
+     REDIS_NEWS_CLUSTER},
+    {"ASK",
+     {ERR_FAILED_PRECONDITION, 0, "redis cluster mode is not supported", NULL},
+     REDIS_NEWS_CLUSTER},
+    {"CROSSSLOT",
+     {ERR_FAILED_PRECONDITION, 0, "redis cluster mode is not supported", NULL},
+     REDIS_NEWS_CLUSTER},
+    {"DENIED",
+     {ERR_FAILED_PRECONDITION, 0, "redis runs in protected mode and refuses us", NULL},
+     REDIS_NEWS_TROUBLE},
+    {"ERR Protocol error:",
+     {ERR_INVALID_ARGUMENT, 0,
+      "redis refused the size of this operation (proto-max-bulk-len); nothing was written", NULL},
+     REDIS_NEWS_SIZE},
     {"ERR max number of clients",
-     {ERR_UNAVAILABLE, 1000, "redis has reached its maxclients and refuses us", NULL}},
+     {ERR_UNAVAILABLE, 1000, "redis has reached its maxclients and refuses us", NULL},
+     REDIS_NEWS_TROUBLE},
 };
 
 bool redis_error_is(struct slice reply, const char *word)
@@ -41,6 +70,25 @@ bool redis_error_is(struct slice reply, const char *word)
     struct slice w = slice_str(word);
 
     return slice_starts_with(reply, w) && (reply.len == w.len || reply.data[w.len] == ' ');
+}
+
+static const struct meaning *meaning_of(struct slice reply)
+{
+    for (size_t i = 0; i < ARRAY_LEN(meanings); i++) {
+        if (redis_error_is(reply, meanings[i].word))
+            return &meanings[i];
+    }
+    return NULL;
+}
+
+enum redis_news redis_error_news(struct slice reply, struct err *err)
+{
+    const struct meaning *meaning = meaning_of(reply);
+
+    if (meaning == NULL)
+        return REDIS_NEWS_NONE;
+    *err = meaning->err;
+    return meaning->news;
 }
 
 /* What follows the first comma repeats the command, and with it keys and values, as bytes that may
@@ -57,10 +105,10 @@ static struct slice first_clause(struct slice reply)
 
 struct err redis_error(struct arena *arena, struct slice reply)
 {
-    for (size_t i = 0; i < ARRAY_LEN(meanings); i++) {
-        if (redis_error_is(reply, meanings[i].word))
-            return meanings[i].err;
-    }
+    const struct meaning *meaning = meaning_of(reply);
+
+    if (meaning != NULL)
+        return meaning->err;
     reply = first_clause(reply);
     return err_make(ERR_INTERNAL,
                     arena_printf(arena, "redis: %.*s", (int)reply.len, (const char *)reply.data));

@@ -9,7 +9,7 @@
  *
  * MGET answers nil for a key of another type as for an absent one. EXISTS over the nil keys tells
  * whether there is such a key; if so, STRLEN names it. */
-#include "backends/redis/redis_priv.h"
+#include "backends/redis/redis_kv.h"
 
 enum { PORTION_FIRST = 16 };
 

@@ -1,5 +1,5 @@
 /* One key at a time: kv_basic and kv_ttl, each method one command. */
-#include "backends/redis/redis_priv.h"
+#include "backends/redis/redis_kv.h"
 
 static struct kv_get *get_of(struct redis_call *call)
 {
@@ -168,24 +168,3 @@ static void persist(struct backend *backend, struct kv_persist *req)
 
 const struct kv_ttl redis_kv_ttl = {
     .step_ms = 1, .expire = expire, .get = ttl_get, .persist = persist};
-
-/* ---- is it there? ---- */
-
-/* A user that may not say PING is told so by a redis that is well. */
-static void probe_node(struct redis_call *call, const struct redis_node *node)
-{
-    if (node->type == REDIS_REPLY_ERROR && !redis_error_is(node->text, "NOPERM"))
-        call->err = redis_error(op_arena(call->op), node->text);
-    else if (node->type != REDIS_REPLY_ERROR && node->type != REDIS_REPLY_STATUS)
-        redis_unexpected(call);
-}
-
-static const struct redis_kind probe_kind = {.item_errors = true, .node = probe_node};
-
-void redis_probe(struct backend *backend, struct op *op)
-{
-    struct redis_call *call = redis_begin(redis_of(backend), op, &probe_kind, redis_words(1));
-
-    if (call != NULL)
-        redis_command(call, 1, "PING");
-}

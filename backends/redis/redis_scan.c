@@ -14,7 +14,7 @@
  * beginning was returned by earlier pages. If it differs, nothing is skipped, and the call is
  * repeated with COUNT 1, which covers least, so that writers cannot keep a scan from going on. Keys
  * may then come twice, which the contract allows ("at least once"). */
-#include "backends/redis/redis_priv.h"
+#include "backends/redis/redis_kv.h"
 
 #include <stdlib.h>
 

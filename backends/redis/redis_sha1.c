@@ -97,3 +97,11 @@ void redis_sha1_hex(struct slice data, char hex[REDIS_SHA1_HEX])
         hex[2 * i + 1] = digits[digest[i] & 15];
     }
 }
+
+struct slice redis_version(struct arena *arena, struct slice value)
+{
+    char *hex = arena_alloc(arena, REDIS_SHA1_HEX);
+
+    redis_sha1_hex(value, hex);
+    return slice_of(hex, REDIS_SHA1_HEX);
+}

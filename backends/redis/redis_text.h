@@ -68,6 +68,18 @@ bool redis_cursor_decode(struct arena *arena, struct slice scope, struct slice t
  * arena. */
 struct err redis_error(struct arena *arena, struct slice reply);
 
+/* What an error tells beyond its own call, the gravest last. err: what to tell others. */
+enum redis_news {
+    REDIS_NEWS_NONE,
+    REDIS_NEWS_TROUBLE, /* the server refuses calls for now, and says why */
+    REDIS_NEWS_SIZE,    /* it does not take a word of that size, and hangs up */
+    REDIS_NEWS_LOGIN,   /* we are not who we were */
+    REDIS_NEWS_CLUSTER, /* keys live elsewhere */
+    REDIS_NEWS_ROLE     /* it is a replica */
+};
+
+enum redis_news redis_error_news(struct slice reply, struct err *err);
+
 /* Does the reply start with this word? */
 bool redis_error_is(struct slice reply, const char *word);
 
@@ -88,5 +100,8 @@ void redis_sha1_finish(struct redis_sha1 *sha1, uint8_t digest[REDIS_SHA1_BYTES]
 
 /* Lower-case hex of one value's digest, no NUL. */
 void redis_sha1_hex(struct slice data, char hex[REDIS_SHA1_HEX]);
+
+/* The version of a value, in the arena (redis_cas.c says why it is its digest). */
+struct slice redis_version(struct arena *arena, struct slice value);
 
 #endif

@@ -2,13 +2,22 @@
  * of the connection waits behind it. So only TURNS of them are on the wire at once, and the others
  * of all scans and counts wait in a line, one SCAN each, first come, first served.
  *
- * A turn is taken by redis_begin's caller (call->in_turn) and given back when the call has left the
- * line of calls, whatever became of its op: an abandoned SCAN still occupies redis. */
-#include "backends/redis/redis_priv.h"
+ * A turn is given back when its call has left the line of calls, whatever became of the op: an
+ * abandoned SCAN still occupies redis. */
+#include "backends/redis/redis_call.h"
 
 enum { TURNS = 2 };
 
-static void unlink_turn(struct redis *redis, struct redis_turn *turn)
+static void line_up(struct redis *redis, struct redis_turn *turn)
+{
+    turn->next = NULL;
+    turn->at = redis->turns_last;
+    *redis->turns_last = turn;
+    redis->turns_last = &turn->next;
+    redis->turns_waiting++;
+}
+
+static void leave_line(struct redis *redis, struct redis_turn *turn)
 {
     *turn->at = turn->next;
     if (turn->next != NULL)
@@ -19,27 +28,17 @@ static void unlink_turn(struct redis *redis, struct redis_turn *turn)
     redis->turns_waiting--;
 }
 
-static void wait(struct redis *redis, struct redis_turn *turn)
+/* The op's backend_word is the turn; while that does not wait, a call has the op. */
+static void cancel(struct op *op, struct err why)
 {
-    struct op *op = turn->op;
-    bool parked = op->cancel != NULL;
+    struct redis_turn *turn = (struct redis_turn *)(uintptr_t)op->backend_word;
 
-    turn->next = NULL;
-    turn->at = redis->turns_last;
-    *redis->turns_last = turn;
-    redis->turns_last = &turn->next;
-    redis->turns_waiting++;
-    op->backend_data = turn;
-    op->backend_word = REDIS_OP_WAITS;
-    if (!parked)
-        redis_park(op);
-}
-
-void redis_turn_cancel(struct op *op, struct err why)
-{
-    struct redis_turn *turn = op->backend_data;
-
-    unlink_turn(turn->redis, turn);
+    if (turn->at == NULL && op->backend_data != NULL) {
+        redis_abandon(op, why);
+        return;
+    }
+    if (turn->at != NULL)
+        leave_line(turn->redis, turn);
     redis_finish(turn->redis, op, why);
 }
 
@@ -49,24 +48,52 @@ void redis_turn_take(struct redis *redis, struct redis_turn *turn, struct op *op
     turn->redis = redis;
     turn->op = op;
     turn->start = start;
+    turn->at = NULL;
+    op->backend_data = NULL;
+    if (op->backend_word == 0) {
+        op->backend_word = (uintptr_t)turn;
+        op_park(op, cancel);
+    }
+    if (op->state != OP_STARTED)
+        return; /* cancelled before it began */
     if (redis->turns_held < TURNS && redis->turns == NULL)
         start(turn);
-    else if (redis->phase == REDIS_READY &&
-             redis->turns_waiting >= redis_store_of(redis)->max_in_flight)
+    else if (redis->turns_waiting >= redis_store_of(redis)->max_in_flight)
         redis_finish(redis, op, redis_too_many());
     else
-        wait(redis, turn);
+        line_up(redis, turn);
 }
 
-/* A turn that starts may be refused (no connection); then the next one has it. */
-void redis_turns_go_on(struct redis *redis)
+/* One that is refused (no connection) leaves its turn to the next. */
+static void go_on(struct redis *redis)
 {
     while (redis->turns_held < TURNS && redis->turns != NULL) {
         struct redis_turn *turn = redis->turns;
 
-        unlink_turn(redis, turn);
-        turn->op->backend_data = NULL;
-        turn->op->backend_word = 0;
+        leave_line(redis, turn);
         turn->start(turn);
     }
+}
+
+static void give_back(struct redis *redis)
+{
+    redis->turns_held--;
+    go_on(redis);
+}
+
+struct redis_call *redis_begin_turn(struct redis_turn *turn, const struct redis_kind *kind,
+                                    size_t bytes)
+{
+    struct redis_call *call = redis_begin(turn->redis, turn->op, kind, bytes);
+
+    if (call != NULL) {
+        call->left = give_back;
+        turn->redis->turns_held++;
+    }
+    return call;
+}
+
+void redis_fail_turns(struct redis *redis)
+{
+    go_on(redis);
 }

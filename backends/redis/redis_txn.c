@@ -4,7 +4,7 @@
  * without a pause, so no other command can come between. Redis refuses a block when one of its
  * commands is refused while it is queued (out of memory, read-only, not permitted): EXEC then
  * answers EXECABORT, and the first refusal is what the caller is told. */
-#include "backends/redis/redis_priv.h"
+#include "backends/redis/redis_kv.h"
 
 /* Answers: MULTI, one QUEUED for each item, EXEC; its array is the outcome of each item. */
 static bool is_exec(const struct redis_call *call)
@@ -49,6 +49,20 @@ static bool block_node(struct redis_call *call, const struct redis_node *node)
     return false;
 }
 
+/* Redis counts all of a block against client-query-buffer-limit, and hangs up beyond. */
+static bool block_fits(struct backend *backend, struct op *op, size_t bytes)
+{
+    struct redis *redis = redis_of(backend);
+    uint64_t most = redis->facts.query_bytes;
+
+    if (most == 0 || bytes < most)
+        return true;
+    redis_finish(redis, op,
+                 err_about(ERR_RESOURCE_EXHAUSTED, "client-query-buffer-limit",
+                           "redis does not take a transaction of this size; nothing was sent"));
+    return false;
+}
+
 static void put_node(struct redis_call *call, const struct redis_node *node)
 {
     if (block_node(call, node) && node->type != REDIS_REPLY_STATUS)
@@ -64,9 +78,11 @@ static void put_many(struct backend *backend, struct kv_put_many *req)
         return;
     }
 
-    struct redis_call *call =
-        redis_begin(redis_of(backend), &req->op, &put_kind, redis_put_bytes(req) + redis_words(2));
+    size_t bytes = redis_put_bytes(req) + redis_words(2);
+    struct redis_call *call = NULL;
 
+    if (block_fits(backend, &req->op, bytes))
+        call = redis_begin(redis_of(backend), &req->op, &put_kind, bytes);
     if (call == NULL)
         return;
     redis_command(call, 1, "MULTI");
@@ -95,8 +111,10 @@ static void del_many(struct backend *backend, struct kv_del_many *req)
     for (size_t i = 0; i < req->n; i++)
         bytes += req->items[i].base.key.len + redis_words(3);
 
-    struct redis_call *call = redis_begin(redis_of(backend), &req->op, &del_kind, bytes);
+    struct redis_call *call = NULL;
 
+    if (block_fits(backend, &req->op, bytes))
+        call = redis_begin(redis_of(backend), &req->op, &del_kind, bytes);
     if (call == NULL)
         return;
     redis_command(call, 1, "MULTI");

@@ -3,7 +3,7 @@
  * hiredis would write its buffer itself, but after each partial write it moves the rest to the
  * front: quadratic for values of megabytes. So a buffer that the socket does not take whole is
  * taken away from hiredis and sent from an offset, while hiredis fills a new one. */
-#include "backends/redis/redis_priv.h"
+#include "backends/redis/redis_conn.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -79,6 +79,14 @@ static bool send_buffer(struct redis *redis)
     return true;
 }
 
+/* What redis said before it hung up may still wait to be read: its reason, or answers. So a failed
+ * write does not end the connection; the reading does, which meets the same end behind them. */
+static void discard(struct redis *redis)
+{
+    redis_output_clear(redis);
+    sdsclear(redis->context->c.obuf);
+}
+
 void redis_flush(struct redis *redis)
 {
     bool sound = true;
@@ -88,7 +96,5 @@ void redis_flush(struct redis *redis)
     if (sound && redis->unsent == NULL && sdslen(redis->context->c.obuf) > 0)
         sound = send_buffer(redis);
     if (!sound)
-        redis_drop(redis, (struct err){.code = ERR_UNAVAILABLE,
-                                       .retry_after_ms = REDIS_RETRY_MS,
-                                       .text = "the connection to redis was lost"});
+        discard(redis);
 }

@@ -94,8 +94,10 @@ static schema_operation_capability *operation_of(const struct keyvalue *kv,
         operation.calls = calls_of(kv, row, arena);
         operation.atomicity = atomicity[row->acts];
         operation.ordering = ordering_of(&kv->plan, row);
-        if (row->acts != ACTS_READ)
+        if (row->acts != ACTS_READ) {
             operation.acknowledgement = caps_acknowledgement(kv->backend->store);
+            operation.eviction = (enum backend_eviction)atomic_load(&kv->backend->store->eviction);
+        }
         operation.limits = limits_of(kv, row, arena);
     }
     return caps_operation(&operation, arena);

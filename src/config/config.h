@@ -128,6 +128,8 @@ struct config_namespace {
 #define CONFIG_HIDDEN "(hidden)"
 
 struct config {
+    const char *path;                     /* of the file; borrowed; NULL: none */
+    const struct config_catalog *catalog; /* borrowed */
     const char *listen;
     const char *admin;                /* NULL: off */
     bool listen_hidden, admin_hidden; /* came from ${..}: not for the log */
@@ -147,11 +149,11 @@ struct config {
     struct arena arena;                        /* owns all of it */
 };
 
-/* Reads the file at `path`; NULL: the embedded defaults (namespace "default": keyvalue on
- * memstore). `faults` is initialised by the caller. errors: INVALID_ARGUMENT when there are faults,
- * NOT_FOUND or PERMISSION_DENIED when the file cannot be read (that is a fault, too). An
- * empty file is a fault. A pipe has CONFIG_READ_TIMEOUT_MS to end. config_clear is due in every
- * case. */
+/* Reads the file at `path`, which the config refers to; NULL: the embedded defaults (namespace
+ * "default": keyvalue on memstore). `faults` is initialised by the caller. errors: INVALID_ARGUMENT
+ * when there are faults, NOT_FOUND or PERMISSION_DENIED when the file cannot be read (that is a
+ * fault, too). An empty file is a fault. A pipe has CONFIG_READ_TIMEOUT_MS to end. config_clear is
+ * due in every case. */
 struct err config_load(struct config *config, const char *path,
                        const struct config_catalog *catalog, struct faults *faults);
 

@@ -127,6 +127,8 @@ struct err config_load(struct config *config, const char *path,
         e = fail_read(config, faults, errno);
     else
         e = config_parse(config, slice_of(text, (size_t)len), catalog, faults);
+    config->path = path;
+    config->catalog = catalog;
     arena_clear(&arena);
     return e;
 }

@@ -99,8 +99,10 @@ static void bind_one(struct load *load, const struct settings_request *r,
     for (size_t i = 0; i < r->count; i++) {
         if (strcmp(r->pairs[i].name, setting->name) != 0)
             continue;
-        if (read_value(setting, r->pairs[i].value, value))
+        if (read_value(setting, r->pairs[i].value, value)) {
+            value->expanded = r->pairs[i].hidden;
             return;
+        }
         fault_value(load, r, setting, &r->pairs[i]);
         break;
     }

@@ -123,18 +123,24 @@ static enum MHD_Result answer_metrics(const struct admin *admin, struct MHD_Conn
 
 static enum MHD_Result answer_ready(const struct admin *admin, struct MHD_Connection *connection)
 {
-    static const char open[] = "{\"status\":\"not ready\",\"reasons\":[", close[] = "]}";
+    static const char refused[] = "{\"status\":\"not ready\",\"reasons\":[",
+                      restricted[] = "{\"status\":\"ready\",\"restrictions\":[", close[] = "]}";
     struct readiness reasons = {.count = 0};
+    bool ready = admin->options.ready(admin->options.ready_arg, &reasons);
+    const char *open = ready ? restricted : refused;
+    struct metrics_page text = {0};
     enum MHD_Result result;
 
-    append(&reasons.json, open, sizeof open - 1);
-    if (admin->options.ready(admin->options.ready_arg, &reasons)) {
+    append(&text, open, strlen(open));
+    if (reasons.count > 0)
+        append(&text, reasons.json.text, reasons.json.len);
+    append(&text, close, sizeof close - 1);
+    if (ready && reasons.count == 0)
         result = answer_text(connection, MHD_HTTP_OK, "{\"status\":\"ready\"}");
-    } else {
-        append(&reasons.json, close, sizeof close - 1);
-        result = answer(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "application/json",
-                        reasons.json.text, reasons.json.len, MHD_RESPMEM_MUST_COPY);
-    }
+    else
+        result = answer(connection, ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE,
+                        "application/json", text.text, text.len, MHD_RESPMEM_MUST_COPY);
+    free(text.text);
     free(reasons.json.text);
     return result;
 }

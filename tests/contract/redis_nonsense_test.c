@@ -12,8 +12,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* The five answers to hello without login and database: SETNAME, CONFIG, INFO, PING. */
-#define HELLO "+OK\r\n*0\r\n$10\r\nrole:maste\r\n+PONG\r\n"
+/* The answers to hello without login and database: SETNAME, four CONFIG, two INFO, PING. */
+#define HELLO "+OK\r\n*0\r\n*0\r\n*0\r\n*0\r\n$10\r\nrole:maste\r\n$0\r\n\r\n+PONG\r\n"
 
 struct actor {
     int listener;

@@ -235,7 +235,7 @@ static void acknowledgement_is_as_configured(void **state)
         redis_fixture_open(&fixture, "default", (redis_settings){"address", address, NULL});
         redis_until(&fixture, BACKEND_READY);
         assert_int_equal(atomic_load(&fixture.store->ack), cases[i].ack);
-        assert_int_equal(atomic_load(&fixture.store->facts_version), 1);
+        assert_true(atomic_load(&fixture.store->facts_version) > 0);
         redis_fixture_close(&fixture);
     }
     redis_server_say(&server, "CONFIG SET appendonly no");

@@ -1,5 +1,8 @@
 """A real Redis that is killed, paused, full, or refuses the password: clear errors, nothing hangs, and recovery without
 a restart of prismd."""
+import os
+import signal
+
 import grpc
 
 from rig import backends, environment, suite, wait, wire
@@ -59,6 +62,19 @@ class UnderLoad(suite.Case):
         self.assertEqual(self.server.metric("prism_backend_in_flight"), 0)
         return outcomes
 
+    def reads(self):
+        return self.unless_away(lambda: self.kv.Retrieve(key="k", timeout=DEADLINE).value == b"v")
+
+    def writes(self):
+        return self.unless_away(lambda: self.kv.Store(key="k", value=b"w", timeout=DEADLINE).success)
+
+    def unless_away(self, call):
+        try:
+            return call()
+        except grpc.RpcError as e:
+            self.assertEqual(e.code(), S.UNAVAILABLE)
+            return False
+
     def test_killed_and_restarted(self):
         load = self.start_load()
         for _ in range(3):
@@ -103,9 +119,9 @@ class UnderLoad(suite.Case):
         self.assertEqual(error.code(), S.UNAVAILABLE)
         self.assertIn("read-only replica", error.details())
         self.assertGreater(wire.retry_delay_seconds(error), 0)
-        self.assertEqual(self.kv.Retrieve(key="k").value, b"v")
+        wait.until(self.reads, environment.PATIENCE, "reads go on, once the name has led to the same server again")
         self.redis.call("REPLICAOF", "NO", "ONE")
-        wait.until(lambda: self.kv.Store(key="k", value=b"w").success, environment.PATIENCE, "writes succeed again")
+        wait.until(self.writes, environment.PATIENCE, "writes succeed again")
 
 
 class Refused(suite.Case):
@@ -137,6 +153,32 @@ class Refused(suite.Case):
                 return False
         wait.until(works, environment.PATIENCE, "the connection comes about once the password is right")
 
+    def test_password_is_read_again(self):
+        """SIGHUP: the new secret of ${file:..} is used; what came from ${..} is in no line of the log."""
+        redis = self.borrow(RedisServer(password="first-one"))
+        path = os.path.join(suite.subfolder("secret"), "password")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("first-one\n")
+        slot = {"backend": "redis", "config": {"address": "${PRISM_TEST_REDIS}", "password": "${file:%s}" % path}}
+        host = f"localhost:{redis.port}"
+        server = self.borrow(Prismd(env={"PRISM_TEST_REDIS": host}, namespaces=[backends.keyvalue(slot)]))
+        kv = pattern_service(self.borrow(server.channel()))
+        self.assertTrue(kv.Store(key="k", value=b"v").success)
+        redis.kill()
+        redis.password = "second-one"
+        redis.start()
+        wait.until(lambda: not server.serving(), environment.PATIENCE, "the old password is refused")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("second-one\n")
+        server.process.signal(signal.SIGHUP)
+        wait.until(server.serving, environment.PATIENCE, "the new password is used")
+        self.assertTrue(kv.Store(key="k", value=b"v").success)
+        log = server.process.log()
+        self.assertIn("secrets_reloaded", log)
+        self.assertIn("redis_disconnected", log)
+        for secret in ("first-one", "second-one", "localhost"):
+            self.assertNotIn(secret, log)
+
     def test_missing_password(self):
         redis = self.borrow(RedisServer(password="right"))
         error = self.outcome(self.start(redis))
@@ -159,6 +201,53 @@ class Refused(suite.Case):
         wait.until(server.serving, environment.PATIENCE, "prismd serves")
         self.assertFalse(kv.Retrieve(key="k").found)
         self.assertEqual(wire.failure(kv.Store, key="k", value=b"v").code(), S.PERMISSION_DENIED)
+
+
+class Changed(suite.Case):
+    """A server that is not what it was: shown, and left for the one that is."""
+
+    def setUp(self):
+        self.redis = self.borrow(RedisServer())
+        self.server = serve(self, self.redis)
+        self.kv = pattern_service(self.borrow(self.server.channel()))
+        self.kv.Store(key="k", value=b"v")
+
+    def stores(self):
+        try:
+            return self.kv.Store(key="k", value=b"w", timeout=DEADLINE).success
+        except grpc.RpcError:
+            return False
+
+    def test_refused_writes_are_shown(self):
+        self.redis.call("CONFIG", "SET", "min-replicas-to-write", 1)
+        self.assertFalse(self.stores())
+        wait.until(lambda: "too few replicas" in self.server.http("/readyz")[1], environment.PATIENCE, "readyz says so")
+        self.assertEqual(self.server.metric("prism_backend_degraded"), 1)
+        self.assertIn("redis_degraded", self.server.process.log())
+        self.assertTrue(self.kv.Retrieve(key="k").found)
+        self.redis.call("CONFIG", "SET", "min-replicas-to-write", 0)
+        wait.until(lambda: self.stores() and self.server.metric("prism_backend_degraded") == 0, environment.PATIENCE,
+                   "all is well again")
+
+    def test_failover_behind_an_address(self):
+        new = self.borrow(RedisServer())
+        self.redis.call("REPLICAOF", "127.0.0.1", new.port)
+        wait.until(lambda: not self.stores() and self.server.metric("prism_backend_degraded") == 1,
+                   environment.PATIENCE, "the replica is noticed")
+        self.redis.call("REPLICAOF", "NO", "ONE")
+        wait.until(lambda: self.stores() and self.server.metric("prism_backend_degraded") == 0, environment.PATIENCE,
+                   "the primary is noticed")
+
+    def test_eviction_is_a_capability(self):
+        def may_be_evicted():
+            reply = self.kv.GetCapabilities()
+            return {o.may_be_evicted for o in reply.operations if o.operation == "Store"}
+        self.assertEqual(may_be_evicted(), {False})
+        self.redis.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        self.redis.call("CONFIG", "SET", "maxmemory", 1 << 30)
+        wait.until(lambda: may_be_evicted() == {True}, environment.PATIENCE, "the probe has asked again")
+        events = [e for e in self.server.log_events() if e["event"] == "redis_evicts"]
+        self.assertEqual(len(events), 1)
 
 
 class Full(suite.Case):

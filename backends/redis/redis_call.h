@@ -1,0 +1,118 @@
+/* Calls in flight on a connection: commands out, answers in. thread: home of the connection. */
+#ifndef PRISM_BACKENDS_REDIS_REDIS_CALL_H
+#define PRISM_BACKENDS_REDIS_REDIS_CALL_H
+
+#include "backends/redis/redis_conn.h"
+#include "src/base/clock.h"
+
+/* A part of an answer, as it comes off the wire; nothing is kept by hiredis. */
+struct redis_node {
+    int type;       /* REDIS_REPLY_* */
+    unsigned depth; /* 0: the answer itself; 1: an element of it, ... */
+    size_t index;   /* depth 0: which answer of the call; else the element's place in its array */
+    struct slice text; /* STRING, STATUS, ERROR: valid during the call of node() only */
+    long long number;  /* INTEGER; ARRAY: how many elements will come */
+};
+
+/* What a kind of call does with its answers. */
+struct redis_kind {
+    bool writes;      /* if the answer is lost, it may have had an effect */
+    bool item_errors; /* node() is shown error answers; otherwise the first one becomes the call's
+                         err */
+    void (*node)(struct redis_call *call, const struct redis_node *node);
+    void (*end)(struct redis_call *call); /* all answers are in: finish or go on. NULL: finish with
+                                             the call's err */
+};
+
+/* Commands sent together for one op. It outlives the op if that is cancelled: answers then have no
+ * taker. */
+struct redis_call {
+    struct redis_call *next;
+    struct redis *redis;
+    const struct redis_kind *kind;
+    struct op *op; /* NULL: hello, or cancelled */
+    void *state;   /* the kind's own, in the op's arena */
+    struct err err;
+    /* It has left the line, whatever became of its op; may start others. NULL: nobody asks. */
+    void (*left)(struct redis *redis);
+    uint64_t sent_ns, bytes, offset; /* offset: of its first byte in the connection's output */
+    uint64_t largest;                /* bytes of its longest word */
+    uint32_t answers, answered;
+    bool wanted;  /* somebody waits for the answers */
+    bool refused; /* an error is among the answers */
+};
+
+/* Starts a call for an op; a later step of the same op too. NULL: refused, the op is finished.
+ * bytes: what its commands hold, about. Its commands must follow before anything else is started.
+ */
+struct redis_call *redis_begin(struct redis *redis, struct op *op, const struct redis_kind *kind,
+                               size_t bytes);
+
+/* A call without an op, for questions of the connection's own. */
+struct redis_call *redis_begin_own(struct redis *redis, const struct redis_kind *kind, void *state);
+
+/* One command of argc words of which `name` is the first; its other words must follow. */
+void redis_command(struct redis_call *call, unsigned argc, const char *name);
+void redis_word(struct redis_call *call, struct slice word);
+void redis_word_key(struct redis_call *call,
+                    struct slice key); /* puts the namespace's prefix before it */
+void redis_word_value(struct redis_call *call, struct slice value); /* notes its size */
+void redis_word_number(struct redis_call *call, uint64_t number);
+
+/* Room that the words of a command take beside their bytes. */
+static inline size_t redis_words(unsigned argc)
+{
+    return 24u * (size_t)argc;
+}
+
+/* The end of an op of this backend. */
+void redis_finish(struct redis *redis, struct op *op, struct err err);
+
+/* The op of a call goes at once; its answers will be dropped. For who parks ops itself. */
+void redis_abandon(struct op *op, struct err why);
+
+/* The refusal when max_in_flight is reached. */
+struct err redis_too_many(void);
+
+/* An answer of a kind that the command does not have. */
+void redis_unexpected(struct redis_call *call);
+
+/* ---- for the connection ---- */
+
+/* Sets the functions by which hiredis hands over what it parses. */
+void redis_take_answers(struct redis *redis);
+
+/* The connection is gone: ops get ERR_UNAVAILABLE and are told whether a write may have happened.
+ */
+void redis_fail_calls(struct redis *redis);
+void redis_free_calls(struct redis *redis);
+
+/* When the answers have to be looked after; 0: no call is in flight. */
+uint64_t redis_watch_due(const struct redis *redis);
+
+/* Ends ops without a deadline of their own that wait too long, and tells whether redis has fallen
+ * silent. next_ns: when to look again, 0 = when there is a call. */
+bool redis_watch_calls(struct redis *redis, uint64_t *next_ns);
+
+/* ---- turns of slow enumerations (redis_turns.c) ---- */
+
+struct redis_turn {
+    struct redis_turn *next, **at; /* in redis->turns; at NULL: does not wait */
+    struct redis *redis;
+    struct op *op;
+    void (*start)(struct redis_turn *); /* calls redis_begin_turn */
+};
+
+/* Starts at once or when it is this one's turn, unless the op ends before. The turn is in the op's
+ * arena, and the op not parked but by an earlier turn. */
+void redis_turn_take(struct redis *redis, struct redis_turn *turn, struct op *op,
+                     void (*start)(struct redis_turn *));
+
+/* As redis_begin, for start(). */
+struct redis_call *redis_begin_turn(struct redis_turn *turn, const struct redis_kind *kind,
+                                    size_t bytes);
+
+/* The connection is gone: those that wait are refused. */
+void redis_fail_turns(struct redis *redis);
+
+#endif

@@ -1,0 +1,195 @@
+/* A connection to redis, kept for ever, on one worker. All of it belongs to that worker.
+ *
+ * Each instance of `redis` is one of these. Another backend type of this folder embeds as many as
+ * it needs in its own instance:
+ *
+ *   struct stream_instance {
+ *       struct redis shared;    first: commands of all calls, as in redis_kv.c
+ *       struct redis blocking;  XREAD BLOCK, one at a time
+ *   };
+ *
+ *   open    redis_start for each, with the same store; `blocking` set where an answer may take
+ *           for ever: silence is then no fault, and the connection is not part of the health
+ *   calls   redis_begin, redis_command, redis_word .. (redis_call.h)
+ *   close   redis_stop for each; closed() comes when the memory may go
+ *
+ * A blocking command is cancelled by redis_drop: redis forgets it with its connection. Its answers
+ * are taken by redis_call.h as any others. Messages of SUBSCRIBE are answers without a question,
+ * for which hiredis' asynchronous half has rules of its own: such a connection has to read with
+ * redisReader itself, and shares redis_conn.c's way of connecting only. */
+#ifndef PRISM_BACKENDS_REDIS_REDIS_CONN_H
+#define PRISM_BACKENDS_REDIS_REDIS_CONN_H
+
+#include "backends/redis/redis_store.h"
+#include "pool/worker.h"
+
+#include <hiredis/async.h>
+#include <uv.h>
+
+enum { REDIS_ADDRESSES = 8 /* of one host name */ };
+
+enum redis_phase {
+    REDIS_WAITING, /* not connected; the timer starts the next attempt */
+    REDIS_RESOLVING,
+    REDIS_CONNECTING,
+    REDIS_GREETING, /* connected; hello is under way */
+    REDIS_READY,
+    REDIS_LEAVING, /* no new calls; ends with the last answer */
+    REDIS_CLOSING
+};
+
+struct redis_poll;
+struct redis_call;
+struct redis_turn;
+
+/* What the server says of itself. */
+struct redis_facts {
+    bool role_known, replica, cluster;
+    bool appendonly_known, appendonly, fsync_always;
+    bool maxmemory_known, maxmemory, policy_evicts;
+    uint64_t bulk_bytes,
+        query_bytes; /* proto-max-bulk-len, client-query-buffer-limit; 0: not told */
+};
+
+/* Questions and what their answers have told so far (redis_hello.c). */
+struct redis_hello {
+    uint8_t steps[16]; /* which question each answer belongs to */
+    uint8_t naming;    /* of CONFIG GET: whose value comes next */
+    bool done, asking;
+    struct err fatal; /* ERR_OK: none */
+    struct redis_facts facts;
+};
+
+struct redis {
+    struct backend base; /* first */
+    bool blocking;
+    enum redis_phase phase;
+    enum backend_state reported; /* as counted in store->states */
+    struct err down;             /* what ops are told while the phase is not REDIS_READY */
+    struct err why;              /* why the connection is given up; ERR_OK: as the phase tells */
+
+    struct redis_hello hello;
+    struct redis_facts facts; /* of the server, as told last */
+    uint64_t ready_ns;
+    redisAsyncContext *context; /* NULL: no connection and none under way */
+    struct redis_poll *poll;    /* of the context */
+    redisReplyObjectFunctions answers;
+    struct timer timer;     /* next attempt; dial timeout; once ready, the watch over answers */
+    struct batch_hook hook; /* writes what a batch of jobs has queued */
+    unsigned attempts;      /* since the connection was last ready */
+    bool left;              /* it is given up for what redis said, not for a failure */
+    uint64_t random;        /* for jitter */
+
+    /* Told by the calls, looked at behind each reading. */
+    enum redis_news news; /* the gravest that errors have told; REDIS_NEWS_NONE */
+    struct err news_err;
+    bool wrote;          /* a write has been carried out */
+    const char *trouble; /* why redis refuses calls for now; static; NULL: it does not */
+    uint64_t trouble_ns; /* when it last said so */
+
+    struct redis_call *first, **last; /* in the order of their commands on the wire */
+    struct redis_call *spare;
+    struct redis_turn *turns, **turns_last; /* that wait, in order (redis_turns.c) */
+    uint64_t turns_waiting;
+    unsigned turns_held;
+    uint64_t in_flight;
+    uint64_t held_bytes; /* of commands not answered yet */
+    uint64_t moved_ns;   /* when redis last took or gave a byte */
+    uint64_t values_met; /* read, written or measured by this instance */
+    bool strlen_denied;  /* the user may not measure values */
+
+    sds unsent; /* what the socket did not take, from unsent_at; NULL: nothing */
+    size_t unsent_at;
+    uint64_t queued_bytes, sent_bytes; /* on this connection, since it began */
+
+    uv_getaddrinfo_t resolver;
+    void (*resolved)(struct redis *, const char *problem);
+    char addresses[REDIS_ADDRESSES][48]; /* numeric */
+    unsigned address_count, address_at;
+    unsigned handles; /* libuv's, that still refer to this struct */
+
+    struct redis *next_instance, **at; /* in store->instances */
+    struct job check;                  /* ask for the facts again; landed by other instances */
+    atomic_bool check_pending;
+
+    void *memory; /* freed before closed(); NULL: that is the caller's affair */
+    struct job closed_job;
+    void (*closed)(void *);
+    void *closed_arg;
+};
+
+static inline struct redis *redis_of(struct backend *backend)
+{
+    return CONTAINER_OF(backend, struct redis, base);
+}
+
+static inline struct redis_store *redis_store_of(const struct redis *redis)
+{
+    return CONTAINER_OF(redis->base.store, struct redis_store, base);
+}
+
+static inline struct err redis_unavailable(const char *text)
+{
+    return (struct err){.code = ERR_UNAVAILABLE, .retry_after_ms = REDIS_RETRY_MS, .text = text};
+}
+
+static inline void redis_met_value(struct redis *redis, uint64_t bytes)
+{
+    redis->values_met++;
+    redis_store_met_value(redis_store_of(redis), bytes);
+}
+
+static inline uint64_t redis_largest_value(const struct redis *redis)
+{
+    return atomic_load_explicit(&redis_store_of(redis)->largest_value, memory_order_relaxed);
+}
+
+/* Begins to connect. The memory is zeroed, and the caller's until closed(). */
+void redis_start(struct redis *redis, struct backend_store *store, struct worker *worker,
+                 bool blocking);
+
+/* As backend_type.close. The memory stays the caller's until closed(), unless redis->memory names
+ * it. */
+void redis_stop(struct redis *redis, void (*closed)(void *), void *arg);
+
+/* Gives the connection up, if there is one, and makes a new one; why is what ops are told until
+ * that is ready. Calls in flight fail with ERR_UNAVAILABLE. Safe within an answer; redis->context
+ * may be gone afterwards. */
+void redis_drop(struct redis *redis, struct err why);
+
+/* ---- the name of the server (redis_resolve.c) ---- */
+
+/* Fills redis->addresses and returns true; or false, and resolved() is called once, maybe before
+ * this returns, with no addresses and the problem if there is one. */
+bool redis_resolve(struct redis *redis, void (*resolved)(struct redis *, const char *problem));
+
+/* ---- hello (redis_hello.c) ---- */
+
+/* The first commands on a connection. hello.done: all answers are in. */
+void redis_say_hello(struct redis *redis);
+
+/* Asks for the facts again, unless that is under way. */
+void redis_ask_facts(struct redis *redis);
+
+/* Takes what hello or a later question has told: limits, durability, eviction. */
+void redis_take_facts(struct redis *redis);
+
+/* backend_type.probe: a round trip that asks for the facts as well. */
+void redis_probe(struct backend *backend, struct op *op);
+
+/* ---- what it says of itself later (redis_state.c); may turn READY to LEAVING ---- */
+
+void redis_act_on_facts(struct redis *redis); /* hello.facts are news */
+void redis_act_on_news(struct redis *redis);  /* errors that the calls have noted */
+
+/* Reports READY, or DEGRADED with the restriction: static; NULL: none. */
+void redis_report_serving(struct redis *redis);
+const char *redis_restriction(const struct redis *redis);
+
+/* ---- output (redis_write.c) ---- */
+
+/* Writes as much as the socket takes. A broken connection is found by who reads next. */
+void redis_flush(struct redis *redis);
+void redis_output_clear(struct redis *redis);
+
+#endif

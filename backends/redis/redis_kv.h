@@ -1,0 +1,44 @@
+/* What the key-value interfaces of this folder share. */
+#ifndef PRISM_BACKENDS_REDIS_REDIS_KV_H
+#define PRISM_BACKENDS_REDIS_REDIS_KV_H
+
+#include "backends/kv.h"
+#include "backends/redis/redis_call.h"
+
+enum {
+    REDIS_BATCH_ITEMS = 1000, /* keys in one command: what redis does in about a millisecond */
+    REDIS_SCAN_ITEMS = 1000,
+};
+
+/* One redis command that writes may take this; far beyond any sane expiry, and no overflow inside
+ * redis. */
+#define REDIS_TTL_MAX_MS (1ull << 52)
+
+extern const struct kv_basic redis_kv_basic;
+extern const struct kv_ttl redis_kv_ttl;
+extern const struct kv_batch redis_kv_batch;
+extern const struct kv_txn redis_kv_txn;
+extern const struct kv_scan redis_kv_scan;
+extern const struct kv_cas redis_kv_cas;
+
+/* Shared by put, put_many and txn. */
+size_t redis_set_bytes(struct slice key, struct slice value);
+void redis_set(struct redis_call *call, struct slice key, struct slice value, uint64_t ttl_ms);
+
+/* Shared by put_many and txn. plain: no item expires, so one MSET does. */
+bool redis_put_is_plain(const struct kv_put_many *req);
+size_t redis_put_bytes(const struct kv_put_many *req);
+void redis_put_plain(struct backend *backend, struct kv_put_many *req);
+
+void redis_get_many(struct backend *backend, struct kv_get_many *req);
+
+/* Shared by scan and count. */
+enum redis_scan_part { REDIS_SCAN_ANSWER, REDIS_SCAN_CURSOR, REDIS_SCAN_KEYS, REDIS_SCAN_KEY };
+enum redis_scan_part redis_scan_part(struct redis_call *call, const struct redis_node *node);
+struct slice redis_scan_pattern(const struct redis *redis, struct arena *arena,
+                                struct slice prefix);
+void redis_scan_command(struct redis_call *call, uint64_t at, struct slice pattern, uint32_t count);
+void redis_scan_next(struct redis_call *call, struct slice text, uint64_t *next);
+void redis_count(struct backend *backend, struct kv_count *req);
+
+#endif

@@ -1,0 +1,94 @@
+/* One slot's redis: settings, login, health, and what its instances tell each other.
+ *
+ * A second backend type of this folder (streams, publish and subscribe) takes redis_settings as its
+ * table, redis_settings_check as its check, and opens its store with redis_store_new. */
+#ifndef PRISM_BACKENDS_REDIS_REDIS_STORE_H
+#define PRISM_BACKENDS_REDIS_REDIS_STORE_H
+
+#include "backends/backend.h"
+#include "backends/redis/redis_text.h"
+#include "src/base/container.h"
+#include "src/base/log.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct redis;
+
+enum { REDIS_RETRY_MS = 100 /* advice to callers when the connection is away */ };
+
+#define REDIS_VALUE_BYTES (512ull << 20)
+
+struct redis_store {
+    struct backend_store base; /* first */
+    struct redis_address address;
+    const char *shown_host; /* for the log: nothing that came from ${..} */
+    uint64_t database;
+    char *prefix;
+    size_t prefix_len;
+    uint64_t dial_timeout_ns, command_timeout_ns, max_in_flight, max_buffer_bytes;
+    struct log_budget connects, losses, troubles;
+
+    pthread_mutex_t lock;      /* of the rest, but for what is atomic */
+    char *username, *password; /* NULL: none */
+    unsigned states[BACKEND_DOWN + 1];
+    const char *texts[BACKEND_DOWN + 1]; /* the latest for each state; static */
+    struct redis *instances;             /* those that report */
+
+    _Atomic uint64_t count_slots;   /* that counts remember keys in (redis_count.c) */
+    _Atomic uint64_t largest_value; /* bytes; that any instance has read, written or measured */
+    _Atomic uint64_t refused_bytes; /* the smallest word that redis refused for its size; 0: none */
+};
+
+extern const struct backend_setting redis_settings[];
+
+void redis_settings_check(const struct backend_value *values, struct backend_faults *faults);
+
+/* For a type with redis_settings; frees nothing of the type's own. As backend_type.store_open,
+ * store_close and reload. */
+struct err redis_store_new(struct backend_store **store, const struct backend_type *type,
+                           const struct backend_options *options);
+void redis_store_close(struct backend_store *store);
+void redis_store_reload(struct backend_store *store, const struct backend_value *values);
+
+/* The login of new connections, into memory that the caller overwrites and frees with
+ * redis_login_clear. thread: any. */
+struct redis_login {
+    char *username, *password; /* NULL: none */
+};
+
+struct redis_login redis_store_login(struct redis_store *store);
+void redis_login_clear(struct redis_login *login);
+
+/* ---- what instances tell; thread: home of the instance ---- */
+
+/* An instance comes into the tally of states, and goes. */
+void redis_join(struct redis_store *store, struct redis *redis);
+void redis_leave(struct redis_store *store, struct redis *redis);
+
+/* text is static, NULL with BACKEND_READY. */
+void redis_report(struct redis *redis, enum backend_state state, const char *text);
+
+/* What an acknowledged write means, and whether acknowledged data may be evicted. */
+void redis_report_ack(struct redis_store *store, enum backend_ack ack);
+void redis_report_eviction(struct redis_store *store, enum backend_eviction eviction);
+
+/* What clients are told has changed. */
+void redis_facts_changed(struct redis_store *store);
+
+/* Has all other instances ask their server for its facts (redis_conn.c). */
+void redis_check_others(struct redis *redis);
+
+/* How large values are, as far as this process has seen. It tells how many of them may be asked for
+ * at once. */
+static inline void redis_store_met_value(struct redis_store *store, uint64_t bytes)
+{
+    uint64_t largest = atomic_load_explicit(&store->largest_value, memory_order_relaxed);
+
+    while (bytes > largest &&
+           !atomic_compare_exchange_weak_explicit(&store->largest_value, &largest, bytes,
+                                                  memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
+#endif
