@@ -17,6 +17,7 @@
 
 #include "pool/job.h"
 #include "pool/op.h"
+#include "src/base/arena.h"
 #include "src/base/err.h"
 #include "src/base/slice.h"
 
@@ -49,6 +50,12 @@ static inline struct slice message_empty(void)
 static inline bool message_is_null(struct slice bytes)
 {
     return bytes.data == NULL;
+}
+
+/* Copies; null stays null and empty stays empty. */
+static inline struct slice message_copy(struct arena *arena, struct slice bytes)
+{
+    return bytes.len > 0 ? arena_copy(arena, bytes) : bytes.data != NULL ? message_empty() : bytes;
 }
 
 /* Bytes as they are, in the order in which they were written; names may repeat. */

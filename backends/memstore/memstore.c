@@ -1,11 +1,23 @@
-#include "backends/memstore/memstore_priv.h"
+#include "backends/memstore/messaging.h"
 #include "src/base/container.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 /* ---- stores and instances ---- */
 
-enum { SETTING_MAX_KEYS, SETTING_MAX_BYTES };
+enum {
+    SETTING_MAX_KEYS,
+    SETTING_MAX_BYTES,
+    SETTING_MAX_TOPICS,
+    SETTING_STREAM_MESSAGES,
+    SETTING_STREAM_BYTES,
+    SETTING_STREAM_AGE,
+    SETTING_DROP_UNREAD,
+    SETTING_MAX_PARKED,
+    SETTING_TAIL_MESSAGES,
+    SETTING_TAIL_BYTES,
+};
 
 /* Ten million keys of some 170 bytes are more than the default of max_bytes holds: as long as
  * values are not tiny it is memory that ends first, and the number of keys only bounds what a flood
@@ -23,14 +35,74 @@ static const struct backend_setting settings[] = {
                            .max = 1ull << 50,
                            .doc = "bytes of keys and values held at most, each key with its value "
                                   "rounded up to 16 and 32 added; then writes that need more are "
-                                  "refused with RESOURCE_EXHAUSTED. 0 = no limit"},
+                                  "refused with RESOURCE_EXHAUSTED. Messages count with their "
+                                  "key, headers and payload and 104 bytes. 0 = no limit"},
+    [SETTING_MAX_TOPICS] = {.name = "max_topics",
+                            .kind = SETTING_UINT,
+                            .fallback = "100000",
+                            .max = 1u << 30,
+                            .doc = "streams, queues, and topics that somebody listens to, at most; "
+                                   "then others are refused with RESOURCE_EXHAUSTED. 0 = no limit"},
+    [SETTING_STREAM_MESSAGES] = {.name = "stream_max_messages",
+                                 .kind = SETTING_UINT,
+                                 .fallback = "0",
+                                 .max = 1ull << 40,
+                                 .doc = "messages kept of one stream or queue. 0 = no limit"},
+    [SETTING_STREAM_BYTES] = {.name = "stream_max_bytes",
+                              .kind = SETTING_UINT,
+                              .fallback = "67108864",
+                              .max = 1ull << 50,
+                              .doc = "bytes kept of one stream or queue, as max_bytes counts them. "
+                                     "0 = no limit"},
+    [SETTING_STREAM_AGE] = {.name = "stream_max_age_seconds",
+                            .kind = SETTING_UINT,
+                            .fallback = "0",
+                            .max = 1u << 31,
+                            .doc = "messages of a stream go at this age, when it is next used. 0 = "
+                                   "they stay"},
+    [SETTING_DROP_UNREAD] = {.name = "stream_drop_unread",
+                             .kind = SETTING_BOOL,
+                             .fallback = "false",
+                             .doc =
+                                 "true: the oldest messages of a full stream go, also those that "
+                                 "a group has not settled; it is told what it misses. false: "
+                                 "new ones are refused with RESOURCE_EXHAUSTED"},
+    [SETTING_MAX_PARKED] = {.name = "max_parked",
+                            .kind = SETTING_UINT,
+                            .fallback = "10000",
+                            .max = 1000000,
+                            .doc =
+                                "messages of one group that may wait for a retry, or behind one; "
+                                "then delayed retries are refused. 0 = no limit"},
+    [SETTING_TAIL_MESSAGES] = {.name = "topic_tail_messages",
+                               .kind = SETTING_UINT,
+                               .fallback = "0",
+                               .max = 1ull << 40,
+                               .doc = "messages that wait for the slowest subscriber of a topic; "
+                                      "what it misses beyond them it is told. 0 = no limit"},
+    [SETTING_TAIL_BYTES] = {.name = "topic_tail_bytes",
+                            .kind = SETTING_UINT,
+                            .fallback = "1048576",
+                            .max = 1ull << 40,
+                            .doc = "the same in bytes, as max_bytes counts them. 0 = no limit"},
     {.name = NULL},
 };
 
 static struct err store_open(struct backend_store **store, const struct backend_options *options)
 {
-    struct memstore_config config = {.max_keys = options->values[SETTING_MAX_KEYS].number,
-                                     .max_bytes = options->values[SETTING_MAX_BYTES].number};
+    const struct backend_value *values = options->values;
+    struct memstore_config config = {
+        .max_keys = values[SETTING_MAX_KEYS].number,
+        .max_bytes = values[SETTING_MAX_BYTES].number,
+        .messaging = {.max_names = values[SETTING_MAX_TOPICS].number,
+                      .stream_messages = values[SETTING_STREAM_MESSAGES].number,
+                      .stream_bytes = values[SETTING_STREAM_BYTES].number,
+                      .stream_age_ms = values[SETTING_STREAM_AGE].number * 1000,
+                      .drop_unread = values[SETTING_DROP_UNREAD].number != 0,
+                      .max_parked = (uint32_t)values[SETTING_MAX_PARKED].number,
+                      .tail_messages = values[SETTING_TAIL_MESSAGES].number,
+                      .tail_bytes = values[SETTING_TAIL_BYTES].number},
+    };
 
     *store = &memstore_new(options, &config)->base;
     return ERR_NONE;
@@ -61,6 +133,7 @@ static void instance_close(struct backend *backend, void (*closed)(void *arg), v
 {
     struct memstore_instance *instance = CONTAINER_OF(backend, struct memstore_instance, base);
 
+    assert(instance->subscriptions == 0); /* whoever opened them closes them first */
     enumerate_stop(instance, err_make(ERR_UNAVAILABLE, "the backend is being closed"));
     instance->closed = closed;
     instance->closed_arg = arg;
@@ -69,7 +142,7 @@ static void instance_close(struct backend *backend, void (*closed)(void *arg), v
 
 /* ---- metrics ---- */
 
-enum { FAMILIES = 9 };
+enum { FAMILIES = 14 };
 
 static const struct family {
     const char *name, *type, *help;
@@ -83,6 +156,13 @@ static const struct family {
     {"prism_memstore_expiring_keys", "gauge", "Keys held that have an expiry."},
     {"prism_memstore_expired_total", "counter", "Expired keys reclaimed; nothing is ever evicted."},
     {"prism_memstore_refused_total", "counter", "Writes refused for want of room."},
+    {"prism_memstore_topics", "gauge", "Streams, queues, and topics that somebody listens to."},
+    {"prism_memstore_published_total", "counter", "Messages that were given to be published."},
+    {"prism_memstore_publish_refused_total", "counter",
+     "Messages refused because a stream or queue was full of unsettled ones."},
+    {"prism_memstore_dropped_total", "counter", "Messages of topics that a subscriber missed."},
+    {"prism_memstore_lost_total", "counter",
+     "Messages of streams that went before a group had read them."},
 };
 
 static uint64_t limit_shown(uint64_t limit)
@@ -93,11 +173,21 @@ static uint64_t limit_shown(uint64_t limit)
 static uint64_t family_value(struct memstore *store, size_t family)
 {
     struct memstore_totals totals = memstore_totals(store);
-    const uint64_t values[FAMILIES] = {totals.keys,        limit_shown(store->max_keys),
-                                       totals.bytes,       limit_shown(store->max_bytes),
-                                       totals.index_bytes, totals.wheel_bytes,
-                                       totals.mortal,      totals.expired,
-                                       totals.refused};
+    struct messaging *m = store->messaging;
+    const uint64_t values[FAMILIES] = {totals.keys,
+                                       limit_shown(store->max_keys),
+                                       totals.bytes,
+                                       limit_shown(store->max_bytes),
+                                       totals.index_bytes,
+                                       totals.wheel_bytes,
+                                       totals.mortal,
+                                       totals.expired,
+                                       totals.refused,
+                                       names_count(m),
+                                       counter_read(&m->published),
+                                       counter_read(&m->refused),
+                                       counter_read(&m->dropped),
+                                       counter_read(&m->lost)};
 
     return values[family];
 }
@@ -124,7 +214,10 @@ const struct backend_type backend_memstore = {
     .interfaces = {.kv_basic = &memstore_basic,
                    .kv_ttl = &memstore_ttl_methods,
                    .kv_scan = &memstore_scan,
-                   .kv_cas = &memstore_cas},
+                   .kv_cas = &memstore_cas,
+                   .topic = &memstore_topic,
+                   .stream = &memstore_stream,
+                   .queue = &memstore_queue},
     .limits = {.key_bytes = ENTRY_KEY_MAX, .pipeline = 10},
     .settings = settings,
     .store_open = store_open,

@@ -1,5 +1,5 @@
-/* The embedded default: a key-value store in this process's memory, shared by all workers and the
- * poller.
+/* The embedded default: a key-value store, topics, streams and queues in this process's memory,
+ * shared by all workers and the poller.
  *
  *   hash.c      which shard, which tag: SipHash under a random key
  *   index.c     one shard's table: 8-byte buckets, ordered by tag
@@ -11,6 +11,7 @@
  *   expiry.c    what has expired is taken out, in small steps
  *   sweep.c     the timer that drives expiry while nobody writes
  *   scan.c      pages and counts; cursor.c their cursors; count.c a count in slices
+ *   messaging.h topics, streams and queues: its own list of files
  *   memstore.c  the backend: descriptor, settings, instances, methods */
 #ifndef PRISM_BACKENDS_MEMSTORE_MEMSTORE_H
 #define PRISM_BACKENDS_MEMSTORE_MEMSTORE_H

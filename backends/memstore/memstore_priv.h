@@ -32,8 +32,18 @@ struct memstore_sources {
     void *arg;
 };
 
+/* Of topics, streams and queues; 0 = no limit. */
+struct memstore_messaging {
+    uint64_t max_names;
+    uint64_t stream_messages, stream_bytes, stream_age_ms; /* kept of one stream or queue */
+    bool drop_unread; /* limits of streams also hold for what groups have not settled */
+    uint64_t tail_messages, tail_bytes; /* of one topic */
+    uint32_t max_parked;                /* of one group */
+};
+
 struct memstore_config {
-    uint64_t max_keys, max_bytes;           /* 0 = no limit */
+    uint64_t max_keys, max_bytes; /* 0 = no limit */
+    struct memstore_messaging messaging;
     const struct memstore_sources *sources; /* NULL: the monotonic clock, keyed hashes */
 };
 
@@ -53,6 +63,7 @@ struct shard {
 };
 
 struct memstore_instance;
+struct messaging;
 
 /* Who reclaims expired keys while nobody writes: one instance, by a timer, and only while there are
  * deadlines. */
@@ -80,6 +91,7 @@ struct memstore {
 
     _Alignas(64) _Atomic uint32_t mortal_shards; /* with a wheel that holds notes */
     struct memstore_sweep sweep;
+    struct messaging *messaging;
 
     struct shard shards[MEMSTORE_SHARDS];
 };
@@ -199,6 +211,12 @@ extern const struct kv_basic memstore_basic;
 extern const struct kv_ttl memstore_ttl_methods;
 extern const struct kv_cas memstore_cas;
 
+/* ---- messaging.h ---- */
+
+extern const struct topic memstore_topic;
+extern const struct stream memstore_stream;
+extern const struct queue memstore_queue;
+
 /* ---- window.c: single operations handed over together (kv_basic.window) ---- */
 
 extern const struct kv_batch memstore_window;
@@ -269,6 +287,7 @@ struct memstore_instance {
     struct memstore_instance *next; /* in sweep.instances */
     struct timer timer;             /* of the sweeper */
     unsigned from;                  /* the shard that the sweeper visits next */
+    unsigned subscriptions;         /* open, or not quite closed */
     size_t under_way; /* jobs in the lanes: enumerate, and single operations between their steps */
     struct memstore_queue pages, counts;
     struct job enumerate;

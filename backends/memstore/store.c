@@ -1,4 +1,5 @@
 #include "backends/memstore/memstore_priv.h"
+#include "backends/memstore/messaging.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -58,6 +59,7 @@ struct memstore *memstore_new(const struct backend_options *options,
     pthread_mutex_init(&store->judging, NULL);
     limits_init(store, config);
     sweep_init(store);
+    store->messaging = messaging_new(store, &config->messaging);
     for (unsigned i = 0; i < MEMSTORE_SHARDS; i++) {
         struct shard *shard = &store->shards[i];
 
@@ -86,6 +88,7 @@ void memstore_destroy(struct memstore *store)
         return;
     for (unsigned i = 0; i < MEMSTORE_SHARDS; i++)
         shard_clear(&store->shards[i]);
+    messaging_destroy(store->messaging);
     sweep_clear(store);
     pthread_mutex_destroy(&store->judging);
     backend_store_clear(&store->base);

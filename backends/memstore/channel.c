@@ -1,0 +1,285 @@
+/* A stream or a queue: what is appended, how long it is kept, and what it costs. */
+#include "backends/memstore/messaging.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+enum { RUN = 64, RETRY_MS = 100 };
+
+struct channel *channel_new(struct messaging *m, enum named_kind kind)
+{
+    struct channel *channel = calloc(1, sizeof *channel);
+
+    if (channel == NULL)
+        abort();
+    channel->messaging = m;
+    channel->named.kind = kind;
+    pthread_mutex_init(&channel->lock, NULL);
+    msglog_init(&channel->log);
+    msglog_init(&channel->dead);
+    if (kind == NAMED_QUEUE)
+        group_new(channel, message_empty());
+    return channel;
+}
+
+static void drop(struct channel *channel, int64_t offset)
+{
+    struct kept *kept = msglog_take(&channel->log, offset);
+
+    channel->bytes -= kept->cost;
+    channel_let_go(channel, kept);
+}
+
+void channel_destroy(struct channel *channel)
+{
+    while (channel->groups != NULL)
+        group_destroy(channel->groups);
+    while (channel->log.first < channel->log.next)
+        drop(channel, channel->log.first);
+    queue_clear(channel);
+    msglog_clear(&channel->log);
+    msglog_clear(&channel->dead);
+    pthread_mutex_destroy(&channel->lock);
+    free(channel);
+}
+
+void channel_let_go(struct channel *channel, struct kept *kept)
+{
+    if (--kept->holds > 0)
+        return;
+    capacity_give(channel->messaging->store, 0, kept->cost);
+    kept_unref(kept);
+}
+
+void channel_remove(struct channel *channel, int64_t offset)
+{
+    if (msglog_get(&channel->log, offset) != NULL)
+        drop(channel, offset);
+}
+
+struct kept *channel_kept(const struct channel *channel, int64_t offset)
+{
+    return msglog_get(&channel->log, offset);
+}
+
+int64_t channel_at_time(const struct channel *channel, int64_t ms)
+{
+    int64_t low = channel->log.first, high = channel->log.next;
+
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+
+        if ((int64_t)channel_kept(channel, middle)->timestamp_ms < ms)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+bool channel_position(struct slice position, int64_t *offset)
+{
+    int64_t out = 0;
+
+    if (position.len == 0 || position.len > 18)
+        return false;
+    for (size_t i = 0; i < position.len; i++) {
+        if (position.data[i] < '0' || position.data[i] > '9')
+            return false;
+        out = out * 10 + (position.data[i] - '0');
+    }
+    *offset = out;
+    return true;
+}
+
+bool channel_start(const struct channel *channel, enum stream_start start, int64_t at,
+                   int64_t *offset)
+{
+    const struct msglog *log = &channel->log;
+
+    switch (start) {
+    case START_COMMITTED:
+    case START_EARLIEST:
+        *offset = log->first;
+        return true;
+    case START_LATEST:
+        *offset = log->next;
+        return true;
+    case START_TIME:
+        *offset = channel_at_time(channel, at);
+        return true;
+    case START_OFFSET:
+    case START_POSITION:
+        break;
+    }
+    *offset = at;
+    return at >= 0 && at <= log->next;
+}
+
+/* ---- retention ---- */
+
+/* All groups have settled what is before it. */
+static int64_t floor_of(const struct channel *channel)
+{
+    int64_t floor = channel->log.next;
+
+    for (const struct group *g = channel->groups; g != NULL; g = g->next) {
+        if (group_floor(g) < floor)
+            floor = group_floor(g);
+    }
+    return floor;
+}
+
+/* False: nothing may go. */
+static bool drop_oldest(struct channel *channel)
+{
+    const struct memstore_messaging *config = &channel->messaging->config;
+    int64_t first = channel->log.first;
+
+    if (channel_is_queue(channel) || first == channel->log.next)
+        return false;
+    if (!config->drop_unread && first >= floor_of(channel))
+        return false;
+    drop(channel, first);
+    return true;
+}
+
+void channel_age(struct channel *channel)
+{
+    uint64_t age_ms = channel->messaging->config.stream_age_ms;
+    struct timespec now;
+
+    if (age_ms == 0 || channel_is_queue(channel))
+        return;
+    clock_gettime(CLOCK_REALTIME, &now);
+
+    uint64_t now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NS_PER_MS;
+
+    while (channel->log.first < channel->log.next &&
+           channel_kept(channel, channel->log.first)->timestamp_ms + age_ms <= now_ms &&
+           drop_oldest(channel))
+        ;
+}
+
+static bool over(uint64_t limit, uint64_t now, uint64_t more)
+{
+    return limit > 0 && (now > limit || limit - now < more);
+}
+
+static struct err full(struct channel *channel)
+{
+    struct err err = err_about(ERR_RESOURCE_EXHAUSTED, "stream_max_bytes",
+                               "the topic is full of messages that a group has not settled yet, "
+                               "or that nobody has taken");
+
+    counter_add_shared(&channel->messaging->refused, 1);
+    err.retry_after_ms = RETRY_MS;
+    return err;
+}
+
+static struct err make_room(struct channel *channel, uint64_t cost)
+{
+    const struct memstore_messaging *config = &channel->messaging->config;
+    struct memstore *store = channel->messaging->store;
+    enum capacity limit;
+
+    while (over(config->stream_bytes, channel->bytes, cost) ||
+           over(config->stream_messages, channel->log.held, 1)) {
+        if (!drop_oldest(channel))
+            return full(channel);
+    }
+    while ((limit = capacity_take(store, 0, cost)) != CAPACITY_OK) {
+        if (!drop_oldest(channel))
+            return capacity_error(store, limit);
+    }
+    return ERR_NONE;
+}
+
+void channel_put_back(struct channel *channel, struct kept *kept)
+{
+    channel_hold(kept);
+    kept->due_ns = 0;
+    channel->bytes += kept->cost;
+    msglog_append(&channel->log, kept);
+}
+
+/* ---- publish ---- */
+
+static uint64_t unix_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NS_PER_MS;
+}
+
+static void append(struct channel *channel, struct outgoing *item, struct kept *kept)
+{
+    item->err = make_room(channel, kept->cost);
+    if (item->err.code != ERR_OK) {
+        kept_unref(kept);
+        return;
+    }
+    if (kept->timestamp_ms < channel->last_ms)
+        kept->timestamp_ms = channel->last_ms;
+    channel->last_ms = kept->timestamp_ms;
+    if (item->delay_ms > 0)
+        kept->due_ns = memstore_now_ns(channel->messaging->store) + item->delay_ms * NS_PER_MS;
+    kept->holds = 1;
+    channel->bytes += kept->cost;
+    item->offset = msglog_append(&channel->log, kept);
+}
+
+static void append_run(struct channel *channel, struct outgoing *items, size_t n)
+{
+    struct kept *kept[RUN];
+    uint64_t now_ms = unix_ms();
+
+    for (size_t i = 0; i < n; i++)
+        kept[i] = kept_new(&items[i], now_ms);
+    pthread_mutex_lock(&channel->lock);
+    channel_age(channel);
+    for (size_t i = 0; i < n; i++) {
+        messaging_forget(&items[i]);
+        append(channel, &items[i], kept[i]);
+    }
+    for (struct group *g = channel->groups; g != NULL; g = g->next)
+        reader_wake_waiting(g);
+    pthread_mutex_unlock(&channel->lock);
+}
+
+static size_t publish_some(struct messaging *m, struct publish *publish, size_t from,
+                           enum named_kind kind)
+{
+    struct outgoing *item = &publish->items[from];
+    bool is_full;
+
+    messaging_forget(item);
+    item->err = messaging_check(item);
+    if (item->err.code != ERR_OK)
+        return 1;
+
+    struct named *named = names_get(m, kind, item->topic, true, &is_full);
+
+    if (named == NULL) {
+        item->err = names_full();
+        return 1;
+    }
+
+    size_t n = messaging_run(publish, from, RUN);
+
+    append_run(CONTAINER_OF(named, struct channel, named), item, n);
+    names_put(m, named);
+    return n;
+}
+
+void channel_publish(struct backend *backend, struct publish *publish, enum named_kind kind)
+{
+    struct messaging *m = messaging_of(backend);
+
+    counter_add(&backend->stats.calls, 1);
+    for (size_t i = 0; i < publish->n;)
+        i += publish_some(m, publish, i, kind);
+    counter_add_shared(&m->published, publish->n);
+    messaging_end(backend, &publish->op, ERR_NONE);
+}

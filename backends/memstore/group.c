@@ -1,0 +1,327 @@
+/* A group: where it stands, and what it has taken and not settled.
+ *
+ *             cursor        hand_over          settle DONE
+ *   (log) ------------> .  -----------> OUT  --------------> (gone)
+ *             |                          |  RETRY, RELEASE, lease ran out, reader closed
+ *             | delayed                  v
+ *             +--------> PARKED -----> READY ----------------> OUT
+ *                              timer         hand_over
+ *
+ * Without order, READY ones wait in group->ready. With order, a message with a key belongs to a
+ * lane, and what is READY or PARKED there waits in the lane: first what was given back, by offset,
+ * then what the cursor has passed meanwhile. Only a lane's head can be taken, by the reader that
+ * holds others of the lane, or by anyone while nobody does. A hash chooses the lane, so two keys
+ * may share one: that costs parallelism, never order. */
+#include "backends/memstore/messaging.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+enum { STEPS = 1024 /* of the cursor, for one take */ };
+
+/* ---- taking ---- */
+
+static bool is_full(const struct group *group)
+{
+    uint32_t most = group->channel->messaging->config.max_parked;
+
+    return most > 0 && group->parked + group->waiting >= most;
+}
+
+static bool must_wait(const struct lane *lane, const struct reader *reader)
+{
+    return lane_head(lane) != NULL || (lane->out > 0 && lane->holder != reader);
+}
+
+/* The next message that was never taken and need not wait. */
+static struct delivery *from_cursor(struct group *group, const struct reader *reader,
+                                    uint64_t now_ns)
+{
+    const struct msglog *log = &group->channel->log;
+
+    for (unsigned step = 0; step < STEPS; step++) {
+        int64_t offset = msglog_seek(log, group->cursor);
+        struct kept *kept = msglog_get(log, offset);
+
+        group->cursor = offset;
+        group->stalled = kept != NULL && group->unsettled >= GROUP_PLACES;
+        if (kept == NULL || group->stalled)
+            return NULL;
+
+        struct lane *lane = group_lane(group, kept);
+        bool waits = lane != NULL && must_wait(lane, reader);
+
+        group->stalled = waits && is_full(group);
+        if (group->stalled)
+            return NULL;
+
+        struct delivery *d = delivery_new(group, kept, offset);
+
+        group->cursor = offset + 1;
+        if (kept->due_ns > now_ns) {
+            d->delayed = true;
+            delivery_park(group, d, kept->due_ns);
+        } else if (waits) {
+            delivery_list_push(&lane->fresh, d);
+            group->waiting++;
+            lane_update(group, lane);
+        } else {
+            return d;
+        }
+    }
+    return NULL;
+}
+
+bool group_has_more(const struct group *group)
+{
+    return group->cursor < group->channel->log.next && !group->stalled;
+}
+
+static struct delivery *choose(struct group *group, const struct reader *reader, uint64_t now_ns)
+{
+    const struct lane *lane = reader->ready_lanes.first;
+
+    if (group->ready.first != NULL)
+        return group->ready.first;
+    if (lane == NULL)
+        lane = group->ready_lanes.first;
+    return lane != NULL ? lane_head(lane) : from_cursor(group, reader, now_ns);
+}
+
+bool group_take(struct group *group, struct reader *reader, uint64_t now_ns, struct taken *taken)
+{
+    struct delivery *d = choose(group, reader, now_ns);
+    uint64_t lease_ms = reader->subscription->want.lease_ms;
+
+    if (d == NULL)
+        return false;
+    if (d->lane != NULL && d->in == &d->lane->fresh)
+        group->waiting--;
+    delivery_unlist(d);
+    d->state = DELIVERY_OUT;
+    d->holder = reader;
+    d->attempt++;
+    d->generation++;
+    delivery_list_push(&reader->out, d);
+    group->out++;
+    if (d->lane != NULL) {
+        d->lane->out++;
+        d->lane->holder = reader;
+        lane_update(group, d->lane);
+    }
+    if (lease_ms > 0)
+        delivery_arm(group, d, now_ns + lease_ms * NS_PER_MS);
+    *taken = (struct taken){.kept = kept_ref(d->kept),
+                            .offset = d->offset,
+                            .token = delivery_token(group, d),
+                            .attempt = d->attempt};
+    return true;
+}
+
+/* ---- settling ---- */
+
+/* NULL: no longer this reader's, or (*before_seek) of a time before a seek. */
+static struct delivery *find(const struct group *group, const struct reader *reader, uint64_t token,
+                             bool *before_seek)
+{
+    uint32_t index = (uint32_t)(token >> 32 & 0xfffff) - 1;
+
+    *before_seek = token >> 52 != (group->epoch & 0xfff);
+    if (*before_seek || index >= group->places)
+        return NULL;
+
+    struct delivery *d = delivery_at(group, index);
+
+    if (d->state != DELIVERY_OUT || d->holder != reader || d->generation != (uint32_t)token)
+        return NULL;
+    return d;
+}
+
+static struct err late(bool before_seek)
+{
+    if (before_seek)
+        return ERR_NONE;
+    return err_make(ERR_ABORTED, "the delivery is no longer this subscription's");
+}
+
+static void finish(struct group *group, struct delivery *d)
+{
+    struct lane *lane = d->lane;
+
+    delivery_leave_out(group, d);
+    if (channel_is_queue(group->channel))
+        channel_remove(group->channel, d->offset);
+    delivery_free(group, d);
+    if (lane != NULL)
+        lane_update(group, lane);
+}
+
+static struct err retry(struct group *group, struct delivery *d, uint64_t delay_ms, uint64_t now_ns)
+{
+    if (delay_ms == 0) {
+        delivery_leave_out(group, d);
+        delivery_make_ready(group, d);
+        return ERR_NONE;
+    }
+    if (is_full(group))
+        return err_about(ERR_RESOURCE_EXHAUSTED, "max_parked",
+                         "as many messages of the group as may wait for a retry: max_parked");
+    delivery_leave_out(group, d);
+    delivery_park(group, d, now_ns + delay_ms * NS_PER_MS);
+    return ERR_NONE;
+}
+
+struct err group_settle(struct group *group, struct reader *reader, const struct settlement *item,
+                        uint64_t now_ns)
+{
+    bool before_seek;
+    struct delivery *d = find(group, reader, item->token, &before_seek);
+
+    if (d == NULL)
+        return late(before_seek);
+    switch (item->how) {
+    case SETTLE_DONE:
+        finish(group, d);
+        return ERR_NONE;
+    case SETTLE_RETRY:
+        return retry(group, d, item->delay_ms, now_ns);
+    case SETTLE_RELEASE:
+        d->attempt--;
+        delivery_leave_out(group, d);
+        delivery_make_ready(group, d);
+        return ERR_NONE;
+    case SETTLE_DEAD:
+        break;
+    }
+    if (!channel_is_queue(group->channel))
+        return err_make(ERR_UNIMPLEMENTED, "streams keep no dead letters of their own");
+    queue_bury(group->channel, d->kept, item->reason);
+    finish(group, d);
+    return ERR_NONE;
+}
+
+struct err group_extend(struct group *group, struct reader *reader, uint64_t token,
+                        uint64_t until_ns)
+{
+    bool before_seek;
+    struct delivery *d = find(group, reader, token, &before_seek);
+
+    if (d == NULL)
+        return late(false);
+    delivery_arm(group, d, until_ns);
+    return ERR_NONE;
+}
+
+void group_give_back_all(struct group *group, struct reader *reader)
+{
+    struct delivery *d;
+
+    while ((d = reader->out.first) != NULL) {
+        d->attempt--;
+        delivery_leave_out(group, d);
+        delivery_make_ready(group, d);
+    }
+}
+
+/* ---- the group ---- */
+
+struct group *group_find(const struct channel *channel, struct slice name)
+{
+    for (struct group *g = channel->groups; g != NULL; g = g->next) {
+        if (!message_is_null(g->name) && slice_equal(g->name, name))
+            return g;
+    }
+    return NULL;
+}
+
+struct group *group_new(struct channel *channel, struct slice name)
+{
+    struct group *group = calloc(1, sizeof *group);
+    char *copy = malloc(name.len + 1);
+
+    if (group == NULL || copy == NULL)
+        abort();
+    if (name.len > 0)
+        memcpy(copy, name.data, name.len);
+    group->copy = copy;
+    group->name = message_is_null(name) ? message_null() : slice_of(copy, name.len);
+    group->channel = channel;
+    group->next = channel->groups;
+    channel->groups = group;
+    channel->n_groups++;
+    return group;
+}
+
+/* Lets go of all that was taken and not settled. */
+static void forget_all(struct group *group)
+{
+    struct delivery *d;
+
+    while ((d = group->oldest) != NULL) {
+        if (timer_armed(&d->timer))
+            timer_disarm(group->wheel, &d->timer);
+        delivery_unlist(d);
+        delivery_free(group, d);
+    }
+    for (unsigned i = 0; group->lanes != NULL && i < GROUP_LANES; i++) {
+        lane_unlist(&group->lanes[i]);
+        group->lanes[i].out = 0;
+        group->lanes[i].holder = NULL;
+    }
+    group->out = group->parked = group->waiting = group->delayed = 0;
+}
+
+void group_seek(struct group *group, int64_t offset)
+{
+    forget_all(group);
+    group->epoch++;
+    group->cursor = offset;
+    for (struct reader *r = group->readers; r != NULL; r = r->next) {
+        r->seeked = true;
+        r->n_lost = 0;
+        reader_wake(r);
+    }
+}
+
+void group_destroy(struct group *group)
+{
+    struct group **at = &group->channel->groups;
+
+    assert(group->readers == NULL);
+    forget_all(group);
+    while (*at != group)
+        at = &(*at)->next;
+    *at = group->next;
+    group->channel->n_groups--;
+    delivery_free_all_places(group);
+    free(group->lanes);
+    free(group->wheel);
+    free(group->copy);
+    free(group);
+}
+
+void group_set_ordered(struct group *group, bool ordered)
+{
+    if (ordered == (group->lanes != NULL))
+        return;
+    for (struct delivery *d = group->oldest; d != NULL; d = d->newer)
+        delivery_unlist(d);
+    free(group->lanes);
+    group->lanes = ordered ? calloc(GROUP_LANES, sizeof *group->lanes) : NULL;
+    group->ready_lanes = (struct lane_list){NULL, NULL};
+    group->waiting = 0;
+    if (ordered && group->lanes == NULL)
+        abort();
+    for (struct delivery *d = group->oldest; d != NULL; d = d->newer) {
+        d->lane = group_lane(group, d->kept);
+        if (d->state == DELIVERY_READY)
+            delivery_make_ready(group, d);
+        else if (d->lane != NULL && !d->delayed)
+            delivery_list_by_offset(&d->lane->again, d);
+    }
+}
+
+int64_t group_floor(const struct group *group)
+{
+    return group->oldest != NULL ? group->oldest->offset : group->cursor;
+}

@@ -1,0 +1,337 @@
+/* What the files of messaging share.
+ *
+ *   msglog.c    offsets to items        kept.c      one message
+ *   names.c     names to topics, streams and queues
+ *   channel.c   a stream or a queue: append, retention, capacity
+ *   group.c     who has what: deliveries, retries, leases, order of keys
+ *   reader.c    a subscription to a channel: its job, its credit, its end
+ *   stream.c, queue.c, topic.c   the three interfaces
+ *
+ * A channel's lock covers its log, its groups and their readers. It is held for a frame or a batch,
+ * never across an event. No two of these locks are held at once. */
+#ifndef PRISM_BACKENDS_MEMSTORE_MESSAGING_H
+#define PRISM_BACKENDS_MEMSTORE_MESSAGING_H
+
+#include "backends/memstore/kept.h"
+#include "backends/memstore/memstore_priv.h"
+#include "backends/memstore/msglog.h"
+#include "backends/queue.h"
+#include "backends/stream.h"
+#include "backends/topic.h"
+#include "pool/timer.h"
+#include "src/base/container.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+
+enum {
+    MESSAGING_ITEMS = 1000,            /* of one publish */
+    MESSAGING_BYTES = 64u << 20,       /* of one publish, and of one message */
+    MESSAGING_LEASE_MS = 12 * 3600000, /* longest */
+    MESSAGING_GROUPS = 1024,           /* of one topic */
+    MESSAGING_TAIL_BYTES = 1 << 20     /* of one topic's tail, unless the settings say otherwise */
+};
+
+/* ---- names.c ---- */
+
+enum named_kind { NAMED_TOPIC, NAMED_STREAM, NAMED_QUEUE };
+
+/* First member of what has a name. */
+struct named {
+    struct named *next;
+    enum named_kind kind;
+    unsigned refs; /* under names.lock */
+    uint64_t hash;
+    struct slice name; /* owned */
+};
+
+struct names {
+    pthread_mutex_t lock;
+    struct named **buckets;
+    size_t room, count; /* room: a power of two */
+};
+
+struct messaging {
+    struct memstore *store;
+    struct memstore_messaging config;
+    struct names names;
+    struct counter published, refused, dropped, lost; /* any writer */
+};
+
+/* The one with this name, with a reference; made if it is missing and `create` is set. NULL: not
+ * there, or there are too many names (*full). thread: any. */
+struct named *names_get(struct messaging *m, enum named_kind kind, struct slice name, bool create,
+                        bool *full);
+
+/* A topic that nobody refers to goes; streams and queues stay. */
+void names_put(struct messaging *m, struct named *named);
+
+struct err names_full(void);
+uint64_t names_count(struct messaging *m); /* thread: any */
+
+/* ---- channel.c ---- */
+
+struct channel {
+    struct named named; /* first */
+    struct messaging *messaging;
+    pthread_mutex_t lock;
+    /* ---- under the lock ---- */
+    struct msglog log; /* of struct kept */
+    uint64_t bytes;    /* in the log */
+    uint64_t last_ms;  /* timestamps never go back */
+    struct group *groups;
+    unsigned n_groups;
+    struct msglog dead; /* queues: of struct dead_entry */
+};
+
+struct channel *channel_new(struct messaging *m, enum named_kind kind);
+void channel_destroy(struct channel *channel);
+
+void channel_publish(struct backend *backend, struct publish *publish, enum named_kind kind);
+
+/* All that follows: under the lock. */
+
+/* The group's hold on a message begins, or ends: with the last one its bytes are free. */
+static inline void channel_hold(struct kept *kept)
+{
+    kept->holds++;
+}
+void channel_let_go(struct channel *channel, struct kept *kept);
+
+/* The message at this offset is settled for good: queues. */
+void channel_remove(struct channel *channel, int64_t offset);
+
+/* Takes what is too old out of a stream. */
+void channel_age(struct channel *channel);
+
+/* What a dead letter was, behind all others. */
+void channel_put_back(struct channel *channel, struct kept *kept);
+
+struct kept *channel_kept(const struct channel *channel, int64_t offset);
+
+/* The first offset at or behind this time; next: none. */
+int64_t channel_at_time(const struct channel *channel, int64_t ms);
+
+/* The offset to begin at. False: `at` is no offset that the channel has or will have next. */
+bool channel_start(const struct channel *channel, enum stream_start start, int64_t at,
+                   int64_t *offset);
+
+/* Positions and handles are decimal numbers. False: not ours. */
+bool channel_position(struct slice position, int64_t *offset);
+
+static inline bool channel_is_queue(const struct channel *channel)
+{
+    return channel->named.kind == NAMED_QUEUE;
+}
+
+/* ---- groups: under the channel's lock ---- */
+
+struct reader;
+struct lane;
+
+enum delivery_state { DELIVERY_FREE, DELIVERY_READY, DELIVERY_PARKED, DELIVERY_OUT };
+
+struct delivery_list {
+    struct delivery *first, *last;
+};
+
+/* A message that was taken off the cursor and is not settled. */
+struct delivery {
+    struct delivery *older, *newer; /* in group->unsettled, by offset */
+    struct delivery *next, *prev;   /* in `in` */
+    struct delivery_list *in;       /* NULL: in none */
+    struct timer timer;             /* DELIVERY_PARKED: the retry; DELIVERY_OUT: the lease */
+    struct group *group;
+    struct kept *kept;
+    struct reader *holder; /* DELIVERY_OUT */
+    struct lane *lane;     /* ordered groups, messages with a key */
+    int64_t offset;
+    uint32_t index, generation; /* of this place; name it in tokens */
+    uint32_t attempt;
+    enum delivery_state state;
+    bool delayed; /* DELIVERY_PARKED by its publisher: does not count as parked */
+};
+
+struct lane_list {
+    struct lane *first, *last;
+};
+
+/* Keys of one hash. While one of a lane's messages was given back, or another reader holds some of
+ * them, those that follow wait here. */
+struct lane {
+    struct delivery_list again; /* given back, by offset: they come first */
+    struct delivery_list fresh; /* by offset */
+    struct reader *holder;      /* out > 0 */
+    uint32_t out;
+    struct lane *next, *prev;
+    struct lane_list *in; /* NULL: nothing can be taken from it now */
+};
+
+struct group {
+    struct group *next;
+    struct channel *channel;
+    char *copy;        /* of the name */
+    struct slice name; /* null: the group goes with its reader */
+    int64_t cursor;    /* the first message that was never taken */
+    bool stalled;      /* it stands for want of places, or of room for those that wait */
+    uint32_t epoch;    /* raised by seeks */
+    struct delivery *oldest, *newest; /* unsettled */
+    uint32_t unsettled, out, parked, waiting, delayed;
+    struct delivery **chunks;
+    uint32_t places;
+    struct delivery *free;
+    struct delivery_list ready;
+    struct lane *lanes; /* NULL: not ordered */
+    struct lane_list ready_lanes;
+    struct timer_wheel *wheel; /* NULL until a message is parked or leased */
+    struct reader *readers;
+};
+
+/* What a reader gets. */
+struct taken {
+    struct kept *kept; /* with a reference */
+    int64_t offset;
+    uint64_t token;
+    uint32_t attempt;
+};
+
+/* ---- delivery.c: under the channel's lock ---- */
+
+enum {
+    GROUP_LANES = 256,
+    GROUP_PLACES = (1 << 20) - 1, /* deliveries of one group; what a token can name */
+};
+
+void delivery_list_push(struct delivery_list *list, struct delivery *d);
+void delivery_list_by_offset(struct delivery_list *list, struct delivery *d);
+void delivery_unlist(struct delivery *d);
+
+struct delivery *lane_head(const struct lane *lane);
+void lane_unlist(struct lane *lane);
+/* After any change of a lane: who can take its head? */
+void lane_update(struct group *group, struct lane *lane);
+struct lane *group_lane(const struct group *group, const struct kept *kept); /* NULL: none */
+
+struct delivery *delivery_at(const struct group *group, uint32_t index);
+struct delivery *delivery_new(struct group *group, struct kept *kept, int64_t offset);
+/* It is in no list and its timer is not armed. */
+void delivery_free(struct group *group, struct delivery *d);
+void delivery_free_all_places(struct group *group);
+uint64_t delivery_token(const struct group *group, const struct delivery *d);
+
+/* DELIVERY_OUT -> between two states. */
+void delivery_leave_out(struct group *group, struct delivery *d);
+void delivery_make_ready(struct group *group, struct delivery *d);
+void delivery_park(struct group *group, struct delivery *d, uint64_t at_ns);
+void delivery_arm(struct group *group, struct delivery *d, uint64_t at_ns);
+
+/* ---- group.c ---- */
+
+struct group *group_find(const struct channel *channel, struct slice name);
+struct group *group_new(struct channel *channel, struct slice name);
+void group_destroy(struct group *group); /* takes it out of its channel */
+
+/* Orders by key, or stops to. No reader is there. */
+void group_set_ordered(struct group *group, bool ordered);
+
+/* All before it is settled. */
+int64_t group_floor(const struct group *group);
+
+/* The cursor stands before messages only because a take has a bound. */
+bool group_has_more(const struct group *group);
+
+/* Everything taken and not settled is void; the next message is the one at `offset`. */
+void group_seek(struct group *group, int64_t offset);
+
+/* Makes due what is due. ns: the store's clock. */
+void group_advance(struct group *group, uint64_t now_ns);
+
+/* The next message for this reader; false: there is none now. */
+bool group_take(struct group *group, struct reader *reader, uint64_t now_ns, struct taken *taken);
+
+struct err group_settle(struct group *group, struct reader *reader, const struct settlement *item,
+                        uint64_t now_ns);
+struct err group_extend(struct group *group, struct reader *reader, uint64_t token,
+                        uint64_t until_ns);
+void group_give_back_all(struct group *group, struct reader *reader);
+
+/* ns until group_advance has something to do; UINT64_MAX: nothing. */
+uint64_t group_rest_ns(const struct group *group, uint64_t now_ns);
+
+/* ---- reader.c ---- */
+
+struct reader {
+    struct subscription *subscription;
+    struct memstore_instance *instance;
+    struct channel *channel;
+    struct job job;     /* on the home worker */
+    struct timer timer; /* home */
+    bool opened;        /* home: it was told */
+    /* ---- under the channel's lock ---- */
+    struct group *group; /* NULL: it could not be opened */
+    struct reader *next; /* in group->readers */
+    bool queued;         /* the job is under way */
+    bool waiting;        /* it has credit and found nothing */
+    bool closing, seeked;
+    struct delivery_list out;
+    struct lane_list ready_lanes; /* lanes that it holds */
+    uint64_t *lost;               /* tokens whose lease ran out, not told yet */
+    size_t n_lost, lost_room;
+    struct err err; /* of closed() */
+    char text[192]; /* of err */
+};
+
+/* Under the channel's lock: there is something to look at. */
+void reader_wake(struct reader *reader);
+void reader_wake_waiting(struct group *group);
+void reader_lost(struct reader *reader, uint64_t token);
+
+void reader_open(struct backend *backend, struct subscription *subscription, enum named_kind kind);
+void reader_grant(struct backend *backend, struct subscription *subscription, uint32_t messages,
+                  uint64_t bytes);
+void reader_withdraw(struct backend *backend, struct subscription *subscription);
+void reader_close(struct backend *backend, struct subscription *subscription);
+void reader_settle(struct backend *backend, struct settle *settle);
+void reader_extend(struct backend *backend, struct extend *extend);
+
+/* ---- a batch of kept messages ---- */
+
+/* n: 1..BATCH_MESSAGES. Takes the references over. */
+struct incoming_batch *kept_batch(const struct taken *taken, size_t n);
+
+/* ---- topic.c ---- */
+
+struct named *topic_new(struct messaging *m);
+void topic_destroy(struct named *named);
+
+/* ---- queue.c ---- */
+
+/* Under the lock: out of the way. The delivery's hold goes over. */
+void queue_bury(struct channel *channel, struct kept *kept, struct slice reason);
+void queue_clear(struct channel *channel);
+
+/* ---- a publish, item by item ---- */
+
+/* What can be told of an item without looking at its topic. */
+struct err messaging_check(const struct outgoing *item);
+
+/* The item's outputs, before there is an outcome. */
+void messaging_forget(struct outgoing *item);
+
+/* How many items from `from` on, at most `most`, are sound and go to the same topic. */
+size_t messaging_run(const struct publish *publish, size_t from, size_t most);
+
+struct err messaging_check_topic(struct slice topic);
+
+/* Ends an operation of the instance. */
+void messaging_end(struct backend *backend, struct op *op, struct err err);
+
+static inline struct messaging *messaging_of(const struct backend *backend)
+{
+    return CONTAINER_OF(backend->store, struct memstore, base)->messaging;
+}
+
+struct messaging *messaging_new(struct memstore *store, const struct memstore_messaging *config);
+void messaging_destroy(struct messaging *m);
+
+#endif

@@ -1,0 +1,213 @@
+/* Names of topics, streams and queues: a chained table that grows by doubling. */
+#include "backends/memstore/messaging.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+enum { BUCKETS = 64 };
+
+static uint64_t hash_of(const struct messaging *m, enum named_kind kind, struct slice name)
+{
+    return memstore_hash(m->store, name) + (uint64_t)kind;
+}
+
+static struct named **bucket(const struct names *names, uint64_t hash)
+{
+    return &names->buckets[hash & (names->room - 1)];
+}
+
+static void grow(struct names *names)
+{
+    struct names larger = {.room = names->room == 0 ? BUCKETS : names->room * 2};
+
+    larger.buckets = calloc(larger.room, sizeof(struct named *));
+    if (larger.buckets == NULL)
+        abort();
+    for (size_t i = 0; i < names->room; i++) {
+        struct named *next;
+
+        for (struct named *n = names->buckets[i]; n != NULL; n = next) {
+            struct named **at = bucket(&larger, n->hash);
+
+            next = n->next;
+            n->next = *at;
+            *at = n;
+        }
+    }
+    free(names->buckets);
+    names->buckets = larger.buckets;
+    names->room = larger.room;
+}
+
+static struct named *find(const struct names *names, enum named_kind kind, uint64_t hash,
+                          struct slice name)
+{
+    if (names->room == 0)
+        return NULL;
+    for (struct named *n = *bucket(names, hash); n != NULL; n = n->next) {
+        if (n->hash == hash && n->kind == kind && slice_equal(n->name, name))
+            return n;
+    }
+    return NULL;
+}
+
+static struct named *make(struct messaging *m, enum named_kind kind)
+{
+    return kind == NAMED_TOPIC ? topic_new(m) : &channel_new(m, kind)->named;
+}
+
+static void unmake(struct named *named)
+{
+    void *name = (void *)named->name.data;
+
+    if (named->kind == NAMED_TOPIC)
+        topic_destroy(named);
+    else
+        channel_destroy((struct channel *)(void *)named);
+    free(name);
+}
+
+static struct named *add(struct messaging *m, enum named_kind kind, uint64_t hash,
+                         struct slice name)
+{
+    struct names *names = &m->names;
+    struct named *named = make(m, kind);
+    char *copy = malloc(name.len + 1);
+
+    if (copy == NULL)
+        abort();
+    memcpy(copy, name.data, name.len);
+    if (names->count == names->room)
+        grow(names);
+    named->kind = kind;
+    named->hash = hash;
+    named->name = slice_of(copy, name.len);
+    named->next = *bucket(names, hash);
+    *bucket(names, hash) = named;
+    names->count++;
+    return named;
+}
+
+struct named *names_get(struct messaging *m, enum named_kind kind, struct slice name, bool create,
+                        bool *full)
+{
+    struct names *names = &m->names;
+    uint64_t hash = hash_of(m, kind, name);
+
+    *full = false;
+    pthread_mutex_lock(&names->lock);
+
+    struct named *named = find(names, kind, hash, name);
+
+    if (named == NULL && create) {
+        *full = m->config.max_names > 0 && names->count >= m->config.max_names;
+        if (!*full)
+            named = add(m, kind, hash, name);
+    }
+    if (named != NULL)
+        named->refs++;
+    pthread_mutex_unlock(&names->lock);
+    return named;
+}
+
+void names_put(struct messaging *m, struct named *named)
+{
+    struct names *names = &m->names;
+    bool gone = false;
+
+    pthread_mutex_lock(&names->lock);
+    assert(named->refs > 0);
+    if (--named->refs == 0 && named->kind == NAMED_TOPIC) {
+        struct named **at = bucket(names, named->hash);
+
+        while (*at != named)
+            at = &(*at)->next;
+        *at = named->next;
+        names->count--;
+        gone = true;
+    }
+    pthread_mutex_unlock(&names->lock);
+    if (gone)
+        unmake(named);
+}
+
+uint64_t names_count(struct messaging *m)
+{
+    uint64_t count;
+
+    pthread_mutex_lock(&m->names.lock);
+    count = m->names.count;
+    pthread_mutex_unlock(&m->names.lock);
+    return count;
+}
+
+struct err names_full(void)
+{
+    return err_about(ERR_RESOURCE_EXHAUSTED, "max_topics",
+                     "memstore holds as many topics, streams and queues as it may: max_topics");
+}
+
+/* ---- all of messaging ---- */
+
+struct messaging *messaging_new(struct memstore *store, const struct memstore_messaging *config)
+{
+    struct messaging *m = calloc(1, sizeof *m);
+
+    if (m == NULL)
+        abort();
+    m->store = store;
+    m->config = *config;
+    pthread_mutex_init(&m->names.lock, NULL);
+    return m;
+}
+
+void messaging_destroy(struct messaging *m)
+{
+    for (size_t i = 0; i < m->names.room; i++) {
+        struct named *next;
+
+        for (struct named *n = m->names.buckets[i]; n != NULL; n = next) {
+            next = n->next;
+            unmake(n);
+        }
+    }
+    free(m->names.buckets);
+    pthread_mutex_destroy(&m->names.lock);
+    free(m);
+}
+
+struct err messaging_check(const struct outgoing *item)
+{
+    if (item->topic.len == 0 || item->topic.len > MESSAGE_TOPIC_BYTES)
+        return err_about(ERR_INVALID_ARGUMENT, "topic", "a topic has 1 to 249 bytes");
+    if (kept_cost(item) > MESSAGING_BYTES)
+        return err_about(ERR_INVALID_ARGUMENT, "payload", "a message holds less than 64 MiB");
+    return ERR_NONE;
+}
+
+void messaging_forget(struct outgoing *item)
+{
+    item->err = ERR_NONE;
+    item->deduplicated = false;
+    item->partition = item->receivers = -1;
+    item->offset = -1;
+    item->position = message_null();
+}
+
+size_t messaging_run(const struct publish *publish, size_t from, size_t most)
+{
+    size_t n = 1;
+
+    while (n < most && from + n < publish->n &&
+           slice_equal(publish->items[from + n].topic, publish->items[from].topic) &&
+           messaging_check(&publish->items[from + n]).code == ERR_OK)
+        n++;
+    return n;
+}
+
+void messaging_end(struct backend *backend, struct op *op, struct err err)
+{
+    if (err.code != ERR_OK)
+        counter_add(&backend->stats.errors, 1);
+    op_finish(op, err);
+}

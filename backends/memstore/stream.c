@@ -1,0 +1,151 @@
+/* The stream interface. */
+#include "backends/memstore/messaging.h"
+#include "src/base/container.h"
+
+static void publish(struct backend *backend, struct publish *request)
+{
+    channel_publish(backend, request, NAMED_STREAM);
+}
+
+static void open_reader(struct backend *backend, struct subscription *subscription)
+{
+    reader_open(backend, subscription, NAMED_STREAM);
+}
+
+struct err messaging_check_topic(struct slice topic)
+{
+    (void)topic; /* any bytes will do */
+    return ERR_NONE;
+}
+
+/* NULL: there is no such stream. With a reference. */
+static struct channel *find(struct backend *backend, struct slice topic)
+{
+    bool full;
+    struct named *named = names_get(messaging_of(backend), NAMED_STREAM, topic, false, &full);
+
+    return named == NULL ? NULL : CONTAINER_OF(named, struct channel, named);
+}
+
+static void describe(struct backend *backend, struct stream_describe *request)
+{
+    const struct memstore_messaging *config = &messaging_of(backend)->config;
+    struct channel *channel = find(backend, request->topic);
+
+    counter_add(&backend->stats.calls, 1);
+    request->found = channel != NULL;
+    request->partitions = 0;
+    request->retention = config->drop_unread ? RETENTION_LOSSY : RETENTION_KEEPS_UNREAD;
+    request->retention_text = config->drop_unread ? "stream_drop_unread" : NULL;
+    request->ack = BACKEND_ACK_MEMORY;
+    request->max_message_bytes = 0;
+    if (channel != NULL)
+        names_put(channel->messaging, &channel->named);
+    messaging_end(backend, &request->op, ERR_NONE);
+}
+
+static void fill(struct channel *channel, struct stream_position *request)
+{
+    const struct group *group = group_find(channel, request->group);
+    struct stream_partition *p = request->partitions;
+
+    channel_age(channel);
+    *p = (struct stream_partition){.partition = -1,
+                                   .first = channel->log.first,
+                                   .end = channel->log.next,
+                                   .committed = -1,
+                                   .lag = -1,
+                                   .position = message_null()};
+    request->found = group != NULL;
+    request->unsettled = request->parked = 0;
+    if (group == NULL)
+        return;
+    p->committed = group_floor(group);
+    p->lag = channel->log.next - msglog_seek(&channel->log, group->cursor) + group->unsettled;
+    request->unsettled = group->out;
+    request->parked = group->parked;
+}
+
+static void position(struct backend *backend, struct stream_position *request)
+{
+    struct channel *channel = find(backend, request->topic);
+
+    counter_add(&backend->stats.calls, 1);
+    if (channel == NULL) {
+        messaging_end(backend, &request->op,
+                      err_about(ERR_NOT_FOUND, "topic", "there is no such topic"));
+        return;
+    }
+    request->partitions = arena_zalloc(op_arena(&request->op), sizeof *request->partitions);
+    request->n = 1;
+    pthread_mutex_lock(&channel->lock);
+    fill(channel, request);
+    pthread_mutex_unlock(&channel->lock);
+    names_put(channel->messaging, &channel->named);
+    messaging_end(backend, &request->op, ERR_NONE);
+}
+
+static struct err seek_group(struct channel *channel, const struct stream_seek *request)
+{
+    int64_t at = request->at, offset;
+    struct group *group;
+
+    channel_age(channel);
+    if (request->start == START_POSITION && !channel_position(request->position, &at))
+        return err_about(ERR_INVALID_ARGUMENT, "position", "this is no position of this topic");
+    if (!channel_start(channel, request->start, at, &offset) || offset < channel->log.first)
+        return err_about(ERR_OUT_OF_RANGE, "offset", "the topic has no message at this offset");
+    group = group_find(channel, request->group);
+    if (group == NULL && channel->n_groups >= MESSAGING_GROUPS)
+        return err_about(ERR_RESOURCE_EXHAUSTED, "group", "the topic has as many groups as it may");
+    if (group == NULL)
+        group = group_new(channel, request->group);
+    group_seek(group, offset);
+    return ERR_NONE;
+}
+
+static void seek(struct backend *backend, struct stream_seek *request)
+{
+    struct channel *channel = find(backend, request->topic);
+    struct err err = err_about(ERR_NOT_FOUND, "topic", "there is no such topic");
+
+    counter_add(&backend->stats.calls, 1);
+    if (channel != NULL) {
+        pthread_mutex_lock(&channel->lock);
+        err = seek_group(channel, request);
+        pthread_mutex_unlock(&channel->lock);
+        names_put(channel->messaging, &channel->named);
+    }
+    messaging_end(backend, &request->op, err);
+}
+
+const struct stream memstore_stream = {
+    .sink = {.max_items = MESSAGING_ITEMS,
+             .max_frame_bytes = MESSAGING_BYTES,
+             .keyed = true,
+             .null_payload = true,
+             .null_header_values = true,
+             .binary_headers = true,
+             .ack_means = "the message is in this process's memory: it survives its readers, not a "
+                          "restart",
+             .check_topic = messaging_check_topic,
+             .publish = publish},
+    .source = {.keyed = true,
+               .never_drops = true,
+               .open = open_reader,
+               .grant = reader_grant,
+               .withdraw = reader_withdraw,
+               .close = reader_close},
+    .settling = {.single = true,
+                 .delays = true,
+                 .counts_attempts = true,
+                 .release_is_free = true,
+                 .fences = true,
+                 .max_lease_ms = MESSAGING_LEASE_MS,
+                 .settle = reader_settle,
+                 .extend = reader_extend},
+    .offsets = true,
+    .describe = describe,
+    .position = position,
+    .seek = seek,
+};

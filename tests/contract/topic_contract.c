@@ -1,0 +1,151 @@
+/* Topics: who listens gets it, at most once; who is too slow is told. */
+#include "tests/contract/message_contract.h"
+
+enum { CREDIT = 100000, BYTES = 256 << 20 };
+
+static struct probe *listener(struct message_fixture *fixture, const char *topic)
+{
+    return probe_topic(fixture, fixture->kv.backend, probe_want(topic, NULL));
+}
+
+static void test_who_listens_gets_it(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const struct topic *interface = message_need_topic(fixture);
+    const char *topic = message_topic(fixture), *other = message_topic(fixture);
+    struct probe *probes[3];
+
+    message_publish_ok(fixture, &interface->sink, topic, NULL, 100, 3); /* nobody listens */
+    for (unsigned i = 0; i < 3; i++) {
+        probes[i] = listener(fixture, i < 2 ? topic : other);
+        probe_grant(probes[i], CREDIT, BYTES);
+    }
+    message_publish_ok(fixture, &interface->sink, topic, "k", 0, 20);
+    for (unsigned i = 0; i < 2; i++) {
+        probe_wait(probes[i], 20);
+        for (unsigned k = 0; k < 20; k++) {
+            assert_int_equal(probe_number(probes[i], k), k);
+            assert_true(slice_equal(probe_got(probes[i], k)->m.topic, slice_str(topic)));
+            assert_int_equal(probe_got(probes[i], k)->m.token, 0);
+        }
+    }
+    probe_quiet(probes[2], 0);
+    probe_free(probes[0]);
+    message_publish_ok(fixture, &interface->sink, topic, NULL, 20, 5);
+    probe_wait(probes[1], 25);
+    probe_free(probes[1]);
+    probe_free(probes[2]);
+}
+
+static void test_bytes_as_they_are(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const struct topic *interface = message_need_topic(fixture);
+    const char *topic = message_topic(fixture);
+    static const uint8_t wild[] = {0, 255, 1, 254, '\n', 0};
+    struct outgoing items[] = {
+        {.topic = slice_str(topic), .payload = slice_of(wild, sizeof wild)},
+        {.topic = slice_str(topic), .payload = message_empty()},
+    };
+    struct probe *probe = listener(fixture, topic);
+
+    probe_grant(probe, CREDIT, BYTES);
+    kv_expect(message_publish(fixture, &interface->sink, items, 2), ERR_OK, NULL);
+    probe_wait(probe, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        kv_expect(items[i].err, ERR_OK, NULL);
+        assert_true(slice_equal(probe_got(probe, i)->m.payload, items[i].payload));
+    }
+    probe_free(probe);
+}
+
+/* Receivers, where they are known. */
+static void test_receivers(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const struct topic *interface = message_need_topic(fixture);
+    const char *topic = message_topic(fixture);
+    struct outgoing item = {.topic = slice_str(topic), .payload = slice_str("0")};
+
+    kv_expect(message_publish(fixture, &interface->sink, &item, 1), ERR_OK, NULL);
+    kv_expect(item.err, ERR_OK, NULL);
+    if (item.receivers < 0)
+        skip();
+    assert_int_equal(item.receivers, 0);
+
+    struct probe *a = listener(fixture, topic), *b = listener(fixture, topic);
+
+    kv_expect(message_publish(fixture, &interface->sink, &item, 1), ERR_OK, NULL);
+    assert_true(item.receivers >= 1);
+    probe_free(a);
+    probe_free(b);
+}
+
+static void test_credit(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const struct topic *interface = message_need_topic(fixture);
+    const char *topic = message_topic(fixture);
+    struct probe *probe = listener(fixture, topic);
+
+    message_publish_ok(fixture, &interface->sink, topic, NULL, 0, 20);
+    probe_quiet(probe, 0);
+    probe_grant(probe, 7, BYTES);
+    probe_wait(probe, 7);
+    probe_quiet(probe, 7);
+    probe_withdraw(probe);
+    probe_grant(probe, CREDIT, BYTES);
+    probe_wait(probe, 20);
+    assert_int_equal(probe_gaps(probe), 0);
+    probe_free(probe);
+}
+
+/* What does not fit the buffer is dropped, oldest first, and each of it is told. A second listener
+ * that keeps up misses nothing. */
+static void test_too_slow(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const struct topic *interface = message_need_topic(fixture);
+    const char *topic = message_topic(fixture);
+    enum { FRAME = 10 };
+    struct outgoing items[FRAME];
+    struct probe *slow, *fast;
+    size_t n = 0, buffer = interface->source.max_buffer;
+    size_t size = buffer / (4 * FRAME) < 65536 ? buffer / (4 * FRAME) : 65536;
+
+    if (buffer == 0)
+        skip();
+    slow = listener(fixture, topic);
+    fast = listener(fixture, topic);
+    probe_grant(fast, CREDIT, BYTES);
+    memset(items, 0, sizeof items);
+    for (unsigned i = 0; i < FRAME; i++) {
+        items[i].topic = slice_str(topic);
+        items[i].payload = slice_of(arena_zalloc(&fixture->kv.arena, size), size);
+    }
+    while (n * size < 3 * buffer) {
+        kv_expect(message_publish(fixture, &interface->sink, items, FRAME), ERR_OK, NULL);
+        n += FRAME;
+        probe_wait(fast, n);
+    }
+    probe_grant(slow, CREDIT, BYTES);
+    KV_UNTIL(&fixture->kv, probe_gaps(slow) > 0);
+    if (slow->gap.count > 0)
+        KV_UNTIL(&fixture->kv, probe_count(slow) + slow->missed == n);
+    assert_int_equal(probe_gaps(fast), 0);
+    probe_free(slow);
+    probe_free(fast);
+}
+
+int topic_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown)
+{
+    const struct CMUnitTest tests[] = {
+        KV_TEST(test_who_listens_gets_it),
+        KV_TEST(test_bytes_as_they_are),
+        KV_TEST(test_receivers),
+        KV_TEST(test_credit),
+        KV_TEST(test_too_slow),
+    };
+
+    return kv_group(name, "topic", tests, sizeof tests / sizeof tests[0], setup, teardown);
+}
