@@ -1,0 +1,139 @@
+#include "patterns/messaging/lanes.h"
+#include "src/base/container.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+struct item {
+    struct lane_item lane; /* first */
+    unsigned key, number;
+    bool started;
+};
+
+static void start(struct lane_item *lane)
+{
+    struct item *item = CONTAINER_OF(lane, struct item, lane);
+
+    assert_false(item->started);
+    item->started = true;
+}
+
+static void put(struct lanes *lanes, struct item *item, const char *key)
+{
+    item->started = false;
+    item->lane.start = start;
+    lanes_put(lanes, slice_str(key), &item->lane);
+}
+
+static int setup(void **state)
+{
+    static struct arena arena;
+
+    arena_init(&arena, NULL);
+    *state = &arena;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    arena_clear(*state);
+    return 0;
+}
+
+static void test_one_at_a_time(void **state)
+{
+    struct lanes lanes;
+    struct item items[4];
+
+    lanes_init(&lanes, *state, 1, 0);
+    for (unsigned i = 0; i < 4; i++)
+        put(&lanes, &items[i], "a");
+    assert_true(items[0].started);
+    assert_false(items[1].started);
+    assert_int_equal(lanes.waiting, 3);
+    assert_false(lanes_remove(&lanes, &items[0].lane)); /* under way */
+    assert_true(lanes_remove(&lanes, &items[1].lane));
+    assert_true(lanes_remove(&lanes, &items[3].lane));
+    lanes_done(&lanes, &items[0].lane);
+    assert_true(items[2].started);
+    assert_false(items[1].started || items[3].started);
+    put(&lanes, &items[3], "b"); /* the only lane */
+    assert_false(items[3].started);
+    lanes_done(&lanes, &items[2].lane);
+    assert_true(items[3].started);
+    lanes_done(&lanes, &items[3].lane);
+    put(&lanes, &items[0], "a");
+    assert_true(items[0].started);
+    assert_int_equal(lanes.waiting, 0);
+}
+
+static void test_without_a_key(void **state)
+{
+    struct lanes lanes;
+    struct item items[2];
+
+    lanes_init(&lanes, *state, 1, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        put(&lanes, &items[i], NULL);
+        assert_true(items[i].started);
+        assert_false(lanes_remove(&lanes, &items[i].lane));
+    }
+    lanes_done(&lanes, &items[1].lane);
+    lanes_done(&lanes, &items[0].lane);
+}
+
+/* Random keys, ended in random order: of each key in the order of the puts, one at a time. */
+static void test_order_by_key(void **state)
+{
+    enum { KEYS = 40, N = 4000 };
+    struct lanes lanes;
+    static struct item items[N];
+    unsigned next[KEYS] = {0}, put_of[KEYS] = {0}, done = 0, most = 0;
+    uint32_t random = 1;
+
+    lanes_init(&lanes, *state, 16, 99);
+    for (unsigned i = 0; i < N; i++) {
+        char key[16];
+
+        random = random * 1103515245u + 12345u;
+        items[i].key = (random >> 16) % KEYS;
+        items[i].number = put_of[items[i].key]++;
+        snprintf(key, sizeof key, "key-%u", items[i].key);
+        put(&lanes, &items[i], key);
+    }
+    while (done < N) {
+        unsigned running = 0;
+
+        for (unsigned i = 0; i < N; i++) {
+            struct item *item = &items[i];
+
+            if (!item->started || item->number == UINT32_MAX)
+                continue;
+            running++;
+            random = random * 1103515245u + 12345u;
+            if ((random >> 16) % 3 == 0)
+                continue;
+            assert_int_equal(item->number, next[item->key]++);
+            item->number = UINT32_MAX;
+            done++;
+            lanes_done(&lanes, &item->lane);
+        }
+        most = running > most ? running : most;
+    }
+    assert_true(most > 4); /* keys do run side by side */
+    assert_int_equal(lanes.waiting, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_one_at_a_time, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_without_a_key, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_order_by_key, setup, teardown),
+    };
+
+    return cmocka_run_group_tests_name("lanes", tests, NULL, NULL);
+}
