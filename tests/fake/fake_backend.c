@@ -34,7 +34,12 @@ static struct err outcome(struct fake_world *world, struct op *op, uint64_t numb
 
     if (world->fail_at != 0 && number >= world->fail_at && number <= last)
         return world->fail_with;
-    return apply(world, op);
+
+    struct err err = apply(world, op);
+
+    if (err.code == ERR_OK && number == world->messages.faults.lose_at)
+        return err_make(ERR_UNAVAILABLE, "the fake lost the answer");
+    return err;
 }
 
 /* ---- parked ---- */
@@ -188,9 +193,12 @@ void fake_arrive(struct fake_world *world, struct op *op,
 
 /* ---- the world ---- */
 
-static void cut(struct backend_interfaces *has, unsigned mask)
+static void cut(struct fake_world *world, struct backend_interfaces *has, unsigned mask)
 {
     *has = fake_interfaces;
+    has->topic = (mask & FAKE_TOPIC) != 0 ? &world->messages.topic : NULL;
+    has->stream = (mask & FAKE_STREAM) != 0 ? &world->messages.stream : NULL;
+    has->queue = (mask & FAKE_QUEUE) != 0 ? &world->messages.queue : NULL;
     if ((mask & FAKE_WINDOW) == 0)
         has->kv_basic = &fake_basic_without_window;
     if ((mask & FAKE_BASIC) == 0)
@@ -214,7 +222,8 @@ void fake_world_init(struct fake_world *world, unsigned mask)
         .fail_with = err_make(ERR_UNAVAILABLE, "the fake was told to fail"),
         .shuffle = 1,
     };
-    cut(&world->type.interfaces, mask);
+    fake_messages_init(world);
+    cut(world, &world->type.interfaces, mask);
     world->store.type = &world->type;
     world->held_end = &world->held;
     world->handed_end = &world->handed;
@@ -236,11 +245,12 @@ void fake_world_clear(struct fake_world *world)
     pthread_mutex_destroy(&world->lock);
     pthread_cond_destroy(&world->changed);
     fake_table_clear(world);
+    fake_messages_clear(world);
 }
 
 void fake_world_offer(struct fake_world *world, unsigned mask)
 {
-    cut(&world->base.has, mask);
+    cut(world, &world->base.has, mask);
     atomic_fetch_add(&world->store.facts_version, 1);
 }
 

@@ -12,6 +12,7 @@
 #define PRISM_TESTS_FAKE_FAKE_BACKEND_H
 
 #include "backends/kv.h"
+#include "tests/fake/fake_messages.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -36,6 +37,9 @@ enum {
     FAKE_CAS = 1 << BACKEND_KV_CAS,
     FAKE_ALL = FAKE_BASIC | FAKE_TTL | FAKE_SCAN | FAKE_BATCH | FAKE_TXN | FAKE_CAS,
     FAKE_WINDOW = 1 << BACKEND_INTERFACE_COUNT, /* kv_basic.window: not an interface of its own */
+    FAKE_TOPIC = 1 << BACKEND_TOPIC,
+    FAKE_STREAM = 1 << BACKEND_STREAM,
+    FAKE_QUEUE = 1 << BACKEND_QUEUE,
     /* What the backends of the protocol's table offer. */
     FAKE_AS_MEMSTORE = FAKE_BASIC | FAKE_WINDOW | FAKE_TTL | FAKE_SCAN | FAKE_CAS,
     FAKE_AS_REDIS = FAKE_ALL,
@@ -69,6 +73,8 @@ struct fake_world {
     size_t max_keys;     /* a new key beyond them is RESOURCE_EXHAUSTED; 0: no limit */
     size_t page_limit;   /* pages hold so many items at most; 0: as asked */
     size_t empty_pages;  /* so many pages come empty, with more to follow */
+
+    struct fake_messages messages; /* topics, streams and queues */
 
     /* What happened. */
     uint64_t ops, cancelled, items_sent;

@@ -28,6 +28,7 @@ static void set_time(struct fake_rig *rig, uint64_t ms)
     timer_wheel_advance(&rig->worker.timers, rig->worker.now_ns);
     while (timer_wheel_fire(&rig->worker.timers))
         ;
+    fake_messages_look(&rig->world);
 }
 
 static void read_defaults(const struct backend_setting *settings, struct backend_value *values)
