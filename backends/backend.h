@@ -144,6 +144,8 @@ struct backend_stats { /* one per instance: written on its worker */
     struct counter in_flight; /* gauge */
 };
 
+typedef void backend_stopped_fn(void *arg, uint64_t undelivered);
+
 struct backend_type {
     const char *name;
     const char *doc;
@@ -170,6 +172,14 @@ struct backend_type {
      * them is not looked at. New connections use them; those that stand are left alone. NULL:
      * there are no secrets. thread: main, while workers run calls. */
     void (*reload)(struct backend_store *store, const struct backend_value *values);
+    /* Sends what it still holds of accepted messages. Begins when patterns start nothing more;
+     * instances are open and workers run, so that outcomes land. All stores stop at the same time.
+     * Calls stopped(arg, undelivered) exactly once, from any thread, as soon as everything is out,
+     * and soon after deadline_ns (CLOCK_MONOTONIC) at the latest: undelivered is the number of
+     * messages that were given up. Must not block. May be NULL: a store that keeps nothing back.
+     * thread: main. */
+    void (*store_stop)(struct backend_store *store, uint64_t deadline_ns,
+                       backend_stopped_fn *stopped, void *arg);
     /* After all instances are closed. */
     void (*store_close)(struct backend_store *store);
 

@@ -21,21 +21,54 @@ struct slot_schema {
     const char *name; /* "primary" */
     const char *doc;
     bool optional;
-    /* Ends with BACKEND_INTERFACE_COUNT. */
-    const enum backend_interface *required;
+    /* Each list ends with BACKEND_INTERFACE_COUNT; NULL: an empty one. */
+    const enum backend_interface *required; /* all of them */
+    const enum backend_interface *any_of;   /* and one of these, at least */
     const enum backend_interface *used_if_offered;
     const enum backend_interface *emulatable; /* what `emulate:` may name */
 };
 
-/* Settings under `behavior:`, checked like a backend's. */
+/* What the instances of one namespace on all workers have in common: a table of subscriptions, say,
+ * by which a call on one worker finds what lives on another. First member of a pattern's own
+ * struct, which guards what is in it: binding, calls and closing use it from many threads. */
+struct pattern_shared {
+    const struct pattern_type *type;
+};
+
+/* For open_shared. What it points to outlives the shared part. */
+struct pattern_sharing {
+    const char *namespace_name;
+    unsigned workers; /* their ids are 0..workers-1; the last is the poller's */
+    struct backend_store *stores[PATTERN_MAX_SLOTS]; /* by slot index; NULL = optional and empty */
+    const struct backend_value *behavior;
+};
+
+/* What an instance is bound to. What it points to outlives the instance, so it may be copied. */
 struct pattern_binding {
     const char *namespace_name;
     struct worker *worker;
+    struct pattern_shared *shared; /* of open_shared; NULL without it */
+    size_t slot_count;
     struct backend *slots[PATTERN_MAX_SLOTS]; /* by slot index; NULL = optional and empty */
     uint32_t emulate[PATTERN_MAX_SLOTS];      /* bits, 1u << enum backend_interface: switched on */
     const struct backend_value *behavior;     /* by the order of pattern_type.behavior */
     uint32_t max_message_bytes;               /* answers larger than this are never built */
 };
+
+/* Changes when what a backend in any of the slots offers has changed: the plan is then made again.
+ * Read it before the plan is made: a change in between makes the plan older than it has to be,
+ * never newer. thread: any. */
+static inline uint32_t pattern_facts(const struct pattern_binding *binding)
+{
+    uint32_t sum = 0; /* each only grows */
+
+    for (size_t i = 0; i < binding->slot_count; i++) {
+        if (binding->slots[i] != NULL)
+            sum += atomic_load_explicit(&binding->slots[i]->store->facts_version,
+                                        memory_order_acquire);
+    }
+    return sum;
+}
 
 /* First member of a pattern's own instance struct. */
 struct pattern {
@@ -63,16 +96,29 @@ struct pattern_type {
     const char *service; /* "prism.patterns.keyvalue.KeyValuePattern": its health name too */
     const struct slot_schema *slots;
     size_t slot_count;
-    const struct backend_setting *behavior; /* ends with .name = NULL */
+    /* Settings under `behavior:`, checked like a backend's. Ends with .name = NULL. */
+    const struct backend_setting *behavior;
 
     /* The services of this pattern: [0] the pattern service, then the deprecated ones.
      * NULL-terminated. */
     const struct service *const *services;
 
+    /* May be NULL: nothing is shared. Both on the main thread: before the first bind, and after the
+     * last unbind, when the stores have stopped and the workers still run. On error *shared stays
+     * NULL. */
+    struct err (*open_shared)(struct pattern_shared **shared,
+                              const struct pattern_sharing *sharing);
+    void (*close_shared)(struct pattern_shared *shared);
+
     /* On the worker's own thread. Makes the plan. Cannot fail for a binding that pattern_check
      * accepted. */
     struct pattern *(*bind)(const struct pattern_binding *binding);
-    void (*unbind)(struct pattern *pattern); /* no call is in flight */
+    /* Ends what outlives calls (subscriptions, redelivery), then calls stopped(arg), later, on this
+     * worker, once. All instances stop at the same time; the backends still work. No call is in
+     * flight. May be NULL. */
+    void (*stop)(struct pattern *pattern, void (*stopped)(void *arg), void *arg);
+    /* After stop. No call is in flight. */
+    void (*unbind)(struct pattern *pattern);
 
     /* inline_bytes for services[i], in its method order; NULL = all on workers. Valid while bound.
      */

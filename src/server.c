@@ -5,6 +5,7 @@
 
 #include "patterns/pattern.h"
 #include "pool/worker.h"
+#include "src/base/clock.h"
 #include "src/base/container.h"
 #include "src/base/log.h"
 #include "src/descriptors.h"
@@ -408,6 +409,12 @@ static void turn_loop(void *arg)
     uv_run(&((struct server *)arg)->loop, UV_RUN_NOWAIT);
 }
 
+/* Backends have as much time as calls had. */
+static uint64_t stop_deadline_ns(const struct server *server)
+{
+    return clock_now_ns() + server->config->drain_timeout_ms * NS_PER_MS;
+}
+
 struct err server_run(struct server *server)
 {
     struct rpc_drain_report report;
@@ -422,14 +429,18 @@ struct err server_run(struct server *server)
     rpc_server_drain(server->rpc, server->config->drain_timeout_ms, &report, turn_loop, server);
     server->drained = true;
 
-    bool clean = report.abandoned == 0 && report.unsent_bytes == 0;
+    uint64_t undelivered = slots_close(server->slots, stop_deadline_ns(server));
+    bool clean = report.abandoned == 0 && report.unsent_bytes == 0 && undelivered == 0;
 
     log_event(clean ? LOG_INFO : LOG_ERROR, "drained", LOG_U("in_flight", report.in_flight),
               LOG_U("finished", report.finished), LOG_U("abandoned", report.abandoned),
-              LOG_U("unsent_bytes", report.unsent_bytes), LOG_U("refused", report.refused),
-              LOG_U("took_ms", report.took_ms));
+              LOG_U("unsent_bytes", report.unsent_bytes), LOG_U("undelivered", undelivered),
+              LOG_U("refused", report.refused), LOG_U("took_ms", report.took_ms));
     if (!clean)
-        return err_make(ERR_DEADLINE_EXCEEDED, "the drain's time was up: calls were cancelled");
+        return err_make(ERR_DEADLINE_EXCEEDED,
+                        undelivered == 0
+                            ? "the drain's time was up: calls were cancelled"
+                            : "the drain's time was up: accepted messages were not delivered");
     return ERR_NONE;
 }
 
@@ -444,7 +455,7 @@ void server_destroy(struct server *server)
     admin_stop(server->admin);
     if (server->rpc != NULL && !server->drained)
         rpc_server_drain(server->rpc, 0, &report, NULL, NULL);
-    slots_close(server->slots);
+    slots_close(server->slots, stop_deadline_ns(server));
     rpc_server_stop(server->rpc);
     pool_stop(server->pool);
     rpc_server_destroy(server->rpc);

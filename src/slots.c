@@ -1,54 +1,15 @@
-#include "src/slots.h"
+#include "src/slots_priv.h"
 
-#include "backends/backend.h"
-#include "patterns/pattern.h"
-#include "pool/op.h"
 #include "pool/worker.h"
 #include "src/base/clock.h"
 #include "src/base/container.h"
 #include "src/base/log.h"
 #include "src/rpc/server.h"
 
-#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { PROBE_TIMEOUT_MS = 2000 };
-
-struct space;
-
-/* One slot of one namespace. */
-struct slot {
-    struct space *space;
-    const struct slot_schema *schema;
-    struct backend_store *store;
-    struct backend **instances; /* by worker, the poller last; NULL there unless inline_ok */
-
-    /* the probe; runs on worker 0 */
-    struct op probe;
-    struct op_group group;
-    struct arena arena;
-    struct job start;
-    _Atomic bool probing;
-    _Atomic(const char *) probe_error; /* static; NULL: the last probe came back well */
-};
-
-struct space {
-    const struct config_namespace *config;
-    struct slot slots[PATTERN_MAX_SLOTS];
-    struct pattern **patterns; /* by worker, the poller last */
-};
-
-struct slots {
-    struct pool *pool;
-    struct rpc_server *server;
-    unsigned workers; /* the poller included */
-    uint32_t max_message_bytes;
-    struct space *spaces;
-    size_t space_count;
-    struct slot **filled; /* every slot that has a store */
-    size_t filled_count;
-};
 
 static void *zalloc(size_t n, size_t size)
 {
@@ -64,12 +25,12 @@ static bool is_poller(const struct slots *slots, unsigned worker)
     return worker == slots->workers - 1;
 }
 
-static struct worker *worker_at(const struct slots *slots, unsigned i)
+struct worker *slots_worker(const struct slots *slots, unsigned i)
 {
     return is_poller(slots, i) ? rpc_server_poller(slots->server) : pool_worker(slots->pool, i);
 }
 
-static void run_on(const struct slots *slots, unsigned worker, void (*fn)(void *), void *arg)
+void slots_run_on(const struct slots *slots, unsigned worker, void (*fn)(void *), void *arg)
 {
     if (is_poller(slots, worker))
         rpc_server_on_poller(slots->server, fn, arg);
@@ -109,6 +70,27 @@ static struct err open_stores(struct slots *slots, struct space *space)
     return ERR_NONE;
 }
 
+/* Before the instances are bound to it. */
+static struct err open_shared(const struct slots *slots, struct space *space)
+{
+    const struct pattern_type *type = space->config->pattern;
+    struct pattern_sharing sharing = {.namespace_name = space->config->name,
+                                      .workers = slots->workers,
+                                      .behavior = space->config->behavior};
+
+    if (type->open_shared == NULL)
+        return ERR_NONE;
+    for (size_t i = 0; i < type->slot_count; i++)
+        sharing.stores[i] = space->slots[i].store;
+
+    struct err err = type->open_shared(&space->shared, &sharing);
+
+    if (err.code != ERR_OK)
+        log_event(LOG_ERROR, "pattern_not_opened", LOG_S("namespace", space->config->name),
+                  LOG_S("pattern", type->name), LOG_S("error", err.text));
+    return err;
+}
+
 struct bind_errand {
     struct slots *slots;
     struct space *space;
@@ -132,9 +114,11 @@ static void bind_here(void *arg)
     struct bind_errand *errand = arg;
     struct space *space = errand->space;
     const struct pattern_type *type = space->config->pattern;
-    struct worker *worker = worker_at(errand->slots, errand->worker);
+    struct worker *worker = slots_worker(errand->slots, errand->worker);
     struct pattern_binding binding = {.namespace_name = space->config->name,
                                       .worker = worker,
+                                      .shared = space->shared,
+                                      .slot_count = type->slot_count,
                                       .behavior = space->config->behavior,
                                       .max_message_bytes = errand->slots->max_message_bytes};
 
@@ -176,7 +160,7 @@ static void bind_space(struct slots *slots, struct space *space)
         struct bind_errand errand = {.slots = slots, .space = space, .worker = w};
 
         if (serves_here(slots, space, w))
-            run_on(slots, w, bind_here, &errand);
+            slots_run_on(slots, w, bind_here, &errand);
     }
     register_space(slots, space);
 }
@@ -201,6 +185,8 @@ struct err slots_open(struct slots **out, const struct config *config, struct po
 
         struct err err = open_stores(slots, &slots->spaces[i]);
 
+        if (err.code == ERR_OK)
+            err = open_shared(slots, &slots->spaces[i]);
         if (err.code != ERR_OK)
             return err;
     }
@@ -209,62 +195,6 @@ struct err slots_open(struct slots **out, const struct config *config, struct po
     for (size_t i = 0; i < slots->filled_count; i++)
         init_probe(slots, slots->filled[i]);
     return ERR_NONE;
-}
-
-/* ---- closing ---- */
-
-struct close_errand {
-    struct space *space;
-    unsigned worker;
-    sem_t closed;
-    unsigned waiting;
-};
-
-static void on_closed(void *arg)
-{
-    sem_post(&((struct close_errand *)arg)->closed);
-}
-
-static void close_here(void *arg)
-{
-    struct close_errand *errand = arg;
-    struct space *space = errand->space;
-    const struct pattern_type *type = space->config->pattern;
-
-    if (space->patterns[errand->worker] != NULL)
-        type->unbind(space->patterns[errand->worker]);
-    space->patterns[errand->worker] = NULL;
-    for (size_t i = 0; i < type->slot_count; i++) {
-        struct slot *slot = &space->slots[i];
-        struct backend *instance = slot->store != NULL ? slot->instances[errand->worker] : NULL;
-
-        if (instance == NULL)
-            continue;
-        slot->instances[errand->worker] = NULL;
-        errand->waiting++;
-        instance->type->close(instance, on_closed, errand);
-    }
-}
-
-void slots_close(struct slots *slots)
-{
-    if (slots == NULL)
-        return;
-    for (size_t i = 0; i < slots->space_count; i++) {
-        if (slots->spaces[i].patterns == NULL)
-            continue;
-        for (unsigned w = 0; w < slots->workers; w++) {
-            struct close_errand errand = {.space = &slots->spaces[i], .worker = w};
-
-            sem_init(&errand.closed, 0, 0);
-            run_on(slots, w, close_here, &errand);
-            while (errand.waiting > 0) {
-                if (sem_wait(&errand.closed) == 0)
-                    errand.waiting--;
-            }
-            sem_destroy(&errand.closed);
-        }
-    }
 }
 
 void slots_destroy(struct slots *slots)

@@ -23,10 +23,12 @@ struct slots;
 struct err slots_open(struct slots **slots, const struct config *config, struct pool *pool,
                       struct rpc_server *server);
 
-/* Unbinds patterns and closes instances on their workers; waits for each. */
-void slots_close(struct slots *slots);
+/* Stops patterns and stores, unbinds, closes instances on their workers; waits for all. Stores may
+ * send what they hold until deadline_ns (CLOCK_MONOTONIC). Returns how many messages they gave up;
+ * each store's number is logged. A repeat does nothing. NULL is accepted. */
+uint64_t slots_close(struct slots *slots, uint64_t deadline_ns);
 
-/* Closes the stores. NULL is accepted. */
+/* After slots_close. Closes the stores. NULL is accepted. */
 void slots_destroy(struct slots *slots);
 
 /* Does any slot talk to a server outside this process? Only then is there something to probe. */

@@ -106,10 +106,22 @@ static void add_fault(struct faults *faults, struct fault fault)
         faults->omitted++;
 }
 
+static bool offers_any(const struct backend_interfaces *has, const enum backend_interface *any_of)
+{
+    if (any_of == NULL)
+        return true;
+    for (; *any_of != BACKEND_INTERFACE_COUNT; any_of++) {
+        if (backend_offers(has, *any_of))
+            return true;
+    }
+    return false;
+}
+
 static void check_interfaces(const struct backend_interfaces *has, const struct slot_schema *schema,
                              struct fault fault, struct faults *faults)
 {
-    for (const enum backend_interface *i = schema->required; *i != BACKEND_INTERFACE_COUNT; i++) {
+    for (const enum backend_interface *i = schema->required;
+         i != NULL && *i != BACKEND_INTERFACE_COUNT; i++) {
         if (backend_offers(has, *i))
             continue;
         fault.interface = backend_interface_name(*i);
@@ -117,6 +129,11 @@ static void check_interfaces(const struct backend_interfaces *has, const struct 
             arena_printf(&faults->arena, "the connected server does not offer %s", fault.interface);
         add_fault(faults, fault);
     }
+    if (offers_any(has, schema->any_of))
+        return;
+    fault.interface = backend_interface_name(schema->any_of[0]);
+    fault.message = "the connected server offers none of the interfaces that the slot can use";
+    add_fault(faults, fault);
 }
 
 static struct err try_slot(struct attempt *attempt, const struct slot_schema *schema,

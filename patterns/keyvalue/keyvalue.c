@@ -146,19 +146,17 @@ static void read_settings(struct keyvalue *kv, const struct pattern_binding *bin
         to->max_batch_items = fitting;
 }
 
-/* The version is read first: a change that comes in between makes the plan older than it has to be,
- * never newer. */
 static void make_plan(struct keyvalue *kv)
 {
     uint32_t advised = kv->backend->limits.pipeline;
     uint32_t wanted = kv->settings.emulation_width;
 
-    kv->facts_version = atomic_load(&kv->backend->store->facts_version);
+    kv->facts = pattern_facts(&kv->binding);
     kv->plan = keyvalue_plan_make(&(struct keyvalue_offer){
         .has = &kv->backend->has,
         .inline_ok = kv->backend->type->inline_ok,
         .ordered = kv->backend->type->ordered,
-        .emulate = kv->emulate,
+        .emulate = kv->binding.emulate[0],
         .width = wanted != 0 ? wanted : advised,
     });
     kv->caps = NULL;
@@ -179,7 +177,7 @@ static struct pattern *keyvalue_bind(const struct pattern_binding *binding)
     };
     kv->memory = memory;
     kv->backend = binding->slots[0];
-    kv->emulate = binding->emulate[0];
+    kv->binding = *binding;
     kv->max_message_bytes = binding->max_message_bytes;
     kv->scan_emulated = kv->scan_not_text = (struct log_budget)LOG_BUDGET(1, 60000);
     read_settings(kv, binding);
@@ -203,10 +201,8 @@ static void keyvalue_unbind(struct pattern *pattern)
 struct keyvalue *keyvalue_of(const struct call *call)
 {
     struct keyvalue *kv = call_pattern(call);
-    uint32_t version =
-        atomic_load_explicit(&kv->backend->store->facts_version, memory_order_acquire);
 
-    if (version != kv->facts_version)
+    if (pattern_facts(&kv->binding) != kv->facts)
         make_plan(kv);
     return kv;
 }

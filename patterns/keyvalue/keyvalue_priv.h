@@ -117,8 +117,9 @@ struct keyvalue {
     struct arena memory; /* holds the instance itself */
     struct backend *backend;
     struct keyvalue_settings settings;
-    uint32_t emulate, max_message_bytes;
-    uint32_t facts_version; /* of the backend's store, that the plan was made from */
+    struct pattern_binding binding;
+    uint32_t max_message_bytes;
+    uint32_t facts; /* pattern_facts, that the plan was made from */
     struct keyvalue_plan plan;
     struct semaphore semaphore;
     struct keyvalue_stats stats;

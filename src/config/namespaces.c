@@ -92,6 +92,17 @@ static enum backend_interface interface_find(const struct slot_binding *s, const
     return found;
 }
 
+static bool offers_any(const struct config_catalog *catalog, const struct backend_type *type,
+                       const enum backend_interface *any_of)
+{
+    if (any_of == NULL)
+        return true;
+    for (; *any_of != BACKEND_INTERFACE_COUNT; any_of++)
+        if (catalog->offers(&type->interfaces, *any_of))
+            return true;
+    return false;
+}
+
 static bool offers_all(const struct config_catalog *catalog, const struct backend_type *type,
                        const enum backend_interface *required)
 {
@@ -108,7 +119,8 @@ static const char *fitting_backends(struct load *load, const struct slot_schema 
 
     for (const struct backend_type *const *type = load->catalog->all_backends(); *type != NULL;
          type++)
-        if (offers_all(load->catalog, *type, schema->required))
+        if (offers_all(load->catalog, *type, schema->required) &&
+            offers_any(load->catalog, *type, schema->any_of))
             words_add(&names, (*type)->name);
     return words_list(load, &names, " or ");
 }
@@ -197,6 +209,24 @@ static void check_interfaces(const struct slot_binding *s)
     }
 }
 
+static void check_any_of(const struct slot_binding *s)
+{
+    struct load *load = s->ns->load;
+    const struct config_catalog *catalog = load->catalog;
+    struct words names = {.count = 0};
+    const char *list;
+
+    if (offers_any(catalog, s->out->backend, s->schema->any_of))
+        return;
+    for (const enum backend_interface *i = s->schema->any_of; *i != BACKEND_INTERFACE_COUNT; i++)
+        words_add(&names, catalog->interface_name(*i));
+    list = words_list(load, &names, " or ");
+    fault_slot(s, "", catalog->interface_name(s->schema->any_of[0]),
+               fault_text(load, "slot %s needs %s, of which backend %s implements none",
+                          s->schema->name, list, s->out->backend->name),
+               fix_for_missing(s, s->schema->any_of[0]));
+}
+
 static void bind_slot(struct slot_binding *s)
 {
     struct load *load = s->ns->load;
@@ -220,8 +250,10 @@ static void bind_slot(struct slot_binding *s)
     if (s->schema == NULL)
         return;
     bind_emulate(s);
-    if (s->out->backend != NULL)
-        check_interfaces(s);
+    if (s->out->backend == NULL)
+        return;
+    check_interfaces(s);
+    check_any_of(s);
 }
 
 /* ---- all slots ---- */

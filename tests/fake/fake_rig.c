@@ -69,6 +69,7 @@ static void bind_to(struct fake_rig *rig, struct backend *backend)
     struct pattern_binding binding = {
         .namespace_name = "default",
         .worker = &rig->worker,
+        .slot_count = rig->type->slot_count,
         .slots = {backend},
         .emulate = {rig->emulate},
         .behavior = rig->behavior,

@@ -191,6 +191,7 @@ static void test_namespaces(void **state)
                                  "    slots:\n"
                                  "      registry: {backend: memstore, config: , emulate: }\n"
                                  "      index: {backend: s3, emulate: [KeyValueScanInterface]}\n"
+                                 "      sink: {backend: redis, config: {address: 'h:1'}}\n"
                                  "    behavior:\n");
 
     assert_no_fault(l);
@@ -211,7 +212,8 @@ static void test_namespaces(void **state)
     assert_ptr_equal(relay->slots[0].backend, &fake_memstore);
     assert_ptr_equal(relay->slots[1].backend, &fake_s3);
     assert_int_equal(relay->slots[1].emulate, 1u << BACKEND_KV_SCAN);
-    assert_null(relay->slots[2].backend); /* optional, empty */
+    assert_null(relay->slots[2].backend);                   /* optional, empty */
+    assert_ptr_equal(relay->slots[3].backend, &fake_redis); /* one of two interfaces is enough */
     unload(l);
 }
 

@@ -75,6 +75,8 @@ static const enum backend_interface fake_needs_basic[] = {BACKEND_KV_BASIC,
 static const enum backend_interface fake_needs_scan[] = {BACKEND_KV_BASIC, BACKEND_KV_SCAN,
                                                          BACKEND_INTERFACE_COUNT};
 static const enum backend_interface fake_needs_txn[] = {BACKEND_KV_TXN, BACKEND_INTERFACE_COUNT};
+static const enum backend_interface fake_needs_any[] = {BACKEND_KV_TXN, BACKEND_KV_CAS,
+                                                        BACKEND_INTERFACE_COUNT};
 static const enum backend_interface fake_emulates[] = {BACKEND_KV_BATCH, BACKEND_KV_TTL,
                                                        BACKEND_INTERFACE_COUNT};
 static const enum backend_interface fake_emulates_scan[] = {BACKEND_KV_SCAN,
@@ -91,6 +93,7 @@ static const struct slot_schema fake_relay_slots[] = {
      .required = fake_needs_scan,
      .emulatable = fake_emulates_scan},
     {.name = "ledger", .optional = true, .required = fake_needs_txn},
+    {.name = "sink", .optional = true, .any_of = fake_needs_any},
 };
 
 static const struct backend_setting fake_behavior[] = {
@@ -127,7 +130,7 @@ static const struct pattern_type fake_keyvalue = {
 static const struct pattern_type fake_relay = {
     .name = "multicast_relay",
     .slots = fake_relay_slots,
-    .slot_count = 3,
+    .slot_count = 4,
     .operations = fake_operations,
 };
 

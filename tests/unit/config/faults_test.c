@@ -229,6 +229,11 @@ static const struct example slots[] = {
     {RELAY "    registry: {backend: memstore}\n    ledger: {backend: memstore}\n",
      {{"namespaces[0].slots.ledger", 6, "slot ledger needs KeyValueTxnInterface",
        "no backend of this build"}}},
+    {RELAY "    registry: {backend: memstore}\n    sink: {backend: s3}\n",
+     {{"namespaces[0].slots.sink", 6,
+       "slot sink needs KeyValueTxnInterface or KeyValueCASInterface, of which backend s3 "
+       "implements none",
+       "use backend: redis"}}},
     {"strict_slots: true\n" NS "  slots: {primary: {backend: s3}}\n",
      {{"namespaces[0]", 3, "strict_slots: Scan is not available: no KeyValueScanInterface",
        "strict_slots: false"}}},
@@ -299,7 +304,7 @@ static const struct example many[] = {
       {"namespaces[1].slots.index.backend", 13, "no backend has this name",
        "known here: memstore, redis and s3"},
       {"namespaces[1].slots.other", 14, "has no slot `other`",
-       "known here: registry, index and ledger"},
+       "known here: registry, index, ledger and sink"},
       {"namespaces[1].slots.other.config.address", 14, "needs the setting `address`", "add"},
       {"namespaces[1].behavior.y", 15, "pattern multicast_relay has no setting", "remove"}}},
     /* Two namespaces, each with slots whose settings do not go together, and the server's own. */

@@ -1,0 +1,55 @@
+/* What slots.c and slots_close.c share. */
+#ifndef PRISM_SLOTS_PRIV_H
+#define PRISM_SLOTS_PRIV_H
+
+#include "backends/backend.h"
+#include "patterns/pattern.h"
+#include "pool/op.h"
+#include "src/slots.h"
+
+#include <stdatomic.h>
+
+struct space;
+
+/* One slot of one namespace. */
+struct slot {
+    struct space *space;
+    const struct slot_schema *schema;
+    struct backend_store *store;
+    bool stopped;               /* store_stop was called */
+    struct backend **instances; /* by worker, the poller last; NULL there unless inline_ok */
+
+    /* the probe; runs on worker 0 */
+    struct op probe;
+    struct op_group group;
+    struct arena arena;
+    struct job start;
+    _Atomic bool probing;
+    _Atomic(const char *) probe_error; /* static; NULL: the last probe came back well */
+};
+
+struct space {
+    const struct config_namespace *config;
+    struct slot slots[PATTERN_MAX_SLOTS];
+    struct pattern_shared *shared; /* NULL: the pattern shares nothing */
+    struct pattern **patterns;     /* by worker, the poller last */
+};
+
+struct slots {
+    struct pool *pool;
+    struct rpc_server *server;
+    unsigned workers; /* the poller included */
+    uint32_t max_message_bytes;
+    struct space *spaces;
+    size_t space_count;
+    struct slot **filled; /* every slot that has a store */
+    size_t filled_count;
+};
+
+/* By index; the last is the poller. */
+struct worker *slots_worker(const struct slots *slots, unsigned i);
+
+/* Runs fn(arg) on that worker and waits until it has returned. thread: main. */
+void slots_run_on(const struct slots *slots, unsigned worker, void (*fn)(void *), void *arg);
+
+#endif
