@@ -199,7 +199,7 @@ void redis_abandon(struct op *op, struct err why)
 
     call->op = NULL;
     call->wanted = false;
-    redis_finish(call->redis, op, why);
+    redis_finish(call->redis, op, call->kind->writes ? err_lost(why) : why);
 }
 
 void redis_finish(struct redis *redis, struct op *op, struct err err)
@@ -327,6 +327,8 @@ static struct err lost_err(const struct redis_call *call)
         e.text = "the connection to redis was lost: the write may or may not have happened";
     else
         e.text = "the connection to redis was lost";
+    if (call->kind->writes && call->offset < call->redis->sent_bytes)
+        e.effect = EFFECT_UNKNOWN;
     return e;
 }
 

@@ -7,7 +7,11 @@ enum { TEXT_BYTES = 256 }; /* of an unknown error that are shown */
 
 static const struct meaning {
     const char *word;
-    struct err err;
+    struct { /* of struct err; a refusal has no effect */
+        enum err_code code;
+        uint32_t retry_after_ms;
+        const char *text, *subject;
+    } err;
     enum redis_news news;
 } meanings[] = {
     {"OOM",
@@ -72,6 +76,14 @@ bool redis_error_is(struct slice reply, const char *word)
     return slice_starts_with(reply, w) && (reply.len == w.len || reply.data[w.len] == ' ');
 }
 
+static struct err err_of(const struct meaning *meaning)
+{
+    return (struct err){.code = meaning->err.code,
+                        .retry_after_ms = meaning->err.retry_after_ms,
+                        .text = meaning->err.text,
+                        .subject = meaning->err.subject};
+}
+
 static const struct meaning *meaning_of(struct slice reply)
 {
     for (size_t i = 0; i < ARRAY_LEN(meanings); i++) {
@@ -87,7 +99,7 @@ enum redis_news redis_error_news(struct slice reply, struct err *err)
 
     if (meaning == NULL)
         return REDIS_NEWS_NONE;
-    *err = meaning->err;
+    *err = err_of(meaning);
     return meaning->news;
 }
 
@@ -108,7 +120,7 @@ struct err redis_error(struct arena *arena, struct slice reply)
     const struct meaning *meaning = meaning_of(reply);
 
     if (meaning != NULL)
-        return meaning->err;
+        return err_of(meaning);
     reply = first_clause(reply);
     return err_make(ERR_INTERNAL,
                     arena_printf(arena, "redis: %.*s", (int)reply.len, (const char *)reply.data));

@@ -52,22 +52,35 @@ static void read_retry_info(const Google__Protobuf__Any *any, struct prism_error
     google__rpc__retry_info__free_unpacked(info, NULL);
 }
 
-static bool says_draining(const Google__Protobuf__Any *any)
+/* What Prism's ErrorInfo says about the effect; EFFECT_UNSAID: another server, or an older one. */
+enum effect { EFFECT_UNSAID, EFFECT_NONE, EFFECT_UNKNOWN };
+
+static bool entry_is(const Google__Rpc__ErrorInfo__MetadataEntry *entry, const char *key,
+                     const char *value)
+{
+    return strcmp(entry->key, key) == 0 && strcmp(entry->value, value) == 0;
+}
+
+static enum effect read_effect(const Google__Protobuf__Any *any)
 {
     Google__Rpc__ErrorInfo *info =
         google__rpc__error_info__unpack(NULL, any->value.len, any->value.data);
-    bool draining = false;
+    enum effect effect = EFFECT_UNSAID;
 
-    if (info != NULL && strcmp(info->domain, "prism") == 0) {
-        for (size_t i = 0; i < info->n_metadata; i++)
-            draining = draining || (strcmp(info->metadata[i]->key, "subject") == 0 &&
-                                    strcmp(info->metadata[i]->value, "draining") == 0);
+    for (size_t i = 0; info != NULL && i < info->n_metadata; i++) {
+        if (strcmp(info->domain, "prism") != 0)
+            break;
+        if (entry_is(info->metadata[i], "effect", "unknown"))
+            effect = EFFECT_UNKNOWN;
+        else if (effect == EFFECT_UNSAID && (entry_is(info->metadata[i], "effect", "none") ||
+                                             entry_is(info->metadata[i], "subject", "draining")))
+            effect = EFFECT_NONE;
     }
     google__rpc__error_info__free_unpacked(info, NULL);
-    return draining;
+    return effect;
 }
 
-static void read_details(grpc_slice encoded, struct prism_error *error, bool *draining)
+static void read_details(grpc_slice encoded, struct prism_error *error, enum effect *effect)
 {
     Google__Rpc__Status *status = google__rpc__status__unpack(NULL, GRPC_SLICE_LENGTH(encoded),
                                                               GRPC_SLICE_START_PTR(encoded));
@@ -82,7 +95,7 @@ static void read_details(grpc_slice encoded, struct prism_error *error, bool *dr
         else if (holds(any, &google__rpc__retry_info__descriptor))
             read_retry_info(any, error);
         else if (holds(any, &google__rpc__error_info__descriptor))
-            *draining = says_draining(any);
+            *effect = read_effect(any);
     }
     google__rpc__status__free_unpacked(status, NULL);
 }
@@ -90,7 +103,7 @@ static void read_details(grpc_slice encoded, struct prism_error *error, bool *dr
 bool status_to_error(grpc_status_code status, grpc_slice text, const grpc_metadata_array *trailing,
                      struct prism_error *error)
 {
-    bool draining = false;
+    enum effect effect = EFFECT_UNSAID;
 
     memset(error, 0, sizeof *error);
     error->code =
@@ -101,9 +114,9 @@ bool status_to_error(grpc_status_code status, grpc_slice text, const grpc_metada
                GRPC_SLICE_LENGTH(text));
     for (size_t i = 0; i < trailing->count; i++) {
         if (grpc_slice_str_cmp(trailing->metadata[i].key, "grpc-status-details-bin") == 0)
-            read_details(trailing->metadata[i].value, error, &draining);
+            read_details(trailing->metadata[i].value, error, &effect);
     }
     if (error->code == PRISM_RESOURCE_EXHAUSTED)
-        return error->retry_after_ms > 0;
-    return error->code == PRISM_UNAVAILABLE && draining;
+        return error->retry_after_ms > 0 && effect != EFFECT_UNKNOWN;
+    return error->code == PRISM_UNAVAILABLE && effect == EFFECT_NONE;
 }

@@ -9,9 +9,10 @@
 /* Reads status, text and, from the trailing metadata, google.rpc.BadRequest (field) and RetryInfo
  * (retry_after_ms; at least 1 if there is any, so that 0 means "none"). retryable is left false: it
  * depends on the method. Details that do not decode are ignored; status and text remain.
- * Returns whether the server says that it refused the call before doing anything for it: admission
- * (RESOURCE_EXHAUSTED with a delay; without one it may be a limit on sizes) or a drain (UNAVAILABLE
- * with an ErrorInfo of Prism's about "draining").
+ * Returns whether the server says that nothing happened and that the call may be sent again:
+ * RESOURCE_EXHAUSTED with a delay (without one it may be a limit on sizes), or UNAVAILABLE with an
+ * ErrorInfo of Prism's that says so ("effect" is "none") or is about "draining". Never when it says
+ * that the effect is unknown.
  * thread: any. */
 bool status_to_error(grpc_status_code status, grpc_slice text, const grpc_metadata_array *trailing,
                      struct prism_error *error);

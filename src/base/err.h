@@ -34,6 +34,13 @@ enum err_code {
         ERR_CODE_COUNT
 };
 
+/* May something have happened although the operation failed? Whoever retries needs the fact, not
+ * the sentence. */
+enum err_effect {
+    EFFECT_NONE,    /* nothing: it was refused, or it only reads */
+    EFFECT_UNKNOWN, /* it was given away and its outcome is lost */
+};
+
 struct err {
     enum err_code code;
     uint32_t retry_after_ms; /* 0 = no advice; else when a retry may help */
@@ -41,6 +48,7 @@ struct err {
     const char
         *subject; /* what is at fault: the request's field (INVALID_ARGUMENT), the missing
                      interface (UNIMPLEMENTED), the limit (RESOURCE_EXHAUSTED); may be NULL */
+    enum err_effect effect;
 };
 
 #define ERR_NONE ((struct err){.code = ERR_OK})
@@ -53,6 +61,13 @@ static inline struct err err_make(enum err_code code, const char *text)
 static inline struct err err_about(enum err_code code, const char *subject, const char *text)
 {
     return (struct err){.code = code, .text = text, .subject = subject};
+}
+
+/* For a write that was given away: its effect is unknown. */
+static inline struct err err_lost(struct err err)
+{
+    err.effect = EFFECT_UNKNOWN;
+    return err;
 }
 
 /* "INVALID_ARGUMENT"; never NULL. */

@@ -1,6 +1,7 @@
 /* Errors to gRPC: the only place that maps. Codes need no table, theirs are ours. Details go along
  * as google.rpc.Status in grpc-status-details-bin: BadRequest for a field, ErrorInfo for a missing
- * interface or an exhausted limit, RetryInfo for when to come again. */
+ * interface, an exhausted limit or whether something may have happened, RetryInfo for when to come
+ * again. */
 #include "src/rpc/rpc_priv.h"
 
 #include "google/protobuf/any.pb-c.h"
@@ -51,19 +52,37 @@ static void add_field(struct details *d, struct err err)
     add_detail(d, "type.googleapis.com/google.rpc.BadRequest", &bad.base);
 }
 
+/* Said where clients have to decide by it: "none" only of the code that a broken connection has,
+ * too. */
+static char *effect_of(struct err err)
+{
+    if (err.effect == EFFECT_UNKNOWN)
+        return "unknown";
+    return err.code == ERR_UNAVAILABLE ? "none" : NULL;
+}
+
 static void add_info(struct details *d, struct err err)
 {
-    Google__Rpc__ErrorInfo__MetadataEntry entry = GOOGLE__RPC__ERROR_INFO__METADATA_ENTRY__INIT;
-    Google__Rpc__ErrorInfo__MetadataEntry *entries[] = {&entry};
+    Google__Rpc__ErrorInfo__MetadataEntry list[2];
+    Google__Rpc__ErrorInfo__MetadataEntry *entries[] = {&list[0], &list[1]};
     Google__Rpc__ErrorInfo info = GOOGLE__RPC__ERROR_INFO__INIT;
 
-    entry.key = err.code == ERR_UNIMPLEMENTED ? "interface" : "subject";
-    entry.value = (char *)(uintptr_t)err.subject;
+    google__rpc__error_info__metadata_entry__init(&list[0]);
+    google__rpc__error_info__metadata_entry__init(&list[1]);
+    if (err.subject != NULL && err.code != ERR_INVALID_ARGUMENT) {
+        list[info.n_metadata].key = err.code == ERR_UNIMPLEMENTED ? "interface" : "subject";
+        list[info.n_metadata++].value = (char *)(uintptr_t)err.subject;
+    }
+    if (effect_of(err) != NULL) {
+        list[info.n_metadata].key = "effect";
+        list[info.n_metadata++].value = effect_of(err);
+    }
+    if (info.n_metadata == 0)
+        return;
     info.reason = err.code == ERR_UNIMPLEMENTED        ? "INTERFACE_NOT_OFFERED"
                   : err.code == ERR_RESOURCE_EXHAUSTED ? "LIMIT_EXHAUSTED"
                                                        : (char *)(uintptr_t)err_code_name(err.code);
     info.domain = "prism";
-    info.n_metadata = 1;
     info.metadata = entries;
     add_detail(d, "type.googleapis.com/google.rpc.ErrorInfo", &info.base);
 }
@@ -86,8 +105,7 @@ static grpc_slice pack_details(struct err err)
 
     if (err.subject != NULL && err.code == ERR_INVALID_ARGUMENT)
         add_field(&d, err);
-    else if (err.subject != NULL)
-        add_info(&d, err);
+    add_info(&d, err);
     if (err.retry_after_ms != 0)
         add_retry(&d, err);
     if (d.n == 0)

@@ -162,6 +162,36 @@ static void write_is_repeated_when_a_draining_server_refused_it(void **state)
     fixture_close(&f);
 }
 
+/* UNAVAILABLE does not say which of the two it is; the server does. */
+static void write_is_repeated_when_nothing_happened(void **state)
+{
+    struct script_step lost = {.method = "Store",
+                               .status = GRPC_STATUS_UNAVAILABLE,
+                               .text = "the backend is not reached",
+                               .effect = "none"};
+    struct fixture f;
+
+    (void)state;
+    fixture_open(&f, &quick);
+    let_store_succeed(f.server);
+    script_once(f.server, lost);
+    assert_ok(store(&f, 0), f.error);
+    assert_int_equal(script_calls(f.server, "Store"), 2);
+
+    lost.effect = "unknown";
+    script_once(f.server, lost);
+    assert_int_equal(store(&f, 0), PRISM_UNAVAILABLE);
+    assert_int_equal(script_calls(f.server, "Store"), 3);
+    assert_false(f.error.retryable);
+
+    lost.status = GRPC_STATUS_RESOURCE_EXHAUSTED; /* a delay does not make it known */
+    lost.retry_after_ms = 1;
+    script_once(f.server, lost);
+    assert_int_equal(store(&f, 0), PRISM_RESOURCE_EXHAUSTED);
+    assert_false(f.error.retryable);
+    fixture_close(&f);
+}
+
 static void exhaustion_without_advice_is_not_repeated(void **state)
 {
     struct fixture f;
@@ -393,6 +423,7 @@ int main(void)
         cmocka_unit_test(call_broken_off_by_the_server_is_unavailable),
         cmocka_unit_test(write_is_repeated_when_admission_refused_it),
         cmocka_unit_test(write_is_repeated_when_a_draining_server_refused_it),
+        cmocka_unit_test(write_is_repeated_when_nothing_happened),
         cmocka_unit_test(exhaustion_without_advice_is_not_repeated),
         cmocka_unit_test(other_codes_are_not_repeated),
         cmocka_unit_test(advice_beyond_the_deadline_ends_the_call_at_once),

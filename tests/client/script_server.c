@@ -113,9 +113,9 @@ static grpc_slice pack_details(const struct script_step *step)
         wrap(&any[status.n_details++], "type.googleapis.com/google.rpc.BadRequest", &bad.base,
              room[0]);
     }
-    if (step->subject != NULL) {
-        entry.key = (char *)(uintptr_t) "subject";
-        entry.value = (char *)(uintptr_t)step->subject;
+    if (step->subject != NULL || step->effect != NULL) {
+        entry.key = step->effect != NULL ? "effect" : "subject";
+        entry.value = (char *)(uintptr_t)(step->effect != NULL ? step->effect : step->subject);
         info.domain = (char *)(uintptr_t) "prism";
         info.n_metadata = 1;
         info.metadata = entries;

@@ -25,7 +25,8 @@ struct script_step {
     /* Details that go with the status. */
     uint32_t retry_after_ms; /* 0 = no RetryInfo */
     const char *field;       /* NULL = no BadRequest */
-    const char *subject;     /* NULL = no ErrorInfo */
+    const char *subject;     /* NULL = no ErrorInfo about a subject */
+    const char *effect;      /* NULL = no ErrorInfo about the effect */
     bool garbled_details;    /* bytes that do not decode */
     bool hang;               /* no answer until the client gives up */
     size_t garbage;          /* so many bytes as the message, which do not decode */

@@ -113,12 +113,14 @@ static void killed_with_calls_in_flight(void **state)
     land(load);
     assert_int_equal(ended(load, ERR_UNAVAILABLE), LOAD);
     assert_non_null(strstr(load->ops[0]->err.text, "may or may not"));
+    assert_int_equal(load->ops[0]->err.effect, EFFECT_UNKNOWN);
     assert_int_equal(in_flight(&fixture), 0);
     redis_until(&fixture, BACKEND_DOWN);
 
     struct err e = redis_put(&fixture, "k", "v"); /* at once, and says when to come back */
 
     assert_int_equal(e.code, ERR_UNAVAILABLE);
+    assert_int_equal(e.effect, EFFECT_NONE);
     assert_true(e.retry_after_ms > 0);
     redis_server_restart(&server);
     redis_until(&fixture, BACKEND_READY);

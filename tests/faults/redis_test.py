@@ -4,6 +4,7 @@ import os
 import signal
 
 import grpc
+from google.rpc import error_details_pb2
 
 from rig import backends, environment, suite, wait, wire
 from rig.keyvalue import pattern_service, pb
@@ -21,6 +22,10 @@ GROWTH = 64 << 20
 def serve(case, redis, **settings):
     slot = {"backend": "redis", "config": {"address": redis.address, **settings}}
     return case.borrow(Prismd(namespaces=[backends.keyvalue(slot)]))
+
+
+def effect(error):
+    return wire.detail(error, error_details_pb2.ErrorInfo).metadata["effect"]
 
 
 class UnderLoad(suite.Case):
@@ -101,6 +106,17 @@ class UnderLoad(suite.Case):
         self.redis.resume()
         self.recovers(load)
 
+    def test_the_effect_of_a_lost_write_is_unknown(self):
+        """What was given away and lost may have happened; what finds no connection has not."""
+        self.redis.pause()
+        lost = self.kv.Store.future(key="k", value=b"v")
+        wait.until(lambda: self.server.metric("prism_backend_in_flight") >= 1, environment.PATIENCE, "redis has it")
+        self.redis.kill()
+        self.assertEqual((lost.code(), effect(lost.exception())), (S.UNAVAILABLE, "unknown"))
+        error = wire.failure(self.kv.Store, key="k", value=b"v")
+        self.assertEqual((error.code(), effect(error)), (S.UNAVAILABLE, "none"))
+        self.redis.start()
+
     def test_connections_cut(self):
         """CLIENT KILL: the server itself stays; the clients find back at once."""
         load = self.start_load()
@@ -119,6 +135,7 @@ class UnderLoad(suite.Case):
         self.assertEqual(error.code(), S.UNAVAILABLE)
         self.assertIn("read-only replica", error.details())
         self.assertGreater(wire.retry_delay_seconds(error), 0)
+        self.assertEqual(effect(error), "none")
         wait.until(self.reads, environment.PATIENCE, "reads go on, once the name has led to the same server again")
         self.redis.call("REPLICAOF", "NO", "ONE")
         wait.until(self.writes, environment.PATIENCE, "writes succeed again")

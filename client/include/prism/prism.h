@@ -18,11 +18,11 @@
  * Retries. A call that only reads is tried again when the server is UNAVAILABLE or refused it for
  * lack of room and said when to come back. A call that writes is tried again only when it is proven
  * that nothing happened: no connection could be made, so that the request was never sent; or the
- * server says that it refused the call on arrival, being overloaded or about to stop. Otherwise a
- * repeated write could undo what somebody else wrote in between, and only the application knows
- * whether that matters: the error's `retryable` is false then, and the outcome of the write
- * unknown. The waits grow exponentially with jitter, are never shorter than the server asked for,
- * and no attempt begins that could not begin before the deadline. */
+ * server says so, because it is overloaded or about to stop, or does not reach its backend.
+ * Otherwise a repeated write could undo what somebody else wrote in between, and only the
+ * application knows whether that matters: the error's `retryable` is false then, and the outcome of
+ * the write unknown. The waits grow exponentially with jitter, are never shorter than the server
+ * asked for, and no attempt begins that could not begin before the deadline. */
 #ifndef PRISM_PRISM_H
 #define PRISM_PRISM_H
 

@@ -55,6 +55,9 @@ static void test_constructors(void **state)
     assert_null(err_make(ERR_INTERNAL, "x").subject);
     assert_int_equal(ERR_NONE.code, ERR_OK);
     assert_null(ERR_NONE.text);
+    assert_int_equal(e.effect, EFFECT_NONE);
+    assert_int_equal(err_lost(e).effect, EFFECT_UNKNOWN);
+    assert_int_equal(err_lost(e).code, e.code);
 }
 
 int main(void)
