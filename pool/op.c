@@ -60,6 +60,7 @@ void op_start(struct op *op, struct op_group *group, op_done_fn *done)
         op_bug("started twice");
     op->landing.run = op_land;
     op->group = group;
+    op->arena = group->arena;
     op->done = done;
     op->hot = false;
     op->cancel = NULL;

@@ -37,11 +37,11 @@ typedef void op_step_fn(struct op *);
 /* What the ops of one call share. thread: home. */
 struct op_group {
     struct worker *home;
-    struct arena *arena;  /* outputs of the ops live here; touched on the home worker only */
-    uint64_t deadline_ns; /* CLOCK_MONOTONIC, 0 = none */
-    unsigned pending;     /* ops started and not yet done, and open enters */
-    struct op *parked;    /* those that can be cancelled */
-    struct err cancelled; /* set once the group is cancelled: later ops fail at park */
+    struct arena *arena;             /* where outputs of its ops live, unless an op has its own */
+    uint64_t deadline_ns;            /* CLOCK_MONOTONIC, 0 = none */
+    unsigned pending;                /* ops started and not yet done, and open enters */
+    struct op *parked;               /* those that can be cancelled */
+    struct err cancelled;            /* set once the group is cancelled: later ops fail at park */
     void (*idle)(struct op_group *); /* pending fell to zero, after the last done(); may be NULL */
 };
 
@@ -49,6 +49,8 @@ struct op {
     struct job landing; /* first: carries done() home */
     struct op_group *group;
     op_done_fn *done;
+    struct arena *arena; /* its outputs; the group's, unless the caller, after op_start, gave it
+                            another that lives longer than the op. thread: home */
     bool hot; /* the caller's, after op_start: worker_land_hot, where the op finishes at home */
     op_cancel_fn *cancel;  /* NULL: not parked */
     struct op *next, **at; /* in group->parked */
@@ -90,10 +92,10 @@ void op_finish(struct op *op, struct err err);
  * the last step leaves it; done() follows it at once. thread: home; the op is not parked. */
 void op_steps(struct op *op, op_step_fn *const *steps);
 
-/* Memory for outputs. thread: home. */
+/* Memory for the outputs of this op. thread: home. */
 static inline struct arena *op_arena(const struct op *op)
 {
-    return op->group->arena;
+    return op->arena;
 }
 
 static inline uint64_t op_deadline_ns(const struct op *op)

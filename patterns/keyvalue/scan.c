@@ -76,9 +76,8 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* The ops of a call put their outputs into its arena, which lives as long as the stream. A page has
- * to go sooner, so while it is read, and nothing else of this call is under way, the group points
- * at the page's own memory. */
+/* The call's arena lives as long as the stream. A page has to go sooner, so it has memory of its
+ * own. */
 static void read_page(struct scan *scan, struct slice cursor)
 {
     struct kv_scan_page *page = &scan->page;
@@ -89,7 +88,7 @@ static void read_page(struct scan *scan, struct slice cursor)
     page->max_bytes = min_u64(scan->bytes_left, scan->kv->max_message_bytes / 2);
     scan->at = 0;
     call_start(scan->call, &page->op, page_done);
-    call_group(scan->call)->arena = scan_page_memory(scan);
+    page->op.arena = scan_page_memory(scan);
     scan->backend_scan->page(scan->kv->backend, page);
 }
 
@@ -151,7 +150,6 @@ static void page_done(struct op *op)
 {
     struct scan *scan = CONTAINER_OF(op, struct scan, page.op);
 
-    call_group(scan->call)->arena = call_arena(scan->call);
     if (op->err.code != ERR_OK) {
         call_fail(scan->call, op->err);
         return;

@@ -105,8 +105,6 @@ static void group_idle(struct op_group *group)
 {
     struct call *call = CONTAINER_OF(group, struct call, group);
 
-    if (group->arena != &call->arena)
-        bug(call, "the group's arena was not put back");
     if (call->ends == 0 && call->on_cancel == NULL && call->stream.pending == 0)
         bug(call, "the handler waits for nothing and has not ended the call");
     clear_if_over(call);

@@ -25,6 +25,32 @@ static void test_inline_finish_is_not_inline_done(void **state)
     scene_close(scene);
 }
 
+/* Outputs belong to an op: what one reads into memory of its own, another of the same call does not
+ * touch. */
+static void test_an_op_may_have_memory_of_its_own(void **state)
+{
+    struct scene *scene = scene_open(0);
+    struct request own, plain;
+    struct arena memory;
+
+    (void)state;
+    arena_init(&memory, NULL);
+    start(scene, &own, 'a');
+    own.op.arena = &memory;
+    start(scene, &plain, 'b');
+    assert_ptr_equal(op_arena(&own.op), &memory);
+    assert_ptr_equal(op_arena(&plain.op), &scene->arena);
+    op_finish(&own.op, ERR_NONE);
+    op_finish(&plain.op, ERR_NONE);
+    worker_drain(&scene->worker);
+    start(scene, &own, 'a'); /* used again: the call's memory again */
+    assert_ptr_equal(op_arena(&own.op), &scene->arena);
+    op_finish(&own.op, ERR_NONE);
+    worker_drain(&scene->worker);
+    arena_clear(&memory);
+    scene_close(scene);
+}
+
 static void *finish_it(void *arg)
 {
     op_finish(arg, some_err());
@@ -347,6 +373,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_inline_finish_is_not_inline_done),
+        cmocka_unit_test(test_an_op_may_have_memory_of_its_own),
         cmocka_unit_test(test_finish_from_another_thread),
         cmocka_unit_test(test_finish_after_park),
         cmocka_unit_test(test_a_hot_op_is_done_first),

@@ -24,7 +24,7 @@ static struct err scan_page(struct scan *scan, uint32_t max_items, uint64_t max_
 {
     struct err err;
 
-    scan->page = (struct kv_scan_page){.op.group = &scan->group,
+    scan->page = (struct kv_scan_page){.op = {.group = &scan->group, .arena = scan->group.arena},
                                        .prefix = scan->prefix,
                                        .cursor = scan->cursor,
                                        .max_items = max_items,

@@ -118,6 +118,7 @@ static void act_over_all(struct actor *actor, struct arena *arena)
 
     op_group_init(&group, NULL, arena, 0);
     page.op.group = &group;
+    page.op.arena = arena;
     do {
         expect(actor, memstore_page(store, &page).code == ERR_OK, "a refused page");
         n += page.n;
