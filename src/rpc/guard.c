@@ -20,17 +20,14 @@
 #include "src/rpc/guard_peers.h"
 #include "src/rpc/sockets.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <string.h>
 
-enum { ACCEPTS = 32, RETRY_MS = 100, MAX_LISTENERS = 16, PEER_TEXT = 64 };
+enum { ACCEPTS = 32, RETRY_MS = 100, MAX_LISTENERS = 16 };
 
 static struct {
     struct guard_options options;
@@ -85,23 +82,11 @@ struct guard_stats guard_stats(void)
 
 /* ---- refusals ---- */
 
-static void name_peer(const struct sockaddr *address, char text[PEER_TEXT])
-{
-    const struct sockaddr_in *four = (const void *)address;
-    const struct sockaddr_in6 *six = (const void *)address;
-
-    snprintf(text, PEER_TEXT, "unix");
-    if (address->sa_family == AF_INET)
-        inet_ntop(AF_INET, &four->sin_addr, text, PEER_TEXT);
-    else if (address->sa_family == AF_INET6)
-        inet_ntop(AF_INET6, &six->sin6_addr, text, PEER_TEXT);
-}
-
 static void count_refusal(enum guard_refusal why, const struct sockaddr *address)
 {
-    char peer[PEER_TEXT];
+    char peer[PEERS_TEXT];
 
-    name_peer(address, peer);
+    peers_name(address, peer);
     atomic_fetch_add(&guard.refused[why], 1);
     log_limited(&guard.refusals, LOG_WARN, "connection_refused",
                 (const struct log_field[]){LOG_S("why", refusal_names[why]), LOG_S("peer", peer),
@@ -248,16 +233,6 @@ int guard_accept(int listener, struct sockaddr *address, socklen_t *length, int 
 }
 
 /* ---- the life of a connection ---- */
-
-ssize_t guard_receive(int fd, struct msghdr *message, int flags)
-{
-    return socket_next.recvmsg(fd, message, flags);
-}
-
-void guard_left(int fd)
-{
-    (void)fd;
-}
 
 void guard_closed(int fd)
 {

@@ -39,11 +39,7 @@ struct guard_stats guard_stats(void);
 /* As accept4, of one of our listeners. */
 int guard_accept(int listener, struct sockaddr *address, socklen_t *length, int flags);
 
-/* As recvmsg, on a connection. */
-ssize_t guard_receive(int fd, struct msghdr *message, int flags);
-
 void guard_listener_closed(int fd);
-void guard_left(int fd);   /* gRPC closes the connection: it is not looked at any more */
 void guard_closed(int fd); /* the descriptor is about to be closed */
 void guard_tick(void);
 

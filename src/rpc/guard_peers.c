@@ -1,6 +1,8 @@
 #include "src/rpc/guard_peers.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -18,6 +20,18 @@ struct peers {
     uint64_t seed;
     struct peer *buckets[BUCKETS];
 };
+
+void peers_name(const struct sockaddr *address, char text[PEERS_TEXT])
+{
+    const struct sockaddr_in *four = (const void *)address;
+    const struct sockaddr_in6 *six = (const void *)address;
+
+    snprintf(text, PEERS_TEXT, "unix");
+    if (address->sa_family == AF_INET)
+        inet_ntop(AF_INET, &four->sin_addr, text, PEERS_TEXT);
+    else if (address->sa_family == AF_INET6)
+        inet_ntop(AF_INET6, &six->sin6_addr, text, PEERS_TEXT);
+}
 
 struct peers *peers_new(void)
 {

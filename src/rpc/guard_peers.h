@@ -6,8 +6,13 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+enum { PEERS_TEXT = 64 };
+
 struct peer;
 struct peers;
+
+/* The address without its port; "unix" for other families. */
+void peers_name(const struct sockaddr *address, char text[PEERS_TEXT]);
 
 /* Never fails: aborts without memory. */
 struct peers *peers_new(void);

@@ -2,9 +2,6 @@
  * connections. */
 #include "src/rpc/rpc_priv.h"
 
-#include "src/rpc/coalesce.h"
-#include "src/rpc/guard.h"
-
 #include <stdio.h>
 
 static const char *api_of(const struct row *row)
@@ -121,39 +118,6 @@ static void render_generations(const struct rpc_server *server, struct metrics_p
     metrics_sample_u64(page, "prism_api_calls_total", fresh, counter_read(&server->pattern_calls));
 }
 
-static void render_connections(struct metrics_page *page)
-{
-    static const char *const reasons[GUARD_REFUSALS] = {
-        [GUARD_REFUSED_CONNECTIONS] = "max_connections",
-        [GUARD_REFUSED_PEER] = "max_connections_per_peer",
-        [GUARD_REFUSED_DESCRIPTORS] = "descriptors"};
-    struct guard_stats s = guard_stats();
-
-    sample(page, "prism_connections", "gauge",
-           "Open client connections, with those that are closed and still send.", s.connections);
-    sample(page, "prism_connections_max", "gauge",
-           "Client connections beyond which new ones are refused; 0: no bound.", s.max_connections);
-    metrics_family(page, "prism_connections_refused_total", "counter",
-                   "Connections that were closed as soon as they were accepted, by the limit.");
-    for (int i = 0; i < GUARD_REFUSALS; i++)
-        metrics_sample_u64(page, "prism_connections_refused_total",
-                           (const char *[]){"reason", reasons[i], NULL}, s.refused[i]);
-}
-
-static void render_coalescing(struct metrics_page *page)
-{
-    struct coalesce_stats s = coalesce_stats();
-
-    sample(page, "prism_coalesced_writes_total", "counter",
-           "Writes of gRPC taken in by the coalescer.", s.writes);
-    sample(page, "prism_coalesced_flushes_total", "counter", "System calls made for them.",
-           s.flushes);
-    sample(page, "prism_coalesced_stalls_total", "counter", "Flushes cut short by a full socket.",
-           s.stalls);
-    sample(page, "prism_coalesced_held_bytes", "gauge", "Bytes held for slow readers.",
-           s.held_bytes);
-}
-
 /* ---- lanes ---- */
 
 static struct worker *worker_at(const struct rpc_server *server, unsigned i)
@@ -226,5 +190,4 @@ void rpc_server_render(void *arg, struct metrics_page *page)
     render_generations(server, page);
     render_lanes(server, page);
     render_connections(page);
-    render_coalescing(page);
 }

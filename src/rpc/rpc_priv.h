@@ -264,6 +264,10 @@ enum { RPC_METADATA_HEADROOM = 4 };
 
 grpc_server *channel_args_server(const struct rpc_options *options);
 
+/* ---- render_connections.c ---- */
+
+void render_connections(struct metrics_page *page);
+
 /* ---- library_log.c ---- */
 
 void library_log_open(void); /* process-wide; before grpc_init */

@@ -6,6 +6,7 @@
 #include "src/base/container.h"
 #include "src/rpc/coalesce.h"
 #include "src/rpc/guard.h"
+#include "src/rpc/inflow.h"
 #include "src/rpc/rpc_priv.h"
 #include "src/rpc/sockets.h"
 
@@ -16,7 +17,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { POSTED = 1, POSTED_BUSY = 4, LAST_CALLS_MS = 30000 };
+enum { POSTED = 1, POSTED_BUSY = 4, LAST_CALLS_MS = 30000, LEAST_HEADER_BYTES = 64 * 1024 };
 
 /* Debian's abseil tracks lock order, as in a debug build: 7 to 25 % of a server's CPU. This
  * switches it off; the symbol is weak, so that another build of abseil is just as good. */
@@ -225,6 +226,24 @@ static void begin_to_serve(void *arg)
     post_requests(server);
 }
 
+static void open_guard(const struct rpc_server *server)
+{
+    const struct rpc_options *o = &server->options;
+    uint32_t metadata_bytes = o->max_metadata_bytes * RPC_METADATA_HEADROOM;
+
+    guard_init(&(struct guard_options){.max_connections = o->max_connections,
+                                       .max_connections_per_peer = o->max_connections_per_peer});
+    inflow_init(&(struct inflow_options){
+        .each = {.max_streams =
+                     o->max_streams_per_connection > 0 ? o->max_streams_per_connection : UINT32_MAX,
+                 .max_header_bytes =
+                     metadata_bytes > LEAST_HEADER_BYTES ? metadata_bytes : LEAST_HEADER_BYTES},
+        .max_incomplete = o->max_inflight_calls,
+        .max_part_bytes = o->transport_bytes / 2,
+        .encrypted = server->tls != NULL});
+    tls_calls_open();
+}
+
 /* The thread comes first: what gRPC holds of ours, once it has begun, only the poller can take
  * back. */
 struct err rpc_server_start(struct rpc_server *server)
@@ -233,9 +252,7 @@ struct err rpc_server_start(struct rpc_server *server)
                                                  [RPC_COALESCE_MORE] = COALESCE_MORE,
                                                  [RPC_COALESCE_BUFFER] = COALESCE_BUFFER};
 
-    guard_init(&(struct guard_options){.max_connections = server->options.max_connections,
-                                       .max_connections_per_peer =
-                                           server->options.max_connections_per_peer});
+    open_guard(server);
     server->stalled_fd = coalesce_init(levels[server->options.coalesce]);
     struct err err = open_listener(server);
 

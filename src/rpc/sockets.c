@@ -3,6 +3,7 @@
 #include "src/base/clock.h"
 #include "src/rpc/coalesce.h"
 #include "src/rpc/guard.h"
+#include "src/rpc/inflow.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -18,12 +19,13 @@ struct socket_calls socket_next;
 
 static struct {
     int epoll, timer;
+    _Atomic int grpc_epoll; /* the set that watches our listeners */
     _Atomic uint8_t role[SOCKETS_MAX_FD];
     struct watch { /* in gRPC's epoll set; written before gRPC uses the descriptor */
         int set;
         struct epoll_event event;
     } watches[SOCKETS_MAX_FD];
-} shared = {.epoll = -1, .timer = -1};
+} shared = {.epoll = -1, .timer = -1, .grpc_epoll = -1};
 
 static _Thread_local bool listening;
 static pthread_once_t resolve_once = PTHREAD_ONCE_INIT;
@@ -37,6 +39,7 @@ static void resolve_all(void)
     *(void **)&socket_next.listen = dlsym(RTLD_NEXT, "listen");
     *(void **)&socket_next.accept4 = dlsym(RTLD_NEXT, "accept4");
     *(void **)&socket_next.epoll_ctl = dlsym(RTLD_NEXT, "epoll_ctl");
+    *(void **)&socket_next.epoll_wait = dlsym(RTLD_NEXT, "epoll_wait");
     *(void **)&socket_next.close = dlsym(RTLD_NEXT, "close");
 }
 
@@ -143,7 +146,7 @@ void sockets_run_within(uint32_t ms)
 void sockets_run(void)
 {
     struct epoll_event events[EVENTS];
-    int n = epoll_wait(shared.epoll, events, EVENTS, 0);
+    int n = socket_next.epoll_wait(shared.epoll, events, EVENTS, 0);
 
     for (int i = 0; i < n; i++) {
         uint64_t times;
@@ -152,6 +155,7 @@ void sockets_run(void)
             coalesce_writable(events[i].data.fd);
         } else if (read(shared.timer, &times, sizeof times) == (ssize_t)sizeof times) {
             guard_tick();
+            inflow_tick();
             coalesce_tick();
         }
     }
@@ -164,7 +168,14 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
     resolve();
     if (sockets_role(fd) != SOCKET_CONNECTION)
         return socket_next.sendmsg(fd, message, flags);
-    return coalesce_send(fd, message, flags);
+
+    ssize_t n = coalesce_send(fd, message, flags);
+    int error = errno;
+
+    if (n > 0)
+        inflow_sent(fd, message, (size_t)n);
+    errno = error;
+    return n;
 }
 
 ssize_t recvmsg(int fd, struct msghdr *message, int flags)
@@ -172,7 +183,7 @@ ssize_t recvmsg(int fd, struct msghdr *message, int flags)
     resolve();
     if (sockets_role(fd) != SOCKET_CONNECTION)
         return socket_next.recvmsg(fd, message, flags);
-    return guard_receive(fd, message, flags);
+    return inflow_receive(fd, message, flags);
 }
 
 int shutdown(int fd, int how)
@@ -187,7 +198,7 @@ int close(int fd)
 {
     resolve();
     if (sockets_role(fd) == SOCKET_CONNECTION) {
-        guard_left(fd);
+        inflow_left(fd);
         coalesce_close(fd);
         return 0;
     }
@@ -219,6 +230,7 @@ int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
     if (accepted >= 0) {
         shared.watches[accepted].set = -1;
         coalesce_adopt(accepted);
+        inflow_adopt(accepted);
         sockets_set_role(accepted, SOCKET_CONNECTION);
     }
     return accepted;
@@ -231,6 +243,16 @@ int epoll_ctl(int set, int what, int fd, struct epoll_event *event)
         (sockets_role(fd) == SOCKET_CONNECTION || sockets_role(fd) == SOCKET_LISTENER)) {
         shared.watches[fd].event = *event;
         shared.watches[fd].set = set;
+        if (sockets_role(fd) == SOCKET_LISTENER)
+            atomic_store_explicit(&shared.grpc_epoll, set, memory_order_relaxed);
     }
     return socket_next.epoll_ctl(set, what, fd, event);
+}
+
+int epoll_wait(int set, struct epoll_event *events, int most, int timeout_ms)
+{
+    resolve();
+    if (set == atomic_load_explicit(&shared.grpc_epoll, memory_order_relaxed))
+        inflow_turn();
+    return socket_next.epoll_wait(set, events, most, timeout_ms);
 }

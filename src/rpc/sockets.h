@@ -5,8 +5,8 @@
  * sockets_listen_begin and sockets_listen_end and on the connections accepted there. All other
  * descriptors of the process (backend clients, the admin endpoint) pass through untouched.
  *
- * coalesce.c handles what a connection writes, guard*.c what the listener accepts and a connection
- * reads. Both call the system through socket_next. */
+ * guard.c handles what a listener accepts, inflow.c what a connection sends us, coalesce.c what we
+ * send. All call the system through socket_next. */
 #ifndef PRISM_RPC_SOCKETS_H
 #define PRISM_RPC_SOCKETS_H
 
@@ -33,6 +33,7 @@ extern struct socket_calls {
     int (*listen)(int, int);
     int (*accept4)(int, struct sockaddr *, socklen_t *, int);
     int (*epoll_ctl)(int, int, int, struct epoll_event *);
+    int (*epoll_wait)(int, struct epoll_event *, int, int);
 } socket_next;
 
 /* Once, before the first listener; again is harmless. Returns an epoll descriptor that is readable

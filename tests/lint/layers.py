@@ -21,6 +21,7 @@ TABLE = [
     (r"pool/ring\.[ch]", ("src/base/", "pool/"), ("ck",), ()),
     (r"pool/", ("src/base/", "pool/"), ("uv",), ()),
     (r"src/rpc/tls_check\.[ch]", ("src/base/err.h", "src/rpc/tls_check.h"), ("openssl",), ()),
+    (r"src/rpc/tls_calls\.c", ("src/rpc/inflow.h",), ("openssl",), ()),
     (r"src/rpc/", ("src/base/", "pool/", "src/rpc/"), ("grpc", "protobuf"), ("google/",)),
     (r"backends/registry\.c", ("src/base/", "backends/"), (), ()),
     (r"backends/[^/]+\.[ch]", ("src/base/", "pool/", "backends/[^/]+$"), (), ()),

@@ -1,0 +1,377 @@
+#include "src/rpc/http2_meter.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    HEAD_BYTES = 9,
+    PREFACE_BYTES = 24,
+    PREFIX_BYTES = 5, /* before each message: flag, length */
+    FEWEST_STREAMS = 16,
+    FRAME_COST = 1,
+    RESET_COST = 4, /* the work for a call that nobody waits for */
+    SERVED_EARNS = 4,
+    FREE_INCOMPLETE = 128, /* a client may have so many requests under way */
+    INCOMPLETE_COST = 16,  /* and one more costs this, which its bytes earn again */
+    TOKEN_BYTES = 1024     /* of messages earn a token, of header lists cost one */
+};
+
+enum {
+    DATA,
+    HEADERS,
+    PRIORITY,
+    RST_STREAM,
+    SETTINGS,
+    PUSH,
+    PING,
+    GOAWAY,
+    WINDOW_UPDATE,
+    CONTINUATION
+};
+enum { FLAG_END_STREAM = 1, FLAG_ACK = 1, FLAG_END_HEADERS = 4 };
+
+struct meter_stream {
+    uint32_t id;   /* 0: a free place */
+    uint32_t left; /* of the message; while the prefix comes in, its length so far */
+    uint32_t held; /* bytes of the message that have come */
+    uint8_t prefix_bytes;
+    bool complete; /* there was a whole message, or the client has ended its side */
+};
+
+/* ---- the purse ---- */
+
+static void pay(struct meter *m, enum meter_expense what, uint32_t tokens)
+{
+    if (m->purse >= 0 && m->purse < (int32_t)tokens)
+        m->blame = what;
+    m->purse -= (int32_t)tokens;
+}
+
+void meter_earn(struct meter *m, uint32_t tokens)
+{
+    int32_t room = METER_PURSE - m->purse;
+
+    m->purse += tokens < (uint32_t)room ? (int32_t)tokens : room;
+}
+
+/* ---- streams: a table with linear probing. Numbers follow each other, so they rarely meet. ----
+ */
+
+static uint32_t place_of(const struct meter *m, uint32_t id)
+{
+    return (id >> 1) & (m->capacity - 1);
+}
+
+static struct meter_stream *find(const struct meter *m, uint32_t id)
+{
+    if (m->open == 0)
+        return NULL;
+    for (uint32_t i = place_of(m, id);; i = (i + 1) & (m->capacity - 1)) {
+        if (m->streams[i].id == id)
+            return &m->streams[i];
+        if (m->streams[i].id == 0)
+            return NULL;
+    }
+}
+
+static struct meter_stream *free_place(struct meter *m, uint32_t id)
+{
+    uint32_t i = place_of(m, id);
+
+    while (m->streams[i].id != 0)
+        i = (i + 1) & (m->capacity - 1);
+    return &m->streams[i];
+}
+
+static void resize(struct meter *m, uint32_t capacity)
+{
+    struct meter_stream *old = m->streams;
+    uint32_t old_capacity = m->capacity;
+
+    m->streams = calloc(capacity, sizeof *m->streams);
+    if (m->streams == NULL)
+        abort();
+    m->capacity = capacity;
+    for (uint32_t i = 0; i < old_capacity; i++) {
+        if (old[i].id != 0)
+            *free_place(m, old[i].id) = old[i];
+    }
+    free(old);
+}
+
+static void open_stream(struct meter *m, uint32_t id)
+{
+    if (m->open >= m->limits->max_streams) {
+        m->fault = METER_TOO_MANY_STREAMS;
+        return;
+    }
+    if (m->open + m->open / 2 >= m->capacity)
+        resize(m, m->capacity == 0 ? FEWEST_STREAMS : m->capacity * 2);
+    *free_place(m, id) = (struct meter_stream){.id = id};
+    m->open++;
+    if (m->incomplete++ >= FREE_INCOMPLETE)
+        pay(m, METER_HEADERS, INCOMPLETE_COST);
+}
+
+/* Those behind it move up, so that no search stops at the hole. */
+static void close_stream(struct meter *m, struct meter_stream *s)
+{
+    uint32_t mask = m->capacity - 1, hole = (uint32_t)(s - m->streams);
+
+    m->open--;
+    m->incomplete -= !s->complete;
+    m->part_bytes -= s->held;
+    for (uint32_t i = (hole + 1) & mask; m->streams[i].id != 0; i = (i + 1) & mask) {
+        uint32_t wanted = place_of(m, m->streams[i].id);
+
+        if (((i - wanted) & mask) >= ((i - hole) & mask)) {
+            m->streams[hole] = m->streams[i];
+            hole = i;
+        }
+    }
+    m->streams[hole].id = 0;
+    if (m->open == 0 && m->capacity > FEWEST_STREAMS * 16) {
+        free(m->streams);
+        m->streams = NULL;
+        m->capacity = 0;
+    }
+}
+
+/* ---- messages ---- */
+
+static void let_go(struct meter *m, struct meter_stream *s)
+{
+    m->part_bytes -= s->held;
+    s->held = 0;
+    s->prefix_bytes = 0;
+    s->left = 0;
+}
+
+static void complete(struct meter *m, struct meter_stream *s)
+{
+    let_go(m, s);
+    if (!s->complete)
+        m->incomplete--;
+    s->complete = true;
+}
+
+static void take_message_bytes(struct meter *m, struct meter_stream *s, const uint8_t *at,
+                               uint32_t n)
+{
+    while (n > 0) {
+        uint32_t take = 1;
+
+        if (s->prefix_bytes < PREFIX_BYTES) {
+            if (s->prefix_bytes++ > 0)
+                s->left = s->left << 8 | *at;
+        } else {
+            take = n < s->left ? n : s->left;
+            s->left -= take;
+        }
+        s->held += take;
+        m->part_bytes += take;
+        at += take;
+        n -= take;
+        if (s->prefix_bytes == PREFIX_BYTES && s->left == 0)
+            complete(m, s);
+    }
+}
+
+/* ---- frames from the client ---- */
+
+static void take_headers(struct meter *m, uint32_t bytes)
+{
+    m->header_bytes += bytes;
+    if (m->header_bytes > m->limits->max_header_bytes)
+        m->fault = METER_LONG_HEADERS;
+    if (bytes >= TOKEN_BYTES)
+        pay(m, METER_HEADERS, bytes / TOKEN_BYTES);
+}
+
+static void begin_headers(struct meter *m, const struct meter_side *in)
+{
+    m->header_bytes = 0;
+    take_headers(m, in->left);
+    if (in->stream > m->last_stream && in->stream % 2 == 1) {
+        m->last_stream = in->stream;
+        open_stream(m, in->stream);
+    } else if (find(m, in->stream) == NULL) {
+        pay(m, METER_HEADERS, RESET_COST);
+    }
+}
+
+static void reset_received(struct meter *m, uint32_t id)
+{
+    struct meter_stream *s = find(m, id);
+
+    pay(m, METER_RESETS, s != NULL ? RESET_COST : FRAME_COST);
+    if (s != NULL)
+        close_stream(m, s);
+}
+
+static void begin_received(struct meter *m, const struct meter_side *in)
+{
+    m->frames++;
+    switch (in->type) {
+    case DATA:
+        if (in->left == 0 && (in->flags & FLAG_END_STREAM) == 0)
+            pay(m, METER_EMPTY_DATA, FRAME_COST);
+        else if (in->left >= TOKEN_BYTES)
+            meter_earn(m, in->left / TOKEN_BYTES);
+        break;
+    case HEADERS:
+        begin_headers(m, in);
+        break;
+    case CONTINUATION:
+        pay(m, METER_HEADERS, FRAME_COST);
+        take_headers(m, in->left);
+        break;
+    case RST_STREAM:
+        reset_received(m, in->stream);
+        break;
+    case SETTINGS:
+        pay(m, METER_SETTINGS, FRAME_COST);
+        break;
+    case PING:
+        pay(m, METER_PINGS, FRAME_COST);
+        break;
+    case WINDOW_UPDATE:
+        pay(m, METER_WINDOW_UPDATES, FRAME_COST);
+        break;
+    default:
+        pay(m, METER_OTHER, FRAME_COST + in->left / TOKEN_BYTES);
+    }
+}
+
+static void end_received(struct meter *m, const struct meter_side *in)
+{
+    struct meter_stream *s;
+
+    if ((in->type != DATA && in->type != HEADERS) || (in->flags & FLAG_END_STREAM) == 0)
+        return;
+    s = find(m, in->stream);
+    if (s != NULL)
+        complete(m, s);
+}
+
+/* ---- frames to the client ---- */
+
+static void begin_sent(struct meter *m, const struct meter_side *out)
+{
+    struct meter_stream *s;
+
+    if (out->type == DATA && out->left >= TOKEN_BYTES)
+        meter_earn(m, out->left / TOKEN_BYTES);
+    if (out->type == RST_STREAM ||
+        ((out->type == HEADERS || out->type == DATA) && (out->flags & FLAG_END_STREAM) != 0)) {
+        s = find(m, out->stream);
+        if (s == NULL)
+            return;
+        if (out->type != RST_STREAM)
+            meter_earn(m, SERVED_EARNS);
+        close_stream(m, s);
+    }
+}
+
+/* ---- bytes ---- */
+
+static uint32_t number(const uint8_t *at)
+{
+    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+}
+
+static void read_head(struct meter_side *side, const uint8_t *head)
+{
+    side->left = number(head) >> 8;
+    side->type = head[3];
+    side->flags = head[4];
+    side->stream = number(head + 5) & INT32_MAX;
+}
+
+/* Takes bytes of a frame's head. False: it is not complete. */
+static bool take_head(struct meter_side *side, const uint8_t **at, size_t *n)
+{
+    size_t wanted = (size_t)HEAD_BYTES - side->have, take = wanted < *n ? wanted : *n;
+    const uint8_t *head = *at;
+
+    if (take < HEAD_BYTES) {
+        memcpy(side->head + side->have, head, take);
+        head = side->head;
+    }
+    *at += take;
+    *n -= take;
+    side->have = (uint8_t)(take < wanted ? side->have + take : 0);
+    if (take == wanted)
+        read_head(side, head);
+    return take == wanted;
+}
+
+static uint32_t take_payload(struct meter_side *side, const uint8_t **at, size_t *n)
+{
+    uint32_t take = side->left < *n ? side->left : (uint32_t)*n;
+
+    side->left -= take;
+    *at += take;
+    *n -= take;
+    return take;
+}
+
+static void take_received(struct meter *m, const uint8_t **at, size_t *n)
+{
+    const uint8_t *bytes = *at;
+    uint32_t taken = take_payload(&m->in, at, n);
+
+    if (m->in.type == DATA && taken > 0) {
+        struct meter_stream *s = find(m, m->in.stream);
+
+        if (s != NULL)
+            take_message_bytes(m, s, bytes, taken);
+    }
+    if (m->in.left == 0)
+        end_received(m, &m->in);
+}
+
+void meter_received(struct meter *m, const uint8_t *bytes, size_t len)
+{
+    if (m->in.preface > 0) {
+        size_t skip = m->in.preface < len ? m->in.preface : len;
+
+        m->in.preface = (uint8_t)(m->in.preface - skip);
+        bytes += skip;
+        len -= skip;
+    }
+    while (len > 0 && m->fault == METER_SOUND) {
+        if (m->in.left > 0) {
+            take_received(m, &bytes, &len);
+        } else if (take_head(&m->in, &bytes, &len)) {
+            begin_received(m, &m->in);
+            if (m->in.left == 0)
+                end_received(m, &m->in);
+        }
+    }
+}
+
+void meter_sent(struct meter *m, const uint8_t *bytes, size_t len)
+{
+    while (len > 0) {
+        if (m->out.left > 0)
+            take_payload(&m->out, &bytes, &len);
+        else if (take_head(&m->out, &bytes, &len))
+            begin_sent(m, &m->out);
+    }
+}
+
+/* ---- life ---- */
+
+void meter_init(struct meter *m, const struct meter_limits *limits)
+{
+    *m = (struct meter){.limits = limits, .purse = METER_FIRST, .in.preface = PREFACE_BYTES};
+}
+
+void meter_clear(struct meter *m)
+{
+    free(m->streams);
+    m->streams = NULL;
+    m->capacity = m->open = m->incomplete = 0;
+    m->part_bytes = 0;
+}
