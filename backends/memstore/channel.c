@@ -189,8 +189,12 @@ static struct err make_room(struct channel *channel, uint64_t cost)
             return full(channel);
     }
     while ((limit = capacity_take(store, 0, cost)) != CAPACITY_OK) {
-        if (!drop_oldest(channel))
-            return capacity_error(store, limit);
+        if (!drop_oldest(channel)) {
+            struct err err = capacity_error(store, limit);
+
+            err.retry_after_ms = RETRY_MS; /* unlike keys, messages go again */
+            return err;
+        }
     }
     return ERR_NONE;
 }

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { RUN = 64, FEW = 8 };
+enum { RUN = 64, FEW = 8, RETRY_MS = 100 };
 
 struct tail {
     struct named named; /* first */
@@ -85,8 +85,12 @@ static struct err make_room(struct tail *tail, uint64_t cost)
                                     over(config->tail_messages, tail->log.held, 1)))
         drop_oldest(tail);
     while ((limit = capacity_take(tail->messaging->store, 0, cost)) != CAPACITY_OK) {
-        if (tail_is_empty(tail))
-            return capacity_error(tail->messaging->store, limit);
+        if (tail_is_empty(tail)) {
+            struct err err = capacity_error(tail->messaging->store, limit);
+
+            err.retry_after_ms = RETRY_MS;
+            return err;
+        }
         drop_oldest(tail);
     }
     return ERR_NONE;
