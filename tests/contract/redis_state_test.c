@@ -70,6 +70,26 @@ static uint64_t connects(struct redis_fixture *fixture)
     return counter_read(&fixture->kv.backend->stats.connects);
 }
 
+struct limits_call {
+    struct backend *backend;
+    struct backend_limits limits;
+};
+
+static void copy_limits(void *arg)
+{
+    struct limits_call *call = arg;
+
+    call->limits = call->backend->limits;
+}
+
+static struct backend_limits limits_of(struct redis_fixture *fixture)
+{
+    struct limits_call call = {.backend = fixture->kv.backend};
+
+    kv_on_worker(&fixture->kv, copy_limits, &call);
+    return call.limits;
+}
+
 static struct err put_large(struct redis_fixture *fixture, size_t bytes)
 {
     struct kv_put put = {
@@ -85,23 +105,23 @@ static struct err put_large(struct redis_fixture *fixture, size_t bytes)
 static void limits_are_the_servers(void **state)
 {
     struct redis_fixture fixture;
-    const struct backend_limits *limits;
+    struct backend_limits limits;
 
     (void)state;
     say("CONFIG SET proto-max-bulk-len 2097152");
     open_and_wait(&fixture, NULL);
-    limits = &fixture.kv.backend->limits;
-    assert_int_equal(limits->value_bytes, 2 * MIB);
-    assert_true(limits->key_bytes < limits->value_bytes);
+    limits = limits_of(&fixture);
+    assert_int_equal(limits.value_bytes, 2 * MIB);
+    assert_true(limits.key_bytes < limits.value_bytes);
     assert_int_equal(put_large(&fixture, 2 * MIB).code, ERR_OK);
 
     unsigned version = atomic_load(&fixture.store->facts_version);
 
     say("CONFIG SET client-query-buffer-limit 1048576");
     probe(&fixture);
-    KV_UNTIL(&fixture.kv, limits->value_bytes < MIB);
+    KV_UNTIL(&fixture.kv, limits_of(&fixture).value_bytes < MIB);
     assert_true(atomic_load(&fixture.store->facts_version) > version);
-    assert_int_equal(put_large(&fixture, limits->value_bytes).code, ERR_OK);
+    assert_int_equal(put_large(&fixture, limits_of(&fixture).value_bytes).code, ERR_OK);
     assert_int_equal(connects(&fixture), 1);
     redis_fixture_close(&fixture);
     say("CONFIG SET proto-max-bulk-len 536870912");
@@ -144,7 +164,7 @@ static void a_refused_size_is_remembered(void **state)
     say("ACL SETUSER blind on >secret ~* +@all -config");
     say("CONFIG SET proto-max-bulk-len 1048576");
     open_and_wait(&fixture, "blind");
-    assert_true(fixture.kv.backend->limits.value_bytes > 2 * MIB);
+    assert_true(limits_of(&fixture).value_bytes > 2 * MIB);
 
     struct err e = put_large(&fixture, 2 * MIB);
 
@@ -153,7 +173,7 @@ static void a_refused_size_is_remembered(void **state)
     assert_true(e.code == ERR_UNAVAILABLE || e.retry_after_ms == 0);
     if (e.code == ERR_INVALID_ARGUMENT) {
         KV_UNTIL(&fixture.kv, connects(&fixture) == 2);
-        assert_int_equal(fixture.kv.backend->limits.value_bytes, 2 * MIB - 1);
+        assert_int_equal(limits_of(&fixture).value_bytes, 2 * MIB - 1);
     }
     redis_fixture_close(&fixture);
     say("CONFIG SET proto-max-bulk-len 536870912");
