@@ -1,9 +1,10 @@
 /* From a request event to its home: everything that can refuse a call before any work is done for
  * it.
  *
- * Order: draining, deadline, in-flight limits, message, namespace, then the worker's intake lane.
- * A refusal is an answer with a status, counted; nothing is dropped in silence. Dispatch fills one
- * worker before it wakes the next: a wake-up costs more than what a handful of calls do. */
+ * Order: draining, deadline, metadata, message, in-flight limits, namespace, then the worker's
+ * intake lane. A refusal is an answer with a status, counted; nothing is dropped in silence.
+ * Dispatch fills one worker before it wakes the next: a wake-up costs more than what a handful of
+ * calls do. */
 #include "src/rpc/rpc_priv.h"
 
 #include "src/base/clock.h"
@@ -227,13 +228,13 @@ static struct err check_load(struct rpc_server *server, struct call *call)
         return err_make(ERR_DEADLINE_EXCEEDED,
                         "the deadline had passed when the call was taken up");
     err = check_metadata(server, call);
+    if (err.code == ERR_OK)
+        err = message_check(call);
     if (err.code == ERR_OK && !general) {
         call->share = share_enter(&server->shares, call->grpc);
         err = check_limits(server, call);
     }
-    if (err.code != ERR_OK)
-        return err;
-    return message_check(call);
+    return err;
 }
 
 /* ---- where ---- */
@@ -244,7 +245,8 @@ static bool may_run_inline(const struct rpc_server *server, const struct call *c
     uint32_t most = instance->inline_bytes != NULL ? instance->inline_bytes[call->row->index] : 0;
 
     return server->options.dispatch == RPC_DISPATCH_AUTO && instance->pattern != NULL &&
-           call->row->method->kind == METHOD_UNARY && most > 0 && call->request_bytes <= most;
+           call->row->method->kind == METHOD_UNARY && most > 0 && !call->wants_gzip &&
+           call->request_bytes <= most;
 }
 
 static struct worker *pick_worker(struct rpc_server *server)
@@ -357,8 +359,7 @@ void admit_call(struct rpc_server *server, struct call *call)
 {
     call->arrived_ns = clock_now_ns();
     call->deadline_ns = deadline_ns(call->grpc_deadline);
-    call->request_bytes =
-        call->request_buffer != NULL ? grpc_byte_buffer_length(call->request_buffer) : 0;
+    call->request_bytes = message_bytes(call);
     counter_add(&call->row->metrics.started, 1);
     counter_add(&call->row->metrics.request_bytes, call->request_bytes);
     count_use(server, call->row);

@@ -108,7 +108,7 @@ static void end(struct call *call, struct ending ending)
 
 void call_reply(struct call *call, const ProtobufCMessage *message)
 {
-    grpc_byte_buffer *buffer = codec_pack(message);
+    grpc_byte_buffer *buffer = codec_pack(call, message);
 
     answers_count(call, buffer);
     end(call, (struct ending){.code = ERR_OK, .message = buffer});
@@ -116,7 +116,7 @@ void call_reply(struct call *call, const ProtobufCMessage *message)
 
 void call_reply_read(struct call *call, const ProtobufCMessage *message)
 {
-    grpc_byte_buffer *buffer = codec_pack(message);
+    grpc_byte_buffer *buffer = codec_pack(call, message);
 
     answers_count(call, buffer);
     struct err err = answers_fit(call);
@@ -239,7 +239,7 @@ void call_send(struct call *call, const ProtobufCMessage *message, struct op *se
 {
     if (call->sent != NULL || call->ended)
         call_bug(call, "two sends at a time, or a send after the end");
-    grpc_byte_buffer *buffer = codec_pack(message);
+    grpc_byte_buffer *buffer = codec_pack(call, message);
 
     op_start(sent, &call->group, done);
     answers_count(call, buffer);

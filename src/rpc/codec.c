@@ -2,6 +2,7 @@
  * that until it ends. */
 #include "src/rpc/decode.h"
 #include "src/rpc/encode.h"
+#include "src/rpc/gzip.h"
 #include "src/rpc/rpc_priv.h"
 
 #include <grpc/byte_buffer.h>
@@ -33,11 +34,22 @@ static struct slice contiguous(struct arena *arena, const grpc_byte_buffer *buff
 struct err codec_unpack(struct arena *arena, const struct call *call,
                         const grpc_byte_buffer *buffer, const ProtobufCMessage **message)
 {
-    return decode_message(arena, call->row->method->request, contiguous(arena, buffer),
-                          call->instance->max_elements, message);
+    struct err err = ERR_NONE;
+    struct slice bytes;
+
+    if (buffer == NULL || buffer->data.raw.compression == GRPC_COMPRESS_NONE)
+        bytes = contiguous(arena, buffer);
+    else if (buffer->data.raw.compression == GRPC_COMPRESS_GZIP)
+        err = gzip_inflate(arena, buffer, call->server->options.max_message_bytes, &bytes);
+    else
+        err = err_make(ERR_UNIMPLEMENTED, "messages are taken in identity and gzip encoding");
+    if (err.code != ERR_OK)
+        return err;
+    return decode_message(arena, call->row->method->request, bytes, call->instance->max_elements,
+                          message);
 }
 
-grpc_byte_buffer *codec_pack(const ProtobufCMessage *message)
+grpc_byte_buffer *codec_pack(const struct call *call, const ProtobufCMessage *message)
 {
     struct encode_plan plan;
 
@@ -50,5 +62,5 @@ grpc_byte_buffer *codec_pack(const ProtobufCMessage *message)
     grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(&slice, 1);
 
     grpc_slice_unref(slice);
-    return buffer;
+    return call->wants_gzip ? gzip_if_worth(buffer) : buffer;
 }

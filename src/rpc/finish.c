@@ -166,6 +166,20 @@ void finish_post_close(struct call *call)
     start_batch(call, &op, 1, &call->close_tag);
 }
 
+/* gRPC reads the field, and takes a reference of its slices. */
+static grpc_op initial_metadata(struct call *call, bool gzip)
+{
+    grpc_op op = {.op = GRPC_OP_SEND_INITIAL_METADATA};
+
+    if (gzip) {
+        call->encoding.key = grpc_slice_from_static_string("grpc-encoding");
+        call->encoding.value = grpc_slice_from_static_string("gzip");
+        op.data.send_initial_metadata.metadata = &call->encoding;
+        op.data.send_initial_metadata.count = 1;
+    }
+    return op;
+}
+
 /* ---- streams ---- */
 
 static void on_sent(struct tag *tag, bool ok)
@@ -185,7 +199,7 @@ static void on_sent(struct tag *tag, bool ok)
 static void send_job(struct job *job)
 {
     struct call *call = CONTAINER_OF(job, struct call, send);
-    grpc_op ops[2] = {{.op = GRPC_OP_SEND_INITIAL_METADATA}, {.op = GRPC_OP_SEND_MESSAGE}};
+    grpc_op ops[2] = {initial_metadata(call, call->wants_gzip), {.op = GRPC_OP_SEND_MESSAGE}};
     size_t first = call->initial_sent ? 1 : 0;
 
     call->initial_sent = true;
@@ -258,7 +272,7 @@ static bool fill_trailer(struct call *call)
         call->trailer.value = call->ending.details;
     } else if (call->tells_encodings) {
         call->trailer.key = grpc_slice_from_static_string("grpc-accept-encoding");
-        call->trailer.value = grpc_slice_from_static_string("identity");
+        call->trailer.value = grpc_slice_from_static_string("identity,gzip");
     }
     return detailed || call->tells_encodings;
 }
@@ -269,7 +283,9 @@ static size_t final_ops(struct call *call, grpc_op *ops)
     struct ending *ending = &call->ending;
 
     if (!call->initial_sent)
-        ops[n++] = (grpc_op){.op = GRPC_OP_SEND_INITIAL_METADATA};
+        ops[n++] =
+            initial_metadata(call, ending->message != NULL &&
+                                       ending->message->data.raw.compression != GRPC_COMPRESS_NONE);
     if (ending->message != NULL) {
         ops[n].op = GRPC_OP_SEND_MESSAGE;
         ops[n++].data.send_message.send_message = ending->message;

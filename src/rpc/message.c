@@ -8,15 +8,18 @@
  *
  * Reserved flags and messages above the limit do not come here: the core ends their calls. It takes
  * away content-type, and a second message of a unary call stays unread in the stream. */
+#include "src/rpc/gzip.h"
 #include "src/rpc/rpc_priv.h"
 
 #include <grpc/byte_buffer.h>
 #include <grpc/compression.h>
 
-/* The core's only way to ask. Weak: without it, messages whose encoding is unknown are decoded as
- * they are. */
+/* The core's only ways to ask. Weak: without them, messages whose encoding is unknown are decoded
+ * as they are, and answers are not compressed. */
 extern uint32_t _Z37grpc_call_test_only_get_message_flagsP9grpc_call(grpc_call *)
     __attribute__((weak));
+extern grpc_compression_algorithm _Z45grpc_call_test_only_get_compression_algorithmP9grpc_call(
+    grpc_call *) __attribute__((weak));
 
 static bool has_compressed_flag(const struct call *call)
 {
@@ -25,8 +28,42 @@ static bool has_compressed_flag(const struct call *call)
     return _Z37grpc_call_test_only_get_message_flagsP9grpc_call(call->grpc) != 0;
 }
 
+static bool says_gzip(const struct call *call)
+{
+    if (_Z45grpc_call_test_only_get_compression_algorithmP9grpc_call == NULL)
+        return false;
+    return _Z45grpc_call_test_only_get_compression_algorithmP9grpc_call(call->grpc) ==
+           GRPC_COMPRESS_GZIP;
+}
+
+static bool is_gzip(const grpc_byte_buffer *buffer)
+{
+    return buffer != NULL && buffer->data.raw.compression == GRPC_COMPRESS_GZIP;
+}
+
+uint64_t message_bytes(const struct call *call)
+{
+    const grpc_byte_buffer *buffer = call->request_buffer;
+
+    if (buffer == NULL)
+        return 0;
+    return buffer->data.raw.slice_buffer.length +
+           (is_gzip(buffer) ? gzip_claimed_bytes(buffer) : 0);
+}
+
+static struct err check_inflated(const struct call *call)
+{
+    uint64_t most = call->server->options.max_message_bytes;
+
+    if (gzip_claimed_bytes(call->request_buffer) <= most)
+        return ERR_NONE;
+    return err_about(ERR_RESOURCE_EXHAUSTED, "limits.max_message_bytes",
+                     "the request is compressed, and too large when it is inflated");
+}
+
 struct err message_check(struct call *call)
 {
+    call->wants_gzip = says_gzip(call);
     if (call->row->method->kind == METHOD_BIDI)
         return ERR_NONE;
     if (call->request_buffer == NULL)
@@ -34,8 +71,10 @@ struct err message_check(struct call *call)
                         "the request ended without a whole message: nothing was done");
     if (!has_compressed_flag(call))
         return ERR_NONE;
+    if (is_gzip(call->request_buffer))
+        return check_inflated(call);
     call->tells_encodings = true;
     return err_make(ERR_UNIMPLEMENTED,
-                    "the request is compressed in a way that is not supported: send with identity "
-                    "encoding");
+                    "the request is compressed in a way that is not supported: send with gzip or "
+                    "identity encoding");
 }

@@ -54,10 +54,11 @@ struct call {
     int cancelled;
     bool released; /* set by the home side; the poller may look once it has `finalised` */
     bool initial_sent, close_posted, finalised, linked, counted;
+    bool wants_gzip;      /* the client compresses, so it takes compressed answers */
     bool tells_encodings; /* the answer says which encodings the server takes */
     bool telling;         /* `tell` is under way */
     struct err tell_next; /* to be told after that */
-    grpc_metadata trailer;
+    grpc_metadata encoding, trailer;
     uint64_t arrived_ns;
     uint64_t request_bytes;
     uint64_t sending_bytes;   /* an answer, or a message of a stream, not yet taken */
@@ -226,6 +227,10 @@ int unread_wait_ms(const struct rpc_server *server, uint64_t now_ns); /* -1: for
 
 /* ---- message.c ---- */
 
+/* What the request will hold: its message, and for a compressed one what that says it inflates to.
+ */
+uint64_t message_bytes(const struct call *call);
+
 /* Is there a request, and can it be read? thread: poller. */
 struct err message_check(struct call *call);
 
@@ -243,7 +248,7 @@ void finish_maybe_recycle(struct call *call);
  * lives in the arena and in the buffer; free_unpacked is never called. */
 struct err codec_unpack(struct arena *arena, const struct call *call,
                         const grpc_byte_buffer *buffer, const ProtobufCMessage **message);
-grpc_byte_buffer *codec_pack(const ProtobufCMessage *message);
+grpc_byte_buffer *codec_pack(const struct call *call, const ProtobufCMessage *message);
 
 /* ---- status.c: the only place that maps to gRPC ---- */
 

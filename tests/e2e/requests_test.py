@@ -1,12 +1,17 @@
 """What is no whole request is refused before any effect: HTTP/2 by hand, as no gRPC library would send it."""
+import gzip
+import os
 import re
+import struct
+import zlib
 
 from rig import backends, environment, http2, suite
 from rig.http2 import message
 from rig.keyvalue import Pattern, pb
 from rig.prismd import Prismd
 
-INVALID_ARGUMENT, UNIMPLEMENTED = 3, 12
+GZIP = 2
+INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED = 3, 8, 12
 
 
 class Requests(suite.Case):
@@ -52,6 +57,35 @@ class Requests(suite.Case):
                 text = self.assert_refused(UNIMPLEMENTED, "Store", message(store, 1), **encoding)
                 self.assertIn(b"grpc-accept-encoding", text)
         self.assertIsNone(self.kv.get("encoded"))
+
+    def test_gzip(self):
+        """Requests and answers, by a client that compresses all it can."""
+        kv = Pattern(self.borrow(self.server.channel(grpc__default_compression_algorithm=GZIP)))
+        value = b"compressible " * 50_000
+        before = self.server.metric("prism_rpc_bytes_total")
+        kv.set("gzip", value)
+        self.assertEqual(kv.get("gzip"), value)
+        self.assertEqual(kv.scan("gzip"), [("gzip", value)])
+        self.assertLess(self.server.metric("prism_rpc_bytes_total") - before, 2 * len(value),
+                        "a request, inflated, and two answers, as they are sent")
+        kv.set("gzip", noise := os.urandom(100_000))
+        self.assertEqual(kv.get("gzip"), noise, "what does not shrink is sent as it is")
+
+    def test_gzip_that_is_not_good(self):
+        """Too large when inflated, damaged, or not what it claims: nothing is stored, and nothing large allocated."""
+        good = gzip.compress(pb.StoreRequest(key="bad", value=b"x" * 100_000).SerializeToString())
+        bomb, lie = gzip.compress(bytes(8 << 20)), struct.pack("<I", 100)
+        resident = self.server.process.resident_bytes()
+        for status, body in ((RESOURCE_EXHAUSTED, bomb), (INVALID_ARGUMENT, bomb[:-4] + lie),
+                             (INVALID_ARGUMENT, good[:-4] + lie), (INVALID_ARGUMENT, good[:-8] + good[-4:]),
+                             (INVALID_ARGUMENT, good[:50] + b"?" + good[51:]), (INVALID_ARGUMENT, good + good),
+                             (INVALID_ARGUMENT, b"plain")):
+            self.assert_refused(status, "Store", message(body, 1), grpc_encoding="gzip")
+        text = self.assert_refused(UNIMPLEMENTED, "Store", message(zlib.compress(b""), 1), grpc_encoding="deflate")
+        self.assertIn(b"identity,gzip", text)
+        self.assertIsNone(self.kv.get("bad"))
+        if not environment.SANITIZER:
+            self.assertLess(self.server.process.resident_bytes() - resident, 6 << 20)
 
     def test_reserved_flags(self):
         """C core 1.51 reads them as an empty message: no fields, so nothing is stored."""
