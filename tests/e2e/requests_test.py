@@ -82,7 +82,7 @@ class Requests(suite.Case):
                              (INVALID_ARGUMENT, b"plain")):
             self.assert_refused(status, "Store", message(body, 1), grpc_encoding="gzip")
         text = self.assert_refused(UNIMPLEMENTED, "Store", message(zlib.compress(b""), 1), grpc_encoding="deflate")
-        self.assertIn(b"identity,gzip", text)
+        self.assertIn(b"identity, gzip", text)
         self.assertIsNone(self.kv.get("bad"))
         if not environment.SANITIZER:
             self.assertLess(self.server.process.resident_bytes() - resident, 6 << 20)
