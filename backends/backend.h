@@ -149,13 +149,12 @@ typedef void backend_stopped_fn(void *arg, uint64_t undelivered);
 struct backend_type {
     const char *name;
     const char *doc;
-    /* Instances also run on a worker without an event loop (the poller). No I/O: methods finish
-     * before they return or in a few jobs on their worker, but for a long count, which parks and
-     * goes on in slices; pages are bounded, methods of one key O(1). Which methods of an interface
-     * are short enough for the poller is the pattern's choice (pattern_type.inline_bytes). */
+    /* Instances also run on a worker without an event loop (the poller). No I/O: methods of one key
+     * or one window finish before they return, in O(1) for each key; pages and counts park and go
+     * on in bounded slices. Which methods of an interface are short enough for the poller is the
+     * pattern's choice (pattern_type.inline_bytes). */
     bool inline_ok;
-    /* Operations of one key (not windows of them) take effect in the order in which one worker
-     * started them. */
+    /* Operations of one key take effect in the order in which one worker started them. */
     bool ordered;
     struct backend_interfaces interfaces;
     struct backend_limits limits;

@@ -62,7 +62,6 @@ void op_start(struct op *op, struct op_group *group, op_done_fn *done)
     op->group = group;
     op->arena = group->arena;
     op->done = done;
-    op->hot = false;
     op->cancel = NULL;
     op->timer.at = NULL;
     op->err = ERR_NONE;
@@ -127,39 +126,10 @@ void op_finish(struct op *op, struct err err)
         op_bug("finished twice, or never started");
 
     struct worker *home = op->group->home;
-    bool at_home = worker_current() == home;
 
-    if (at_home)
+    if (worker_current() == home)
         unpark(op); /* the backend has let go: nobody asks it again until done() has run */
     op->state = OP_FINISHED;
     op->err = err;
-    if (at_home && op->hot)
-        worker_land_hot(home, &op->landing);
-    else
-        worker_land(home, &op->landing);
-}
-
-/* A step never ends the op by itself: the state forbids it. */
-static void run_step(struct job *job)
-{
-    struct op *op = CONTAINER_OF(job, struct op, landing);
-
-    (*op->step++)(op);
-    if (*op->step != NULL) {
-        worker_land(op->group->home, &op->landing);
-        return;
-    }
-    op->state = OP_FINISHED;
-    op_land(job);
-}
-
-void op_steps(struct op *op, op_step_fn *const *steps)
-{
-    if (op->state != OP_STARTED || op->cancel != NULL)
-        op_bug("steps twice, or not between start and finish, or while parked");
-    worker_assert_home(op->group->home);
-    op->state = OP_STEPPING;
-    op->step = steps;
-    op->landing.run = run_step;
-    worker_land(op->group->home, &op->landing);
+    worker_land(home, &op->landing);
 }

@@ -4,7 +4,6 @@
  *
  *   caller   op_start(op, group, done)   then backend method(backend, request)
  *   backend  finishes at once            op_finish(op, err)
- *      or    in steps, without waiting   op_steps(op, steps)
  *      or    has to wait                 op_park(op, cancel): arms the deadline
  *                                        later op_finish from any thread
  *
@@ -32,7 +31,6 @@ struct worker;
 
 typedef void op_done_fn(struct op *);
 typedef void op_cancel_fn(struct op *, struct err why);
-typedef void op_step_fn(struct op *);
 
 /* What the ops of one call share. thread: home. */
 struct op_group {
@@ -49,17 +47,15 @@ struct op {
     struct job landing; /* first: carries done() home */
     struct op_group *group;
     op_done_fn *done;
-    struct arena *arena; /* its outputs; the group's, unless the caller, after op_start, gave it
-                            another that lives longer than the op. thread: home */
-    bool hot; /* the caller's, after op_start: worker_land_hot, where the op finishes at home */
+    struct arena *arena;   /* its outputs; the group's, unless the caller, after op_start, gave it
+                              another that lives longer than the op. thread: home */
     op_cancel_fn *cancel;  /* NULL: not parked */
     struct op *next, **at; /* in group->parked */
     struct timer timer;
-    op_step_fn *const *step; /* op_steps: the next one */
     void *backend_data; /* the backend's own until it finishes: how cancel() finds what it sent */
-    uint64_t backend_word;                                        /* likewise */
-    struct err err;                                               /* the outcome, valid in done() */
-    enum { OP_IDLE, OP_STARTED, OP_STEPPING, OP_FINISHED } state; /* asserted */
+    uint64_t backend_word;                           /* likewise */
+    struct err err;                                  /* the outcome, valid in done() */
+    enum { OP_IDLE, OP_STARTED, OP_FINISHED } state; /* asserted */
 };
 
 void op_group_init(struct op_group *group, struct worker *home, struct arena *arena,
@@ -84,13 +80,6 @@ void op_park(struct op *op, op_cancel_fn *cancel);
 
 /* thread: any. Exactly once for each started op (asserted). */
 void op_finish(struct op *op, struct err err);
-
-/* Instead of op_finish, where an operation waits for nothing but memory. Runs the steps, a list
- * that ends with NULL and has at least one, each in a job of its own on the home worker. So what
- * one step asks the cache for can arrive while other jobs have their turn; operations with equally
- * many steps take each of them in the order in which they were started. The outcome is op->err as
- * the last step leaves it; done() follows it at once. thread: home; the op is not parked. */
-void op_steps(struct op *op, op_step_fn *const *steps);
 
 /* Memory for the outputs of this op. thread: home. */
 static inline struct arena *op_arena(const struct op *op)

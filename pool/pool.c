@@ -10,6 +10,7 @@
  * would be spent before the sleep began. */
 #include "pool/worker.h"
 
+#include "pool/turn.h"
 #include "src/base/clock.h"
 #include "src/base/container.h"
 
@@ -53,33 +54,27 @@ static void wake(struct worker *worker)
     uv_async_send(&self->async);
 }
 
-/* What a job of this lane lands as hot goes before the next one. Nothing new is begun while there
- * is as much to go on with: else the lane would be emptied into a list that refuses nobody. */
+/* Nothing new is begun while there is as much to go on with: else the lane would be emptied into a
+ * list that refuses nobody. */
 static size_t run_intake(struct worker *worker)
 {
-    size_t n = 0, hot = 0, backlog = worker->local.count;
-    struct turn turn;
+    size_t ran = 0, backlog = worker->local.count;
     struct job *job;
 
     if (backlog >= TURN)
         return 0;
-    turn = turn_begin(&worker->pace, TURN - (unsigned)backlog);
-    for (;;) {
-        if ((job = worker_hot_job(worker)) != NULL)
-            hot++;
-        else if ((job = ring_pop(worker->intake)) != NULL)
-            n++;
-        else
-            break;
+
+    struct turn turn = turn_begin(TURN - (unsigned)backlog);
+
+    while ((job = ring_pop(worker->intake)) != NULL) {
         job->run(job);
+        ran++;
         if (turn_over(&turn))
             break;
     }
-    if (n > 0)
-        counter_add(&worker->stats.jobs, n);
-    if (hot > 0)
-        counter_add(&worker->stats.landings, hot);
-    return n + hot;
+    if (ran > 0)
+        counter_add(&worker->stats.jobs, ran);
+    return ran;
 }
 
 /* Lets uv_run block until a descriptor, a deadline or a producer has something to say, unless there
@@ -139,7 +134,7 @@ static void *worker_main(void *arg)
     for (;;) {
         worker->now_ns = clock_now_ns();
 
-        size_t ran = run_intake(worker) + worker_drain_some(worker, TURN);
+        size_t ran = run_intake(worker) + worker_drain(worker, TURN);
 
         worker_end_batch(worker);
         if (ran > 0)
@@ -235,7 +230,7 @@ static void run_leftovers(struct pool *pool)
                 continue;
             worker_set_current(worker);
             run_intake(worker);
-            worker_drain(worker);
+            worker_drain(worker, 0);
             worker_end_batch(worker);
             worker_set_current(NULL);
             again = true;

@@ -1,9 +1,8 @@
 /* How long one lane may keep a worker from its other lane, its loop, its timers and its hooks: for
- * a number of jobs, and for about a millisecond. What is left waits for the next turn.
- *
- * Most jobs take a microsecond or two and should not pay for a look at the clock, so it is read
- * after every TURN_LOOK jobs only, and the millisecond begins with the first look. Once a turn was
- * up after few jobs, the next batch looks after each of them. */
+ * a number of jobs, and until the kernel's coarse clock has moved, which is at most some
+ * milliseconds (CONFIG_HZ; 4 ms on Debian). Most jobs take a microsecond or two, and a look at that
+ * clock costs a few nanoseconds, so every job is looked at. What is left waits for the next turn.
+ */
 #ifndef PRISM_POOL_TURN_H
 #define PRISM_POOL_TURN_H
 
@@ -12,40 +11,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define TURN_NS NS_PER_MS
-
-enum { TURN_LOOK = 4, TURN_FEW = 16 };
-
-/* A worker's jobs, as it has come to know them. */
-struct pace {
-    bool slow; /* a turn of the last batch was up after at most TURN_FEW jobs */
-    bool next; /* the same, of this batch */
-};
-
 /* One lane in one batch. */
 struct turn {
-    struct pace *pace;
-    uint64_t begun_ns; /* 0: nobody has looked yet */
-    unsigned ran, look_at, max;
+    uint64_t begun_ns; /* by the coarse clock */
+    unsigned left;     /* jobs */
 };
 
 /* max: jobs, at least 1. */
-struct turn turn_begin(struct pace *pace, unsigned max);
-
-/* Private to turn_over. */
-bool turn_look(struct turn *turn);
+static inline struct turn turn_begin(unsigned max)
+{
+    return (struct turn){.begun_ns = clock_coarse_ns(), .left = max};
+}
 
 /* Asked after each job, which it counts. So a lane runs at least one job in each batch. */
 static inline bool turn_over(struct turn *turn)
 {
-    return ++turn->ran >= turn->look_at && turn_look(turn);
-}
-
-/* The batch ends: what was learned in it holds for the next one. */
-static inline void pace_end_batch(struct pace *pace)
-{
-    pace->slow = pace->next;
-    pace->next = false;
+    return --turn->left == 0 || clock_coarse_ns() != turn->begun_ns;
 }
 
 #endif

@@ -7,6 +7,7 @@
  * worker costs the producer one load. */
 #include "pool/worker.h"
 
+#include "pool/turn.h"
 #include "src/base/clock.h"
 #include "src/base/container.h"
 
@@ -42,7 +43,6 @@ void worker_init(struct worker *worker, unsigned id, void (*wake)(struct worker 
     worker->now_ns = clock_now_ns();
     landing_init(&worker->landing);
     job_list_init(&worker->local);
-    job_list_init(&worker->hot);
     timer_wheel_init(&worker->timers, worker->now_ns);
     arena_cache_init(&worker->arenas, ARENA_BLOCKS_KEPT);
 }
@@ -119,40 +119,16 @@ void worker_land_chain(struct worker *worker, struct job *first, struct job *las
     wake_after_push(from, worker);
 }
 
-void worker_land_hot(struct worker *worker, struct job *job)
-{
-    worker_assert_home(worker);
-    job_list_push(&worker->hot, job);
-}
-
-struct job *worker_hot_job(struct worker *worker)
-{
-    struct job *job = worker->hot_row < WORKER_HOT_ROW ? job_list_pop(&worker->hot) : NULL;
-
-    worker->hot_row = job != NULL ? worker->hot_row + 1 : 0;
-    return job;
-}
-
 static void take_landed(struct worker *worker)
 {
     if (!landing_empty(&worker->landing))
         landing_take(&worker->landing, &worker->local);
 }
 
-/* local: may it be one of these? */
-static struct job *hot_or_local(struct worker *worker, bool local)
-{
-    struct job *job = worker_hot_job(worker);
-
-    if (job == NULL && local)
-        job = job_list_pop(&worker->local);
-    return job != NULL ? job : job_list_pop(&worker->hot); /* nobody else wants the turn */
-}
-
-/* What lands meanwhile is looked at once nothing else is left. */
+/* What lands meanwhile is looked at once no local job is left. */
 static bool run_job(struct worker *worker)
 {
-    struct job *job = hot_or_local(worker, true);
+    struct job *job = job_list_pop(&worker->local);
 
     if (job == NULL) {
         take_landed(worker);
@@ -171,65 +147,27 @@ static bool run_next(struct worker *worker)
     return run_job(worker) || timer_wheel_fire(&worker->timers);
 }
 
-static size_t count_landings(struct worker *worker, size_t ran)
+/* Local jobs may go on for ever, each landing another: what has landed must not wait for their end,
+ * so it is taken in first. */
+size_t worker_drain(struct worker *worker, unsigned max)
 {
-    if (ran > 0)
-        counter_add(&worker->stats.landings, ran);
-    return ran;
-}
-
-/* turn: NULL = until nothing is left. Local jobs may go on for ever, each landing another: what has
- * landed must not wait for their end. */
-static size_t drain(struct worker *worker, struct turn *turn)
-{
+    struct turn turn = turn_begin(max);
     size_t ran = 0;
 
     take_landed(worker);
     while (run_next(worker)) {
         ran++;
-        if (turn != NULL && turn_over(turn))
+        if (max != 0 && turn_over(&turn))
             break;
     }
-    return count_landings(worker, ran);
-}
-
-size_t worker_drain(struct worker *worker)
-{
-    return drain(worker, NULL);
-}
-
-size_t worker_drain_some(struct worker *worker, unsigned max)
-{
-    struct turn turn = turn_begin(&worker->pace, max);
-
-    return drain(worker, &turn);
-}
-
-size_t worker_drain_round(struct worker *worker, unsigned max)
-{
-    struct turn turn = turn_begin(&worker->pace, max);
-    size_t ran = 0, left;
-
-    take_landed(worker);
-    left = worker->local.count;
-    for (;;) {
-        size_t before = worker->local.count;
-        struct job *job = hot_or_local(worker, left > 0);
-
-        if (job == NULL)
-            break;
-        left -= before - worker->local.count;
-        job->run(job);
-        ran++;
-        if (turn_over(&turn))
-            break;
-    }
-    return count_landings(worker, ran);
+    if (ran > 0)
+        counter_add(&worker->stats.landings, ran);
+    return ran;
 }
 
 bool worker_idle(const struct worker *worker)
 {
-    return worker->hot.head == NULL && worker->local.head == NULL && worker->timers.due == NULL &&
+    return worker->local.head == NULL && worker->timers.due == NULL &&
            landing_empty(&worker->landing) &&
            (worker->intake == NULL || ring_depth(worker->intake) == 0);
 }
@@ -237,7 +175,6 @@ bool worker_idle(const struct worker *worker)
 void worker_end_batch(struct worker *worker)
 {
     worker->now_ns = clock_now_ns();
-    pace_end_batch(&worker->pace);
     timer_wheel_advance(&worker->timers, worker->now_ns);
     for (struct batch_hook *hook = worker->hooks, *next; hook != NULL; hook = next) {
         next = hook->next;

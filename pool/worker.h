@@ -5,7 +5,6 @@
  *   intake  (poller -> worker)   bounded; refuses       worker_submit
  *   landing (any thread -> home) never refuses          worker_land
  *   local   (home -> home)       plain list             worker_land from the home thread
- *   hot     (home -> home)       plain list, first      worker_land_hot
  *   due     (timers -> home)     every second turn      timer_arm
  *
  * Work never runs while timers are advanced: a timer that falls due lands in the lane `due`, and
@@ -21,8 +20,8 @@
 #include "pool/job.h"
 #include "pool/ring.h"
 #include "pool/timer.h"
-#include "pool/turn.h"
 #include "src/base/arena.h"
+#include "src/base/clock.h"
 #include "src/base/err.h"
 #include "src/base/metrics.h"
 
@@ -33,7 +32,7 @@
 struct uv_loop_s;
 struct worker;
 
-enum { WORKER_MAX = 64, WORKER_HOT_ROW = 16 };
+enum { WORKER_MAX = 64 };
 
 /* Called at the end of each drained batch, before the worker sleeps: a backend writes out what the
  * batch queued. */
@@ -44,7 +43,7 @@ struct batch_hook {
 
 struct worker_stats {
     struct counter jobs;     /* taken from intake */
-    struct counter landings; /* taken from landing, local, hot and due */
+    struct counter landings; /* taken from landing, local and due */
     struct counter batches;
     struct counter sleeps;
     struct counter refused;   /* by intake; written by the producer */
@@ -57,10 +56,8 @@ struct worker {
     struct uv_loop_s *loop; /* descriptors; timers belong to the wheel. NULL on the poller */
     struct ring *intake;    /* NULL on the poller */
     struct landing landing;
-    struct job_list local, hot;
-    unsigned hot_row; /* hot jobs since another one ran */
-    bool timer_next;  /* a timer, if one is due, comes before the next job */
-    struct pace pace;
+    struct job_list local;
+    bool timer_next; /* a timer, if one is due, comes before the next job */
     struct timer_wheel timers;
     struct arena_cache arenas;
     struct batch_hook *hooks;
@@ -99,25 +96,10 @@ void worker_land(struct worker *worker, struct job *job);
  * worker sleeps. They run in this order. thread: any. */
 void worker_land_chain(struct worker *worker, struct job *first, struct job *last);
 
-/* As worker_land from the home thread, and before others, for a job that goes on with what is in
- * the cache. After WORKER_HOT_ROW such jobs in a row another one has its turn, if there is one. */
-void worker_land_hot(struct worker *worker, struct job *job);
-
-/* Runs all landed and local jobs and due timers, also what they land. Returns how many ran. thread:
- * home. */
-size_t worker_drain(struct worker *worker);
-
-/* As worker_drain, but for one turn of at most max jobs: a chain of jobs that land each other may
- * go on for long, and timers, descriptors and other workers wait for its end. */
-size_t worker_drain_some(struct worker *worker, unsigned max);
-
-/* As worker_drain_some, but only the jobs that are there now, and hot ones: what else these land
- * waits, so that the caller's own work lies in between (op_steps). */
-size_t worker_drain_round(struct worker *worker, unsigned max);
-
-/* The next hot job, unless it is the turn of another; NULL: none. The caller runs what it got, or
- * something else. thread: home. */
-struct job *worker_hot_job(struct worker *worker);
+/* Runs what has landed, local jobs and due timers, also what these land, for one turn (turn.h) of
+ * at most max jobs; max 0: until nothing is left, for tests and when the worker stops. Returns how
+ * many ran. thread: home. */
+size_t worker_drain(struct worker *worker, unsigned max);
 
 /* Brings now_ns up to date. The loop calls descriptors' callbacks after it has slept, before a
  * batch begins: one that measures time does this first. thread: home. */

@@ -76,7 +76,6 @@ static void land(struct memstore_instance *instance)
     if (instance->enumerating)
         return;
     instance->enumerating = true;
-    instance->under_way++;
     worker_land(instance->base.home, &instance->enumerate);
 }
 
@@ -86,7 +85,6 @@ static void run_job(struct job *job)
     uint64_t until_ns = clock_now_ns() + SLICE_US * 1000ull;
 
     instance->enumerating = false;
-    instance->under_way--;
     if (instance->pages.first != NULL)
         take_page(instance);
     go_on_counting(instance, until_ns);

@@ -288,7 +288,6 @@ struct memstore_instance {
     struct timer timer;             /* of the sweeper */
     unsigned from;                  /* the shard that the sweeper visits next */
     unsigned subscriptions;         /* open, or not quite closed */
-    size_t under_way; /* jobs in the lanes: enumerate, and single operations between their steps */
     struct memstore_queue pages, counts;
     struct job enumerate;
     bool enumerating; /* `enumerate` is in the lane */

@@ -1,69 +1,26 @@
-/* Operations on one key. On a large store such an operation is mostly waiting: for the bucket of
- * its key, then for the entry that the bucket points to. So it is done in steps, and what one step
- * asks for arrives while other calls have their turn:
- *
- *   the method  hashes the key; asks for the bucket
- *   bring       asks for the entry
- *   do_...      the operation
- *
- * All have the same number of steps, so they take effect in the order in which they were started
- * on a worker: what the pattern builds on. Windows (window.c) and scans act at once, and may
- * overtake them. */
+/* Operations on one key: each is done before its method returns, so they take effect in the order
+ * in which they were started on a worker. Scans and counts (enumerate.c) come later. */
 #include "backends/memstore/memstore_priv.h"
 #include "src/base/container.h"
 
-static struct memstore_instance *instance_of(const struct op *op)
+static struct memstore *begin(struct backend *backend)
 {
-    return op->backend_data;
-}
-
-static struct memstore *store_of(const struct op *op)
-{
-    return CONTAINER_OF(instance_of(op)->base.store, struct memstore, base);
-}
-
-static void begin(struct backend *backend, struct op *op, struct slice key,
-                  op_step_fn *const *steps)
-{
-    struct memstore_instance *instance = CONTAINER_OF(backend, struct memstore_instance, base);
-
     counter_add(&backend->stats.calls, 1);
-    instance->under_way++;
-    op->backend_data = instance;
-    op->backend_word = memstore_hash(store_of(op), key);
-
-    struct memstore_spot spot = memstore_spot(store_of(op), op->backend_word);
-
-    index_prefetch(&spot.shard->index, spot.tag);
-    op_steps(op, steps);
+    return CONTAINER_OF(backend->store, struct memstore, base);
 }
 
-static struct memstore_spot spot_of(const struct op *op)
+static void end(struct backend *backend, struct op *op, struct err err)
 {
-    return memstore_spot(store_of(op), op->backend_word);
-}
-
-static void bring(struct op *op)
-{
-    shard_bring(spot_of(op));
-}
-
-static void end(struct op *op, struct err err)
-{
-    struct memstore_instance *instance = instance_of(op);
-
-    op->err = err;
-    instance->under_way--;
     if (err.code != ERR_OK)
-        counter_add(&instance->base.stats.errors, 1);
+        counter_add(&backend->stats.errors, 1);
+    op_finish(op, err);
 }
 
-static void do_put(struct op *op)
+static void put(struct backend *backend, struct kv_put *put)
 {
-    struct kv_put *put = CONTAINER_OF(op, struct kv_put, op);
     struct memstore_write write = {.key = put->key, .value = put->value, .ttl_ms = put->ttl_ms};
 
-    end(op, memstore_write_at(store_of(op), spot_of(op), &write));
+    end(backend, &put->op, memstore_write(begin(backend), &write));
 }
 
 /* A version is the store's nonce and the number of the write in its shard, both in the machine's
@@ -87,131 +44,62 @@ static bool version_read(const struct memstore *store, struct slice from, uint32
     return parts[0] == store->nonce;
 }
 
-static void do_get(struct op *op)
+static void get(struct backend *backend, struct kv_get *get)
 {
-    struct kv_get *get = CONTAINER_OF(op, struct kv_get, op);
-    struct memstore *store = store_of(op);
-    struct memstore_read read =
-        memstore_read_at(store, spot_of(op), get->key, get->room, op_arena(op));
+    struct memstore *store = begin(backend);
+    struct memstore_read read = memstore_read(store, get->key, get->room, op_arena(&get->op));
 
     get->found = read.found;
     get->value = read.value;
     if (read.found && get->want_version && read.value.data != NULL)
-        get->version = version_write(store, read.version, op_arena(op));
-    end(op, ERR_NONE);
+        get->version = version_write(store, read.version, op_arena(&get->op));
+    end(backend, &get->op, ERR_NONE);
 }
 
-static void do_del(struct op *op)
+static void del(struct backend *backend, struct kv_del *del)
 {
-    struct kv_del *del = CONTAINER_OF(op, struct kv_del, op);
-
-    del->existed = memstore_remove_at(store_of(op), spot_of(op), del->key);
-    end(op, ERR_NONE);
+    del->existed = memstore_remove(begin(backend), del->key);
+    end(backend, &del->op, ERR_NONE);
 }
 
-static void do_exists(struct op *op)
+static void exists(struct backend *backend, struct kv_exists *exists)
 {
-    struct kv_exists *exists = CONTAINER_OF(op, struct kv_exists, op);
-
-    exists->found = memstore_exists_at(store_of(op), spot_of(op), exists->key);
-    end(op, ERR_NONE);
+    exists->found = memstore_exists(begin(backend), exists->key);
+    end(backend, &exists->op, ERR_NONE);
 }
 
-static void do_put_if(struct op *op)
+static void put_if(struct backend *backend, struct kv_put_if *put)
 {
-    struct kv_put_if *put = CONTAINER_OF(op, struct kv_put_if, op);
-    struct memstore *store = store_of(op);
+    struct memstore *store = begin(backend);
     struct memstore_write write = {.key = put->key, .value = put->value, .ttl_ms = put->ttl_ms};
     struct err err = ERR_NONE;
 
     write.condition = put->condition == KV_IF_ABSENT ? MEMSTORE_IF_ABSENT : MEMSTORE_IF_VERSION;
     if (put->condition == KV_IF_ABSENT || version_read(store, put->version, &write.expected))
-        err = memstore_write_at(store, spot_of(op), &write);
+        err = memstore_write(store, &write);
     put->stored = write.stored;
     if (put->stored)
-        put->current_version = version_write(store, write.version, op_arena(op));
-    end(op, err);
-}
-
-static void do_expire(struct op *op)
-{
-    struct kv_expire *expire = CONTAINER_OF(op, struct kv_expire, op);
-
-    expire->existed = memstore_expire(store_of(op), expire->key, expire->ttl_ms);
-    end(op, ERR_NONE);
-}
-
-static void do_ttl_get(struct op *op)
-{
-    struct kv_ttl_get *get = CONTAINER_OF(op, struct kv_ttl_get, op);
-
-    get->found = memstore_ttl(store_of(op), get->key, &get->ttl_ms);
-    get->has_ttl = get->ttl_ms > 0;
-    end(op, ERR_NONE);
-}
-
-static void do_persist(struct op *op)
-{
-    struct kv_persist *persist = CONTAINER_OF(op, struct kv_persist, op);
-
-    persist->removed = memstore_persist(store_of(op), persist->key);
-    end(op, ERR_NONE);
-}
-
-static void put(struct backend *backend, struct kv_put *put)
-{
-    static op_step_fn *const steps[] = {bring, do_put, NULL};
-
-    begin(backend, &put->op, put->key, steps);
-}
-
-static void get(struct backend *backend, struct kv_get *get)
-{
-    static op_step_fn *const steps[] = {bring, do_get, NULL};
-
-    begin(backend, &get->op, get->key, steps);
-}
-
-static void del(struct backend *backend, struct kv_del *del)
-{
-    static op_step_fn *const steps[] = {bring, do_del, NULL};
-
-    begin(backend, &del->op, del->key, steps);
-}
-
-static void exists(struct backend *backend, struct kv_exists *exists)
-{
-    static op_step_fn *const steps[] = {bring, do_exists, NULL};
-
-    begin(backend, &exists->op, exists->key, steps);
-}
-
-static void put_if(struct backend *backend, struct kv_put_if *put)
-{
-    static op_step_fn *const steps[] = {bring, do_put_if, NULL};
-
-    begin(backend, &put->op, put->key, steps);
+        put->current_version = version_write(store, write.version, op_arena(&put->op));
+    end(backend, &put->op, err);
 }
 
 static void expire(struct backend *backend, struct kv_expire *expire)
 {
-    static op_step_fn *const steps[] = {bring, do_expire, NULL};
-
-    begin(backend, &expire->op, expire->key, steps);
+    expire->existed = memstore_expire(begin(backend), expire->key, expire->ttl_ms);
+    end(backend, &expire->op, ERR_NONE);
 }
 
 static void ttl_get(struct backend *backend, struct kv_ttl_get *get)
 {
-    static op_step_fn *const steps[] = {bring, do_ttl_get, NULL};
-
-    begin(backend, &get->op, get->key, steps);
+    get->found = memstore_ttl(begin(backend), get->key, &get->ttl_ms);
+    get->has_ttl = get->ttl_ms > 0;
+    end(backend, &get->op, ERR_NONE);
 }
 
 static void persist(struct backend *backend, struct kv_persist *persist)
 {
-    static op_step_fn *const steps[] = {bring, do_persist, NULL};
-
-    begin(backend, &persist->op, persist->key, steps);
+    persist->removed = memstore_persist(begin(backend), persist->key);
+    end(backend, &persist->op, ERR_NONE);
 }
 
 const struct kv_basic memstore_basic = {

@@ -123,7 +123,7 @@ static void on_gone(struct job *job)
     void (*closed)(void *arg) = instance->closed;
     void *arg = instance->closed_arg;
 
-    if (instance->under_way > 0) { /* they are in this worker's lane: a step of each comes first */
+    if (instance->enumerating) { /* that job is in this worker's lane, and comes first */
         worker_land(instance->base.home, job);
         return;
     }

@@ -194,7 +194,6 @@ static void start_chunk(struct fanout *fanout, size_t i)
     struct err stop = reason_to_stop(batch);
 
     call_start(batch->call, &chunk->op, chunk_done);
-    chunk->op.hot = batch->plan.in_order; /* within one process: its items are in the cache */
     if (stop.code != ERR_OK)
         op_finish(&chunk->op, stop);
     else

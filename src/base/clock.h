@@ -18,4 +18,14 @@ static inline uint64_t clock_now_ns(void)
     return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
+/* The same clock as of the kernel's last tick, some milliseconds ago at most: for bounds that may
+ * be that coarse, at a quarter of the cost. */
+static inline uint64_t clock_coarse_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
 #endif

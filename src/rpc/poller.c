@@ -2,9 +2,7 @@
  *
  *   open the write window
  *   run what landed (answers of workers)
- *   take events until the queue is empty or TURN of them were taken; after each, one round of what
- *   landed: the next event is gRPC's work, during which memory that a call asked for arrives
- *   run what is left
+ *   take events until the queue is empty or TURN of them were taken; after each, run what landed
  *   fire timers, wake the workers that got work, watch the calls that take long
  *   close the window: each connection is written once
  *   sleep in the completion queue if nothing is left
@@ -150,7 +148,7 @@ static bool take_events(struct rpc_server *server)
         if (event.type == GRPC_QUEUE_TIMEOUT)
             return true;
         poller_run_event(event);
-        worker_drain_round(&server->poller, TURN);
+        worker_drain(&server->poller, TURN);
     }
     return true;
 }
@@ -195,9 +193,8 @@ void *poller_main(void *arg)
     worker_set_current(self);
     coalesce_begin();
     while (open && !server->leaving) {
-        worker_drain_round(self, TURN);
+        worker_drain(self, TURN);
         open = take_events(server);
-        worker_drain_some(self, TURN);
         worker_end_batch(self);
         admit_flush(server);
         watch_old_calls(server, self->now_ns);

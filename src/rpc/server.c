@@ -305,7 +305,7 @@ void rpc_server_on_poller(struct rpc_server *server, void (*fn)(void *arg), void
     }
     worker_set_current(&server->poller); /* its thread does not run yet: we stand in for it */
     fn(arg);
-    worker_drain(&server->poller);
+    worker_drain(&server->poller, 0);
     worker_set_current(NULL);
 }
 
@@ -444,7 +444,7 @@ static void stop_poller(struct rpc_server *server)
     do {
         event = grpc_completion_queue_next(server->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
         poller_run_event(event);
-        worker_drain(&server->poller);
+        worker_drain(&server->poller, 0);
     } while (event.type != GRPC_QUEUE_SHUTDOWN);
     worker_set_current(NULL);
     poller_free_calls(server);

@@ -95,7 +95,7 @@ static bool drive(struct kv_fixture *fixture)
     uint64_t give_up_ms = kv_clock_ms() + KV_PATIENCE_MS;
 
     while (!fixture->idle && kv_clock_ms() < give_up_ms) {
-        worker_drain(fixture->worker);
+        worker_drain(fixture->worker, 0);
         worker_end_batch(fixture->worker);
     }
     return fixture->idle;
@@ -117,7 +117,7 @@ void kv_pass(struct kv_fixture *fixture, unsigned ms)
     else
         poll(NULL, 0, (int)ms);
     if (!fixture->threaded) {
-        worker_drain(fixture->worker);
+        worker_drain(fixture->worker, 0);
         worker_end_batch(fixture->worker);
     }
 }

@@ -136,7 +136,7 @@ void fake_rig_clear(struct fake_rig *rig)
 
 void fake_rig_drain(struct fake_rig *rig)
 {
-    worker_drain(&rig->worker);
+    worker_drain(&rig->worker, 0);
 }
 
 void fake_rig_advance(struct fake_rig *rig, uint64_t ms)

@@ -142,7 +142,7 @@ static void test_each_item_once_within_width(void **state)
 
             fanout_run(&run->fanout);
             assert_int_equal(run->all_done, 0);
-            worker_drain(&world->worker);
+            worker_drain(&world->worker, 0);
             assert_each_once(run);
             assert_int_equal(run->most_in_flight, expected);
             assert_int_equal(run->deepest, 1);
@@ -180,7 +180,7 @@ static void test_permits_bound_fan_outs_together(void **state)
     assert_int_equal(runs[0]->in_flight, 3);
     assert_int_equal(runs[1]->in_flight, 0);
     assert_int_equal(runs[1]->group.pending, 1);
-    worker_drain(&world->worker);
+    worker_drain(&world->worker, 0);
     for (size_t i = 0; i < ARRAY_LEN(runs); i++) {
         assert_each_once(runs[i]);
         assert_int_equal(runs[i]->deepest, 1);
@@ -205,7 +205,7 @@ static void test_items_that_end_inside_start(void **state)
     assert_int_equal(all->deepest, 1);
     odd->odd_inline = true;
     fanout_run(&odd->fanout);
-    worker_drain(&world->worker);
+    worker_drain(&world->worker, 0);
     assert_each_once(odd);
     assert_int_equal(odd->deepest, 1);
     free(all);
@@ -226,7 +226,7 @@ static void test_inline_ends_hand_the_permit_on(void **state)
         runs[i]->inline_ends = i % 5 == 1;
         fanout_run(&runs[i]->fanout);
     }
-    worker_drain(&world->worker);
+    worker_drain(&world->worker, 0);
     for (size_t i = 0; i < ARRAY_LEN(runs); i++) {
         assert_each_once(runs[i]);
         free(runs[i]);

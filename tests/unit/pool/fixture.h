@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "pool/worker.h"
 #include "src/base/clock.h"
 #include "src/base/container.h"
 
@@ -109,6 +110,19 @@ static inline uint64_t dice_roll(struct dice *dice, uint64_t sides)
     dice->state ^= dice->state >> 7;
     dice->state ^= dice->state << 17;
     return dice->state % sides;
+}
+
+/* Runs n jobs, no more: in one turn, unless it is up before. Waits for nothing. */
+static inline void drain_by(struct worker *worker, unsigned n)
+{
+    unsigned ran = 0;
+
+    while (ran < n) {
+        size_t more = worker_drain(worker, n - ran);
+
+        assert_in_range(more, 1, n - ran);
+        ran += (unsigned)more;
+    }
 }
 
 #endif

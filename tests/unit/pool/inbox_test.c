@@ -107,10 +107,10 @@ static void test_a_chain_wakes_once_and_keeps_its_order(void **state)
     worker_land_chain(worker, &a.job, &c.job);
     assert_int_equal(woken, 1);
     worker_set_current(worker);
-    assert_int_equal(worker_drain(worker), 3);
+    assert_int_equal(worker_drain(worker, 0), 3);
     a.job.next = &b.job;
     worker_land_chain(worker, &a.job, &b.job); /* from the home thread */
-    assert_int_equal(worker_drain(worker), 2);
+    assert_int_equal(worker_drain(worker, 0), 2);
     assert_string_equal(order, "abcab");
     worker_set_current(NULL);
     worker_clear(worker);
@@ -135,11 +135,11 @@ static void test_a_put_wakes_once_and_a_flood_takes_turns(void **state)
 
     worker_set_current(worker);
     for (unsigned turn = 1; turn <= 3; turn++) {
-        assert_int_equal(worker_drain_round(worker, 100), 1);
+        assert_int_equal(worker_drain(worker, 1), 1);
         assert_int_equal(receiver->all, turn < 3 ? turn * PER_TURN : 2 * PER_TURN + 1);
         assert_int_equal(inbox_idle(&receiver->inbox), turn == 3);
     }
-    assert_int_equal(worker_drain_round(worker, 100), 0);
+    assert_int_equal(worker_drain(worker, 1), 0);
     assert_true(receiver->in_order);
     worker_set_current(NULL);
     worker_clear(worker);

@@ -26,7 +26,7 @@ static void test_deadline(void **state)
     assert_int_equal(request.cancelled, 1);
     assert_int_equal(request.why.code, ERR_DEADLINE_EXCEEDED);
     assert_int_equal(request.done, 0); /* later, as ever */
-    worker_drain(&scene->worker);
+    worker_drain(&scene->worker, 0);
     assert_int_equal(request.done, 1);
     assert_int_equal(request.op.err.code, ERR_DEADLINE_EXCEEDED);
     assert_int_equal(counter_read(&scene->worker.stats.deadlines), 1);
@@ -48,7 +48,7 @@ static void test_deadline_is_a_wish(void **state)
     assert_int_equal(request.cancelled, 1);
     assert_int_equal(scene->group.pending, 1);
     op_finish(&request.op, ERR_NONE); /* the answer came after all */
-    worker_drain(&scene->worker);
+    worker_drain(&scene->worker, 0);
     assert_int_equal(request.op.err.code, ERR_OK);
     scene_close(scene);
 }
@@ -63,7 +63,7 @@ static void test_park_after_the_deadline(void **state)
     assert_int_equal(request.cancelled, 1); /* before op_park returned */
     assert_int_equal(request.why.code, ERR_DEADLINE_EXCEEDED);
     assert_int_equal(counter_read(&scene->worker.stats.deadlines), 1);
-    worker_drain(&scene->worker);
+    worker_drain(&scene->worker, 0);
     assert_int_equal(request.done, 1);
     scene_close(scene);
 }
@@ -81,7 +81,7 @@ static void test_park_without_cancel(void **state)
     set_time(scene, BEGIN_NS + 2 * NS_PER_S);
     assert_int_equal(scene->group.pending, 1);
     op_finish(&request.op, ERR_NONE);
-    worker_drain(&scene->worker);
+    worker_drain(&scene->worker, 0);
     assert_int_equal(request.op.err.code, ERR_OK);
     scene_close(scene);
 }
@@ -99,7 +99,7 @@ static void test_cancel_asks_all_that_are_parked(void **state)
     start(scene, &running, 'r');
     start_parked(scene, &c, 'c');
     op_finish(&b.op, ERR_NONE);
-    worker_drain(&scene->worker); /* out of the middle of the list */
+    worker_drain(&scene->worker, 0); /* out of the middle of the list */
     op_group_cancel(&scene->group, cancel_err());
     assert_int_equal(a.cancelled + c.cancelled, 2);
     assert_int_equal(a.why.code, ERR_CANCELLED);
@@ -107,7 +107,7 @@ static void test_cancel_asks_all_that_are_parked(void **state)
     op_group_cancel(&scene->group, some_err()); /* a repeat is ignored */
     assert_int_equal(scene->group.cancelled.code, ERR_CANCELLED);
     op_finish(&running.op, ERR_NONE);
-    worker_drain(&scene->worker);
+    worker_drain(&scene->worker, 0);
     assert_int_equal(scene->idles, 1);
     assert_int_equal(c.op.err.code, ERR_CANCELLED);
     assert_int_equal(counter_read(&scene->worker.stats.deadlines), 0);
@@ -126,7 +126,7 @@ static void test_park_in_a_cancelled_group(void **state)
     assert_int_equal(before.cancelled, 1);
     start_parked(scene, &after, 'b');
     assert_int_equal(after.cancelled, 1);
-    worker_drain(&scene->worker);
+    worker_drain(&scene->worker, 0);
     assert_string_equal(scene->order, "ab.");
     assert_int_equal(after.op.err.code, ERR_CANCELLED);
     scene_close(scene);
@@ -143,14 +143,14 @@ static void test_no_cancel_after_finish(void **state)
     op_finish(&late.op, ERR_NONE);
     set_time(scene, BEGIN_NS + 2 * NS_PER_S);
     assert_int_equal(late.cancelled, 0);
-    worker_drain(&scene->worker);
+    worker_drain(&scene->worker, 0);
 
     scene->group.deadline_ns = 0;
     start_parked(scene, &cancelled, 'b');
     op_finish(&cancelled.op, ERR_NONE);
     op_group_cancel(&scene->group, cancel_err());
     assert_int_equal(cancelled.cancelled, 0);
-    worker_drain(&scene->worker);
+    worker_drain(&scene->worker, 0);
     assert_int_equal(late.done + cancelled.done, 2);
     assert_int_equal(cancelled.op.err.code, ERR_OK);
     scene_close(scene);
@@ -170,7 +170,7 @@ static void test_cancel_that_finishes_another(void **state)
     assert_int_equal(b.cancelled, 1);
     assert_int_equal(a.cancelled, 0);
     op_finish(&b.op, ERR_NONE);
-    worker_drain(&scene->worker);
+    worker_drain(&scene->worker, 0);
     assert_string_equal(scene->order, "ab.");
     scene_close(scene);
 }
@@ -232,13 +232,13 @@ static void race_once(struct arena_of_races *all, unsigned cancel_at)
     }
     assert_int_equal(pthread_create(&thread, NULL, answer, all), 0);
     while (atomic_load(&all->next) < cancel_at)
-        worker_drain(&scene->worker);
+        worker_drain(&scene->worker, 0);
     if (cancel_at % 2 == 0)
         set_time(scene, BEGIN_NS + 2 * NS_PER_S);
     else
         op_group_cancel(&scene->group, cancel_err());
     pthread_join(thread, NULL);
-    worker_drain(&scene->worker);
+    worker_drain(&scene->worker, 0);
     assert_int_equal(scene->group.pending, 0);
     for (unsigned i = 0; i < RACES; i++)
         assert_int_equal(all->races[i].done, 1);

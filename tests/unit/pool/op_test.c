@@ -17,7 +17,7 @@ static void test_inline_finish_is_not_inline_done(void **state)
     assert_int_equal(scene->group.pending, 1);
     op_finish(&request.op, some_err());
     assert_int_equal(request.done, 0);
-    assert_int_equal(worker_drain(&scene->worker), 1);
+    assert_int_equal(worker_drain(&scene->worker, 0), 1);
     assert_int_equal(request.done, 1);
     assert_int_equal(request.op.err.code, ERR_UNAVAILABLE);
     assert_string_equal(scene->order, "a.");
@@ -42,11 +42,11 @@ static void test_an_op_may_have_memory_of_its_own(void **state)
     assert_ptr_equal(op_arena(&plain.op), &scene->arena);
     op_finish(&own.op, ERR_NONE);
     op_finish(&plain.op, ERR_NONE);
-    worker_drain(&scene->worker);
+    worker_drain(&scene->worker, 0);
     start(scene, &own, 'a'); /* used again: the call's memory again */
     assert_ptr_equal(op_arena(&own.op), &scene->arena);
     op_finish(&own.op, ERR_NONE);
-    worker_drain(&scene->worker);
+    worker_drain(&scene->worker, 0);
     arena_clear(&memory);
     scene_close(scene);
 }
@@ -76,7 +76,7 @@ static void test_finish_from_another_thread(void **state)
     finish_elsewhere(&request.op);
     assert_int_equal(scene->wakes, 1);
     assert_int_equal(request.done, 0);
-    assert_int_equal(worker_drain(&scene->worker), 1);
+    assert_int_equal(worker_drain(&scene->worker, 0), 1);
     assert_int_equal(request.done, 1);
     assert_int_equal(request.op.err.code, ERR_UNAVAILABLE);
     scene_close(scene);
@@ -93,32 +93,12 @@ static void test_finish_after_park(void **state)
     assert_int_equal(scene->worker.timers.armed, 2);
     op_finish(&here.op, ERR_NONE);
     finish_elsewhere(&elsewhere.op);
-    assert_int_equal(worker_drain(&scene->worker), 2);
+    assert_int_equal(worker_drain(&scene->worker, 0), 2);
     assert_int_equal(here.done, 1);
     assert_int_equal(elsewhere.done, 1);
     set_time(scene, BEGIN_NS + 2 * NS_PER_S);
     assert_int_equal(here.cancelled + elsewhere.cancelled, 0);
     assert_int_equal(counter_read(&scene->worker.stats.deadlines), 0);
-    scene_close(scene);
-}
-
-/* Only at home: what another thread works on is not in this worker's cache. */
-static void test_a_hot_op_is_done_first(void **state)
-{
-    struct scene *scene = scene_open(0);
-    struct request a, b, c;
-
-    (void)state;
-    start(scene, &a, 'a');
-    start(scene, &b, 'b');
-    start(scene, &c, 'c');
-    b.op.hot = c.op.hot = true;
-    finish_elsewhere(&b.op);
-    op_finish(&a.op, ERR_NONE);
-    op_finish(&c.op, ERR_NONE);
-    assert_string_equal(scene->order, "");
-    assert_int_equal(worker_drain(&scene->worker), 3);
-    assert_string_equal(scene->order, "cab.");
     scene_close(scene);
 }
 
@@ -131,7 +111,7 @@ static void test_an_op_may_start_again_in_done(void **state)
     start(scene, &request, 'a');
     request.starts_again = true;
     op_finish(&request.op, some_err());
-    worker_drain(&scene->worker);
+    worker_drain(&scene->worker, 0);
     assert_int_equal(request.done, 2);
     assert_int_equal(request.op.err.code, ERR_OK);
     assert_string_equal(scene->order, "aa."); /* the group was busy all the time */
@@ -150,15 +130,15 @@ static void test_idle_comes_after_the_last(void **state)
     start(scene, &a, 'a');
     start(scene, &b, 'b');
     op_finish(&b.op, ERR_NONE);
-    worker_drain(&scene->worker);
+    worker_drain(&scene->worker, 0);
     op_finish(&a.op, ERR_NONE);
-    worker_drain(&scene->worker);
+    worker_drain(&scene->worker, 0);
     assert_string_equal(scene->order, "ba");
     start(scene, &c, 'c');
     op_group_leave(&scene->group);
     assert_int_equal(scene->idles, 0);
     op_finish(&c.op, ERR_NONE);
-    worker_drain(&scene->worker);
+    worker_drain(&scene->worker, 0);
     assert_string_equal(scene->order, "bac.");
     op_group_enter(&scene->group); /* a group may be used again */
     op_group_leave(&scene->group);
@@ -175,7 +155,7 @@ static void test_a_group_without_idle(void **state)
     scene->group.idle = NULL;
     start(scene, &request, 'a');
     op_finish(&request.op, ERR_NONE);
-    worker_drain(&scene->worker);
+    worker_drain(&scene->worker, 0);
     assert_string_equal(scene->order, "a");
     scene_close(scene);
 }
@@ -190,47 +170,7 @@ static void test_arena_and_deadline_are_the_group_s(void **state)
     assert_ptr_equal(op_arena(&request.op), &scene->arena);
     assert_int_equal(op_deadline_ns(&request.op), BEGIN_NS + 5);
     op_finish(&request.op, ERR_NONE);
-    worker_drain(&scene->worker);
-    scene_close(scene);
-}
-
-/* ---- steps ---- */
-
-static void note_step(struct op *op)
-{
-    struct request *request = CONTAINER_OF(op, struct request, op);
-
-    assert_int_equal(request->done, 0);
-    request->scene->order[request->scene->len++] = (char)(request->name - 'a' + 'A');
-}
-
-static void last_step(struct op *op)
-{
-    note_step(op);
-    op->err = some_err();
-}
-
-/* In rounds: each op takes its next step while the others wait for theirs, and is done right after
- * the last one. */
-static void test_steps_take_turns(void **state)
-{
-    static op_step_fn *const three[] = {note_step, note_step, last_step, NULL};
-    static op_step_fn *const single[] = {note_step, NULL};
-    struct scene *scene = scene_open(0);
-    struct request a, b, c;
-
-    (void)state;
-    start(scene, &a, 'a');
-    op_steps(&a.op, three);
-    start(scene, &b, 'b');
-    op_steps(&b.op, three);
-    start(scene, &c, 'c');
-    op_steps(&c.op, single);
-    assert_string_equal(scene->order, ""); /* not inline */
-    assert_int_equal(worker_drain(&scene->worker), 7);
-    assert_string_equal(scene->order, "ABCcABAaBb.");
-    assert_int_equal(a.op.err.code, ERR_UNAVAILABLE);
-    assert_int_equal(c.op.err.code, ERR_OK);
+    worker_drain(&scene->worker, 0);
     scene_close(scene);
 }
 
@@ -239,18 +179,17 @@ static void free_it(struct op *op)
     free(CONTAINER_OF(op, struct request, op));
 }
 
-static void test_an_op_of_steps_may_be_gone_after_done(void **state)
+static void test_an_op_may_be_gone_after_done(void **state)
 {
-    static op_step_fn *const single[] = {last_step, NULL};
     struct scene *scene = scene_open(0);
     struct request *request = calloc(1, sizeof *request);
 
     (void)state;
-    *request = (struct request){.scene = scene, .name = 'a'};
+    assert_non_null(request);
     op_start(&request->op, &scene->group, free_it);
-    op_steps(&request->op, single);
-    worker_drain(&scene->worker);
-    assert_string_equal(scene->order, "A.");
+    op_finish(&request->op, ERR_NONE);
+    worker_drain(&scene->worker, 0);
+    assert_int_equal(scene->idles, 1);
     scene_close(scene);
 }
 
@@ -280,7 +219,7 @@ static void finish_again_after_done(void)
     struct request *request = bad_request(&scene);
 
     op_finish(&request->op, ERR_NONE);
-    worker_drain(&scene->worker);
+    worker_drain(&scene->worker, 0);
     op_finish(&request->op, ERR_NONE);
 }
 
@@ -308,36 +247,6 @@ static void park_twice(void)
     op_park(&request->op, on_cancel);
 }
 
-static void step_after_park(void)
-{
-    static op_step_fn *const single[] = {last_step, NULL};
-    struct scene *scene;
-    struct request *request = bad_request(&scene);
-
-    op_park(&request->op, on_cancel);
-    op_steps(&request->op, single);
-}
-
-static void steps_twice(void)
-{
-    static op_step_fn *const single[] = {last_step, NULL};
-    struct scene *scene;
-    struct request *request = bad_request(&scene);
-
-    op_steps(&request->op, single);
-    op_steps(&request->op, single);
-}
-
-static void finish_after_steps(void)
-{
-    static op_step_fn *const single[] = {last_step, NULL};
-    struct scene *scene;
-    struct request *request = bad_request(&scene);
-
-    op_steps(&request->op, single);
-    op_finish(&request->op, ERR_NONE);
-}
-
 static void park_after_finish(void)
 {
     struct scene *scene;
@@ -362,9 +271,6 @@ static void test_misuse_aborts(void **state)
     assert_true(aborts(finish_unstarted));
     assert_true(aborts(start_twice));
     assert_true(aborts(park_twice));
-    assert_true(aborts(step_after_park));
-    assert_true(aborts(steps_twice));
-    assert_true(aborts(finish_after_steps));
     assert_true(aborts(park_after_finish));
     assert_true(aborts(leave_without_enter));
 }
@@ -376,13 +282,11 @@ int main(void)
         cmocka_unit_test(test_an_op_may_have_memory_of_its_own),
         cmocka_unit_test(test_finish_from_another_thread),
         cmocka_unit_test(test_finish_after_park),
-        cmocka_unit_test(test_a_hot_op_is_done_first),
         cmocka_unit_test(test_an_op_may_start_again_in_done),
         cmocka_unit_test(test_idle_comes_after_the_last),
         cmocka_unit_test(test_a_group_without_idle),
         cmocka_unit_test(test_arena_and_deadline_are_the_group_s),
-        cmocka_unit_test(test_steps_take_turns),
-        cmocka_unit_test(test_an_op_of_steps_may_be_gone_after_done),
+        cmocka_unit_test(test_an_op_may_be_gone_after_done),
         cmocka_unit_test(test_misuse_aborts),
     };
 

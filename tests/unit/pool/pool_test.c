@@ -146,36 +146,6 @@ static void test_submit_until_full(void **state)
         assert_int_equal(log.names[i], i);
 }
 
-/* tasks[name + DEPTH] follows. */
-static void run_and_land_hot(struct job *job)
-{
-    run_task(job);
-    worker_land_hot(worker_current(), &(CONTAINER_OF(job, struct task, job) + DEPTH)->job);
-}
-
-static void test_hot_jobs_go_before_the_next_of_the_lane(void **state)
-{
-    struct pool *pool = start(1, DEPTH);
-    struct worker *worker = pool_worker(pool, 0);
-    struct task tasks[2 * DEPTH];
-    struct log log;
-    struct hold hold;
-
-    (void)state;
-    log_open(&log, tasks, 2 * DEPTH);
-    hold_worker(worker, &hold);
-    for (unsigned i = 0; i < DEPTH; i++) {
-        tasks[i].job.run = run_and_land_hot;
-        assert_true(worker_submit(worker, &tasks[i].job));
-    }
-    worker_kick(worker);
-    sem_post(&hold.go);
-    log_await(&log, 2 * DEPTH);
-    pool_stop(pool);
-    for (unsigned i = 0; i < 2 * DEPTH; i++)
-        assert_int_equal(log.names[i], i / 2 + i % 2 * DEPTH);
-}
-
 struct flood {
     struct job job;
     struct task *tasks;
@@ -377,7 +347,6 @@ int main(void)
         cmocka_unit_test(test_impossible_options_abort),
         cmocka_unit_test(test_start_without_descriptors_fails_whole),
         cmocka_unit_test(test_submit_until_full),
-        cmocka_unit_test(test_hot_jobs_go_before_the_next_of_the_lane),
         cmocka_unit_test(test_nothing_is_begun_behind_a_backlog),
         cmocka_unit_test(test_stop_does_what_is_queued),
         cmocka_unit_test(test_stop_waits_for_handles_of_the_loop),

@@ -1,53 +1,36 @@
 /* A turn is bounded by time as well as by jobs. */
+#include "pool/turn.h"
 #include "pool/worker.h"
 
 #include "tests/unit/pool/crew.h"
 
-static void spin(uint64_t ns)
+static void await_tick(void)
 {
-    uint64_t end = clock_now_ns() + ns;
+    uint64_t begun_ns = clock_coarse_ns();
 
-    while (clock_now_ns() < end)
+    while (clock_coarse_ns() == begun_ns)
         ;
 }
 
-/* The number of jobs of this length after which the turn is over. */
-static unsigned jobs_of_a_turn(struct pace *pace, unsigned max, uint64_t job_ns)
+static void test_a_slow_job_ends_a_turn(void **state)
 {
-    struct turn turn = turn_begin(pace, max);
-    unsigned n = 0;
-
-    do {
-        spin(job_ns);
-        n++;
-    } while (!turn_over(&turn));
-    return n;
-}
-
-static void test_slow_jobs_end_a_turn_early(void **state)
-{
-    struct pace pace = {0};
+    struct turn turn = turn_begin(1000);
 
     (void)state;
-    assert_in_range(jobs_of_a_turn(&pace, 1000, TURN_NS), 1, 2 * TURN_LOOK);
-    assert_false(pace.slow); /* other turns of this batch have not earned it */
-    pace_end_batch(&pace);
-    assert_true(pace.slow);
-    assert_int_equal(jobs_of_a_turn(&pace, 1000, TURN_NS), 1); /* now each job is looked at */
-    pace_end_batch(&pace);
-    assert_true(pace.slow);
-    assert_int_equal(jobs_of_a_turn(&pace, 1, 0), 1);
-    pace_end_batch(&pace);
-    assert_false(pace.slow);
+    await_tick();
+    assert_true(turn_over(&turn));
 }
 
 static void test_a_turn_has_at_most_so_many_jobs(void **state)
 {
     (void)state;
-    for (unsigned max = 1; max < 4 * TURN_LOOK; max++) {
-        struct pace pace = {0};
+    for (unsigned max = 1; max < 100; max++) {
+        struct turn turn = turn_begin(max);
+        unsigned n = 1;
 
-        assert_in_range(jobs_of_a_turn(&pace, max, 0), 1, max);
+        while (!turn_over(&turn))
+            n++;
+        assert_in_range(n, 1, max);
     }
 }
 
@@ -66,7 +49,7 @@ static void next_link(struct job *job)
 {
     struct chain *chain = CONTAINER_OF(job, struct chain, job);
 
-    spin(TURN_NS);
+    await_tick();
     if (++chain->ran < LINKS)
         worker_land(chain->worker, &chain->job);
 }
@@ -150,9 +133,9 @@ static void test_timers_take_turns_with_jobs(void **state)
     timer_wheel_advance(&alone.timers, clock_now_ns() + NS_PER_S);
     assert_string_equal(order, "");
     timer_disarm(&alone.timers, &notes[5].timer);
-    assert_int_equal(worker_drain_some(&alone, 3), 3);
+    drain_by(&alone, 3);
     assert_string_equal(order, "tjt");
-    assert_int_equal(worker_drain(&alone), 7);
+    assert_int_equal(worker_drain(&alone, 0), 7);
     assert_string_equal(order, "tjtjtjtjtj");
     assert_true(worker_idle(&alone));
     worker_set_current(NULL);
@@ -162,7 +145,7 @@ static void test_timers_take_turns_with_jobs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_slow_jobs_end_a_turn_early),
+        cmocka_unit_test(test_a_slow_job_ends_a_turn),
         cmocka_unit_test(test_a_turn_has_at_most_so_many_jobs),
         cmocka_unit_test(test_timers_do_not_wait_for_a_chain),
         cmocka_unit_test(test_timers_take_turns_with_jobs),

@@ -21,7 +21,6 @@ struct task {
     char name;
     struct task *lands;   /* by run_task, on the desk of that task */
     unsigned more_rounds; /* lands itself again so often */
-    unsigned hot_rounds;  /* the same, hot */
 };
 
 static void wake(struct worker *worker)
@@ -46,10 +45,6 @@ static void run_task(struct job *job)
     if (task->more_rounds > 0) {
         task->more_rounds--;
         worker_land(&task->desk->worker, &task->job);
-    }
-    if (task->hot_rounds > 0) {
-        task->hot_rounds--;
-        worker_land_hot(&task->desk->worker, &task->job);
     }
 }
 
@@ -113,84 +108,28 @@ static void test_landing_from_outside_wakes_at_once(void **state)
     assert_int_equal(desk->woken, 1);
     assert_string_equal(desk->order, ""); /* never inline */
     worker_set_current(&desk->worker);
-    assert_int_equal(worker_drain(&desk->worker), 2);
+    assert_int_equal(worker_drain(&desk->worker, 0), 2);
     assert_string_equal(desk->order, "ab");
     desks_free(desk, 1);
 }
 
-/* What a round lands waits for the next one, and what has landed from outside is part of it. */
-static void test_a_round_ends_with_what_was_there(void **state)
-{
-    struct desk *desk = desks_new(1);
-    struct task a = task_of(desk, 'a'), b = task_of(desk, 'b'), c = task_of(desk, 'c');
-
-    (void)state;
-    a.more_rounds = 2;
-    c.lands = &b;
-    worker_land(&desk->worker, &c.job);
-    worker_set_current(&desk->worker);
-    assert_int_equal(worker_drain_round(&desk->worker, 1), 1);
-    worker_land(&desk->worker, &a.job);
-    assert_string_equal(desk->order, "c");
-    assert_int_equal(worker_drain_round(&desk->worker, 100), 2);
-    assert_string_equal(desk->order, "cba");
-    assert_int_equal(worker_drain_round(&desk->worker, 100), 1);
-    assert_int_equal(worker_drain_round(&desk->worker, 100), 1);
-    assert_int_equal(worker_drain_round(&desk->worker, 100), 0);
-    assert_string_equal(desk->order, "cbaaa");
-    assert_true(worker_idle(&desk->worker));
-    desks_free(desk, 1);
-}
-
-/* Before what was there already, in the order in which they came. */
-static void test_hot_jobs_go_first(void **state)
-{
-    struct desk *desk = desks_new(1);
-    struct task a = task_of(desk, 'a'), b = task_of(desk, 'b'), c = task_of(desk, 'c'),
-                d = task_of(desk, 'd');
-
-    (void)state;
-    worker_set_current(&desk->worker);
-    worker_land(&desk->worker, &a.job);
-    worker_land(&desk->worker, &b.job);
-    worker_land_hot(&desk->worker, &c.job);
-    worker_land_hot(&desk->worker, &d.job);
-    assert_int_equal(worker_drain_round(&desk->worker, 3), 3);
-    assert_string_equal(desk->order, "cda");
-    assert_int_equal(worker_drain(&desk->worker), 1);
-    worker_land_hot(&desk->worker, &c.job);
-    assert_false(worker_idle(&desk->worker));
-    assert_int_equal(worker_drain_round(&desk->worker, 3), 1);
-    assert_true(worker_idle(&desk->worker));
-    assert_string_equal(desk->order, "cdabc");
-    desks_free(desk, 1);
-}
-
-/* A chain of jobs that never ends, hot or not, and one that lands from outside meanwhile. */
+/* A chain of jobs that never ends, and one that lands from outside meanwhile. */
 static void test_chains_do_not_keep_others_out(void **state)
 {
     struct desk *desk = desks_new(1);
-    struct task a = task_of(desk, 'a'), b = task_of(desk, 'b'), c = task_of(desk, 'c');
+    struct task a = task_of(desk, 'a'), b = task_of(desk, 'b');
 
     (void)state;
     a.more_rounds = 20;
     worker_set_current(&desk->worker);
     worker_land(&desk->worker, &a.job);
-    assert_int_equal(worker_drain_some(&desk->worker, 4), 4);
+    drain_by(&desk->worker, 4);
     worker_set_current(NULL);
     worker_land(&desk->worker, &b.job);
     worker_set_current(&desk->worker);
-    assert_int_equal(worker_drain_some(&desk->worker, 4), 4);
+    drain_by(&desk->worker, 4);
     assert_string_equal(desk->order, "aaaaabaa");
-    worker_drain(&desk->worker);
-
-    desk->len = 0;
-    c.hot_rounds = 2 * WORKER_HOT_ROW;
-    worker_land_hot(&desk->worker, &c.job);
-    worker_land(&desk->worker, &b.job);
-    worker_drain(&desk->worker);
-    assert_int_equal(desk->len, 2 * WORKER_HOT_ROW + 2);
-    assert_int_equal(desk->order[WORKER_HOT_ROW], 'b');
+    worker_drain(&desk->worker, 0);
     desks_free(desk, 1);
 }
 
@@ -215,9 +154,9 @@ static void test_landing_from_a_worker_wakes_at_the_end(void **state)
     worker_end_batch(&desks[0].worker);
     assert_int_equal(desks[1].woken, 1); /* an old batch is no news */
     worker_set_current(&desks[1].worker);
-    assert_int_equal(worker_drain(&desks[1].worker), 2);
+    assert_int_equal(worker_drain(&desks[1].worker, 0), 2);
     worker_set_current(&desks[2].worker);
-    assert_int_equal(worker_drain(&desks[2].worker), 1);
+    assert_int_equal(worker_drain(&desks[2].worker, 0), 1);
     desks_free(desks, 3);
 }
 
@@ -259,7 +198,7 @@ static void test_a_batch_for_very_many_workers(void **state)
     for (unsigned i = 1; i <= MANY; i++) {
         assert_int_equal(desks[i].woken, 1);
         worker_set_current(&desks[i].worker);
-        assert_int_equal(worker_drain(&desks[i].worker), 1);
+        assert_int_equal(worker_drain(&desks[i].worker, 0), 1);
     }
     desks_free(desks, MANY + 1);
 }
@@ -281,12 +220,12 @@ static void test_landing_at_home_is_local(void **state)
     assert_false(worker_idle(&desk->worker));
     assert_string_equal(desk->order, "");
     assert_true(landing_empty(&desk->worker.landing)); /* no locked instruction */
-    assert_int_equal(worker_drain(&desk->worker), 3);
+    assert_int_equal(worker_drain(&desk->worker, 0), 3);
     assert_string_equal(desk->order, "abc");
     assert_int_equal(desk->woken, 0);
     assert_true(worker_idle(&desk->worker));
     assert_int_equal(counter_read(&desk->worker.stats.landings), 3);
-    assert_int_equal(worker_drain(&desk->worker), 0);
+    assert_int_equal(worker_drain(&desk->worker, 0), 0);
     desks_free(desk, 1);
 }
 
@@ -301,13 +240,13 @@ static void test_drain_can_be_bounded(void **state)
     worker_set_current(&desk->worker);
     chain.more_rounds = 9;
     worker_land(&desk->worker, &chain.job);
-    assert_int_equal(worker_drain_some(&desk->worker, 4), 4);
+    drain_by(&desk->worker, 4);
     assert_false(worker_idle(&desk->worker));
     worker_land(&desk->worker, &other.job);
-    assert_int_equal(worker_drain_some(&desk->worker, 2), 2);
+    drain_by(&desk->worker, 2);
     assert_string_equal(desk->order, "aaaaab");
-    assert_int_equal(worker_drain(&desk->worker), 5);
-    assert_int_equal(worker_drain_some(&desk->worker, 4), 0);
+    assert_int_equal(worker_drain(&desk->worker, 0), 5);
+    assert_int_equal(worker_drain(&desk->worker, 4), 0);
     assert_int_equal(counter_read(&desk->worker.stats.landings), 11);
     desks_free(desk, 1);
 }
@@ -413,10 +352,10 @@ static void test_order_of_the_end(void **state)
     assert_int_equal(desks[1].woken, 1);
     assert_true(desks->worker.now_ns > 0);
     assert_false(worker_idle(&desks->worker));
-    assert_int_equal(worker_drain(&desks->worker), 1);
+    assert_int_equal(worker_drain(&desks->worker, 0), 1);
     assert_string_equal(desks->order, "ht");
     worker_set_current(&desks[1].worker);
-    worker_drain(&desks[1].worker);
+    worker_drain(&desks[1].worker, 0);
     desks_free(desks, 2);
 }
 
@@ -476,8 +415,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kick_wakes_a_sleeper_once),
         cmocka_unit_test(test_landing_from_outside_wakes_at_once),
-        cmocka_unit_test(test_a_round_ends_with_what_was_there),
-        cmocka_unit_test(test_hot_jobs_go_first),
         cmocka_unit_test(test_chains_do_not_keep_others_out),
         cmocka_unit_test(test_landing_from_a_worker_wakes_at_the_end),
         cmocka_unit_test(test_landing_much_on_one_worker_wakes_it_once),

@@ -36,7 +36,7 @@ static void on_closed(void *arg)
 static bool desk_close(struct desk *desk)
 {
     backend_memstore.close(desk->backend, on_closed, desk);
-    worker_drain(&desk->worker);
+    worker_drain(&desk->worker, 0);
     worker_clear(&desk->worker);
     arena_clear(&desk->arena);
     worker_set_current(NULL);
@@ -55,7 +55,7 @@ static bool settle(struct desk *desk)
 {
     bool early = desk->done != 0;
 
-    worker_drain(&desk->worker);
+    worker_drain(&desk->worker, 0);
     return !early && desk->done == 1;
 }
 
