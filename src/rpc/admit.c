@@ -30,8 +30,8 @@ static unsigned namespace_of(const struct call *call, grpc_slice *value)
     unsigned n = 0;
 
     *value = grpc_slice_from_static_string("default");
-    for (size_t i = 0; i < call->metadata.count; i++) {
-        const grpc_metadata *m = &call->metadata.metadata[i];
+    for (size_t i = 0; i < call->poller.metadata.count; i++) {
+        const grpc_metadata *m = &call->poller.metadata.metadata[i];
 
         if (slice_is(m->key, namespace_key, sizeof namespace_key - 1)) {
             *value = m->value;
@@ -145,7 +145,7 @@ uint64_t admit_share(const struct rpc_server *server, uint64_t limit)
 
 static struct err refuse_share(struct rpc_server *server, const struct call *call, const char *text)
 {
-    char *peer = grpc_call_get_peer(call->grpc);
+    char *peer = grpc_call_get_peer(call->poller.grpc);
 
     counter_add(&server->refused_share, 1);
     log_limited(&server->share_log, LOG_WARN, "connection_share_exceeded",
@@ -208,9 +208,9 @@ static struct err check_metadata(const struct rpc_server *server, const struct c
 {
     uint64_t most = server->options.max_metadata_bytes, bytes = 0;
 
-    for (size_t i = 0; i < call->metadata.count; i++)
-        bytes += 32 + GRPC_SLICE_LENGTH(call->metadata.metadata[i].key) +
-                 GRPC_SLICE_LENGTH(call->metadata.metadata[i].value);
+    for (size_t i = 0; i < call->poller.metadata.count; i++)
+        bytes += 32 + GRPC_SLICE_LENGTH(call->poller.metadata.metadata[i].key) +
+                 GRPC_SLICE_LENGTH(call->poller.metadata.metadata[i].value);
     if (most == 0 || bytes <= most)
         return ERR_NONE;
     return err_about(ERR_RESOURCE_EXHAUSTED, "limits.max_metadata_bytes",
@@ -231,7 +231,7 @@ static struct err check_load(struct rpc_server *server, struct call *call)
     if (err.code == ERR_OK)
         err = message_check(call);
     if (err.code == ERR_OK && !general) {
-        call->share = share_enter(&server->shares, call->grpc);
+        call->share = share_enter(&server->shares, call->poller.grpc);
         err = check_limits(server, call);
     }
     return err;
@@ -288,16 +288,16 @@ static void link_call(struct rpc_server *server, struct call *call)
 {
     struct call *head = &server->in_flight;
 
-    call->next = head;
-    call->prev = head->prev;
-    head->prev->next = call;
-    head->prev = call;
-    call->linked = true;
+    call->poller.next = head;
+    call->poller.prev = head->poller.prev;
+    head->poller.prev->poller.next = call;
+    head->poller.prev = call;
+    call->poller.linked = true;
     if (server->unwatched == head)
         server->unwatched = call;
     if (admit_is_general(call))
         return;
-    call->counted = true;
+    call->poller.counted = true;
     counter_add(&server->in_flight_bytes, call->request_bytes);
     counter_add(&server->in_flight_count, 1);
     counter_add(&call->share->bytes, call->request_bytes);
@@ -331,17 +331,17 @@ static void dispatch(struct rpc_server *server, struct call *call, const struct 
     const struct rpc_instance *here = &binding->instances[pool_size(server->pool)];
 
     call->begin.run = call_begin_job;
-    call->tell.run = call_tell_job;
+    call->notice.there.run = call_notice_job;
     if (may_run_inline(server, call, here)) {
         link_call(server, call);
-        call->home = &server->poller;
+        call->worker = &server->poller;
         call->instance = here;
         call_begin_job(&call->begin);
         return;
     }
     struct worker *worker = pick_worker(server);
 
-    call->home = worker;
+    call->worker = worker;
     call->instance = &binding->instances[worker->id];
     if (call->row->method->kind != METHOD_UNARY)
         finish_post_close(call);
@@ -358,7 +358,7 @@ static void dispatch(struct rpc_server *server, struct call *call, const struct 
 void admit_call(struct rpc_server *server, struct call *call)
 {
     call->arrived_ns = clock_now_ns();
-    call->deadline_ns = deadline_ns(call->grpc_deadline);
+    call->deadline_ns = deadline_ns(call->poller.grpc_deadline);
     call->request_bytes = message_bytes(call);
     counter_add(&call->row->metrics.started, 1);
     counter_add(&call->row->metrics.request_bytes, call->request_bytes);
@@ -393,7 +393,7 @@ static const struct method *find_disabled(const struct rpc_server *server, grpc_
 
 void admit_unknown(struct rpc_server *server, struct call *call)
 {
-    const struct method *disabled = find_disabled(server, call->details.method);
+    const struct method *disabled = find_disabled(server, call->poller.details.method);
     char text[512]; /* status_ending copies it */
 
     counter_add(&server->unknown_methods, 1);
@@ -402,7 +402,7 @@ void admit_unknown(struct rpc_server *server, struct call *call)
                  disabled->replaced_by);
     else
         snprintf(text, sizeof text, "unknown method %.*s",
-                 (int)GRPC_SLICE_LENGTH(call->details.method),
-                 (const char *)GRPC_SLICE_START_PTR(call->details.method));
+                 (int)GRPC_SLICE_LENGTH(call->poller.details.method),
+                 (const char *)GRPC_SLICE_START_PTR(call->poller.details.method));
     finish_refuse(call, err_make(ERR_UNIMPLEMENTED, text));
 }

@@ -4,15 +4,11 @@
  * answers_uncount. */
 #include "src/rpc/rpc_priv.h"
 
-#include <grpc/byte_buffer.h>
-
-void answers_count(struct call *call, const grpc_byte_buffer *message)
+void answers_count(struct call *call, uint64_t bytes)
 {
     enum { LARGE = 4096 };
-    uint64_t bytes =
-        call->home == &call->server->poller ? 0 : message->data.raw.slice_buffer.length;
 
-    if (bytes < LARGE)
+    if (bytes < LARGE || call->worker == &call->server->poller)
         return;
     call->built_bytes = bytes;
     atomic_fetch_add_explicit(&call->server->built_bytes, bytes, memory_order_relaxed);

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct block;
 struct call;
 struct method;
 
@@ -88,6 +89,22 @@ void call_fail(struct call *call, struct err err);
 void call_send(struct call *call, const ProtobufCMessage *message, struct op *sent,
                op_done_fn *done);
 
+/* Sends the initial metadata now, with this header, instead of with the first message: at most
+ * once, and before any send. name is static and lower case; value is printable ASCII, copied. */
+void call_headers(struct call *call, const char *name, struct slice value);
+
+/* A piece of an encoded message. */
+struct call_part {
+    struct slice bytes;
+    struct block *block; /* holds the bytes: referenced until gRPC has written them, not copied, and
+                            not counted, since its owner counts it. NULL: they are copied now */
+};
+
+/* As call_send, for a message that is encoded already: one payload for many streams is one block
+ * between parts that differ. The parts together are one message of the method's type. */
+void call_send_parts(struct call *call, const struct call_part *parts, size_t n, struct op *sent,
+                     op_done_fn *done);
+
 /* METHOD_BIDI: receives one message. Done with ERR_OK and *message set, or *message NULL: the
  * client half-closed. When it is gone: ERR_CANCELLED or ERR_DEADLINE_EXCEEDED; or, when gRPC did
  * not say so in time, as if it had half-closed, and call_on_cancel tells of it. One receive at a
@@ -106,9 +123,16 @@ void call_receive(struct call *call, struct call_receive *receive, op_done_fn *d
 /* Ends a stream with status OK. */
 void call_close(struct call *call);
 
-/* Streams that wait for an event, not for an op, are told here when the client went away or the
- * deadline passed; at most once, on the home worker. The handler then ends the call with call_fail.
- */
+/* ---- events ---- */
+
+/* Whoever waits for an event, not for an op, is told here when the client went away or the deadline
+ * passed (call_group(call)->cancelled says which). Once for each registration, on the home worker,
+ * never inside call_on_cancel. The handler then ends the call with call_fail. */
 void call_on_cancel(struct call *call, void (*cancelled)(struct call *, void *arg), void *arg);
+
+/* The same for the beginning of the drain: nothing new should be begun; the call may go on until
+ * the drain's time is up. Cancellation is told apart from this, before it and after it. Not called
+ * any more once the call has ended. */
+void call_on_drain(struct call *call, void (*draining)(struct call *, void *arg), void *arg);
 
 #endif

@@ -5,6 +5,8 @@
 #include "src/rpc/gzip.h"
 #include "src/rpc/rpc_priv.h"
 
+#include "src/base/block.h"
+
 #include <grpc/byte_buffer.h>
 #include <grpc/byte_buffer_reader.h>
 #include <grpc/slice.h>
@@ -63,4 +65,35 @@ grpc_byte_buffer *codec_pack(const struct call *call, const ProtobufCMessage *me
 
     grpc_slice_unref(slice);
     return call->wants_gzip ? gzip_if_worth(buffer) : buffer;
+}
+
+static void drop_block(void *block)
+{
+    block_unref(block);
+}
+
+/* A referenced part costs gRPC a header of about this size. */
+enum { REFERENCE_BYTES = 64 };
+
+static grpc_slice join_part(const struct call_part *part, uint64_t *charge)
+{
+    void *bytes = (void *)(uintptr_t)part->bytes.data;
+
+    if (part->block == NULL) {
+        *charge += part->bytes.len;
+        return grpc_slice_from_copied_buffer(bytes, part->bytes.len);
+    }
+    *charge += REFERENCE_BYTES;
+    return grpc_slice_new_with_user_data(bytes, part->bytes.len, drop_block,
+                                         block_ref(part->block));
+}
+
+grpc_byte_buffer *codec_join(const struct call_part *parts, size_t n, uint64_t *charge)
+{
+    grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(NULL, 0);
+
+    *charge = 0;
+    for (size_t i = 0; i < n; i++)
+        grpc_slice_buffer_add(&buffer->data.raw.slice_buffer, join_part(&parts[i], charge));
+    return buffer;
 }

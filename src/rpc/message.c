@@ -25,14 +25,14 @@ static bool has_compressed_flag(const struct call *call)
 {
     if (_Z37grpc_call_test_only_get_message_flagsP9grpc_call == NULL)
         return false;
-    return _Z37grpc_call_test_only_get_message_flagsP9grpc_call(call->grpc) != 0;
+    return _Z37grpc_call_test_only_get_message_flagsP9grpc_call(call->poller.grpc) != 0;
 }
 
 static bool says_gzip(const struct call *call)
 {
     if (_Z45grpc_call_test_only_get_compression_algorithmP9grpc_call == NULL)
         return false;
-    return _Z45grpc_call_test_only_get_compression_algorithmP9grpc_call(call->grpc) ==
+    return _Z45grpc_call_test_only_get_compression_algorithmP9grpc_call(call->poller.grpc) ==
            GRPC_COMPRESS_GZIP;
 }
 
@@ -73,7 +73,7 @@ struct err message_check(struct call *call)
         return ERR_NONE;
     if (is_gzip(call->request_buffer))
         return check_inflated(call);
-    call->tells_encodings = true;
+    call->poller.tells_encodings = true;
     return err_make(ERR_UNIMPLEMENTED,
                     "the request is compressed in a way that is not supported: send with gzip or "
                     "identity encoding");

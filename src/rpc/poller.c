@@ -29,8 +29,8 @@ struct call *poller_new_call(struct rpc_server *server)
     grpc_metadata_array metadata = {0};
 
     if (call != NULL) {
-        server->free = call->next;
-        metadata = call->metadata;
+        server->free = call->poller.next;
+        metadata = call->poller.metadata;
         metadata.count = 0; /* its room is kept */
     } else {
         call = malloc(sizeof *call);
@@ -39,9 +39,10 @@ struct call *poller_new_call(struct rpc_server *server)
     }
     memset(call, 0, sizeof *call);
     call->server = server;
-    call->metadata = metadata;
-    call->request_tag.run = on_request;
+    call->poller.metadata = metadata;
+    call->poller.request_tag.run = on_request;
     finish_init(call);
+    finish_stream_init(call);
     return call;
 }
 
@@ -51,10 +52,10 @@ void poller_post(struct rpc_server *server, struct row *row)
     bool payload = row->method->kind != METHOD_BIDI;
 
     call->row = row;
-    if (grpc_server_request_registered_call(server->grpc, row->handle, &call->grpc,
-                                            &call->grpc_deadline, &call->metadata,
+    if (grpc_server_request_registered_call(server->grpc, row->handle, &call->poller.grpc,
+                                            &call->poller.grpc_deadline, &call->poller.metadata,
                                             payload ? &call->request_buffer : NULL, server->cq,
-                                            server->cq, &call->request_tag) != GRPC_CALL_OK)
+                                            server->cq, &call->poller.request_tag) != GRPC_CALL_OK)
         abort();
 }
 
@@ -62,22 +63,23 @@ void poller_post_generic(struct rpc_server *server)
 {
     struct call *call = poller_new_call(server);
 
-    grpc_call_details_init(&call->details);
-    if (grpc_server_request_call(server->grpc, &call->grpc, &call->details, &call->metadata,
-                                 server->cq, server->cq, &call->request_tag) != GRPC_CALL_OK)
+    grpc_call_details_init(&call->poller.details);
+    if (grpc_server_request_call(server->grpc, &call->poller.grpc, &call->poller.details,
+                                 &call->poller.metadata, server->cq, server->cq,
+                                 &call->poller.request_tag) != GRPC_CALL_OK)
         abort();
 }
 
 static void on_request(struct tag *tag, bool ok)
 {
-    struct call *call = CONTAINER_OF(tag, struct call, request_tag);
+    struct call *call = CONTAINER_OF(tag, struct call, poller.request_tag);
     struct rpc_server *server = call->server;
 
     if (!ok) { /* came back: the server shuts down */
         server->shut_down = true;
         if (call->row == NULL)
-            grpc_call_details_destroy(&call->details);
-        call->next = server->free;
+            grpc_call_details_destroy(&call->poller.details);
+        call->poller.next = server->free;
         server->free = call;
         return;
     }
@@ -103,8 +105,8 @@ static void watch_old_calls(struct rpc_server *server, uint64_t now_ns)
 
         if (call->arrived_ns + WATCH_AFTER_MS * NS_PER_MS > now_ns)
             return;
-        server->unwatched = call->next;
-        if (!call->close_posted)
+        server->unwatched = call->poller.next;
+        if (!call->poller.close_posted)
             finish_post_close(call);
     }
 }
@@ -177,8 +179,8 @@ void poller_free_calls(struct rpc_server *server)
     while (server->free != NULL) {
         struct call *call = server->free;
 
-        server->free = call->next;
-        grpc_metadata_array_destroy(&call->metadata);
+        server->free = call->poller.next;
+        grpc_metadata_array_destroy(&call->poller.metadata);
         free(call);
     }
 }

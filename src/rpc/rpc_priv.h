@@ -1,12 +1,15 @@
-/* What the files of src/rpc share. A call has two sides:
+/* What the files of src/rpc share. A call has two halves:
  *
- *   poller side   everything gRPC: tags, batches, buffers, admission. thread: the poller.
- *   home side     request, handler, ops, arena. thread: the home worker (which may be the poller).
+ *   call->poller   everything gRPC: tags, batches, admission. thread: the poller.
+ *   call->home     request, handler, ops, arena. thread: the call's worker (which may be the
+ *                  poller).
  *
- * They meet in jobs embedded in the call. Poller to home: `begin` (intake, may be refused) and
- * `tell` (cancellation). Home to poller: `send`, `receive`, `final`, `release`. The call goes back
- * to the free list when the home side has released it and no tag and no `tell` is outstanding.
- * Until then it is in flight: an answer that its client has not taken is the server's to keep. */
+ * They meet in jobs embedded in the call; what stands beside the halves is either set before the
+ * first hand-over and never changed, or handed over with the job that its comment names. Poller to
+ * worker: `begin` (intake, may be refused) and `notice.there`. Worker to poller: `notice.back`,
+ * `headers`, `send`, `receive`, `final`, `release`. The call goes back to the free list when the
+ * home half has released it and no tag and no notice is outstanding. Until then it is in flight: an
+ * answer that its client has not taken is the server's to keep. */
 #ifndef PRISM_RPC_RPC_PRIV_H
 #define PRISM_RPC_RPC_PRIV_H
 
@@ -39,61 +42,81 @@ struct ending {
     grpc_byte_buffer *message; /* NULL: none */
 };
 
-struct call {
-    struct rpc_server *server;
-    struct row *row; /* NULL: a method nobody registered */
+/* The client is gone or the deadline passed; soft: only a drain begins. */
+struct notice {
+    struct job there, back;
+    struct err why;
+    bool soft;
+};
 
-    /* poller side */
+/* thread: the poller. */
+struct call_poller {
     grpc_call *grpc;
     gpr_timespec grpc_deadline;
     grpc_metadata_array metadata;
-    grpc_byte_buffer *request_buffer; /* home side while it decodes */
-    grpc_call_details details;        /* generic calls only */
-    struct tag request_tag, close_tag, send_tag, receive_tag, final_tag;
-    unsigned tags; /* outstanding tags, and a tell */
+    grpc_call_details details; /* generic calls only */
+    struct tag request_tag, close_tag, headers_tag, send_tag, receive_tag, final_tag;
+    unsigned tags; /* outstanding tags, and a notice */
     int cancelled;
-    bool released; /* set by the home side; the poller may look once it has `finalised` */
     bool initial_sent, close_posted, finalised, linked, counted;
-    bool wants_gzip;      /* the client compresses, so it takes compressed answers */
-    bool tells_encodings; /* the answer says which encodings the server takes */
-    bool telling;         /* `tell` is under way */
-    struct err tell_next; /* to be told after that */
-    grpc_metadata encoding, trailer;
-    uint64_t arrived_ns;
-    uint64_t request_bytes;
+    bool tells_encodings;   /* the answer says which encodings the server takes */
+    bool noticing;          /* a notice is under way */
+    struct err next_notice; /* to follow it; never soft */
+    grpc_metadata initial[2], trailer;
     uint64_t sending_bytes;   /* an answer, or a message of a stream, not yet taken */
     struct call *next, *prev; /* free list, or in flight in order of arrival, until finalised */
-    struct share *share;      /* of its connection; NULL: a general unary call */
     struct call *unread_next, *unread_prev; /* while gRPC sends its answer, or a message */
     uint64_t unread_since_ns;
+};
 
-    /* jobs */
-    struct job begin, tell, tell_back, send, receive, final, release;
+/* Waits for an event on the call, not for an op. */
+struct call_listener {
+    void (*fn)(struct call *, void *arg); /* NULL: nobody listens */
+    void *arg;
+};
 
-    /* home side */
-    struct worker *home;
-    const struct rpc_instance *instance;
+/* thread: the call's worker. */
+struct call_home {
     struct op_group group, stream; /* ops of the handler; the receive of a stream */
     struct arena arena;
     const ProtobufCMessage *request;
-    uint64_t deadline_ns;
-    bool begun, ended, final_asked;
-    struct ending ending;
-    uint64_t built_bytes; /* of an answer that counts in the server's built_bytes; the poller takes
-                             it over with the job that hands it the answer */
-    struct err tell_why;  /* handed over with `tell` */
-    bool tell_softly;     /* only those who wait for an event: a drain */
-    struct err told;      /* ERR_OK: nothing yet */
-    bool told_softly;
-    struct job event; /* runs on_cancel */
+    bool begun, headers_sent, ended, final_asked;
+    struct err gone; /* ERR_OK: the client is there, as far as is known */
+    bool draining;
+    struct call_listener on_cancel, on_drain;
+    struct job event; /* tells a listener that came too late for the notice */
     bool event_queued;
-    void (*on_cancel)(struct call *, void *);
-    void *on_cancel_arg;
+};
 
-    /* handed over with the jobs `send` and `receive` */
-    grpc_byte_buffer *send_buffer, *receive_buffer;
-    struct op *sent;
-    struct call_receive *receiving;
+struct call {
+    struct call_poller poller;
+    struct call_home home;
+
+    /* set before the first hand-over */
+    struct rpc_server *server;
+    struct row *row; /* NULL: a method nobody registered */
+    struct worker *worker;
+    const struct rpc_instance *instance;
+    uint64_t arrived_ns, deadline_ns;
+    uint64_t request_bytes;
+    bool wants_gzip;     /* the client compresses, so it takes compressed answers */
+    struct share *share; /* of its connection; NULL: a general unary call */
+
+    /* jobs */
+    struct job begin, headers, send, receive, final, release;
+    struct notice notice; /* why and soft go with notice.there */
+
+    /* handed over */
+    grpc_byte_buffer *request_buffer; /* begin */
+    struct ending ending;             /* final */
+    bool released;                    /* final or release; the poller may look once `finalised` */
+    uint64_t built_bytes; /* send or final: of an answer that counts in the server's built_bytes */
+    grpc_metadata header; /* headers */
+    grpc_byte_buffer *send_buffer;    /* send */
+    uint64_t send_charge;             /* send: its bytes, but for those of blocks */
+    struct op *sent;                  /* send */
+    grpc_byte_buffer *receive_buffer; /* receive */
+    struct call_receive *receiving;   /* receive */
 };
 
 /* Calls of one method, by outcome. */
@@ -181,8 +204,12 @@ struct rpc_server {
 
 /* ---- call.c: home side ---- */
 
-void call_begin_job(struct job *job); /* call->begin */
-void call_tell_job(struct job *job);  /* call->tell */
+void call_begin_job(struct job *job);  /* call->begin */
+void call_notice_job(struct job *job); /* call->notice.there */
+
+/* For call_stream.c. */
+void call_bug(const struct call *call, const char *what); /* aborts */
+void call_to_poller(struct call *call, struct job *job);
 
 /* ---- poller.c ---- */
 
@@ -209,7 +236,7 @@ void admit_flush(struct rpc_server *server); /* wakes the workers that this batc
 
 /* From now on a large answer counts in built_bytes; uncounted when it has become sending_bytes, or
  * was dropped. */
-void answers_count(struct call *call, const grpc_byte_buffer *message);
+void answers_count(struct call *call, uint64_t bytes);
 void answers_uncount(struct call *call); /* thread: the home, or the poller that took over */
 
 /* Is there room for this answer? The only one always has it. */
@@ -234,13 +261,23 @@ uint64_t message_bytes(const struct call *call);
 /* Is there a request, and can it be read? thread: poller. */
 struct err message_check(struct call *call);
 
-/* ---- finish.c: poller side of a call's life after the handler ---- */
+/* ---- finish.c: poller half of a call's life after the handler ---- */
 
 void finish_init(struct call *call); /* sets the jobs and tags that this file runs */
 void finish_refuse(struct call *call, struct err err); /* no home: the poller answers */
 void finish_post_close(struct call *call);             /* learn of cancellation */
-void finish_tell(struct call *call, struct err why, bool softly);
+void finish_notice(struct call *call, struct err why, bool soft);
 void finish_maybe_recycle(struct call *call);
+
+/* For finish_stream.c. */
+void finish_start_batch(struct call *call, const grpc_op *ops, size_t n, struct tag *tag);
+grpc_op finish_initial_metadata(struct call *call, bool gzip); /* gRPC reads call->poller.initial */
+void finish_charge(struct call *call, uint64_t sending_bytes);
+struct err finish_why_gone(const struct call *call); /* ERR_OK: it is there, as far as is known */
+
+/* ---- finish_stream.c: poller half of headers, sends and receives ---- */
+
+void finish_stream_init(struct call *call); /* sets the jobs and tags that this file runs */
 
 /* ---- codec.c ---- */
 
@@ -249,6 +286,10 @@ void finish_maybe_recycle(struct call *call);
 struct err codec_unpack(struct arena *arena, const struct call *call,
                         const grpc_byte_buffer *buffer, const ProtobufCMessage **message);
 grpc_byte_buffer *codec_pack(const struct call *call, const ProtobufCMessage *message);
+
+/* Parts with a block are referenced until gRPC has written them, the others are copied. *charge:
+ * the bytes of the latter, and what a reference costs. */
+grpc_byte_buffer *codec_join(const struct call_part *parts, size_t n, uint64_t *charge);
 
 /* ---- status.c: the only place that maps to gRPC ---- */
 

@@ -111,7 +111,7 @@ struct err rpc_server_new(struct rpc_server **out, const struct rpc_options *opt
     server->pool = pool;
     server->stalled_fd = -1;
     server->shutdown_tag.run = on_shutdown;
-    server->in_flight.next = server->in_flight.prev = &server->in_flight;
+    server->in_flight.poller.next = server->in_flight.poller.prev = &server->in_flight;
     server->unwatched = &server->in_flight;
     unread_init(server);
     server->share_log = (struct log_budget)LOG_BUDGET(5, 60000);
@@ -317,8 +317,9 @@ static void begin_drain(void *arg)
     struct rpc_server *server = arg;
     struct err why = err_make(ERR_UNAVAILABLE, "the server is draining: connect to another one");
 
-    for (struct call *c = server->in_flight.next; c != &server->in_flight; c = c->next)
-        finish_tell(c, why, true);
+    for (struct call *c = server->in_flight.poller.next; c != &server->in_flight;
+         c = c->poller.next)
+        finish_notice(c, why, true);
     server->drain_in_flight = counter_read(&server->in_flight_count);
     server->drain_refused = counter_read(&server->refused_draining);
 }

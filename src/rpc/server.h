@@ -75,8 +75,7 @@ void rpc_server_on_poller(struct rpc_server *server, void (*fn)(void *arg), void
  * (and is returned). thread: any. */
 struct err rpc_server_reload_tls(struct rpc_server *server);
 
-/* New calls get UNAVAILABLE from now on; streams that wait are told by call_on_cancel with
- * ERR_UNAVAILABLE. */
+/* New calls get UNAVAILABLE from now on; streams are told by call_on_drain. */
 void rpc_server_refuse(struct rpc_server *server);
 
 struct rpc_drain_report {

@@ -13,45 +13,45 @@
 void unread_init(struct rpc_server *server)
 {
     server->unread_log = (struct log_budget)LOG_BUDGET(5, 60000);
-    server->unread.unread_next = server->unread.unread_prev = &server->unread;
+    server->unread.poller.unread_next = server->unread.poller.unread_prev = &server->unread;
 }
 
 void unread_begin(struct call *call)
 {
     struct rpc_server *server = call->server;
-    struct call *last = server->unread.unread_prev;
+    struct call *last = server->unread.poller.unread_prev;
 
-    call->unread_since_ns = server->poller.now_ns;
-    call->unread_next = &server->unread;
-    call->unread_prev = last;
-    last->unread_next = call;
-    server->unread.unread_prev = call;
+    call->poller.unread_since_ns = server->poller.now_ns;
+    call->poller.unread_next = &server->unread;
+    call->poller.unread_prev = last;
+    last->poller.unread_next = call;
+    server->unread.poller.unread_prev = call;
 }
 
 void unread_end(struct call *call)
 {
-    if (call->unread_next == NULL)
+    if (call->poller.unread_next == NULL)
         return;
-    call->unread_next->unread_prev = call->unread_prev;
-    call->unread_prev->unread_next = call->unread_next;
-    call->unread_next = call->unread_prev = NULL;
+    call->poller.unread_next->poller.unread_prev = call->poller.unread_prev;
+    call->poller.unread_prev->poller.unread_next = call->poller.unread_next;
+    call->poller.unread_next = call->poller.unread_prev = NULL;
 }
 
 static void give_up(struct call *call)
 {
     struct rpc_server *server = call->server;
-    char *peer = grpc_call_get_peer(call->grpc);
+    char *peer = grpc_call_get_peer(call->poller.grpc);
 
     counter_add(&server->unread_answers, 1);
     log_limited(&server->unread_log, LOG_WARN, "answer_not_taken",
                 (const struct log_field[]){
                     LOG_S("peer", peer),
                     LOG_S("method", call->row != NULL ? call->row->method->path : "unknown"),
-                    LOG_U("bytes", call->sending_bytes)},
+                    LOG_U("bytes", call->poller.sending_bytes)},
                 3);
     gpr_free(peer);
     unread_end(call);
-    grpc_call_cancel_with_status(call->grpc, GRPC_STATUS_UNAVAILABLE,
+    grpc_call_cancel_with_status(call->poller.grpc, GRPC_STATUS_UNAVAILABLE,
                                  "the client did not take the answer within "
                                  "limits.unread_answer_ms",
                                  NULL);
@@ -60,17 +60,17 @@ static void give_up(struct call *call)
 /* When the oldest has waited long enough; UINT64_MAX: never. */
 static uint64_t due_ns(const struct rpc_server *server)
 {
-    const struct call *oldest = server->unread.unread_next;
+    const struct call *oldest = server->unread.poller.unread_next;
 
     if (oldest == &server->unread || server->options.unread_answer_ms == 0)
         return UINT64_MAX;
-    return oldest->unread_since_ns + server->options.unread_answer_ms * NS_PER_MS;
+    return oldest->poller.unread_since_ns + server->options.unread_answer_ms * NS_PER_MS;
 }
 
 void unread_sweep(struct rpc_server *server, uint64_t now_ns)
 {
     while (due_ns(server) <= now_ns)
-        give_up(server->unread.unread_next);
+        give_up(server->unread.poller.unread_next);
 }
 
 int unread_wait_ms(const struct rpc_server *server, uint64_t now_ns)

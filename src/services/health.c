@@ -259,6 +259,8 @@ static void watch_send(struct watch *w, serving_status status)
  * the last thing that touches the watch. */
 static void watch_end(struct watch *w)
 {
+    if (w->held) /* it waits already: the drain came first, then the client went */
+        return;
     pthread_mutex_lock(&w->health->lock);
     if (w->at != NULL) {
         *w->at = w->next;
@@ -297,6 +299,7 @@ static void watch_changed(struct job *job)
     struct watch *w = CONTAINER_OF(job, struct watch, changed);
     struct op_group *held = w->held ? call_group(w->call) : NULL;
 
+    w->held = false;
     pthread_mutex_lock(&w->health->lock);
     w->queued = false;
     pthread_mutex_unlock(&w->health->lock);
@@ -305,18 +308,25 @@ static void watch_changed(struct job *job)
         op_group_leave(held);
 }
 
-/* A group that is cancelled has lost its client (or its time is up); a drain leaves it in peace. */
 static void watch_cancelled(struct call *call, void *arg)
 {
     struct watch *w = arg;
 
     w->over = true;
+    w->farewell = true; /* nobody is there to hear it */
     w->why = call_group(call)->cancelled;
-    w->farewell = w->why.code != ERR_OK;
-    if (w->why.code == ERR_OK)
-        w->why = (struct err){.code = ERR_UNAVAILABLE,
-                              .retry_after_ms = 1000,
-                              .text = "the server is draining: watch another one"};
+    watch_step(w);
+}
+
+static void watch_draining(struct call *call, void *arg)
+{
+    struct watch *w = arg;
+
+    (void)call;
+    w->over = true;
+    w->why = (struct err){.code = ERR_UNAVAILABLE,
+                          .retry_after_ms = 1000,
+                          .text = "the server is draining: watch another one"};
     watch_step(w);
 }
 
@@ -339,6 +349,7 @@ static void watch(struct call *call)
     health->watches = w;
     pthread_mutex_unlock(&health->lock);
     call_on_cancel(call, watch_cancelled, w);
+    call_on_drain(call, watch_draining, w);
     watch_step(w);
 }
 

@@ -218,14 +218,17 @@ static void received(struct op *op)
     }
 }
 
-/* An idle stream is told of the drain; its outstanding receive ends with the call. */
+/* The outstanding receive, or send, ends with the call. */
 static void cancelled(struct call *call, void *arg)
 {
-    struct err gone = call_group(call)->cancelled;
-
     ((struct stream *)arg)->over = true;
-    call_fail(call,
-              gone.code != ERR_OK ? gone : err_make(ERR_UNAVAILABLE, "the server is draining"));
+    call_fail(call, call_group(call)->cancelled);
+}
+
+static void draining(struct call *call, void *arg)
+{
+    ((struct stream *)arg)->over = true;
+    call_fail(call, err_make(ERR_UNAVAILABLE, "the server is draining"));
 }
 
 static void info(struct call *call)
@@ -237,6 +240,7 @@ static void info(struct call *call)
     arena_adopt(call_arena(call), &s->arena, clear_arena);
     s->receive.arena = &s->arena;
     call_on_cancel(call, cancelled, s);
+    call_on_drain(call, draining, s);
     next_request(s);
 }
 

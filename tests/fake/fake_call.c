@@ -40,6 +40,17 @@ static char *copy_text(const char *text)
 
 /* ---- messages ---- */
 
+/* Frees packed. */
+static struct fake_message decoded(const struct call *call, uint8_t *packed, size_t bytes)
+{
+    ProtobufCMessage *seen = protobuf_c_message_unpack(call->method->response, NULL, bytes, packed);
+
+    free(packed);
+    if (seen == NULL)
+        bug(call, "an answer that does not decode");
+    return (struct fake_message){.message = seen, .bytes = bytes};
+}
+
 /* What a client makes of the message. */
 static struct fake_message receive(const struct call *call, const ProtobufCMessage *message)
 {
@@ -55,13 +66,24 @@ static struct fake_message receive(const struct call *call, const ProtobufCMessa
     uint8_t *packed = room(bytes);
 
     encode_write(&plan, message, packed);
+    return decoded(call, packed, bytes);
+}
 
-    ProtobufCMessage *seen = protobuf_c_message_unpack(call->method->response, NULL, bytes, packed);
+static struct fake_message receive_parts(const struct call *call, const struct call_part *parts,
+                                         size_t n)
+{
+    size_t bytes = 0, at = 0;
 
-    free(packed);
-    if (seen == NULL)
-        bug(call, "an answer that does not decode");
-    return (struct fake_message){.message = seen, .bytes = bytes};
+    for (size_t i = 0; i < n; i++)
+        bytes += parts[i].bytes.len;
+
+    uint8_t *packed = room(bytes);
+
+    for (size_t i = 0; i < n; at += parts[i++].bytes.len) {
+        if (parts[i].bytes.len > 0)
+            memcpy(packed + at, parts[i].bytes.data, parts[i].bytes.len);
+    }
+    return decoded(call, packed, bytes);
 }
 
 /* ---- src/rpc/call.h ---- */
@@ -124,7 +146,7 @@ static void end(struct call *call, struct err status)
     call->status = status;
     call->status.text = copy_text(status.text);
     call->status.subject = copy_text(status.subject);
-    call->on_cancel = NULL;
+    call->on_cancel = call->on_drain = NULL;
     call->half_closed = true;
     deliver(call);
     clear_if_over(call);
@@ -178,19 +200,31 @@ static void sent_done(struct op *op)
     sending->done(op);
 }
 
-void call_send(struct call *call, const ProtobufCMessage *message, struct op *sent,
-               op_done_fn *done)
+void call_headers(struct call *call, const char *name, struct slice value)
+{
+    if (call->header_name != NULL || call->sent_count > 0 || call->ends > 0)
+        bug(call, "headers twice, or after a message, or after the end");
+    call->header_name = name;
+    call->header_value = copy_text(arena_strdup(&call->arena, value));
+}
+
+static void assert_may_send(const struct call *call)
+{
+    if (call->sending != NULL || call->ends > 0 || call->method->kind == METHOD_UNARY)
+        bug(call, "two sends at a time, or a send after the end");
+}
+
+static void send_message(struct call *call, struct fake_message message, struct op *sent,
+                         op_done_fn *done)
 {
     struct sending *sending = arena_alloc(&call->arena, sizeof *sending);
 
-    if (call->sending != NULL || call->ends > 0 || call->method->kind == METHOD_UNARY)
-        bug(call, "two sends at a time, or a send after the end");
     if (call->sent_count == FAKE_MESSAGES)
         bug(call, "more messages than any test expects");
     call->sent = realloc(call->sent, (call->sent_count + 1) * sizeof *call->sent);
     if (call->sent == NULL)
         abort();
-    call->sent[call->sent_count++] = receive(call, message);
+    call->sent[call->sent_count++] = message;
     *sending = (struct sending){.done = done, .call = call};
     op_start(sent, &call->group, sent_done);
     sent->backend_data = sending;
@@ -201,6 +235,20 @@ void call_send(struct call *call, const ProtobufCMessage *message, struct op *se
         op_park(sent, send_cancelled);
     else
         op_finish(sent, ERR_NONE);
+}
+
+void call_send(struct call *call, const ProtobufCMessage *message, struct op *sent,
+               op_done_fn *done)
+{
+    assert_may_send(call);
+    send_message(call, receive(call, message), sent, done);
+}
+
+void call_send_parts(struct call *call, const struct call_part *parts, size_t n, struct op *sent,
+                     op_done_fn *done)
+{
+    assert_may_send(call);
+    send_message(call, receive_parts(call, parts, n), sent, done);
 }
 
 bool fake_call_take(struct call *call)
@@ -284,6 +332,24 @@ void call_on_cancel(struct call *call, void (*cancelled)(struct call *, void *),
 {
     call->on_cancel = cancelled;
     call->on_cancel_arg = arg;
+}
+
+void call_on_drain(struct call *call, void (*draining)(struct call *, void *), void *arg)
+{
+    call->on_drain = draining;
+    call->on_drain_arg = arg;
+}
+
+void fake_call_drain(struct call *call)
+{
+    void (*draining)(struct call *, void *) = call->on_drain;
+
+    if (call->ends > 0 || draining == NULL)
+        return;
+    op_group_enter(&call->group);
+    call->on_drain = NULL;
+    draining(call, call->on_drain_arg);
+    op_group_leave(&call->group);
 }
 
 void fake_call_cancel(struct call *call)
@@ -415,6 +481,7 @@ void fake_call_free(struct call *call)
         protobuf_c_message_free_unpacked(call->reply, NULL);
     free(call->sent);
     free(call->incoming);
+    free(call->header_value);
     free((void *)(uintptr_t)call->status.text);
     free((void *)(uintptr_t)call->status.subject);
     free(call);

@@ -73,7 +73,9 @@ struct call {
     ProtobufCMessage *reply;   /* unary and OK */
     struct fake_message *sent; /* by call_send, in order */
     size_t sent_count;
-    bool slow_reader; /* sends wait for fake_call_take */
+    bool slow_reader;        /* sends wait for fake_call_take */
+    const char *header_name; /* call_headers; NULL: none */
+    char *header_value;
 
     /* private */
     struct call *next;
@@ -83,8 +85,8 @@ struct call {
     uint8_t *request_memory;
     bool cleared, half_closed;
     struct op *sending;
-    void (*on_cancel)(struct call *, void *);
-    void *on_cancel_arg;
+    void (*on_cancel)(struct call *, void *), (*on_drain)(struct call *, void *);
+    void *on_cancel_arg, *on_drain_arg;
     struct call_receive *receiving;
     uint8_t *incoming;
     size_t incoming_bytes;
@@ -105,6 +107,9 @@ const struct method *fake_method(const struct pattern_type *type, const char *pa
 
 /* The client goes away. */
 void fake_call_cancel(struct call *call);
+
+/* The server begins to drain. */
+void fake_call_drain(struct call *call);
 
 /* A slow reader takes one message. False: none waits. */
 bool fake_call_take(struct call *call);

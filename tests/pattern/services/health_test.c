@@ -298,7 +298,7 @@ static void test_drain_says_goodbye(void **state)
     struct call *call = watch(p, "a");
 
     health_shutdown(p->health);
-    tell_softly(call); /* before the change has arrived */
+    fake_call_drain(call); /* before the change has arrived */
     fake_rig_drain(p->rig);
     ASSERT_SENT(call, SERVING, NOT_SERVING);
     assert_int_equal(call->status.code, ERR_UNAVAILABLE);
@@ -317,7 +317,7 @@ static void test_drain_after_the_change(void **state)
     fake_rig_drain(p->rig);
     ASSERT_SENT(call, SERVING, NOT_SERVING);
     assert_int_equal(call->ends, 0);
-    tell_softly(call);
+    fake_call_drain(call);
     assert_int_equal(call->status.code, ERR_UNAVAILABLE);
     fake_call_free(call);
 }
@@ -331,7 +331,7 @@ static void test_drain_with_a_slow_reader(void **state)
     struct call *call = call_with(p, watch_path, "a", true);
 
     set(p, "a", false);
-    tell_softly(call);
+    fake_call_drain(call);
     fake_rig_drain(p->rig);
     assert_int_equal(call->ends, 0); /* the first send is still out */
     assert_true(fake_call_take(call));

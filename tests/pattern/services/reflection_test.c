@@ -275,7 +275,7 @@ static void test_drain_ends_an_idle_stream(void **state)
     struct call *call = open_stream(p, v1_path, false);
 
     ask_text(p, call, ASKS(LIST_SERVICES), "*");
-    tell_softly(call);
+    fake_call_drain(call);
     fake_rig_drain(p->rig);
     assert_int_equal(call->status.code, ERR_UNAVAILABLE);
     fake_call_free(call);

@@ -39,16 +39,4 @@ static inline void service_rig_free(struct fake_rig *rig)
     free(rig);
 }
 
-/* What a drain does to a stream: it is told, and its operations are left in peace. */
-static inline void tell_softly(struct call *call)
-{
-    void (*cancelled)(struct call *, void *) = call->on_cancel;
-
-    assert_non_null(cancelled);
-    op_group_enter(&call->group);
-    call->on_cancel = NULL;
-    cancelled(call, call->on_cancel_arg);
-    op_group_leave(&call->group);
-}
-
 #endif

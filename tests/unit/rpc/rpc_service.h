@@ -3,6 +3,7 @@
 #ifndef PRISM_TESTS_UNIT_RPC_SERVICE_H
 #define PRISM_TESTS_UNIT_RPC_SERVICE_H
 
+#include "src/base/block.h"
 #include "tests/unit/rpc/rpc_fixture.h"
 
 #include <pthread.h>
@@ -11,7 +12,7 @@
 typedef Prism__Patterns__Keyvalue__StoreRequest Request;
 typedef Prism__Patterns__Keyvalue__StoreResponse Response;
 
-enum { SERVICE_METHODS = 12, INLINE_BYTES = 4096, BIG_BYTES = 6 << 20 };
+enum { SERVICE_METHODS = 13, INLINE_BYTES = 4096, BIG_BYTES = 6 << 20 };
 enum { STUBBORN_MS = 200, HOLD_MS = 1100 };
 
 /* ---- handlers ---- */
@@ -200,10 +201,82 @@ static void told(struct call *call, void *arg)
     call_fail(call, err_make(ERR_UNAVAILABLE, "told"));
 }
 
+static _Atomic int drains;
+
+/* Hears of the drain, asks again, hears of it again, and goes on waiting for its client. */
+static void stay(struct call *call, void *arg)
+{
+    (void)arg;
+    if (atomic_fetch_add(&drains, 1) == 0)
+        call_on_drain(call, stay, NULL);
+}
+
 static void wait_for_ever(struct call *call)
 {
+    const Request *request = call_request(call);
+
     atomic_fetch_add(&parked_now, 1);
     call_on_cancel(call, told, NULL);
+    call_on_drain(call, strcmp(request->key, "stay") == 0 ? stay : told, NULL);
+}
+
+/* Headers first, and with the key "hold" nothing else; else one payload, PARTS_SENT times, by
+ * reference, between an encoded head and tail. */
+enum { PARTS_SENT = 3, PARTS_PAYLOAD = 100 * 1024 };
+
+static _Atomic int blocks_disposed;
+
+struct parts {
+    struct call *call;
+    struct op sent;
+    struct block *payload;
+    int left;
+};
+
+static void dispose_payload(struct block *block)
+{
+    free((void *)(uintptr_t)block->bytes.data);
+    free(block);
+    atomic_fetch_add(&blocks_disposed, 1);
+}
+
+static void parts_next(struct op *op)
+{
+    struct parts *p = CONTAINER_OF(op, struct parts, sent);
+    /* StoreResponse: error (2) and code (3). */
+    uint8_t head[] = {0x12, 0x80, 0xa0, 0x06}, tail[] = {0x18, (uint8_t)p->left};
+    struct call_part list[] = {{.bytes = slice_of(head, sizeof head)},
+                               {.bytes = p->payload->bytes, .block = p->payload},
+                               {.bytes = slice_of(tail, sizeof tail)}};
+
+    if (op->err.code == ERR_OK && p->left-- > 0) {
+        call_send_parts(p->call, list, 3, &p->sent, parts_next);
+        return;
+    }
+    block_unref(p->payload);
+    if (op->err.code != ERR_OK)
+        call_fail(p->call, op->err);
+    else
+        call_close(p->call);
+}
+
+static void send_parts(struct call *call)
+{
+    const Request *request = call_request(call);
+    struct parts *p = arena_zalloc(call_arena(call), sizeof *p);
+
+    call_headers(call, "x-prism-subscription-id", slice_str("s-1"));
+    if (strcmp(request->key, "hold") == 0) {
+        call_on_cancel(call, told, NULL);
+        return;
+    }
+    p->call = call;
+    p->left = PARTS_SENT;
+    p->payload = calloc(1, sizeof *p->payload);
+    block_init(p->payload,
+               slice_of(memset(malloc(PARTS_PAYLOAD), 'p', PARTS_PAYLOAD), PARTS_PAYLOAD),
+               dispose_payload);
+    parts_next(&p->sent);
 }
 
 /* Echoes each message until the client half-closes; key "end" ends at once, with a receive left
@@ -294,6 +367,7 @@ static const struct method methods[SERVICE_METHODS] = {
     {"/test.Service/Old", METHOD_UNARY, false, REQUEST, RESPONSE, echo, "test.Service.Echo"},
     {"/test.Service/Read", METHOD_UNARY, false, REQUEST, RESPONSE, big_read, NULL},
     {"/test.Service/ReadStream", METHOD_SERVER_STREAM, false, REQUEST, RESPONSE, big_stream, NULL},
+    {"/test.Service/Parts", METHOD_SERVER_STREAM, false, REQUEST, RESPONSE, send_parts, NULL},
     {"/test.Service/Older", METHOD_UNARY, false, REQUEST, RESPONSE, echo, "test.Service.Echo"},
 };
 
@@ -334,7 +408,7 @@ static inline void start(struct fixture *f, const struct rpc_options *options, u
     const struct service *services[] = {&service, &general};
     struct pool_options pool_options = {.workers = workers, .intake_depth = intake};
     static const uint32_t inline_bytes[SERVICE_METHODS] = {
-        INLINE_BYTES, INLINE_BYTES, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+        INLINE_BYTES, INLINE_BYTES, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     static const uint32_t general_bytes[] = {0, INLINE_BYTES};
     struct rpc_instance instances[8];
 
@@ -344,6 +418,8 @@ static inline void start(struct fixture *f, const struct rpc_options *options, u
     atomic_store(&bidi_half_closed, 0);
     atomic_store(&bidi_failed, 0);
     atomic_store(&held, 0);
+    atomic_store(&drains, 0);
+    atomic_store(&blocks_disposed, 0);
     atomic_store(&let_go, 0);
     assert_int_equal(pool_start(&f->pool, &pool_options).code, ERR_OK);
     assert_int_equal(rpc_server_new(&f->server, options, f->pool, services, 2).code, ERR_OK);

@@ -107,6 +107,111 @@ static void test_waiting_stream_is_told(void **state)
     }
 }
 
+/* A drain does not use up the news that the client has gone. */
+static void test_drain_and_cancellation_are_two_things(void **state)
+{
+    struct rpc_options options = default_options();
+    struct fixture f;
+    struct client_call c;
+
+    (void)state;
+    start(&f, &options, 1, 64);
+    client_begin(&c, &f.client, "/test.Service/Wait", in_seconds(20), NULL);
+    send_key(&c, "stay");
+    client_half_close(&c);
+    until(&parked_now, 1);
+    rpc_server_refuse(f.server);
+    until(&drains, 2); /* told, and told at once when it asked again */
+    assert_int_equal(atomic_load(&cancelled_ops), 0);
+    grpc_call_cancel(c.call, NULL);
+    until(&cancelled_ops, 1);
+    assert_int_equal(client_status(&c), GRPC_STATUS_CANCELLED);
+    client_end(&c);
+    stop(&f);
+}
+
+static bool has_header(const struct client_call *c, const char *name, const char *value)
+{
+    for (size_t i = 0; i < c->initial.count; i++) {
+        if (grpc_slice_str_cmp(c->initial.metadata[i].key, name) == 0)
+            return grpc_slice_str_cmp(c->initial.metadata[i].value, value) == 0;
+    }
+    return false;
+}
+
+static void test_headers_come_before_any_message(void **state)
+{
+    struct rpc_options options = default_options();
+    struct fixture f;
+    struct client_call c;
+    grpc_op op = {.op = GRPC_OP_RECV_INITIAL_METADATA};
+
+    (void)state;
+    start(&f, &options, 1, 64);
+    client_begin(&c, &f.client, "/test.Service/Parts", in_seconds(20), NULL);
+    send_key(&c, "hold");
+    client_half_close(&c);
+    op.data.recv_initial_metadata.recv_initial_metadata = &c.initial;
+    c.has_initial = true;
+    assert_true(client_batch(&c, &op, 1)); /* the server waits and sends nothing else */
+    assert_true(has_header(&c, "x-prism-subscription-id", "s-1"));
+    grpc_call_cancel(c.call, NULL);
+    until(&cancelled_ops, 1);
+    assert_int_equal(client_status(&c), GRPC_STATUS_CANCELLED);
+    client_end(&c);
+    stop(&f);
+}
+
+static void test_parts_make_messages_and_give_their_block_back(void **state)
+{
+    struct rpc_options options = default_options();
+    struct fixture f;
+    struct client_call c;
+    uint8_t *out = NULL;
+    size_t len = 0;
+
+    (void)state;
+    start(&f, &options, 2, 64);
+    client_begin(&c, &f.client, "/test.Service/Parts", in_seconds(20), NULL);
+    send_key(&c, "k");
+    client_half_close(&c);
+    for (int left = PARTS_SENT; left > 0; left--) {
+        assert_true(client_receive(&c, &out, &len));
+        Response *response = prism__patterns__keyvalue__store_response__unpack(NULL, len, out);
+
+        assert_non_null(response);
+        assert_int_equal(strlen(response->error), PARTS_PAYLOAD);
+        assert_int_equal(response->code, left);
+        prism__patterns__keyvalue__store_response__free_unpacked(response, NULL);
+        gpr_free(out);
+    }
+    assert_int_equal(client_last_status(&c), GRPC_STATUS_OK);
+    assert_true(has_header(&c, "x-prism-subscription-id", "s-1"));
+    client_end(&c);
+    until(&blocks_disposed, 1);
+    stop(&f);
+}
+
+/* The client goes while gRPC still holds the block. */
+static void test_a_block_comes_back_from_a_broken_send(void **state)
+{
+    struct rpc_options options = default_options();
+    struct fixture f;
+    struct client_call c;
+
+    (void)state;
+    start(&f, &options, 1, 64);
+    client_begin(&c, &f.client, "/test.Service/Parts", in_seconds(20), NULL);
+    send_key(&c, "k");
+    client_half_close(&c);
+    grpc_call_cancel(c.call, NULL);
+    assert_int_equal(client_last_status(&c), GRPC_STATUS_CANCELLED);
+    client_end(&c);
+    until_in_flight(&f, 0);
+    stop(&f); /* the handler may not have begun: what began has to be over */
+    assert_in_range(atomic_load(&blocks_disposed), 0, 1);
+}
+
 static void test_drain_gives_up_in_time(void **state)
 {
     struct rpc_options options = default_options();
@@ -134,6 +239,10 @@ int main(void)
         cmocka_unit_test(test_server_stream),
         cmocka_unit_test(test_bidi),
         cmocka_unit_test(test_waiting_stream_is_told),
+        cmocka_unit_test(test_drain_and_cancellation_are_two_things),
+        cmocka_unit_test(test_headers_come_before_any_message),
+        cmocka_unit_test(test_parts_make_messages_and_give_their_block_back),
+        cmocka_unit_test(test_a_block_comes_back_from_a_broken_send),
         cmocka_unit_test(test_drain_gives_up_in_time),
     };
     int failed;

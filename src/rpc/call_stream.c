@@ -1,0 +1,126 @@
+/* The home half of streams: headers, sends, receives. One send and one receive at a time; what
+ * gRPC does with them is in finish_stream.c. */
+#include "src/rpc/rpc_priv.h"
+
+#include "src/base/container.h"
+
+#include <grpc/byte_buffer.h>
+#include <grpc/slice.h>
+
+/* ---- headers ---- */
+
+void call_headers(struct call *call, const char *name, struct slice value)
+{
+    if (call->home.headers_sent || call->home.ended)
+        call_bug(call, "headers twice, or after a message, or after the end");
+    call->home.headers_sent = true;
+    call->header.key = grpc_slice_from_static_string(name);
+    call->header.value = grpc_slice_from_copied_buffer((const char *)value.data, value.len);
+    if (!grpc_header_nonbin_value_is_legal(call->header.value))
+        call_bug(call, "a header whose value is not ASCII");
+    call_to_poller(call, &call->headers);
+}
+
+/* ---- sends ---- */
+
+/* Owns the buffer. charge: the bytes in it that nobody else counts. */
+static void send_buffer(struct call *call, grpc_byte_buffer *buffer, uint64_t charge,
+                        struct op *sent, op_done_fn *done)
+{
+    op_start(sent, &call->home.group, done);
+    answers_count(call, charge);
+
+    struct err err = answers_fit(call);
+
+    if (err.code != ERR_OK) {
+        answers_uncount(call);
+        grpc_byte_buffer_destroy(buffer);
+        op_finish(sent, err);
+        return;
+    }
+    call->home.headers_sent = true;
+    call->sent = sent;
+    call->send_buffer = buffer;
+    call->send_charge = charge;
+    call_to_poller(call, &call->send);
+}
+
+static void assert_may_send(const struct call *call)
+{
+    if (call->sent != NULL || call->home.ended)
+        call_bug(call, "two sends at a time, or a send after the end");
+}
+
+void call_send(struct call *call, const ProtobufCMessage *message, struct op *sent,
+               op_done_fn *done)
+{
+    assert_may_send(call);
+
+    grpc_byte_buffer *buffer = codec_pack(call, message);
+
+    send_buffer(call, buffer, buffer->data.raw.slice_buffer.length, sent, done);
+}
+
+void call_send_parts(struct call *call, const struct call_part *parts, size_t n, struct op *sent,
+                     op_done_fn *done)
+{
+    uint64_t charge;
+
+    assert_may_send(call);
+
+    grpc_byte_buffer *buffer = codec_join(parts, n, &charge);
+
+    send_buffer(call, buffer, charge, sent, done);
+}
+
+/* ---- receives ---- */
+
+static void drop_buffer(void *buffer)
+{
+    grpc_byte_buffer_destroy(buffer);
+}
+
+static void receive_decode(struct call *call, struct call_receive *receive)
+{
+    struct arena *arena = receive->arena != NULL ? receive->arena : &call->home.arena;
+    grpc_byte_buffer *buffer = call->receive_buffer;
+
+    receive->message = NULL;
+    call->receive_buffer = NULL;
+    if (buffer == NULL) {
+        if (receive->op.err.code == ERR_OK)
+            receive->op.err = call->home.gone;
+        return;
+    }
+    receive->op.err = codec_unpack(arena, call, buffer, &receive->message);
+    arena_adopt(arena, buffer, drop_buffer); /* the message points into it */
+}
+
+static void received(struct op *op)
+{
+    struct call_receive *receive = CONTAINER_OF(op, struct call_receive, op);
+    struct call *call = receive->call;
+
+    call->receiving = NULL;
+    if (call->home.ended) { /* nobody waits any more */
+        if (call->receive_buffer != NULL)
+            grpc_byte_buffer_destroy(call->receive_buffer);
+        call->receive_buffer = NULL;
+        return;
+    }
+    op_group_enter(&call->home.group);
+    receive_decode(call, receive);
+    receive->then(op);
+    op_group_leave(&call->home.group);
+}
+
+void call_receive(struct call *call, struct call_receive *receive, op_done_fn *done)
+{
+    if (call->receiving != NULL || call->home.ended)
+        call_bug(call, "two receives at a time, or a receive after the end");
+    receive->call = call;
+    receive->then = done;
+    op_start(&receive->op, &call->home.stream, received);
+    call->receiving = receive;
+    call_to_poller(call, &call->receive);
+}
