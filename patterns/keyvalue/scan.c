@@ -146,6 +146,17 @@ static bool cursor_is_due(const struct scan *scan)
     return deadline != 0 && now + 2 * waited >= deadline;
 }
 
+/* A client that does not read holds the pages as well. */
+static void hold_and_send(struct scan *scan)
+{
+    struct err err = call_hold(scan->call, scan->memory[0].bytes + scan->memory[1].bytes);
+
+    if (err.code != ERR_OK)
+        call_fail(scan->call, err);
+    else
+        scan->send_page(scan);
+}
+
 static void page_done(struct op *op)
 {
     struct scan *scan = CONTAINER_OF(op, struct scan, page.op);
@@ -161,7 +172,7 @@ static void page_done(struct op *op)
     if (scan->page.n == 0 && scan->page.more && !cursor_is_due(scan))
         next_page(scan);
     else
-        scan->send_page(scan);
+        hold_and_send(scan);
 }
 
 void scan_page_too_large(struct scan *scan)

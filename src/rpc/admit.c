@@ -191,8 +191,7 @@ static struct err check_limits(struct rpc_server *server, const struct call *cal
         counter_add(&server->refused_admission, 1);
         return admit_overloaded("limits.max_inflight_calls", "too many calls in flight");
     }
-    uint64_t bytes = counter_read(&server->in_flight_bytes) +
-                     atomic_load_explicit(&server->built_bytes, memory_order_relaxed);
+    uint64_t bytes = memory_held(server);
 
     if (bytes + call->request_bytes > o->max_inflight_bytes && bytes > 0) {
         counter_add(&server->refused_admission, 1);

@@ -11,9 +11,7 @@ void answers_count(struct call *call, uint64_t bytes)
     if (bytes < LARGE || call->worker == &call->server->poller)
         return;
     call->built_bytes = bytes;
-    atomic_fetch_add_explicit(&call->server->built_bytes, bytes, memory_order_relaxed);
-    if (call->share != NULL)
-        atomic_fetch_add_explicit(&call->share->built_bytes, bytes, memory_order_relaxed);
+    memory_take(call->server, call->share, bytes);
 }
 
 void answers_uncount(struct call *call)
@@ -23,32 +21,20 @@ void answers_uncount(struct call *call)
     if (bytes == 0)
         return;
     call->built_bytes = 0;
-    atomic_fetch_sub_explicit(&call->server->built_bytes, bytes, memory_order_relaxed);
-    if (call->share != NULL)
-        atomic_fetch_sub_explicit(&call->share->built_bytes, bytes, memory_order_relaxed);
+    memory_give_back(call->server, call->share, bytes);
 }
 
+/* A unary call gives back what it has held so far, so an answer that is no larger always fits. */
 struct err answers_fit(struct call *call)
 {
-    struct rpc_server *server = call->server;
-    uint64_t own = call->built_bytes + call->request_bytes, all, most;
+    uint64_t held = call->home.held_bytes;
+    bool last = call->row->method->kind == METHOD_UNARY;
+    struct err err;
 
-    if (call->built_bytes == 0 || admit_is_general(call))
+    if (call->built_bytes == 0 || (last && call->built_bytes <= held) || admit_is_general(call))
         return ERR_NONE;
-    most = server->options.max_inflight_bytes;
-    all = counter_read(&server->in_flight_bytes) +
-          atomic_load_explicit(&server->built_bytes, memory_order_relaxed);
-    if (all > most && all > own) {
-        counter_add_shared(&server->refused_answers, 1);
-        return admit_overloaded("limits.max_inflight_bytes",
-                                "the answers in flight hold too much memory");
-    }
-    all = share_bytes(call->share);
-    if (all > admit_share(server, most) && all > own) {
-        counter_add_shared(&server->refused_answers, 1);
-        return admit_overloaded("limits.connection_share_percent",
-                                "answers that this connection has not taken hold its share of the "
-                                "memory");
-    }
-    return ERR_NONE;
+    err = memory_check(call, 0, call->built_bytes + call->request_bytes + held);
+    if (err.code != ERR_OK)
+        counter_add_shared(&call->server->refused_answers, 1);
+    return err;
 }

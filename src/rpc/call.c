@@ -48,6 +48,8 @@ struct op_group *call_group(struct call *call)
 
 void call_start(struct call *call, struct op *op, op_done_fn *done)
 {
+    if (call->home.measured_bytes > 0)
+        memory_grown(call);
     op_start(op, &call->home.group, done);
 }
 
@@ -62,6 +64,12 @@ void call_to_poller(struct call *call, struct job *job)
 
 /* ---- the end ---- */
 
+static void clear_arena(struct call *call)
+{
+    arena_clear(&call->home.arena);
+    memory_release(call);
+}
+
 /* `final` may end the call's life on the poller: with the release in it, nothing here may be
  * touched afterwards. */
 static void ask_final(struct call *call)
@@ -70,7 +78,7 @@ static void ask_final(struct call *call)
 
     call->home.final_asked = true;
     if (last)
-        arena_clear(&call->home.arena);
+        clear_arena(call);
     call->released = last;
     call_to_poller(call, &call->final);
 }
@@ -91,7 +99,7 @@ static void stream_idle(struct op_group *group)
 
     if (!call->home.final_asked)
         return;
-    arena_clear(&call->home.arena);
+    clear_arena(call);
     call_to_poller(call, &call->release);
 }
 
@@ -144,37 +152,44 @@ void call_fail(struct call *call, struct err err)
 
 /* ---- the beginning ---- */
 
+/* A request that has to wait holds its arena meanwhile. So there must be room for it before the
+ * handler begins anything. */
+static struct err decode(struct call *call)
+{
+    struct err err = ERR_NONE;
+
+    if (call->row->method->kind == METHOD_BIDI)
+        return ERR_NONE;
+    err = codec_unpack(&call->home.arena, call, call->request_buffer, &call->home.request);
+    return err.code != ERR_OK ? err : memory_take_in(call);
+}
+
 static void decode_and_handle(struct call *call)
 {
-    const struct method *method = call->row->method;
+    struct err err = decode(call);
 
-    if (method->kind != METHOD_BIDI) {
-        struct err err =
-            codec_unpack(&call->home.arena, call, call->request_buffer, &call->home.request);
-
-        if (err.code != ERR_OK) {
-            call_fail(call, err);
-            return;
-        }
-    }
-    method->handle(call);
+    if (err.code != ERR_OK)
+        call_fail(call, err);
+    else
+        call->row->method->handle(call);
 }
 
 void call_begin_job(struct job *job)
 {
     struct call *call = CONTAINER_OF(job, struct call, begin);
+    struct call_home *home = &call->home;
 
-    arena_init(&call->home.arena, &call->worker->arenas);
-    op_group_init(&call->home.group, call->worker, &call->home.arena, call->deadline_ns);
-    op_group_init(&call->home.stream, call->worker, &call->home.arena, 0);
-    call->home.group.idle = group_idle;
-    call->home.stream.idle = stream_idle;
-    call->home.begun = true;
-    op_group_enter(&call->home.group);
-    if (call->home.gone.code != ERR_OK)
-        op_group_cancel(&call->home.group, call->home.gone);
+    arena_init(&home->arena, &call->worker->arenas);
+    op_group_init(&home->group, call->worker, &home->arena, call->deadline_ns);
+    op_group_init(&home->stream, call->worker, &home->arena, 0);
+    home->group.idle = group_idle;
+    home->stream.idle = stream_idle;
+    home->begun = true;
+    op_group_enter(&home->group);
     decode_and_handle(call);
-    op_group_leave(&call->home.group);
+    if (home->group.parked != NULL) /* a backend has it: it waits, and is not over in a moment */
+        memory_measure(call);
+    op_group_leave(&home->group);
 }
 
 /* ---- cancellation and drain ---- */

@@ -69,6 +69,12 @@ struct op_group *call_group(struct call *call);
 /* op_start in this call's group: home worker, deadline, cancellation. */
 void call_start(struct call *call, struct op *op, op_done_fn *done);
 
+/* What the handler holds for this call outside call_arena, in bytes: pages of a stream. It counts
+ * against limits.max_inflight_bytes, as the arena does while the call waits, until it is said anew
+ * or the call has ended. ERR_RESOURCE_EXHAUSTED: there is no room for more; what was said before
+ * still counts, and the handler gives up what it wanted to hold. */
+struct err call_hold(struct call *call, uint64_t bytes);
+
 /* Ends a unary call with its answer. */
 void call_reply(struct call *call, const ProtobufCMessage *message);
 
@@ -108,8 +114,10 @@ void call_send_parts(struct call *call, const struct call_part *parts, size_t n,
 /* METHOD_BIDI: receives one message. Done with ERR_OK and *message set, or *message NULL: the
  * client half-closed. When it is gone: ERR_CANCELLED or ERR_DEADLINE_EXCEEDED; or, when gRPC did
  * not say so in time, as if it had half-closed, and call_on_cancel tells of it. One receive at a
- * time. The message lives in `arena` (NULL: the call's). A message that does not decode finishes
- * with ERR_INVALID_ARGUMENT. */
+ * time. The message lives in `arena` (NULL: the call's), and counts against
+ * limits.max_inflight_bytes until that is cleared: a stream that takes many gives each, or a few,
+ * an arena of their own. While that limit is reached, the receive waits, and flow control holds the
+ * client back. A message that does not decode finishes with ERR_INVALID_ARGUMENT. */
 struct call_receive {
     struct op op;
     struct arena *arena;

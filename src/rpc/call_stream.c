@@ -75,15 +75,42 @@ void call_send_parts(struct call *call, const struct call_part *parts, size_t n,
 
 /* ---- receives ---- */
 
-static void drop_buffer(void *buffer)
+/* What a received message holds for as long as its arena does. */
+struct inbound {
+    struct rpc_server *server;
+    struct share *share; /* is there as long as the server is */
+    grpc_byte_buffer *buffer;
+    uint64_t bytes;
+};
+
+static void drop_inbound(void *ptr)
 {
-    grpc_byte_buffer_destroy(buffer);
+    struct inbound *inbound = ptr;
+
+    grpc_byte_buffer_destroy(inbound->buffer);
+    memory_give_back(inbound->server, inbound->share, inbound->bytes);
+}
+
+/* The message points into the buffer, so that goes with the arena. An arena of the handler's own
+ * counts with what the message has become in it, the call's with all else in it (memory_measure).
+ */
+static void keep_with(struct arena *arena, struct call *call, grpc_byte_buffer *buffer,
+                      uint64_t decoded_bytes)
+{
+    struct inbound *inbound = arena_alloc(arena, sizeof *inbound);
+
+    memory_take(call->server, call->share, decoded_bytes);
+    *inbound = (struct inbound){
+        .server = call->server, .buffer = buffer, .bytes = call->receive_bytes + decoded_bytes};
+    arena_adopt(arena, inbound, drop_inbound);
 }
 
 static void receive_decode(struct call *call, struct call_receive *receive)
 {
-    struct arena *arena = receive->arena != NULL ? receive->arena : &call->home.arena;
+    bool own = receive->arena != NULL;
+    struct arena *arena = own ? receive->arena : &call->home.arena;
     grpc_byte_buffer *buffer = call->receive_buffer;
+    size_t before = arena->bytes;
 
     receive->message = NULL;
     call->receive_buffer = NULL;
@@ -93,7 +120,19 @@ static void receive_decode(struct call *call, struct call_receive *receive)
         return;
     }
     receive->op.err = codec_unpack(arena, call, buffer, &receive->message);
-    arena_adopt(arena, buffer, drop_buffer); /* the message points into it */
+    keep_with(arena, call, buffer, own ? arena->bytes - before : 0);
+    if (!own)
+        memory_measure(call);
+}
+
+/* Nobody waits for it any more. */
+static void drop_received(struct call *call)
+{
+    if (call->receive_buffer == NULL)
+        return;
+    grpc_byte_buffer_destroy(call->receive_buffer);
+    call->receive_buffer = NULL;
+    memory_give_back(call->server, call->share, call->receive_bytes);
 }
 
 static void received(struct op *op)
@@ -102,10 +141,8 @@ static void received(struct op *op)
     struct call *call = receive->call;
 
     call->receiving = NULL;
-    if (call->home.ended) { /* nobody waits any more */
-        if (call->receive_buffer != NULL)
-            grpc_byte_buffer_destroy(call->receive_buffer);
-        call->receive_buffer = NULL;
+    if (call->home.ended) {
+        drop_received(call);
         return;
     }
     op_group_enter(&call->home.group);

@@ -53,6 +53,7 @@ void finish_charge(struct call *call, uint64_t sending_bytes)
     counter_add(&server->in_flight_bytes, sending_bytes - call->poller.sending_bytes);
     counter_add(&call->share->bytes, sending_bytes - call->poller.sending_bytes);
     call->poller.sending_bytes = sending_bytes;
+    memory_freed(server);
 }
 
 static void give_place_back(struct call *call)
@@ -72,6 +73,7 @@ static void give_place_back(struct call *call)
         call->share->calls--;
     }
     counter_add(&server->in_flight_bytes, -(call->request_bytes + call->poller.sending_bytes));
+    memory_freed(server);
     counter_add(&server->finished, 1);
     counter_add(&server->in_flight_count, (uint64_t)-1);
 }
@@ -152,8 +154,10 @@ static void on_close(struct tag *tag, bool ok)
 
     (void)ok;
     call->poller.tags--;
-    if (why.code != ERR_OK)
+    if (why.code != ERR_OK) {
+        finish_stop_waiting(call, why);
         finish_notice(call, why, false);
+    }
     finish_maybe_recycle(call);
 }
 
@@ -263,6 +267,7 @@ static void final_job(struct job *job)
     grpc_op ops[4] = {0};
 
     call->poller.finalised = true;
+    finish_stop_waiting(call, err_make(ERR_CANCELLED, "the call has ended"));
     count_end(call);
     unlink_call(call);
     unread_begin(call);

@@ -61,26 +61,48 @@ static void send_job(struct job *job)
 
 /* ---- receives ---- */
 
+/* From now on the message is the server's to keep: it counts until the home half clears the arena
+ * that it lives in. */
 static void on_received(struct tag *tag, bool ok)
 {
     struct call *call = CONTAINER_OF(tag, struct call, poller.receive_tag);
+    struct err why = ERR_NONE;
 
     (void)ok; /* true, whatever happened */
     call->poller.tags--;
-    if (call->receive_buffer != NULL)
-        counter_add(&call->row->metrics.request_bytes,
-                    grpc_byte_buffer_length(call->receive_buffer));
-    op_finish(&call->receiving->op,
-              call->receive_buffer == NULL ? finish_why_gone(call) : ERR_NONE);
+    if (call->receive_buffer != NULL) {
+        call->receive_bytes = grpc_byte_buffer_length(call->receive_buffer);
+        counter_add(&call->row->metrics.request_bytes, call->receive_bytes);
+        memory_take(call->server, call->share, call->receive_bytes);
+    } else {
+        why = finish_why_gone(call);
+    }
+    op_finish(&call->receiving->op, why);
 }
 
-static void receive_job(struct job *job)
+void finish_post_receive(struct call *call)
 {
-    struct call *call = CONTAINER_OF(job, struct call, receive);
     grpc_op op = {.op = GRPC_OP_RECV_MESSAGE};
 
     op.data.recv_message.recv_message = &call->receive_buffer;
     finish_start_batch(call, &op, 1, &call->poller.receive_tag);
+}
+
+/* A client that has gone had its notice before: gRPC ends the receive at once. */
+static void receive_job(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, receive);
+
+    if (finish_why_gone(call).code == ERR_OK)
+        memory_receive(call);
+    else
+        finish_post_receive(call);
+}
+
+void finish_stop_waiting(struct call *call, struct err why)
+{
+    if (memory_leave(call))
+        op_finish(&call->receiving->op, why);
 }
 
 void finish_stream_init(struct call *call)

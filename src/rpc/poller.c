@@ -198,6 +198,8 @@ void *poller_main(void *arg)
         worker_drain(self, TURN);
         open = take_events(server);
         worker_end_batch(self);
+        if (server->feed_due)
+            memory_feed(server);
         admit_flush(server);
         watch_old_calls(server, self->now_ns);
         unread_sweep(server, self->now_ns);

@@ -86,14 +86,14 @@ static void render_refusals(const struct rpc_server *server, struct metrics_page
     const struct {
         const char *why;
         const struct counter *n;
-    } rows[] = {{"admission", &server->refused_admission},
-                {"answers", &server->refused_answers},
-                {"connection_share", &server->refused_share},
-                {"intake_full", &server->refused_intake},
-                {"draining", &server->refused_draining}};
+    } rows[] = {
+        {"admission", &server->refused_admission},    {"answers", &server->refused_answers},
+        {"connection_share", &server->refused_share}, {"decoded", &server->refused_decoded},
+        {"intake_full", &server->refused_intake},     {"draining", &server->refused_draining}};
 
     metrics_family(page, "prism_rpc_refused_total", "counter",
-                   "Calls refused by reason: answers after a read, all else before any work.");
+                   "Calls refused by reason: answers after a read, decoded requests before the "
+                   "first operation, all else on arrival.");
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const char *labels[] = {"reason", rows[i].why, NULL};
 
@@ -102,6 +102,12 @@ static void render_refusals(const struct rpc_server *server, struct metrics_page
     sample(page, "prism_rpc_unread_answers_total", "counter",
            "Answers dropped because their clients did not take them in time.",
            counter_read(&server->unread_answers));
+    sample(page, "prism_rpc_held_bytes", "gauge",
+           "Bytes that requests, messages of streams and answers in flight hold.",
+           memory_held(server));
+    sample(page, "prism_rpc_receives_waiting", "gauge",
+           "Streams whose next message waits until there is memory for it.",
+           counter_read(&server->hungry_count));
     sample(page, "prism_rpc_in_flight", "gauge", "Calls accepted and not yet answered.",
            counter_read(&server->in_flight_count));
     sample(page, "prism_rpc_unknown_method_total", "counter",

@@ -49,6 +49,10 @@ struct notice {
     bool soft;
 };
 
+struct link {
+    struct link *next, *prev;
+};
+
 /* thread: the poller. */
 struct call_poller {
     grpc_call *grpc;
@@ -67,6 +71,7 @@ struct call_poller {
     struct call *next, *prev; /* free list, or in flight in order of arrival, until finalised */
     struct call *unread_next, *unread_prev; /* while gRPC sends its answer, or a message */
     uint64_t unread_since_ns;
+    struct link hungry; /* its receive waits for memory; next NULL: it does not */
 };
 
 /* Waits for an event on the call, not for an op. */
@@ -86,6 +91,9 @@ struct call_home {
     struct call_listener on_cancel, on_drain;
     struct job event; /* tells a listener that came too late for the notice */
     bool event_queued;
+    uint64_t extra_bytes;    /* call_hold */
+    uint64_t measured_bytes; /* of the arena, when it was looked at; 0: the call has not waited */
+    uint64_t held_bytes;     /* of the server's held_bytes */
 };
 
 struct call {
@@ -110,12 +118,13 @@ struct call {
     grpc_byte_buffer *request_buffer; /* begin */
     struct ending ending;             /* final */
     bool released;                    /* final or release; the poller may look once `finalised` */
-    uint64_t built_bytes; /* send or final: of an answer that counts in the server's built_bytes */
+    uint64_t built_bytes; /* send or final: of an answer that counts in the server's held_bytes */
     grpc_metadata header; /* headers */
     grpc_byte_buffer *send_buffer;    /* send */
     uint64_t send_charge;             /* send: its bytes, but for those of blocks */
     struct op *sent;                  /* send */
     grpc_byte_buffer *receive_buffer; /* receive */
+    uint64_t receive_bytes;           /* of it, in the server's held_bytes */
     struct call_receive *receiving;   /* receive */
 };
 
@@ -178,6 +187,10 @@ struct rpc_server {
     struct call *unwatched; /* the oldest in flight whose cancellation nobody waits for yet;
                                &in_flight: none */
     struct worker *current; /* the worker that the batch fills */
+    struct link hungry;     /* calls whose receive waits for memory, the oldest first */
+    struct counter hungry_count;
+    struct job feed;
+    bool feed_due; /* the poller has given memory back */
     struct worker *touched[WORKER_MAX];
     unsigned touched_count;
     bool shut_down; /* no more posts */
@@ -187,7 +200,10 @@ struct rpc_server {
     /* read by any thread */
     _Atomic bool serving, refusing;
     struct counter in_flight_bytes; /* encoded requests, and answers not yet taken */
-    _Atomic uint64_t built_bytes;   /* large answers on their way from workers to the poller */
+    _Atomic uint64_t held_bytes;    /* what home halves hold beyond that (memory.c) */
+    _Atomic bool starved;           /* some receive waits for memory */
+    _Atomic bool feeding;           /* `feed` is under way */
+    struct counter refused_decoded; /* by any worker: requests that are too large once decoded */
     struct counter refused_answers; /* by any worker */
     struct counter calls;           /* that have arrived and are not recycled, also refused ones */
     struct counter in_flight_count, refused_admission, refused_intake, refused_draining,
@@ -234,7 +250,7 @@ void admit_flush(struct rpc_server *server); /* wakes the workers that this batc
 
 /* ---- answers.c ---- */
 
-/* From now on a large answer counts in built_bytes; uncounted when it has become sending_bytes, or
+/* From now on a large answer counts in held_bytes; uncounted when it has become sending_bytes, or
  * was dropped. */
 void answers_count(struct call *call, uint64_t bytes);
 void answers_uncount(struct call *call); /* thread: the home, or the poller that took over */
@@ -278,6 +294,40 @@ struct err finish_why_gone(const struct call *call); /* ERR_OK: it is there, as 
 /* ---- finish_stream.c: poller half of headers, sends and receives ---- */
 
 void finish_stream_init(struct call *call); /* sets the jobs and tags that this file runs */
+void finish_post_receive(struct call *call);
+/* A receive that waits for memory ends with `why`. */
+void finish_stop_waiting(struct call *call, struct err why);
+
+/* ---- memory.c: what calls hold of limits.max_inflight_bytes ---- */
+
+void memory_init(struct rpc_server *server);
+
+/* thread: any. share may be NULL. */
+void memory_take(struct rpc_server *server, struct share *share, uint64_t bytes);
+void memory_give_back(struct rpc_server *server, struct share *share, uint64_t bytes);
+uint64_t memory_held(const struct rpc_server *server);
+
+/* May the call hold so much more, by the server's limit and by its connection's share? Who holds
+ * everything that is held (own bytes, which count already) always may. thread: home, poller. */
+struct err memory_check(const struct call *call, uint64_t more, uint64_t own);
+
+/* thread: home. take_in: the request has been decoded and nothing begun. measure: the call waits
+ * from now on. grown: its arena may have grown since then. release: its arena is cleared. */
+struct err memory_take_in(struct call *call);
+void memory_measure(struct call *call);
+void memory_grown(struct call *call);
+void memory_release(struct call *call);
+
+/* thread: poller. Posts the call's receive, by finish_post_receive, once there is room. */
+void memory_receive(struct call *call);
+bool memory_leave(struct call *call); /* false: its receive does not wait */
+void memory_feed(struct rpc_server *server);
+
+/* The poller has given memory back: those who wait are looked at at the end of its turn. */
+static inline void memory_freed(struct rpc_server *server)
+{
+    server->feed_due = counter_read(&server->hungry_count) > 0;
+}
 
 /* ---- codec.c ---- */
 

@@ -115,6 +115,7 @@ struct err rpc_server_new(struct rpc_server **out, const struct rpc_options *opt
     server->unwatched = &server->in_flight;
     unread_init(server);
     server->share_log = (struct log_budget)LOG_BUDGET(5, 60000);
+    memory_init(server);
     pthread_mutex_init(&server->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

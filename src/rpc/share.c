@@ -63,7 +63,7 @@ void share_leave(struct share *share)
 uint64_t share_bytes(const struct share *share)
 {
     return counter_read(&share->bytes) +
-           atomic_load_explicit(&share->built_bytes, memory_order_relaxed);
+           atomic_load_explicit(&share->held_bytes, memory_order_relaxed);
 }
 
 void share_clear(struct share_table *table)

@@ -20,9 +20,11 @@ struct share {
     uint32_t users;     /* calls that point here */
     uint32_t calls;     /* of those, the ones that count in limits.max_inflight_calls */
     uint32_t streams;   /* of those, the ones that count in limits.max_general_streams */
-    /* As the server's counters of the same names. Read, and built_bytes written, by any thread. */
+    uint32_t hungry;    /* of those, the ones whose receive waits for memory */
+    /* As the server's in_flight_bytes and held_bytes (memory.c). Read, and held_bytes written, by
+     * any thread. */
     struct counter bytes;
-    _Atomic uint64_t built_bytes;
+    _Atomic uint64_t held_bytes;
 };
 
 struct share_table {

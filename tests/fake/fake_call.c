@@ -200,6 +200,12 @@ static void sent_done(struct op *op)
     sending->done(op);
 }
 
+struct err call_hold(struct call *call, uint64_t bytes)
+{
+    call->held_bytes = bytes;
+    return ERR_NONE;
+}
+
 void call_headers(struct call *call, const char *name, struct slice value)
 {
     if (call->header_name != NULL || call->sent_count > 0 || call->ends > 0)

@@ -76,6 +76,7 @@ struct call {
     bool slow_reader;        /* sends wait for fake_call_take */
     const char *header_name; /* call_headers; NULL: none */
     char *header_value;
+    uint64_t held_bytes; /* call_hold */
 
     /* private */
     struct call *next;

@@ -287,7 +287,7 @@ struct bidi {
     struct op sent;
 };
 
-static _Atomic int bidi_half_closed, bidi_failed;
+static _Atomic int bidi_half_closed, bidi_failed, bidi_messages;
 
 static void bidi_received(struct op *op);
 
@@ -323,6 +323,7 @@ static void bidi_received(struct op *op)
         call_receive(b->call, &b->extra, bidi_ignored);
         call_close(b->call);
     } else {
+        atomic_fetch_add(&bidi_messages, 1);
         response.error = request->key;
         call_send(b->call, &response.base, &b->sent, bidi_sent);
     }
@@ -417,6 +418,7 @@ static inline void start(struct fixture *f, const struct rpc_options *options, u
     atomic_store(&big_answers, 0);
     atomic_store(&bidi_half_closed, 0);
     atomic_store(&bidi_failed, 0);
+    atomic_store(&bidi_messages, 0);
     atomic_store(&held, 0);
     atomic_store(&drains, 0);
     atomic_store(&blocks_disposed, 0);

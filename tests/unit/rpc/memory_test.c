@@ -1,0 +1,150 @@
+/* What calls hold, and how streams behave when there is no room. */
+#include "tests/unit/rpc/rpc_service.h"
+
+enum { KIB = 1024, LIMIT = 256 * KIB, MESSAGE = 40 * KIB };
+
+/* ---- helpers ---- */
+
+/* A StoreRequest with this key and so many bytes of value. */
+static void send_request(struct client_call *c, const char *key, size_t value_bytes)
+{
+    Request request = PRISM__PATTERNS__KEYVALUE__STORE_REQUEST__INIT;
+    uint8_t *value = calloc(1, value_bytes + 1), *packed = calloc(1, value_bytes + 64);
+
+    request.key = (char *)(uintptr_t)key;
+    request.value = (ProtobufCBinaryData){.data = value, .len = value_bytes};
+    assert_true(
+        client_send(c, packed, prism__patterns__keyvalue__store_request__pack(&request, packed)));
+    free(packed);
+    free(value);
+}
+
+static void begin_unary(struct client_call *c, struct fixture *f, const char *path,
+                        size_t value_bytes)
+{
+    client_begin(c, &f->client, path, in_seconds(CALL_TIMEOUT_S), NULL);
+    send_request(c, "k", value_bytes);
+    client_half_close(c);
+}
+
+static void expect_echo(struct client_call *c)
+{
+    uint8_t *out = NULL;
+    size_t len = 0;
+
+    assert_true(client_receive(c, &out, &len));
+    gpr_free(out);
+}
+
+static void until_metric(const struct fixture *f, const char *line, uint64_t wanted)
+{
+    uint64_t end = clock_now_ns() + CALL_TIMEOUT_S * NS_PER_S;
+
+    while (metric(f, line) != wanted) {
+        assert_true(clock_now_ns() < end);
+        sched_yield();
+    }
+}
+
+static const char waiting[] = "\nprism_rpc_receives_waiting ";
+static const char held_bytes[] = "\nprism_rpc_held_bytes ";
+
+/* A parked call holds most of the limit; then a stream whose first message exceeds it. */
+static void fill_up(struct fixture *f, struct client_call *parked, struct client_call *stream)
+{
+    struct rpc_options options = default_options();
+
+    options.max_inflight_bytes = LIMIT;
+    start(f, &options, 2, 64);
+    begin_unary(parked, f, "/test.Service/Park", LIMIT - MESSAGE / 2);
+    until(&parked_now, 1);
+    client_begin(stream, &f->client, "/test.Service/Bidi", in_seconds(CALL_TIMEOUT_S), NULL);
+    send_request(stream, "one", MESSAGE);
+    expect_echo(stream);
+    until_metric(f, waiting, 1);
+}
+
+static void end_all(struct fixture *f, struct client_call *parked, struct client_call *stream)
+{
+    client_end(parked);
+    client_end(stream);
+    until_in_flight(f, 0);
+    until_metric(f, held_bytes, 0);
+    stop(f);
+}
+
+/* ---- streams ---- */
+
+static void test_a_stream_waits_for_room_and_goes_on(void **state)
+{
+    struct client_call parked, stream;
+    struct fixture f;
+
+    (void)state;
+    fill_up(&f, &parked, &stream);
+    assert_true(metric(&f, held_bytes) > LIMIT);
+    send_request(&stream, "two", MESSAGE);
+    assert_int_equal(atomic_load(&bidi_messages), 1); /* nobody asks gRPC for the second */
+    grpc_call_cancel(parked.call, NULL);
+    expect_echo(&stream);
+    assert_int_equal(atomic_load(&bidi_messages), 2);
+    client_half_close(&stream);
+    assert_int_equal(client_last_status(&stream), GRPC_STATUS_OK);
+    assert_int_equal(client_last_status(&parked), GRPC_STATUS_CANCELLED);
+    end_all(&f, &parked, &stream);
+}
+
+static void test_a_waiting_stream_hears_that_its_client_has_gone(void **state)
+{
+    struct client_call parked, stream;
+    struct fixture f;
+
+    (void)state;
+    fill_up(&f, &parked, &stream);
+    grpc_call_cancel(stream.call, NULL);
+    until(&bidi_failed, 1);
+    until_metric(&f, waiting, 0);
+    assert_int_equal(client_last_status(&stream), GRPC_STATUS_CANCELLED);
+    grpc_call_cancel(parked.call, NULL);
+    assert_int_equal(client_last_status(&parked), GRPC_STATUS_CANCELLED);
+    end_all(&f, &parked, &stream);
+}
+
+/* Its messages stay in the call's arena: alone, it may exceed the limit rather than wait for
+ * itself. */
+static void test_the_only_stream_never_waits_for_ever(void **state)
+{
+    struct rpc_options options = default_options();
+    struct client_call c;
+    struct fixture f;
+
+    (void)state;
+    options.max_inflight_bytes = 2 * MESSAGE;
+    start(&f, &options, 1, 64);
+    client_begin(&c, &f.client, "/test.Service/Bidi", in_seconds(CALL_TIMEOUT_S), NULL);
+    for (int i = 0; i < 5; i++) {
+        send_request(&c, "k", MESSAGE);
+        expect_echo(&c);
+    }
+    client_half_close(&c);
+    assert_int_equal(client_last_status(&c), GRPC_STATUS_OK);
+    client_end(&c);
+    until_in_flight(&f, 0);
+    until_metric(&f, held_bytes, 0);
+    stop(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_stream_waits_for_room_and_goes_on),
+        cmocka_unit_test(test_a_waiting_stream_hears_that_its_client_has_gone),
+        cmocka_unit_test(test_the_only_stream_never_waits_for_ever),
+    };
+    int failed;
+
+    grpc_init();
+    failed = cmocka_run_group_tests_name("rpc memory", tests, NULL, NULL);
+    grpc_shutdown();
+    return failed;
+}
