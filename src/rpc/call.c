@@ -152,6 +152,19 @@ void call_fail(struct call *call, struct err err)
 
 /* ---- the beginning ---- */
 
+/* Nobody waits for it any more: it was cancelled, or its deadline passed, while it stood in the
+ * queue. What a client was told has failed must not happen later; and an overloaded worker has
+ * better things to do. */
+static struct err expired(const struct call *call)
+{
+    if (atomic_load_explicit(&call->over, memory_order_relaxed))
+        return err_make(ERR_CANCELLED, "the client left while the call waited: nothing was done");
+    if (call->deadline_ns != 0 && call->deadline_ns <= call->worker->now_ns)
+        return err_make(ERR_DEADLINE_EXCEEDED,
+                        "the deadline passed while the call waited: nothing was done");
+    return ERR_NONE;
+}
+
 /* A request that has to wait holds its arena meanwhile. So there must be room for it before the
  * handler begins anything. */
 static struct err decode(struct call *call)
@@ -166,8 +179,12 @@ static struct err decode(struct call *call)
 
 static void decode_and_handle(struct call *call)
 {
-    struct err err = decode(call);
+    struct err err = expired(call);
 
+    if (err.code != ERR_OK)
+        counter_add_shared(&call->server->expired, 1);
+    else
+        err = decode(call);
     if (err.code != ERR_OK)
         call_fail(call, err);
     else

@@ -118,6 +118,8 @@ void finish_notice(struct call *call, struct err why, bool soft)
     call->poller.tags++;
     call->notice.why = why;
     call->notice.soft = soft;
+    if (!soft)
+        atomic_store_explicit(&call->over, true, memory_order_relaxed);
     worker_land(call->worker, &call->notice.there);
 }
 

@@ -102,6 +102,10 @@ static void render_refusals(const struct rpc_server *server, struct metrics_page
     sample(page, "prism_rpc_unread_answers_total", "counter",
            "Answers dropped because their clients did not take them in time.",
            counter_read(&server->unread_answers));
+    sample(page, "prism_rpc_expired_in_queue_total", "counter",
+           "Calls that were over, by deadline or cancellation, before they were taken up: not "
+           "carried out.",
+           counter_read(&server->expired));
     sample(page, "prism_rpc_held_bytes", "gauge",
            "Bytes that requests, messages of streams and answers in flight hold.",
            memory_held(server));

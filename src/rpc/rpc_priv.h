@@ -113,6 +113,7 @@ struct call {
     /* jobs */
     struct job begin, headers, send, receive, final, release;
     struct notice notice; /* why and soft go with notice.there */
+    _Atomic bool over;    /* set before that, unless soft: `begin` may run before it */
 
     /* handed over */
     grpc_byte_buffer *request_buffer; /* begin */
@@ -204,6 +205,7 @@ struct rpc_server {
     _Atomic bool starved;           /* some receive waits for memory */
     _Atomic bool feeding;           /* `feed` is under way */
     struct counter refused_decoded; /* by any worker: requests that are too large once decoded */
+    struct counter expired;         /* by any worker: over before they were taken up */
     struct counter refused_answers; /* by any worker */
     struct counter calls;           /* that have arrived and are not recycled, also refused ones */
     struct counter in_flight_count, refused_admission, refused_intake, refused_draining,

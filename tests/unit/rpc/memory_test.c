@@ -1,7 +1,9 @@
-/* What calls hold, and how streams behave when there is no room. */
+/* What calls hold, and how streams and queued calls behave when there is no room, or no time. */
 #include "tests/unit/rpc/rpc_service.h"
 
-enum { KIB = 1024, LIMIT = 256 * KIB, MESSAGE = 40 * KIB };
+#include <semaphore.h>
+
+enum { KIB = 1024, LIMIT = 256 * KIB, MESSAGE = 40 * KIB, DEADLINE_MS = 300 };
 
 /* ---- helpers ---- */
 
@@ -134,12 +136,63 @@ static void test_the_only_stream_never_waits_for_ever(void **state)
     stop(&f);
 }
 
+/* ---- the queue ---- */
+
+struct block_worker {
+    struct job job;
+    sem_t reached, go;
+};
+
+static void run_block(struct job *job)
+{
+    struct block_worker *block = CONTAINER_OF(job, struct block_worker, job);
+
+    sem_post(&block->reached);
+    sem_wait(&block->go);
+}
+
+/* The client was told that it failed: it must not happen afterwards. */
+static void test_calls_that_are_over_are_not_carried_out(void **state)
+{
+    struct block_worker block = {.job.run = run_block};
+    struct rpc_options options = default_options();
+    struct client_call late;
+    struct fixture f;
+
+    (void)state;
+    start(&f, &options, 1, 64);
+    sem_init(&block.reached, 0, 0);
+    sem_init(&block.go, 0, 0);
+    worker_land(pool_worker(f.pool, 0), &block.job);
+    sem_wait(&block.reached);
+    /* Runs on the poller; the connection stands afterwards. */
+    assert_int_equal(client_unary(&f.client, "/test.Service/Echo", "k", 1, in_seconds(20)), 0);
+
+    uint64_t passed_ns = clock_now_ns() + 2 * DEADLINE_MS * NS_PER_MS; /* on the server as well */
+    gpr_timespec deadline =
+        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(DEADLINE_MS, GPR_TIMESPAN));
+
+    client_begin(&late, &f.client, "/test.Service/Park", deadline, NULL);
+    send_request(&late, "k", 2 * INLINE_BYTES); /* too large for the poller */
+    client_half_close(&late);
+    assert_int_equal(client_last_status(&late), GRPC_STATUS_DEADLINE_EXCEEDED);
+    while (clock_now_ns() < passed_ns)
+        sched_yield();
+    sem_post(&block.go);
+    until_in_flight(&f, 0);
+    assert_int_equal(metric(&f, "\nprism_rpc_expired_in_queue_total "), 1);
+    assert_int_equal(atomic_load(&cancelled_ops), 0); /* nothing was begun */
+    client_end(&late);
+    stop(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_stream_waits_for_room_and_goes_on),
         cmocka_unit_test(test_a_waiting_stream_hears_that_its_client_has_gone),
         cmocka_unit_test(test_the_only_stream_never_waits_for_ever),
+        cmocka_unit_test(test_calls_that_are_over_are_not_carried_out),
     };
     int failed;
 
