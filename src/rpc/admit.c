@@ -248,6 +248,18 @@ static bool may_run_inline(const struct rpc_server *server, const struct call *c
            call->request_bytes <= most;
 }
 
+/* For what stays: depth of intake says nothing of it, so it goes where least of its kind is. */
+static struct worker *pick_for_stream(const struct rpc_server *server)
+{
+    unsigned best = 0;
+
+    for (unsigned i = 1; i < pool_size(server->pool); i++) {
+        if (server->streams[i] < server->streams[best])
+            best = i;
+    }
+    return pool_worker(server->pool, best);
+}
+
 static struct worker *pick_worker(struct rpc_server *server)
 {
     struct worker *best = server->current;
@@ -338,11 +350,12 @@ static void dispatch(struct rpc_server *server, struct call *call, const struct 
         call_begin_job(&call->begin);
         return;
     }
-    struct worker *worker = pick_worker(server);
+    bool stream = call->row->method->kind != METHOD_UNARY;
+    struct worker *worker = stream ? pick_for_stream(server) : pick_worker(server);
 
     call->worker = worker;
     call->instance = &binding->instances[worker->id];
-    if (call->row->method->kind != METHOD_UNARY)
+    if (stream)
         finish_post_close(call);
     if (!worker_submit(worker, &call->begin)) {
         counter_add(&server->refused_intake, 1);
@@ -350,6 +363,8 @@ static void dispatch(struct rpc_server *server, struct call *call, const struct 
                       admit_overloaded("limits.intake_depth", "the workers' queues are full"));
         return;
     }
+    call->poller.placed = stream;
+    server->streams[worker->id] += stream;
     link_call(server, call);
     touch(server, worker);
 }

@@ -63,6 +63,8 @@ static void give_place_back(struct call *call)
     counter_add(&server->calls, (uint64_t)-1);
     if (call->share != NULL)
         share_leave(call->share);
+    if (call->poller.placed)
+        server->streams[call->worker->id]--;
     if (!call->poller.counted)
         return;
     counter_add(&call->share->bytes, -(call->request_bytes + call->poller.sending_bytes));

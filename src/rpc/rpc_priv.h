@@ -72,6 +72,7 @@ struct call_poller {
     struct call *unread_next, *unread_prev; /* while gRPC sends its answer, or a message */
     uint64_t unread_since_ns;
     struct link hungry; /* its receive waits for memory; next NULL: it does not */
+    bool placed;        /* counts in its worker's streams */
 };
 
 /* Waits for an event on the call, not for an op. */
@@ -185,10 +186,11 @@ struct rpc_server {
     struct share_table shares;
     uint32_t general_streams;
     struct log_budget share_log, unread_log;
-    struct call *unwatched; /* the oldest in flight whose cancellation nobody waits for yet;
-                               &in_flight: none */
-    struct worker *current; /* the worker that the batch fills */
-    struct link hungry;     /* calls whose receive waits for memory, the oldest first */
+    struct call *unwatched;       /* the oldest in flight whose cancellation nobody waits for yet;
+                                     &in_flight: none */
+    struct worker *current;       /* the worker that the batch fills */
+    unsigned streams[WORKER_MAX]; /* by worker: open streams */
+    struct link hungry;           /* calls whose receive waits for memory, the oldest first */
     struct counter hungry_count;
     struct job feed;
     bool feed_due; /* the poller has given memory back */

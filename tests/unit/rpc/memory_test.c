@@ -38,16 +38,6 @@ static void expect_echo(struct client_call *c)
     gpr_free(out);
 }
 
-static void until_metric(const struct fixture *f, const char *line, uint64_t wanted)
-{
-    uint64_t end = clock_now_ns() + CALL_TIMEOUT_S * NS_PER_S;
-
-    while (metric(f, line) != wanted) {
-        assert_true(clock_now_ns() < end);
-        sched_yield();
-    }
-}
-
 static const char waiting[] = "\nprism_rpc_receives_waiting ";
 static const char held_bytes[] = "\nprism_rpc_held_bytes ";
 

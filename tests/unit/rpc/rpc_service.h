@@ -466,14 +466,19 @@ static inline uint64_t in_flight(const struct fixture *f)
     return metric(f, "\nprism_rpc_in_flight ");
 }
 
-static inline void until_in_flight(const struct fixture *f, uint64_t wanted)
+static inline void until_metric(const struct fixture *f, const char *line, uint64_t wanted)
 {
     uint64_t end = clock_now_ns() + 20 * NS_PER_S;
 
-    while (in_flight(f) != wanted) {
+    while (metric(f, line) != wanted) {
         assert_true(clock_now_ns() < end);
         sched_yield();
     }
+}
+
+static inline void until_in_flight(const struct fixture *f, uint64_t wanted)
+{
+    until_metric(f, "\nprism_rpc_in_flight ", wanted);
 }
 
 static inline void until(_Atomic int *value, int wanted)

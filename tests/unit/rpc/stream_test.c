@@ -130,6 +130,39 @@ static void test_drain_and_cancellation_are_two_things(void **state)
     stop(&f);
 }
 
+/* What stays is spread, and places of those that have gone are taken again. */
+static void test_streams_are_spread_over_the_workers(void **state)
+{
+    enum { WORKERS = 4, EACH = 5, STREAMS = WORKERS * EACH };
+    struct rpc_options options = default_options();
+    struct client_call calls[STREAMS];
+    struct fixture f;
+
+    (void)state;
+    start(&f, &options, WORKERS, 64);
+    for (uint64_t round = 1; round <= 2; round++) {
+        for (int i = 0; i < STREAMS; i++) {
+            client_begin(&calls[i], &f.client, "/test.Service/Wait", in_seconds(20), NULL);
+            send_key(&calls[i], "k");
+            client_half_close(&calls[i]);
+        }
+        until(&parked_now, (int)round * STREAMS);
+        for (int worker = 0; worker < WORKERS; worker++) {
+            char line[64];
+
+            snprintf(line, sizeof line, "\nprism_worker_jobs_total{worker=\"%d\"} ", worker);
+            until_metric(&f, line, round * EACH);
+        }
+        for (int i = 0; i < STREAMS; i++) {
+            grpc_call_cancel(calls[i].call, NULL);
+            client_last_status(&calls[i]);
+            client_end(&calls[i]);
+        }
+        until_in_flight(&f, 0);
+    }
+    stop(&f);
+}
+
 static bool has_header(const struct client_call *c, const char *name, const char *value)
 {
     for (size_t i = 0; i < c->initial.count; i++) {
@@ -240,6 +273,7 @@ int main(void)
         cmocka_unit_test(test_bidi),
         cmocka_unit_test(test_waiting_stream_is_told),
         cmocka_unit_test(test_drain_and_cancellation_are_two_things),
+        cmocka_unit_test(test_streams_are_spread_over_the_workers),
         cmocka_unit_test(test_headers_come_before_any_message),
         cmocka_unit_test(test_parts_make_messages_and_give_their_block_back),
         cmocka_unit_test(test_a_block_comes_back_from_a_broken_send),
