@@ -79,8 +79,8 @@ struct outgoing {
     size_t n_headers;
     uint64_t delay_ms; /* queues that `delay` only: not taken before; 0 = at once */
     /* out: meaningful when op.err is ERR_OK. position, if any, lives in op_arena() */
-    struct err err; /* ERR_OK: acknowledged. Else err says whether the message may be there all the
-                       same: an answer that was lost is unknown, not failed */
+    struct err err; /* ERR_OK: acknowledged. Else err.effect says whether the message may be there
+                       all the same: an answer that was lost is EFFECT_UNKNOWN, not failed */
     bool deduplicated;     /* the id was known: nothing was written; the position is the first's */
     int32_t partition;     /* -1: none */
     int64_t offset;        /* -1: none */

@@ -103,6 +103,7 @@ static void test_lost_answer(void **state)
     world->messages.faults.lose_at = world->ops + 1;
     err = message_publish(&fixture->messages, &world->messages.stream.sink, &item, 1);
     kv_expect(err, ERR_UNAVAILABLE, NULL);
+    assert_int_equal(err.effect, EFFECT_UNKNOWN);
     assert_int_equal(fake_published(world, "lost"), 1);
 }
 

@@ -38,7 +38,7 @@ static struct err outcome(struct fake_world *world, struct op *op, uint64_t numb
     struct err err = apply(world, op);
 
     if (err.code == ERR_OK && number == world->messages.faults.lose_at)
-        return err_make(ERR_UNAVAILABLE, "the fake lost the answer");
+        return err_lost(err_make(ERR_UNAVAILABLE, "the fake lost the answer"));
     return err;
 }
 
