@@ -109,8 +109,11 @@ class UnderLoad(suite.Case):
     def test_the_effect_of_a_lost_write_is_unknown(self):
         """What was given away and lost may have happened; what finds no connection has not."""
         self.redis.pause()
-        lost = self.kv.Store.future(key="k", value=b"v")
-        wait.until(lambda: self.server.metric("prism_backend_in_flight") >= 1, environment.PATIENCE, "redis has it")
+        sent = self.server.metric("prism_backend_sent_bytes_total")
+        value = bytes(100000)  # more than all probes together
+        lost = self.kv.Store.future(key="k", value=value)
+        wait.until(lambda: self.server.metric("prism_backend_sent_bytes_total") >= sent + len(value),
+                   environment.PATIENCE, "it was sent to redis")
         self.redis.kill()
         self.assertEqual((lost.code(), effect(lost.exception())), (S.UNAVAILABLE, "unknown"))
         error = wire.failure(self.kv.Store, key="k", value=b"v")

@@ -1,7 +1,6 @@
 """A child process that cannot outlive the test: killed at exit, and by the kernel if the test itself is killed."""
 import atexit
 import os
-import signal
 import socket
 import subprocess
 import threading
@@ -53,8 +52,7 @@ class Process:
 
     def kill(self):
         if self.alive():
-            self.popen.send_signal(signal.SIGCONT)
-            self.popen.kill()
+            self.popen.kill()  # also while it is stopped: it must not run on for a moment before
         self.popen.wait()
         self._forget()
 
