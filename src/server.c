@@ -435,7 +435,8 @@ struct err server_run(struct server *server)
     log_event(clean ? LOG_INFO : LOG_ERROR, "drained", LOG_U("in_flight", report.in_flight),
               LOG_U("finished", report.finished), LOG_U("abandoned", report.abandoned),
               LOG_U("unsent_bytes", report.unsent_bytes), LOG_U("undelivered", undelivered),
-              LOG_U("refused", report.refused), LOG_U("took_ms", report.took_ms));
+              LOG_U("refused", report.refused), LOG_U("incomplete", report.incomplete),
+              LOG_U("took_ms", report.took_ms));
     if (!clean)
         return err_make(ERR_DEADLINE_EXCEEDED,
                         undelivered == 0

@@ -25,12 +25,15 @@ void peers_name(const struct sockaddr *address, char text[PEERS_TEXT])
 {
     const struct sockaddr_in *four = (const void *)address;
     const struct sockaddr_in6 *six = (const void *)address;
+    static const char mapped[] = "::ffff:";
 
     snprintf(text, PEERS_TEXT, "unix");
     if (address->sa_family == AF_INET)
         inet_ntop(AF_INET, &four->sin_addr, text, PEERS_TEXT);
     else if (address->sa_family == AF_INET6)
         inet_ntop(AF_INET6, &six->sin6_addr, text, PEERS_TEXT);
+    if (strncmp(text, mapped, sizeof mapped - 1) == 0)
+        memmove(text, text + sizeof mapped - 1, strlen(text) + 2 - sizeof mapped);
 }
 
 struct peers *peers_new(void)

@@ -337,6 +337,8 @@ ssize_t inflow_receive(int fd, struct msghdr *message, int flags)
     ssize_t n = -1;
     int error = EAGAIN;
 
+    if ((flags & (MSG_ERRQUEUE | MSG_PEEK)) != 0) /* not the next bytes of the stream */
+        return socket_next.recvmsg(fd, message, flags);
     pthread_mutex_lock(&f->lock);
 
     size_t room = f->ending ? 0 : room_of(fd, f);

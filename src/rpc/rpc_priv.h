@@ -214,7 +214,7 @@ struct rpc_server {
         refused_share, unread_answers, unknown_methods;
     struct counter finished, deprecated_calls, pattern_calls;
 
-    uint64_t drain_in_flight, drain_refused; /* when the drain began */
+    uint64_t drain_in_flight, drain_incomplete, drain_refused; /* when the drain began */
 
     /* main waits for the poller: drain, rpc_server_on_poller */
     pthread_mutex_t lock;

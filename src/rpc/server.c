@@ -322,6 +322,7 @@ static void begin_drain(void *arg)
          c = c->poller.next)
         finish_notice(c, why, true);
     server->drain_in_flight = counter_read(&server->in_flight_count);
+    server->drain_incomplete = inflow_stats().incomplete;
     server->drain_refused = counter_read(&server->refused_draining);
 }
 
@@ -397,6 +398,7 @@ void rpc_server_drain(struct rpc_server *server, uint32_t timeout_ms,
         nap(2);
     }
     *report = (struct rpc_drain_report){.in_flight = server->drain_in_flight,
+                                        .incomplete = server->drain_incomplete,
                                         .abandoned = counter_read(&server->in_flight_count),
                                         .unsent_bytes = coalesce_stats().held_bytes};
     report->finished = report->in_flight - report->abandoned;

@@ -84,6 +84,8 @@ struct rpc_drain_report {
     uint64_t abandoned;    /* cancelled when the time was up */
     uint64_t unsent_bytes; /* of finished calls, for readers that were too slow */
     uint64_t refused;      /* calls that came during the drain */
+    uint64_t incomplete;   /* streams when the drain began whose request had not come whole: they
+                              are in no other number */
     uint32_t took_ms;
 };
 

@@ -1,0 +1,158 @@
+"""Connections beyond every bound: the server goes on accepting, answers probes, and keeps those it has."""
+import os
+import resource
+import socket
+import time
+
+import grpc
+
+from bounds.attacks import DATA, END_HEADERS, HEADERS, PREFACE, STORE, block, frame
+from rig import backends, environment, suite, wait, wire
+from rig.keyvalue import pattern_service
+from rig.prismd import Prismd
+
+MEMSTORE = [backends.keyvalue({"backend": "memstore", "config": {}})]
+FILES = resource.RLIMIT_NOFILE
+
+
+def read_until_closed(connection, seconds):
+    """All that comes; None if the connection is still open then."""
+    connection.settimeout(seconds)
+    got = b""
+    try:
+        while piece := connection.recv(1 << 16):
+            got += piece
+    except TimeoutError:
+        return None
+    except ConnectionError:
+        pass
+    return got
+
+
+class Connections(suite.Case):
+    def serve(self, **limits):
+        self.server = self.borrow(Prismd(namespaces=MEMSTORE, limits=limits))
+        return self.server
+
+    def connect(self, n):
+        connections = []
+        for _ in range(n):
+            connections.append(self.borrow(socket.create_connection(("127.0.0.1", self.server.port), 10)))
+            connections[-1].sendall(PREFACE)
+        return connections
+
+    def served(self):
+        """A client that was not there before gets an answer."""
+        with self.server.channel() as channel:
+            return pattern_service(channel).Store(key="k", value=b"v", timeout=5).success
+
+    def cpu_seconds(self):
+        with open(f"/proc/{self.server.pid}/stat", encoding="ascii") as f:
+            words = f.read().rsplit(")", 1)[1].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+    def test_more_than_max_connections(self):
+        server = self.serve(max_connections=20, max_connections_per_peer=20)
+        kv = pattern_service(self.borrow(server.channel()))
+        kv.Store(key="k", value=b"v")
+        crowd = self.connect(60)
+        wait.until(lambda: server.metric("prism_connections_refused_total", reason="max_connections") >= 41,
+                   environment.PATIENCE, "the rest is refused")
+        self.assertEqual(server.metric("prism_connections"), 20)
+        self.assertEqual(server.http("/readyz")[0], 503)
+        self.assertIn("max_connections", server.http("/readyz")[1])
+        self.assertTrue(kv.Store(key="k", value=b"v").success)      # one that stands is not touched
+        with server.channel() as channel:
+            error = wire.failure(pattern_service(channel).Store, key="k", value=b"v")
+        self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE)
+        for c in crowd:
+            c.close()
+        wait.until(lambda: server.http("/readyz")[0] == 200, environment.PATIENCE, "ready again")
+        self.assertTrue(self.served())
+
+    def test_out_of_descriptors(self):
+        """The limit is lowered under its feet: nothing is left for accept4, nor for anybody else."""
+        server = self.serve()
+        kv = pattern_service(self.borrow(server.channel()))
+        kv.Store(key="k", value=b"v")
+        used = len(os.listdir(f"/proc/{server.pid}/fd"))
+        before = resource.prlimit(server.pid, FILES)
+        resource.prlimit(server.pid, FILES, (used + 5, before[1]))
+        crowd = self.connect(40)
+        wait.until(lambda: sum(read_until_closed(c, 0.01) is not None for c in crowd) >= 30, environment.PATIENCE,
+                   "those beyond the limit are closed")
+        start = self.cpu_seconds()
+        wait.holds(lambda: kv.Store(key="k", value=b"v").success, 1, "a connection that stands is served")
+        self.assertLess(self.cpu_seconds() - start, 0.5)            # nothing spins
+        for c in crowd:
+            c.close()
+        wait.until(self.served, environment.PATIENCE, "a new client is served")
+        resource.prlimit(server.pid, FILES, before)
+        self.assertGreater(server.metric("prism_connections_refused_total", reason="descriptors"), 0)
+        self.assertEqual(server.http("/readyz")[0], 200)
+
+    def test_soft_limit_is_raised(self):
+        server = self.serve()
+        soft, hard = resource.prlimit(server.pid, FILES)
+        self.assertEqual(soft, hard)
+        self.assertLess(server.metric("prism_connections_max"), soft)
+        self.assertGreater(server.metric("prism_connections_max"), 0)
+
+    def test_streams_without_acknowledged_settings(self):
+        """The bound that was announced holds for those who never say that they have read it."""
+        server = self.serve(max_streams_per_connection=100)
+        polite, rude = self.connect(2)
+        rude.sendall(b"".join(frame(HEADERS, END_HEADERS, 2 * i + 1, block()) for i in range(101)))
+        self.assertIsNotNone(read_until_closed(rude, environment.PATIENCE))
+        polite.sendall(b"".join(frame(HEADERS, END_HEADERS, 2 * i + 1, block()) for i in range(100)))
+        wait.until(lambda: server.metric("prism_requests_incomplete") == 100, environment.PATIENCE, "100 are open")
+        polite.sendall(b"".join(frame(DATA, 1, 2 * i + 1, STORE) for i in range(100)))
+        wait.until(lambda: server.metric("prism_streams_open") == 0, environment.PATIENCE, "all are answered")
+        self.assertEqual(server.metric("prism_connections_ended_total", reason="streams"), 1)
+
+    def test_a_drain_tells_of_incomplete_requests(self):
+        server = self.serve()
+        half, = self.connect(1)
+        half.sendall(frame(HEADERS, END_HEADERS, 1, block()) + frame(HEADERS, END_HEADERS, 3, block()))
+        wait.until(lambda: server.metric("prism_requests_incomplete") == 2, environment.PATIENCE, "two are open")
+        server.terminate()
+        drained, = [e for e in server.log_events() if e["event"] == "drained"]
+        self.assertEqual(drained["incomplete"], 2)
+
+    def test_too_much_metadata_ends_the_call_alone(self):
+        server = self.serve(max_metadata_bytes=2048)
+        channel = self.borrow(server.channel())
+        kv = pattern_service(channel)
+        kv.Store(key="k", value=b"v")
+        error = wire.failure(kv.Store, key="k", value=b"v", metadata=(("x-big", "y" * 2100),))
+        self.assertEqual(error.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
+        self.assertIn("metadata", error.details())
+        self.assertTrue(kv.Store(key="k", value=b"v", metadata=(("x-big", "y" * 1000),)).success)
+        self.assertEqual(server.metric("prism_connections"), 1)
+
+    def test_header_list_without_end(self):
+        server = self.serve()
+        kv = pattern_service(self.borrow(server.channel()))
+        rude, = self.connect(1)
+        rude.sendall(frame(HEADERS, 0, 1, block()) + b"".join(frame(9, 0, 1, b"\0\1a\1b" * 2000) for _ in range(20)))
+        self.assertIsNotNone(read_until_closed(rude, environment.PATIENCE))
+        self.assertTrue(kv.Store(key="k", value=b"v").success)
+        self.assertEqual(server.metric("prism_connections_ended_total", reason="headers"), 1)
+        self.assertEqual([e["event"] for e in server.log_events() if e["event"] == "connection_ended"],
+                         ["connection_ended"])
+
+    def test_probes_in_a_crowd(self):
+        """Clients of the admin port that never end a request: probes are answered."""
+        server = self.serve()
+        for i in range(100):
+            c = self.borrow(socket.create_connection(("127.0.0.1", server.admin_port), 10))
+            c.sendall(b"GET /healthz HT")
+            if i % 10 == 9:
+                start = time.monotonic()
+                self.assertEqual(server.http("/healthz")[0], 200)
+                self.assertEqual(server.http("/readyz")[0], 200)
+                self.assertLess(time.monotonic() - start, environment.PATIENCE / 2)
+
+
+if __name__ == "__main__":
+    suite.main()
