@@ -38,6 +38,11 @@ struct meter_stream {
     bool complete; /* there was a whole message, or the client has ended its side */
 };
 
+static uint32_t number(const uint8_t *at)
+{
+    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+}
+
 /* ---- the purse ---- */
 
 static void pay(struct meter *m, enum meter_expense what, uint32_t tokens)
@@ -54,8 +59,8 @@ void meter_earn(struct meter *m, uint32_t tokens)
     m->purse += tokens < (uint32_t)room ? (int32_t)tokens : room;
 }
 
-/* ---- streams: a table with linear probing. Numbers follow each other, so they rarely meet. ----
- */
+/* ---- streams: a table with linear probing. Numbers follow each other, so they rarely meet: a
+ * search looks at `reach` places more than one, the longest way that any of them had to go. ---- */
 
 static uint32_t place_of(const struct meter *m, uint32_t id)
 {
@@ -64,23 +69,26 @@ static uint32_t place_of(const struct meter *m, uint32_t id)
 
 static struct meter_stream *find(const struct meter *m, uint32_t id)
 {
+    uint32_t at = place_of(m, id);
+
     if (m->open == 0)
         return NULL;
-    for (uint32_t i = place_of(m, id);; i = (i + 1) & (m->capacity - 1)) {
-        if (m->streams[i].id == id)
-            return &m->streams[i];
-        if (m->streams[i].id == 0)
-            return NULL;
+    for (uint32_t i = 0; i <= m->reach; i++, at = (at + 1) & (m->capacity - 1)) {
+        if (m->streams[at].id == id)
+            return &m->streams[at];
     }
+    return NULL;
 }
 
-static struct meter_stream *free_place(struct meter *m, uint32_t id)
+static void put(struct meter *m, struct meter_stream s)
 {
-    uint32_t i = place_of(m, id);
+    uint32_t at = place_of(m, s.id), way = 0;
 
-    while (m->streams[i].id != 0)
-        i = (i + 1) & (m->capacity - 1);
-    return &m->streams[i];
+    for (; m->streams[at].id != 0; way++)
+        at = (at + 1) & (m->capacity - 1);
+    m->streams[at] = s;
+    if (way > m->reach)
+        m->reach = way;
 }
 
 static void resize(struct meter *m, uint32_t capacity)
@@ -92,9 +100,10 @@ static void resize(struct meter *m, uint32_t capacity)
     if (m->streams == NULL)
         abort();
     m->capacity = capacity;
+    m->reach = 0;
     for (uint32_t i = 0; i < old_capacity; i++) {
         if (old[i].id != 0)
-            *free_place(m, old[i].id) = old[i];
+            put(m, old[i]);
     }
     free(old);
 }
@@ -107,30 +116,22 @@ static void open_stream(struct meter *m, uint32_t id)
     }
     if (m->open + m->open / 2 >= m->capacity)
         resize(m, m->capacity == 0 ? FEWEST_STREAMS : m->capacity * 2);
-    *free_place(m, id) = (struct meter_stream){.id = id};
+    put(m, (struct meter_stream){.id = id});
     m->open++;
     if (m->incomplete++ >= FREE_INCOMPLETE)
         pay(m, METER_HEADERS, INCOMPLETE_COST);
 }
 
-/* Those behind it move up, so that no search stops at the hole. */
 static void close_stream(struct meter *m, struct meter_stream *s)
 {
-    uint32_t mask = m->capacity - 1, hole = (uint32_t)(s - m->streams);
-
     m->open--;
     m->incomplete -= !s->complete;
     m->part_bytes -= s->held;
-    for (uint32_t i = (hole + 1) & mask; m->streams[i].id != 0; i = (i + 1) & mask) {
-        uint32_t wanted = place_of(m, m->streams[i].id);
-
-        if (((i - wanted) & mask) >= ((i - hole) & mask)) {
-            m->streams[hole] = m->streams[i];
-            hole = i;
-        }
-    }
-    m->streams[hole].id = 0;
-    if (m->open == 0 && m->capacity > FEWEST_STREAMS * 16) {
+    s->id = 0;
+    if (m->open > 0)
+        return;
+    m->reach = 0;
+    if (m->capacity > FEWEST_STREAMS * 16) {
         free(m->streams);
         m->streams = NULL;
         m->capacity = 0;
@@ -155,19 +156,33 @@ static void complete(struct meter *m, struct meter_stream *s)
     s->complete = true;
 }
 
+/* Of the five bytes; how many were there. */
+static uint32_t take_prefix(struct meter_stream *s, const uint8_t *at, uint32_t n)
+{
+    uint32_t take = 0;
+
+    if (s->prefix_bytes == 0 && n >= PREFIX_BYTES) {
+        s->prefix_bytes = PREFIX_BYTES;
+        s->left = number(at + 1);
+        return PREFIX_BYTES;
+    }
+    for (; take < n && s->prefix_bytes < PREFIX_BYTES; take++) {
+        if (s->prefix_bytes++ > 0)
+            s->left = s->left << 8 | at[take];
+    }
+    return take;
+}
+
 static void take_message_bytes(struct meter *m, struct meter_stream *s, const uint8_t *at,
                                uint32_t n)
 {
     while (n > 0) {
-        uint32_t take = 1;
+        uint32_t take = n < s->left ? n : s->left;
 
-        if (s->prefix_bytes < PREFIX_BYTES) {
-            if (s->prefix_bytes++ > 0)
-                s->left = s->left << 8 | *at;
-        } else {
-            take = n < s->left ? n : s->left;
+        if (s->prefix_bytes < PREFIX_BYTES)
+            take = take_prefix(s, at, n);
+        else
             s->left -= take;
-        }
         s->held += take;
         m->part_bytes += take;
         at += take;
@@ -243,13 +258,15 @@ static void begin_received(struct meter *m, const struct meter_side *in)
     }
 }
 
-static void end_received(struct meter *m, const struct meter_side *in)
+static bool ends_stream(const struct meter_side *side)
 {
-    struct meter_stream *s;
+    return (side->type == DATA || side->type == HEADERS) && (side->flags & FLAG_END_STREAM) != 0;
+}
 
-    if ((in->type != DATA && in->type != HEADERS) || (in->flags & FLAG_END_STREAM) == 0)
-        return;
-    s = find(m, in->stream);
+static void end_received(struct meter *m)
+{
+    struct meter_stream *s = ends_stream(&m->in) ? find(m, m->in.stream) : NULL;
+
     if (s != NULL)
         complete(m, s);
 }
@@ -262,23 +279,17 @@ static void begin_sent(struct meter *m, const struct meter_side *out)
 
     if (out->type == DATA && out->left >= TOKEN_BYTES)
         meter_earn(m, out->left / TOKEN_BYTES);
-    if (out->type == RST_STREAM ||
-        ((out->type == HEADERS || out->type == DATA) && (out->flags & FLAG_END_STREAM) != 0)) {
-        s = find(m, out->stream);
-        if (s == NULL)
-            return;
-        if (out->type != RST_STREAM)
-            meter_earn(m, SERVED_EARNS);
-        close_stream(m, s);
-    }
+    if (out->type != RST_STREAM && !ends_stream(out))
+        return;
+    s = find(m, out->stream);
+    if (s == NULL)
+        return;
+    if (out->type != RST_STREAM)
+        meter_earn(m, SERVED_EARNS);
+    close_stream(m, s);
 }
 
 /* ---- bytes ---- */
-
-static uint32_t number(const uint8_t *at)
-{
-    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
-}
 
 static void read_head(struct meter_side *side, const uint8_t *head)
 {
@@ -289,12 +300,12 @@ static void read_head(struct meter_side *side, const uint8_t *head)
 }
 
 /* Takes bytes of a frame's head. False: it is not complete. */
-static bool take_head(struct meter_side *side, const uint8_t **at, size_t *n)
+static inline bool take_head(struct meter_side *side, const uint8_t **at, size_t *n)
 {
     size_t wanted = (size_t)HEAD_BYTES - side->have, take = wanted < *n ? wanted : *n;
     const uint8_t *head = *at;
 
-    if (take < HEAD_BYTES) {
+    if (take < HEAD_BYTES) { /* cut by the end of these bytes, or of those before */
         memcpy(side->head + side->have, head, take);
         head = side->head;
     }
@@ -320,15 +331,19 @@ static void take_received(struct meter *m, const uint8_t **at, size_t *n)
 {
     const uint8_t *bytes = *at;
     uint32_t taken = take_payload(&m->in, at, n);
+    struct meter_stream *s;
 
-    if (m->in.type == DATA && taken > 0) {
-        struct meter_stream *s = find(m, m->in.stream);
-
-        if (s != NULL)
-            take_message_bytes(m, s, bytes, taken);
+    if (m->in.type != DATA) {
+        if (m->in.left == 0)
+            end_received(m);
+        return;
     }
-    if (m->in.left == 0)
-        end_received(m, &m->in);
+    s = find(m, m->in.stream);
+    if (s == NULL)
+        return;
+    take_message_bytes(m, s, bytes, taken);
+    if (m->in.left == 0 && ends_stream(&m->in))
+        complete(m, s);
 }
 
 void meter_received(struct meter *m, const uint8_t *bytes, size_t len)
@@ -346,7 +361,7 @@ void meter_received(struct meter *m, const uint8_t *bytes, size_t len)
         } else if (take_head(&m->in, &bytes, &len)) {
             begin_received(m, &m->in);
             if (m->in.left == 0)
-                end_received(m, &m->in);
+                end_received(m);
         }
     }
 }

@@ -66,7 +66,7 @@ struct meter {
 
     struct meter_side in, out; /* private */
     struct meter_stream *streams;
-    uint32_t capacity, last_stream, header_bytes;
+    uint32_t capacity, reach, last_stream, header_bytes;
 };
 
 /* A new connection. `limits` are borrowed. */
