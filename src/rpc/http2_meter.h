@@ -16,7 +16,7 @@
 enum {
     METER_PURSE = 8192,        /* tokens at most; a frame of overhead costs one */
     METER_FIRST = 2048,        /* of a new connection: to connect again must not pay */
-    METER_TOKENS_PER_MS = 4,   /* by time */
+    METER_TOKENS_PER_MS = 2,   /* by time */
     METER_STREAM_BYTES = 8192, /* what gRPC holds for a stream whose request is not complete */
 };
 

@@ -448,8 +448,8 @@ void inflow_adopt(int fd)
         ;
     pthread_mutex_lock(&f->lock);
     meter_init(&f->meter, &shared.options.each);
-    f->live = true;
-    f->ending = f->small = false;
+    f->live = f->small = true; /* until its frames are seen */
+    f->ending = false;
     f->serial++;
     f->turn_bytes = 0;
     f->filled_ns = clock_now_ns();

@@ -110,7 +110,7 @@ static void test_turns(void **state)
 /* Empty frames: more than a new purse holds. */
 static void send_flood(int fd)
 {
-    static const char flood[24 + 9 * (METER_FIRST + 3500)];
+    static const char flood[24 + 9 * (METER_FIRST + 1500)];
 
     assert_int_equal(send(fd, flood, sizeof flood, 0), sizeof flood);
 }
