@@ -26,6 +26,10 @@ struct slot_schema {
     const enum backend_interface *any_of;   /* and one of these, at least */
     const enum backend_interface *used_if_offered;
     const enum backend_interface *emulatable; /* what `emulate:` may name */
+    /* Patterns of one namespace meet here: slots with this flag that name the same backend of this
+     * process, with the same settings, have one store. What one pattern writes the other reads, as
+     * with a server. */
+    bool meets;
 };
 
 /* What the instances of one namespace on all workers have in common: a table of subscriptions, say,
@@ -94,6 +98,7 @@ struct pattern_operation {
 struct pattern_type {
     const char *name;    /* "keyvalue" */
     const char *service; /* "prism.patterns.keyvalue.KeyValuePattern": its health name too */
+    bool embedded;       /* served without a configuration, on the store of this process */
     const struct slot_schema *slots;
     size_t slot_count;
     /* Settings under `behavior:`, checked like a backend's. Ends with .name = NULL. */

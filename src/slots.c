@@ -40,6 +40,61 @@ void slots_run_on(const struct slots *slots, unsigned worker, void (*fn)(void *)
 
 /* ---- opening ---- */
 
+static bool same_values(const struct config_slot *a, const struct config_slot *b)
+{
+    const struct backend_setting *settings = a->backend->settings;
+
+    for (size_t i = 0; settings[i].name != NULL; i++) {
+        bool text = settings[i].kind == SETTING_TEXT || settings[i].kind == SETTING_SECRET;
+
+        if (text ? strcmp(a->values[i].text, b->values[i].text) != 0
+                 : a->values[i].number != b->values[i].number)
+            return false;
+    }
+    return true;
+}
+
+/* The slot opened before whose store this one uses as well; NULL: it has one of its own. */
+static struct slot *meeting_place(const struct slots *slots, const struct space *space, size_t at)
+{
+    const struct config_slot *wanted = &space->config->slots[at];
+
+    if (!space->config->pattern->slots[at].meets || !wanted->backend->inline_ok)
+        return NULL;
+    for (size_t i = 0; i < slots->filled_count; i++) {
+        struct slot *other = slots->filled[i];
+        const struct space *there = other->space;
+        const struct config_slot *its = &there->config->slots[other - there->slots];
+
+        if (other->schema->meets && its->backend == wanted->backend &&
+            strcmp(there->config->name, space->config->name) == 0 && same_values(its, wanted))
+            return other;
+    }
+    return NULL;
+}
+
+static struct err open_store(struct slots *slots, struct slot *slot,
+                             const struct config_slot *wanted)
+{
+    const struct space *space = slot->space;
+    struct backend_options options = {.namespace_name = space->config->name,
+                                      .slot = slot->schema->name,
+                                      .values = wanted->values};
+    struct slot *other = meeting_place(slots, space, (size_t)(slot - space->slots));
+    struct err err = ERR_NONE;
+
+    slot->borrowed = other != NULL;
+    if (slot->borrowed)
+        slot->store = other->store;
+    else
+        err = wanted->backend->store_open(&slot->store, &options);
+    if (err.code != ERR_OK)
+        log_event(LOG_ERROR, "backend_not_opened", LOG_S("namespace", options.namespace_name),
+                  LOG_S("slot", options.slot), LOG_S("backend", wanted->backend->name),
+                  LOG_S("error", err.text));
+    return err;
+}
+
 static struct err open_stores(struct slots *slots, struct space *space)
 {
     const struct config_namespace *config = space->config;
@@ -47,23 +102,16 @@ static struct err open_stores(struct slots *slots, struct space *space)
     for (size_t i = 0; i < config->pattern->slot_count; i++) {
         const struct config_slot *wanted = &config->slots[i];
         struct slot *slot = &space->slots[i];
-        struct backend_options options = {.namespace_name = config->name,
-                                          .slot = config->pattern->slots[i].name,
-                                          .values = wanted->values};
 
         if (wanted->backend == NULL)
             continue;
         slot->space = space;
         slot->schema = &config->pattern->slots[i];
 
-        struct err err = wanted->backend->store_open(&slot->store, &options);
+        struct err err = open_store(slots, slot, wanted);
 
-        if (err.code != ERR_OK) {
-            log_event(LOG_ERROR, "backend_not_opened", LOG_S("namespace", config->name),
-                      LOG_S("slot", options.slot), LOG_S("backend", wanted->backend->name),
-                      LOG_S("error", err.text));
+        if (err.code != ERR_OK)
             return err;
-        }
         slot->instances = zalloc(slots->workers, sizeof(struct backend *));
         slots->filled[slots->filled_count++] = slot;
     }
@@ -204,7 +252,8 @@ void slots_destroy(struct slots *slots)
     for (size_t i = 0; i < slots->filled_count; i++) {
         struct slot *slot = slots->filled[i];
 
-        slot->store->type->store_close(slot->store);
+        if (!slot->borrowed)
+            slot->store->type->store_close(slot->store);
         arena_clear(&slot->arena);
         free(slot->instances);
     }
@@ -398,7 +447,7 @@ static void render_backends(const struct slots *slots, struct metrics_page *page
         size_t n = 0;
 
         for (size_t i = 0; i < slots->filled_count; i++) {
-            if (slots->filled[i]->store->type == *type)
+            if (slots->filled[i]->store->type == *type && !slots->filled[i]->borrowed)
                 all[n++] = slots->filled[i]->store;
         }
         if (n > 0 && (*type)->render != NULL)

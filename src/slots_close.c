@@ -96,7 +96,7 @@ static void stop_stores(struct closing *closing, uint64_t deadline_ns)
         struct slot *slot = slots->filled[i];
 
         stopping[i] = (struct stopping){.closing = closing, .slot = slot};
-        if (slot->store->type->store_stop == NULL || slot->stopped)
+        if (slot->store->type->store_stop == NULL || slot->stopped || slot->borrowed)
             continue;
         slot->stopped = true;
         closing->waiting++;

@@ -16,6 +16,7 @@ struct slot {
     struct space *space;
     const struct slot_schema *schema;
     struct backend_store *store;
+    bool borrowed;              /* the store is another slot's: slot_schema.meets */
     bool stopped;               /* store_stop was called */
     struct backend **instances; /* by worker, the poller last; NULL there unless inline_ok */
 

@@ -226,6 +226,7 @@ uint32_t keyvalue_atomic_items(const struct keyvalue *kv)
 const struct pattern_type pattern_keyvalue = {
     .name = "keyvalue",
     .service = "prism.patterns.keyvalue.KeyValuePattern",
+    .embedded = true,
     .slots = slots,
     .slot_count = ARRAY_LEN(slots),
     .behavior = behavior,

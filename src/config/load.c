@@ -1,5 +1,6 @@
 #include "src/config/config_priv.h"
 
+#include "patterns/pattern.h"
 #include "src/base/file.h"
 
 #include <errno.h>
@@ -7,19 +8,32 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Served without a file, or when it has no `namespaces`. */
-static const char default_yaml[] = "namespaces:\n"
-                                   "  - name: default\n"
-                                   "    pattern: keyvalue\n"
-                                   "    slots:\n"
-                                   "      primary:\n"
-                                   "        backend: memstore\n";
+/* Served without a file, or when it has no `namespaces`: `default` of every embedded pattern, with
+ * memstore in its required slots. */
+static const char *default_yaml(const struct config_catalog *catalog, struct arena *arena)
+{
+    const char *yaml = "namespaces:\n";
+
+    for (const struct pattern_type *const *type = catalog->all_patterns(); *type; type++) {
+        if (!(*type)->embedded)
+            continue;
+        yaml = arena_printf(arena, "%s  - name: default\n    pattern: %s\n    slots:\n", yaml,
+                            (*type)->name);
+        for (size_t i = 0; i < (*type)->slot_count; i++) {
+            if (!(*type)->slots[i].optional)
+                yaml = arena_printf(arena, "%s      %s:\n        backend: memstore\n", yaml,
+                                    (*type)->slots[i].name);
+        }
+    }
+    return yaml;
+}
 
 static void add_default_namespaces(struct load *load, struct node *root)
 {
     if (root->kind != NODE_MAPPING || node_find(root, "namespaces") != NULL)
         return;
-    struct node *embedded = document_parse(load, slice_str(default_yaml));
+    struct node *embedded =
+        document_parse(load, slice_str(default_yaml(load->catalog, &load->scratch)));
 
     node_append(root, "namespaces", node_find(embedded, "namespaces"));
 }
@@ -116,9 +130,12 @@ struct err config_load(struct config *config, const char *path,
     struct arena arena;
     struct err e;
 
-    if (path == NULL)
-        return config_parse(config, slice_str(default_yaml), catalog, faults);
     arena_init(&arena, NULL);
+    if (path == NULL) {
+        e = config_parse(config, slice_str(default_yaml(catalog, &arena)), catalog, faults);
+        arena_clear(&arena);
+        return e;
+    }
 
     char *text = arena_alloc(&arena, CONFIG_MAX_BYTES + 1);
     ssize_t len = file_read_stream(path, text, CONFIG_MAX_BYTES, CONFIG_READ_TIMEOUT_MS);

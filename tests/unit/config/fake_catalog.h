@@ -121,6 +121,7 @@ static size_t fake_operations(const struct backend_type *const *slots, const uin
 
 static const struct pattern_type fake_keyvalue = {
     .name = "keyvalue",
+    .embedded = true,
     .slots = fake_keyvalue_slots,
     .slot_count = 1,
     .behavior = fake_behavior,
