@@ -43,6 +43,8 @@ static schema_unavailable_reason *reason_of(const struct need *need, struct aren
 
     prism__patterns__schemas__unavailable_reason__init(reason);
     reason->message = pb_text(need->text);
+    if (need->interface == BACKEND_INTERFACE_COUNT)
+        return reason;
     reason->missing_interface = pb_text(backend_interface_name(need->interface));
     reason->provided_by = arena_alloc(arena, (count_types() + 1) * sizeof *reason->provided_by);
     for (size_t i = 0; types[i] != NULL; i++) {

@@ -3,6 +3,7 @@
 #ifndef PRISM_PATTERNS_MESSAGES_H
 #define PRISM_PATTERNS_MESSAGES_H
 
+#include "prism/patterns/schemas/messaging.pb-c.h"
 #include "prism/patterns/schemas/slot_schema.pb-c.h"
 #include "src/base/slice.h"
 
@@ -11,6 +12,7 @@
 
 typedef Prism__Patterns__Schemas__Acknowledgement schema_acknowledgement;
 typedef Prism__Patterns__Schemas__Atomicity schema_atomicity;
+typedef Prism__Patterns__Schemas__Header schema_header;
 typedef Prism__Patterns__Schemas__Implementation schema_implementation;
 typedef Prism__Patterns__Schemas__OperationCapability schema_operation_capability;
 typedef Prism__Patterns__Schemas__OperationLimits schema_operation_limits;

@@ -8,7 +8,8 @@
 #include <stdbool.h>
 
 struct need {
-    enum backend_interface interface; /* whose absence leaves the need unmet */
+    enum backend_interface interface; /* whose absence leaves the need unmet; COUNT: a property of
+                                         the backend, or a slot, is what is missing */
     const char *text;                 /* of the status */
     const char *why;                  /* the same with the smallest fix, for who configures */
     bool emulatable;                  /* `emulate:` may name the interface */
@@ -28,12 +29,21 @@ struct need {
         .why = NEED_TEXT(what, name) "; set `emulate: [" key "]` on the slot", .emulatable = true  \
     }
 
+/* The same for what no single interface provides: the sentence says it all. */
+#define NEED_PROPERTY(sentence)                                                                    \
+    {                                                                                              \
+        .interface = BACKEND_INTERFACE_COUNT, .text = (sentence), .why = (sentence)                \
+    }
+
 #define NEED_TEXT(what, name) what " not supported: backend does not implement " name
 
-/* UNIMPLEMENTED about the interface. The text is static. */
+/* UNIMPLEMENTED, about the interface if one is missing. The text is static. */
 static inline struct err need_unmet(const struct need *need)
 {
-    return err_about(ERR_UNIMPLEMENTED, backend_interface_name(need->interface), need->text);
+    return err_about(
+        ERR_UNIMPLEMENTED,
+        need->interface != BACKEND_INTERFACE_COUNT ? backend_interface_name(need->interface) : NULL,
+        need->text);
 }
 
 #endif

@@ -1,9 +1,11 @@
 /* The one list of patterns. */
 #include "patterns/keyvalue/keyvalue.h"
 #include "patterns/pattern.h"
+#include "patterns/producer/producer.h"
 
 static const struct pattern_type *const patterns[] = {
     &pattern_keyvalue,
+    &pattern_producer,
     NULL,
 };
 

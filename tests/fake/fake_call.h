@@ -41,6 +41,7 @@ struct fake_rig {
 
 void fake_rig_init(struct fake_rig *rig, const struct pattern_type *type, unsigned mask);
 void fake_rig_set(struct fake_rig *rig, const char *setting, uint64_t number);
+void fake_rig_set_text(struct fake_rig *rig, const char *setting, const char *text);
 void fake_rig_bind(struct fake_rig *rig);
 /* Bound to a real backend that needs no event loop, with its default settings, instead of the
  * world. */

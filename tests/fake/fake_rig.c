@@ -55,13 +55,23 @@ void fake_rig_init(struct fake_rig *rig, const struct pattern_type *type, unsign
     read_defaults(type->behavior, rig->behavior);
 }
 
-void fake_rig_set(struct fake_rig *rig, const char *setting, uint64_t number)
+static struct backend_value *behavior_of(struct fake_rig *rig, const char *setting)
 {
     size_t i = 0;
 
     while (strcmp(rig->type->behavior[i].name, setting) != 0)
         i++;
-    rig->behavior[i].number = number;
+    return &rig->behavior[i];
+}
+
+void fake_rig_set(struct fake_rig *rig, const char *setting, uint64_t number)
+{
+    behavior_of(rig, setting)->number = number;
+}
+
+void fake_rig_set_text(struct fake_rig *rig, const char *setting, const char *text)
+{
+    behavior_of(rig, setting)->text = text;
 }
 
 static void bind_to(struct fake_rig *rig, struct backend *backend)

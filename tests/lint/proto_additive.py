@@ -23,8 +23,6 @@ NOT_SERVED = {
     "prism/patterns/consumer/consumer_pattern.proto",
     "prism/patterns/consumer/settlement.proto",
     "prism/patterns/multicast_registry/multicast_registry_pattern.proto",
-    "prism/patterns/producer/producer_pattern.proto",
-    "prism/patterns/schemas/messaging.proto",
     "prism/patterns/session_store/session_store_pattern.proto",
 }
 

@@ -12,9 +12,9 @@ from rig.prismd import Prismd
 from rig.redis import commands_run
 from prism.patterns.schemas import slot_schema_pb2 as schemas
 
-from matrix import keyvalue
+from matrix import keyvalue, producer
 
-PATTERNS = {"keyvalue": keyvalue}
+PATTERNS = {"keyvalue": keyvalue, "producer": producer}
 ANNOUNCED = {"N": schemas.NATIVE, "P": schemas.PIPELINED, "E": schemas.EMULATED, "C": schemas.CLIENT_SIDE}
 # Redis: the command that carries a whole batch, and the one that would carry an item if it were not so.
 ONE_COMMAND = {"StoreBatch": ("mset", "set"), "RetrieveBatch": ("mget", "get")}

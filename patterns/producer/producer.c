@@ -1,0 +1,198 @@
+/* The pattern's instance: its slots, its settings, its methods, and how it is bound. */
+#include "patterns/producer/producer.h"
+#include "patterns/producer/producer_priv.h"
+
+#include "pool/worker.h"
+#include "src/base/container.h"
+
+/* ---- slots and settings ---- */
+
+static const enum backend_interface sinks[] = {BACKEND_STREAM, BACKEND_QUEUE, BACKEND_TOPIC,
+                                               BACKEND_INTERFACE_COUNT};
+
+static const struct slot_schema slots[] = {
+    [SLOT_SINK] =
+        {
+            .name = "message_sink",
+            .doc = "The backend that takes the messages: a stream, else a queue, else a topic.",
+            .any_of = sinks,
+            .meets = true,
+        },
+};
+
+enum behavior {
+    TOPIC_PREFIX,
+    ALLOWED_TOPICS,
+    WINDOW,
+    WINDOW_BYTES,
+    MAX_BATCH_ITEMS,
+    PUBLISH_WIDTH,
+    PUBLISH_PERMITS,
+    RETRY_FOR_MS
+};
+
+static const struct backend_setting behavior[] = {
+    [TOPIC_PREFIX] = {"topic_prefix", SETTING_TEXT, "", 0, 0,
+                      "Put before every topic that a client names."},
+    [ALLOWED_TOPICS] = {"allowed_topics", SETTING_TEXT, "*", 0, 0,
+                        "Topics that clients may name, as a list with commas; * stands for any run "
+                        "of characters."},
+    [WINDOW] = {"window", SETTING_UINT, "10000", 1, 1000000,
+                "Most unsettled messages of one PublishStream."},
+    [WINDOW_BYTES] = {"window_bytes", SETTING_UINT, "8388608", 1024, 1u << 30,
+                      "Most bytes of unsettled messages of one PublishStream. One frame may exceed "
+                      "it."},
+    [MAX_BATCH_ITEMS] = {"max_batch_items", SETTING_UINT, "10000", 1, 1000000,
+                         "Most messages of one batch, and of one frame."},
+    [PUBLISH_WIDTH] = {"publish_width", SETTING_UINT, "8", 1, 1024,
+                       "Publish operations in flight for one call. Messages with a key are sent by "
+                       "one at a time."},
+    [PUBLISH_PERMITS] = {"publish_permits", SETTING_UINT, "1024", 1, 1000000,
+                         "Publish operations in flight for all calls of one worker together."},
+    [RETRY_FOR_MS] = {"retry_for_ms", SETTING_UINT, "2000", 0, 600000,
+                      "How long a message that the backend has not taken is tried again. 0: not at "
+                      "all."},
+    {.name = NULL},
+};
+
+/* ---- methods ---- */
+
+#define METHOD(rpc, rpc_kind, often, request_name, response_name, handler)                         \
+    {                                                                                              \
+        .path = "/prism.patterns.producer.ProducerPattern/" rpc, .kind = (rpc_kind),               \
+        .busy = (often), .request = &prism__patterns__producer__##request_name##__descriptor,      \
+        .response = &prism__patterns__producer__##response_name##__descriptor, .handle = (handler) \
+    }
+
+static const struct method methods[] = {
+    METHOD("GetCapabilities", METHOD_UNARY, false, get_capabilities_request, capabilities,
+           producer_get_capabilities),
+    METHOD("Publish", METHOD_UNARY, true, publish_request, publish_response, producer_publish),
+    METHOD("PublishBatch", METHOD_UNARY, true, publish_batch_request, publish_batch_response,
+           producer_publish_batch),
+    METHOD("PublishStream", METHOD_BIDI, false, publish_frame, publish_ack,
+           producer_publish_stream),
+    METHOD("Flush", METHOD_UNARY, false, flush_request, flush_response, producer_flush),
+    METHOD("GetStats", METHOD_UNARY, false, get_stats_request, get_stats_response,
+           producer_get_stats),
+};
+
+static const struct service service = {
+    .name = "prism.patterns.producer.ProducerPattern",
+    .pattern = "producer",
+    .methods = methods,
+    .method_count = ARRAY_LEN(methods),
+};
+
+static const struct service *const services[] = {&service, NULL};
+
+/* In the order of the methods; for sinks in this process. */
+enum { ONE_MESSAGE = 16 * 1024, FEW_MESSAGES = 2560, NEVER = 0 };
+
+static const uint32_t inline_bytes[] = {ONE_MESSAGE, ONE_MESSAGE, FEW_MESSAGES,
+                                        NEVER,       NEVER,       ONE_MESSAGE};
+
+_Static_assert(ARRAY_LEN(inline_bytes) == ARRAY_LEN(methods), "a bound for each method");
+
+static const uint32_t *producer_inline_bytes(const struct pattern *pattern, size_t index)
+{
+    const struct producer *producer = CONTAINER_OF(pattern, struct producer, base);
+
+    (void)index;
+    return producer->sink->type->inline_ok ? inline_bytes : NULL;
+}
+
+/* ---- the instance ---- */
+
+/* A message of a frame and its headers, on the average of a frame. */
+enum { ELEMENTS_PER_MESSAGE = 16 };
+
+static void read_settings(struct producer *producer)
+{
+    const struct backend_value *values = producer->binding.behavior;
+    struct producer_settings *to = &producer->settings;
+    /* A result takes 24 bytes at least, so a batch whose answer cannot be told is refused by its
+     * number of messages. */
+    uint32_t fitting = producer->binding.max_message_bytes / 24;
+
+    topics_init(&producer->topics, &producer->memory, values[TOPIC_PREFIX].text,
+                values[ALLOWED_TOPICS].text);
+    to->window = (uint32_t)values[WINDOW].number;
+    to->window_bytes = values[WINDOW_BYTES].number;
+    to->max_batch_items = (uint32_t)values[MAX_BATCH_ITEMS].number;
+    to->width = (uint32_t)values[PUBLISH_WIDTH].number;
+    to->permits = (uint32_t)values[PUBLISH_PERMITS].number;
+    to->retry_for_ms = values[RETRY_FOR_MS].number;
+    if (to->max_batch_items > fitting)
+        to->max_batch_items = fitting;
+}
+
+static void make_plan(struct producer *producer)
+{
+    producer->facts = pattern_facts(&producer->binding);
+    producer->plan = producer_plan_make(&producer->sink->has);
+    producer->caps = NULL;
+}
+
+static struct pattern *producer_bind(const struct pattern_binding *binding)
+{
+    struct arena memory;
+
+    arena_init(&memory, NULL);
+
+    struct producer *producer = arena_zalloc(&memory, sizeof *producer);
+
+    producer->base = (struct pattern){
+        .type = &pattern_producer,
+        .namespace_name = arena_strdup(&memory, slice_str(binding->namespace_name)),
+        .home = binding->worker,
+    };
+    producer->memory = memory;
+    producer->binding = *binding;
+    producer->sink = binding->slots[SLOT_SINK];
+    read_settings(producer);
+    producer->base.max_elements = producer->settings.max_batch_items * ELEMENTS_PER_MESSAGE;
+    semaphore_init(&producer->semaphore, producer->settings.permits);
+    epochs_init(&producer->epochs, &producer->memory);
+    arena_init(&producer->caps_memory, NULL);
+    make_plan(producer);
+    producer_caps_build(producer);
+    producer_join(producer);
+    return &producer->base;
+}
+
+static void producer_unbind(struct pattern *pattern)
+{
+    struct producer *producer = CONTAINER_OF(pattern, struct producer, base);
+    struct arena memory = producer->memory;
+
+    producer_leave(producer);
+    arena_clear(&producer->caps_memory);
+    arena_clear(&memory);
+}
+
+struct producer *producer_of(const struct call *call)
+{
+    struct producer *producer = call_pattern(call);
+
+    if (pattern_facts(&producer->binding) != producer->facts)
+        make_plan(producer);
+    return producer;
+}
+
+const struct pattern_type pattern_producer = {
+    .name = "producer",
+    .service = "prism.patterns.producer.ProducerPattern",
+    .embedded = true,
+    .slots = slots,
+    .slot_count = ARRAY_LEN(slots),
+    .behavior = behavior,
+    .services = services,
+    .open_shared = producer_open_shared,
+    .close_shared = producer_close_shared,
+    .bind = producer_bind,
+    .unbind = producer_unbind,
+    .inline_bytes = producer_inline_bytes,
+    .operations = producer_operations,
+    .render = producer_render,
+};

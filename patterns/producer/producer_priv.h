@@ -1,0 +1,163 @@
+/* What the files of this folder share: the instance with its plan, reading of messages, and their
+ * outcomes. Messages on their way have outbox.h, Flush has epoch.h.
+ *
+ * thread: everything here runs on the instance's home worker. */
+#ifndef PRISM_PATTERNS_PRODUCER_PRODUCER_PRIV_H
+#define PRISM_PATTERNS_PRODUCER_PRODUCER_PRIV_H
+
+#include "backends/message.h"
+#include "patterns/messages.h"
+#include "patterns/messaging/topics.h"
+#include "patterns/pattern.h"
+#include "patterns/producer/epoch.h"
+#include "patterns/producer/latency.h"
+#include "patterns/producer/messages.h"
+#include "pool/semaphore.h"
+#include "src/base/arena.h"
+#include "src/rpc/call.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { SLOT_SINK, SLOT_STATE, SLOT_OBJECT };
+
+enum { PRODUCER_ID_BYTES = 256 }; /* longest message_id */
+
+/* ---- plan.c: what is executed, and what GetCapabilities prints ---- */
+
+struct producer_plan {
+    const struct message_sink *sink; /* never NULL in a bound instance */
+    bool keeps;                      /* the sink is a stream or a queue: messages are kept */
+    uint32_t max_items;              /* of one publish operation */
+    uint64_t max_message_bytes;
+};
+
+struct producer_plan producer_plan_make(const struct backend_interfaces *sink);
+
+/* The operations in the order of the service; the plain form of each has variant NULL. */
+struct producer_operation {
+    const char *name, *variant;
+    enum producer_need {
+        NEED_NOTHING,
+        NEED_KEYED,
+        NEED_DEDUP,
+        NEED_NULL_PAYLOAD,
+        NEED_CLAIM,
+        NEED_ATOMIC,
+        NEED_COUNT
+    } need;
+    bool writes, many;
+};
+
+extern const struct producer_operation producer_operation_table[]; /* ends with .name = NULL */
+
+enum pattern_how producer_how(const struct producer_plan *plan,
+                              const struct producer_operation *row);
+const struct need *producer_need_of(enum producer_need need);
+
+size_t producer_operations(const struct backend_type *const *slots, const uint32_t *emulate,
+                           struct pattern_operation *out, size_t max);
+
+/* ---- producer.c: the instance ---- */
+
+struct producer_settings {
+    uint32_t window, max_batch_items, width, permits;
+    uint64_t window_bytes;
+    uint64_t retry_for_ms;
+};
+
+struct producer_stats { /* written on the home worker */
+    struct counter stored, deduplicated, failed, unknown;
+    struct counter bytes; /* of stored payloads */
+    struct counter frames, retries;
+    struct counter unsettled, unsettled_bytes; /* gauges */
+    struct counter last_ms;                    /* Unix time of the last stored message */
+};
+
+struct producer {
+    struct pattern base;
+    struct arena memory; /* holds the instance itself */
+    struct pattern_binding binding;
+    struct backend *sink;
+    struct producer_settings settings;
+    struct topics topics;
+    uint32_t facts; /* pattern_facts, that the plan was made from */
+    struct producer_plan plan;
+    struct semaphore semaphore;
+    struct producer_stats stats;
+    struct latency latency;
+    struct epochs epochs;
+    struct producer *next; /* of the namespace's other workers: shared.c */
+
+    /* caps.c */
+    struct arena caps_memory;
+    ProtobufCMessage *caps; /* ready to be sent; NULL: to be built */
+    int64_t generation;     /* of caps */
+};
+
+/* The call's instance, with a plan that is up to date. */
+struct producer *producer_of(const struct call *call);
+
+/* ---- shared.c: the instances of one namespace on all workers ---- */
+
+struct err producer_open_shared(struct pattern_shared **shared,
+                                const struct pattern_sharing *sharing);
+void producer_close_shared(struct pattern_shared *shared);
+void producer_join(struct producer *producer);
+void producer_leave(struct producer *producer);
+
+/* Calls fn for every instance of the namespace, under a lock: fn may read counters and land jobs.
+ * The same ones in the same order while calls are in flight. thread: any. */
+void producer_each(struct producer *producer, void (*fn)(struct producer *, void *arg), void *arg);
+
+/* ---- caps.c ---- */
+
+void producer_caps_build(struct producer *producer);
+
+/* Of the capabilities as they are now. */
+int64_t producer_generation(struct producer *producer);
+
+/* ---- read.c: before the first effect ---- */
+
+/* Reads the messages of one request. Consecutive ones mostly have the same topic: it is looked at
+ * once. Zeroed but for the first two members. */
+struct reader {
+    const struct producer *producer;
+    struct arena *arena; /* for what is not borrowed from the request */
+    struct slice topic;  /* for messages that name none */
+    struct slice last_topic, last_full;
+    struct err last_err;
+    bool has_last;
+};
+
+/* ERR_NONE and a message that can be sent, or what is wrong with it. Texts are static or in the
+ * arena. */
+struct err reader_read(struct reader *reader, const pb_publish_request *request,
+                       struct outgoing *out);
+
+/* ---- outcome.c ---- */
+
+pb_outcome outcome_of(const struct outgoing *message);
+
+/* The response of one message. Texts are the message's own or in `arena`. */
+void outcome_fill(const struct producer *producer, struct arena *arena,
+                  const struct outgoing *message, pb_publish_response *response);
+
+/* A failure that is the request's fault, or the call's end: a status where a call has one message.
+ */
+bool outcome_is_status(const struct outgoing *message);
+
+/* ---- stats.c ---- */
+
+/* Notes the time of day. */
+void producer_stored_now(struct producer *producer);
+
+void producer_render(struct pattern *const *instances, size_t n, struct metrics_page *page);
+
+/* ---- handlers ---- */
+
+call_handler_fn producer_get_capabilities, producer_publish, producer_publish_batch,
+    producer_publish_stream, producer_flush, producer_get_stats;
+
+#endif

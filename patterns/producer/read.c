@@ -1,0 +1,175 @@
+/* Checks of what clients send, all made before the first effect. That strings are UTF-8 without NUL
+ * has been seen to when the request was decoded. */
+#include "patterns/check.h"
+#include "patterns/producer/producer_priv.h"
+
+#include <stdlib.h>
+
+#define REQUEST(NAME) PRISM__PATTERNS__PRODUCER__PUBLISH_REQUEST___##NAME
+
+/* An optional field of bytes: present and empty is not null. */
+static struct slice present(ProtobufCBinaryData bytes)
+{
+    return bytes.len > 0 ? pb_slice(bytes) : message_empty();
+}
+
+static struct err read_topic(struct reader *reader, const char *topic, struct outgoing *out)
+{
+    struct slice name = *topic != '\0' ? slice_str(topic) : reader->topic;
+
+    if (!reader->has_last || !slice_equal(name, reader->last_topic)) {
+        const struct message_sink *sink = reader->producer->plan.sink;
+
+        reader->has_last = true;
+        reader->last_topic = name;
+        reader->last_err =
+            topics_map(&reader->producer->topics, reader->arena, name, &reader->last_full);
+        if (reader->last_err.code == ERR_OK && sink->check_topic != NULL)
+            reader->last_err = sink->check_topic(reader->last_full);
+    }
+    out->topic = reader->last_full;
+    return reader->last_err;
+}
+
+/* ---- headers ---- */
+
+static struct err header_fault(struct arena *arena, struct slice name, const char *text)
+{
+    return err_about(ERR_INVALID_ARGUMENT, "headers",
+                     arena_printf(arena, "header \"%.*s\" %s", (int)(name.len < 64 ? name.len : 64),
+                                  (const char *)name.data, text));
+}
+
+static struct err check_header(const struct reader *reader, const struct header *header)
+{
+    static const char reserved[] = "prism-";
+
+    if (header->name.len == 0)
+        return err_about(ERR_INVALID_ARGUMENT, "headers", "a header has no name");
+    if (slice_starts_with(header->name, slice_str(reserved)))
+        return header_fault(reader->arena, header->name,
+                            "is not allowed: names that begin with \"prism-\" are ours");
+    if (message_is_null(header->value) && !reader->producer->plan.sink->null_header_values)
+        return header_fault(reader->arena, header->name,
+                            "has no value, which this backend cannot carry");
+    return ERR_NONE;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return slice_compare(((const struct header *)a)->name, ((const struct header *)b)->name);
+}
+
+/* First `headers` as they are, then `metadata` by name, so that it has an order. */
+static struct header *copy_headers(struct arena *arena, const pb_publish_request *request)
+{
+    struct header *headers =
+        arena_alloc(arena, (request->n_headers + request->n_metadata) * sizeof *headers);
+    struct header *at = headers;
+
+    for (size_t i = 0; i < request->n_headers; i++) {
+        const schema_header *from = request->headers[i];
+        bool null = from->_value_case == PRISM__PATTERNS__SCHEMAS__HEADER___VALUE__NOT_SET;
+
+        *at++ = (struct header){.name = slice_str(from->name),
+                                .value = null ? message_null() : present(from->value)};
+    }
+    for (size_t i = 0; i < request->n_metadata; i++)
+        *at++ = (struct header){.name = slice_str(request->metadata[i]->key),
+                                .value = slice_str(request->metadata[i]->value)};
+    qsort(at - request->n_metadata, request->n_metadata, sizeof *at, by_name);
+    return headers;
+}
+
+static struct err read_headers(const struct reader *reader, const pb_publish_request *request,
+                               struct outgoing *out)
+{
+    size_t n = request->n_headers + request->n_metadata, bytes = 0;
+
+    if (n == 0)
+        return ERR_NONE;
+    if (n > MESSAGE_HEADERS)
+        return check_items(n, MESSAGE_HEADERS, reader->arena, "headers");
+    out->headers = copy_headers(reader->arena, request);
+    out->n_headers = n;
+    for (size_t i = 0; i < n; i++) {
+        struct err err = check_header(reader, &out->headers[i]);
+
+        if (err.code != ERR_OK)
+            return err;
+        bytes += out->headers[i].name.len + out->headers[i].value.len;
+    }
+    if (bytes > MESSAGE_HEADER_BYTES)
+        return err_about(ERR_INVALID_ARGUMENT, "headers",
+                         "the headers are too long; the capabilities say max_header_bytes");
+    return ERR_NONE;
+}
+
+/* ---- the message ---- */
+
+static struct err read_key(const struct reader *reader, const pb_publish_request *request,
+                           struct outgoing *out)
+{
+    if (request->_ordering_key_case == REQUEST(ORDERING_KEY__NOT_SET))
+        return ERR_NONE;
+    out->key = present(request->ordering_key);
+    return check_length(out->key, MESSAGE_KEY_BYTES, reader->arena, "ordering_key");
+}
+
+static struct err read_id(const struct reader *reader, const pb_publish_request *request,
+                          struct outgoing *out)
+{
+    if (request->_message_id_case == REQUEST(MESSAGE_ID__NOT_SET))
+        return ERR_NONE;
+    out->id = slice_str(request->message_id);
+    if (out->id.len == 0)
+        return err_about(ERR_INVALID_ARGUMENT, "message_id",
+                         "message_id is empty; leave it out or give at least 1 byte");
+    return check_length(out->id, PRODUCER_ID_BYTES, reader->arena, "message_id");
+}
+
+static void read_payload(const struct reader *reader, const pb_publish_request *request,
+                         struct outgoing *out)
+{
+    bool null = request->_payload_case == REQUEST(PAYLOAD__NOT_SET);
+
+    if (!null)
+        out->payload = present(request->payload);
+    else if (!reader->producer->plan.sink->null_payload)
+        out->payload = message_empty();
+}
+
+static struct err check_size(const struct reader *reader, const struct outgoing *out)
+{
+    uint64_t most = reader->producer->plan.max_message_bytes;
+    size_t bytes = message_out_bytes(out);
+
+    if (bytes <= most)
+        return ERR_NONE;
+    return err_about(ERR_INVALID_ARGUMENT, "payload",
+                     arena_printf(reader->arena,
+                                  "the message has %zu bytes, key and headers included; at most "
+                                  "%llu are taken",
+                                  bytes, (unsigned long long)most));
+}
+
+struct err reader_read(struct reader *reader, const pb_publish_request *request,
+                       struct outgoing *out)
+{
+    struct err err;
+
+    out->partition = -1;
+    out->offset = -1;
+    out->receivers = -1;
+    read_payload(reader, request, out);
+    err = read_topic(reader, request->topic, out);
+    if (err.code == ERR_OK)
+        err = read_key(reader, request, out);
+    if (err.code == ERR_OK)
+        err = read_id(reader, request, out);
+    if (err.code == ERR_OK)
+        err = read_headers(reader, request, out);
+    if (err.code == ERR_OK)
+        err = check_size(reader, out);
+    return err;
+}

@@ -1,0 +1,86 @@
+/* The instances of one namespace on all workers, so that Flush and GetStats speak for all of them.
+ * The list changes only while nothing is called: instances join in bind and leave in unbind. */
+#include "patterns/producer/producer_priv.h"
+
+#include "src/base/container.h"
+
+#include <pthread.h>
+
+struct producer_shared {
+    struct pattern_shared base;
+    struct arena memory; /* holds this struct */
+    pthread_mutex_t lock;
+    struct producer *first;
+};
+
+static struct producer_shared *shared_of(const struct producer *producer)
+{
+    return CONTAINER_OF(producer->binding.shared, struct producer_shared, base);
+}
+
+struct err producer_open_shared(struct pattern_shared **out, const struct pattern_sharing *sharing)
+{
+    struct arena memory;
+
+    (void)sharing;
+    arena_init(&memory, NULL);
+
+    struct producer_shared *shared = arena_zalloc(&memory, sizeof *shared);
+
+    shared->memory = memory;
+    pthread_mutex_init(&shared->lock, NULL);
+    *out = &shared->base;
+    return ERR_NONE;
+}
+
+void producer_close_shared(struct pattern_shared *base)
+{
+    struct producer_shared *shared = CONTAINER_OF(base, struct producer_shared, base);
+    struct arena memory = shared->memory;
+
+    pthread_mutex_destroy(&shared->lock);
+    arena_clear(&memory);
+}
+
+void producer_join(struct producer *producer)
+{
+    if (producer->binding.shared == NULL)
+        return;
+
+    struct producer_shared *shared = shared_of(producer);
+
+    pthread_mutex_lock(&shared->lock);
+    producer->next = shared->first;
+    shared->first = producer;
+    pthread_mutex_unlock(&shared->lock);
+}
+
+void producer_leave(struct producer *producer)
+{
+    if (producer->binding.shared == NULL)
+        return;
+
+    struct producer_shared *shared = shared_of(producer);
+    struct producer **at = &shared->first;
+
+    pthread_mutex_lock(&shared->lock);
+    while (*at != producer)
+        at = &(*at)->next;
+    *at = producer->next;
+    pthread_mutex_unlock(&shared->lock);
+}
+
+void producer_each(struct producer *producer, void (*fn)(struct producer *, void *arg), void *arg)
+{
+    if (producer->binding.shared == NULL) { /* it stands alone */
+        fn(producer, arg);
+        return;
+    }
+
+    struct producer_shared *shared = shared_of(producer);
+
+    pthread_mutex_lock(&shared->lock);
+    for (struct producer *each = shared->first; each != NULL; each = each->next)
+        fn(each, arg);
+    pthread_mutex_unlock(&shared->lock);
+}

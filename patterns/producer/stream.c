@@ -1,0 +1,371 @@
+/* PublishStream: frames of messages in, cumulative acknowledgements out.
+ *
+ * happy path   start -> the first acknowledgement announces the window
+ *              received -> read -> outbox; received again while the window has room
+ *              settled, in the order of frames -> acknowledgement -> sent
+ * half-close   nothing is received any more; once all is settled, the last acknowledgement, OK
+ * drain        as half-close, but told in an acknowledgement, and ended with UNAVAILABLE
+ * client gone  cancelled, or a send or receive that failed: the call fails; what was sent to the
+ *              sink comes back and is counted
+ *
+ * Of acknowledgements one is under way at a time; what is settled meanwhile is told by the next
+ * one. Memory: frames are bounded by the window, and a settled frame is kept only until the
+ * acknowledgement that tells of it is packed. */
+#include "patterns/check.h"
+#include "patterns/producer/outbox.h"
+
+#include "pool/worker.h"
+#include "src/base/container.h"
+
+struct stream;
+
+/* A frame and all that came with it, in an arena of its own. */
+struct parcel {
+    struct frame frame;
+    struct stream *stream;
+    struct parcel *next;
+    struct arena arena;
+    int64_t first_sequence;
+};
+
+struct stream {
+    struct call *call;
+    struct producer *producer;
+    struct outbox *outbox;
+    struct call_receive receive;
+    struct op sent;
+    struct parcel *incoming;               /* of the receive under way */
+    struct parcel *settled, **settled_end; /* not told yet, by sequence */
+    struct parcel *spare;
+    char *topic; /* for messages that name none */
+    size_t topic_cap;
+    pb_publish_ack totals; /* counts since the beginning */
+    int64_t accepted;      /* messages */
+    uint64_t unsettled, unsettled_bytes;
+    int64_t told_generation;
+    bool begun, with_results, receiving, sending, half_closed, over;
+    bool draining; /* the server is: as half-closed, but the client goes on elsewhere */
+};
+
+static void received(struct op *op);
+static void ack_sent(struct op *op);
+
+/* ---- parcels ---- */
+
+static void clear_arena(void *arena)
+{
+    arena_clear(arena);
+}
+
+static struct parcel *take_parcel(struct stream *stream)
+{
+    struct parcel *parcel = stream->spare;
+
+    if (parcel != NULL) {
+        stream->spare = parcel->next;
+        return parcel;
+    }
+    parcel = arena_zalloc(call_arena(stream->call), sizeof *parcel);
+    parcel->stream = stream;
+    arena_init(&parcel->arena, &call_group(stream->call)->home->arenas);
+    arena_adopt(call_arena(stream->call), &parcel->arena, clear_arena);
+    return parcel;
+}
+
+static void free_parcel(struct parcel *parcel)
+{
+    struct stream *stream = parcel->stream;
+
+    arena_clear(&parcel->arena);
+    parcel->frame = (struct frame){0};
+    parcel->next = stream->spare;
+    stream->spare = parcel;
+}
+
+/* ---- the end ---- */
+
+static void fail(struct stream *stream, struct err err)
+{
+    if (stream->over)
+        return;
+    stream->over = true;
+    call_fail(stream->call, err);
+}
+
+/* The client has not been told of the drain yet. */
+static bool owes_notice(const struct stream *stream)
+{
+    return stream->draining && !stream->totals.draining;
+}
+
+static bool is_done(const struct stream *stream)
+{
+    return (stream->half_closed || stream->draining) && stream->unsettled == 0 &&
+           stream->settled == NULL && !stream->sending && !owes_notice(stream);
+}
+
+/* ---- acknowledgements ---- */
+
+static void add_failure(struct arena *arena, pb_publish_ack *ack, const struct outgoing *message,
+                        int64_t sequence)
+{
+    pb_publish_failure *failure = arena_alloc(arena, sizeof *failure);
+
+    prism__patterns__producer__publish_failure__init(failure);
+    failure->sequence = sequence;
+    failure->code = (int32_t)message->err.code;
+    failure->error = pb_text(message->err.text);
+    failure->outcome = outcome_of(message);
+    if (message->err.retry_after_ms != 0) {
+        failure->_retry_after_ms_case =
+            PRISM__PATTERNS__PRODUCER__PUBLISH_FAILURE___RETRY_AFTER_MS_RETRY_AFTER_MS;
+        failure->retry_after_ms = message->err.retry_after_ms;
+    }
+    ack->failures[ack->n_failures++] = failure;
+}
+
+static void tell_parcel(struct stream *stream, struct arena *arena, pb_publish_ack *ack,
+                        const struct parcel *parcel)
+{
+    for (size_t i = 0; i < parcel->frame.n; i++) {
+        const struct outgoing *message = &parcel->frame.items[i];
+
+        if (message->err.code == ERR_OK)
+            stream->totals.success_count++;
+        else
+            add_failure(arena, ack, message, parcel->first_sequence + (int64_t)i);
+        if (stream->with_results) {
+            pb_publish_response *result = arena_alloc(arena, sizeof *result);
+
+            outcome_fill(stream->producer, arena, message, result);
+            ack->results[ack->n_results++] = result;
+        }
+    }
+    stream->totals.settled_through += (int64_t)parcel->frame.n;
+}
+
+/* How many parcels go with one acknowledgement: as many as surely fit a message, and one at least.
+ */
+static size_t count_told(const struct stream *stream, const struct parcel **end)
+{
+    enum { RESULT_BYTES = 1024 }; /* a result or a failure, at most, on the average of a frame */
+    size_t most = stream->producer->binding.max_message_bytes / RESULT_BYTES, n = 0;
+    const struct parcel *parcel = stream->settled;
+
+    for (; parcel != NULL && (n == 0 || n + parcel->frame.n <= most); parcel = parcel->next)
+        n += parcel->frame.n;
+    *end = parcel;
+    return n;
+}
+
+static void send_ack(struct stream *stream)
+{
+    const struct parcel *end;
+    size_t n = count_told(stream, &end);
+    int64_t generation = producer_generation(stream->producer);
+    struct arena arena;
+    pb_publish_ack ack;
+
+    arena_init(&arena, &call_group(stream->call)->home->arenas);
+    stream->totals.draining = stream->draining;
+    ack = stream->totals;
+    ack.failures = arena_alloc(&arena, n * sizeof *ack.failures);
+    ack.results = arena_alloc(&arena, (stream->with_results ? n : 0) * sizeof *ack.results);
+    for (const struct parcel *parcel = stream->settled; parcel != end; parcel = parcel->next)
+        tell_parcel(stream, &arena, &ack, parcel);
+    stream->totals.failure_count += (int64_t)ack.n_failures;
+    ack.settled_through = stream->totals.settled_through;
+    ack.success_count = stream->totals.success_count;
+    ack.failure_count = stream->totals.failure_count;
+    if (generation != stream->told_generation)
+        ack.generation = stream->told_generation = generation;
+    stream->sending = true;
+    call_send(stream->call, &ack.base, &stream->sent, ack_sent); /* packs it */
+    arena_clear(&arena);
+    while (stream->settled != end) {
+        struct parcel *parcel = stream->settled;
+
+        stream->settled = parcel->next;
+        free_parcel(parcel);
+    }
+    if (stream->settled == NULL)
+        stream->settled_end = &stream->settled;
+}
+
+/* ---- what comes next ---- */
+
+static bool has_room(const struct stream *stream)
+{
+    const struct producer_settings *settings = &stream->producer->settings;
+
+    return stream->unsettled < settings->window && stream->unsettled_bytes < settings->window_bytes;
+}
+
+static void go_on(struct stream *stream)
+{
+    if (stream->over)
+        return;
+    if (is_done(stream) && !stream->half_closed) {
+        fail(stream, err_make(ERR_UNAVAILABLE, "the server is draining"));
+        return;
+    }
+    if (is_done(stream)) {
+        stream->over = true;
+        call_close(stream->call);
+        return;
+    }
+    if (!stream->sending && (stream->settled != NULL || owes_notice(stream)))
+        send_ack(stream);
+    if (!stream->receiving && !stream->half_closed && !stream->draining && has_room(stream)) {
+        stream->receiving = true;
+        stream->incoming = take_parcel(stream);
+        stream->receive.arena = &stream->incoming->arena;
+        call_receive(stream->call, &stream->receive, received);
+    }
+}
+
+static void ack_sent(struct op *op)
+{
+    struct stream *stream = CONTAINER_OF(op, struct stream, sent);
+
+    stream->sending = false;
+    if (op->err.code != ERR_OK)
+        fail(stream, op->err);
+    else
+        go_on(stream);
+}
+
+static void settled(struct frame *frame)
+{
+    struct parcel *parcel = CONTAINER_OF(frame, struct parcel, frame);
+    struct stream *stream = parcel->stream;
+
+    stream->unsettled -= frame->n;
+    stream->unsettled_bytes -= frame->bytes;
+    parcel->next = NULL;
+    *stream->settled_end = parcel;
+    stream->settled_end = &parcel->next;
+    go_on(stream);
+}
+
+/* ---- frames ---- */
+
+static enum failure_mode mode_of(pb_failure_mode mode)
+{
+    switch (mode) {
+    case PRISM__PATTERNS__PRODUCER__FAILURE_MODE__CONTINUE:
+        return FAILURE_CONTINUE;
+    case PRISM__PATTERNS__PRODUCER__FAILURE_MODE__STOP_STREAM:
+        return FAILURE_STOP_ALL;
+    default: /* also what a newer client may know */
+        return FAILURE_STOP_KEY;
+    }
+}
+
+/* The topic outlives the frame that names it. */
+static void keep_topic(struct stream *stream, const char *topic)
+{
+    size_t bytes = strlen(topic) + 1;
+
+    if (bytes == 1)
+        return;
+    if (bytes > stream->topic_cap) {
+        stream->topic_cap = 2 * bytes;
+        stream->topic = arena_alloc(call_arena(stream->call), stream->topic_cap);
+    }
+    memcpy(stream->topic, topic, bytes);
+}
+
+static void read_frame(struct stream *stream, struct parcel *parcel, const pb_publish_frame *from)
+{
+    struct frame *frame = &parcel->frame;
+    struct reader reader = {.producer = stream->producer, .arena = &parcel->arena};
+
+    keep_topic(stream, from->topic);
+    if (stream->topic != NULL)
+        reader.topic = arena_copy(&parcel->arena, slice_str(stream->topic));
+    frame_init(frame, &parcel->arena, from->n_messages);
+    frame->settled = settled;
+    frame->resume = from->resume;
+    frame->resume_keys = from->resume_keys;
+    frame->n_resume_keys = from->n_resume_keys;
+    for (size_t i = 0; i < from->n_messages; i++) {
+        struct err err = reader_read(&reader, from->messages[i], &frame->items[i]);
+
+        if (err.code != ERR_OK)
+            frame_refuse(frame, i, err);
+    }
+    parcel->first_sequence = stream->accepted + 1;
+    stream->accepted += (int64_t)from->n_messages;
+    stream->unsettled += from->n_messages;
+}
+
+static void take_frame(struct stream *stream, const pb_publish_frame *from)
+{
+    struct parcel *parcel = stream->incoming;
+    struct err err = check_items(from->n_messages, stream->producer->settings.max_batch_items,
+                                 call_arena(stream->call), "messages");
+
+    if (err.code != ERR_OK) {
+        fail(stream, err);
+        return;
+    }
+    if (!stream->begun) {
+        stream->begun = true;
+        stream->with_results = from->with_results;
+        stream->outbox->mode = mode_of(from->failure_mode);
+    }
+    read_frame(stream, parcel, from);
+    stream->unsettled_bytes += frame_measure(&parcel->frame);
+    outbox_put(stream->outbox, &parcel->frame);
+    go_on(stream);
+}
+
+static void received(struct op *op)
+{
+    struct stream *stream = CONTAINER_OF(op, struct stream, receive.op);
+    const pb_publish_frame *frame = (const void *)stream->receive.message;
+
+    stream->receiving = false;
+    if (op->err.code != ERR_OK) {
+        fail(stream, op->err);
+    } else if (frame == NULL) {
+        stream->half_closed = true;
+        free_parcel(stream->incoming);
+        go_on(stream);
+    } else {
+        take_frame(stream, frame);
+    }
+}
+
+/* The client is gone, or the server drains: then what was read is settled first. */
+static void cancelled(struct call *call, void *arg)
+{
+    struct err gone = call_group(call)->cancelled;
+    struct stream *stream = arg;
+
+    if (gone.code != ERR_OK) {
+        fail(stream, gone);
+        return;
+    }
+    stream->draining = true;
+    go_on(stream);
+}
+
+void producer_publish_stream(struct call *call)
+{
+    struct stream *stream = arena_zalloc(call_arena(call), sizeof *stream);
+    struct producer *producer = producer_of(call);
+
+    stream->call = call;
+    stream->producer = producer;
+    stream->settled_end = &stream->settled;
+    stream->outbox = outbox_new(producer, call, FAILURE_STOP_KEY);
+    stream->outbox->patient = true;
+    prism__patterns__producer__publish_ack__init(&stream->totals);
+    stream->totals.window = (int32_t)producer->settings.window;
+    stream->totals.window_bytes = (int64_t)producer->settings.window_bytes;
+    call_on_cancel(call, cancelled, stream);
+    send_ack(stream);
+    go_on(stream);
+}

@@ -1,0 +1,77 @@
+"""What each operation of the producer pattern must do when it is available. `test` is the running test case,
+`announced` the operation's entry in the capabilities."""
+from rig.messaging import Stream, pb, producer as namespace, producer_service as service
+from prism.patterns.schemas import slot_schema_pb2 as schemas
+
+BATCH = {schemas.NATIVE: pb.BATCH_NATIVE, schemas.PIPELINED: pb.BATCH_PIPELINE}
+MESSAGES = 250
+
+
+def backend_type(capabilities):
+    return capabilities.slots.sink_backend_type
+
+
+def summary_agrees(capabilities, operation, announced):
+    if operation == "PublishBatch":
+        return capabilities.supports_batching and capabilities.batch_performance == BATCH[announced.how]
+    return capabilities.generation > 0
+
+
+def smallest_request(operation):
+    return getattr(pb, operation + "Request")()
+
+
+def GetCapabilities(test, producer, announced):
+    first, second = producer.GetCapabilities(), producer.GetCapabilities()
+    test.assertEqual(first, second)
+    test.assertTrue(first.ack_means)
+
+
+def Publish(test, producer, announced):
+    replies = [producer.Publish(topic="orders", payload=b"%d" % i, ordering_key=b"k") for i in range(3)]
+    test.assertEqual([(r.success, r.outcome, r.code) for r in replies], [(True, pb.STORED, 0)] * 3)
+    test.assertEqual(len({(r.partition, r.offset, r.position) for r in replies}), 3)
+    test.assertEqual(len({r.message_id for r in replies}), 3)
+    test.assertIn(announced.acknowledgement, (schemas.MEMORY, schemas.DISK, schemas.UNKNOWN))
+
+
+def PublishBatch(test, producer, announced):
+    messages = [pb.PublishRequest(topic="orders" if i != 7 else "", payload=b"%d" % i, message_id=f"m{i}")
+                for i in range(MESSAGES)]
+    reply = producer.PublishBatch(messages=messages)
+    test.assertEqual([r.success for r in reply.results], [i != 7 for i in range(MESSAGES)], "in request order")
+    test.assertEqual([r.message_id for r in reply.results if r.success],
+                     [f"m{i}" for i in range(MESSAGES) if i != 7])
+    test.assertEqual((reply.success_count, reply.failure_count, reply.all_success), (MESSAGES - 1, 1, False))
+
+
+def PublishStream(test, producer, announced):
+    with Stream(producer.PublishStream) as stream:
+        first = stream.next()
+        test.assertEqual((first.settled_through, first.window), (0, 10000))
+        test.assertEqual(first.generation, producer.GetCapabilities().generation)
+        stream.send(pb.PublishFrame(topic="orders", with_results=True))
+        for frame in range(10):
+            stream.send(pb.PublishFrame(messages=[
+                pb.PublishRequest(payload=b"%d" % i, ordering_key=b"%d" % (i % 5)) for i in range(MESSAGES)]))
+        stream.half_close()
+        acks = stream.rest()
+    test.assertEqual((acks[-1].settled_through, acks[-1].success_count), (10 * MESSAGES, 10 * MESSAGES))
+    results = [result for ack in acks for result in ack.results]
+    test.assertEqual(len({r.message_id for r in results}), 10 * MESSAGES)
+
+
+def Flush(test, producer, announced):
+    pending = producer.PublishBatch.future(messages=[pb.PublishRequest(topic="orders", payload=b"x")] * MESSAGES)
+    reply = producer.Flush(timeout_ms=5000)
+    test.assertEqual((reply.success, reply.failed_count, reply.pending_count), (True, 0, 0))
+    test.assertTrue(pending.result().all_success)
+
+
+def GetStats(test, producer, announced):
+    producer.PublishBatch(messages=[pb.PublishRequest(topic="orders", payload=b"four")] * MESSAGES)
+    producer.PublishBatch(messages=[pb.PublishRequest(topic="", payload=b"x")])
+    stats = producer.GetStats()
+    test.assertEqual((stats.messages_published, stats.bytes_published), (MESSAGES, 4 * MESSAGES))
+    test.assertEqual((stats.messages_failed, stats.unsettled), (1, 0))
+    test.assertGreater(stats.last_publish_unix_ms, 1_600_000_000_000)

@@ -1,0 +1,69 @@
+/* Which topics are allowed, and how their names are mapped. Faulty names: the pattern's tests. */
+#include "patterns/messaging/topics.h"
+
+#include "src/base/container.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+static enum err_code map(const char *allowed, const char *name)
+{
+    struct arena arena;
+    struct topics topics;
+    struct slice full;
+    enum err_code code;
+
+    arena_init(&arena, NULL);
+    topics_init(&topics, &arena, "", allowed);
+    code = topics_map(&topics, &arena, slice_str(name), &full).code;
+    arena_clear(&arena);
+    return code;
+}
+
+static void test_patterns(void **state)
+{
+    static const struct {
+        const char *allowed, *name;
+        bool is_allowed;
+    } cases[] = {
+        {"*", "anything", true},          {"", "anything", false},      {"orders", "orders", true},
+        {"orders", "orders2", false},     {"orders*", "orders2", true}, {"*.eu", "a.b.eu", true},
+        {"*.eu", "a.b.us", false},        {"a*b*c", "a-b-b-c", true},   {"a*b*c", "a-c-b", false},
+        {"x, orders ,y", "orders", true}, {"x,,y", "y", true},          {"a**b", "ab", true},
+        {"*a*a*a*b", "aaaaaaaaaa", false}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        assert_int_equal(map(cases[i].allowed, cases[i].name),
+                         cases[i].is_allowed ? ERR_OK : ERR_PERMISSION_DENIED);
+}
+
+static void test_a_prefix_comes_and_goes(void **state)
+{
+    struct arena arena;
+    struct topics topics;
+    struct slice full;
+
+    (void)state;
+    arena_init(&arena, NULL);
+    topics_init(&topics, &arena, "team.", "*");
+    assert_int_equal(topics_map(&topics, &arena, slice_str("orders"), &full).code, ERR_OK);
+    assert_true(slice_equal(full, slice_str("team.orders")));
+    assert_true(slice_equal(topics_unmap(&topics, full), slice_str("orders")));
+    assert_true(slice_equal(topics_unmap(&topics, slice_str("other")), slice_str("other")));
+    arena_clear(&arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_patterns),
+        cmocka_unit_test(test_a_prefix_comes_and_goes),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
