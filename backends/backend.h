@@ -66,6 +66,7 @@ bool backend_offers(const struct backend_interfaces *has, enum backend_interface
 struct backend_limits {
     uint64_t key_bytes;   /* longest key; 0 = no limit of its own */
     uint64_t value_bytes; /* longest value; 0 = no limit of its own */
+    uint64_t ttl_ms;      /* longest life of a key that expires; 0 = no limit of its own */
     uint32_t pipeline; /* ops worth keeping in flight when a pattern emulates a batch; 0 = pattern's
                           default */
 };

@@ -14,14 +14,18 @@ enum { ENTRY_KEY_BITS = 21, ENTRY_GENERATION_BITS = 3, ENTRY_EXPIRY_BITS = 40 };
 
 #define ENTRY_KEY_MAX (1u << 20)
 
-/* 34.8 years after the store was opened: later expiries are cut down to this. */
+/* 34.8 years after the store was opened. */
 #define ENTRY_EXPIRY_MAX_MS ((1ull << ENTRY_EXPIRY_BITS) - 1)
+
+/* The longest life that is taken: kept to the millisecond as long as the store has been open for as
+ * long at most (17.4 years). */
+#define ENTRY_TTL_MAX_MS (ENTRY_EXPIRY_MAX_MS / 2)
 
 struct entry {
     uint64_t meta; /* from the low end: key length, generation of the wheel's note, expiry */
     uint32_t value_len;
-    uint32_t version;
-    uint8_t bytes[]; /* key, value */
+    uint32_t version; /* number of the write in its shard; begins again after 2^32 of them */
+    uint8_t bytes[];  /* key, value */
 };
 
 static inline uint32_t entry_key_len(const struct entry *entry)

@@ -218,7 +218,7 @@ const struct backend_type backend_memstore = {
                    .topic = &memstore_topic,
                    .stream = &memstore_stream,
                    .queue = &memstore_queue},
-    .limits = {.key_bytes = ENTRY_KEY_MAX, .pipeline = 128},
+    .limits = {.key_bytes = ENTRY_KEY_MAX, .ttl_ms = ENTRY_TTL_MAX_MS, .pipeline = 128},
     .settings = settings,
     .store_open = store_open,
     .store_close = store_close,

@@ -24,7 +24,9 @@ static void put(struct backend *backend, struct kv_put *put)
 }
 
 /* A version is the store's nonce and the number of the write in its shard, both in the machine's
- * order. */
+ * order. A version that a client has kept while its shard took exactly 2^32 writes, the last of
+ * them to this key, would match again: at a million writes a second to all shards together that
+ * takes twelve days at least, and one write of four billion that hits. */
 static struct slice version_write(const struct memstore *store, uint32_t version,
                                   struct arena *arena)
 {

@@ -135,6 +135,7 @@ static void read_settings(struct keyvalue *kv, const struct pattern_binding *bin
     struct keyvalue_settings *to = &kv->settings;
     /* A batch whose bare outcomes would overflow a message is refused by its number of items. */
     uint32_t fitting = binding->max_message_bytes / 16;
+    int64_t longest = (int64_t)(kv->backend->limits.ttl_ms / 1000);
 
     to->emulation_width = (uint32_t)values[EMULATION_WIDTH].number;
     to->emulation_permits = (uint32_t)values[EMULATION_PERMITS].number;
@@ -144,6 +145,8 @@ static void read_settings(struct keyvalue *kv, const struct pattern_binding *bin
     to->max_expiration_seconds = (int64_t)values[MAX_EXPIRATION_SECONDS].number;
     if (to->max_batch_items > fitting)
         to->max_batch_items = fitting;
+    if (longest != 0 && to->max_expiration_seconds > longest)
+        to->max_expiration_seconds = longest;
 }
 
 static void make_plan(struct keyvalue *kv)

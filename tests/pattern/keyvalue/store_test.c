@@ -168,6 +168,19 @@ static void test_expiration_bound_is_a_setting(void **state)
     kv_rig_free(rig);
 }
 
+/* An expiration that the backend cannot keep is refused, not shortened. */
+static void test_expiration_bound_is_the_backend_s(void **state)
+{
+    struct fake_rig *rig = kv_rig_unbound(FAKE_ALL);
+    pb_store_request request = kv_store_for("k", "v", 8);
+
+    (void)state;
+    rig->world.type.limits.ttl_ms = 7999;
+    fake_rig_bind(rig);
+    kv_refused(rig, "Store", &request.base, ERR_INVALID_ARGUMENT, "expiration_seconds", "1 to 7");
+    kv_rig_free(rig);
+}
+
 static void test_tags_are_not_dropped_in_silence(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
@@ -382,6 +395,7 @@ int main(void)
         cmocka_unit_test(test_expiration_unsupported_is_told_and_nothing_written),
         cmocka_unit_test(test_expiration_bounds),
         cmocka_unit_test(test_expiration_bound_is_a_setting),
+        cmocka_unit_test(test_expiration_bound_is_the_backend_s),
         cmocka_unit_test(test_tags_are_not_dropped_in_silence),
         cmocka_unit_test(test_if_absent),
         cmocka_unit_test(test_if_version),
