@@ -1,6 +1,7 @@
 /* The roof: the only code that sees everything. The main thread runs a small loop for signals, for
  * the admin endpoint, for sockets that the write coalescer found full, and, when a slot talks to
- * another server, for the health of that server. */
+ * another server, for the health of that server; and every ten seconds it looks whether memory can
+ * be given back. */
 #include "src/server.h"
 
 #include "patterns/pattern.h"
@@ -43,7 +44,8 @@ struct server {
 
     uv_loop_t loop;
     uv_poll_t signals, stalled, admin_poll;
-    uv_timer_t health_timer, admin_timer;
+    uv_timer_t health_timer, admin_timer, rest_timer;
+    struct process_rest rest;
     unsigned health_turns;
     int signal_fd;
     int stop_signal; /* 0: none came */
@@ -291,6 +293,11 @@ static void on_admin(uv_poll_t *poll, int status, int events)
     run_admin(poll->data);
 }
 
+static void on_rest_timer(uv_timer_t *timer)
+{
+    process_tend(&((struct server *)timer->data)->rest);
+}
+
 static void watch(struct server *server, uv_poll_t *poll, int fd, uv_poll_cb ready)
 {
     uv_poll_init(&server->loop, poll, fd);
@@ -312,6 +319,9 @@ static void open_loop(struct server *server)
         server->admin_timer.data = server;
         watch(server, &server->admin_poll, admin_fd(server->admin), on_admin);
     }
+    uv_timer_init(&server->loop, &server->rest_timer);
+    server->rest_timer.data = server;
+    uv_timer_start(&server->rest_timer, on_rest_timer, PROCESS_TEND_MS, PROCESS_TEND_MS);
     if (slots_remote(server->slots)) {
         uv_timer_init(&server->loop, &server->health_timer);
         server->health_timer.data = server;

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct admin;
 
@@ -46,5 +47,17 @@ struct build_facts {
 };
 
 void process_render(void *build_facts, struct metrics_page *page);
+
+enum { PROCESS_TEND_MS = 10000 };
+
+/* All zero at first; private. */
+struct process_rest {
+    uint64_t cpu_ns;
+    bool was_busy;
+};
+
+/* Once the process has become idle after load: gives memory that is free back to the system. To be
+ * called every PROCESS_TEND_MS; costs an idle process one look at its CPU time. thread: main. */
+void process_tend(struct process_rest *rest);
 
 #endif

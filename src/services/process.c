@@ -2,6 +2,7 @@
  * weak, because builds with a sanitizer go without it. */
 #include "src/services/admin.h"
 
+#include "src/base/clock.h"
 #include "src/base/log.h"
 
 #include <dirent.h>
@@ -10,6 +11,8 @@
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { IDLE_SHARE = 100 }; /* idle: less than a hundredth of one core */
 
 extern int mallctl(const char *name, void *old, size_t *old_len, void *new_value, size_t new_len)
     __attribute__((weak));
@@ -106,6 +109,33 @@ static void render_allocator(struct metrics_page *page)
         if (mallctl(rows[i].key, &value, &len, NULL, 0) == 0)
             gauge(page, rows[i].name, rows[i].help, (double)value);
     }
+}
+
+/* Pages that a thread has freed go back while it goes on allocating. After a flood it does not. */
+static void give_memory_back(void)
+{
+    enum { ALL_ARENAS = 4096 }; /* MALLCTL_ARENAS_ALL */
+    char name[32];
+
+    if (mallctl == NULL)
+        return;
+    snprintf(name, sizeof name, "arena.%d.purge", ALL_ARENAS);
+    mallctl(name, NULL, NULL, NULL, 0);
+}
+
+void process_tend(struct process_rest *rest)
+{
+    struct timespec cpu;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+
+    uint64_t now_ns = (uint64_t)cpu.tv_sec * NS_PER_S + (uint64_t)cpu.tv_nsec;
+    bool idle = now_ns - rest->cpu_ns < PROCESS_TEND_MS * NS_PER_MS / IDLE_SHARE;
+
+    rest->cpu_ns = now_ns;
+    if (idle && rest->was_busy)
+        give_memory_back();
+    rest->was_busy = !idle;
 }
 
 void process_render(void *arg, struct metrics_page *page)
