@@ -8,7 +8,7 @@
  * its baseline, in the same process, alternately. Every operation's outcome is checked.
  *
  * usage: prism-table-bench [KEYS [ROUNDS]] [--output json]       default: 1000000 5 */
-#include "backends/memstore/memstore_priv.h"
+#include "backends/memstore/instance.h"
 
 #include "perf/bench/json.h"
 #include "perf/common/clock.h"

@@ -4,7 +4,7 @@
  *
  * Health says DEGRADED while new keys are or will soon be refused: at max_keys, and within 1/64 of
  * max_bytes. */
-#include "backends/memstore/memstore_priv.h"
+#include "backends/memstore/store.h"
 
 enum { NEARLY = 64 };
 
@@ -70,6 +70,11 @@ void capacity_give(struct memstore *store, unsigned keys, uint64_t bytes)
     atomic_fetch_sub(&store->bytes, bytes);
     if (atomic_load(&store->base.state) != BACKEND_READY)
         judge(store);
+}
+
+void capacity_give_entry(struct memstore *store, const struct entry *entry)
+{
+    capacity_give(store, 1, entry_size(entry_key_len(entry), entry->value_len) + MEMSTORE_KEY_COST);
 }
 
 struct err capacity_error(struct memstore *store, enum capacity limit)

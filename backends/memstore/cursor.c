@@ -3,7 +3,7 @@
  * covers the prefix too and its key is the store's own: what another store, an earlier process or
  * another scan has handed out is refused like a forgery, instead of leading to some place in the
  * wrong order. */
-#include "backends/memstore/memstore_priv.h"
+#include "backends/memstore/store.h"
 
 enum {
     POSITION_DIGITS = 7,

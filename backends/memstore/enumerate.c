@@ -6,7 +6,7 @@
  *   method    queue_push, op_park; the job is landed unless it is already
  *   run_job   the first page, if there is one, and what is left of the slice for the first count
  *   cancel    out of the queue; op_finish */
-#include "backends/memstore/memstore_priv.h"
+#include "backends/memstore/instance.h"
 #include "src/base/container.h"
 
 enum { SLICE_US = 1000, COUNT_ENTRIES = 1024 /* some 200 us, if all miss the cache */ };

@@ -1,7 +1,7 @@
 /* Gives back the memory of expired keys, a few at a time: each write does a little for its own
  * shard, a timer does the rest (sweep.c). Nobody waits for it: an expired key is invisible from its
  * last millisecond on. */
-#include "backends/memstore/memstore_priv.h"
+#include "backends/memstore/store.h"
 #include "src/base/container.h"
 
 #include <stdlib.h>
@@ -40,7 +40,9 @@ static void settle(struct memstore *store, struct shard *shard, struct wheel_not
         uint64_t expiry_ms = entry_expiry_ms(entry);
 
         if (!entry_lives(entry, now_ns)) {
-            free(shard_take(store, shard, at));
+            entry = shard_take(shard, at);
+            capacity_give_entry(store, entry);
+            free(entry);
             counter_add(&shard->expired, 1);
             at = index_first(index, note.tag); /* the table may be another one now */
             continue;
@@ -118,7 +120,7 @@ void expiry_publish(struct memstore *store, struct shard *shard)
     if (next == UINT64_MAX)
         atomic_fetch_sub(&store->mortal_shards, 1);
     else if (before == UINT64_MAX && atomic_fetch_add(&store->mortal_shards, 1) == 0)
-        sweep_wake(store);
+        store->wake_sweep(store);
 }
 
 static unsigned sweep_shard(struct memstore *store, struct shard *shard, uint64_t now_ns,

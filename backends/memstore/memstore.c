@@ -2,6 +2,8 @@
 #include "src/base/container.h"
 
 #include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- stores and instances ---- */
@@ -87,6 +89,72 @@ static const struct backend_setting settings[] = {
                             .doc = "the same in bytes, as max_bytes counts them. 0 = no limit"},
     {.name = NULL},
 };
+
+static uint64_t monotonic(void *arg)
+{
+    (void)arg;
+    return clock_now_ns();
+}
+
+static uint64_t keyed_hash(void *arg, struct slice key)
+{
+    return hash_bytes(arg, key);
+}
+
+static void limits_init(struct memstore *store, const struct memstore_config *config)
+{
+    store->max_keys = config->max_keys == 0 ? UINT64_MAX : config->max_keys;
+    store->max_bytes = config->max_bytes == 0 ? UINT64_MAX : config->max_bytes;
+    snprintf(store->full_of_keys, sizeof store->full_of_keys,
+             "memstore is full: it holds the %" PRIu64
+             " keys that max_keys allows; nothing was written",
+             config->max_keys);
+    snprintf(store->full_of_bytes, sizeof store->full_of_bytes,
+             "memstore is full: this write would pass the %" PRIu64
+             " bytes of max_bytes; nothing was written",
+             config->max_bytes);
+}
+
+struct memstore *memstore_new(const struct backend_options *options,
+                              const struct memstore_config *config)
+{
+    struct memstore *store = aligned_alloc(64, sizeof *store);
+
+    if (store == NULL)
+        abort();
+    memset(store, 0, sizeof *store);
+    backend_store_init(&store->base, &backend_memstore, options);
+    atomic_store(&store->base.ack, BACKEND_ACK_MEMORY);
+    atomic_store(&store->base.state, BACKEND_READY);
+    store->key_hash = hash_key_random();
+    store->cursor_hash = hash_key_random();
+    store->nonce = (uint32_t)hash_key_random().a;
+    store->sources = config->sources != NULL ? *config->sources
+                                             : (struct memstore_sources){.now_ns = monotonic,
+                                                                         .hash = keyed_hash,
+                                                                         .arg = &store->key_hash};
+    store->opened_ns = store->sources.now_ns(store->sources.arg);
+    pthread_mutex_init(&store->judging, NULL);
+    limits_init(store, config);
+    sweep_init(store);
+    store->messaging = messaging_new(store, &config->messaging);
+    for (unsigned i = 0; i < MEMSTORE_SHARDS; i++)
+        shard_init(&store->shards[i]);
+    return store;
+}
+
+void memstore_destroy(struct memstore *store)
+{
+    if (store == NULL)
+        return;
+    for (unsigned i = 0; i < MEMSTORE_SHARDS; i++)
+        shard_clear(&store->shards[i]);
+    messaging_destroy(store->messaging);
+    sweep_clear(store);
+    pthread_mutex_destroy(&store->judging);
+    backend_store_clear(&store->base);
+    free(store);
+}
 
 static struct err store_open(struct backend_store **store, const struct backend_options *options)
 {

@@ -12,8 +12,8 @@
 #ifndef PRISM_BACKENDS_MEMSTORE_MESSAGING_H
 #define PRISM_BACKENDS_MEMSTORE_MESSAGING_H
 
+#include "backends/memstore/instance.h"
 #include "backends/memstore/kept.h"
-#include "backends/memstore/memstore_priv.h"
 #include "backends/memstore/msglog.h"
 #include "backends/queue.h"
 #include "backends/stream.h"

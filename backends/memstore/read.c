@@ -1,5 +1,5 @@
 /* Everything but writes of values: one lock, one search. */
-#include "backends/memstore/memstore_priv.h"
+#include "backends/memstore/store.h"
 
 #include <stdlib.h>
 
@@ -73,9 +73,10 @@ bool memstore_remove_at(struct memstore *store, struct memstore_spot spot, struc
 
     pthread_mutex_lock(&spot.shard->lock);
     if (shard_find(spot.shard, spot.tag, key, &at)) {
-        uint64_t now_ns = shard_now_ns(store, spot.shard);
+        uint64_t now_ns = memstore_now_for(store, spot.shard);
 
-        entry = shard_take(store, spot.shard, at);
+        entry = shard_take(spot.shard, at);
+        capacity_give_entry(store, entry);
         existed = entry_lives(entry, now_ns);
         if (entry_expiry_ms(entry) != 0)
             expiry_publish(store, spot.shard);
@@ -85,6 +86,15 @@ bool memstore_remove_at(struct memstore *store, struct memstore_spot spot, struc
     return existed;
 }
 
+static void set_expiry(struct memstore *store, struct memstore_spot spot, struct entry *entry,
+                       uint64_t ttl_ms)
+{
+    uint64_t now_ns = memstore_now_ns(store);
+
+    shard_set_expiry(spot, entry, memstore_expiry_ms(now_ns, ttl_ms), now_ns);
+    expiry_publish(store, spot.shard);
+}
+
 bool memstore_expire(struct memstore *store, struct slice key, uint64_t ttl_ms)
 {
     struct memstore_spot spot = spot_of(store, key);
@@ -92,7 +102,7 @@ bool memstore_expire(struct memstore *store, struct slice key, uint64_t ttl_ms)
     bool existed = entry != NULL;
 
     if (existed)
-        shard_set_expiry(store, spot, entry, memstore_expiry_ms(memstore_now_ns(store), ttl_ms));
+        set_expiry(store, spot, entry, ttl_ms);
     pthread_mutex_unlock(&spot.shard->lock);
     return existed;
 }
@@ -104,7 +114,7 @@ bool memstore_persist(struct memstore *store, struct slice key)
     bool removed = entry != NULL && entry_expiry_ms(entry) != 0;
 
     if (removed)
-        shard_set_expiry(store, spot, entry, 0);
+        set_expiry(store, spot, entry, 0);
     pthread_mutex_unlock(&spot.shard->lock);
     return removed;
 }

@@ -5,7 +5,7 @@
  *
  * A lock is held for a bounded stretch of the table, and a page ends after a bounded number of
  * entries, also when none of them has the prefix. */
-#include "backends/memstore/memstore_priv.h"
+#include "backends/memstore/store.h"
 
 enum {
     STRETCH_ENTRIES = 1024,    /* looked at under one hold of a lock */
@@ -137,7 +137,7 @@ static void fill_stretch(struct memstore *store, struct filling *f)
     f->stretched = 0;
     pthread_mutex_lock(&shard->lock);
 
-    uint64_t now_ns = shard_now_ns(store, shard);
+    uint64_t now_ns = memstore_now_for(store, shard);
     size_t at = index_from(index, tag_of(&f->position));
 
     while (at < index->room && f->looked < until && f->stretched < STRETCH_BYTES) {
@@ -197,7 +197,7 @@ static size_t count_stretch(struct memstore *store, struct slice prefix,
 
     pthread_mutex_lock(&shard->lock);
 
-    uint64_t now_ns = shard_now_ns(store, shard);
+    uint64_t now_ns = memstore_now_for(store, shard);
     size_t at = index_from(index, tag_of(position));
 
     if (prefix.len == 0 && shard->mortal == 0 && tag_of(position) == 0) {

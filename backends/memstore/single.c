@@ -1,6 +1,6 @@
 /* Operations on one key: each is done before its method returns, so they take effect in the order
  * in which they were started on a worker. Scans and counts (enumerate.c) come later. */
-#include "backends/memstore/memstore_priv.h"
+#include "backends/memstore/instance.h"
 #include "src/base/container.h"
 
 static struct memstore *begin(struct backend *backend)

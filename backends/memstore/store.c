@@ -1,9 +1,6 @@
-#include "backends/memstore/memstore_priv.h"
-#include "backends/memstore/messaging.h"
+#include "backends/memstore/store.h"
 
 #include <assert.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -11,96 +8,6 @@ enum {
     ROOM_STEPS = 256,     /* done before a write is refused */
     BUILD_OUTSIDE = 4096, /* values from this size on are copied before the lock is taken */
 };
-
-static uint64_t monotonic(void *arg)
-{
-    (void)arg;
-    return clock_now_ns();
-}
-
-static uint64_t keyed_hash(void *arg, struct slice key)
-{
-    return hash_bytes(arg, key);
-}
-
-static void limits_init(struct memstore *store, const struct memstore_config *config)
-{
-    store->max_keys = config->max_keys == 0 ? UINT64_MAX : config->max_keys;
-    store->max_bytes = config->max_bytes == 0 ? UINT64_MAX : config->max_bytes;
-    snprintf(store->full_of_keys, sizeof store->full_of_keys,
-             "memstore is full: it holds the %" PRIu64
-             " keys that max_keys allows; nothing was written",
-             config->max_keys);
-    snprintf(store->full_of_bytes, sizeof store->full_of_bytes,
-             "memstore is full: this write would pass the %" PRIu64
-             " bytes of max_bytes; nothing was written",
-             config->max_bytes);
-}
-
-struct memstore *memstore_new(const struct backend_options *options,
-                              const struct memstore_config *config)
-{
-    struct memstore *store = aligned_alloc(64, sizeof *store);
-
-    if (store == NULL)
-        abort();
-    memset(store, 0, sizeof *store);
-    backend_store_init(&store->base, &backend_memstore, options);
-    atomic_store(&store->base.ack, BACKEND_ACK_MEMORY);
-    atomic_store(&store->base.state, BACKEND_READY);
-    store->key_hash = hash_key_random();
-    store->cursor_hash = hash_key_random();
-    store->nonce = (uint32_t)hash_key_random().a;
-    store->sources = config->sources != NULL ? *config->sources
-                                             : (struct memstore_sources){.now_ns = monotonic,
-                                                                         .hash = keyed_hash,
-                                                                         .arg = &store->key_hash};
-    store->opened_ns = store->sources.now_ns(store->sources.arg);
-    pthread_mutex_init(&store->judging, NULL);
-    limits_init(store, config);
-    sweep_init(store);
-    store->messaging = messaging_new(store, &config->messaging);
-    for (unsigned i = 0; i < MEMSTORE_SHARDS; i++) {
-        struct shard *shard = &store->shards[i];
-
-        pthread_mutex_init(&shard->lock, NULL);
-        index_init(&shard->index);
-        atomic_init(&shard->due_tick, UINT64_MAX);
-    }
-    return store;
-}
-
-static void shard_clear(struct shard *shard)
-{
-    for (size_t at = index_from(&shard->index, 0); at < shard->index.room;
-         at = index_skip(&shard->index, at + 1))
-        free(index_entry(&shard->index, at));
-    index_clear(&shard->index);
-    if (shard->wheel != NULL)
-        wheel_clear(shard->wheel);
-    free(shard->wheel);
-    pthread_mutex_destroy(&shard->lock);
-}
-
-void memstore_destroy(struct memstore *store)
-{
-    if (store == NULL)
-        return;
-    for (unsigned i = 0; i < MEMSTORE_SHARDS; i++)
-        shard_clear(&store->shards[i]);
-    messaging_destroy(store->messaging);
-    sweep_clear(store);
-    pthread_mutex_destroy(&store->judging);
-    backend_store_clear(&store->base);
-    free(store);
-}
-
-uint64_t memstore_now_ns(const struct memstore *store)
-{
-    return store->sources.now_ns(store->sources.arg) - store->opened_ns;
-}
-
-/* ---- write ---- */
 
 struct attempt {
     struct memstore_write *write;
@@ -221,8 +128,10 @@ static enum capacity write_locked(struct memstore *store, struct attempt *attemp
     entry->version = ++shard->version;
     write->version = entry->version;
     write->stored = true;
-    shard_set_expiry(store, attempt->spot, entry,
-                     memstore_expiry_ms(attempt->now_ns, write->ttl_ms));
+    shard_set_expiry(attempt->spot, entry, memstore_expiry_ms(attempt->now_ns, write->ttl_ms),
+                     attempt->now_ns);
+    if (shard->wheel != NULL)
+        expiry_publish(store, shard);
     return CAPACITY_OK;
 }
 
@@ -243,7 +152,7 @@ static enum capacity try_write(struct memstore *store, struct attempt *attempt)
 
     pthread_mutex_lock(&shard->lock);
     attempt->now_ns =
-        attempt->write->ttl_ms > 0 ? memstore_now_ns(store) : shard_now_ns(store, shard);
+        attempt->write->ttl_ms > 0 ? memstore_now_ns(store) : memstore_now_for(store, shard);
 
     enum capacity limit = write_locked(store, attempt);
 

@@ -2,14 +2,14 @@
  * gets a deadline, and its timer is armed only while there are deadlines, so an idle store costs
  * nothing.
  *
- *   write with a ttl     a shard gets its first deadline: mortal_shards 0 -> 1, sweep_wake
- *   sweep_wake           active false -> true: lands `wake` on the sweeper's worker
+ *   write with a ttl     a shard gets its first deadline: mortal_shards 0 -> 1, store->wake_sweep
+ *   wake                 active false -> true: lands `wake` on the sweeper's worker
  *   on_wake, on_timer    a turn; more to do: another in a millisecond; else when the next deadline
  *                        is due, and after REST_MS at the latest
  *   no deadline left     active = false, then a second look at mortal_shards: a writer either finds
  *                        active false and wakes the sweeper, or has raised the number before that
  *                        look */
-#include "backends/memstore/memstore_priv.h"
+#include "backends/memstore/instance.h"
 #include "src/base/container.h"
 
 #include <stdlib.h>
@@ -21,12 +21,6 @@ enum {
     REST_MS = 1000, /* a nearer deadline may come meanwhile and waits so long; its key is invisible
                        in time */
 };
-
-void sweep_init(struct memstore *store)
-{
-    pthread_mutex_init(&store->sweep.lock, NULL);
-    atomic_init(&store->sweep.active, false);
-}
 
 void sweep_clear(struct memstore *store)
 {
@@ -46,7 +40,7 @@ static void land_wake(struct memstore_instance *sweeper)
     worker_land(sweeper->base.home, &sweeper->wake);
 }
 
-void sweep_wake(struct memstore *store)
+static void wake(struct memstore *store)
 {
     struct memstore_sweep *sweep = &store->sweep;
 
@@ -58,6 +52,13 @@ void sweep_wake(struct memstore *store)
     else
         atomic_store(&sweep->active, false); /* whoever joins looks for work */
     pthread_mutex_unlock(&sweep->lock);
+}
+
+void sweep_init(struct memstore *store)
+{
+    pthread_mutex_init(&store->sweep.lock, NULL);
+    store->wake_sweep = wake;
+    atomic_init(&store->sweep.active, false);
 }
 
 /* ---- the timer ---- */
@@ -172,7 +173,7 @@ void sweep_join(struct memstore *store, struct memstore_instance *instance)
         sweep->sweeper = choose(sweep);
     pthread_mutex_unlock(&sweep->lock);
     if (atomic_load(&store->mortal_shards) > 0)
-        sweep_wake(store);
+        wake(store);
 }
 
 void sweep_leave(struct memstore *store, struct memstore_instance *instance)

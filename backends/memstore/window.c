@@ -6,7 +6,7 @@
  *              costs a useless prefetch and nothing else
  *   bring all  the entries, prefetched
  *   do all     as if each had come alone */
-#include "backends/memstore/memstore_priv.h"
+#include "backends/memstore/instance.h"
 #include "src/base/container.h"
 
 enum { GROUP = 16 };

@@ -1,6 +1,6 @@
 /* The key-value contract on memstore: driven by the test's thread, as the poller drives it, on
  * virtual time; and on a worker of a pool, on real time. */
-#include "backends/memstore/memstore_priv.h"
+#include "backends/memstore/instance.h"
 #include "tests/contract/kv_contract.h"
 
 #include <stdlib.h>

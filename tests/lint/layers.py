@@ -26,6 +26,13 @@ TABLE = [
     (r"backends/registry\.c", ("src/base/", "backends/"), (), ()),
     (r"backends/[^/]+\.[ch]", ("src/base/", "pool/", "backends/[^/]+$"), (), ()),
     (r"backends/redis/", ("src/base/", "pool/", "backends/[^/]+$", "backends/X/"), ("hiredis", "uv"), ()),
+    # The floors of memstore; backends/memstore/shard.h tells them.
+    (r"backends/memstore/(entry|hash|index|wheel|shard)\.[ch]",
+     ("src/base/", r"backends/memstore/(entry|hash|index|wheel|shard)\.h"), (), ()),
+    (r"backends/memstore/(capacity|expiry|store|read|cursor|scan)\.[ch]",
+     ("src/base/", "backends/kv.h", r"backends/memstore/(entry|hash|index|wheel|shard|store)\.h"), (), ()),
+    (r"backends/memstore/(sweep|enumerate|single|window|instance)\.[ch]",
+     ("src/base/", "pool/", r"backends/memstore/(memstore|store|instance)\.h"), (), ()),
     (r"backends/[^/]+/", ("src/base/", "pool/", "backends/[^/]+$", "backends/X/"), (), ()),
     (r"patterns/", ("src/base/", "pool/", "backends/[^/]+$", "src/rpc/call.h", "patterns/"), ("protobuf",), ANY),
     (r"src/config/", ("src/base/", "backends/[^/]+$", "patterns/pattern.h", "src/config/"), ("cyaml",), ()),

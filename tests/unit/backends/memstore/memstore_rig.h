@@ -4,7 +4,7 @@
 #ifndef PRISM_TESTS_UNIT_BACKENDS_MEMSTORE_MEMSTORE_RIG_H
 #define PRISM_TESTS_UNIT_BACKENDS_MEMSTORE_MEMSTORE_RIG_H
 
-#include "backends/memstore/memstore_priv.h"
+#include "backends/memstore/instance.h"
 #include "src/base/container.h"
 
 #include <setjmp.h>

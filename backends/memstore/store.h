@@ -1,26 +1,16 @@
-/* What the files of this backend share: the store itself, as synchronous functions that any thread
- * may call. The backend's methods (single.c, window.c, memstore.c) are thin around them, and most
- * tests use them directly. */
-#ifndef PRISM_BACKENDS_MEMSTORE_MEMSTORE_PRIV_H
-#define PRISM_BACKENDS_MEMSTORE_MEMSTORE_PRIV_H
+/* The store itself, as synchronous functions that any thread may call. The backend's methods
+ * (instance.h) are thin around them, and most tests use them directly. */
+#ifndef PRISM_BACKENDS_MEMSTORE_STORE_H
+#define PRISM_BACKENDS_MEMSTORE_STORE_H
 
 #include "backends/kv.h"
-#include "backends/memstore/entry.h"
 #include "backends/memstore/hash.h"
-#include "backends/memstore/index.h"
-#include "backends/memstore/memstore.h"
-#include "backends/memstore/wheel.h"
-#include "pool/worker.h"
+#include "backends/memstore/shard.h"
 #include "src/base/arena.h"
-#include "src/base/clock.h"
-
-#include <pthread.h>
-#include <stdatomic.h>
 
 enum {
     MEMSTORE_SHARD_BITS = 8,
     MEMSTORE_SHARDS = 1 << MEMSTORE_SHARD_BITS,
-    MEMSTORE_TICK_MS = 64,  /* of the wheels: how late memory comes back. Keys expire to the ms */
     MEMSTORE_KEY_COST = 16, /* bytes charged for a key's share of the index */
     MEMSTORE_VERSION_BYTES = 8,
 };
@@ -45,21 +35,6 @@ struct memstore_config {
     uint64_t max_keys, max_bytes; /* 0 = no limit */
     struct memstore_messaging messaging;
     const struct memstore_sources *sources; /* NULL: the monotonic clock, keyed hashes */
-};
-
-struct shard {
-    /* A mutex: alone it costs what a spinlock costs, and when a holder loses its core the others
-     * sleep instead of burning theirs (measured: half the CPU for each operation, 2 threads on 2
-     * busy cores). */
-    _Alignas(64) pthread_mutex_t lock;
-    /* ---- under the lock ---- */
-    struct index index;
-    struct wheel *wheel; /* NULL until a key of the shard gets an expiry */
-    uint32_t mortal;     /* keys with an expiry */
-    uint32_t version;    /* of the shard's last write */
-    struct counter expired;
-    /* ---- written under the lock, read by anyone ---- */
-    _Atomic uint64_t due_tick; /* no expiry work before; UINT64_MAX = none at all */
 };
 
 struct memstore_instance;
@@ -91,20 +66,26 @@ struct memstore {
 
     _Alignas(64) _Atomic uint32_t mortal_shards; /* with a wheel that holds notes */
     struct memstore_sweep sweep;
+    void (*wake_sweep)(struct memstore *); /* a shard has got its first deadline; any thread, also
+                                              under a shard's lock */
     struct messaging *messaging;
 
     struct shard shards[MEMSTORE_SHARDS];
 };
 
-/* ---- store.c ---- */
-
-/* options: names only. Never fails. */
-struct memstore *memstore_new(const struct backend_options *options,
-                              const struct memstore_config *config);
-void memstore_destroy(struct memstore *store); /* NULL is accepted */
-
 /* ns since the store was opened. */
-uint64_t memstore_now_ns(const struct memstore *store);
+static inline uint64_t memstore_now_ns(const struct memstore *store)
+{
+    return store->sources.now_ns(store->sources.arg) - store->opened_ns;
+}
+
+/* The same if it matters: 0 where no key of the shard has an expiry. Under the shard's lock. */
+static inline uint64_t memstore_now_for(const struct memstore *store, const struct shard *shard)
+{
+    return shard->mortal > 0 ? memstore_now_ns(store) : 0;
+}
+
+/* ---- store.c: writes ---- */
 
 /* When a key with this life expires, ms since the store was opened; 0 if ttl_ms is 0. */
 uint64_t memstore_expiry_ms(uint64_t now_ns, uint64_t ttl_ms);
@@ -119,12 +100,6 @@ struct memstore_write {
     /* out */
     bool stored;      /* false: the condition did not hold, or an error */
     uint32_t version; /* if stored */
-};
-
-/* A key's shard, and its tag there. */
-struct memstore_spot {
-    struct shard *shard;
-    uint32_t tag;
 };
 
 static inline uint64_t memstore_hash(const struct memstore *store, struct slice key)
@@ -145,6 +120,8 @@ static inline struct memstore_spot memstore_spot(struct memstore *store, uint64_
 struct err memstore_write(struct memstore *store, struct memstore_write *write);
 struct err memstore_write_at(struct memstore *store, struct memstore_spot spot,
                              struct memstore_write *write);
+
+/* ---- read.c ---- */
 
 struct memstore_read {
     bool found;
@@ -178,49 +155,6 @@ struct memstore_totals {
 
 struct memstore_totals memstore_totals(struct memstore *store);
 
-/* ---- shard.c: under the shard's lock ---- */
-
-/* The time, if it matters: 0 where no key has an expiry. */
-uint64_t shard_now_ns(const struct memstore *store, const struct shard *shard);
-
-static inline bool entry_lives(const struct entry *entry, uint64_t now_ns)
-{
-    return entry_expiry_ms(entry) == 0 || entry_expiry_ms(entry) * NS_PER_MS > now_ns;
-}
-
-/* The position of the key, expired or not; false: absent. */
-bool shard_find(const struct shard *shard, uint32_t tag, struct slice key, size_t *at);
-
-/* Sets or (0) removes an entry's expiry. */
-void shard_set_expiry(struct memstore *store, struct memstore_spot spot, struct entry *entry,
-                      uint64_t expiry_ms);
-
-/* The tick of the wheel by which a key with this expiry has gone. */
-uint64_t shard_due_tick(uint64_t expiry_ms);
-
-/* Takes the entry out of table and totals; the caller frees it, best after unlocking. */
-struct entry *shard_take(struct memstore *store, struct shard *shard, size_t at);
-
-/* Asks for the memory of the first entry with this tag: nearly always the key's. thread: any,
- * without the lock. */
-void shard_bring(struct memstore_spot spot);
-
-/* ---- single.c: operations on one key ---- */
-
-extern const struct kv_basic memstore_basic;
-extern const struct kv_ttl memstore_ttl_methods;
-extern const struct kv_cas memstore_cas;
-
-/* ---- messaging.h ---- */
-
-extern const struct topic memstore_topic;
-extern const struct stream memstore_stream;
-extern const struct queue memstore_queue;
-
-/* ---- window.c: single operations handed over together (kv_basic.window) ---- */
-
-extern const struct kv_batch memstore_window;
-
 /* ---- capacity.c ---- */
 
 enum capacity { CAPACITY_OK, CAPACITY_KEYS, CAPACITY_BYTES };
@@ -229,6 +163,7 @@ enum capacity { CAPACITY_OK, CAPACITY_KEYS, CAPACITY_BYTES };
  * limit in the way. */
 enum capacity capacity_take(struct memstore *store, unsigned keys, uint64_t bytes);
 void capacity_give(struct memstore *store, unsigned keys, uint64_t bytes);
+void capacity_give_entry(struct memstore *store, const struct entry *entry); /* a key's all */
 struct err capacity_error(struct memstore *store, enum capacity limit);
 
 /* ---- expiry.c ---- */
@@ -273,49 +208,5 @@ struct slice cursor_write(const struct memstore *store, struct slice prefix,
  */
 struct err cursor_read(const struct memstore *store, struct slice prefix, struct slice cursor,
                        struct memstore_position *position, struct arena *arena);
-
-/* ---- instances; sweep.c: expiry while nobody writes ---- */
-
-struct memstore_enumeration;
-
-struct memstore_queue {
-    struct memstore_enumeration *first, **last;
-};
-
-struct memstore_instance {
-    struct backend base;
-    struct memstore_instance *next; /* in sweep.instances */
-    struct timer timer;             /* of the sweeper */
-    unsigned from;                  /* the shard that the sweeper visits next */
-    unsigned subscriptions;         /* open, or not quite closed */
-    struct memstore_queue pages, counts;
-    struct job enumerate;
-    bool enumerating; /* `enumerate` is in the lane */
-    void (*closed)(void *arg);
-    void *closed_arg;
-    struct job wake, gone;
-    /* ---- under sweep.lock ---- */
-    bool woken; /* `wake` is on its way */
-    bool closing;
-};
-
-void sweep_init(struct memstore *store);
-void sweep_clear(struct memstore *store);
-
-/* thread: the instance's home. sweep_leave lands closed(arg), and then the instance is gone. */
-void sweep_join(struct memstore *store, struct memstore_instance *instance);
-void sweep_leave(struct memstore *store, struct memstore_instance *instance);
-
-/* A shard has got its first deadline. thread: any, also under a shard's lock. */
-void sweep_wake(struct memstore *store);
-
-/* ---- enumerate.c: kv_scan, one page or count at a time ---- */
-
-extern const struct kv_scan memstore_scan;
-
-void enumerate_init(struct memstore_instance *instance);
-
-/* Ends what is queued. thread: home. */
-void enumerate_stop(struct memstore_instance *instance, struct err why);
 
 #endif
