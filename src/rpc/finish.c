@@ -42,18 +42,19 @@ static void unlink_call(struct call *call)
 }
 
 /* What the call holds of limits.max_inflight_bytes: its request, and what is being sent, for as
- * long as its reader takes. */
+ * long as its reader takes. The poller counts before answers_uncount gives back: for a moment an
+ * answer counts twice, but workers never see a sum without it. */
 void finish_charge(struct call *call, uint64_t sending_bytes)
 {
     struct rpc_server *server = call->server;
 
+    if (call->poller.counted) {
+        counter_add(&server->in_flight_bytes, sending_bytes - call->poller.sending_bytes);
+        counter_add(&call->share->bytes, sending_bytes - call->poller.sending_bytes);
+        call->poller.sending_bytes = sending_bytes;
+        memory_freed(server);
+    }
     answers_uncount(call);
-    if (!call->poller.counted)
-        return;
-    counter_add(&server->in_flight_bytes, sending_bytes - call->poller.sending_bytes);
-    counter_add(&call->share->bytes, sending_bytes - call->poller.sending_bytes);
-    call->poller.sending_bytes = sending_bytes;
-    memory_freed(server);
 }
 
 static void give_place_back(struct call *call)

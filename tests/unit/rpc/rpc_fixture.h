@@ -52,12 +52,17 @@ static inline gpr_timespec in_seconds(int s)
 
 static inline void client_open(struct client *client, const char *target, int tag)
 {
-    grpc_arg args[2] = {
+    /* Without probes of the bandwidth a stream's window stays as it is: tests count on answers
+     * that do not fit into it. */
+    grpc_arg args[3] = {
         {.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t) "test.channel", .value.integer = tag},
         {.type = GRPC_ARG_INTEGER,
          .key = (char *)(uintptr_t)GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
-         .value.integer = -1}};
-    grpc_channel_args list = {.num_args = 2, .args = args};
+         .value.integer = -1},
+        {.type = GRPC_ARG_INTEGER,
+         .key = (char *)(uintptr_t)GRPC_ARG_HTTP2_BDP_PROBE,
+         .value.integer = 0}};
+    grpc_channel_args list = {.num_args = 3, .args = args};
     grpc_channel_credentials *insecure = grpc_insecure_credentials_create();
 
     client->channel = grpc_channel_create(target, insecure, &list);
