@@ -279,11 +279,12 @@ struct redis_call *redis_begin_own(struct redis *redis, const struct redis_kind 
 static void let_go(struct redis_call *call)
 {
     struct redis *redis = call->redis;
-    void (*left)(struct redis *) = call->left;
+    void (*left)(struct redis *, uint32_t) = call->left;
+    uint32_t word = call->left_word;
 
     call_recycle(call);
     if (left != NULL)
-        left(redis);
+        left(redis, word);
 }
 
 static void end_call(struct redis_call *call)

@@ -34,7 +34,8 @@ struct redis_call {
     void *state;   /* the kind's own, in the op's arena */
     struct err err;
     /* It has left the line, whatever became of its op; may start others. NULL: nobody asks. */
-    void (*left)(struct redis *redis);
+    void (*left)(struct redis *redis, uint32_t left_word);
+    uint32_t left_word;
     uint64_t sent_ns, bytes, offset; /* offset: of its first byte in the connection's output */
     uint64_t largest;                /* bytes of its longest word */
     uint32_t answers, answered;
@@ -100,6 +101,7 @@ struct redis_turn {
     struct redis_turn *next, **at; /* in redis->turns; at NULL: does not wait */
     struct redis *redis;
     struct op *op;
+    uint32_t buckets; /* COUNT of the SCAN; set by the caller before redis_turn_take */
     void (*start)(struct redis_turn *); /* calls redis_begin_turn */
 };
 

@@ -91,7 +91,7 @@ struct redis {
     struct redis_call *spare;
     struct redis_turn *turns, **turns_last; /* that wait, in order (redis_turns.c) */
     uint64_t turns_waiting;
-    unsigned turns_held;
+    uint64_t turns_held; /* buckets of the SCANs on the wire */
     uint64_t in_flight;
     uint64_t held_bytes; /* of commands not answered yet */
     uint64_t moved_ns;   /* when redis last took or gave a byte */

@@ -154,6 +154,7 @@ static void count_in_turn(struct redis_turn *turn)
 
 static void count_round(struct counting *counting)
 {
+    counting->turn.buckets = COUNT;
     redis_turn_take(counting->redis, &counting->turn, &counting->req->op, count_in_turn);
 }
 

@@ -161,6 +161,7 @@ static void round_in_turn(struct redis_turn *turn)
 
 static void scan_round(struct scan *scan)
 {
+    scan->turn.buckets = scan->count;
     redis_turn_take(scan->redis, &scan->turn, &scan->req->op, round_in_turn);
 }
 

@@ -1,12 +1,18 @@
-/* Turns of slow enumerations: a SCAN occupies redis for up to a millisecond, and every other call
- * of the connection waits behind it. So only TURNS of them are on the wire at once, and the others
- * of all scans and counts wait in a line, one SCAN each, first come, first served.
+/* Turns of slow enumerations: a SCAN of 1000 buckets occupies redis for up to a millisecond, and
+ * every other call of the connection waits behind it. So SCANs of AT_ONCE buckets together are on
+ * the wire, one at least, and the others of all scans and counts wait in a line, one SCAN each,
+ * first come, first served.
  *
  * A turn is given back when its call has left the line of calls, whatever became of the op: an
  * abandoned SCAN still occupies redis. */
 #include "backends/redis/redis_call.h"
 
-enum { TURNS = 2 };
+enum { AT_ONCE = 3000 };
+
+static bool fits(const struct redis *redis, const struct redis_turn *turn)
+{
+    return redis->turns_held == 0 || redis->turns_held + turn->buckets <= AT_ONCE;
+}
 
 static void line_up(struct redis *redis, struct redis_turn *turn)
 {
@@ -56,7 +62,7 @@ void redis_turn_take(struct redis *redis, struct redis_turn *turn, struct op *op
     }
     if (op->state != OP_STARTED)
         return; /* cancelled before it began */
-    if (redis->turns_held < TURNS && redis->turns == NULL)
+    if (redis->turns == NULL && fits(redis, turn))
         start(turn);
     else if (redis->turns_waiting >= redis_store_of(redis)->max_in_flight)
         redis_finish(redis, op, redis_too_many());
@@ -67,7 +73,7 @@ void redis_turn_take(struct redis *redis, struct redis_turn *turn, struct op *op
 /* One that is refused (no connection) leaves its turn to the next. */
 static void go_on(struct redis *redis)
 {
-    while (redis->turns_held < TURNS && redis->turns != NULL) {
+    while (redis->turns != NULL && fits(redis, redis->turns)) {
         struct redis_turn *turn = redis->turns;
 
         leave_line(redis, turn);
@@ -75,9 +81,9 @@ static void go_on(struct redis *redis)
     }
 }
 
-static void give_back(struct redis *redis)
+static void give_back(struct redis *redis, uint32_t buckets)
 {
-    redis->turns_held--;
+    redis->turns_held -= buckets;
     go_on(redis);
 }
 
@@ -88,7 +94,8 @@ struct redis_call *redis_begin_turn(struct redis_turn *turn, const struct redis_
 
     if (call != NULL) {
         call->left = give_back;
-        turn->redis->turns_held++;
+        call->left_word = turn->buckets;
+        turn->redis->turns_held += turn->buckets;
     }
     return call;
 }

@@ -334,7 +334,7 @@ static void count_is_stopped(void *arg)
  * Those that still wait can be cancelled. */
 static void counts_share_their_turns(void **state)
 {
-    enum { COUNTS = 200, AT_ONCE = 2 };
+    enum { COUNTS = 200, AT_ONCE = 3 };
     struct redis_fixture *fixture = *state;
     struct kv_count counts[COUNTS], gone[COUNTS];
     struct op *ops[COUNTS], *gone_ops[COUNTS];
