@@ -2,7 +2,9 @@
 #include "backends/redis/redis.h"
 
 #include "backends/redis/redis_kv.h"
+#include "backends/redis/redis_topic.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 static struct err store_open(struct backend_store **store, const struct backend_options *options)
@@ -12,20 +14,38 @@ static struct err store_open(struct backend_store **store, const struct backend_
 
 static struct backend *open_instance(struct backend_store *store, struct worker *worker)
 {
-    struct redis *redis = calloc(1, sizeof *redis);
+    struct redis_instance *instance = calloc(1, sizeof *instance);
 
-    if (redis == NULL)
+    if (instance == NULL)
         abort();
-    redis_start(redis, store, worker, false);
-    return &redis->base;
+    redis_start(&instance->shared, store, worker, false);
+    return &instance->shared.base;
+}
+
+/* The other connection goes second: outcomes of calls do not wait for it. */
+static void on_shared_closed(void *arg)
+{
+    struct redis_instance *instance = arg;
+    void (*closed)(void *) = instance->closed;
+    void *closed_arg = instance->closed_arg;
+
+    if (instance->listening.started) {
+        instance->listening.connection.memory = instance;
+        redis_stop(&instance->listening.connection, closed, closed_arg);
+        return;
+    }
+    free(instance);
+    closed(closed_arg);
 }
 
 static void close_instance(struct backend *backend, void (*closed)(void *), void *arg)
 {
-    struct redis *redis = redis_of(backend);
+    struct redis_instance *instance = redis_instance_of(backend);
 
-    redis->memory = redis;
-    redis_stop(redis, closed, arg);
+    assert(instance->listening.listeners == 0); /* whoever opened them closes them first */
+    instance->closed = closed;
+    instance->closed_arg = arg;
+    redis_stop(&instance->shared, on_shared_closed, instance);
 }
 
 const struct backend_type backend_redis = {
@@ -36,7 +56,8 @@ const struct backend_type backend_redis = {
                    .kv_scan = &redis_kv_scan,
                    .kv_batch = &redis_kv_batch,
                    .kv_txn = &redis_kv_txn,
-                   .kv_cas = &redis_kv_cas},
+                   .kv_cas = &redis_kv_cas,
+                   .topic = &redis_topic},
     .limits = {.key_bytes = 512ull << 20, .value_bytes = REDIS_VALUE_BYTES, .pipeline = 128},
     .settings = redis_settings,
     .check = redis_settings_check,

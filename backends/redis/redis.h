@@ -11,6 +11,8 @@
  *                  (redis_conn.c)
  *   redis_kv.h     the interfaces: redis_kv.c, redis_batch.c, redis_get_many.c, redis_txn.c,
  *                  redis_cas.c, redis_scan.c, redis_count.c
+ *   redis_topic.h  topics: redis_topic.c (publishing, subscriptions), redis_listen.c (the
+ *                  connection that listens), redis_backlog.c (what waits for a subscription)
  *   redis.c        the descriptor */
 #ifndef PRISM_BACKENDS_REDIS_REDIS_H
 #define PRISM_BACKENDS_REDIS_REDIS_H

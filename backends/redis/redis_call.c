@@ -289,7 +289,7 @@ static void let_go(struct redis_call *call)
 
 static void end_call(struct redis_call *call)
 {
-    if (call->kind->writes && !call->refused)
+    if (call->kind->writes && !call->kind->unstored && !call->refused)
         call->redis->wrote = true;
     if (call->wanted) {
         if (call->kind->end != NULL)

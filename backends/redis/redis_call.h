@@ -17,6 +17,7 @@ struct redis_node {
 /* What a kind of call does with its answers. */
 struct redis_kind {
     bool writes;      /* if the answer is lost, it may have had an effect */
+    bool unstored;    /* a write that changes no key: redis takes it also while it refuses others */
     bool item_errors; /* node() is shown error answers; otherwise the first one becomes the call's
                          err */
     void (*node)(struct redis_call *call, const struct redis_node *node);

@@ -139,6 +139,8 @@ static void lost(struct redis *redis, const char *detail)
 
     timer_disarm(&redis->base.home->timers, &redis->timer);
     redis_output_clear(redis);
+    if (redis->pushes != NULL && was_ready)
+        redis->pushes->lost(redis);
     if (redis->phase == REDIS_CLOSING) {
         redis_fail_calls(redis);
         redis_fail_turns(redis);
@@ -247,6 +249,8 @@ static void greeted(struct redis *redis)
 
     log_limited(&store->connects, LOG_INFO, "redis_connected", fields,
                 ARRAY_LEN(fields) - (redis_restriction(redis) == NULL));
+    if (redis->pushes != NULL)
+        redis->pushes->ready(redis);
 }
 
 /* Behind each reading, outside the callbacks of hiredis. */
@@ -298,6 +302,10 @@ static void read_answers(struct redis *redis)
 
 static void read_some(struct redis *redis)
 {
+    if (redis->pushes != NULL && redis->phase == REDIS_READY) {
+        redis->pushes->read(redis);
+        return;
+    }
     read_answers(redis);
     if (redis->context != NULL)
         after_reading(redis);

@@ -15,8 +15,8 @@
  *
  * A blocking command is cancelled by redis_drop: redis forgets it with its connection. Its answers
  * are taken by redis_call.h as any others. Messages of SUBSCRIBE are answers without a question,
- * for which hiredis' asynchronous half has rules of its own: such a connection has to read with
- * redisReader itself, and shares redis_conn.c's way of connecting only. */
+ * for which hiredis' asynchronous half has rules of its own: such a connection has `pushes`, which
+ * read with redisReader itself, and shares redis_conn.c's way of connecting only. */
 #ifndef PRISM_BACKENDS_REDIS_REDIS_CONN_H
 #define PRISM_BACKENDS_REDIS_REDIS_CONN_H
 
@@ -60,9 +60,18 @@ struct redis_hello {
     struct redis_facts facts;
 };
 
+/* Who takes over a connection on which redis speaks unasked, from ready() to lost(). No call of
+ * redis_call.h is made on such a connection. thread: home. */
+struct redis_pushes {
+    void (*ready)(struct redis *redis);
+    void (*read)(struct redis *redis); /* the socket has bytes or an error; may redis_drop */
+    void (*lost)(struct redis *redis); /* the context is gone; ready() may come again */
+};
+
 struct redis {
     struct backend base; /* first */
     bool blocking;
+    const struct redis_pushes *pushes; /* set before redis_start; NULL: answers only */
     enum redis_phase phase;
     enum backend_state reported; /* as counted in store->states */
     struct err down;             /* what ops are told while the phase is not REDIS_READY */

@@ -20,7 +20,7 @@ static void test_who_listens_gets_it(void **state)
         probes[i] = listener(fixture, i < 2 ? topic : other);
         probe_grant(probes[i], CREDIT, BYTES);
     }
-    message_publish_ok(fixture, &interface->sink, topic, "k", 0, 20);
+    message_publish_ok(fixture, &interface->sink, topic, NULL, 0, 20);
     for (unsigned i = 0; i < 2; i++) {
         probe_wait(probes[i], 20);
         for (unsigned k = 0; k < 20; k++) {
@@ -56,6 +56,48 @@ static void test_bytes_as_they_are(void **state)
         kv_expect(items[i].err, ERR_OK, NULL);
         assert_true(slice_equal(probe_got(probe, i)->m.payload, items[i].payload));
     }
+    probe_free(probe);
+}
+
+/* What a server cannot carry is refused and named, never dropped, and takes no neighbour with it.
+ */
+static void test_carried_or_refused(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const struct topic *interface = message_need_topic(fixture);
+    const char *topic = message_topic(fixture);
+    static const char *const subjects[] = {"key", "message_id", "headers", NULL};
+    const struct header header = {.name = slice_str("name"), .value = slice_str("value")};
+    struct slice name = slice_str(topic), payload = slice_str("p");
+    struct outgoing items[] = {
+        {.topic = name, .payload = payload, .key = slice_str("key")},
+        {.topic = name, .payload = payload, .id = slice_str("id")},
+        {.topic = name, .payload = payload, .headers = &header, .n_headers = 1},
+        {.topic = name, .payload = payload},
+    };
+    struct probe *probe = listener(fixture, topic);
+    size_t n = 0;
+
+    probe_grant(probe, CREDIT, BYTES);
+    kv_expect(message_publish(fixture, &interface->sink, items, 4), ERR_OK, NULL);
+    kv_expect(items[3].err, ERR_OK, NULL);
+    for (size_t i = 0; i < 4; i++) {
+        if (items[i].err.code != ERR_OK) {
+            kv_expect(items[i].err, ERR_INVALID_ARGUMENT, subjects[i]);
+            continue;
+        }
+        probe_wait(probe, ++n);
+
+        const struct incoming *got = &probe_got(probe, n - 1)->m;
+
+        assert_true(slice_equal(got->key, items[i].key));
+        assert_true(slice_equal(got->id, items[i].id));
+        assert_int_equal(got->n_headers, items[i].n_headers);
+        if (got->n_headers > 0)
+            assert_true(slice_equal(got->headers[0].name, header.name) &&
+                        slice_equal(got->headers[0].value, header.value));
+    }
+    probe_quiet(probe, n);
     probe_free(probe);
 }
 
@@ -142,6 +184,7 @@ int topic_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction 
     const struct CMUnitTest tests[] = {
         KV_TEST(test_who_listens_gets_it),
         KV_TEST(test_bytes_as_they_are),
+        KV_TEST(test_carried_or_refused),
         KV_TEST(test_receivers),
         KV_TEST(test_credit),
         KV_TEST(test_too_slow),
