@@ -91,16 +91,33 @@ static pb_slot_configuration *slots_of(const struct producer *producer, struct a
     return slots;
 }
 
-static void describe_dedup(const struct message_sink *sink, pb_capabilities *caps)
+/* Does what the store has acknowledged survive its own restart? */
+static bool survives(const struct backend_store *store)
 {
-    caps->supports_deduplication = sink->dedups;
-    if (!sink->dedups)
+    schema_acknowledgement ack = caps_acknowledgement(store);
+
+    return ack == PRISM__PATTERNS__SCHEMAS__ACKNOWLEDGEMENT__DISK ||
+           ack == PRISM__PATTERNS__SCHEMAS__ACKNOWLEDGEMENT__QUORUM_DISK;
+}
+
+static void describe_dedup(const struct producer *producer, pb_capabilities *caps)
+{
+    const struct message_sink *sink = producer->plan.sink;
+    uint64_t window_ms = sink->dedup_window_ms;
+
+    caps->supports_deduplication = sink->dedups || producer->plan.dedups_by_state;
+    if (!caps->supports_deduplication)
         return;
     caps->deduplication_survives_restart = sink->dedup_survives;
     caps->deduplication_compares_payload = sink->dedup_compares;
+    if (producer->plan.dedups_by_state) {
+        caps->deduplication_survives_restart = survives(producer->state->store);
+        caps->deduplication_compares_payload = true;
+        window_ms = producer->settings.dedup_window_ms;
+    }
     caps->_deduplication_window_seconds_case =
         CAPS(CAPABILITIES___DEDUPLICATION_WINDOW_SECONDS_DEDUPLICATION_WINDOW_SECONDS);
-    caps->deduplication_window_seconds = (int64_t)(sink->dedup_window_ms / 1000);
+    caps->deduplication_window_seconds = (int64_t)(window_ms / 1000);
     if (sink->dedup_max_ids != 0) {
         caps->_deduplication_max_ids_case =
             CAPS(CAPABILITIES___DEDUPLICATION_MAX_IDS_DEDUPLICATION_MAX_IDS);
@@ -130,7 +147,14 @@ static void describe_sink(const struct producer *producer, pb_capabilities *caps
         caps->ack_means = pb_text(sink->ack_means);
     if (sink->partitioner != NULL)
         caps->partitioner = pb_text(sink->partitioner);
-    describe_dedup(sink, caps);
+    describe_dedup(producer, caps);
+    if (producer->plan.object != NULL) {
+        caps->supports_claim_check = true;
+        caps->_claim_check_threshold_case =
+            CAPS(CAPABILITIES___CLAIM_CHECK_THRESHOLD_CLAIM_CHECK_THRESHOLD);
+        caps->claim_check_threshold = (int64_t)producer->settings.claim_threshold;
+        caps->max_message_size = producer->binding.max_message_bytes;
+    }
 }
 
 static pb_capabilities *describe(const struct producer *producer, struct arena *arena)

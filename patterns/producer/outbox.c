@@ -33,43 +33,12 @@ struct round {
 static void run(struct outbox *outbox, bool permit);
 static void round_done(struct op *op);
 
-/* ---- stops ---- */
+/* ---- rounds ---- */
 
 static bool is_keyed(const struct outbox *outbox, const struct outgoing *item)
 {
     return outbox->mode == FAILURE_STOP_ALL || !message_is_null(item->key);
 }
-
-static bool is_stopped(const struct outbox *outbox, const struct outgoing *item)
-{
-    return outbox->stopped_all ||
-           (!message_is_null(item->key) && key_set_has(&outbox->stopped, item->topic, item->key));
-}
-
-static void stop_after(struct outbox *outbox, const struct outgoing *item)
-{
-    if (outbox->mode == FAILURE_CONTINUE)
-        return;
-    if (outbox->mode == FAILURE_STOP_ALL)
-        outbox->stopped_all = true;
-    else if (!message_is_null(item->key) && !key_set_add(&outbox->stopped, item->topic, item->key))
-        outbox->stopped_all = true; /* more keys than can be remembered: none may overtake */
-}
-
-static void enter(struct outbox *outbox, struct frame *frame)
-{
-    if (frame->entered)
-        return;
-    frame->entered = true;
-    if (frame->resume) {
-        outbox->stopped_all = false;
-        key_set_clear(&outbox->stopped);
-    }
-    for (size_t i = 0; i < frame->n_resume_keys; i++)
-        key_set_remove(&outbox->stopped, pb_slice(frame->resume_keys[i]));
-}
-
-/* ---- rounds ---- */
 
 static struct round *take_round(struct outbox *outbox)
 {
@@ -169,7 +138,7 @@ static bool take_turn(struct round *round, struct frame *frame, size_t i, struct
 
     if (frame->states[i] == ITEM_SETTLED) {
         if (i == frame->seen && item->err.code != ERR_OK)
-            stop_after(outbox, item); /* refused when it was read */
+            outbox_stop_after(outbox, item); /* refused when it was read */
         return true;
     }
     if (frame->states[i] == ITEM_UNDER_WAY)
@@ -178,7 +147,7 @@ static bool take_turn(struct round *round, struct frame *frame, size_t i, struct
         frame_settle(frame, i, stop);
         return true;
     }
-    if (is_stopped(outbox, item)) {
+    if (outbox_is_stopped(outbox, item)) {
         frame_settle(
             frame, i,
             err_make(ERR_ABORTED, "an earlier message of this key, or of this stream, failed"));
@@ -199,9 +168,11 @@ static bool take_turn(struct round *round, struct frame *frame, size_t i, struct
 /* False: the round is complete. */
 static bool gather_frame(struct round *round, struct frame *frame, struct err stop)
 {
-    bool all = true;
+    bool all = !frame->held || frame->finishing;
 
-    enter(round->outbox, frame);
+    if (!all)
+        return false;
+    outbox_enter(round->outbox, frame);
     while (all && frame->waiting_from < frame->n) {
         all = take_turn(round, frame, frame->waiting_from, stop);
         frame->waiting_from += all;
@@ -282,9 +253,9 @@ static void one_done(struct outbox *outbox, struct frame *frame, size_t i, uint3
         frame_settle(frame, i, err);
         return;
     }
-    if (is_stopped(outbox, item) || !may_try_again(frame, err)) {
+    if (outbox_is_stopped(outbox, item) || !may_try_again(frame, err)) {
         frame_settle(frame, i, err);
-        stop_after(outbox, item);
+        outbox_stop_after(outbox, item);
         return;
     }
     counter_add(&outbox->producer->stats.retries, 1);
@@ -380,9 +351,21 @@ static void round_done(struct op *op)
 
 /* ---- the whole ---- */
 
+/* Frames finish side by side, and are told in their order. */
+static void finish_frames(struct outbox *outbox)
+{
+    for (struct frame *frame = outbox->first; outbox->finishes && frame != NULL;
+         frame = frame->next) {
+        if (frame->finish == NULL || frame->finishing || !frame_is_over(frame))
+            continue;
+        frame->finishing = frame->held = true;
+        frame->finish(frame);
+    }
+}
+
 static void end_frames(struct outbox *outbox)
 {
-    while (outbox->first != NULL && frame_is_over(outbox->first)) {
+    while (outbox->first != NULL && frame_is_over(outbox->first) && !outbox->first->held) {
         struct frame *frame = outbox->first;
 
         outbox->first = frame->next;
@@ -446,8 +429,21 @@ static void run(struct outbox *outbox, bool permit)
     }
     if (permit)
         semaphore_release(&outbox->producer->semaphore);
+    finish_frames(outbox);
     outbox->running = false;
     end_frames(outbox);
+}
+
+void outbox_hold(struct frame *frame)
+{
+    frame->held = true;
+}
+
+void outbox_release(struct frame *frame)
+{
+    frame->held = false;
+    if (frame->outbox != NULL) /* not before outbox_put */
+        run(frame->outbox, false);
 }
 
 void outbox_put(struct outbox *outbox, struct frame *frame)
@@ -460,6 +456,7 @@ void outbox_put(struct outbox *outbox, struct frame *frame)
     counter_add(&producer->stats.frames, 1);
     counter_add(&producer->stats.unsettled, frame->n);
     counter_add(&producer->stats.unsettled_bytes, frame->bytes);
+    outbox->finishes |= frame->finish != NULL;
     *outbox->last = frame;
     outbox->last = &frame->next;
     if (outbox->cursor == NULL)

@@ -38,7 +38,11 @@ struct frame {
     /* Every item has its outcome in items[i].err, and so have those of earlier frames. The outbox
      * no longer knows the frame. May put frames and may end the call. */
     void (*settled)(struct frame *);
-    size_t bytes; /* of its messages, as message_out_bytes counts: frame_measure */
+    /* May be NULL. Every item has its outcome; before settled(), once. Ends in outbox_release: at
+     * once or later. */
+    void (*finish)(struct frame *);
+    struct preparing *preparing; /* prepare.c's */
+    size_t bytes;                /* of its messages, as message_out_bytes counts: frame_measure */
     /* private */
     struct frame *next;
     struct outbox *outbox;
@@ -47,6 +51,7 @@ struct frame {
     size_t waiting_from; /* no item before it waits */
     size_t seen;         /* items before it have had their turn at stopping keys */
     bool entered;        /* `resume` has been done */
+    bool held, finishing;
     uint64_t accepted_ns;
     uint64_t failing_since_ns; /* 0: nothing has been tried again */
     struct epoch *epoch;
@@ -70,7 +75,8 @@ struct outbox {
     uint32_t backoff_ms; /* of the last pause; 0: none since a success */
     struct timer pause;
     struct semaphore_waiter permit;
-    bool running; /* guards against re-entry from settled() */
+    bool running;  /* guards against re-entry from settled() */
+    bool finishes; /* frames have a finish() */
 };
 
 /* Makes room for n messages, zeroed, in `arena`. The frame is zeroed before. */
@@ -93,10 +99,26 @@ bool frame_is_over(const struct frame *frame);
 /* Tells the statistics, and who waits in Flush. */
 void frame_count(struct frame *frame);
 
+/* ---- stop.c, for outbox.c ---- */
+
+/* Must the item not be sent, because an earlier one failed? */
+bool outbox_is_stopped(const struct outbox *outbox, const struct outgoing *item);
+
+/* The item has failed for good. */
+void outbox_stop_after(struct outbox *outbox, const struct outgoing *item);
+
+/* The frame's turn has come: what it resumes goes on. */
+void outbox_enter(struct outbox *outbox, struct frame *frame);
+
 /* ---- outbox.c ---- */
 
 /* In the call's arena, with which it ends. */
 struct outbox *outbox_new(struct producer *producer, struct call *call, enum failure_mode mode);
+
+/* A held frame keeps its place: neither it nor later ones go on until it is released. Held before
+ * outbox_put; released after it. */
+void outbox_hold(struct frame *frame);
+void outbox_release(struct frame *frame);
 
 /* Takes the frame in. settled() may come before this returns. */
 void outbox_put(struct outbox *outbox, struct frame *frame);

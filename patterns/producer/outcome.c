@@ -1,4 +1,5 @@
 /* What became of a message, as the client is told. */
+#include "patterns/messaging/claim.h"
 #include "patterns/messaging/message_id.h"
 #include "patterns/producer/producer_priv.h"
 
@@ -31,6 +32,11 @@ static void fill_place(const struct producer *producer, struct arena *arena,
                             message->position, message->partition, message->offset);
 }
 
+static bool is_claim(const struct outgoing *message)
+{
+    return message->n_headers > 0 && slice_equal(message->headers[0].name, slice_str(CLAIM_HEADER));
+}
+
 void outcome_fill(const struct producer *producer, struct arena *arena,
                   const struct outgoing *message, pb_publish_response *response)
 {
@@ -41,6 +47,7 @@ void outcome_fill(const struct producer *producer, struct arena *arena,
     response->outcome = outcome_of(message);
     response->code = (int32_t)err->code;
     response->deduplicated = message->deduplicated;
+    response->claim_checked = is_claim(message);
     if (!message_is_null(message->id))
         response->message_id = pb_text((const char *)message->id.data); /* as the client's string */
     if (err->code == ERR_OK) {

@@ -9,7 +9,7 @@
 
 static const struct need needs[NEED_COUNT] = {
     [NEED_DEDUP] = NEED_PROPERTY("deduplication not supported: the message_sink does not remember "
-                                 "identifiers"),
+                                 "identifiers, and no state_store is bound"),
     [NEED_NULL_PAYLOAD] = NEED_PROPERTY("null payload not supported: the message_sink cannot tell "
                                         "null from empty"),
     [NEED_CLAIM] = NEED_PROPERTY("claim check not supported: no object_store is bound"),
@@ -47,16 +47,21 @@ static uint64_t smaller_unless_0(uint64_t a, uint64_t b)
     return a == 0 || (b != 0 && b < a) ? b : a;
 }
 
-struct producer_plan producer_plan_make(const struct backend_interfaces *has)
+struct producer_plan producer_plan_make(const struct backend_interfaces *const *slots)
 {
-    const struct message_sink *sink = sink_of(has);
-    struct producer_plan plan = {.sink = sink};
+    const struct backend_interfaces *has = slots[SLOT_SINK];
+    struct producer_plan plan = {.sink = has != NULL ? sink_of(has) : NULL};
 
-    if (sink == NULL)
+    if (plan.sink == NULL)
         return plan;
     plan.keeps = has->stream != NULL || has->queue != NULL;
-    plan.max_items = sink->max_items;
-    plan.max_message_bytes = smaller_unless_0(sink->max_message_bytes, sink->max_frame_bytes);
+    plan.max_items = plan.sink->max_items;
+    plan.max_message_bytes =
+        smaller_unless_0(plan.sink->max_message_bytes, plan.sink->max_frame_bytes);
+    plan.dedups_by_state = !plan.sink->dedups && slots[SLOT_STATE] != NULL &&
+                           slots[SLOT_STATE]->kv_cas != NULL && slots[SLOT_STATE]->kv_ttl != NULL;
+    if (slots[SLOT_OBJECT] != NULL)
+        plan.object = slots[SLOT_OBJECT]->kv_basic;
     return plan;
 }
 
@@ -71,10 +76,13 @@ enum pattern_how producer_how(const struct producer_plan *plan,
     case NEED_KEYED:
         return sink->keyed ? PATTERN_NATIVE : PATTERN_EMULATED;
     case NEED_DEDUP:
-        return sink->dedups ? PATTERN_NATIVE : PATTERN_UNAVAILABLE;
+        if (sink->dedups)
+            return PATTERN_NATIVE;
+        return plan->dedups_by_state ? PATTERN_EMULATED : PATTERN_UNAVAILABLE;
     case NEED_NULL_PAYLOAD:
         return sink->null_payload ? PATTERN_NATIVE : PATTERN_UNAVAILABLE;
     case NEED_CLAIM:
+        return plan->object != NULL ? PATTERN_EMULATED : PATTERN_UNAVAILABLE;
     case NEED_ATOMIC:
         return PATTERN_UNAVAILABLE;
     case NEED_NOTHING:
@@ -92,12 +100,14 @@ const struct need *producer_need_of(enum producer_need need)
 size_t producer_operations(const struct backend_type *const *slots, const uint32_t *emulate,
                            struct pattern_operation *out, size_t max)
 {
-    static const struct backend_interfaces nothing;
-    const struct backend_type *type = slots[SLOT_SINK];
-    struct producer_plan plan = producer_plan_make(type != NULL ? &type->interfaces : &nothing);
+    const struct backend_interfaces *has[SLOT_COUNT] = {0};
+    struct producer_plan plan;
     size_t n = 0;
 
     (void)emulate;
+    for (size_t i = 0; i < SLOT_COUNT; i++)
+        has[i] = slots[i] != NULL ? &slots[i]->interfaces : NULL;
+    plan = producer_plan_make(has);
     for (const struct producer_operation *row = producer_operation_table; row->name; row++) {
         enum pattern_how how = producer_how(&plan, row);
 

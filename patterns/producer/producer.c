@@ -9,6 +9,10 @@
 
 static const enum backend_interface sinks[] = {BACKEND_STREAM, BACKEND_QUEUE, BACKEND_TOPIC,
                                                BACKEND_INTERFACE_COUNT};
+static const enum backend_interface remembers[] = {BACKEND_KV_BASIC, BACKEND_KV_TTL, BACKEND_KV_CAS,
+                                                   BACKEND_INTERFACE_COUNT};
+static const enum backend_interface keeps[] = {BACKEND_KV_BASIC, BACKEND_INTERFACE_COUNT};
+static const enum backend_interface expires[] = {BACKEND_KV_TTL, BACKEND_INTERFACE_COUNT};
 
 static const struct slot_schema slots[] = {
     [SLOT_SINK] =
@@ -17,6 +21,21 @@ static const struct slot_schema slots[] = {
             .doc = "The backend that takes the messages: a stream, else a queue, else a topic.",
             .any_of = sinks,
             .meets = true,
+        },
+    [SLOT_STATE] =
+        {
+            .name = "state_store",
+            .doc = "Remembers message identifiers where the sink does not.",
+            .optional = true,
+            .required = remembers,
+        },
+    [SLOT_OBJECT] =
+        {
+            .name = "object_store",
+            .doc = "Takes payloads that are too large for the sink (claim check).",
+            .optional = true,
+            .required = keeps,
+            .used_if_offered = expires,
         },
 };
 
@@ -28,7 +47,11 @@ enum behavior {
     MAX_BATCH_ITEMS,
     PUBLISH_WIDTH,
     PUBLISH_PERMITS,
-    RETRY_FOR_MS
+    RETRY_FOR_MS,
+    DEDUPLICATION_WINDOW_SECONDS,
+    DEDUPLICATE_CONTENT,
+    CLAIM_CHECK_THRESHOLD,
+    CLAIM_TTL_SECONDS
 };
 
 static const struct backend_setting behavior[] = {
@@ -52,6 +75,19 @@ static const struct backend_setting behavior[] = {
     [RETRY_FOR_MS] = {"retry_for_ms", SETTING_UINT, "2000", 0, 600000,
                       "How long a message that the backend has not taken is tried again. 0: not at "
                       "all."},
+    [DEDUPLICATION_WINDOW_SECONDS] = {"deduplication_window_seconds", SETTING_UINT, "120", 1,
+                                      31536000,
+                                      "How long the state store remembers identifiers, from when "
+                                      "the message was stored. A sink that remembers them itself "
+                                      "has its own time."},
+    [DEDUPLICATE_CONTENT] = {"deduplicate_content", SETTING_BOOL, "false", 0, 0,
+                             "A message without an identifier gets one from the digest of its "
+                             "topic, key and payload: equal messages within the window are one."},
+    [CLAIM_CHECK_THRESHOLD] = {"claim_check_threshold", SETTING_UINT, "262144", 1, 1u << 31,
+                               "Payloads with more bytes go to the object store, if one is bound."},
+    [CLAIM_TTL_SECONDS] = {"claim_ttl_seconds", SETTING_UINT, "0", 0, 3153600000u,
+                           "How long objects are kept, where the object store has expiry. 0: for "
+                           "ever."},
     {.name = NULL},
 };
 
@@ -105,7 +141,7 @@ static const uint32_t *producer_inline_bytes(const struct pattern *pattern, size
 /* ---- the instance ---- */
 
 /* A message of a frame and its headers, on the average of a frame. */
-enum { ELEMENTS_PER_MESSAGE = 16 };
+enum { ELEMENTS_PER_MESSAGE = 16, PREPARE_PERMITS = 256, MS_PER_S = 1000 };
 
 static void read_settings(struct producer *producer)
 {
@@ -123,14 +159,23 @@ static void read_settings(struct producer *producer)
     to->width = (uint32_t)values[PUBLISH_WIDTH].number;
     to->permits = (uint32_t)values[PUBLISH_PERMITS].number;
     to->retry_for_ms = values[RETRY_FOR_MS].number;
+    to->dedup_window_ms = values[DEDUPLICATION_WINDOW_SECONDS].number * MS_PER_S;
+    to->dedup_content = values[DEDUPLICATE_CONTENT].number != 0;
+    to->claim_threshold = values[CLAIM_CHECK_THRESHOLD].number;
+    if (producer->object != NULL && producer->object->has.kv_ttl != NULL)
+        to->claim_ttl_ms = values[CLAIM_TTL_SECONDS].number * MS_PER_S;
     if (to->max_batch_items > fitting)
         to->max_batch_items = fitting;
 }
 
 static void make_plan(struct producer *producer)
 {
+    const struct backend_interfaces *has[SLOT_COUNT];
+
     producer->facts = pattern_facts(&producer->binding);
-    producer->plan = producer_plan_make(&producer->sink->has);
+    for (size_t i = 0; i < SLOT_COUNT; i++)
+        has[i] = producer->binding.slots[i] != NULL ? &producer->binding.slots[i]->has : NULL;
+    producer->plan = producer_plan_make(has);
     producer->caps = NULL;
 }
 
@@ -150,9 +195,14 @@ static struct pattern *producer_bind(const struct pattern_binding *binding)
     producer->memory = memory;
     producer->binding = *binding;
     producer->sink = binding->slots[SLOT_SINK];
+    producer->state = binding->slots[SLOT_STATE];
+    producer->object = binding->slots[SLOT_OBJECT];
     read_settings(producer);
     producer->base.max_elements = producer->settings.max_batch_items * ELEMENTS_PER_MESSAGE;
     semaphore_init(&producer->semaphore, producer->settings.permits);
+    semaphore_init(&producer->before, PREPARE_PERMITS);
+    semaphore_init(&producer->after, PREPARE_PERMITS);
+    op_group_init(&producer->background, binding->worker, &producer->memory, 0);
     epochs_init(&producer->epochs, &producer->memory);
     arena_init(&producer->caps_memory, NULL);
     make_plan(producer);

@@ -5,6 +5,7 @@
 #ifndef PRISM_PATTERNS_PRODUCER_PRODUCER_PRIV_H
 #define PRISM_PATTERNS_PRODUCER_PRODUCER_PRIV_H
 
+#include "backends/kv.h"
 #include "backends/message.h"
 #include "patterns/messages.h"
 #include "patterns/messaging/topics.h"
@@ -12,6 +13,7 @@
 #include "patterns/producer/epoch.h"
 #include "patterns/producer/latency.h"
 #include "patterns/producer/messages.h"
+#include "pool/op.h"
 #include "pool/semaphore.h"
 #include "src/base/arena.h"
 #include "src/rpc/call.h"
@@ -20,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SLOT_SINK, SLOT_STATE, SLOT_OBJECT };
+enum { SLOT_SINK, SLOT_STATE, SLOT_OBJECT, SLOT_COUNT };
 
 enum { PRODUCER_ID_BYTES = 256 }; /* longest message_id */
 
@@ -31,9 +33,12 @@ struct producer_plan {
     bool keeps;                      /* the sink is a stream or a queue: messages are kept */
     uint32_t max_items;              /* of one publish operation */
     uint64_t max_message_bytes;
+    bool dedups_by_state;          /* the sink does not, and a state store is bound */
+    const struct kv_basic *object; /* NULL: no claim checks */
 };
 
-struct producer_plan producer_plan_make(const struct backend_interfaces *sink);
+/* By slot index; NULL: empty. */
+struct producer_plan producer_plan_make(const struct backend_interfaces *const *slots);
 
 /* The operations in the order of the service; the plain form of each has variant NULL. */
 struct producer_operation {
@@ -65,6 +70,8 @@ struct producer_settings {
     uint32_t window, max_batch_items, width, permits;
     uint64_t window_bytes;
     uint64_t retry_for_ms;
+    uint64_t dedup_window_ms, claim_threshold, claim_ttl_ms;
+    bool dedup_content;
 };
 
 struct producer_stats { /* written on the home worker */
@@ -73,19 +80,24 @@ struct producer_stats { /* written on the home worker */
     struct counter frames, retries;
     struct counter unsettled, unsettled_bytes; /* gauges */
     struct counter last_ms;                    /* Unix time of the last stored message */
+    struct counter forgotten; /* identifiers that could not be remembered or given up */
+    struct counter orphans;   /* objects that could not be removed */
 };
 
 struct producer {
     struct pattern base;
     struct arena memory; /* holds the instance itself */
     struct pattern_binding binding;
-    struct backend *sink;
+    struct backend *sink, *state, *object; /* the latter two may be NULL */
     struct producer_settings settings;
     struct topics topics;
     uint32_t facts; /* pattern_facts, that the plan was made from */
     struct producer_plan plan;
-    struct semaphore semaphore;
+    struct semaphore semaphore;     /* publish operations */
+    struct semaphore before, after; /* steps of prepare.c */
     struct producer_stats stats;
+    /* Of what has to be done even when the call is over: without a deadline. */
+    struct op_group background;
     struct latency latency;
     struct epochs epochs;
     struct producer *next; /* of the namespace's other workers: shared.c */
@@ -135,6 +147,13 @@ struct reader {
  * arena. */
 struct err reader_read(struct reader *reader, const pb_publish_request *request,
                        struct outgoing *out);
+
+/* Does the payload go to the object store? */
+static inline bool producer_claims(const struct producer *producer, const struct outgoing *message)
+{
+    return producer->plan.object != NULL &&
+           message->payload.len > producer->settings.claim_threshold;
+}
 
 /* ---- outcome.c ---- */
 

@@ -5,7 +5,7 @@
  * not stored   told in the answer, as is an outcome that is not known */
 #include "patterns/check.h"
 #include "patterns/need.h"
-#include "patterns/producer/outbox.h"
+#include "patterns/producer/prepare.h"
 
 #include "src/base/container.h"
 
@@ -29,6 +29,7 @@ static struct publishing *begin(struct call *call, size_t n, void (*settled)(str
 static void put(struct publishing *publishing)
 {
     frame_measure(&publishing->frame);
+    prepare_frame(publishing->producer, call_group(publishing->call), &publishing->frame);
     outbox_put(outbox_new(publishing->producer, publishing->call, FAILURE_STOP_KEY),
                &publishing->frame);
 }

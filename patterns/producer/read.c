@@ -3,6 +3,9 @@
 #include "patterns/check.h"
 #include "patterns/producer/producer_priv.h"
 
+#include "src/base/container.h"
+#include "src/base/digest.h"
+
 #include <stdlib.h>
 
 #define REQUEST(NAME) PRISM__PATTERNS__PRODUCER__PUBLISH_REQUEST___##NAME
@@ -128,6 +131,25 @@ static struct err read_id(const struct reader *reader, const pb_publish_request 
     return check_length(out->id, PRODUCER_ID_BYTES, reader->arena, "message_id");
 }
 
+/* Without an identifier of the client's, where the namespace asks for it: equal messages have equal
+ * identifiers. */
+static void name_by_content(const struct reader *reader, struct outgoing *out)
+{
+    const struct producer *producer = reader->producer;
+    const struct slice parts[] = {out->topic, slice_of("", 1), out->key, slice_of("", 1),
+                                  out->payload};
+    struct digest digest;
+    char *hex;
+
+    if (!producer->settings.dedup_content || !message_is_null(out->id))
+        return;
+    digest = digest_of(parts, ARRAY_LEN(parts));
+    hex = arena_alloc(reader->arena, DIGEST_HEX + 1);
+    digest_hex(&digest, hex);
+    hex[DIGEST_HEX] = '\0';
+    out->id = slice_of(hex, DIGEST_HEX);
+}
+
 static void read_payload(const struct reader *reader, const pb_publish_request *request,
                          struct outgoing *out)
 {
@@ -144,6 +166,8 @@ static struct err check_size(const struct reader *reader, const struct outgoing 
     uint64_t most = reader->producer->plan.max_message_bytes;
     size_t bytes = message_out_bytes(out);
 
+    if (producer_claims(reader->producer, out)) /* a reference takes its place */
+        bytes -= out->payload.len;
     if (bytes <= most)
         return ERR_NONE;
     return err_about(ERR_INVALID_ARGUMENT, "payload",
@@ -171,5 +195,7 @@ struct err reader_read(struct reader *reader, const pb_publish_request *request,
         err = read_headers(reader, request, out);
     if (err.code == ERR_OK)
         err = check_size(reader, out);
+    if (err.code == ERR_OK)
+        name_by_content(reader, out);
     return err;
 }

@@ -12,7 +12,7 @@
  * one. Memory: frames are bounded by the window, and a settled frame is kept only until the
  * acknowledgement that tells of it is packed. */
 #include "patterns/check.h"
-#include "patterns/producer/outbox.h"
+#include "patterns/producer/prepare.h"
 
 #include "pool/worker.h"
 #include "src/base/container.h"
@@ -26,6 +26,7 @@ struct parcel {
     struct parcel *next;
     struct arena arena;
     int64_t first_sequence;
+    size_t held; /* bytes that call_hold knows of */
 };
 
 struct stream {
@@ -41,7 +42,7 @@ struct stream {
     size_t topic_cap;
     pb_publish_ack totals; /* counts since the beginning */
     int64_t accepted;      /* messages */
-    uint64_t unsettled, unsettled_bytes;
+    uint64_t unsettled, unsettled_bytes, held;
     int64_t told_generation;
     bool begun, with_results, receiving, sending, half_closed, over;
     bool draining; /* the server is: as half-closed, but the client goes on elsewhere */
@@ -77,6 +78,10 @@ static void free_parcel(struct parcel *parcel)
     struct stream *stream = parcel->stream;
 
     arena_clear(&parcel->arena);
+    stream->held -= parcel->held;
+    parcel->held = 0;
+    if (!stream->over)
+        call_hold(stream->call, stream->held); /* less: there is room */
     parcel->frame = (struct frame){0};
     parcel->next = stream->spare;
     stream->spare = parcel;
@@ -300,6 +305,24 @@ static void read_frame(struct stream *stream, struct parcel *parcel, const pb_pu
     stream->unsettled += from->n_messages;
 }
 
+/* What was made of the frame's messages counts as the messages do. Without room for it they are
+ * refused, as they would be by a full sink. */
+static void hold(struct stream *stream, struct parcel *parcel)
+{
+    struct frame *frame = &parcel->frame;
+    struct err err = call_hold(stream->call, stream->held + parcel->arena.bytes);
+
+    if (err.code == ERR_OK) {
+        parcel->held = parcel->arena.bytes;
+        stream->held += parcel->held;
+        return;
+    }
+    for (size_t i = 0; i < frame->n; i++) {
+        if (frame->states[i] == ITEM_WAITING)
+            frame_refuse(frame, i, err);
+    }
+}
+
 static void take_frame(struct stream *stream, const pb_publish_frame *from)
 {
     struct parcel *parcel = stream->incoming;
@@ -317,6 +340,8 @@ static void take_frame(struct stream *stream, const pb_publish_frame *from)
     }
     read_frame(stream, parcel, from);
     stream->unsettled_bytes += frame_measure(&parcel->frame);
+    hold(stream, parcel);
+    prepare_frame(stream->producer, call_group(stream->call), &parcel->frame);
     outbox_put(stream->outbox, &parcel->frame);
     go_on(stream);
 }
@@ -338,16 +363,17 @@ static void received(struct op *op)
     }
 }
 
-/* The client is gone, or the server drains: then what was read is settled first. */
 static void cancelled(struct call *call, void *arg)
 {
-    struct err gone = call_group(call)->cancelled;
+    fail(arg, call_group(call)->cancelled);
+}
+
+/* What was read is settled first. */
+static void draining(struct call *call, void *arg)
+{
     struct stream *stream = arg;
 
-    if (gone.code != ERR_OK) {
-        fail(stream, gone);
-        return;
-    }
+    (void)call;
     stream->draining = true;
     go_on(stream);
 }
@@ -366,6 +392,7 @@ void producer_publish_stream(struct call *call)
     stream->totals.window = (int32_t)producer->settings.window;
     stream->totals.window_bytes = (int64_t)producer->settings.window_bytes;
     call_on_cancel(call, cancelled, stream);
+    call_on_drain(call, draining, stream);
     send_ack(stream);
     go_on(stream);
 }

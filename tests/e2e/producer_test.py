@@ -8,12 +8,16 @@ from rig.messaging import Stream, pb, producer, producer_service
 from rig.prismd import Prismd
 
 
+MEMORY = {"backend": "memstore", "config": {}}
+
+
 class Producer(suite.Case):
     @classmethod
     def setUpClass(cls):
         slot = cls.use(backends.slot(suite.backend()))
         cls.server = cls.use(Prismd(workers=2, namespaces=[producer(slot), producer(
-            slot, "narrow", allowed_topics="orders.*", topic_prefix="team.", window=100, window_bytes=65536)]))
+            slot, "narrow", allowed_topics="orders.*", topic_prefix="team.", window=100, window_bytes=65536), producer(
+                slot, "full", state=MEMORY, objects=MEMORY, claim_check_threshold=1000)]))
         cls.channel = cls.use(cls.server.channel())
         cls.rpc = producer_service(cls.channel)
 
@@ -68,6 +72,21 @@ class Producer(suite.Case):
         self.assertEqual((acks[-1].success_count, acks[-1].failure_count), (2, 1))
         (failure,) = [f for ack in acks for f in ack.failures]
         self.assertEqual((failure.sequence, failure.code, failure.outcome), (2, 3, pb.NOT_STORED))
+
+    def test_slots_for_identifiers_and_large_payloads(self):
+        rpc = producer_service(self.channel, "full")
+        capabilities = rpc.GetCapabilities()
+        self.assertTrue(capabilities.supports_deduplication and capabilities.supports_claim_check)
+        self.assertFalse(self.rpc.GetCapabilities().supports_claim_check)
+        first = rpc.Publish(topic="full", payload=bytes(5000), message_id="id")
+        again = rpc.Publish(topic="full", payload=bytes(5000), message_id="id")
+        self.assertEqual((first.deduplicated, first.claim_checked, again.deduplicated), (False, True, True))
+        self.assertEqual(first.offset, again.offset)
+        self.assertEqual(rpc.Publish(topic="full", payload=b"other", message_id="id").code, 6)
+        calls = [rpc.Publish.future(topic="race", payload=b"x", message_id=f"{i % 10}") for i in range(100)]
+        replies = [call.result() for call in calls]
+        self.assertTrue(all(r.success for r in replies))
+        self.assertEqual(sum(not r.deduplicated for r in replies), 10, "each identifier is written once")
 
     def test_metrics(self):
         self.rpc.Publish(topic="metrics", payload=b"x")

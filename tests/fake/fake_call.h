@@ -30,6 +30,7 @@ struct fake_rig {
     /* May be changed before fake_rig_bind. */
     struct backend_value behavior[FAKE_SETTINGS]; /* the defaults */
     uint32_t emulate;                             /* slot 0 */
+    unsigned slots;                               /* bits: the world stands in them; 1 */
     uint32_t max_message_bytes;                   /* FAKE_MAX_MESSAGE_BYTES */
 
     /* private */

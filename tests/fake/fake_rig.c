@@ -46,6 +46,7 @@ void fake_rig_init(struct fake_rig *rig, const struct pattern_type *type, unsign
     memset(rig, 0, sizeof *rig);
     rig->type = type;
     rig->max_message_bytes = FAKE_MAX_MESSAGE_BYTES;
+    rig->slots = 1;
     rig->wake_fd = eventfd(0, EFD_CLOEXEC);
     worker_init(&rig->worker, 0, wake);
     timer_wheel_init(&rig->worker.timers, START_MS * 1000000ull);
@@ -86,6 +87,8 @@ static void bind_to(struct fake_rig *rig, struct backend *backend)
         .max_message_bytes = rig->max_message_bytes,
     };
 
+    for (size_t i = 1; i < rig->type->slot_count; i++)
+        binding.slots[i] = (rig->slots & 1u << i) != 0 ? backend : NULL;
     rig->pattern = rig->type->bind(&binding);
 }
 

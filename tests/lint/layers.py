@@ -17,6 +17,7 @@ ANY = ("",)
 # (where, ours it may include, libraries it may include, generated protocol code it may include). The first row that
 # matches decides; "X" in "backends/X/" is the folder's own name.
 TABLE = [
+    (r"src/base/digest\.[ch]", ("src/base/",), ("openssl",), ()),
     (r"src/base/", ("src/base/",), (), ()),
     (r"pool/ring\.[ch]", ("src/base/", "pool/"), ("ck",), ()),
     (r"pool/", ("src/base/", "pool/"), ("uv",), ()),

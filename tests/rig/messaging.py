@@ -10,9 +10,10 @@ def producer_service(channel, namespace=None, **options):
     return Service(channel, pb.DESCRIPTOR.services_by_name["ProducerPattern"], namespace, **options)
 
 
-def producer(slot_config, name="default", **behavior):
+def producer(slot_config, name="default", state=None, objects=None, **behavior):
     """A namespace of the producer pattern."""
-    return {"name": name, "pattern": "producer", "slots": {"message_sink": slot_config}, "behavior": behavior}
+    slots = {"message_sink": slot_config, "state_store": state, "object_store": objects}
+    return {"name": name, "pattern": "producer", "slots": {k: v for k, v in slots.items() if v}, "behavior": behavior}
 
 
 class Stream:

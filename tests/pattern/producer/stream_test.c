@@ -397,6 +397,43 @@ static void test_a_client_that_goes_away_ends_the_call(void **state)
     producer_free(rig);
 }
 
+static void test_a_drain_settles_what_was_read(void **state)
+{
+    struct fake_rig *rig = parked_rig();
+    struct call *call = stream_open(rig);
+    struct messages messages = {.n = 0};
+    pb_publish_frame frame;
+
+    (void)state;
+    add(&messages, keyed("orders", "k", "1"));
+    frame = frame_of(&messages);
+    push(rig, call, &frame);
+    push(rig, call, &frame);
+    fake_call_drain(call);
+    fake_rig_drain(rig);
+    assert_true(last_ack(call)->draining);
+    assert_int_equal(call->ends, 0);
+    fake_rig_run(rig);
+    assert_int_equal(last_ack(call)->settled_through, 2);
+    assert_int_equal(call->status.code, ERR_UNAVAILABLE);
+    fake_call_free(call);
+    producer_free(rig);
+}
+
+static void test_an_idle_stream_ends_with_the_drain(void **state)
+{
+    struct fake_rig *rig = producer_rig(FAKE_STREAM);
+    struct call *call = stream_open(rig);
+
+    (void)state;
+    fake_call_drain(call);
+    fake_rig_run(rig);
+    assert_true(last_ack(call)->draining);
+    assert_int_equal(call->status.code, ERR_UNAVAILABLE);
+    fake_call_free(call);
+    producer_free(rig);
+}
+
 static void test_a_frame_that_is_too_large_ends_the_stream(void **state)
 {
     struct fake_rig *rig = producer_unbound(FAKE_STREAM);
@@ -434,6 +471,8 @@ int main(void)
         cmocka_unit_test(test_stop_stream_stops_everything),
         cmocka_unit_test(test_p3_order_per_key_under_injected_failures),
         cmocka_unit_test(test_a_client_that_goes_away_ends_the_call),
+        cmocka_unit_test(test_a_drain_settles_what_was_read),
+        cmocka_unit_test(test_an_idle_stream_ends_with_the_drain),
         cmocka_unit_test(test_a_frame_that_is_too_large_ends_the_stream),
     };
 

@@ -1,0 +1,39 @@
+/* Claim check: a payload that is too large for a message lies in an object store; the message
+ * carries a reference in the header "prism-claim" and an empty payload.
+ *
+ *   prism-claim: v1 size=1048576 sha256=<64 hex digits> key=claim/<32 hex digits>
+ *
+ * The producer writes the object before the message; the consumer reads it before delivery and
+ * compares size and digest. */
+#ifndef PRISM_PATTERNS_MESSAGING_CLAIM_H
+#define PRISM_PATTERNS_MESSAGING_CLAIM_H
+
+#include "src/base/arena.h"
+#include "src/base/digest.h"
+#include "src/base/slice.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define CLAIM_HEADER "prism-claim"
+
+struct claim {
+    struct slice key; /* of the object */
+    uint64_t size;    /* of the payload, as published */
+    struct digest sha256;
+};
+
+/* A reference to this payload under a key that nobody else has: what one message claims no other
+ * does, so that it can be removed. The key lives in `arena`. */
+struct claim claim_new(struct arena *arena, struct slice payload);
+
+/* The header's value, in `arena`. */
+struct slice claim_write(struct arena *arena, const struct claim *claim);
+
+/* False: this is no reference of ours. The key points into `text`. */
+bool claim_read(struct slice text, struct claim *claim);
+
+/* Is this the payload that was claimed? */
+bool claim_matches(const struct claim *claim, struct slice payload);
+
+#endif

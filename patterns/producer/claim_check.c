@@ -1,0 +1,86 @@
+/* Large payloads: the object is written before the message, and removed when no message refers to
+ * it: the sink refused it, or took it for a duplicate. What became of a message is not known: the
+ * object stays. */
+#include "patterns/producer/prepare.h"
+
+#include "src/base/container.h"
+
+/* ---- before the sink ---- */
+
+/* The reference goes in front of the message's own headers. */
+static void refer(struct prepared *prepared)
+{
+    struct outgoing *message = prepared_message(prepared);
+    struct arena *arena = prepared->preparing->frame->arena;
+    struct header *headers = arena_alloc(arena, (message->n_headers + 1) * sizeof *headers);
+
+    headers[0] = (struct header){.name = slice_str(CLAIM_HEADER),
+                                 .value = claim_write(arena, &prepared->claim)};
+    if (message->n_headers > 0)
+        memcpy(headers + 1, message->headers, message->n_headers * sizeof *headers);
+    message->headers = headers;
+    message->n_headers++;
+    message->payload = message_empty();
+}
+
+static void written(struct op *op)
+{
+    struct prepared *prepared = CONTAINER_OF(op, struct prepared, op);
+
+    if (op->err.code == ERR_OK) {
+        refer(prepared);
+    } else {
+        struct err err = op->err;
+
+        err.effect = EFFECT_NONE; /* an object may be there, the message is not */
+        frame_settle(prepared->preparing->frame, prepared->item, err);
+    }
+    prepare_step_done(prepared);
+}
+
+void claim_check_write(struct prepared *prepared)
+{
+    struct producer *producer = prepared->preparing->producer;
+    const struct outgoing *message = prepared_message(prepared);
+
+    prepared->checked = prepared->checked && !prepared_is_settled(prepared);
+    if (!prepared->checked) {
+        prepare_step_done(prepared);
+        return;
+    }
+    prepared->claim = claim_new(prepared->preparing->frame->arena, message->payload);
+    prepared->put = (struct kv_put){.key = prepared->claim.key,
+                                    .value = message->payload,
+                                    .ttl_ms = producer->settings.claim_ttl_ms};
+    op_start(&prepared->op, prepared->preparing->group, written);
+    prepared->op.arena = prepared->preparing->frame->arena;
+    producer->plan.object->put(producer->object, &prepared->put);
+}
+
+/* ---- after the sink ---- */
+
+static void removed(struct op *op)
+{
+    struct prepared *prepared = CONTAINER_OF(op, struct prepared, op);
+
+    if (op->err.code != ERR_OK)
+        counter_add(&prepared->preparing->producer->stats.orphans, 1);
+    prepare_step_done(prepared);
+}
+
+void claim_check_tidy(struct prepared *prepared)
+{
+    struct producer *producer = prepared->preparing->producer;
+    const struct outgoing *message = prepared_message(prepared);
+    bool referred =
+        message->err.code == ERR_OK ? !message->deduplicated : message->err.effect != EFFECT_NONE;
+
+    if (!prepared->checked || referred) {
+        prepare_step_done(prepared);
+        return;
+    }
+    prepared->del = (struct kv_del){.key = prepared->claim.key};
+    op_start(&prepared->op, &producer->background, removed);
+    prepared->op.arena = prepared->preparing->frame->arena;
+    producer->plan.object->del(producer->object, &prepared->del);
+}

@@ -1,0 +1,35 @@
+#include "src/base/digest.h"
+
+#include <openssl/evp.h>
+#include <stdlib.h>
+
+static void must(int done)
+{
+    if (done != 1)
+        abort(); /* no memory, or a library without SHA-256 */
+}
+
+struct digest digest_of(const struct slice *parts, unsigned n)
+{
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    struct digest digest;
+
+    if (context == NULL)
+        abort();
+    must(EVP_DigestInit_ex(context, EVP_sha256(), NULL));
+    for (unsigned i = 0; i < n; i++)
+        must(EVP_DigestUpdate(context, parts[i].data, parts[i].len));
+    must(EVP_DigestFinal_ex(context, digest.bytes, NULL));
+    EVP_MD_CTX_free(context);
+    return digest;
+}
+
+void digest_hex(const struct digest *digest, char out[DIGEST_HEX])
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (int i = 0; i < DIGEST_BYTES; i++) {
+        out[2 * i] = digits[digest->bytes[i] >> 4];
+        out[2 * i + 1] = digits[digest->bytes[i] & 15];
+    }
+}

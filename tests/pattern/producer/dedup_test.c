@@ -1,0 +1,379 @@
+/* Deduplication by the state store, and claim checks by the object store. */
+#include "tests/pattern/producer/producer.h"
+
+#include "patterns/messaging/claim.h"
+
+enum { STATE = 1 << 1, OBJECT = 1 << 2, SINK = 1, THRESHOLD = 16 };
+enum { MASK = FAKE_STREAM | FAKE_BASIC | FAKE_TTL | FAKE_CAS };
+
+static const char large[] = "a payload that does not fit";
+
+static struct fake_rig *rig_with(unsigned slots)
+{
+    struct fake_rig *rig = producer_unbound(MASK);
+
+    rig->slots = SINK | slots;
+    fake_rig_set(rig, "claim_check_threshold", THRESHOLD);
+    return rig;
+}
+
+static struct fake_rig *bound_with(unsigned slots)
+{
+    struct fake_rig *rig = rig_with(slots);
+
+    fake_rig_bind(rig);
+    return rig;
+}
+
+static struct call *start(struct fake_rig *rig, const char *id, const char *payload)
+{
+    pb_publish_request request = message_to("orders", payload);
+    struct call *call;
+
+    if (id != NULL)
+        set_id(&request, id);
+    call = fake_call(rig, "Publish", &request.base);
+    fake_rig_drain(rig);
+    return call;
+}
+
+static const pb_publish_response *run(struct fake_rig *rig, struct call *call)
+{
+    fake_rig_run(rig);
+    return answer_of(call);
+}
+
+static size_t published(struct fake_rig *rig)
+{
+    return fake_published(&rig->world, "orders");
+}
+
+/* ---- deduplication ---- */
+
+static void test_p2_a_repeat_is_told_the_first_place(void **state)
+{
+    struct fake_rig *rig = bound_with(STATE);
+    struct call *other = start(rig, "other", "x"), *first, *again;
+
+    (void)state;
+    run(rig, other);
+    first = start(rig, "id", "x");
+    assert_false(run(rig, first)->deduplicated);
+    again = start(rig, "id", "x");
+    assert_true(run(rig, again)->success);
+    assert_true(answer_of(again)->deduplicated);
+    assert_int_equal(answer_of(again)->offset, 1);
+    assert_string_equal(answer_of(again)->message_id, "id");
+    assert_int_equal(published(rig), 2);
+    fake_call_free(other);
+    fake_call_free(first);
+    fake_call_free(again);
+    producer_free(rig);
+}
+
+static void test_p4_a_failed_attempt_is_not_remembered(void **state)
+{
+    (void)state;
+    for (int lost = 0; lost < 2; lost++) {
+        struct fake_rig *rig = bound_with(STATE);
+        struct call *first, *again;
+
+        /* 1: put_if, 2: publish */
+        if (lost)
+            rig->world.messages.faults.lose_at = 2;
+        else
+            rig->world.fail_at = 2;
+        rig->world.fail_with = err_make(ERR_NOT_FOUND, "no such topic");
+        first = start(rig, "id", "x");
+        assert_false(run(rig, first)->success);
+        assert_int_equal(fake_keys(&rig->world), 0);
+        again = start(rig, "id", "x");
+        assert_true(run(rig, again)->success);
+        assert_false(answer_of(again)->deduplicated);
+        assert_int_equal(published(rig), lost ? 2 : 1);
+        fake_call_free(first);
+        fake_call_free(again);
+        producer_free(rig);
+    }
+}
+
+static void test_p4_an_open_attempt_is_waited_for(void **state)
+{
+    struct fake_rig *rig = rig_with(STATE);
+    struct call *first, *second;
+
+    (void)state;
+    rig->world.mode = FAKE_PARKED;
+    fake_rig_bind(rig);
+    first = start(rig, "id", "x");
+    fake_release(&rig->world, 1); /* it is claimed */
+    fake_rig_drain(rig);
+    second = start(rig, "id", "x");
+    rig->world.order = FAKE_LAST_FIRST;
+    fake_release(&rig->world, 1); /* second: put_if finds it */
+    fake_rig_drain(rig);
+    fake_release(&rig->world, 1); /* second: get */
+    fake_rig_drain(rig);
+    assert_int_equal(second->ends, 0);
+    assert_int_equal(published(rig), 0);
+    fake_rig_run(rig);
+    for (int i = 0; i < 10 && second->ends == 0; i++) {
+        fake_rig_advance(rig, 30);
+        fake_rig_run(rig);
+    }
+    assert_false(answer_of(first)->deduplicated);
+    assert_true(answer_of(second)->deduplicated);
+    assert_int_equal(published(rig), 1);
+    fake_call_free(first);
+    fake_call_free(second);
+    producer_free(rig);
+}
+
+static void test_p5_another_payload_is_no_duplicate(void **state)
+{
+    struct fake_rig *rig = bound_with(STATE);
+    struct call *first = start(rig, "id", "x"), *other;
+
+    (void)state;
+    run(rig, first);
+    other = start(rig, "id", "y");
+    assert_false(run(rig, other)->success);
+    assert_int_equal(answer_of(other)->code, ERR_ALREADY_EXISTS);
+    assert_int_equal(answer_of(other)->outcome, PB(OUTCOME__NOT_STORED));
+    assert_int_equal(published(rig), 1);
+    fake_call_free(first);
+    fake_call_free(other);
+    producer_free(rig);
+}
+
+static void test_p5_content_counts_only_by_name(void **state)
+{
+    (void)state;
+    for (int by_content = 0; by_content < 2; by_content++) {
+        struct fake_rig *rig = rig_with(STATE);
+        struct call *calls[2];
+
+        fake_rig_set(rig, "deduplicate_content", (uint64_t)by_content);
+        fake_rig_bind(rig);
+        for (int i = 0; i < 2; i++) {
+            calls[i] = start(rig, NULL, "tick");
+            assert_true(run(rig, calls[i])->success);
+        }
+        assert_int_equal(answer_of(calls[1])->deduplicated, by_content);
+        assert_int_equal(published(rig), by_content ? 1 : 2);
+        fake_call_free(calls[0]);
+        fake_call_free(calls[1]);
+        producer_free(rig);
+    }
+}
+
+static void test_p6_the_window_is_what_it_says(void **state)
+{
+    struct fake_rig *rig = bound_with(STATE);
+    struct call *first = start(rig, "id", "x"), *within, *after;
+
+    (void)state;
+    run(rig, first);
+    fake_rig_advance(rig, 119000);
+    within = start(rig, "id", "x");
+    assert_true(run(rig, within)->deduplicated);
+    fake_rig_advance(rig, 2000);
+    after = start(rig, "id", "x");
+    assert_false(run(rig, after)->deduplicated);
+    fake_call_free(first);
+    fake_call_free(within);
+    fake_call_free(after);
+    producer_free(rig);
+}
+
+static void test_duplicates_within_a_batch(void **state)
+{
+    static const char *const payloads[] = {"x", "x", "y", "x"};
+    struct fake_rig *rig = bound_with(STATE);
+    struct messages messages = {.n = 0};
+    const pb_publish_batch_response *answers;
+    struct call *call;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(payloads); i++) {
+        add(&messages, message_to("orders", payloads[i]));
+        set_id(&messages.items[i], "id");
+    }
+    add(&messages, message_to("elsewhere", "y"));
+    set_id(&messages.items[4], "id"); /* of another topic */
+    call = publish_batch(rig, &messages);
+    fake_rig_run(rig);
+    answers = answers_of(call);
+    assert_false(answers->results[0]->deduplicated);
+    assert_true(answers->results[1]->deduplicated);
+    assert_int_equal(answers->results[1]->offset, answers->results[0]->offset);
+    assert_int_equal(answers->results[2]->code, ERR_ALREADY_EXISTS);
+    assert_true(answers->results[3]->deduplicated);
+    assert_true(answers->results[4]->success);
+    assert_int_equal(published(rig), 1);
+    fake_call_free(call);
+    producer_free(rig);
+}
+
+static void test_nothing_is_sent_without_the_state_store(void **state)
+{
+    struct fake_rig *rig = bound_with(STATE);
+    struct call *call;
+
+    (void)state;
+    rig->world.fail_at = 1;
+    call = start(rig, "id", "x");
+    assert_int_equal(run(rig, call)->code, ERR_UNAVAILABLE);
+    assert_int_equal(answer_of(call)->outcome, PB(OUTCOME__NOT_STORED));
+    assert_int_equal(published(rig), 0);
+    fake_call_free(call);
+    producer_free(rig);
+}
+
+static void test_frames_keep_their_order(void **state)
+{
+    struct fake_rig *rig = rig_with(STATE);
+    struct messages slow = {.n = 0}, fast = {.n = 0};
+    pb_publish_frame frame;
+    struct call *call;
+
+    (void)state;
+    rig->world.mode = FAKE_PARKED;
+    fake_rig_bind(rig);
+    call = stream_open(rig);
+    add(&slow, keyed("orders", "k", "1"));
+    set_id(&slow.items[0], "id");
+    add(&fast, keyed("orders", "k", "2"));
+    frame = frame_of(&slow);
+    push(rig, call, &frame);
+    frame = frame_of(&fast); /* needs no state store, and waits all the same */
+    push(rig, call, &frame);
+    fake_rig_run(rig);
+    expect_payload(rig, "orders", 0, "1");
+    expect_payload(rig, "orders", 1, "2");
+    assert_int_equal(last_ack(call)->settled_through, 2);
+    fake_call_push(call, NULL);
+    fake_rig_run(rig);
+    fake_call_free(call);
+    producer_free(rig);
+}
+
+/* ---- claim checks ---- */
+
+static void test_a_large_payload_goes_to_the_object_store(void **state)
+{
+    struct fake_rig *rig = bound_with(OBJECT);
+    struct call *call = start(rig, NULL, large);
+    const struct outgoing *kept;
+    const struct fake_entry *object;
+    struct claim claim;
+
+    (void)state;
+    assert_true(run(rig, call)->claim_checked);
+    kept = fake_message(&rig->world, "orders", 0);
+    assert_int_equal(kept->payload.len, 0);
+    assert_true(slice_equal(kept->headers[0].name, slice_str(CLAIM_HEADER)));
+    assert_true(claim_read(kept->headers[0].value, &claim));
+    object = fake_find(&rig->world, claim.key);
+    assert_non_null(object);
+    assert_true(slice_equal(object->value, slice_str(large)));
+    assert_true(claim_matches(&claim, object->value));
+    assert_false(claim_matches(&claim, slice_str("another payload of 27 bytes")));
+    fake_call_free(call);
+    call = start(rig, NULL, "small");
+    assert_false(run(rig, call)->claim_checked);
+    expect_payload(rig, "orders", 1, "small");
+    fake_call_free(call);
+    producer_free(rig);
+}
+
+static void test_an_object_without_a_message_is_removed(void **state)
+{
+    struct fake_rig *rig = bound_with(OBJECT);
+    struct call *call;
+
+    (void)state;
+    rig->world.fail_at = 2; /* 1: the object, 2: publish */
+    rig->world.fail_with = err_make(ERR_NOT_FOUND, "no such topic");
+    call = start(rig, NULL, large);
+    assert_false(run(rig, call)->success);
+    assert_int_equal(fake_keys(&rig->world), 0);
+    fake_call_free(call);
+    rig->world.fail_at = 0;
+    rig->world.messages.faults.lose_at = rig->world.ops + 2;
+    call = start(rig, NULL, large);
+    assert_int_equal(run(rig, call)->outcome, PB(OUTCOME__OUTCOME_UNKNOWN));
+    assert_int_equal(fake_keys(&rig->world), 1); /* the message may be there */
+    fake_call_free(call);
+    producer_free(rig);
+}
+
+static void test_no_message_without_its_object(void **state)
+{
+    struct fake_rig *rig = bound_with(OBJECT);
+    struct call *call;
+
+    (void)state;
+    rig->world.fail_at = 1;
+    call = start(rig, NULL, large);
+    assert_int_equal(run(rig, call)->outcome, PB(OUTCOME__NOT_STORED));
+    assert_int_equal(published(rig), 0);
+    fake_call_free(call);
+    producer_free(rig);
+}
+
+static void test_a_duplicate_writes_no_object(void **state)
+{
+    struct fake_rig *rig = bound_with(STATE | OBJECT);
+    struct call *first = start(rig, "id", large), *again;
+
+    (void)state;
+    assert_true(run(rig, first)->claim_checked);
+    assert_int_equal(fake_keys(&rig->world), 2);
+    again = start(rig, "id", large);
+    assert_true(run(rig, again)->deduplicated);
+    assert_int_equal(fake_keys(&rig->world), 2);
+    fake_call_free(first);
+    fake_call_free(again);
+    producer_free(rig);
+}
+
+static void test_references_that_are_none(void **state)
+{
+    static const char *const texts[] = {
+        "",
+        "v2 size=1 sha256=00",
+        "v1 size= sha256=00",
+        "v1 size=99999999999999999999 sha256=00",
+        "v1 size=1 sha256=zz",
+        "v1 size=1 sha256="
+        "0000000000000000000000000000000000000000000000000000000000000000 key=",
+    };
+    struct claim claim;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+        assert_false(claim_read(slice_str(texts[i]), &claim));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_p2_a_repeat_is_told_the_first_place),
+        cmocka_unit_test(test_p4_a_failed_attempt_is_not_remembered),
+        cmocka_unit_test(test_p4_an_open_attempt_is_waited_for),
+        cmocka_unit_test(test_p5_another_payload_is_no_duplicate),
+        cmocka_unit_test(test_p5_content_counts_only_by_name),
+        cmocka_unit_test(test_p6_the_window_is_what_it_says),
+        cmocka_unit_test(test_duplicates_within_a_batch),
+        cmocka_unit_test(test_nothing_is_sent_without_the_state_store),
+        cmocka_unit_test(test_frames_keep_their_order),
+        cmocka_unit_test(test_a_large_payload_goes_to_the_object_store),
+        cmocka_unit_test(test_an_object_without_a_message_is_removed),
+        cmocka_unit_test(test_no_message_without_its_object),
+        cmocka_unit_test(test_a_duplicate_writes_no_object),
+        cmocka_unit_test(test_references_that_are_none),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
