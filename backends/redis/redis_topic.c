@@ -256,6 +256,7 @@ static void close_subscription(struct backend *backend, struct subscription *sub
 const struct topic redis_topic = {
     .sink = {.max_items = ITEMS,
              .max_frame_bytes = FRAME_BYTES,
+             .bare = true,
              .ack_means = "redis has sent the message to those who listen now, at most once: "
                           "nothing is kept",
              .check_topic = check_topic,

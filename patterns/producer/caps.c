@@ -50,8 +50,12 @@ static schema_operation_capability *operation_of(const struct producer *producer
     operation.limits = limits_of(producer, row, arena);
     if (row->writes) {
         operation.atomicity = PRISM__PATTERNS__SCHEMAS__ATOMICITY__PER_ITEM;
-        operation.ordering = PRISM__PATTERNS__SCHEMAS__ORDERING__PER_KEY_ORDER;
-        operation.acknowledgement = caps_acknowledgement(producer->sink->store);
+        operation.ordering = producer->plan.sink->bare
+                                 ? PRISM__PATTERNS__SCHEMAS__ORDERING__UNORDERED
+                                 : PRISM__PATTERNS__SCHEMAS__ORDERING__PER_KEY_ORDER;
+        operation.acknowledgement = producer->plan.keeps
+                                        ? caps_acknowledgement(producer->sink->store)
+                                        : PRISM__PATTERNS__SCHEMAS__ACKNOWLEDGEMENT__MEMORY;
     }
     return caps_operation(&operation, arena);
 }
@@ -129,10 +133,11 @@ static void describe_sink(const struct producer *producer, pb_capabilities *caps
 {
     const struct message_sink *sink = producer->plan.sink;
 
-    caps->supports_ordering = true;
+    caps->supports_ordering = !sink->bare;
     caps->supports_batching = true;
-    caps->ordering_performance = sink->keyed ? CAPS(ORDERING_PERFORMANCE__ORDERING_NATIVE)
-                                             : CAPS(ORDERING_PERFORMANCE__ORDERING_EMULATED);
+    caps->ordering_performance = sink->bare    ? CAPS(ORDERING_PERFORMANCE__ORDERING_UNAVAILABLE)
+                                 : sink->keyed ? CAPS(ORDERING_PERFORMANCE__ORDERING_NATIVE)
+                                               : CAPS(ORDERING_PERFORMANCE__ORDERING_EMULATED);
     caps->batch_performance = producer->plan.max_items > 1
                                   ? CAPS(BATCH_PERFORMANCE__BATCH_NATIVE)
                                   : CAPS(BATCH_PERFORMANCE__BATCH_PIPELINE);
@@ -165,8 +170,8 @@ static pb_capabilities *describe(const struct producer *producer, struct arena *
     caps->slots = slots_of(producer, arena);
     describe_sink(producer, caps);
     caps->max_topic_bytes = (int32_t)producer->topics.max_bytes;
-    caps->max_headers = MESSAGE_HEADERS;
-    caps->max_header_bytes = MESSAGE_HEADER_BYTES;
+    caps->max_headers = producer->plan.sink->bare ? 0 : MESSAGE_HEADERS;
+    caps->max_header_bytes = producer->plan.sink->bare ? 0 : MESSAGE_HEADER_BYTES;
     describe_operations(producer, arena, caps);
     caps->generation = caps_generation(&caps->base);
     return caps;

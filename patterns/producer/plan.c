@@ -8,6 +8,9 @@
 #include "patterns/producer/producer_priv.h"
 
 static const struct need needs[NEED_COUNT] = {
+    [NEED_KEYED] = NEED_PROPERTY("ordering_key not supported: the message_sink carries payloads "
+                                 "only"),
+    [NEED_HEADERS] = NEED_PROPERTY("headers not supported: the message_sink carries payloads only"),
     [NEED_DEDUP] = NEED_PROPERTY("deduplication not supported: the message_sink does not remember "
                                  "identifiers, and no state_store is bound"),
     [NEED_NULL_PAYLOAD] = NEED_PROPERTY("null payload not supported: the message_sink cannot tell "
@@ -21,7 +24,7 @@ const struct producer_operation producer_operation_table[] = {
     {"GetCapabilities", NULL, NEED_NOTHING, false, false},
     {"Publish", NULL, NEED_NOTHING, true, false},
     {"Publish", "ordering_key", NEED_KEYED, true, false},
-    {"Publish", "headers", NEED_NOTHING, true, false},
+    {"Publish", "headers", NEED_HEADERS, true, false},
     {"Publish", "null_payload", NEED_NULL_PAYLOAD, true, false},
     {"Publish", "deduplication", NEED_DEDUP, true, false},
     {"Publish", "claim_check", NEED_CLAIM, true, false},
@@ -74,7 +77,9 @@ enum pattern_how producer_how(const struct producer_plan *plan,
         return PATTERN_UNAVAILABLE;
     switch (row->need) {
     case NEED_KEYED:
-        return sink->keyed ? PATTERN_NATIVE : PATTERN_EMULATED;
+        return sink->bare ? PATTERN_UNAVAILABLE : sink->keyed ? PATTERN_NATIVE : PATTERN_EMULATED;
+    case NEED_HEADERS:
+        return sink->bare ? PATTERN_UNAVAILABLE : PATTERN_NATIVE;
     case NEED_DEDUP:
         if (sink->dedups)
             return PATTERN_NATIVE;

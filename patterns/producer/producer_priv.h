@@ -46,6 +46,7 @@ struct producer_operation {
     enum producer_need {
         NEED_NOTHING,
         NEED_KEYED,
+        NEED_HEADERS,
         NEED_DEDUP,
         NEED_NULL_PAYLOAD,
         NEED_CLAIM,

@@ -1,6 +1,7 @@
 /* Checks of what clients send, all made before the first effect. That strings are UTF-8 without NUL
  * has been seen to when the request was decoded. */
 #include "patterns/check.h"
+#include "patterns/need.h"
 #include "patterns/producer/producer_priv.h"
 
 #include "src/base/container.h"
@@ -91,6 +92,8 @@ static struct err read_headers(const struct reader *reader, const pb_publish_req
 
     if (n == 0)
         return ERR_NONE;
+    if (reader->producer->plan.sink->bare)
+        return need_unmet(producer_need_of(NEED_HEADERS));
     if (n > MESSAGE_HEADERS)
         return check_items(n, MESSAGE_HEADERS, reader->arena, "headers");
     out->headers = copy_headers(reader->arena, request);
@@ -115,6 +118,8 @@ static struct err read_key(const struct reader *reader, const pb_publish_request
 {
     if (request->_ordering_key_case == REQUEST(ORDERING_KEY__NOT_SET))
         return ERR_NONE;
+    if (reader->producer->plan.sink->bare)
+        return need_unmet(producer_need_of(NEED_KEYED));
     out->key = present(request->ordering_key);
     return check_length(out->key, MESSAGE_KEY_BYTES, reader->arena, "ordering_key");
 }

@@ -1,5 +1,8 @@
 """What each operation of the producer pattern must do when it is available. `test` is the running test case,
 `announced` the operation's entry in the capabilities."""
+import grpc
+
+from rig import wire
 from rig.messaging import Stream, pb, producer as namespace, producer_service as service
 from prism.patterns.schemas import slot_schema_pb2 as schemas
 
@@ -27,38 +30,66 @@ def GetCapabilities(test, producer, announced):
     test.assertTrue(first.ack_means)
 
 
+def carries(capabilities):
+    """Keys, ids and headers, and not the payload alone."""
+    return capabilities.supports_ordering
+
+
 def Publish(test, producer, announced):
-    replies = [producer.Publish(topic="orders", payload=b"%d" % i, ordering_key=b"k") for i in range(3)]
+    capabilities = producer.GetCapabilities()
+    key = {"ordering_key": b"k"} if carries(capabilities) else {}
+    replies = [producer.Publish(topic="orders", payload=b"%d" % i, **key) for i in range(3)]
     test.assertEqual([(r.success, r.outcome, r.code) for r in replies], [(True, pb.STORED, 0)] * 3)
-    test.assertEqual(len({(r.partition, r.offset, r.position) for r in replies}), 3)
-    test.assertEqual(len({r.message_id for r in replies}), 3)
     test.assertIn(announced.acknowledgement, (schemas.MEMORY, schemas.DISK, schemas.UNKNOWN))
+    if capabilities.delivery == schemas.AT_LEAST_ONCE:
+        test.assertEqual(len({(r.partition, r.offset, r.position) for r in replies}), 3)
+        test.assertEqual(len({r.message_id for r in replies}), 3)
+    if not carries(capabilities):
+        refuses_what_it_cannot_carry(test, producer, capabilities)
+
+
+def refuses_what_it_cannot_carry(test, producer, capabilities):
+    variants = {"ordering_key": {"ordering_key": b"k"}, "headers": {"headers": [{"name": "n", "value": b"v"}]}}
+    for variant, field in variants.items():
+        announced = {o.variant: o for o in capabilities.operations if o.operation == "Publish"}[variant]
+        test.assertEqual(announced.availability, schemas.UNAVAILABLE)
+        error = wire.failure(producer.Publish, pb.PublishRequest(topic="orders", payload=b"x", **field))
+        test.assertEqual(error.code(), grpc.StatusCode.UNIMPLEMENTED)
+        test.assertEqual(error.details(), announced.unavailable_reason.message)
+    error = wire.failure(producer.Publish, pb.PublishRequest(topic="orders", payload=b"x", message_id="m"))
+    test.assertEqual(error.code(), grpc.StatusCode.INVALID_ARGUMENT)
 
 
 def PublishBatch(test, producer, announced):
-    messages = [pb.PublishRequest(topic="orders" if i != 7 else "", payload=b"%d" % i, message_id=f"m{i}")
+    carried = carries(producer.GetCapabilities())
+    ids = [f"m{i}" if carried else None for i in range(MESSAGES)]
+    messages = [pb.PublishRequest(topic="orders" if i != 7 else "", payload=b"%d" % i, message_id=ids[i])
                 for i in range(MESSAGES)]
     reply = producer.PublishBatch(messages=messages)
     test.assertEqual([r.success for r in reply.results], [i != 7 for i in range(MESSAGES)], "in request order")
     test.assertEqual([r.message_id for r in reply.results if r.success],
-                     [f"m{i}" for i in range(MESSAGES) if i != 7])
+                     [ids[i] or "" for i in range(MESSAGES) if i != 7])
     test.assertEqual((reply.success_count, reply.failure_count, reply.all_success), (MESSAGES - 1, 1, False))
 
 
 def PublishStream(test, producer, announced):
+    capabilities = producer.GetCapabilities()
+    keys = [b"%d" % (i % 5) if carries(capabilities) else None for i in range(MESSAGES)]
     with Stream(producer.PublishStream) as stream:
         first = stream.next()
         test.assertEqual((first.settled_through, first.window), (0, 10000))
-        test.assertEqual(first.generation, producer.GetCapabilities().generation)
+        test.assertEqual(first.generation, capabilities.generation)
         stream.send(pb.PublishFrame(topic="orders", with_results=True))
         for frame in range(10):
             stream.send(pb.PublishFrame(messages=[
-                pb.PublishRequest(payload=b"%d" % i, ordering_key=b"%d" % (i % 5)) for i in range(MESSAGES)]))
+                pb.PublishRequest(payload=b"%d" % i, ordering_key=keys[i]) for i in range(MESSAGES)]))
         stream.half_close()
         acks = stream.rest()
     test.assertEqual((acks[-1].settled_through, acks[-1].success_count), (10 * MESSAGES, 10 * MESSAGES))
     results = [result for ack in acks for result in ack.results]
-    test.assertEqual(len({r.message_id for r in results}), 10 * MESSAGES)
+    test.assertEqual(len(results), 10 * MESSAGES)
+    if capabilities.delivery == schemas.AT_LEAST_ONCE:
+        test.assertEqual(len({r.message_id for r in results}), 10 * MESSAGES)
 
 
 def Flush(test, producer, announced):
