@@ -1,9 +1,11 @@
 /* The one list of backends: a new one is a folder and a line here. */
 #include "backends/backend.h"
 #include "backends/memstore/memstore.h"
+#include "backends/nats/nats.h"
 #include "backends/redis/redis.h"
 
-static const struct backend_type *const backends[] = {&backend_memstore, &backend_redis, NULL};
+static const struct backend_type *const backends[] = {&backend_memstore, &backend_nats,
+                                                      &backend_redis, NULL};
 
 const struct backend_type *const *backend_all(void)
 {

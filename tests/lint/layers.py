@@ -7,7 +7,7 @@ import source
 
 # Foreign libraries by the start of the header's name. Whatever is not listed is libc.
 LIBRARIES = {
-    "ck": ("ck_",), "uv": ("uv.h", "uv/"), "grpc": ("grpc/", "grpcpp/"), "hiredis": ("hiredis/",),
+    "ck": ("ck_",), "uv": ("uv.h", "uv/"), "grpc": ("grpc/", "grpcpp/"), "hiredis": ("hiredis/",), "nats": ("nats/",),
     "cyaml": ("cyaml/", "yaml.h"), "http": ("microhttpd.h",), "jemalloc": ("jemalloc/",), "nghttp2": ("nghttp2/",),
     "protobuf": ("protobuf-c/", "google/protobuf-c/"), "openssl": ("openssl/",), "cmocka": ("cmocka.h",),
 }
@@ -34,6 +34,7 @@ TABLE = [
      ("src/base/", "backends/kv.h", r"backends/memstore/(entry|hash|index|wheel|shard|store)\.h"), (), ()),
     (r"backends/memstore/(sweep|enumerate|single|window|instance)\.[ch]",
      ("src/base/", "pool/", r"backends/memstore/(memstore|store|instance)\.h"), (), ()),
+    (r"backends/nats/", ("src/base/", "pool/", "backends/[^/]+$", "backends/X/"), ("nats",), ()),
     (r"backends/[^/]+/", ("src/base/", "pool/", "backends/[^/]+$", "backends/X/"), (), ()),
     (r"patterns/", ("src/base/", "pool/", "backends/[^/]+$", "src/rpc/call.h", "patterns/"), ("protobuf",), ANY),
     (r"src/config/", ("src/base/", "backends/[^/]+$", "patterns/pattern.h", "src/config/"), ("cyaml",), ()),

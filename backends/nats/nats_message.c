@@ -1,0 +1,277 @@
+/* A message of ours and a message of NATS. Nothing is wrapped: the payload is the payload, headers
+ * are headers, and two of them carry what NATS has no place for. */
+#include "backends/nats/nats_priv.h"
+
+#include <stdlib.h>
+#include <strings.h>
+
+#define KEY_HEADER "Prism-Key"
+#define ID_HEADER  "Nats-Msg-Id"
+
+enum { HEADERS_LINE = 12 /* "NATS/1.0\r\n" and the empty line */ };
+
+static struct err refused(const char *subject, const char *text)
+{
+    return err_about(ERR_INVALID_ARGUMENT, subject, text);
+}
+
+/* ---- subjects ---- */
+
+static bool token_is(struct slice token, const char *name)
+{
+    return slice_equal(token, slice_str(name));
+}
+
+static struct err check_token(struct slice token, bool first, bool last, bool wildcards)
+{
+    if (token.len == 0)
+        return refused("topic", "a NATS subject has no empty token: no '.' at its ends, no '..'");
+    if (first && (token.data[0] == '$' || token_is(token, "_INBOX") || token_is(token, "_R_") ||
+                  token_is(token, "_GR_")))
+        return refused("topic", "this subject belongs to the NATS server or to its clients");
+    if (wildcards && !first && (token_is(token, "*") || (last && token_is(token, ">"))))
+        return ERR_NONE;
+    for (size_t i = 0; i < token.len; i++) {
+        if (token.data[i] <= ' ' || token.data[i] == 0x7f)
+            return refused("topic", "a NATS subject has no spaces and no control characters");
+        if (token.data[i] == '*' || token.data[i] == '>')
+            return refused("topic", wildcards ? "wildcards are whole tokens behind the first one"
+                                              : "a NATS subject to publish to has no wildcards");
+    }
+    return ERR_NONE;
+}
+
+static struct err check_subject(struct slice topic, bool wildcards)
+{
+    size_t at = 0;
+
+    if (topic.len == 0 || topic.len > MESSAGE_TOPIC_BYTES)
+        return refused("topic", "a topic has 1 to 249 bytes");
+    for (size_t i = 0; i <= topic.len; i++) {
+        if (i < topic.len && topic.data[i] != '.')
+            continue;
+
+        struct err err =
+            check_token(slice_of(topic.data + at, i - at), at == 0, i == topic.len, wildcards);
+
+        if (err.code != ERR_OK)
+            return err;
+        at = i + 1;
+    }
+    return ERR_NONE;
+}
+
+struct err nats_check_topic(struct slice topic)
+{
+    return check_subject(topic, false);
+}
+
+struct err nats_check_pattern(struct slice topic)
+{
+    return check_subject(topic, true);
+}
+
+/* ---- headers ---- */
+
+static bool is_space(uint8_t c)
+{
+    return c == ' ' || c == '\t' || c == '\v' || c == '\f';
+}
+
+/* Lines are ended by CR LF, the library takes values as text, strips spaces around them, and reads
+ * an empty value as the beginning of the next line: what cannot come out as it went in is refused.
+ */
+static bool value_fits(struct slice value)
+{
+    for (size_t i = 0; i < value.len; i++) {
+        if (value.data[i] == '\r' || value.data[i] == '\n' || value.data[i] == '\0')
+            return false;
+    }
+    return value.len > 0 && !is_space(value.data[0]) && !is_space(value.data[value.len - 1]);
+}
+
+static bool name_fits(struct slice name)
+{
+    for (size_t i = 0; i < name.len; i++) {
+        if (name.data[i] <= ' ' || name.data[i] >= 0x7f || name.data[i] == ':')
+            return false;
+    }
+    return name.len > 0;
+}
+
+/* The server and JetStream act on these. */
+static bool name_is_reserved(struct slice name)
+{
+    return (name.len >= 5 && strncasecmp((const char *)name.data, "Nats-", 5) == 0) ||
+           (name.len == strlen(KEY_HEADER) &&
+            strncasecmp((const char *)name.data, KEY_HEADER, name.len) == 0);
+}
+
+static size_t line_bytes(size_t name, size_t value)
+{
+    return name + value + 4; /* ": " and CR LF */
+}
+
+static struct err check_headers(const struct outgoing *item, size_t *bytes)
+{
+    for (size_t i = 0; i < item->n_headers; i++) {
+        const struct header *h = &item->headers[i];
+
+        if (!name_fits(h->name))
+            return refused("headers", "the name of a header on NATS is printable ASCII without "
+                                      "spaces and ':'");
+        if (name_is_reserved(h->name))
+            return refused("headers", "headers named Nats-* and Prism-Key belong to NATS and to "
+                                      "Prism: use the message's id and key");
+        if (!value_fits(h->value))
+            return refused("headers", "the value of a header on NATS is not empty, holds no CR, LF "
+                                      "or NUL, and neither begins nor ends with spaces");
+        *bytes += line_bytes(h->name.len, h->value.len);
+    }
+    return ERR_NONE;
+}
+
+static struct err check_carried(struct slice value, const char *subject, size_t name_len,
+                                size_t *bytes)
+{
+    if (message_is_null(value))
+        return ERR_NONE;
+    if (!value_fits(value))
+        return refused(subject, "travels in a header on NATS: it is not empty, holds no CR, LF or "
+                                "NUL, and neither begins nor ends with spaces");
+    *bytes += line_bytes(name_len, value.len);
+    return ERR_NONE;
+}
+
+struct err nats_check_message(const struct outgoing *item, uint64_t max_payload)
+{
+    size_t bytes = 0;
+    struct err err = nats_check_topic(item->topic);
+
+    if (err.code == ERR_OK)
+        err = check_headers(item, &bytes);
+    if (err.code == ERR_OK)
+        err = check_carried(item->key, "key", strlen(KEY_HEADER), &bytes);
+    if (err.code == ERR_OK)
+        err = check_carried(item->id, "message_id", strlen(ID_HEADER), &bytes);
+    if (err.code == ERR_OK && message_is_null(item->payload))
+        err = refused("payload", "NATS has no null payload");
+    if (err.code != ERR_OK)
+        return err;
+    if (bytes > 0)
+        bytes += HEADERS_LINE;
+    if (item->payload.len > INT32_MAX / 2 ||
+        (max_payload > 0 && bytes + item->payload.len > max_payload))
+        return refused("payload", "payload and headers are larger than the server's max_payload");
+    return ERR_NONE;
+}
+
+/* ---- out ---- */
+
+/* The library takes texts. */
+static natsStatus add_header(natsMsg *message, struct slice name, struct slice value)
+{
+    char small[512], *text = small;
+    size_t room = name.len + value.len + 2;
+    natsStatus s;
+
+    if (room > sizeof small && (text = malloc(room)) == NULL)
+        abort();
+    memcpy(text, name.data, name.len);
+    text[name.len] = '\0';
+    memcpy(text + name.len + 1, value.data, value.len);
+    text[room - 1] = '\0';
+    s = natsMsgHeader_Add(message, text, text + name.len + 1);
+    if (text != small)
+        free(text);
+    return s;
+}
+
+natsStatus nats_message_out(natsMsg **out, const struct outgoing *item)
+{
+    char subject[MESSAGE_TOPIC_BYTES + 1];
+    natsStatus s;
+
+    memcpy(subject, item->topic.data, item->topic.len);
+    subject[item->topic.len] = '\0';
+    s = natsMsg_Create(out, subject, NULL, (const char *)item->payload.data,
+                       (int)item->payload.len);
+    if (s != NATS_OK)
+        return s;
+    for (size_t i = 0; i < item->n_headers && s == NATS_OK; i++)
+        s = add_header(*out, item->headers[i].name, item->headers[i].value);
+    if (s == NATS_OK && !message_is_null(item->key))
+        s = add_header(*out, slice_str(KEY_HEADER), item->key);
+    if (s == NATS_OK && !message_is_null(item->id))
+        s = add_header(*out, slice_str(ID_HEADER), item->id);
+    if (s != NATS_OK)
+        natsMsg_Destroy(*out);
+    return s;
+}
+
+/* ---- in ---- */
+
+static struct slice carried(natsMsg *message, const char *name)
+{
+    const char *value;
+
+    if (natsMsgHeader_Get(message, name, &value) != NATS_OK || value == NULL)
+        return message_null();
+    return slice_str(value);
+}
+
+static size_t count_values(natsMsg *message, const char *const *names, int n)
+{
+    size_t count = 0;
+
+    for (int i = 0; i < n; i++) {
+        const char **values;
+        int many;
+
+        if (natsMsgHeader_Values(message, names[i], &values, &many) != NATS_OK)
+            continue;
+        count += (size_t)many;
+        free((void *)values);
+    }
+    return count;
+}
+
+static void take_headers(struct incoming *in, natsMsg *message, const char *const *names, int n,
+                         struct arena *arena)
+{
+    struct header *headers = arena_array(arena, count_values(message, names, n), sizeof *headers);
+
+    for (int i = 0; i < n; i++) {
+        const char **values;
+        int many;
+
+        if (strcmp(names[i], KEY_HEADER) == 0 || strcmp(names[i], ID_HEADER) == 0 ||
+            natsMsgHeader_Values(message, names[i], &values, &many) != NATS_OK)
+            continue;
+        for (int k = 0; k < many; k++)
+            headers[in->n_headers++] =
+                (struct header){.name = slice_str(names[i]), .value = slice_str(values[k])};
+        free((void *)values);
+    }
+    in->headers = headers;
+}
+
+void nats_message_in(struct incoming *in, natsMsg *message, struct arena *arena)
+{
+    int len = natsMsg_GetDataLength(message), n = 0;
+    const char **names = NULL;
+
+    *in = (struct incoming){
+        .topic = slice_str(natsMsg_GetSubject(message)),
+        .payload = len > 0 ? slice_of(natsMsg_GetData(message), (size_t)len) : message_empty(),
+        .partition = -1,
+        .offset = -1,
+        .attempt = 1,
+    };
+    if (natsMsgHeader_Keys(message, &names, &n) != NATS_OK)
+        return;
+    in->key = carried(message, KEY_HEADER);
+    in->id = carried(message, ID_HEADER);
+    take_headers(in, message, names, n, arena);
+    free((void *)names);
+}

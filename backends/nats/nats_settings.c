@@ -1,0 +1,295 @@
+/* Settings of a slot, and the library's options made from them for each connection anew: so new
+ * secrets and new files are used by the next connection. */
+#include "backends/nats/nats_priv.h"
+#include "src/base/secret.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { PING_MS = 5000 /* an idle server is left after it owes two answers */ };
+
+enum setting {
+    SET_ADDRESS,
+    SET_USERNAME,
+    SET_PASSWORD,
+    SET_TOKEN,
+    SET_CREDENTIALS,
+    SET_TLS,
+    SET_TLS_CA,
+    SET_TLS_CERT,
+    SET_TLS_KEY,
+    SET_DIAL_TIMEOUT,
+    SET_ACK_TIMEOUT,
+    SET_MAX_BUFFER,
+    SET_SUBSCRIPTION_BUFFER,
+};
+
+const struct backend_setting nats_settings[] = {
+    [SET_ADDRESS] = {"address", SETTING_TEXT, "localhost:4222", 0, 0,
+                     "HOST[:PORT] or nats://HOST[:PORT], several with commas between them: servers "
+                     "of one cluster, tried in turn"},
+    [SET_USERNAME] = {"username", SETTING_TEXT, "", 0, 0, "empty: none"},
+    [SET_PASSWORD] = {"password", SETTING_SECRET, "", 0, 0, "empty: none"},
+    [SET_TOKEN] = {"token", SETTING_SECRET, "", 0, 0, "instead of a user; empty: none"},
+    [SET_CREDENTIALS] = {"credentials_file", SETTING_TEXT, "", 0, 0,
+                         "file with a user's JWT and seed, read for each connection; empty: none"},
+    [SET_TLS] = {"tls", SETTING_BOOL, "false", 0, 0,
+                 "the server must offer TLS, and its certificate is checked"},
+    [SET_TLS_CA] = {"tls_ca", SETTING_TEXT, "", 0, 0,
+                    "PEM file of the authorities that the server's certificate may come from"},
+    [SET_TLS_CERT] = {"tls_cert", SETTING_TEXT, "", 0, 0,
+                      "PEM file of the client's own certificate; empty: none"},
+    [SET_TLS_KEY] = {"tls_key", SETTING_TEXT, "", 0, 0, "PEM file of its key"},
+    [SET_DIAL_TIMEOUT] = {"dial_timeout_ms", SETTING_UINT, "2000", 1, 60000,
+                          "to connect to one server and log in"},
+    [SET_ACK_TIMEOUT] = {"ack_timeout_ms", SETTING_UINT, "2000", 1, 60000,
+                         "a server that does not answer for this long while messages wait is left; "
+                         "their outcome is unknown"},
+    [SET_MAX_BUFFER] = {"max_buffer_bytes", SETTING_UINT, "67108864", 65536, 1ull << 33,
+                        "bytes of messages that wait for the server; more are refused, except for "
+                        "one operation alone"},
+    [SET_SUBSCRIPTION_BUFFER] = {"subscription_buffer_bytes", SETTING_UINT, "1048576", 4096,
+                                 1ull << 30,
+                                 "bytes that wait for one slow subscriber; beyond them the oldest "
+                                 "messages are dropped, counted and told"},
+    {.name = NULL},
+};
+
+static char *copy_or_null(const char *text)
+{
+    char *copy = NULL;
+
+    if (text[0] != '\0' && (copy = strdup(text)) == NULL)
+        abort();
+    return copy;
+}
+
+/* ---- addresses ---- */
+
+static bool is_host(const char *text, size_t len)
+{
+    bool named = false;
+    static const char allowed[] = ".-_:[]%";
+
+    for (size_t i = 0; i < len; i++) {
+        bool letter = (text[i] >= 'a' && text[i] <= 'z') || (text[i] >= 'A' && text[i] <= 'Z') ||
+                      (text[i] >= '0' && text[i] <= '9');
+
+        if (!letter && strchr(allowed, text[i]) == NULL)
+            return false;
+        named = named || letter;
+    }
+    return named;
+}
+
+/* Calls take (unless it is NULL) with each server; false: the text is no list of them. */
+static bool each_server(const char *text, struct nats_config *config)
+{
+    size_t n = 0;
+
+    for (const char *at = text;; n++) {
+        size_t len, all;
+
+        at += strspn(at, " ");
+        if (strncmp(at, "nats://", 7) == 0)
+            at += 7;
+        len = all = strcspn(at, ",");
+        while (len > 0 && at[len - 1] == ' ')
+            len--;
+        if (n == NATS_SERVERS || !is_host(at, len))
+            return false;
+        if (config != NULL &&
+            asprintf(&config->servers[config->n_servers++], "nats://%.*s", (int)len, at) < 0)
+            abort();
+        at += all;
+        if (*at == '\0')
+            return true;
+        at++;
+    }
+}
+
+/* ---- what the table cannot say ---- */
+
+static bool is_given(const struct backend_value *values, enum setting at)
+{
+    return values[at].text[0] != '\0';
+}
+
+static void fault(struct backend_faults *faults, enum setting at, enum setting other,
+                  const char *text, const char *fix)
+{
+    backend_fault_add(
+        faults, (struct backend_fault){.setting = nats_settings[at].name,
+                                       .other = at == other ? NULL : nats_settings[other].name,
+                                       .text = text,
+                                       .fix = fix});
+}
+
+static void check_tls(const struct backend_value *values, struct backend_faults *faults)
+{
+    static const enum setting files[] = {SET_TLS_CA, SET_TLS_CERT, SET_TLS_KEY};
+
+    for (unsigned i = 0; i < ARRAY_LEN(files); i++) {
+        if (is_given(values, files[i]) && values[SET_TLS].number == 0)
+            fault(faults, files[i], SET_TLS, "TLS is off", "add `tls: true`");
+    }
+    if (values[SET_TLS].number != 0 && !is_given(values, SET_TLS_CA))
+        fault(faults, SET_TLS, SET_TLS_CA, "nothing says whose certificates to trust",
+              "add `tls_ca`");
+    if (is_given(values, SET_TLS_CERT) && !is_given(values, SET_TLS_KEY))
+        fault(faults, SET_TLS_CERT, SET_TLS_KEY, "the certificate's key is missing",
+              "add `tls_key`");
+    if (is_given(values, SET_TLS_KEY) && !is_given(values, SET_TLS_CERT))
+        fault(faults, SET_TLS_KEY, SET_TLS_CERT, "the key's certificate is missing",
+              "add `tls_cert`");
+}
+
+void nats_settings_check(const struct backend_value *values, struct backend_faults *faults)
+{
+    bool user = is_given(values, SET_USERNAME);
+
+    if (!each_server(values[SET_ADDRESS].text, NULL))
+        fault(faults, SET_ADDRESS, SET_ADDRESS, "is no list of up to 16 servers",
+              "like localhost:4222 or nats://a:4222,nats://b:4222; users and passwords have "
+              "settings of their own");
+    if (is_given(values, SET_PASSWORD) && !user)
+        fault(faults, SET_PASSWORD, SET_USERNAME, "a password without a user", "add `username`");
+    if (is_given(values, SET_TOKEN) && user)
+        fault(faults, SET_TOKEN, SET_USERNAME, "a user is given as well", "remove one of the two");
+    if (is_given(values, SET_CREDENTIALS) && (user || is_given(values, SET_TOKEN)))
+        fault(faults, SET_CREDENTIALS, user ? SET_USERNAME : SET_TOKEN,
+              "another login is given as well", "remove one of the two");
+    check_tls(values, faults);
+}
+
+/* ---- taken ---- */
+
+void nats_config_take(struct nats_config *config, const struct backend_value *values)
+{
+    *config = (struct nats_config){
+        .credentials = copy_or_null(values[SET_CREDENTIALS].text),
+        .ca = copy_or_null(values[SET_TLS_CA].text),
+        .cert = copy_or_null(values[SET_TLS_CERT].text),
+        .key = copy_or_null(values[SET_TLS_KEY].text),
+        .tls = values[SET_TLS].number != 0,
+        .dial_timeout_ms = values[SET_DIAL_TIMEOUT].number,
+        .ack_timeout_ms = values[SET_ACK_TIMEOUT].number,
+        .max_buffer_bytes = values[SET_MAX_BUFFER].number,
+        .subscription_bytes = values[SET_SUBSCRIPTION_BUFFER].number,
+    };
+    each_server(values[SET_ADDRESS].text, config);
+    config->shown_copy = copy_or_null(values[SET_ADDRESS].text);
+    config->shown = values[SET_ADDRESS].expanded ? "(from ${..})" : config->shown_copy;
+}
+
+void nats_config_clear(struct nats_config *config)
+{
+    for (size_t i = 0; i < config->n_servers; i++)
+        free(config->servers[i]);
+    free(config->shown_copy);
+    free(config->credentials);
+    free(config->ca);
+    free(config->cert);
+    free(config->key);
+}
+
+struct nats_login nats_login_take(const struct backend_value *values)
+{
+    return (struct nats_login){.username = copy_or_null(values[SET_USERNAME].text),
+                               .password = copy_or_null(values[SET_PASSWORD].text),
+                               .token = copy_or_null(values[SET_TOKEN].text)};
+}
+
+void nats_login_clear(struct nats_login *login)
+{
+    free(login->username);
+    secret_free(login->password);
+    secret_free(login->token);
+    *login = (struct nats_login){0};
+}
+
+/* ---- the library's options ---- */
+
+static natsStatus set_login(natsOptions *options, const struct nats_config *config,
+                            const struct nats_login *login)
+{
+    natsStatus s = NATS_OK;
+
+    if (login->username != NULL)
+        s = natsOptions_SetUserInfo(options, login->username,
+                                    login->password != NULL ? login->password : "");
+    if (s == NATS_OK && login->token != NULL)
+        s = natsOptions_SetToken(options, login->token);
+    if (s == NATS_OK && config->credentials != NULL)
+        s = natsOptions_SetUserCredentialsFromFiles(options, config->credentials, NULL);
+    return s;
+}
+
+/* "nats://[::1]:4222" has the host "::1". */
+static natsStatus expect_host(natsOptions *options, const char *server)
+{
+    const char *at = strstr(server, "//") + 2;
+    size_t len = strcspn(at, ":");
+    char host[256];
+
+    if (*at == '[') {
+        at++;
+        len = strcspn(at, "]");
+    }
+    if (len >= sizeof host)
+        return NATS_INVALID_ARG;
+    memcpy(host, at, len);
+    host[len] = '\0';
+    return natsOptions_SetExpectedHostname(options, host);
+}
+
+/* The library checks the name in a certificate only if it is told what to expect. */
+static natsStatus set_tls(natsOptions *options, const struct nats_config *config,
+                          const char *server)
+{
+    natsStatus s = NATS_OK;
+
+    if (!config->tls)
+        return s;
+    s = natsOptions_SetSecure(options, true);
+    if (s == NATS_OK)
+        s = natsOptions_LoadCATrustedCertificates(options, config->ca);
+    if (s == NATS_OK)
+        s = expect_host(options, server);
+    if (s == NATS_OK && config->cert != NULL)
+        s = natsOptions_LoadCertificatesChain(options, config->cert, config->key);
+    return s;
+}
+
+natsStatus nats_options(natsOptions **out, const struct nats_config *config,
+                        const struct nats_login *login, const char *server)
+{
+    const char *servers[] = {server};
+    natsOptions *options;
+    natsStatus s = natsOptions_Create(&options);
+
+    if (s != NATS_OK)
+        return s;
+    s = natsOptions_SetServers(options, servers, 1);
+    if (s == NATS_OK)
+        s = natsOptions_SetAllowReconnect(options, false);
+    if (s == NATS_OK)
+        s = natsOptions_SetTimeout(options, (int64_t)config->dial_timeout_ms);
+    if (s == NATS_OK)
+        s = natsOptions_SetWriteDeadline(options, NATS_WRITE_DEADLINE_MS);
+    if (s == NATS_OK)
+        s = natsOptions_SetPingInterval(options, PING_MS);
+    if (s == NATS_OK)
+        s = natsOptions_SetName(options, "prism");
+    if (s == NATS_OK)
+        s = natsOptions_UseGlobalMessageDelivery(options, true);
+    if (s == NATS_OK)
+        s = set_login(options, config, login);
+    if (s == NATS_OK)
+        s = set_tls(options, config, server);
+    if (s != NATS_OK)
+        natsOptions_Destroy(options);
+    else
+        *out = options;
+    return s;
+}
