@@ -316,20 +316,28 @@ void call_receive(struct call *call, struct call_receive *receive, op_done_fn *d
     deliver(call);
 }
 
-void fake_call_push(struct call *call, const ProtobufCMessage *message)
+void fake_call_push_bytes(struct call *call, const uint8_t *bytes, size_t len)
 {
     if (call->has_incoming || call->half_closed)
         bug(call, "pushed before the last message was taken, or after half-close");
+    free(call->incoming);
+    call->incoming = copy(bytes, len);
+    call->incoming_bytes = len;
+    call->has_incoming = true;
+    deliver(call);
+}
+
+void fake_call_push(struct call *call, const ProtobufCMessage *message)
+{
     if (message == NULL) {
         call->half_closed = true;
+        deliver(call);
     } else {
-        free(call->incoming);
-        call->incoming_bytes = protobuf_c_message_get_packed_size(message);
-        call->incoming = room(call->incoming_bytes);
-        protobuf_c_message_pack(message, call->incoming);
-        call->has_incoming = true;
+        uint8_t *bytes = room(protobuf_c_message_get_packed_size(message));
+
+        fake_call_push_bytes(call, bytes, protobuf_c_message_pack(message, bytes));
+        free(bytes);
     }
-    deliver(call);
 }
 
 /* ---- cancellation ---- */
@@ -375,29 +383,6 @@ void fake_call_cancel(struct call *call)
 }
 
 /* ---- life ---- */
-
-static const struct method *method_in(const struct service *service, const char *path)
-{
-    for (size_t i = 0; i < service->method_count; i++) {
-        const char *full = service->methods[i].path, *last = strrchr(full, '/') + 1;
-
-        if (strcmp(full, path) == 0 || strcmp(last, path) == 0)
-            return &service->methods[i];
-    }
-    return NULL;
-}
-
-const struct method *fake_method(const struct pattern_type *type, const char *path)
-{
-    for (size_t i = 0; type->services[i] != NULL; i++) {
-        const struct method *method = method_in(type->services[i], path);
-
-        if (method != NULL)
-            return method;
-    }
-    fprintf(stderr, "fake call: no method %s\n", path);
-    abort();
-}
 
 static struct call *begin(struct fake_rig *rig, const struct method *method, uint64_t deadline_ms)
 {

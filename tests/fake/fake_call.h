@@ -119,6 +119,7 @@ bool fake_call_take(struct call *call);
 
 /* METHOD_BIDI: the client sends a message; NULL: it half-closes. One at a time. */
 void fake_call_push(struct call *call, const ProtobufCMessage *message);
+void fake_call_push_bytes(struct call *call, const uint8_t *bytes, size_t len);
 
 /* Aborts unless the call has ended exactly once with nothing left behind. */
 void fake_call_free(struct call *call);

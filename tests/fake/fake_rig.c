@@ -197,3 +197,28 @@ void fake_rig_run(struct fake_rig *rig)
         sleep_until_woken(rig);
     }
 }
+
+/* ---- methods by name ---- */
+
+static const struct method *method_in(const struct service *service, const char *path)
+{
+    for (size_t i = 0; i < service->method_count; i++) {
+        const char *full = service->methods[i].path, *last = strrchr(full, '/') + 1;
+
+        if (strcmp(full, path) == 0 || strcmp(last, path) == 0)
+            return &service->methods[i];
+    }
+    return NULL;
+}
+
+const struct method *fake_method(const struct pattern_type *type, const char *path)
+{
+    for (size_t i = 0; type->services[i] != NULL; i++) {
+        const struct method *method = method_in(type->services[i], path);
+
+        if (method != NULL)
+            return method;
+    }
+    fprintf(stderr, "fake call: no method %s\n", path);
+    abort();
+}

@@ -1,0 +1,102 @@
+/* Any bytes as requests of the producer pattern, on the embedded store or on a fake one that fails,
+ * loses answers, waits or finishes out of order, with and without a state store and an object
+ * store. Beyond not crashing, the call layer of tests requires: one end, answers that decode and
+ * fit a message, nothing pending, an empty arena.
+ *
+ * input: method, world, step, then the request; of a stream, frames of a length byte and so many
+ * bytes. */
+#include "tests/fuzz/fuzz.h"
+
+#include "patterns/producer/producer.h"
+#include "src/base/log.h"
+#include "tests/fake/fake_call.h"
+
+enum { HEAD = 3, MESSAGE_BYTES = 16 * 1024, PATIENCE = 200 };
+enum { MASK = FAKE_STREAM | FAKE_BASIC | FAKE_TTL | FAKE_CAS, ALL_SLOTS = 7 };
+
+/* Bits of the second byte. */
+enum { REAL = 1, PARKED = 2, SHUFFLED = 4, FAILS = 8, CANCELLED = 16, SLOTS = 32, LOSES = 64 };
+
+static void make_world(struct fake_rig *rig, unsigned bits, unsigned step)
+{
+    struct fake_world *world = &rig->world;
+
+    rig->max_message_bytes = MESSAGE_BYTES;
+    rig->slots = bits & SLOTS ? ALL_SLOTS : 1;
+    world->mode = bits & PARKED ? FAKE_PARKED : FAKE_AT_ONCE;
+    world->order = bits & SHUFFLED ? FAKE_SHUFFLED : FAKE_FIRST_FIRST;
+    world->fail_at = bits & FAILS ? step + 1 : 0;
+    world->messages.faults.lose_at = bits & LOSES ? step + 1 : 0;
+    world->messages.stream.sink.keyed = step % 2 == 0;
+    fake_rig_set(rig, "claim_check_threshold", 4);
+    fake_rig_set(rig, "retry_for_ms", 100);
+    fake_rig_set(rig, "window", 1 + step % 8);
+    if (bits & REAL)
+        fake_rig_bind_real(rig, "memstore");
+    else
+        fake_rig_bind(rig);
+}
+
+/* Until it has ended: what waits for time gets it. */
+static void finish(struct fake_rig *rig, struct call *call)
+{
+    for (int i = 0; i < PATIENCE && call->ends == 0; i++) {
+        fake_rig_run(rig);
+        fake_rig_advance(rig, 50);
+    }
+    fake_call_cancel(call);
+    for (int i = 0; i < PATIENCE && call->group.pending > 0; i++) {
+        fake_rig_run(rig);
+        fake_rig_advance(rig, 50);
+    }
+    fake_rig_run(rig);
+}
+
+static void push_frames(struct fake_rig *rig, struct call *call, const uint8_t *data, size_t size)
+{
+    while (size > 0 && call->ends == 0) {
+        size_t len = data[0] < size ? data[0] : size - 1;
+
+        for (int i = 0; i < PATIENCE && call->has_incoming; i++) {
+            fake_rig_run(rig);
+            fake_rig_advance(rig, 50);
+        }
+        if (call->has_incoming || call->half_closed)
+            return;
+        fake_call_push_bytes(call, data + 1, len);
+        fake_rig_drain(rig);
+        data += 1 + len;
+        size -= 1 + len;
+    }
+    if (call->ends == 0 && !call->has_incoming && !call->half_closed)
+        fake_call_push(call, NULL);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    const struct service *service = pattern_producer.services[0];
+    const struct method *method;
+    struct fake_rig rig;
+    struct call *call;
+
+    if (size < HEAD)
+        return 0;
+    log_configure(LOG_OFF, 2);
+    method = &service->methods[data[0] % service->method_count];
+    fake_rig_init(&rig, &pattern_producer, MASK);
+    make_world(&rig, data[1], data[2]);
+    if (method->kind == METHOD_BIDI) {
+        call = fake_call(&rig, method->path, NULL);
+        push_frames(&rig, call, data + HEAD, size - HEAD);
+    } else {
+        call = fake_call_bytes(&rig, method, data + HEAD, size - HEAD);
+    }
+    for (unsigned step = 0; step < data[2] && fake_release(&rig.world, 1) > 0; step++)
+        fake_rig_drain(&rig);
+    if (data[1] & CANCELLED)
+        fake_call_cancel(call);
+    finish(&rig, call);
+    fake_call_free(call);
+    fake_rig_clear(&rig);
+    return 0;
+}
