@@ -174,6 +174,7 @@ struct incoming {
  * the subscription was. Settling does not release, and releasing does not settle. */
 struct incoming_batch {
     struct job landing; /* the holder's: how it travels */
+    void *holder;       /* the receiver's own */
     struct subscription *subscription;
     struct incoming *items;
     uint32_t n;    /* 1..BATCH_MESSAGES */

@@ -1,4 +1,5 @@
 /* The one list of patterns. */
+#include "patterns/consumer/consumer.h"
 #include "patterns/keyvalue/keyvalue.h"
 #include "patterns/pattern.h"
 #include "patterns/producer/producer.h"
@@ -6,6 +7,7 @@
 static const struct pattern_type *const patterns[] = {
     &pattern_keyvalue,
     &pattern_producer,
+    &pattern_consumer,
     NULL,
 };
 

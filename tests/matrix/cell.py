@@ -12,9 +12,9 @@ from rig.prismd import Prismd
 from rig.redis import commands_run
 from prism.patterns.schemas import slot_schema_pb2 as schemas
 
-from matrix import keyvalue, producer
+from matrix import consumer, keyvalue, producer
 
-PATTERNS = {"keyvalue": keyvalue, "producer": producer}
+PATTERNS = {"consumer": consumer, "keyvalue": keyvalue, "producer": producer}
 ANNOUNCED = {"N": schemas.NATIVE, "P": schemas.PIPELINED, "E": schemas.EMULATED, "C": schemas.CLIENT_SIDE}
 # Redis: the command that carries a whole batch, and the one that would carry an item if it were not so.
 ONE_COMMAND = {"StoreBatch": ("mset", "set"), "RetrieveBatch": ("mget", "get")}
@@ -25,7 +25,7 @@ class Cell(suite.Case):
     def runTest(self):
         pattern = PATTERNS[PATTERN]
         slot = self.borrow(backends.slot(BACKEND))
-        server = self.borrow(Prismd(namespaces=[pattern.namespace(slot)]))
+        server = self.borrow(Prismd(namespaces=pattern.namespaces(slot)))
         service = pattern.service(self.borrow(server.channel()))
         capabilities = service.GetCapabilities()
         announced = {o.operation: o for o in capabilities.operations if not o.variant}[OPERATION]

@@ -12,8 +12,8 @@ ITEMS = 25      # more than the ten that an emulated batch keeps in flight
 service = pattern_service
 
 
-def namespace(slot):
-    return backends.keyvalue(slot)
+def namespaces(slot):
+    return [backends.keyvalue(slot)]
 
 
 def backend_type(capabilities):

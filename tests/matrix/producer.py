@@ -3,11 +3,15 @@
 import grpc
 
 from rig import wire
-from rig.messaging import Stream, pb, producer as namespace, producer_service as service
+from rig.messaging import Stream, pb, producer, producer_service as service
 from prism.patterns.schemas import slot_schema_pb2 as schemas
 
 BATCH = {schemas.NATIVE: pb.BATCH_NATIVE, schemas.PIPELINED: pb.BATCH_PIPELINE}
 MESSAGES = 250
+
+
+def namespaces(slot):
+    return [producer(slot)]
 
 
 def backend_type(capabilities):

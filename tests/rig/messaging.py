@@ -2,6 +2,7 @@
 import queue
 
 from rig.wire import Service
+from prism.patterns.consumer import consumer_pattern_pb2 as consumed
 from prism.patterns.producer import producer_pattern_pb2 as pb
 
 
@@ -14,6 +15,19 @@ def producer(slot_config, name="default", state=None, objects=None, **behavior):
     """A namespace of the producer pattern."""
     slots = {"message_sink": slot_config, "state_store": state, "object_store": objects}
     return {"name": name, "pattern": "producer", "slots": {k: v for k, v in slots.items() if v}, "behavior": behavior}
+
+
+def consumer_service(channel, namespace=None, **options):
+    """Raw access to ConsumerPattern."""
+    return Service(channel, consumed.DESCRIPTOR.services_by_name["ConsumerPattern"], namespace, **options)
+
+
+def consumer(slot_config, name="default", dead_letters=None, **behavior):
+    """A namespace of the consumer pattern."""
+    slots = {"message_source": slot_config}
+    if dead_letters:
+        slots["dead_letter_queue"] = dead_letters
+    return {"name": name, "pattern": "consumer", "slots": slots, "behavior": behavior}
 
 
 class Stream:
@@ -52,3 +66,52 @@ class Stream:
 
     def rest(self):
         return list(self.answers)
+
+
+class Member(Stream):
+    """A member of a group. with Member(service, topic="t", consumer_group="g") as m: m.take(3)"""
+
+    def __init__(self, service, **subscribe):
+        super().__init__(service.Consume, timeout=60)
+        self.frames, self.pending, self.settled_through = [], [], 0
+        self.send(consumed.ConsumeRequest(subscribe=consumed.SubscribeRequest(**subscribe)))
+
+    def __enter__(self):
+        self.started = self.frame().started
+        return self
+
+    def frame(self):
+        frame = self.next()
+        self.frames.append(frame)
+        self.pending.extend(frame.messages)
+        self.settled_through = frame.settled_through
+        return frame
+
+    def take(self, n):
+        """The next n messages."""
+        while len(self.pending) < n:
+            self.frame()
+        taken, self.pending = self.pending[:n], self.pending[n:]
+        return taken
+
+    def told(self, condition):
+        """The first frame for which the condition holds."""
+        while True:
+            frame = self.frame()
+            if condition(frame):
+                return frame
+
+    def acknowledge(self, *sequences, through=0):
+        self.send(consumed.ConsumeRequest(ack={"sequences": sequences, "through": through}))
+
+    def reject(self, *sequences, **how):
+        self.send(consumed.ConsumeRequest(reject={"sequences": sequences, **how}))
+
+    def credit(self, messages=0, size=0):
+        self.send(consumed.ConsumeRequest(credit={"messages": messages, "bytes": size}))
+
+    def settle(self, through):
+        """Acknowledges, and waits until the source has it."""
+        self.acknowledge(through=through)
+        while self.settled_through < through:
+            self.frame()

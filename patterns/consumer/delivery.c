@@ -1,0 +1,217 @@
+/* Deliveries: from the batch to the end of each message. */
+#include "patterns/consumer/feed.h"
+#include "patterns/consumer/member.h"
+
+#include "pool/worker.h"
+#include "src/base/clock.h"
+#include "src/base/container.h"
+
+struct delivery *delivery_of(const struct incoming_batch *batch, const struct incoming *message)
+{
+    struct parcel *parcel = batch->holder;
+
+    return &parcel->items[message - batch->items];
+}
+
+/* ---- parcels ---- */
+
+static void free_if_done(struct parcel *parcel)
+{
+    struct feed *feed = parcel->feed;
+
+    if (parcel->left > 0 || parcel->holds > 0)
+        return;
+
+    struct arena memory = parcel->memory;
+
+    feed->held -= parcel->batch->bytes;
+    gauge_lower(&feed->consumer->stats.held_bytes, parcel->batch->bytes);
+    incoming_drop(parcel->batch, parcel->batch->n);
+    *parcel->at = parcel->next;
+    if (parcel->next != NULL)
+        parcel->next->at = parcel->at;
+    arena_clear(&memory);
+    feed_wake(feed);
+}
+
+void parcel_hold(struct parcel *parcel)
+{
+    parcel->holds++;
+}
+
+void parcel_unhold(struct parcel *parcel)
+{
+    parcel->holds--;
+    free_if_done(parcel);
+}
+
+/* ---- states ---- */
+
+void delivery_ready(struct delivery *delivery, bool in_front)
+{
+    struct feed *feed = delivery->parcel->feed;
+
+    delivery->state = DELIVERY_READY;
+    delivery->member = NULL;
+    delivery->next = in_front ? feed->ready : NULL;
+    if (in_front) {
+        if (feed->ready == NULL)
+            feed->ready_end = &delivery->next;
+        feed->ready = delivery;
+    } else {
+        *feed->ready_end = delivery;
+        feed->ready_end = &delivery->next;
+    }
+    feed->ready_count++;
+    feed_wake(feed);
+}
+
+struct delivery *feed_next_ready(struct feed *feed)
+{
+    struct delivery *delivery = feed->ready;
+
+    if (delivery == NULL)
+        return NULL;
+    feed->ready = delivery->next;
+    if (feed->ready == NULL)
+        feed->ready_end = &feed->ready;
+    feed->ready_count--;
+    return delivery;
+}
+
+static void lane_free(struct lane_item *item)
+{
+    delivery_ready(CONTAINER_OF(item, struct delivery, lane), false);
+}
+
+static void parked_enough(struct timer *timer)
+{
+    struct delivery *delivery = CONTAINER_OF(timer, struct delivery, timer);
+    struct feed *feed = delivery->parcel->feed;
+
+    feed->parked_count--;
+    gauge_lower(&feed->consumer->stats.parked, 1);
+    delivery_ready(delivery, true);
+}
+
+bool delivery_set_aside(struct delivery *delivery, uint64_t delay_ms)
+{
+    struct feed *feed = delivery->parcel->feed;
+    struct worker *home = feed->consumer->base.home;
+
+    if (delay_ms == 0) {
+        delivery->message->attempt++;
+        delivery_ready(delivery, true);
+        return true;
+    }
+    if (feed->parked_count >= feed->consumer->settings.max_parked)
+        return false;
+    delivery->message->attempt++;
+    delivery->state = DELIVERY_PARKED;
+    delivery->member = NULL;
+    feed->parked_count++;
+    counter_add(&feed->consumer->stats.parked, 1);
+    timer_arm(&home->timers, &delivery->timer, home->now_ns + delay_ms * NS_PER_MS, parked_enough);
+    return true;
+}
+
+void delivery_over(struct delivery *delivery)
+{
+    struct parcel *parcel = delivery->parcel;
+
+    delivery->state = DELIVERY_OVER;
+    delivery->member = NULL;
+    if (delivery->lane.lane != NULL)
+        lanes_done(&parcel->feed->lanes, &delivery->lane);
+    parcel->left--;
+    free_if_done(parcel);
+}
+
+/* ---- arrival ---- */
+
+static void arrive(struct feed *feed, struct parcel *parcel, uint32_t i)
+{
+    struct delivery *delivery = &parcel->items[i];
+    uint32_t most = feed->consumer->settings.max_attempts;
+
+    delivery->parcel = parcel;
+    delivery->message = &parcel->batch->items[i];
+    delivery->lane.start = lane_free;
+    if (most != 0 && delivery->message->attempt > most && feed->consumer->plan.settling != NULL)
+        delivery_die(delivery, "delivered max_attempts times without success", NULL);
+    else if (feed->per_key)
+        lanes_put(&feed->lanes, delivery->message->key, &delivery->lane);
+    else
+        delivery_ready(delivery, false);
+}
+
+void feed_take_batch(struct feed *feed, struct incoming_batch *batch)
+{
+    struct arena memory;
+
+    arena_init(&memory, &feed->consumer->base.home->arenas);
+
+    struct parcel *parcel =
+        arena_zalloc(&memory, sizeof *parcel + batch->n * sizeof parcel->items[0]);
+
+    parcel->memory = memory;
+    parcel->feed = feed;
+    parcel->batch = batch;
+    parcel->left = batch->n;
+    parcel->holds = 1; /* until all have arrived */
+    batch->holder = parcel;
+    parcel->next = feed->parcels;
+    parcel->at = &feed->parcels;
+    if (parcel->next != NULL)
+        parcel->next->at = &parcel->next;
+    feed->parcels = parcel;
+    feed->held += batch->bytes;
+    counter_add(&feed->consumer->stats.held_bytes, batch->bytes);
+    for (uint32_t i = 0; i < batch->n; i++)
+        arrive(feed, parcel, i);
+    parcel_unhold(parcel);
+    feed_wake(feed);
+}
+
+/* ---- the end ---- */
+
+/* What is being settled ends by its own outcome. */
+static void forget(struct feed *feed, struct delivery *delivery)
+{
+    struct worker *home = feed->consumer->base.home;
+
+    switch (delivery->state) {
+    case DELIVERY_OVER:
+    case DELIVERY_SETTLING:
+        return;
+    case DELIVERY_PARKED:
+        feed->parked_count--;
+        gauge_lower(&feed->consumer->stats.parked, 1);
+        timer_disarm(&home->timers, &delivery->timer);
+        break;
+    case DELIVERY_DYING:
+        if (!timer_armed(&delivery->timer))
+            return;
+        timer_disarm(&home->timers, &delivery->timer);
+        break;
+    default:
+        break;
+    }
+    delivery->state = DELIVERY_OVER;
+    delivery->parcel->left--;
+}
+
+void feed_forget(struct feed *feed)
+{
+    feed->ready = NULL;
+    feed->ready_end = &feed->ready;
+    feed->ready_count = 0;
+    for (struct parcel *parcel = feed->parcels, *next; parcel != NULL; parcel = next) {
+        next = parcel->next;
+        for (uint32_t i = 0; i < parcel->batch->n; i++) {
+            parcel->items[i].lane.lane = NULL;
+            forget(feed, &parcel->items[i]);
+        }
+        free_if_done(parcel);
+    }
+}

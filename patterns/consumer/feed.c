@@ -1,0 +1,458 @@
+/* A feed: the subscription of the backend, its credit, and whose turn it is. */
+#include "patterns/consumer/feed.h"
+#include "patterns/consumer/member.h"
+
+#include "pool/worker.h"
+#include "src/base/clock.h"
+#include "src/base/container.h"
+
+#include <sys/random.h>
+
+static const struct subscription_events events;
+
+static struct feed *feed_of(struct subscription *subscription)
+{
+    return CONTAINER_OF(subscription, struct feed, subscription);
+}
+
+/* ---- beginning and end ---- */
+
+static uint64_t random_seed(void)
+{
+    uint64_t seed = 0;
+
+    (void)!getrandom(&seed, sizeof seed, 0);
+    return seed;
+}
+
+struct feed *feed_new(struct consumer *consumer, const struct feed_want *want)
+{
+    struct arena memory;
+
+    arena_init(&memory, NULL);
+
+    struct feed *feed = arena_zalloc(&memory, sizeof *feed);
+
+    feed->memory = memory;
+    feed->consumer = consumer;
+    feed->topic = arena_copy(&feed->memory, want->topic);
+    feed->group_name = arena_copy(&feed->memory, want->group);
+    feed->shared = want->shared;
+    feed->per_key = want->per_key;
+    feed->members_end = &feed->members;
+    feed->ready_end = &feed->ready;
+    subscription_init(&feed->subscription, consumer->base.home, &events);
+    feed->subscription.want = (struct subscription_want){
+        .topic = feed->topic,
+        .group = want->group.len > 0 ? feed->group_name : message_null(),
+        .start = want->start,
+        .if_none = want->if_none,
+        .at = want->at,
+        .partition = want->partition,
+        .position = message_copy(&feed->memory, want->position),
+        .on_gap = want->on_gap,
+        .ordered = want->per_key,
+    };
+    if (feed->per_key)
+        lanes_init(&feed->lanes, &feed->memory, FEED_LANES, random_seed());
+    return feed;
+}
+
+void feed_open(struct feed *feed)
+{
+    struct consumer *consumer = feed->consumer;
+
+    feed->opening = true;
+    op_group_init(&feed->group, consumer->base.home, &feed->memory, 0);
+    feed->next = consumer->feeds;
+    feed->at = &consumer->feeds;
+    if (feed->next != NULL)
+        feed->next->at = &feed->next;
+    consumer->feeds = feed;
+    consumer->plan.source->open(consumer->source, &feed->subscription);
+}
+
+static void maybe_free(struct feed *feed)
+{
+    struct consumer *consumer = feed->consumer;
+
+    if (!feed->closed || !feed->going || feed->group.pending > 0 || feed->parcels != NULL ||
+        feed->queued)
+        return;
+
+    struct arena memory = feed->memory;
+
+    timer_disarm(&consumer->base.home->timers, &feed->leases);
+    consumer->held -= feed->counted;
+    if (feed->starved)
+        consumer->starved--;
+    *feed->at = feed->next;
+    if (feed->next != NULL)
+        feed->next->at = feed->at;
+    arena_clear(&memory);
+    consumer_feed_gone(consumer);
+}
+
+void feed_close(struct feed *feed)
+{
+    struct consumer *consumer = feed->consumer;
+
+    feed->going = true;
+    if (!feed->closed && !feed->closing) {
+        feed->closing = true;
+        consumer->plan.source->close(consumer->source, &feed->subscription);
+    }
+    feed_wake(feed);
+}
+
+void feed_drain(struct feed *feed)
+{
+    struct consumer *consumer = feed->consumer;
+
+    if (feed->draining || feed->closing || feed->closed)
+        return;
+    feed->draining = true;
+    consumer->plan.source->withdraw(consumer->source, &feed->subscription);
+}
+
+/* ---- credit ---- */
+
+static uint64_t in_credit(const struct feed *feed)
+{
+    return feed->subscription.credit_bytes > 0 ? (uint64_t)feed->subscription.credit_bytes : 0;
+}
+
+/* What the worker counts for this feed: messages held, and those that may still come. */
+static void count(struct feed *feed)
+{
+    uint64_t now = feed->held + in_credit(feed);
+
+    feed->consumer->held += now - feed->counted;
+    feed->counted = now;
+}
+
+static uint64_t bytes_to_grant(struct feed *feed)
+{
+    const struct consumer_settings *settings = &feed->consumer->settings;
+    uint64_t group = settings->max_group_bytes, all = settings->max_message_memory;
+    uint64_t used = feed->held + in_credit(feed);
+    uint64_t bytes = used < group ? group - used : 0;
+    uint64_t left = feed->consumer->held < all ? all - feed->consumer->held : 0;
+
+    if (bytes > left)
+        bytes = left;
+    return bytes == 0 && used == 0 ? 1 : bytes; /* one message at a time always goes on */
+}
+
+static void set_starved(struct feed *feed, bool starved)
+{
+    if (feed->starved == starved)
+        return;
+    feed->starved = starved;
+    if (starved)
+        feed->consumer->starved++;
+    else
+        feed->consumer->starved--;
+}
+
+static void grant(struct feed *feed)
+{
+    struct subscription *subscription = &feed->subscription;
+    uint64_t room = 0, spoken = feed->ready_count + subscription->credit_messages;
+
+    count(feed);
+    if (!feed->opened || feed->draining || feed->closing || feed->closed)
+        return;
+    for (const struct member *member = feed->members; member != NULL; member = member->next)
+        room += member_room(member);
+    if (feed->lanes.waiting >= FEED_MAX_WAITING)
+        room = 0;
+
+    uint64_t messages = room > spoken ? room - spoken : 0;
+    uint64_t bytes = subscription->credit_bytes <= 0 || messages > 0 ? bytes_to_grant(feed) : 0;
+    bool wants = messages > 0 || subscription->credit_messages > 0;
+
+    set_starved(feed, wants && bytes == 0 && subscription->credit_bytes <= 0);
+    if (!wants || (bytes == 0 && messages == 0))
+        return;
+    if (subscription->credit_bytes < 0 && bytes > 0)
+        bytes += (uint64_t)-subscription->credit_bytes;
+    feed->consumer->plan.source->grant(feed->consumer->source, subscription,
+                                       messages < UINT32_MAX ? (uint32_t)messages : UINT32_MAX,
+                                       bytes);
+    count(feed);
+}
+
+/* Memory that this feed gave back may be what others wait for. */
+static void wake_starved(struct consumer *consumer)
+{
+    if (consumer->starved == 0 || consumer->held >= consumer->settings.max_message_memory)
+        return;
+    for (struct feed *feed = consumer->feeds; feed != NULL; feed = feed->next) {
+        if (feed->starved)
+            feed_wake(feed);
+    }
+}
+
+/* ---- leases ---- */
+
+static void look_at_leases(struct timer *timer)
+{
+    struct feed *feed = CONTAINER_OF(timer, struct feed, leases);
+    uint64_t now = feed->consumer->base.home->now_ns;
+
+    for (struct parcel *parcel = feed->parcels, *next; parcel != NULL; parcel = next) {
+        next = parcel->next;
+        for (uint32_t i = 0; i < parcel->batch->n; i++) {
+            struct delivery *delivery = &parcel->items[i];
+
+            if (delivery->state != DELIVERY_OUT || delivery->expires_ns == 0 ||
+                delivery->expires_ns > now)
+                continue;
+            member_revoke(delivery, CONSUMER_PB(REVOKE_REASON__LEASE_EXPIRED));
+            delivery->message->attempt++;
+            delivery_ready(delivery, true);
+        }
+    }
+    feed_wake(feed);
+}
+
+/* The next look: at a tenth of the shortest lease in use. Leases end late by that, never early. */
+static void arm_leases(struct feed *feed)
+{
+    struct worker *home = feed->consumer->base.home;
+    uint64_t shortest = 0;
+
+    if (timer_armed(&feed->leases) || feed->out_count == 0)
+        return;
+    for (const struct member *member = feed->members; member != NULL; member = member->next) {
+        if (member->lease_ms != 0 && (shortest == 0 || member->lease_ms < shortest))
+            shortest = member->lease_ms;
+    }
+    if (shortest == 0)
+        return;
+    shortest = shortest / 10 + 1;
+    timer_arm(&home->timers, &feed->leases, home->now_ns + shortest * NS_PER_MS, look_at_leases);
+}
+
+/* ---- turns ---- */
+
+static bool takes(const struct member *member)
+{
+    return !member->sending && member_room(member) > 0;
+}
+
+/* The first one goes last, so that all begin in turns. */
+static void rotate(struct feed *feed)
+{
+    struct member *first = feed->members;
+
+    if (first == NULL || first->next == NULL)
+        return;
+    feed->members = first->next;
+    first->next = NULL;
+    *feed->members_end = first;
+    feed->members_end = &first->next;
+}
+
+static void deal(struct feed *feed)
+{
+    size_t takers = 0;
+
+    for (const struct member *member = feed->members; member != NULL; member = member->next)
+        takers += takes(member);
+
+    size_t share = takers > 0 ? (feed->ready_count + takers - 1) / takers : 0;
+
+    for (struct member *member = feed->members; member != NULL; member = member->next) {
+        if (!member->sending && (member_has_news(member) || (share > 0 && feed->opened)))
+            member_send(member, feed->opened ? share : 0);
+    }
+    rotate(feed);
+}
+
+/* Those who have nothing left to settle need not wait for the end of the drain. */
+static void end_drained(struct feed *feed)
+{
+    struct err drained = err_make(ERR_UNAVAILABLE, "the server is draining");
+
+    for (struct member *member = feed->members; member != NULL; member = member->next) {
+        if (member->told_drain && !member->sending && !member_has_news(member) &&
+            member->settling.unsettled == 0)
+            member_end(member, drained, false);
+    }
+}
+
+static void end_members(struct feed *feed, struct err end)
+{
+    for (struct member *member = feed->members; member != NULL; member = member->next)
+        member_end(member, end, false);
+}
+
+static void turn(struct job *job)
+{
+    struct feed *feed = CONTAINER_OF(job, struct feed, turn);
+    struct consumer *consumer = feed->consumer;
+
+    feed->queued = false;
+    if (feed->closed && feed->end.code != ERR_OK)
+        end_members(feed, feed->end);
+    deal(feed);
+    end_drained(feed);
+    arm_leases(feed);
+    grant(feed);
+    if (feed->closed)
+        feed_forget(feed);
+    wake_starved(consumer);
+    maybe_free(feed);
+}
+
+void feed_wake(struct feed *feed)
+{
+    if (feed->queued)
+        return;
+    feed->queued = true;
+    feed->turn.run = turn;
+    worker_land(feed->consumer->base.home, &feed->turn);
+}
+
+/* ---- events of the source ---- */
+
+static void opened(struct subscription *subscription)
+{
+    struct feed *feed = feed_of(subscription);
+
+    feed->opened = true;
+    feed_wake(feed);
+}
+
+static void batch_came(struct subscription *subscription, struct incoming_batch *batch)
+{
+    struct feed *feed = feed_of(subscription);
+
+    feed_take_batch(feed, batch);
+}
+
+static bool is_meant(const struct subscription_move *move, const struct incoming *message)
+{
+    for (size_t i = 0; i < move->n_partitions; i++) {
+        if (move->partitions[i] == message->partition)
+            return true;
+    }
+    for (size_t i = 0; i < move->n_tokens; i++) {
+        if (move->tokens[i] == message->token)
+            return true;
+    }
+    return move->n_partitions == 0 && move->n_tokens == 0;
+}
+
+static pb_revoke_reason reason_of(enum move_reason reason)
+{
+    switch (reason) {
+    case MOVED_BY_SEEK:
+        return CONSUMER_PB(REVOKE_REASON__SEEK);
+    case MOVED_BY_LEASE:
+        return CONSUMER_PB(REVOKE_REASON__LEASE_EXPIRED);
+    default:
+        return CONSUMER_PB(REVOKE_REASON__REBALANCED);
+    }
+}
+
+/* Takes it out of the queue of those that are ready. */
+static void unready(struct feed *feed, struct delivery *delivery)
+{
+    struct delivery **at = &feed->ready;
+
+    while (*at != delivery)
+        at = &(*at)->next;
+    *at = delivery->next;
+    if (*at == NULL)
+        feed->ready_end = at;
+    feed->ready_count--;
+}
+
+static void lose(struct feed *feed, struct delivery *delivery, pb_revoke_reason reason)
+{
+    struct worker *home = feed->consumer->base.home;
+
+    switch (delivery->state) {
+    case DELIVERY_WAITING:
+        lanes_remove(&feed->lanes, &delivery->lane);
+        break;
+    case DELIVERY_READY:
+        unready(feed, delivery);
+        break;
+    case DELIVERY_OUT:
+        member_revoke(delivery, reason);
+        break;
+    case DELIVERY_PARKED:
+        timer_disarm(&home->timers, &delivery->timer);
+        feed->parked_count--;
+        gauge_lower(&feed->consumer->stats.parked, 1);
+        break;
+    default: /* its settlement tells */
+        return;
+    }
+    counter_add(&feed->consumer->stats.lost, 1);
+    delivery_over(delivery);
+}
+
+static void moved(struct subscription *subscription, const struct subscription_move *move)
+{
+    struct feed *feed = feed_of(subscription);
+
+    if (move->kind != MOVE_LOST)
+        return;
+    for (struct parcel *parcel = feed->parcels, *next; parcel != NULL; parcel = next) {
+        next = parcel->next;
+        parcel_hold(parcel);
+        /* Backwards: of a lane the later ones go before the first, which would start them. */
+        for (uint32_t i = parcel->batch->n; i-- > 0;) {
+            if (is_meant(move, parcel->items[i].message))
+                lose(feed, &parcel->items[i], reason_of(move->reason));
+        }
+        parcel_unhold(parcel);
+    }
+    feed_wake(feed);
+}
+
+static void gap_came(struct subscription *subscription, const struct subscription_gap *gap)
+{
+    struct feed *feed = feed_of(subscription);
+
+    for (struct member *member = feed->members; member != NULL; member = member->next) {
+        pb_gap *told = arena_alloc(&member->notes_memory, sizeof *told);
+
+        prism__patterns__consumer__gap__init(told);
+        if (gap->partition >= 0) {
+            told->_partition_case = CONSUMER_PB(GAP___PARTITION_PARTITION);
+            told->partition = gap->partition;
+        }
+        if (gap->missing_from >= 0)
+            told->first_missing =
+                arena_printf(&member->notes_memory, "%lld", (long long)gap->missing_from);
+        if (gap->goes_on_at >= 0)
+            told->first_available =
+                arena_printf(&member->notes_memory, "%lld", (long long)gap->goes_on_at);
+        if (gap->count > 0) {
+            told->_count_case = CONSUMER_PB(GAP___COUNT_COUNT);
+            told->count = (int64_t)gap->count;
+        }
+        member_note(member, &member->gaps, told);
+    }
+    counter_add(&feed->consumer->stats.lost, gap->count);
+    feed_wake(feed);
+}
+
+static void closed(struct subscription *subscription, struct err err)
+{
+    struct feed *feed = feed_of(subscription);
+
+    feed->closed = true;
+    feed->end = feed->closing ? ERR_NONE : err;
+    shared_hide_feed(feed);
+    feed_wake(feed);
+}
+
+static const struct subscription_events events = {
+    .opened = opened, .batch = batch_came, .moved = moved, .gap = gap_came, .closed = closed};

@@ -1,0 +1,130 @@
+/* The messages of one topic and group on their way: one subscription of the backend for the whole
+ * process, whose messages are dealt out to the members.
+ *
+ *            batch            lane free          a member has room
+ *   source ---------> WAITING ---------> READY -------------------> OUT
+ *                                          ^                         |  acknowledged, rejected
+ *            delay over, member left,      |                         v
+ *            released                      +------- PARKED <----- SETTLING ---> OVER
+ *
+ * READY   bounded by the credit, which follows the room of the members
+ * PARKED  a retry that waits here and not in the source: order per key, or a source that cannot
+ *         delay. Holds no credit and no room of a member
+ * DYING   on its way to the dead letters
+ *
+ * thread: the feed's home worker, which is that of the member who came first. */
+#ifndef PRISM_PATTERNS_CONSUMER_FEED_H
+#define PRISM_PATTERNS_CONSUMER_FEED_H
+
+#include "patterns/consumer/consumer_priv.h"
+#include "patterns/messaging/lanes.h"
+#include "pool/op.h"
+
+enum { FEED_LANES = 1024, FEED_MAX_WAITING = 4096 };
+
+enum delivery_state {
+    DELIVERY_WAITING,
+    DELIVERY_READY,
+    DELIVERY_OUT,
+    DELIVERY_SETTLING,
+    DELIVERY_PARKED,
+    DELIVERY_DYING,
+    DELIVERY_OVER
+};
+
+struct parcel;
+
+/* A message that is not settled. */
+struct delivery {
+    struct delivery *next; /* in feed->ready */
+    struct lane_item lane;
+    struct timer timer; /* PARKED, DYING */
+    struct parcel *parcel;
+    struct incoming *message;
+    struct member *member;        /* OUT, SETTLING; NULL: it left */
+    uint64_t sequence;            /* of the member */
+    uint64_t expires_ns, most_ns; /* OUT: end of the lease, and of all extensions; 0: none */
+    enum delivery_state state;
+};
+
+/* A batch and its deliveries. */
+struct parcel {
+    struct parcel *next, **at;
+    struct feed *feed;
+    struct arena memory; /* holds this struct */
+    struct incoming_batch *batch;
+    uint32_t left;  /* deliveries that are not over */
+    uint32_t holds; /* frames that read from the batch */
+    struct delivery items[];
+};
+
+struct feed {
+    struct subscription subscription;
+    struct consumer *consumer; /* at home */
+    struct arena memory;       /* holds this struct */
+    struct op_group group;     /* what outlives calls */
+    struct slice topic, group_name;
+    bool shared, per_key;
+    struct feed *next_shared; /* under the lock of shared.c, with refs */
+    unsigned refs;
+    bool hidden;
+    struct feed *next, **at; /* consumer->feeds */
+
+    struct member *members, **members_end; /* in turns */
+    struct parcel *parcels;
+    struct delivery *ready, **ready_end;
+    size_t ready_count, parked_count, out_count;
+    struct lanes lanes;
+    uint64_t held;    /* bytes of batches */
+    uint64_t counted; /* held and granted, as consumer->held has it */
+    bool opening, opened, draining, closing, closed, starved, queued, going;
+    struct err end; /* of a feed that ended by itself */
+    struct timer leases;
+    struct job turn;
+    uint64_t dead_lettered, redelivered, settled;
+    uint64_t last_settled_ms;
+};
+
+/* thread: any; what is in `want` is copied. */
+struct feed *feed_new(struct consumer *consumer, const struct feed_want *want);
+
+/* The first member is there. */
+void feed_open(struct feed *feed);
+/* The last one has left. */
+void feed_close(struct feed *feed);
+
+/* Something has changed: deals, tells and grants, in a job of its own. */
+void feed_wake(struct feed *feed);
+
+/* Nothing more is fetched. */
+void feed_drain(struct feed *feed);
+
+/* ---- delivery.c ---- */
+
+void feed_take_batch(struct feed *feed, struct incoming_batch *batch);
+
+struct delivery *delivery_of(const struct incoming_batch *batch, const struct incoming *message);
+
+/* To the next member with room. In front: before what came later. */
+void delivery_ready(struct delivery *delivery, bool in_front);
+struct delivery *feed_next_ready(struct feed *feed);
+/* It failed, and comes again here after the delay. False: max_parked. */
+bool delivery_set_aside(struct delivery *delivery, uint64_t delay_ms);
+/* It is settled, or no longer ours. */
+void delivery_over(struct delivery *delivery);
+/* All that is held is forgotten: the source has it back. */
+void feed_forget(struct feed *feed);
+
+void parcel_hold(struct parcel *parcel);
+void parcel_unhold(struct parcel *parcel);
+
+/* ---- dead.c ---- */
+
+struct receipt;
+
+/* It cannot be delivered: publishes a dead letter, then settles it; without a slot for dead letters
+ * it is dropped, counted and logged. With a receipt the outcome is told there and a failure leaves
+ * the delivery as it was; without one it is tried until it succeeds. reason: copied. */
+void delivery_die(struct delivery *delivery, const char *reason, struct receipt *receipt);
+
+#endif

@@ -1,0 +1,292 @@
+/* Members: how they join and leave, and what they are told besides messages. */
+#include "patterns/consumer/member.h"
+
+#include "pool/worker.h"
+#include "src/base/container.h"
+
+#include <stdlib.h>
+
+static void notes_init(struct notes *notes)
+{
+    *notes = (struct notes){.end = &notes->first};
+}
+
+void member_note(struct member *member, struct notes *notes, void *message)
+{
+    struct note *note = arena_alloc(&member->notes_memory, sizeof *note);
+
+    *note = (struct note){.message = message};
+    *notes->end = note;
+    notes->end = &note->next;
+    notes->n++;
+}
+
+/* ---- join ---- */
+
+static struct member *new_member(struct outlet *outlet)
+{
+    const struct member_want *want = &outlet->want;
+    struct arena memory;
+
+    arena_init(&memory, NULL);
+
+    struct member *member = arena_zalloc(&memory, sizeof *member);
+
+    member->memory = memory;
+    member->feed = outlet->feed;
+    member->outlet = outlet;
+    shared_make_id(member->id);
+    member->consumer_id = arena_strdup(
+        &member->memory, slice_str(want->consumer_id[0] != '\0' ? want->consumer_id : member->id));
+    member->topic = arena_strdup(&member->memory, slice_str(want->topic));
+    settling_init(&member->settling, &member->memory, want->max_in_flight);
+    member->max_frame_messages = want->max_frame_messages;
+    member->max_frame_bytes = want->max_frame_bytes;
+    member->max_in_flight_bytes = want->max_in_flight_bytes;
+    member->lease_ms = want->lease_ms;
+    member->automatic = want->automatic;
+    arena_init(&member->notes_memory, NULL);
+    notes_init(&member->failures);
+    notes_init(&member->revoked);
+    notes_init(&member->gaps);
+    notes_init(&member->extended);
+    return member;
+}
+
+/* One that comes later shares what the first one asked for. */
+static struct err fits(const struct feed *feed, const struct feed_want *want)
+{
+    if (feed->closed)
+        return feed->end.code != ERR_OK ? feed->end
+                                        : err_make(ERR_UNAVAILABLE, "the subscription has ended");
+    if (!feed->opening)
+        return ERR_NONE;
+    if (feed->per_key != want->per_key)
+        return err_about(ERR_FAILED_PRECONDITION, "order",
+                         "the group is read in another order on this server");
+    if (want->start != START_COMMITTED)
+        return err_about(ERR_FAILED_PRECONDITION, "start",
+                         "the group is being read: it goes on where it stands; use Seek");
+    if (feed->subscription.want.on_gap != want->on_gap)
+        return err_about(ERR_FAILED_PRECONDITION, "on_gap",
+                         "the group is read with another policy for gaps on this server");
+    return ERR_NONE;
+}
+
+/* Of two streams with the same name the newer one takes over. */
+static void replace(struct feed *feed, const char *consumer_id)
+{
+    struct err replaced = err_make(ERR_ABORTED, "a newer stream of this consumer_id took over");
+
+    for (struct member *member = feed->members; member != NULL; member = member->next) {
+        if (strcmp(member->consumer_id, consumer_id) == 0)
+            member_end(member, replaced, false);
+    }
+}
+
+void member_join(struct job *job)
+{
+    struct outlet *outlet = CONTAINER_OF(job, struct outlet, join);
+    struct feed *feed = outlet->feed;
+    struct member *member = new_member(outlet);
+    struct err err = fits(feed, &outlet->want.feed);
+
+    outlet->member = member;
+    if (err.code == ERR_OK && outlet->want.consumer_id[0] != '\0')
+        replace(feed, outlet->want.consumer_id);
+    *feed->members_end = member;
+    feed->members_end = &member->next;
+    counter_add(&feed->consumer->stats.subscriptions, 1);
+    shared_list(member);
+    if (!feed->opening)
+        feed_open(feed);
+    if (err.code != ERR_OK)
+        member_end(member, err, false);
+    feed_wake(feed);
+}
+
+/* ---- places ---- */
+
+bool member_lost(const struct member *member, uint64_t sequence)
+{
+    unsigned n = member->n_recent < MEMBER_RECENT ? member->n_recent : MEMBER_RECENT;
+
+    for (unsigned i = 0; i < n; i++) {
+        if (member->recent[i] == sequence)
+            return true;
+    }
+    return false;
+}
+
+void member_release(struct delivery *delivery)
+{
+    struct member *member = delivery->member;
+    struct settling_place taken;
+
+    delivery->member = NULL;
+    if (member == NULL || !settling_take(&member->settling, delivery->sequence, &taken))
+        return;
+    member->feed->out_count--;
+    gauge_lower(&member->feed->consumer->stats.unsettled, 1);
+}
+
+void member_revoke(struct delivery *delivery, pb_revoke_reason reason)
+{
+    struct member *member = delivery->member;
+    pb_revoked *told = arena_alloc(&member->notes_memory, sizeof *told);
+
+    prism__patterns__consumer__revoked__init(told);
+    told->sequences = arena_alloc(&member->notes_memory, sizeof *told->sequences);
+    told->sequences[told->n_sequences++] = (int64_t)delivery->sequence;
+    told->reason = reason;
+    member_note(member, &member->revoked, told);
+    member->recent[member->n_recent++ % MEMBER_RECENT] = delivery->sequence;
+    counter_add(&member->feed->consumer->stats.revoked, 1);
+    member_release(delivery);
+}
+
+/* ---- leave ---- */
+
+static void finish_frame(struct member *member)
+{
+    member->sending = false;
+    frame_clear(&member->frame);
+}
+
+/* What was settled is told before the end, to a client that is there. */
+static void send_over(struct member *member)
+{
+    bool orderly = member->end.code == ERR_OK;
+
+    if (!member->leaving || member->over_sent || member->sending)
+        return;
+    if (orderly && member->receipts > 0)
+        return;
+    if (orderly && member_has_news(member)) {
+        member_send(member, 0);
+        return;
+    }
+    member->over_sent = true;
+    member->outlet->end = member->end;
+    worker_land(member->outlet->worker, &member->outlet->over);
+}
+
+static void give_back(struct member *member, struct delivery *delivery, bool failed)
+{
+    uint32_t most = member->feed->consumer->settings.max_attempts;
+
+    member_release(delivery);
+    if (failed)
+        delivery->message->attempt++;
+    if (failed && most != 0 && delivery->message->attempt > most)
+        delivery_die(delivery, "delivered max_attempts times; the last member vanished", NULL);
+    else
+        delivery_ready(delivery, true);
+}
+
+/* Newest first, so that they stand in front of the others by age. */
+static void give_all_back(struct member *member, bool failed)
+{
+    struct settling *settling = &member->settling;
+    uint64_t written =
+        member->sending && member->frame.n > 0 ? member->frame.sequences[0] : settling->next;
+
+    for (uint64_t sequence = settling->next; sequence-- > settling->first;) {
+        struct settling_place *place = settling_find(settling, sequence);
+
+        if (place == NULL)
+            continue;
+
+        struct delivery *delivery = delivery_of(place->batch, place->message);
+
+        if (delivery->state == DELIVERY_OUT)
+            give_back(member, delivery, failed && sequence < written);
+        else if (member->end.code != ERR_OK)
+            member_release(delivery);
+    }
+}
+
+void member_end(struct member *member, struct err end, bool failed)
+{
+    if (member->leaving)
+        return;
+    member->leaving = true;
+    member->end = end;
+    member->last_through = settling_through(&member->settling);
+    shared_unlist(member);
+    gauge_lower(&member->feed->consumer->stats.subscriptions, 1);
+    give_all_back(member, failed);
+    send_over(member);
+    feed_wake(member->feed);
+}
+
+void member_maybe_free(struct member *member)
+{
+    struct feed *feed = member->feed;
+    struct member **at = &feed->members;
+    struct outlet *outlet = member->outlet;
+
+    send_over(member);
+    if (!member->bye || member->receipts > 0)
+        return;
+    while (*at != member)
+        at = &(*at)->next;
+    *at = member->next;
+    if (*at == NULL)
+        feed->members_end = at;
+
+    struct arena memory = member->memory;
+
+    arena_clear(&member->notes_memory);
+    arena_clear(&memory);
+    worker_land(outlet->worker, &outlet->ended);
+    if (shared_drop_feed(feed))
+        feed_close(feed);
+    else
+        feed_wake(feed);
+}
+
+/* ---- from the outlet ---- */
+
+void member_gone(struct job *job)
+{
+    struct outlet *outlet = CONTAINER_OF(job, struct outlet, gone);
+
+    member_end(outlet->member, outlet->orderly ? ERR_NONE : outlet->why, !outlet->orderly);
+}
+
+void member_drain(struct job *job)
+{
+    struct outlet *outlet = CONTAINER_OF(job, struct outlet, drain);
+    struct member *member = outlet->member;
+
+    member->owes_drain = true;
+    feed_drain(member->feed);
+    feed_wake(member->feed);
+}
+
+void member_sent(struct job *job)
+{
+    struct outlet *outlet = CONTAINER_OF(job, struct outlet, sent);
+    struct member *member = outlet->member;
+
+    if (outlet->send_err.code != ERR_OK)
+        member_end(member, outlet->send_err, true);
+    else if (member->automatic)
+        settle_frame(member);
+    finish_frame(member);
+    if (member->unheard) {
+        member->unheard = false;
+        worker_land(outlet->worker, &outlet->heard);
+    }
+    send_over(member);
+    feed_wake(member->feed);
+}
+
+void member_bye(struct job *job)
+{
+    struct outlet *outlet = CONTAINER_OF(job, struct outlet, bye);
+
+    outlet->member->bye = true;
+    member_maybe_free(outlet->member);
+}

@@ -1,0 +1,160 @@
+/* A member of a feed: a stream that gets messages, and what is known of them.
+ *
+ * Two halves. This one lives at the feed's home and knows all; the other (struct outlet) lives with
+ * its call on any worker and only receives and sends. Between them go jobs, of each kind one at a
+ * time:
+ *
+ *   outlet  join -> said (a message of the client) -> gone, drain     -> bye
+ *   member        <- heard (go on receiving)  <- frame .. sent ->     <- over      <- ended
+ *
+ * `over` comes when no frame is under way; `bye` is the last job of the outlet; after `ended` the
+ * call may end. */
+#ifndef PRISM_PATTERNS_CONSUMER_MEMBER_H
+#define PRISM_PATTERNS_CONSUMER_MEMBER_H
+
+#include "patterns/consumer/feed.h"
+#include "patterns/messaging/settling.h"
+
+enum { MEMBER_RECENT = 256, MEMBER_MAX_NOTES = 10000, FRAME_MAX_MESSAGES = 1024 };
+
+/* What is told by the next frame. */
+struct note {
+    struct note *next;
+    void *message; /* of protobuf-c */
+};
+
+struct notes {
+    struct note *first, **end;
+    size_t n;
+};
+
+/* A frame on its way; its memory may be read by the outlet's worker meanwhile. */
+struct frame {
+    struct arena arena;
+    pb_consume_response response;
+    struct parcel **parcels; /* held, one for each message */
+    uint64_t *sequences;
+    size_t n;
+};
+
+struct outlet {
+    struct call *call;
+    struct worker *worker;
+    struct member *member; /* what only its home touches */
+    struct feed *feed;
+    struct member_want want;
+    struct job join, said, gone, drain, sent, bye; /* to the home */
+    struct job heard, frame, over, ended;          /* to the worker */
+    struct call_receive receive;
+    struct arena arena; /* of what the client said */
+    struct op sending;
+    struct err why;      /* gone: of the client */
+    struct err end;      /* over: of the call */
+    struct err send_err; /* of the last frame */
+    bool orderly;        /* gone: by half-close */
+    bool left;           /* nothing more goes to the home */
+    bool bidi, headed, told_gone, draining;
+};
+
+struct member {
+    struct member *next;        /* feed->members */
+    struct member *next_listed; /* shared.c */
+    struct feed *feed;
+    struct outlet *outlet;
+    struct arena memory;
+    char id[SUBSCRIPTION_ID_BYTES + 1];
+    const char *consumer_id, *topic;
+    struct settling settling;
+    uint32_t max_frame_messages;
+    uint64_t max_frame_bytes, max_in_flight_bytes, lease_ms;
+    uint64_t credit;
+    int64_t credit_bytes;
+    bool credited, credited_bytes, automatic;
+    uint64_t recent[MEMBER_RECENT]; /* sequences that were taken away */
+    unsigned n_recent;
+
+    struct frame frame;
+    bool sending;
+    struct arena notes_memory;
+    struct notes failures, revoked, gaps, extended;
+    uint64_t told_through, last_through; /* last: when it began to leave */
+    bool started, owes_drain, told_drain, unheard;
+
+    unsigned receipts; /* open */
+    bool leaving, over_sent, bye;
+    struct err end;
+};
+
+/* ---- member.c ---- */
+
+/* From the outlet's join. */
+void member_join(struct job *job);
+void member_said(struct job *job); /* settle.c */
+void member_gone(struct job *job);
+void member_drain(struct job *job);
+void member_sent(struct job *job);
+void member_bye(struct job *job);
+
+/* It gets nothing more; what it holds goes to others. failed: that counts as an attempt. */
+void member_end(struct member *member, struct err end, bool failed);
+/* The rest of its end, when the last receipt has gone. */
+void member_maybe_free(struct member *member);
+/* The delivery is no longer its own, and the client is told. */
+void member_revoke(struct delivery *delivery, pb_revoke_reason reason);
+/* The place of a delivery that is settled or given back. */
+void member_release(struct delivery *delivery);
+bool member_lost(const struct member *member, uint64_t sequence);
+
+void member_note(struct member *member, struct notes *notes, void *message);
+
+/* ---- frame.c ---- */
+
+uint64_t member_room(const struct member *member); /* messages */
+/* Sends a frame if there is anything to say; at most `most` messages. */
+void member_send(struct member *member, size_t most);
+bool member_has_news(const struct member *member);
+void frame_clear(struct frame *frame);
+const char *member_message_id(const struct member *member, struct arena *arena,
+                              const struct incoming *message);
+
+/* ---- settle.c ---- */
+
+/* Collects the outcomes of one request of a client. */
+struct receipt {
+    struct member *member;
+    struct arena memory;
+    pb_settlement_failure **failures;
+    size_t n_failures, cap;
+    int32_t settled, dead;
+    unsigned pending;
+    void (*done)(struct receipt *);
+};
+
+struct which {
+    const int64_t *sequences;
+    size_t n;
+    uint64_t through;
+    char **message_ids;
+    size_t n_message_ids;
+};
+
+void receipt_init(struct receipt *receipt, struct member *member, void (*done)(struct receipt *));
+void receipt_fail(struct receipt *receipt, uint64_t sequence, struct err err);
+void receipt_enter(struct receipt *receipt);
+void receipt_leave(struct receipt *receipt);
+
+void settle_acknowledge(struct receipt *receipt, const struct which *which);
+void settle_reject(struct receipt *receipt, const struct which *which, pb_disposition disposition,
+                   uint64_t delay_ms, const char *reason);
+/* Returns until when, as CLOCK_MONOTONIC. */
+uint64_t settle_extend(struct receipt *receipt, const struct which *which, uint64_t lease_ms,
+                       int32_t *extended);
+/* One delivery, without or with a receipt. */
+void settle_one(struct delivery *delivery, enum settle_how how, struct receipt *receipt);
+/* The frame was taken: ACK_AUTO. */
+void settle_frame(struct member *member);
+
+/* Unix time in ms of a point of CLOCK_MONOTONIC. */
+int64_t unix_ms_of(uint64_t monotonic_ns);
+
+#endif

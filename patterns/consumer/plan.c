@@ -1,0 +1,146 @@
+/* The plan: made when the slots are bound, and again when a connected server turns out to offer
+ * something else. RPCs follow it, GetCapabilities prints it, and `prismctl check` makes one from
+ * descriptors alone. */
+#include "patterns/consumer/consumer_priv.h"
+
+static const struct need needs[NEED_COUNT] = {
+    [NEED_SETTLING] = NEED_PROPERTY("acknowledgement not supported: the message_source delivers at "
+                                    "most once"),
+    [NEED_REPLAY] = NEED_PROPERTY("replay not supported: the message_source keeps no positions"),
+    [NEED_POSITION] = NEED("state", BACKEND_STREAM, "StreamBasicInterface"),
+    [NEED_DEAD_LETTER] = NEED_PROPERTY("dead letters not supported: no backend in slot "
+                                       "`dead_letter_queue`"),
+    [NEED_KEYED] = NEED_PROPERTY("order per key not supported: the message_source does not keep "
+                                 "the order of keys"),
+    [NEED_NULL_PAYLOAD] = NEED_PROPERTY("null payload not supported: the message_source cannot "
+                                        "tell null from empty"),
+    [NEED_PARTITION_ORDER] = NEED_PROPERTY("order per partition not supported by this server"),
+    [NEED_ANYWHERE] = NEED_PROPERTY("settlement by token not supported by this server"),
+    [NEED_REDRIVE] = NEED_PROPERTY("reading and redriving of dead letters not supported by this "
+                                   "server: consume the topic that holds them"),
+};
+
+const struct consumer_operation consumer_operation_table[] = {
+    {"GetCapabilities", NULL, NEED_NOTHING},
+    {"Consume", NULL, NEED_NOTHING},
+    {"Consume", "start", NEED_REPLAY},
+    {"Consume", "extend", NEED_SETTLING},
+    {"Consume", "delay", NEED_SETTLING},
+    {"Consume", "dead_letter", NEED_DEAD_LETTER},
+    {"Consume", "order_per_key", NEED_KEYED},
+    {"Consume", "order_partition", NEED_PARTITION_ORDER},
+    {"Consume", "settle_anywhere", NEED_ANYWHERE},
+    {"Consume", "null_payload", NEED_NULL_PAYLOAD},
+    {"Subscribe", NULL, NEED_NOTHING},
+    {"Unsubscribe", NULL, NEED_NOTHING},
+    {"Acknowledge", NULL, NEED_SETTLING},
+    {"Reject", NULL, NEED_SETTLING},
+    {"Extend", NULL, NEED_SETTLING},
+    {"Seek", NULL, NEED_REPLAY},
+    {"Redrive", NULL, NEED_REDRIVE},
+    {"GetState", NULL, NEED_POSITION},
+    {.name = NULL},
+};
+
+static const struct message_sink *sink_of(const struct backend_interfaces *has)
+{
+    if (has == NULL)
+        return NULL;
+    if (has->stream != NULL)
+        return &has->stream->sink;
+    if (has->queue != NULL)
+        return &has->queue->sink;
+    return has->topic != NULL ? &has->topic->sink : NULL;
+}
+
+struct consumer_plan consumer_plan_make(const struct backend_interfaces *source,
+                                        const struct backend_interfaces *dead)
+{
+    struct consumer_plan plan = {.dead = sink_of(dead)};
+
+    if (source->stream != NULL) {
+        plan.stream = source->stream;
+        plan.source = &source->stream->source;
+        plan.settling = &source->stream->settling;
+    } else if (source->queue != NULL) {
+        plan.queued = true;
+        plan.source = &source->queue->source;
+        plan.settling = &source->queue->settling;
+    } else if (source->topic != NULL) {
+        plan.source = &source->topic->source;
+    }
+    return plan;
+}
+
+static bool carries_null(const struct consumer_plan *plan)
+{
+    return plan->stream != NULL && plan->stream->sink.null_payload;
+}
+
+bool consumer_meets(const struct consumer_plan *plan, enum consumer_need need)
+{
+    if (plan->source == NULL)
+        return false;
+    switch (need) {
+    case NEED_SETTLING:
+        return plan->settling != NULL;
+    case NEED_REPLAY:
+        return plan->stream != NULL && plan->stream->seek != NULL;
+    case NEED_POSITION:
+        return plan->stream != NULL;
+    case NEED_DEAD_LETTER:
+        return plan->dead != NULL && plan->settling != NULL;
+    case NEED_KEYED:
+        return plan->settling != NULL && plan->source->keyed;
+    case NEED_NULL_PAYLOAD:
+        return carries_null(plan);
+    case NEED_PARTITION_ORDER:
+    case NEED_ANYWHERE:
+    case NEED_REDRIVE:
+        return false;
+    case NEED_NOTHING:
+    case NEED_COUNT:
+        break;
+    }
+    return true;
+}
+
+enum pattern_how consumer_how(const struct consumer_plan *plan, enum consumer_need need)
+{
+    if (!consumer_meets(plan, need))
+        return PATTERN_UNAVAILABLE;
+    return need == NEED_SETTLING && !plan->settling->single ? PATTERN_EMULATED : PATTERN_NATIVE;
+}
+
+const struct need *consumer_need_of(enum consumer_need need)
+{
+    return &needs[need];
+}
+
+size_t consumer_operations(const struct backend_type *const *slots, const uint32_t *emulate,
+                           struct pattern_operation *out, size_t max)
+{
+    static const struct backend_interfaces nothing;
+    const struct backend_type *source = slots[SLOT_SOURCE], *dead = slots[SLOT_DEAD];
+    struct consumer_plan plan = consumer_plan_make(source != NULL ? &source->interfaces : &nothing,
+                                                   dead != NULL ? &dead->interfaces : NULL);
+    size_t n = 0;
+
+    (void)emulate;
+    for (const struct consumer_operation *row = consumer_operation_table; row->name; row++) {
+        enum pattern_how how = consumer_how(&plan, row->need);
+
+        if (n == max)
+            break;
+        out[n++] = (struct pattern_operation){
+            .name = row->name,
+            .variant = row->variant,
+            .how = how,
+            .why = how != PATTERN_UNAVAILABLE ? NULL
+                   : plan.source == NULL      ? "no backend that holds messages in slot "
+                                                "`message_source`"
+                                              : needs[row->need].why,
+        };
+    }
+    return n;
+}

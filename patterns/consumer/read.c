@@ -1,0 +1,231 @@
+/* Reading of requests, before the first effect. */
+#include "patterns/consumer/consumer_priv.h"
+
+static struct err fault(const char *field, const char *text)
+{
+    return err_about(ERR_INVALID_ARGUMENT, field, text);
+}
+
+struct err consumer_check_delay(int64_t delay_ms)
+{
+    if (delay_ms < 0 || delay_ms > CONSUMER_MAX_DELAY_MS)
+        return fault("delay_ms", "delay_ms is out of range");
+    return ERR_NONE;
+}
+
+static struct err check_name(const char *name, const char *field)
+{
+    if (strlen(name) > MESSAGE_TOPIC_BYTES)
+        return fault(field, "the name is too long");
+    for (; *name != '\0'; name++) {
+        if ((unsigned char)*name <= ' ' || *name == 0x7f || *name == '*' || *name == '>')
+            return fault(field, "the name holds a blank, a control character or a wildcard");
+    }
+    return ERR_NONE;
+}
+
+static struct err read_names(const struct consumer *consumer, struct arena *arena,
+                             const char *topic, const char *group, struct slice *full,
+                             struct slice *name)
+{
+    struct err err = topics_map(&consumer->topics, arena, slice_str(topic), full);
+
+    if (err.code == ERR_OK)
+        err = check_name(group, "consumer_group");
+    *name = slice_str(group[0] != '\0' ? group : consumer->settings.default_group);
+    return err;
+}
+
+struct err consumer_read_group(const struct consumer *consumer, struct arena *arena,
+                               const char *topic, const char *group, struct slice *full,
+                               struct slice *name)
+{
+    struct err err = read_names(consumer, arena, topic, group, full, name);
+
+    if (err.code == ERR_OK && name->len == 0 && !consumer->plan.queued)
+        err = fault("consumer_group", "consumer_group is empty, and there is no default_group");
+    return err;
+}
+
+/* ---- where to begin ---- */
+
+static struct err read_place(const pb_subscribe_request *request, struct feed_want *want)
+{
+    const pb_partition_position *place;
+
+    if (request->positions->n_partitions != 1)
+        return err_make(ERR_UNIMPLEMENTED,
+                        "start in several partitions not supported: name one, or use Seek");
+    place = request->positions->partitions[0];
+    want->partition = place->partition;
+    if (place->place_case == PRISM__PATTERNS__SCHEMAS__PARTITION_POSITION__PLACE_OFFSET) {
+        want->start = START_OFFSET;
+        want->at = place->offset;
+        return place->offset < 0 ? fault("positions.offset", "offset is negative") : ERR_NONE;
+    }
+    if (place->place_case != PRISM__PATTERNS__SCHEMAS__PARTITION_POSITION__PLACE_POSITION)
+        return fault("positions", "a place has to be set");
+    want->start = START_POSITION;
+    want->position = slice_str(place->position);
+    return ERR_NONE;
+}
+
+static struct err read_named(pb_start_position position, struct feed_want *want)
+{
+    switch (position) {
+    case CONSUMER_PB(START_POSITION__EARLIEST):
+        want->start = START_EARLIEST;
+        return ERR_NONE;
+    case CONSUMER_PB(START_POSITION__LATEST):
+        want->start = START_LATEST;
+        return ERR_NONE;
+    case CONSUMER_PB(START_POSITION__START_POSITION_UNSPECIFIED):
+    case CONSUMER_PB(START_POSITION__COMMITTED):
+        want->start = START_COMMITTED;
+        return ERR_NONE;
+    default:
+        return fault("position", "no such position");
+    }
+}
+
+static struct err read_start(const struct consumer *consumer, const pb_subscribe_request *request,
+                             struct feed_want *want)
+{
+    struct err err = ERR_NONE;
+
+    want->start = START_COMMITTED;
+    want->partition = -1;
+    switch (request->start_case) {
+    case CONSUMER_PB(SUBSCRIBE_REQUEST__START_OFFSET):
+        want->start = START_OFFSET;
+        want->at = request->offset;
+        break;
+    case CONSUMER_PB(SUBSCRIBE_REQUEST__START_TIMESTAMP_MS):
+        want->start = START_TIME;
+        want->at = request->timestamp_ms;
+        break;
+    case CONSUMER_PB(SUBSCRIBE_REQUEST__START_POSITION):
+        err = read_named(request->position, want);
+        break;
+    case CONSUMER_PB(SUBSCRIBE_REQUEST__START_POSITIONS):
+        err = read_place(request, want);
+        break;
+    default:
+        break;
+    }
+    if (err.code == ERR_OK && want->at < 0)
+        return fault("start", "the start is negative");
+    if (err.code == ERR_OK && want->start != START_COMMITTED && want->start != START_LATEST &&
+        !consumer_meets(&consumer->plan, NEED_REPLAY))
+        return need_unmet(consumer_need_of(NEED_REPLAY));
+    return err;
+}
+
+static struct err read_if_none(const pb_subscribe_request *request, struct feed_want *want)
+{
+    bool latest = want->group.len == 0;
+
+    if (request->if_none == CONSUMER_PB(START_POSITION__COMMITTED))
+        return fault("if_none", "if_none has to be EARLIEST or LATEST");
+    if (request->if_none != CONSUMER_PB(START_POSITION__START_POSITION_UNSPECIFIED))
+        latest = request->if_none == CONSUMER_PB(START_POSITION__LATEST);
+    want->if_none = latest ? START_LATEST : START_EARLIEST;
+    want->on_gap = request->on_gap == CONSUMER_PB(GAP_POLICY__GAP_FAIL)     ? GAP_FAIL
+                   : request->on_gap == CONSUMER_PB(GAP_POLICY__GAP_LATEST) ? GAP_LATEST
+                                                                            : GAP_EARLIEST;
+    return ERR_NONE;
+}
+
+/* ---- bounds ---- */
+
+static struct err read_bounds(const struct consumer *consumer, const pb_subscribe_request *request,
+                              struct member_want *want)
+{
+    const struct consumer_settings *settings = &consumer->settings;
+
+    want->max_in_flight = settings->max_in_flight;
+    want->max_in_flight_bytes = settings->max_in_flight_bytes;
+    want->max_frame_messages = settings->max_frame_messages;
+    want->max_frame_bytes = settings->max_frame_bytes;
+    if (request->_max_in_flight_case != 0 && request->max_in_flight < 1)
+        return fault("max_in_flight", "max_in_flight has to be 1 or more");
+    if (request->_max_in_flight_bytes_case != 0 && request->max_in_flight_bytes < 1)
+        return fault("max_in_flight_bytes", "max_in_flight_bytes has to be 1 or more");
+    if (request->_max_frame_messages_case != 0 && request->max_frame_messages < 1)
+        return fault("max_frame_messages", "max_frame_messages has to be 1 or more");
+    if (request->_max_frame_bytes_case != 0 && request->max_frame_bytes < 1)
+        return fault("max_frame_bytes", "max_frame_bytes has to be 1 or more");
+    if (request->_max_wait_ms_case != 0 && request->max_wait_ms < 0)
+        return fault("max_wait_ms", "max_wait_ms is negative");
+    /* The server's bounds hold; ConsumeStarted tells what came of it. */
+    if (request->_max_in_flight_case != 0 && (uint32_t)request->max_in_flight < want->max_in_flight)
+        want->max_in_flight = (uint32_t)request->max_in_flight;
+    if (request->_max_in_flight_bytes_case != 0 &&
+        (uint64_t)request->max_in_flight_bytes < want->max_in_flight_bytes)
+        want->max_in_flight_bytes = (uint64_t)request->max_in_flight_bytes;
+    if (request->_max_frame_messages_case != 0 &&
+        (uint32_t)request->max_frame_messages < want->max_frame_messages)
+        want->max_frame_messages = (uint32_t)request->max_frame_messages;
+    if (request->_max_frame_bytes_case != 0 &&
+        (uint64_t)request->max_frame_bytes < want->max_frame_bytes)
+        want->max_frame_bytes = (uint64_t)request->max_frame_bytes;
+    return ERR_NONE;
+}
+
+static struct err read_lease(const struct consumer *consumer, const pb_subscribe_request *request,
+                             struct member_want *want)
+{
+    if (request->_lease_ms_case == 0)
+        return ERR_NONE;
+    if (request->lease_ms < 1 || (uint64_t)request->lease_ms > consumer->settings.max_lease_ms)
+        return fault("lease_ms", "lease_ms has to be 1 to max_lease_ms of the capabilities");
+    want->lease_ms = (uint64_t)request->lease_ms;
+    return ERR_NONE;
+}
+
+static struct err read_modes(const struct consumer *consumer, const pb_subscribe_request *request,
+                             struct member_want *want)
+{
+    const struct consumer_plan *plan = &consumer->plan;
+
+    want->automatic = request->ack_mode == PRISM__PATTERNS__SCHEMAS__ACK_MODE__ACK_AUTO ||
+                      (plan->settling == NULL &&
+                       request->ack_mode != PRISM__PATTERNS__SCHEMAS__ACK_MODE__ACK_MANUAL);
+    if (!want->automatic && plan->settling == NULL)
+        return need_unmet(consumer_need_of(NEED_SETTLING));
+    want->feed.per_key = request->order == CONSUMER_PB(ORDER_MODE__ORDER_PER_KEY);
+    if (want->feed.per_key && !consumer_meets(plan, NEED_KEYED))
+        return need_unmet(consumer_need_of(NEED_KEYED));
+    if (request->order == CONSUMER_PB(ORDER_MODE__ORDER_PARTITION))
+        return need_unmet(consumer_need_of(NEED_PARTITION_ORDER));
+    if (request->dead_letters)
+        return need_unmet(consumer_need_of(NEED_REDRIVE));
+    return ERR_NONE;
+}
+
+struct err consumer_read(const struct consumer *consumer, struct arena *arena,
+                         const pb_subscribe_request *request, struct member_want *want)
+{
+    struct err err = read_names(consumer, arena, request->topic, request->consumer_group,
+                                &want->feed.topic, &want->feed.group);
+
+    *want = (struct member_want){
+        .feed = want->feed, .topic = request->topic, .consumer_id = request->consumer_id};
+    if (err.code == ERR_OK)
+        err = check_name(request->consumer_id, "consumer_id");
+    if (err.code == ERR_OK)
+        err = read_modes(consumer, request, want);
+    if (err.code == ERR_OK)
+        err = read_start(consumer, request, &want->feed);
+    if (err.code == ERR_OK)
+        err = read_if_none(request, &want->feed);
+    if (err.code == ERR_OK)
+        err = read_bounds(consumer, request, want);
+    if (err.code == ERR_OK)
+        err = read_lease(consumer, request, want);
+    /* A queue has one group: all who take from it. */
+    if (consumer->plan.queued)
+        want->feed.group = message_empty();
+    want->feed.shared = consumer->plan.queued || want->feed.group.len > 0;
+    return err;
+}

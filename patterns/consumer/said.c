@@ -1,0 +1,175 @@
+/* What the client of Consume says after `subscribe`. */
+#include "patterns/consumer/member.h"
+
+#include "pool/worker.h"
+#include "src/base/container.h"
+
+static struct which which_of(const int64_t *sequences, size_t n, int64_t through)
+{
+    return (struct which){
+        .sequences = sequences, .n = n, .through = through > 0 ? (uint64_t)through : 0};
+}
+
+/* The failures ride on the next frame. */
+static void told(struct receipt *receipt)
+{
+    struct member *member = receipt->member;
+    struct arena *arena = &member->notes_memory;
+    struct arena memory = receipt->memory;
+
+    for (size_t i = 0; i < receipt->n_failures; i++) {
+        pb_settlement_failure *failure = arena_alloc(arena, sizeof *failure);
+
+        *failure = *receipt->failures[i];
+        failure->error = arena_strdup(arena, slice_str(failure->error));
+        member_note(member, &member->failures, failure);
+    }
+    member->receipts--;
+    arena_clear(&memory);
+    feed_wake(member->feed);
+    member_maybe_free(member);
+}
+
+static struct receipt *new_receipt(struct member *member)
+{
+    struct arena memory;
+
+    arena_init(&memory, &member->feed->consumer->base.home->arenas);
+
+    struct receipt *receipt = arena_alloc(&memory, sizeof *receipt);
+
+    receipt_init(receipt, member, told);
+    receipt->memory = memory; /* holds the receipt itself */
+    return receipt;
+}
+
+static void add_credit(struct member *member,
+                       const Prism__Patterns__Consumer__ConsumeCredit *credit)
+{
+    enum { MOST = 1 << 30 };
+
+    if (credit->messages > 0) {
+        member->credited = true;
+        member->credit += (uint64_t)credit->messages;
+        if (member->credit > MOST)
+            member->credit = MOST;
+    }
+    if (credit->bytes > 0) {
+        int64_t had = member->credited_bytes ? member->credit_bytes : 0;
+
+        member->credited_bytes = true;
+        member->credit_bytes = credit->bytes < INT64_MAX / 2 ? had + credit->bytes : INT64_MAX / 2;
+        if (member->credit_bytes > INT64_MAX / 4)
+            member->credit_bytes = INT64_MAX / 4;
+    }
+}
+
+static void extend(struct member *member, const Prism__Patterns__Consumer__ConsumeExtend *request)
+{
+    struct receipt *receipt = new_receipt(member);
+    struct which which = which_of(request->sequences, request->n_sequences, request->through);
+    int32_t n;
+    uint64_t until = settle_extend(receipt, &which, (uint64_t)request->lease_ms, &n);
+
+    if (n > 0) {
+        struct arena *arena = &member->notes_memory;
+        pb_extended *extended = arena_alloc(arena, sizeof *extended);
+
+        prism__patterns__consumer__extended__init(extended);
+        extended->sequences = arena_alloc(arena, which.n * sizeof *extended->sequences);
+        for (size_t i = 0; i < which.n; i++) {
+            if (settling_find(&member->settling, (uint64_t)which.sequences[i]) != NULL)
+                extended->sequences[extended->n_sequences++] = which.sequences[i];
+        }
+        extended->through = request->through;
+        extended->expires_at_ms = unix_ms_of(until);
+        member_note(member, &member->extended, extended);
+    }
+    receipt_leave(receipt);
+}
+
+static void reject(struct member *member, const Prism__Patterns__Consumer__ConsumeReject *request)
+{
+    struct receipt *receipt = new_receipt(member);
+    struct which which = which_of(request->sequences, request->n_sequences, request->through);
+    uint64_t delay = request->_delay_ms_case == CONSUMER_PB(CONSUME_REJECT___DELAY_MS_DELAY_MS)
+                         ? (uint64_t)request->delay_ms
+                         : member->feed->consumer->settings.retry_delay_ms;
+
+    settle_reject(receipt, &which, request->disposition, delay, request->reason);
+    receipt_leave(receipt);
+}
+
+static void acknowledge(struct member *member, const Prism__Patterns__Consumer__ConsumeAck *request)
+{
+    struct receipt *receipt = new_receipt(member);
+    struct which which = which_of(request->sequences, request->n_sequences, request->through);
+
+    settle_acknowledge(receipt, &which);
+    receipt_leave(receipt);
+}
+
+/* Its own faults end the stream: what the client meant cannot be known. */
+static struct err check(const struct member *member, const pb_consume_request *request)
+{
+    bool settles = false;
+
+    switch (request->action_case) {
+    case CONSUMER_PB(CONSUME_REQUEST__ACTION_ACK):
+        settles = true;
+        break;
+    case CONSUMER_PB(CONSUME_REQUEST__ACTION_REJECT):
+        settles = true;
+        if (request->reject->_delay_ms_case != 0)
+            return consumer_check_delay(request->reject->delay_ms);
+        break;
+    case CONSUMER_PB(CONSUME_REQUEST__ACTION_EXTEND):
+        settles = true;
+        if (request->extend->lease_ms < 1 || request->extend->lease_ms > CONSUMER_MAX_DELAY_MS)
+            return err_about(ERR_INVALID_ARGUMENT, "extend.lease_ms", "lease_ms is out of range");
+        break;
+    case CONSUMER_PB(CONSUME_REQUEST__ACTION_CREDIT):
+        if (request->credit->messages < 0 || request->credit->bytes < 0)
+            return err_about(ERR_INVALID_ARGUMENT, "credit", "credit is negative");
+        break;
+    default:
+        return err_about(ERR_INVALID_ARGUMENT, "action",
+                         "one of ack, reject, credit, extend has to be set");
+    }
+    if (settles && member->automatic)
+        return err_about(ERR_FAILED_PRECONDITION, "ack_mode", "ACK_AUTO settles by itself");
+    return ERR_NONE;
+}
+
+static void carry_out(struct member *member, const pb_consume_request *request)
+{
+    struct err err = check(member, request);
+
+    if (err.code != ERR_OK) {
+        member_end(member, err, false);
+        return;
+    }
+    if (request->action_case == CONSUMER_PB(CONSUME_REQUEST__ACTION_ACK))
+        acknowledge(member, request->ack);
+    else if (request->action_case == CONSUMER_PB(CONSUME_REQUEST__ACTION_REJECT))
+        reject(member, request->reject);
+    else if (request->action_case == CONSUMER_PB(CONSUME_REQUEST__ACTION_EXTEND))
+        extend(member, request->extend);
+    else
+        add_credit(member, request->credit);
+}
+
+void member_said(struct job *job)
+{
+    struct outlet *outlet = CONTAINER_OF(job, struct outlet, said);
+    struct member *member = outlet->member;
+
+    if (!member->leaving)
+        carry_out(member, (const void *)outlet->receive.message);
+    /* Who does not read what failed is not heard any more. */
+    if (member->failures.n + member->extended.n > MEMBER_MAX_NOTES && member->sending)
+        member->unheard = true;
+    else
+        worker_land(outlet->worker, &outlet->heard);
+    feed_wake(member->feed);
+}

@@ -1,0 +1,410 @@
+/* Settlement: from what a client names to what the source is told.
+ *
+ * A delivery that is being settled is SETTLING: it keeps its place in the member's ring, so that
+ * settled_through tells only of what the source has. */
+#include "patterns/consumer/member.h"
+
+#include "pool/worker.h"
+#include "src/base/clock.h"
+#include "src/base/container.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+/* One settle operation of the source. */
+struct settlements {
+    struct settle settle;
+    struct arena memory; /* holds this struct */
+    struct feed *feed;
+    struct receipt *receipt; /* NULL: nobody waits */
+    struct delivery **deliveries;
+};
+
+int64_t unix_ms_of(uint64_t monotonic_ns)
+{
+    struct timespec now;
+    int64_t ahead = ((int64_t)monotonic_ns - (int64_t)clock_now_ns()) / (int64_t)NS_PER_MS;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / (long)NS_PER_MS + ahead;
+}
+
+/* ---- receipts ---- */
+
+void receipt_init(struct receipt *receipt, struct member *member, void (*done)(struct receipt *))
+{
+    *receipt = (struct receipt){.member = member, .done = done, .pending = 1};
+    arena_init(&receipt->memory, NULL);
+    member->receipts++;
+}
+
+static pb_settlement_failure *new_failure(struct receipt *receipt, uint64_t sequence,
+                                          struct err err)
+{
+    pb_settlement_failure *failure = arena_alloc(&receipt->memory, sizeof *failure);
+
+    prism__patterns__consumer__settlement_failure__init(failure);
+    failure->sequence = (int64_t)sequence;
+    failure->code = (int32_t)err.code;
+    failure->error = arena_strdup(&receipt->memory, slice_str(err.text));
+    if (receipt->n_failures == receipt->cap) {
+        size_t cap = receipt->cap * 2 + 8;
+        pb_settlement_failure **grown = arena_alloc(&receipt->memory, cap * sizeof(void *));
+
+        if (receipt->n_failures > 0)
+            memcpy(grown, receipt->failures, receipt->n_failures * sizeof(void *));
+        receipt->failures = grown;
+        receipt->cap = cap;
+    }
+    receipt->failures[receipt->n_failures++] = failure;
+    return failure;
+}
+
+void receipt_fail(struct receipt *receipt, uint64_t sequence, struct err err)
+{
+    if (receipt != NULL)
+        new_failure(receipt, sequence, err);
+}
+
+void receipt_enter(struct receipt *receipt)
+{
+    if (receipt != NULL)
+        receipt->pending++;
+}
+
+void receipt_leave(struct receipt *receipt)
+{
+    if (receipt != NULL && --receipt->pending == 0)
+        receipt->done(receipt);
+}
+
+/* ---- which deliveries ---- */
+
+struct chosen {
+    struct delivery **items;
+    size_t n;
+};
+
+static void choose(struct receipt *receipt, uint64_t sequence, struct chosen *chosen)
+{
+    struct member *member = receipt->member;
+    struct settling_place *place = settling_find(&member->settling, sequence);
+    struct delivery *delivery = place != NULL ? delivery_of(place->batch, place->message) : NULL;
+
+    if (delivery != NULL && delivery->state == DELIVERY_OUT) {
+        delivery->state = DELIVERY_SETTLING;
+        chosen->items[chosen->n++] = delivery;
+        return;
+    }
+    if (delivery == NULL && member_lost(member, sequence)) {
+        counter_add(&member->feed->consumer->stats.late, 1);
+        receipt_fail(receipt, sequence,
+                     err_make(ERR_ABORTED, "no longer this subscription's: it was taken away"));
+        return;
+    }
+    receipt_fail(receipt, sequence,
+                 err_make(ERR_NOT_FOUND, "there is no such open delivery: it was not sent, or is "
+                                         "settled already"));
+}
+
+/* The only open delivery of this identifier; 0: there is none, or more than one. */
+static uint64_t sequence_of_id(struct member *member, const char *id)
+{
+    const struct settling *settling = &member->settling;
+    struct arena scratch;
+    uint64_t found = 0;
+    unsigned n = 0;
+
+    arena_init(&scratch, NULL);
+    for (uint64_t s = settling_next(settling, 0); s != 0; s = settling_next(settling, s + 1)) {
+        const struct settling_place *place = settling_find(settling, s);
+
+        if (strcmp(member_message_id(member, &scratch, place->message), id) == 0) {
+            found = s;
+            n++;
+        }
+    }
+    arena_clear(&scratch);
+    return n == 1 ? found : 0;
+}
+
+static void choose_by_id(struct receipt *receipt, char *id, struct chosen *chosen)
+{
+    uint64_t sequence = sequence_of_id(receipt->member, id);
+
+    if (sequence != 0) {
+        choose(receipt, sequence, chosen);
+        return;
+    }
+
+    pb_settlement_failure *failure =
+        new_failure(receipt, 0,
+                    err_make(ERR_FAILED_PRECONDITION,
+                             "the identifier does not name exactly one open delivery"));
+
+    failure->message_id = arena_strdup(&receipt->memory, slice_str(id));
+}
+
+static struct chosen choose_all(struct receipt *receipt, const struct which *which)
+{
+    struct settling *settling = &receipt->member->settling;
+    size_t most = which->n + which->n_message_ids + settling->unsettled;
+    struct chosen chosen = {.items = arena_alloc(&receipt->memory, most * sizeof(void *))};
+
+    for (size_t i = 0; i < which->n; i++)
+        choose(receipt, (uint64_t)which->sequences[i], &chosen);
+    for (size_t i = 0; i < which->n_message_ids; i++)
+        choose_by_id(receipt, which->message_ids[i], &chosen);
+    for (uint64_t s = settling_next(settling, 0); s != 0 && s <= which->through;
+         s = settling_next(settling, s + 1)) {
+        const struct settling_place *place = settling_find(settling, s);
+
+        if (delivery_of(place->batch, place->message)->state == DELIVERY_OUT)
+            choose(receipt, s, &chosen);
+    }
+    return chosen;
+}
+
+/* ---- the source ---- */
+
+/* Not settled: it stays where it was, or goes to somebody else. */
+static void put_back(struct delivery *delivery)
+{
+    if (delivery->member != NULL && !delivery->member->leaving) {
+        delivery->state = DELIVERY_OUT;
+        return;
+    }
+    member_release(delivery);
+    delivery_ready(delivery, true);
+}
+
+static void count_settled(struct feed *feed, enum settle_how how)
+{
+    struct consumer_stats *stats = &feed->consumer->stats;
+
+    if (how == SETTLE_RETRY) {
+        counter_add(&stats->retried, 1);
+        return;
+    }
+    counter_add(&stats->settled, 1);
+    feed->settled++;
+    feed->last_settled_ms = (uint64_t)unix_ms_of(feed->consumer->base.home->now_ns);
+}
+
+static void one_settled(struct settlements *work, size_t i, struct err err)
+{
+    struct delivery *delivery = work->deliveries[i];
+    struct feed *feed = work->feed;
+
+    if (err.code != ERR_OK)
+        receipt_fail(work->receipt, delivery->sequence, err);
+    if (err.code != ERR_OK && err.code != ERR_ABORTED) {
+        put_back(delivery);
+        return;
+    }
+    if (err.code == ERR_OK) {
+        count_settled(feed, work->settle.items[i].how);
+        if (work->receipt != NULL)
+            work->receipt->settled++;
+    } else {
+        counter_add(&feed->consumer->stats.late, 1);
+    }
+    member_release(delivery);
+    delivery_over(delivery);
+}
+
+static void source_settled(struct op *op)
+{
+    struct settle *settle = CONTAINER_OF(op, struct settle, op);
+    struct settlements *work = CONTAINER_OF(settle, struct settlements, settle);
+    struct feed *feed = work->feed;
+    struct receipt *receipt = work->receipt;
+    struct arena memory = work->memory;
+
+    for (size_t i = 0; i < settle->n; i++)
+        one_settled(work, i, op->err.code != ERR_OK ? op->err : settle->items[i].err);
+    arena_clear(&memory);
+    receipt_leave(receipt);
+    feed_wake(feed);
+}
+
+static struct settlements *settlements_new(struct feed *feed, const struct chosen *chosen,
+                                           struct receipt *receipt)
+{
+    struct arena memory;
+
+    arena_init(&memory, NULL);
+
+    struct settlements *work = arena_zalloc(&memory, sizeof *work);
+
+    work->memory = memory;
+    work->feed = feed;
+    work->receipt = receipt;
+    work->deliveries = arena_alloc(&work->memory, chosen->n * sizeof(void *));
+    memcpy(work->deliveries, chosen->items, chosen->n * sizeof(void *));
+    work->settle.subscription = &feed->subscription;
+    work->settle.items = arena_array(&work->memory, chosen->n, sizeof(struct settlement));
+    work->settle.n = chosen->n;
+    return work;
+}
+
+static void settle(struct feed *feed, const struct chosen *chosen, enum settle_how how,
+                   uint64_t delay_ms, struct receipt *receipt)
+{
+    const struct message_settling *settling = feed->consumer->plan.settling;
+    struct settlements *work;
+
+    if (chosen->n == 0)
+        return;
+    work = settlements_new(feed, chosen, receipt);
+    for (size_t i = 0; i < chosen->n; i++)
+        work->settle.items[i] = (struct settlement){
+            .token = chosen->items[i]->message->token, .how = how, .delay_ms = delay_ms};
+    receipt_enter(receipt);
+    op_start(&work->settle.op, &feed->group, source_settled);
+    work->settle.op.arena = &work->memory;
+    if (feed->closing || feed->closed)
+        op_finish(&work->settle.op,
+                  err_make(ERR_ABORTED, "no longer this subscription's: it has ended"));
+    else if (settling == NULL)
+        op_finish(&work->settle.op, ERR_NONE);
+    else
+        settling->settle(feed->consumer->source, &work->settle);
+}
+
+void settle_one(struct delivery *delivery, enum settle_how how, struct receipt *receipt)
+{
+    struct chosen chosen = {.items = &delivery, .n = 1};
+
+    delivery->state = DELIVERY_SETTLING;
+    settle(delivery->parcel->feed, &chosen, how, 0, receipt);
+}
+
+void settle_frame(struct member *member)
+{
+    struct frame *frame = &member->frame;
+    struct chosen chosen = {.items = arena_alloc(&frame->arena, frame->n * sizeof(void *))};
+
+    for (size_t i = 0; i < frame->n; i++) {
+        struct settling_place *place = settling_find(&member->settling, frame->sequences[i]);
+        struct delivery *delivery =
+            place != NULL ? delivery_of(place->batch, place->message) : NULL;
+
+        if (delivery == NULL || delivery->state != DELIVERY_OUT)
+            continue;
+        member_release(delivery);
+        delivery->state = DELIVERY_SETTLING;
+        chosen.items[chosen.n++] = delivery;
+    }
+    settle(member->feed, &chosen, SETTLE_DONE, 0, NULL);
+}
+
+/* ---- what clients say ---- */
+
+void settle_acknowledge(struct receipt *receipt, const struct which *which)
+{
+    struct chosen chosen = choose_all(receipt, which);
+
+    settle(receipt->member->feed, &chosen, SETTLE_DONE, 0, receipt);
+}
+
+static void release_here(struct delivery *delivery, struct receipt *receipt)
+{
+    counter_add(&delivery->parcel->feed->consumer->stats.released, 1);
+    member_release(delivery);
+    delivery_ready(delivery, true);
+    receipt->settled++;
+}
+
+static void park_here(struct delivery *delivery, uint64_t delay_ms, struct receipt *receipt)
+{
+    struct member *member = delivery->member;
+    uint64_t sequence = delivery->sequence;
+
+    if (!delivery_set_aside(delivery, delay_ms)) {
+        receipt_fail(receipt, sequence,
+                     err_about(ERR_RESOURCE_EXHAUSTED, "max_parked",
+                               "as many messages of the group as may wait for a retry"));
+        put_back(delivery);
+        return;
+    }
+    delivery->member = member; /* parking has taken it off */
+    member_release(delivery);
+    counter_add(&delivery->parcel->feed->consumer->stats.retried, 1);
+    receipt->settled++;
+}
+
+static void refuse_death(struct delivery *delivery, struct receipt *receipt)
+{
+    receipt_fail(receipt, delivery->sequence,
+                 err_make(ERR_FAILED_PRECONDITION, "no backend in slot `dead_letter_queue`"));
+    put_back(delivery);
+}
+
+static bool has_failed_for_good(const struct delivery *delivery)
+{
+    uint32_t most = delivery->parcel->feed->consumer->settings.max_attempts;
+
+    return most != 0 && delivery->message->attempt >= most;
+}
+
+/* Retries wait in the source where it can, so that their attempts survive this process. Where order
+ * is kept per key they wait here: the key's lane stays theirs. */
+static bool waits_here(const struct feed *feed, uint64_t delay_ms)
+{
+    const struct message_settling *settling = feed->consumer->plan.settling;
+
+    return feed->per_key || !settling->single || (delay_ms > 0 && !settling->delays);
+}
+
+void settle_reject(struct receipt *receipt, const struct which *which, pb_disposition disposition,
+                   uint64_t delay_ms, const char *reason)
+{
+    struct feed *feed = receipt->member->feed;
+    struct chosen chosen = choose_all(receipt, which);
+    struct chosen source = {.items = chosen.items}; /* filled behind what is read */
+    enum settle_how how =
+        disposition == CONSUMER_PB(DISPOSITION__DROP) ? SETTLE_DONE : SETTLE_RETRY;
+
+    for (size_t i = 0; i < chosen.n; i++) {
+        struct delivery *delivery = chosen.items[i];
+
+        if (disposition == CONSUMER_PB(DISPOSITION__RELEASE))
+            release_here(delivery, receipt);
+        else if (disposition == CONSUMER_PB(DISPOSITION__DEAD_LETTER) &&
+                 feed->consumer->plan.dead == NULL)
+            refuse_death(delivery, receipt);
+        else if (disposition == CONSUMER_PB(DISPOSITION__DEAD_LETTER) ||
+                 (how == SETTLE_RETRY && has_failed_for_good(delivery)))
+            delivery_die(delivery, reason, receipt);
+        else if (how == SETTLE_RETRY && waits_here(feed, delay_ms))
+            park_here(delivery, delay_ms, receipt);
+        else
+            source.items[source.n++] = delivery;
+    }
+    if (how == SETTLE_DONE)
+        counter_add(&feed->consumer->stats.dropped, source.n);
+    settle(feed, &source, how, delay_ms, receipt);
+}
+
+uint64_t settle_extend(struct receipt *receipt, const struct which *which, uint64_t lease_ms,
+                       int32_t *extended)
+{
+    struct member *member = receipt->member;
+    uint64_t now = member->feed->consumer->base.home->now_ns;
+    uint64_t until = now + lease_ms * NS_PER_MS;
+    struct chosen chosen = choose_all(receipt, which);
+
+    for (size_t i = 0; i < chosen.n; i++) {
+        struct delivery *delivery = chosen.items[i];
+        uint64_t most = delivery->most_ns;
+
+        if (until > most)
+            until = most;
+        if (member->lease_ms != 0)
+            delivery->expires_ns = until;
+        delivery->state = DELIVERY_OUT;
+    }
+    *extended = (int32_t)chosen.n;
+    return until;
+}

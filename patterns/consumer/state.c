@@ -1,0 +1,320 @@
+/* GetState and Seek: what the source knows of a group, and what this server adds. */
+#include "patterns/consumer/member.h"
+#include "patterns/errand.h"
+
+#include "pool/worker.h"
+#include "src/base/clock.h"
+
+struct state {
+    struct call *call;
+    struct stream_position position;
+    struct stream_seek seek;
+    struct errand errand;
+    struct consumer *home;
+    const char *consumer_id;
+    struct slice topic, group;
+    struct arena memory; /* of what the home tells */
+    pb_get_state_response response;
+};
+
+static struct state *state_new(struct call *call, const char *topic, const char *group)
+{
+    struct state *state = arena_zalloc(call_arena(call), sizeof *state);
+    struct consumer *consumer = consumer_of(call);
+    struct err err =
+        consumer_read_group(consumer, call_arena(call), topic, group, &state->topic, &state->group);
+
+    state->call = call;
+    if (err.code == ERR_OK && consumer->plan.stream == NULL)
+        err = need_unmet(consumer_need_of(NEED_POSITION));
+    if (err.code != ERR_OK) {
+        call_fail(call, err);
+        return NULL;
+    }
+    state->position.topic = state->topic;
+    state->position.group = state->group;
+    return state;
+}
+
+static void ask_position(struct state *state, op_done_fn *done)
+{
+    struct consumer *consumer = consumer_of(state->call);
+
+    call_start(state->call, &state->position.op, done);
+    consumer->plan.stream->position(consumer->source, &state->position);
+}
+
+static int32_t partition_of(const struct stream_partition *partition)
+{
+    return partition->partition < 0 ? 0 : partition->partition;
+}
+
+/* ---- GetState ---- */
+
+static void add_member(struct state *state, const struct member *member)
+{
+    pb_member *to = arena_alloc(&state->memory, sizeof *to);
+
+    prism__patterns__consumer__member__init(to);
+    to->consumer_id = arena_strdup(&state->memory, slice_str(member->consumer_id));
+    to->subscription_id = arena_strdup(&state->memory, slice_str(member->id));
+    to->in_flight = (int32_t)member->settling.unsettled;
+    to->in_flight_bytes = (int64_t)member->settling.bytes;
+    if (member->credited) {
+        to->_credit_case = CONSUMER_PB(MEMBER___CREDIT_CREDIT);
+        to->credit = (int64_t)member->credit;
+    }
+    state->response.in_flight += to->in_flight;
+    state->response.members[state->response.n_members++] = to;
+}
+
+static void add_feed(struct state *state, const struct feed *feed)
+{
+    pb_get_state_response *response = &state->response;
+    size_t n = 0;
+
+    for (const struct member *member = feed->members; member != NULL; member = member->next)
+        n++;
+    response->members = arena_alloc(&state->memory, n * sizeof *response->members);
+    for (const struct member *member = feed->members; member != NULL; member = member->next) {
+        if (!member->leaving &&
+            (state->consumer_id[0] == '\0' || strcmp(state->consumer_id, member->consumer_id) == 0))
+            add_member(state, member);
+    }
+    response->running = response->n_members > 0;
+    response->parked += (int64_t)feed->parked_count;
+    response->dead_lettered = (int64_t)feed->dead_lettered;
+    response->retry_count = feed->redelivered < INT32_MAX ? (int32_t)feed->redelivered : INT32_MAX;
+    response->last_updated_ms = (int64_t)feed->last_settled_ms;
+    if (feed->starved)
+        response->stalled_reason = pb_text("the messages that are held fill max_message_memory");
+}
+
+static void tell_there(struct errand *errand)
+{
+    struct state *state = CONTAINER_OF(errand, struct state, errand);
+
+    for (const struct feed *feed = state->home->feeds; feed != NULL; feed = feed->next) {
+        if (feed->shared && !feed->going && slice_equal(feed->topic, state->topic) &&
+            slice_equal(feed->group_name, state->group)) {
+            add_feed(state, feed);
+            break;
+        }
+    }
+    op_finish(&state->errand.op, ERR_NONE);
+}
+
+static void add_partition(struct state *state, const struct stream_partition *from)
+{
+    pb_get_state_response *response = &state->response;
+    pb_partition_state *to = arena_alloc(&state->memory, sizeof *to);
+
+    prism__patterns__consumer__partition_state__init(to);
+    to->partition = partition_of(from);
+    if (from->committed >= 0) {
+        to->_committed_offset_case =
+            CONSUMER_PB(PARTITION_STATE___COMMITTED_OFFSET_COMMITTED_OFFSET);
+        to->committed_offset = from->committed;
+        response->offset += from->committed;
+    }
+    if (from->lag >= 0) {
+        to->_lag_case = CONSUMER_PB(PARTITION_STATE___LAG_LAG);
+        to->lag = from->lag;
+        response->_lag_case = CONSUMER_PB(GET_STATE_RESPONSE___LAG_LAG);
+        response->lag += from->lag;
+    }
+    if (!message_is_null(from->position))
+        to->committed_position = arena_strdup(&state->memory, from->position);
+    else if (from->committed >= 0)
+        to->committed_position = arena_printf(&state->memory, "%lld", (long long)from->committed);
+    response->partitions[response->n_partitions++] = to;
+}
+
+static void reply(struct state *state)
+{
+    call_reply(state->call, &state->response.base);
+    arena_clear(&state->memory);
+}
+
+static void told(struct op *op)
+{
+    struct errand *errand = CONTAINER_OF(op, struct errand, op);
+
+    reply(CONTAINER_OF(errand, struct state, errand));
+}
+
+static void position_known(struct op *op)
+{
+    struct stream_position *position = CONTAINER_OF(op, struct stream_position, op);
+    struct state *state = CONTAINER_OF(position, struct state, position);
+
+    if (op->err.code != ERR_OK) {
+        call_fail(state->call, op->err);
+        return;
+    }
+    arena_init(&state->memory, NULL);
+    if (position->found) {
+        state->response.partitions =
+            arena_alloc(&state->memory, position->n * sizeof *state->response.partitions);
+        for (size_t i = 0; i < position->n; i++)
+            add_partition(state, &position->partitions[i]);
+        state->response.parked = position->parked > 0 ? position->parked : 0;
+    }
+    state->home = shared_home_of_group(consumer_of(state->call), state->topic, state->group);
+    if (state->home == NULL) {
+        reply(state);
+        return;
+    }
+    state->errand.there = tell_there;
+    errand_start(&state->errand, call_group(state->call), state->home->base.home, told);
+}
+
+void consumer_get_state(struct call *call)
+{
+    const pb_get_state_request *request = call_request(call);
+    struct state *state = state_new(call, request->topic, request->consumer_group);
+
+    if (state == NULL)
+        return;
+    prism__patterns__consumer__get_state_response__init(&state->response);
+    state->consumer_id = request->consumer_id;
+    ask_position(state, position_known);
+}
+
+/* ---- Seek ---- */
+
+static void add_previous(struct state *state, pb_seek_response *response)
+{
+    struct arena *arena = call_arena(state->call);
+    Prism__Patterns__Schemas__PartitionPositions *previous = arena_alloc(arena, sizeof *previous);
+
+    prism__patterns__schemas__partition_positions__init(previous);
+    previous->partitions = arena_alloc(arena, state->position.n * sizeof *previous->partitions);
+    for (size_t i = 0; state->position.found && i < state->position.n; i++) {
+        const struct stream_partition *from = &state->position.partitions[i];
+        pb_partition_position *to = arena_alloc(arena, sizeof *to);
+
+        if (from->committed < 0)
+            continue;
+        prism__patterns__schemas__partition_position__init(to);
+        to->partition = partition_of(from);
+        to->place_case = PRISM__PATTERNS__SCHEMAS__PARTITION_POSITION__PLACE_OFFSET;
+        to->offset = from->committed;
+        previous->partitions[previous->n_partitions++] = to;
+    }
+    response->previous = previous;
+}
+
+static void reply_seek(struct state *state, struct err err)
+{
+    pb_seek_response response;
+
+    prism__patterns__consumer__seek_response__init(&response);
+    response.success = err.code == ERR_OK;
+    response.code = (int32_t)err.code;
+    if (err.code != ERR_OK) {
+        response._error_case = CONSUMER_PB(SEEK_RESPONSE___ERROR_ERROR);
+        response.error = pb_text(err.text);
+    }
+    add_previous(state, &response);
+    call_reply(state->call, &response.base);
+}
+
+static void sought(struct op *op)
+{
+    struct stream_seek *seek = CONTAINER_OF(op, struct stream_seek, op);
+    struct state *state = CONTAINER_OF(seek, struct state, seek);
+
+    if (op->err.code == ERR_UNAVAILABLE || op->err.code == ERR_CANCELLED ||
+        op->err.code == ERR_DEADLINE_EXCEEDED || op->err.code == ERR_INVALID_ARGUMENT)
+        call_fail(state->call, op->err);
+    else
+        reply_seek(state, op->err);
+}
+
+static void previous_known(struct op *op)
+{
+    struct stream_position *position = CONTAINER_OF(op, struct stream_position, op);
+    struct state *state = CONTAINER_OF(position, struct state, position);
+    struct consumer *consumer = consumer_of(state->call);
+
+    if (op->err.code != ERR_OK && op->err.code != ERR_NOT_FOUND) {
+        call_fail(state->call, op->err);
+        return;
+    }
+    state->seek.topic = state->topic;
+    state->seek.group = state->group;
+    call_start(state->call, &state->seek.op, sought);
+    consumer->plan.stream->seek(consumer->source, &state->seek);
+}
+
+static struct err read_target(const pb_seek_request *request, struct stream_seek *seek)
+{
+    const pb_partition_position *place;
+
+    seek->partition = request->_partition_case == CONSUMER_PB(SEEK_REQUEST___PARTITION_PARTITION)
+                          ? request->partition
+                          : -1;
+    switch (request->target_case) {
+    case CONSUMER_PB(SEEK_REQUEST__TARGET_OFFSET):
+        seek->start = START_OFFSET;
+        seek->at = request->offset;
+        break;
+    case CONSUMER_PB(SEEK_REQUEST__TARGET_TIMESTAMP_MS):
+        seek->start = START_TIME;
+        seek->at = request->timestamp_ms;
+        break;
+    case CONSUMER_PB(SEEK_REQUEST__TARGET_POSITION):
+        if (request->position != CONSUMER_PB(START_POSITION__EARLIEST) &&
+            request->position != CONSUMER_PB(START_POSITION__LATEST))
+            return err_about(ERR_INVALID_ARGUMENT, "position",
+                             "position has to be EARLIEST or LATEST");
+        seek->start = request->position == CONSUMER_PB(START_POSITION__EARLIEST) ? START_EARLIEST
+                                                                                 : START_LATEST;
+        break;
+    case CONSUMER_PB(SEEK_REQUEST__TARGET_POSITIONS):
+        if (request->positions->n_partitions != 1)
+            return err_make(ERR_UNIMPLEMENTED, "Seek in several partitions at once not supported: "
+                                               "name one");
+        place = request->positions->partitions[0];
+        seek->partition = place->partition;
+        seek->start =
+            place->place_case == PRISM__PATTERNS__SCHEMAS__PARTITION_POSITION__PLACE_OFFSET
+                ? START_OFFSET
+                : START_POSITION;
+        seek->at = seek->start == START_OFFSET ? place->offset : 0;
+        seek->position =
+            seek->start == START_POSITION ? slice_str(place->position) : message_null();
+        break;
+    default:
+        return err_about(ERR_INVALID_ARGUMENT, "target", "a target has to be set");
+    }
+    return seek->at < 0 ? err_about(ERR_INVALID_ARGUMENT, "target", "the target is negative")
+                        : ERR_NONE;
+}
+
+void consumer_seek(struct call *call)
+{
+    const pb_seek_request *request = call_request(call);
+    struct consumer *consumer = consumer_of(call);
+    struct state *state;
+    struct err err;
+
+    if (!consumer_meets(&consumer->plan, NEED_REPLAY)) {
+        call_fail(call, need_unmet(consumer_need_of(NEED_REPLAY)));
+        return;
+    }
+    if (request->subscription_id[0] != '\0') {
+        call_fail(call, err_make(ERR_UNIMPLEMENTED, "Seek of a subscription without a group not "
+                                                    "supported: subscribe anew"));
+        return;
+    }
+    state = state_new(call, request->topic, request->consumer_group);
+    if (state == NULL)
+        return;
+    err = read_target(request, &state->seek);
+    if (err.code != ERR_OK)
+        call_fail(call, err);
+    else
+        ask_position(state, previous_known);
+}

@@ -1,0 +1,272 @@
+"""ConsumerPattern through a running prismd, on the backend that PRISM_BACKEND names, fed by ProducerPattern."""
+import threading
+
+import grpc
+
+from rig import backends, suite, wait, wire
+from rig.messaging import (Member, consumed as pb, consumer, consumer_service, pb as published, producer,
+                           producer_service)
+from rig.prismd import Prismd
+
+RETRY, RELEASE, DEAD_LETTER = pb.DESCRIPTOR.dependencies[0].enum_types_by_name["Disposition"].values[1:4]
+
+
+class Consumer(suite.Case):
+    @classmethod
+    def setUpClass(cls):
+        slot = cls.use(backends.slot(suite.backend()))
+        cls.server = cls.use(Prismd(workers=2, namespaces=[
+            producer(slot), consumer(slot, dead_letters=slot, retry_delay_ms=0),
+            producer(slot, "bare"), consumer(slot, "bare", max_attempts=2, retry_delay_ms=0)]))
+        cls.channel = cls.use(cls.server.channel())
+        cls.publisher = producer_service(cls.channel)
+        cls.rpc = consumer_service(cls.channel)
+
+    @property
+    def topic(self):
+        return self._testMethodName
+
+    def publish(self, payloads, publisher=None, **fields):
+        reply = (publisher or self.publisher).PublishBatch(messages=[
+            published.PublishRequest(topic=self.topic, payload=p, **fields) for p in payloads])
+        self.assertTrue(reply.all_success)
+        return reply
+
+    def member(self, group="g", rpc=None, **subscribe):
+        return Member(rpc or self.rpc, topic=self.topic, consumer_group=group, **subscribe)
+
+    def test_what_was_published_comes_byte_for_byte(self):
+        self.publish([bytes(range(256))], ordering_key=b"\xff\x00", message_id="m1",
+                     headers=[{"name": "h", "value": b"\x00\xff"}, {"name": "h", "value": b""},
+                              {"name": "text", "value": b"plain"}])
+        with self.member() as member:
+            message, = member.take(1)
+            self.assertEqual((message.payload, message.ordering_key), (bytes(range(256)), b"\xff\x00"))
+            self.assertEqual([(h.name, h.value) for h in message.headers],
+                             [("h", b"\x00\xff"), ("h", b""), ("text", b"plain")])
+            self.assertEqual(dict(message.metadata), {"text": "plain"})
+            self.assertEqual((message.message_id, message.topic, message.sequence, message.attempt),
+                             ("m1", self.topic, 1, 1))
+            member.settle(1)
+
+    def test_a_group_goes_on_where_it_stopped(self):
+        self.publish([b"%d" % i for i in range(10)])
+        with self.member() as member:
+            self.assertEqual([m.payload for m in member.take(10)], [b"%d" % i for i in range(10)])
+            member.settle(4)
+        with self.member() as member:
+            self.assertEqual([m.payload for m in member.take(6)], [b"%d" % i for i in range(4, 10)])
+            member.settle(6)
+            self.assertEqual(self.rpc.GetState(topic=self.topic, consumer_group="g").lag, 0)
+
+    def test_each_group_gets_every_message_and_each_member_its_part(self):
+        self.publish([b"%d" % i for i in range(400)])
+        with self.member("a", max_frame_messages=10) as one, self.member("a", max_frame_messages=10) as two, \
+                self.member("b") as other:
+            self.assertEqual(len({m.payload for m in other.take(400)}), 400)
+            seen, lock = [], threading.Lock()
+
+            def work(member):
+                while True:
+                    try:
+                        message, = member.take(1)
+                    except (grpc.RpcError, StopIteration):
+                        return
+                    with lock:
+                        seen.append(message.payload)
+                    member.acknowledge(message.sequence)
+
+            threads = [threading.Thread(target=work, args=(m,)) for m in (one, two)]
+            for thread in threads:
+                thread.start()
+            wait.until(lambda: len(seen) == 400, 20, "all messages are there")
+            one.answers.cancel()
+            two.answers.cancel()
+            for thread in threads:
+                thread.join()
+            self.assertEqual(len(set(seen)), 400, "each message went to one member")
+
+    def test_c9_what_a_dead_member_held_goes_to_the_others_at_once(self):
+        self.publish([b"%d" % i for i in range(20)])
+        with self.member() as dying:
+            dying.take(20)
+            with self.member() as heir:
+                dying.answers.cancel()
+                again = heir.take(20)
+                self.assertEqual([m.payload for m in again], [b"%d" % i for i in range(20)], "in their order")
+                self.assertEqual({m.attempt for m in again}, {2})
+                heir.settle(20)
+
+    def test_c7_a_late_settlement_is_refused_and_disturbs_nobody(self):
+        with self.member(lease_ms=200) as slow:
+            slow.credit(messages=1)
+            wait.until(lambda: self.state().members[0].credit == 1, 10, "it takes one message and no more")
+            self.publish([b"x"])
+            slow.take(1)
+            with self.member() as heir:
+                message, = heir.take(1)
+                self.assertEqual((message.payload, message.attempt), (b"x", 2))
+                self.assertEqual(slow.told(lambda f: f.revoked).revoked[0].sequences, [1])
+                slow.acknowledge(1)
+                failure, = slow.told(lambda f: f.failures).failures
+                self.assertEqual((failure.sequence, failure.code), (1, grpc.StatusCode.ABORTED.value[0]))
+                self.assertEqual(self.rpc.GetState(topic=self.topic, consumer_group="g").lag, 1, "still heir's")
+                heir.settle(1)
+
+    def test_c8_what_waits_for_a_retry_holds_no_room(self):
+        self.publish([b"a", b"b", b"c"])
+        with self.member(max_in_flight=2) as member:
+            member.take(2)
+            member.reject(1, 2, delay_ms=60000)
+            message, = member.take(1)
+            self.assertEqual(message.payload, b"c")
+            member.acknowledge(3)
+
+    def test_c14_a_key_waits_for_its_failure_and_others_flow(self):
+        for i in range(3):
+            self.publish([b"bad%d" % i], ordering_key=b"bad")
+            self.publish([b"good%d" % i], ordering_key=b"good")
+        with self.member(order=pb.ORDER_PER_KEY) as member:
+            first = {m.payload: m for m in member.take(2)}
+            self.assertEqual(set(first), {b"bad0", b"good0"}, "one of each key")
+            member.reject(first[b"bad0"].sequence, delay_ms=100)
+            member.acknowledge(first[b"good0"].sequence)
+            seen = []
+            for _ in range(5):
+                message, = member.take(1)
+                seen.append(message)
+                member.acknowledge(message.sequence)
+            self.assertEqual([m.payload for m in seen if m.ordering_key == b"bad"], [b"bad0", b"bad1", b"bad2"])
+            self.assertEqual([m.payload for m in seen if m.ordering_key == b"good"], [b"good1", b"good2"])
+            self.assertEqual(next(m.attempt for m in seen if m.payload == b"bad0"), 2)
+
+    def test_dead_letters_keep_bytes_and_headers_and_tell_why(self):
+        self.publish([b"\x00poison"], headers=[{"name": "h", "value": b"v"}])
+        with self.member() as member, Member(self.rpc, topic=self.topic + ".dead", consumer_group="g") as dead:
+            member.take(1)
+            member.reject(1, disposition=DEAD_LETTER.number, reason="cannot be read")
+            letter, = dead.take(1)
+            headers = [(h.name, h.value) for h in letter.headers]
+            self.assertEqual((letter.payload, headers[0]), (b"\x00poison", ("h", b"v")))
+            self.assertIn(("prism-dead-letter-reason", b"cannot be read"), headers)
+            self.assertIn(("prism-dead-letter-topic", self.topic.encode()), headers)
+            dead.settle(1)
+
+    def test_without_a_dead_letter_slot_nothing_is_dropped_by_request(self):
+        bare = consumer_service(self.channel, "bare")
+        self.publish([b"x"], producer_service(self.channel, "bare"))
+        with self.member(rpc=bare) as member:
+            member.take(1)
+            member.reject(1, disposition=DEAD_LETTER.number)
+            failure, = member.told(lambda f: f.failures).failures
+            self.assertEqual(failure.code, grpc.StatusCode.FAILED_PRECONDITION.value[0])
+            member.settle(1)
+
+    def test_credit_bounds_what_comes(self):
+        """C22: never more than min(max_in_flight, credit)."""
+        self.publish([b"x" * 10] * 50)
+        with self.member(max_in_flight=20) as member:
+            member.take(20)
+            member.acknowledge(through=20)
+            member.credit(messages=3)
+            wait.until(lambda: self.state().members[0].credit == 0 or len(member.pending) > 0, 10, "credit is used")
+            self.assertLessEqual(self.state().in_flight, 20)
+
+    def state(self):
+        return self.rpc.GetState(topic=self.topic, consumer_group="g")
+
+    def test_subscribe_settles_by_unary_calls(self):
+        self.publish([b"a", b"b", b"c", b"d"])
+        stream = self.rpc.Subscribe(topic=self.topic, consumer_group="g", timeout=60)
+        messages, id = [], None
+        while len(messages) < 4:
+            frame = next(stream)
+            id = id or frame.started.subscription_id
+            messages.extend(frame.messages)
+        self.assertEqual({m.subscription_id for m in messages}, {id})
+        self.assertIn(("x-prism-subscription-id", id), [tuple(m) for m in stream.initial_metadata()])
+        reply = self.rpc.Acknowledge(deliveries={"subscription_id": id, "sequences": [1, 1]})
+        self.assertEqual((reply.acknowledged_count, [f.sequence for f in reply.failures]), (1, [1]))
+        self.assertEqual(self.rpc.Extend(deliveries={"subscription_id": id, "sequences": [2]},
+                                         lease_ms=5000).extended_count, 1)
+        reply = self.rpc.Reject(deliveries={"subscription_id": id, "sequences": [2]},
+                                disposition=RETRY.number, delay_ms=0)
+        self.assertEqual((reply.rejected_count, len(reply.failures)), (1, 0))
+        while len(messages) < 5:
+            messages.extend(next(stream).messages)
+        self.assertEqual((messages[4].payload, messages[4].attempt), (b"b", 2))
+        reply = self.rpc.Reject(deliveries={"subscription_id": id, "message_ids": [messages[2].message_id]},
+                                disposition=DEAD_LETTER.number, reason="no")
+        self.assertEqual((reply.rejected_count, reply.dead_lettered_count), (1, 1))
+        self.assertTrue(self.rpc.Unsubscribe(subscription_id=id).existed)
+        list(stream)    # ends with OK
+        self.assertFalse(self.rpc.Unsubscribe(subscription_id=id).existed)
+        error = wire.failure(self.rpc.Acknowledge, deliveries={"subscription_id": id, "sequences": [4]})
+        self.assertEqual(error.code(), grpc.StatusCode.NOT_FOUND)
+
+    def test_seek_revokes_and_goes_back(self):
+        """C17: settlements from before do not move the position."""
+        self.publish([b"%d" % i for i in range(5)])
+        with self.member() as member:
+            first = member.take(5)
+            member.settle(3)
+            self.assertTrue(self.rpc.Seek(topic=self.topic, consumer_group="g", offset=first[1].offset).success)
+            self.assertEqual([m.payload for m in member.take(4)], [b"%d" % i for i in range(1, 5)])
+            error = self.rpc.Seek(topic=self.topic, consumer_group="g", offset=10**9)
+            self.assertEqual((error.success, error.code), (False, grpc.StatusCode.OUT_OF_RANGE.value[0]))
+
+    def test_half_close_gives_back_without_an_attempt(self):
+        self.publish([b"a", b"b"])
+        with self.member() as member:
+            member.take(2)
+            member.acknowledge(1)
+            member.half_close()
+            self.assertEqual(member.rest()[-1].settled_through, 1)
+        with self.member() as member:
+            message, = member.take(1)
+            self.assertEqual((message.payload, message.attempt), (b"b", 1))
+
+    def test_a_newer_stream_of_the_same_name_takes_over(self):
+        with self.member(consumer_id="me") as older, self.member(consumer_id="me"):
+            with self.assertRaises(grpc.RpcError) as caught:
+                older.rest()
+            self.assertEqual(caught.exception.code(), grpc.StatusCode.ABORTED)
+
+    def test_faults_of_a_request_end_the_stream(self):
+        for subscribe, code in ((dict(topic=""), grpc.StatusCode.INVALID_ARGUMENT),
+                                (dict(topic="t", max_in_flight=0), grpc.StatusCode.INVALID_ARGUMENT),
+                                (dict(topic="t", order=pb.ORDER_PARTITION), grpc.StatusCode.UNIMPLEMENTED)):
+            with self.assertRaises(grpc.RpcError) as caught:
+                Member(self.rpc, **subscribe).__enter__()
+            self.assertEqual(caught.exception.code(), code)
+
+    def test_nothing_is_left_behind(self):
+        for _ in range(20):
+            with self.member():
+                pass
+        wait.until(lambda: not self.state().running, 10, "all members have left")
+
+
+class Drain(suite.Case):
+    """C3, C4: acknowledgements are taken while the server drains, and the client is told."""
+
+    def test_acknowledgements_are_taken_while_the_server_drains(self):
+        slot = self.borrow(backends.slot(suite.backend()))
+        server = self.borrow(Prismd(namespaces=[producer(slot), consumer(slot)]))
+        channel = self.borrow(server.channel())
+        producer_service(channel).PublishBatch(messages=[published.PublishRequest(topic="t", payload=b"x")] * 5)
+        with Member(consumer_service(channel), topic="t", consumer_group="g") as member:
+            member.take(5)
+            ending = threading.Thread(target=server.terminate)
+            ending.start()
+            member.told(lambda f: f.draining)
+            member.acknowledge(through=5)
+            member.told(lambda f: f.settled_through == 5)
+            with self.assertRaises(grpc.RpcError) as caught:
+                member.rest()
+            self.assertEqual(caught.exception.code(), grpc.StatusCode.UNAVAILABLE)
+            ending.join()
+
+
+if __name__ == "__main__":
+    suite.main()
