@@ -50,8 +50,17 @@ struct flow { /* of a descriptor number; never freed, as the number is used agai
     _Atomic uint64_t weight; /* in bytes: what is not complete */
 };
 
-static struct {
+/* Options are never changed: a later server of the process, as tests have it, sets new ones beside
+ * the connections of an earlier one. */
+struct settings {
     struct inflow_options options;
+    struct settings *older;
+};
+
+static struct settings none;
+
+static struct {
+    _Atomic(struct settings *) settings;
     _Atomic(struct flow *) flows[SOCKETS_MAX_FD];
     _Atomic int highest;
     _Atomic uint64_t turn;
@@ -61,7 +70,8 @@ static struct {
     _Atomic uint64_t open, incomplete, part_bytes;
     _Atomic uint64_t slowed[METER_EXPENSES], ended[INFLOW_ENDS];
     struct log_budget slow_lines, end_lines;
-} shared = {.lock = PTHREAD_MUTEX_INITIALIZER,
+} shared = {.settings = &none,
+            .lock = PTHREAD_MUTEX_INITIALIZER,
             .slow_lines = LOG_BUDGET(3, 10000),
             .end_lines = LOG_BUDGET(3, 10000)};
 
@@ -69,7 +79,18 @@ static _Thread_local uint64_t current;
 
 void inflow_init(const struct inflow_options *options)
 {
-    shared.options = *options;
+    struct settings *settings = malloc(sizeof *settings);
+
+    if (settings == NULL)
+        abort();
+    settings->options = *options;
+    settings->older = atomic_load(&shared.settings);
+    atomic_store(&shared.settings, settings);
+}
+
+static const struct inflow_options *options_now(void)
+{
+    return &atomic_load_explicit(&shared.settings, memory_order_acquire)->options;
 }
 
 static struct flow *flow_of(int fd)
@@ -110,7 +131,7 @@ static void log_about(struct log_budget *budget, const char *event, const char *
 /* Brings the sums up to date; the caller holds the lock. True: they are beyond their bounds. */
 static bool settle(struct flow *f)
 {
-    const struct inflow_options *o = &shared.options;
+    const struct inflow_options *o = options_now();
     const struct meter *m = &f->meter;
 
     if (f->open != m->open)
@@ -353,7 +374,7 @@ ssize_t inflow_receive(int fd, struct msghdr *message, int flags)
         f->turn_bytes += (uint32_t)n;
         current = (uint64_t)f->serial << 32 | (uint32_t)fd;
     }
-    if (n > 0 && !shared.options.encrypted) {
+    if (n > 0 && !options_now()->encrypted) {
         uint64_t before = f->meter.frames;
 
         feed(&f->meter, meter_received, message, (size_t)n);
@@ -371,7 +392,7 @@ void inflow_sent(int fd, const struct msghdr *message, size_t bytes)
 {
     struct flow *f = flow_of(fd);
 
-    if (shared.options.encrypted)
+    if (options_now()->encrypted)
         return;
     pthread_mutex_lock(&f->lock);
     if (!f->ending) {
@@ -447,7 +468,7 @@ void inflow_adopt(int fd)
     while (fd > highest && !atomic_compare_exchange_weak(&shared.highest, &highest, fd))
         ;
     pthread_mutex_lock(&f->lock);
-    meter_init(&f->meter, &shared.options.each);
+    meter_init(&f->meter, &options_now()->each);
     f->live = f->small = true; /* until its frames are seen */
     f->ending = false;
     f->serial++;
