@@ -48,6 +48,20 @@ static void close_instance(struct backend *backend, void (*closed)(void *), void
     redis_stop(&instance->shared, on_shared_closed, instance);
 }
 
+static void render(struct backend_store *const *stores, size_t n, struct metrics_page *page)
+{
+    static const char name[] = "prism_redis_dropped_total";
+
+    metrics_family(page, name, "counter", "Messages of topics that a subscriber missed.");
+    for (size_t i = 0; i < n; i++) {
+        const struct redis_store *store = CONTAINER_OF(stores[i], struct redis_store, base);
+        const char *labels[] = {"namespace", stores[i]->namespace_name, "slot", stores[i]->slot,
+                                NULL};
+
+        metrics_sample_u64(page, name, labels, counter_read(&store->dropped));
+    }
+}
+
 const struct backend_type backend_redis = {
     .name = "redis",
     .doc = "Redis 6 or later, one server or a primary with replicas (not cluster mode)",
@@ -67,4 +81,5 @@ const struct backend_type backend_redis = {
     .open = open_instance,
     .close = close_instance,
     .probe = redis_probe,
+    .render = render,
 };

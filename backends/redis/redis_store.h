@@ -29,6 +29,8 @@ struct redis_store {
     uint64_t dial_timeout_ns, command_timeout_ns, max_in_flight, max_buffer_bytes;
     struct log_budget connects, losses, troubles;
 
+    struct counter dropped; /* messages of topics that a subscription missed; shared writers */
+
     pthread_mutex_t lock;      /* of the rest, but for what is atomic */
     char *username, *password; /* NULL: none */
     unsigned states[BACKEND_DOWN + 1];

@@ -156,6 +156,7 @@ static void tell_gaps(struct redis_listener *listener)
 
     backlog->dropped = 0;
     backlog->broken = false;
+    counter_add_shared(&redis_store_of(&listener->listening->connection)->dropped, dropped);
     if (dropped > 0)
         tell_gap(listener->subscription, dropped, "the subscriber was too slow for its buffer");
     if (broken)

@@ -120,6 +120,44 @@ static void what_is_denied_is_said(void **state)
     kv_expect(publish_one(fixture, "far", "0"), ERR_OK, NULL);
 }
 
+/* What /metrics shows. */
+static unsigned long long dropped(struct topic_fixture *fixture)
+{
+    struct metrics_page page;
+    const char *sample;
+    unsigned long long n = 0;
+
+    metrics_page_init(&page);
+    backend_redis.render(&fixture->redis.store, 1, &page);
+    sample = strstr(page.text, "prism_redis_dropped_total{");
+    assert_non_null(sample);
+    assert_int_equal(sscanf(strchr(sample, '}'), "} %llu", &n), 1);
+    metrics_page_clear(&page);
+    return n;
+}
+
+static void what_is_dropped_is_counted(void **state)
+{
+    enum { LARGE = 64 << 10, N = 40 };
+    struct topic_fixture *fixture = *state;
+    struct message_fixture *messages = &fixture->messages;
+    struct outgoing items[N] = {0};
+    struct probe *probe = probe_topic(messages, messages->kv.backend, probe_want("far", NULL));
+    void *payload = test_calloc(1, LARGE);
+
+    for (unsigned i = 0; i < N; i++)
+        items[i] =
+            (struct outgoing){.topic = slice_str("far"), .payload = slice_of(payload, LARGE)};
+    kv_expect(message_publish(messages, &messages->kv.backend->has.topic->sink, items, N), ERR_OK,
+              NULL);
+    probe_grant(probe, CREDIT, 1ull << 30);
+    KV_UNTIL(&messages->kv, probe_count(probe) + probe->missed == N);
+    assert_true(probe->missed > 0);
+    assert_int_equal(dropped(fixture), probe->missed);
+    probe_free(probe);
+    test_free(payload);
+}
+
 /* A connection that redis ends is made again; the gap is told once for each subscription. */
 static void a_lost_connection_is_told(void **state)
 {
@@ -187,8 +225,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         KV_TEST(other_clients_are_reached), KV_TEST(channels_are_shared_and_come_back),
-        KV_TEST(what_is_denied_is_said),    KV_TEST(a_lost_connection_is_told),
-        KV_TEST(a_silent_server_is_left),   KV_TEST(without_a_server),
+        KV_TEST(what_is_denied_is_said),    KV_TEST(what_is_dropped_is_counted),
+        KV_TEST(a_lost_connection_is_told), KV_TEST(a_silent_server_is_left),
+        KV_TEST(without_a_server),
     };
     int failed;
 
