@@ -34,6 +34,8 @@ struct fake_rig {
     uint32_t max_message_bytes;                   /* FAKE_MAX_MESSAGE_BYTES */
 
     /* private */
+    struct pattern_shared *shared; /* NULL: the pattern shares nothing */
+    bool stopped;
     struct backend_store *real_store; /* fake_rig_bind_real */
     struct backend *real;
     struct call *calls;

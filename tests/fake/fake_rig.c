@@ -75,6 +75,20 @@ void fake_rig_set_text(struct fake_rig *rig, const char *setting, const char *te
     behavior_of(rig, setting)->text = text;
 }
 
+static void open_shared(struct fake_rig *rig, struct pattern_binding *binding)
+{
+    struct pattern_sharing sharing = {.namespace_name = binding->namespace_name, .workers = 1};
+
+    if (rig->type->open_shared == NULL)
+        return;
+    for (size_t i = 0; i < binding->slot_count; i++)
+        sharing.stores[i] = binding->slots[i] != NULL ? binding->slots[i]->store : NULL;
+    sharing.behavior = binding->behavior;
+    if (rig->type->open_shared(&rig->shared, &sharing).code != ERR_OK)
+        abort();
+    binding->shared = rig->shared;
+}
+
 static void bind_to(struct fake_rig *rig, struct backend *backend)
 {
     struct pattern_binding binding = {
@@ -89,6 +103,7 @@ static void bind_to(struct fake_rig *rig, struct backend *backend)
 
     for (size_t i = 1; i < rig->type->slot_count; i++)
         binding.slots[i] = (rig->slots & 1u << i) != 0 ? backend : NULL;
+    open_shared(rig, &binding);
     rig->pattern = rig->type->bind(&binding);
 }
 
@@ -109,6 +124,27 @@ void fake_rig_bind_real(struct fake_rig *rig, const char *backend)
         abort();
     rig->real = type->open(rig->real_store, &rig->worker);
     bind_to(rig, rig->real);
+}
+
+static void pattern_stopped(void *arg)
+{
+    struct fake_rig *rig = arg;
+
+    rig->stopped = true;
+}
+
+/* As the server does it: what outlives calls ends before the instance. */
+static void unbind(struct fake_rig *rig)
+{
+    if (rig->type->stop != NULL) {
+        rig->type->stop(rig->pattern, pattern_stopped, rig);
+        fake_rig_run(rig);
+        if (!rig->stopped)
+            abort();
+    }
+    rig->type->unbind(rig->pattern);
+    if (rig->shared != NULL)
+        rig->type->close_shared(rig->shared);
 }
 
 static void real_closed(void *arg)
@@ -139,7 +175,7 @@ void fake_rig_clear(struct fake_rig *rig)
         abort();
     }
     if (rig->pattern != NULL)
-        rig->type->unbind(rig->pattern);
+        unbind(rig);
     close_real(rig);
     fake_world_clear(&rig->world);
     worker_clear(&rig->worker);
