@@ -1,6 +1,7 @@
 """From a backend's name to a started server and the slot configuration that uses it. New backends join here."""
 import contextlib
 
+from rig.nats import NatsServer
 from rig.redis import RedisServer
 
 
@@ -15,7 +16,13 @@ def _redis(**config):
         yield {"backend": "redis", "config": {"address": redis.address, **config}}
 
 
-_STARTERS = {"memstore": _memstore, "redis": _redis}
+@contextlib.contextmanager
+def _nats(**config):
+    with NatsServer() as nats:
+        yield {"backend": "nats", "config": {"address": nats.address, **config}}
+
+
+_STARTERS = {"memstore": _memstore, "nats": _nats, "redis": _redis}
 
 
 def slot(name, **config):
