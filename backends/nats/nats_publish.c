@@ -362,7 +362,8 @@ static bool enqueue(struct nats_instance *instance, struct publish *publish, str
     return true;
 }
 
-/* Parks before the thread can see it. A cancel inside op_park finds the frame QUEUED and ends it:
+/* A probe waits for a connection that is being made: the first one comes before there is any.
+ * Parks before the thread can see it. A cancel inside op_park finds the frame QUEUED and ends it:
  * the thread frees it all the same. */
 static void start(struct nats_instance *instance, struct publish *publish, struct op *op,
                   size_t bytes)
@@ -371,7 +372,7 @@ static void start(struct nats_instance *instance, struct publish *publish, struc
     struct nats_publication *p;
     struct err err = nats_unavailable();
 
-    if (!atomic_load(&store->connected)) {
+    if (publish != NULL && !atomic_load(&store->connected)) {
         counter_add_shared(&instance->base.stats.errors, 1);
         op_finish(op, err);
         return;

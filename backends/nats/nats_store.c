@@ -305,6 +305,7 @@ static void *run_thread(void *arg)
     struct nats_store *store = arg;
     struct round round;
 
+    pthread_setname_np(pthread_self(), "prism-nats");
     do {
         take(store, &round);
         if (store->connection != NULL && round.lost)
