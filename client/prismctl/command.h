@@ -32,8 +32,11 @@ enum {
     TAKES_WITH_VERSION = 1 << 3,
     TAKES_SCAN = 1 << 4, /* --values --limit --page-size */
     TAKES_ATOMIC = 1 << 5,
-    TAKES_PROBE = 1 << 6
+    TAKES_PROBE = 1 << 6,
+    TAKES_PUBLISH = 1 << 7 /* --file --key --header --batch */
 };
+
+enum { MOST_HEADERS = 64 };
 
 struct options {
     const char *server, *namespace_name;
@@ -45,8 +48,13 @@ struct options {
     const char *if_version; /* base64; NULL = none */
     const char *value_file; /* "-" = standard input; NULL = none */
     bool with_version, values, atomic, probe;
-    uint64_t limit;     /* 0 = none */
-    uint32_t page_size; /* 0 = the library's default */
+    uint64_t limit;                    /* 0 = none */
+    uint32_t page_size;                /* 0 = the library's default */
+    const char *file;                  /* "-" = standard input; NULL = none */
+    const char *key;                   /* NULL = none */
+    const char *headers[MOST_HEADERS]; /* "NAME=VALUE" */
+    size_t header_count;
+    uint32_t batch; /* messages; 0 = the default */
 };
 
 struct invocation {
@@ -72,7 +80,7 @@ extern const struct command commands[];
 
 command_fn command_caps, command_check, command_store, command_retrieve, command_remove,
     command_exists, command_expire, command_ttl, command_persist, command_count, command_scan,
-    command_store_batch, command_retrieve_batch, command_remove_batch;
+    command_store_batch, command_retrieve_batch, command_remove_batch, command_publish;
 
 /* ---- the connection ---- */
 
@@ -82,6 +90,9 @@ struct session {
     struct prism_channel *channel;
     struct prism_keyvalue *keyvalue;
 };
+
+/* Makes the channel alone; session->keyvalue stays NULL. As session_open. */
+int session_connect(struct session *session, const struct options *options);
 
 /* Connects and discovers the capabilities. On failure the error has been printed; returns the exit
  * code. Close in every case. */

@@ -17,6 +17,8 @@ STDIO_GUARD_FIRST;
 
 const struct command commands[] = {
     {NULL, "caps", NULL, "", "what the server's backend can do, and how", 0, 0, 0, command_caps},
+    {NULL, "publish", NULL, "TOPIC [MESSAGE]...", "publish messages, or the lines of --file", 1,
+     ANY_NUMBER, TAKES_PUBLISH, command_publish},
     {NULL, "check", NULL, "FILE", "check a configuration; --probe connects to its backends", 1, 1,
      TAKES_PROBE, command_check},
     {"kv", "store", "put", "KEY [VALUE]", "write a value (or --value-file, or standard input)", 1,
@@ -64,6 +66,10 @@ enum option_id {
     OPTION_PAGE_SIZE,
     OPTION_ATOMIC,
     OPTION_PROBE,
+    OPTION_FILE,
+    OPTION_KEY,
+    OPTION_HEADER,
+    OPTION_BATCH,
     OPTION_END
 };
 
@@ -89,6 +95,10 @@ static const struct option long_options[] = {
     {"page-size", required_argument, NULL, OPTION_PAGE_SIZE},
     {"atomic", no_argument, NULL, OPTION_ATOMIC},
     {"probe", no_argument, NULL, OPTION_PROBE},
+    {"file", required_argument, NULL, OPTION_FILE},
+    {"key", required_argument, NULL, OPTION_KEY},
+    {"header", required_argument, NULL, OPTION_HEADER},
+    {"batch", required_argument, NULL, OPTION_BATCH},
     {NULL, 0, NULL, 0},
 };
 
@@ -124,6 +134,10 @@ static const char usage_tail[] =
     "      --page-size N        (scan) keys fetched at a time\n"
     "      --atomic             (batches that write) all or nothing\n"
     "      --probe              (check) connect to the backends\n"
+    "      --file FILE          (publish) a message a line; - is standard input, the default\n"
+    "      --key KEY            (publish) messages with the same key keep their order\n"
+    "      --header NAME=VALUE  (publish) once for each header\n"
+    "      --batch N            (publish) messages a call; default 100\n"
     "\n"
     "exit codes: 0 done, 1 usage, 2 not found, 3 unavailable, 4 refused or invalid,\n"
     "5 unsupported, 6 deadline exceeded, 7 overloaded or full, 8 some items failed, 9 other\n";
@@ -187,6 +201,8 @@ static bool take_number(struct options *options, int id, const char *text)
         return false;
     if (id == OPTION_TTL)
         options->ttl_s = (int64_t)number;
+    else if (id == OPTION_BATCH)
+        options->batch = (uint32_t)number;
     else if (id == OPTION_LIMIT)
         options->limit = number;
     else
@@ -233,6 +249,11 @@ static unsigned takes_of(int id)
         return TAKES_ATOMIC;
     case OPTION_PROBE:
         return TAKES_PROBE;
+    case OPTION_FILE:
+    case OPTION_KEY:
+    case OPTION_HEADER:
+    case OPTION_BATCH:
+        return TAKES_PUBLISH;
     default:
         return 0;
     }
@@ -249,6 +270,14 @@ static void take_switch(struct line *line, int id)
     options->values = options->values || id == OPTION_VALUES;
     options->atomic = options->atomic || id == OPTION_ATOMIC;
     options->probe = options->probe || id == OPTION_PROBE;
+}
+
+static bool take_header(struct options *options, const char *text)
+{
+    if (options->header_count == MOST_HEADERS)
+        return false;
+    options->headers[options->header_count++] = text;
+    return true;
 }
 
 static bool take_option(struct line *line, int id, const char *text)
@@ -270,12 +299,21 @@ static bool take_option(struct line *line, int id, const char *text)
     case OPTION_VALUE_FILE:
         options->value_file = text;
         return *text != '\0';
+    case OPTION_FILE:
+        options->file = text;
+        return *text != '\0';
+    case OPTION_KEY:
+        options->key = text;
+        return true;
+    case OPTION_HEADER:
+        return take_header(options, text);
     case OPTION_OUTPUT:
         return take_output(options, text);
     case OPTION_TIMEOUT:
     case OPTION_TTL:
     case OPTION_LIMIT:
     case OPTION_PAGE_SIZE:
+    case OPTION_BATCH:
         return take_number(options, id, text);
     case OPTION_TLS:
     case OPTION_TLS_CA:
@@ -307,9 +345,12 @@ static const char *wanted_by(int id)
         return "a whole number of seconds, at least 1";
     case OPTION_LIMIT:
     case OPTION_PAGE_SIZE:
+    case OPTION_BATCH:
         return "a whole number from 1 to 2147483647";
     case OPTION_OUTPUT:
         return "table or json";
+    case OPTION_HEADER:
+        return "NAME=VALUE, at most 64 times";
     default:
         return "a text that is not empty";
     }

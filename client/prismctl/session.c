@@ -89,7 +89,7 @@ static void warn(void *context, enum prism_log_level level, const char *message)
     json_close(&json, '}');
 }
 
-int session_open(struct session *session, const struct options *options)
+int session_connect(struct session *session, const struct options *options)
 {
     const struct prism_channel_options channel_options = {
         .deadline_ms = options->timeout_ms,
@@ -106,6 +106,16 @@ int session_open(struct session *session, const struct options *options)
         fail(options, &error);
         return EXIT_USAGE;
     }
+    return EXIT_DONE;
+}
+
+int session_open(struct session *session, const struct options *options)
+{
+    struct prism_error error;
+    int code = session_connect(session, options);
+
+    if (code != EXIT_DONE)
+        return code;
     if (prism_keyvalue_open(session->channel, &session->keyvalue, &error) != PRISM_OK)
         return fail(options, &error);
     return EXIT_DONE;

@@ -10,7 +10,8 @@ _prismctl() {
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
         -s | -n | -o | -t | --server | --namespace | --output | --timeout | --tls-ca | --tls-cert | --tls-key | \
-            --tls-server-name | --ttl | --if-version | --value-file | --limit | --page-size) ((i++)) ;;
+            --tls-server-name | --ttl | --if-version | --value-file | --limit | --page-size | \
+            --file | --key | --header | --batch) ((i++)) ;;
         -*) ;;
         kv) group=kv ;;
         *) command=${command:-${COMP_WORDS[i]}} ;;
@@ -22,12 +23,13 @@ _prismctl() {
         mapfile -t COMPREPLY < <(compgen -W 'table json' -- "$word")
         return
         ;;
-    --value-file | --tls-ca | --tls-cert | --tls-key)
+    --value-file | --file | --tls-ca | --tls-cert | --tls-key)
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return
         ;;
-    --server | -s | --namespace | -n | --timeout | -t | --tls-server-name | --ttl | --if-version | --limit | --page-size)
+    --server | -s | --namespace | -n | --timeout | -t | --tls-server-name | --ttl | --if-version | --limit | --page-size | \
+        --key | --header | --batch)
         return
         ;;
     esac
@@ -40,12 +42,13 @@ _prismctl() {
         remove-batch | delete-batch) common+=' --atomic' ;;
         scan) common+=' --values --limit --page-size' ;;
         check) common+=' --probe' ;;
+        publish) common+=' --file --key --header --batch' ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$common" -- "$word")
     elif [[ -z $command && $group == kv ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$kv" -- "$word")
     elif [[ -z $command ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'caps check kv help' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'caps publish check kv help' -- "$word")
     elif [[ $command == check ]]; then
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$word")

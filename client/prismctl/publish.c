@@ -1,0 +1,272 @@
+/* prismctl publish: arguments, or the lines of a file, in batches. The batches go one after the
+ * other, and the first message that is not stored ends the command: later ones must not overtake
+ * it, and only the user knows whether an unknown one may be published again. */
+#include "client/prismctl/command.h"
+#include "client/prismctl/lines.h"
+#include "client/prismctl/output.h"
+#include "prism/producer.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { DEFAULT_BATCH = 100, MOST_BATCH = 1 << 16, MOST_LINE_BYTES = 256 << 20 };
+
+struct publisher {
+    const struct invocation *in;
+    struct prism_producer *producer;
+    struct prism_header *headers;
+    struct prism_message *messages; /* room for one batch */
+    struct prism_bytes *batch;      /* their payloads */
+    size_t batch_size;
+    uint64_t count, stored, duplicates, not_stored, unknown;
+};
+
+static double now_s(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* ---- what became of the messages ---- */
+
+static void print_result(const struct publisher *p, const struct prism_publish_result *result)
+{
+    struct json json = {.out = stdout};
+
+    json_open(&json, NULL, '{');
+    json_int(&json, "number", (int64_t)p->count);
+    json_text(&json, "outcome", prism_outcome_name(result->outcome));
+    json_text(&json, "code", prism_code_name(result->code));
+    if (result->code != PRISM_OK)
+        json_text(&json, "message", result->message);
+    if (*result->message_id != '\0')
+        json_text(&json, "message_id", result->message_id);
+    json_bool(&json, "deduplicated", result->deduplicated);
+    if (result->partition >= 0)
+        json_int(&json, "partition", result->partition);
+    if (result->offset >= 0)
+        json_int(&json, "offset", result->offset);
+    if (*result->position != '\0')
+        json_text(&json, "position", result->position);
+    json_close(&json, '}');
+}
+
+static void count(struct publisher *p, const struct prism_publish_result *result)
+{
+    p->count++;
+    p->stored += result->outcome == PRISM_STORED;
+    p->duplicates += result->deduplicated;
+    p->not_stored += result->outcome == PRISM_NOT_STORED;
+    p->unknown += result->outcome == PRISM_OUTCOME_UNKNOWN;
+    if (p->in->options->json)
+        print_result(p, result);
+    else if (result->outcome != PRISM_STORED)
+        fprintf(stderr, "prismctl: message %llu: %s: %s: %s\n", (unsigned long long)p->count,
+                prism_outcome_name(result->outcome), prism_code_name(result->code),
+                result->message);
+}
+
+static int take(struct publisher *p, const struct prism_published *published)
+{
+    for (size_t i = 0; i < published->count; i++)
+        count(p, &published->results[i]);
+    return published->stored == published->count ? EXIT_DONE : EXIT_PARTIAL;
+}
+
+/* Every message of a call that failed is accounted for, too. */
+static int take_failure(struct publisher *p, size_t n, enum prism_outcome outcome,
+                        const struct prism_error *error)
+{
+    const struct prism_publish_result result = {.outcome = outcome,
+                                                .code = error->code,
+                                                .message = error->message,
+                                                .message_id = "",
+                                                .position = "",
+                                                .offset = -1,
+                                                .partition = -1};
+
+    for (size_t i = 0; i < n && p->in->options->json; i++)
+        count(p, &result);
+    if (!p->in->options->json) {
+        p->count += n;
+        *(outcome == PRISM_NOT_STORED ? &p->not_stored : &p->unknown) += n;
+    }
+    return fail(p->in->options, error);
+}
+
+static void print_summary(const struct publisher *p, double seconds)
+{
+    if (p->in->options->json)
+        return;
+    printf("%llu stored", (unsigned long long)p->stored);
+    if (p->duplicates > 0)
+        printf(" (%llu of them before)", (unsigned long long)p->duplicates);
+    if (p->not_stored > 0)
+        printf(", %llu not stored", (unsigned long long)p->not_stored);
+    if (p->unknown > 0)
+        printf(", %llu unknown", (unsigned long long)p->unknown);
+    printf(" in %.3f s, %.0f messages/s\n", seconds,
+           seconds > 0 ? (double)p->stored / seconds : 0.0);
+}
+
+/* ---- sending ---- */
+
+static int send_batch(struct publisher *p, size_t n)
+{
+    struct prism_published published;
+    struct prism_error error;
+    enum prism_code code;
+    int exit_code;
+
+    for (size_t i = 0; i < n; i++)
+        p->messages[i].payload = p->batch[i];
+    /* A backend without batches still takes single messages. */
+    if (n == 1)
+        code = prism_publish(p->producer, p->messages, NULL, &published, &error);
+    else
+        code = prism_publish_batch(p->producer, p->messages, n, NULL, &published, &error);
+    exit_code =
+        code == PRISM_OK ? take(p, &published) : take_failure(p, n, published.outcome, &error);
+    prism_published_free(&published);
+    return exit_code;
+}
+
+static int send_arguments(struct publisher *p)
+{
+    int code = EXIT_DONE;
+
+    for (size_t i = 1; i < p->in->count && code == EXIT_DONE;) {
+        size_t n = 0;
+
+        while (n < p->batch_size && i < p->in->count) {
+            p->batch[n++] = prism_bytes_of(p->in->arguments[i], strlen(p->in->arguments[i]));
+            i++;
+        }
+        code = send_batch(p, n);
+    }
+    return code;
+}
+
+static int refuse_line(const struct publisher *p, size_t max_bytes)
+{
+    struct prism_error error = {.code = PRISM_INVALID_ARGUMENT, .field = "payload"};
+
+    snprintf(error.message, sizeof error.message,
+             "line %llu holds more than %zu bytes, the largest message",
+             (unsigned long long)p->count + 1, max_bytes);
+    return fail(p->in->options, &error);
+}
+
+static int send_lines(struct publisher *p, FILE *file, const char *name)
+{
+    int64_t announced = prism_producer_capabilities(p->producer)->max_message_bytes;
+    struct lines lines = {.file = file, .max_line_bytes = MOST_LINE_BYTES};
+    int code = EXIT_DONE;
+    size_t n;
+
+    if (announced > 0 && announced < MOST_LINE_BYTES)
+        lines.max_line_bytes = (size_t)announced;
+    while (code == EXIT_DONE && (n = lines_next(&lines, p->batch, p->batch_size)) > 0)
+        code = send_batch(p, n);
+    if (code == EXIT_DONE && lines.too_long)
+        code = refuse_line(p, lines.max_line_bytes);
+    else if (code == EXIT_DONE && ferror(file))
+        code = fail_usage(p->in->options, name, strerror(errno));
+    lines_clear(&lines);
+    return code;
+}
+
+/* ---- the command ---- */
+
+/* Splits NAME=VALUE at the first '='. Free the names. */
+static int split_headers(struct publisher *p)
+{
+    const struct options *options = p->in->options;
+
+    for (size_t i = 0; i < options->header_count; i++) {
+        const char *equals = strchr(options->headers[i], '=');
+
+        if (equals == NULL || equals == options->headers[i])
+            return fail_usage(options, "--header: not NAME=VALUE", options->headers[i]);
+        p->headers[i].name = strndup(options->headers[i], (size_t)(equals - options->headers[i]));
+        if (p->headers[i].name == NULL)
+            abort();
+        p->headers[i].value = prism_bytes_of(equals + 1, strlen(equals + 1));
+    }
+    return EXIT_DONE;
+}
+
+static void prepare_messages(struct publisher *p)
+{
+    const struct prism_producer_capabilities *can = prism_producer_capabilities(p->producer);
+    const struct options *options = p->in->options;
+    uint64_t most = can->max_batch_messages > 0 ? (uint64_t)can->max_batch_messages : MOST_BATCH;
+
+    p->batch_size = options->batch > 0 ? options->batch : DEFAULT_BATCH;
+    if (!can->supports_batching)
+        p->batch_size = 1;
+    else if (p->batch_size > most)
+        p->batch_size = (size_t)most;
+    p->messages = calloc(p->batch_size, sizeof *p->messages);
+    p->batch = calloc(p->batch_size, sizeof *p->batch);
+    if (p->messages == NULL || p->batch == NULL)
+        abort();
+    for (size_t i = 0; i < p->batch_size; i++) {
+        p->messages[i] = (struct prism_message){.topic = p->in->arguments[0],
+                                                .headers = p->headers,
+                                                .header_count = options->header_count};
+        if (options->key != NULL)
+            p->messages[i].ordering_key = prism_bytes_of(options->key, strlen(options->key));
+    }
+}
+
+static int publish(struct publisher *p, FILE *file, const char *name)
+{
+    struct session session;
+    struct prism_error error;
+    double start;
+    int code = session_connect(&session, p->in->options);
+
+    if (code == EXIT_DONE && prism_producer_open(session.channel, &p->producer, &error) != PRISM_OK)
+        code = fail(p->in->options, &error);
+    if (code == EXIT_DONE) {
+        prepare_messages(p);
+        start = now_s();
+        code = file != NULL ? send_lines(p, file, name) : send_arguments(p);
+        print_summary(p, now_s() - start);
+    }
+    free(p->messages);
+    free(p->batch);
+    prism_producer_close(p->producer);
+    session_close(&session);
+    return code;
+}
+
+int command_publish(const struct invocation *in)
+{
+    const char *path = in->options->file;
+    struct prism_header headers[MOST_HEADERS] = {{NULL, {NULL, 0}}};
+    struct publisher p = {.in = in, .headers = headers};
+    FILE *file = NULL;
+    int code;
+
+    if (in->count > 1 && path != NULL)
+        return fail_usage(in->options, "messages and --file exclude each other", NULL);
+    if (in->count == 1 && (path == NULL || strcmp(path, "-") == 0))
+        file = stdin;
+    else if (path != NULL && (file = fopen(path, "re")) == NULL)
+        return fail_usage(in->options, path, strerror(errno));
+    code = split_headers(&p);
+    if (code == EXIT_DONE)
+        code = publish(&p, file, file == stdin ? "standard input" : path);
+    for (size_t i = 0; i < MOST_HEADERS; i++)
+        free((void *)(uintptr_t)headers[i].name);
+    if (file != NULL && file != stdin)
+        fclose(file);
+    return code;
+}

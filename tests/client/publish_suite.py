@@ -1,0 +1,95 @@
+"""Publishing as a user of prismctl and of libprism sees it, against a prismd on its defaults."""
+import json
+import os
+import subprocess
+
+from rig import environment, suite
+from rig.messaging import producer_service
+from rig.prismd import Prismd
+from rig.process import free_port
+
+DONE, USAGE, UNAVAILABLE, REFUSED, PARTIAL = 0, 1, 3, 4, 8
+
+
+class Publish(suite.Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = cls.use(Prismd())
+        cls.env = {**os.environ, "TSAN_OPTIONS": os.environ.get("CLIENT_TSAN_OPTIONS", "")}
+
+    def publish(self, *arguments, stdin=b"", code=DONE, server=None):
+        command = [environment.ours("prismctl"), "-s", server or self.server.address, "publish", *arguments]
+        done = subprocess.run(command, input=stdin, capture_output=True, timeout=120, check=False, env=self.env)
+        self.assertEqual(done.returncode, code, done)
+        return done
+
+    def results(self, *arguments, **options):
+        return [json.loads(line) for line in self.publish("-o", "json", *arguments, **options).stdout.splitlines()]
+
+    def published(self):
+        return producer_service(self.server.channel()).GetStats().messages_published
+
+    def test_arguments(self):
+        before = self.published()
+        self.assertRegex(self.publish("arguments", "a", "b", "c").stdout.decode(),
+                         r"^3 stored in [0-9.]+ s, \d+ messages/s\n$")
+        self.assertEqual(self.published(), before + 3)
+
+    def test_every_line_is_a_message(self):
+        """Empty lines too, and a last one without a newline; positions follow each other across batches."""
+        for batch in ("1", "2", "1000"):
+            with self.subTest(batch):
+                results = self.results("lines-" + batch, "--batch", batch, "--key", "k", "--header", "a=1", "--header",
+                                       "b=x=y", stdin=b"first\n\nthird\n\xff\x00\nlast")
+                self.assertEqual([r["outcome"] for r in results], ["STORED"] * 5)
+                self.assertEqual([r["number"] for r in results], [1, 2, 3, 4, 5])
+                first = results[0]["offset"]
+                self.assertEqual([r["offset"] - first for r in results], [0, 1, 2, 3, 4])
+
+    def test_many_lines_and_bytes(self):
+        before = self.published()
+        path = os.path.join(suite.subfolder("publish"), "lines")
+        with open(path, "wb") as f:
+            for i in range(20000):
+                f.write(b"%d\n" % i)
+            for _ in range(10):
+                f.write(b"x" * 700000 + b"\n")
+        self.assertTrue(self.publish("many", "--file", path).stdout.startswith(b"20010 stored in "))
+        self.assertEqual(self.published(), before + 20010)
+
+    def test_nothing_to_publish(self):
+        self.assertTrue(self.publish("nothing").stdout.startswith(b"0 stored in "))
+        self.assertEqual(self.results("nothing"), [])
+
+    def test_the_first_failure_ends_the_command(self):
+        """Each message of its call is accounted for, and none of the next call is sent."""
+        before = self.published()
+        self.assertEqual([r["outcome"] for r in self.results("no topic", "a", code=REFUSED)], ["NOT_STORED"])
+        results = self.results("no topic", "--batch", "2", "a", "b", "c", code=PARTIAL)
+        self.assertEqual([(r["number"], r["outcome"], r["code"]) for r in results],
+                         [(1, "NOT_STORED", "INVALID_ARGUMENT"), (2, "NOT_STORED", "INVALID_ARGUMENT")])
+        self.assertEqual(self.published(), before)
+
+    def test_usage(self):
+        for line in ((), ("t", "m", "--file", "-"), ("t", "--file", "/nowhere/file"), ("t", "m", "--header", "x"),
+                     ("t", "m", "--batch", "0"), ("t", "m", "--ttl", "5"), ("t", "m", *["--header", "a=b"] * 65)):
+            with self.subTest(line):
+                self.assertEqual(self.publish(*line, code=USAGE).stdout, b"")
+
+    def test_unavailable(self):
+        self.publish("t", "m", "-t", "1", code=UNAVAILABLE, server=f"127.0.0.1:{free_port()}")
+
+    def test_example(self):
+        program = os.path.join(os.path.dirname(os.path.abspath(environment.BIN)), "examples", "publish")
+        prefix = []
+        if not environment.SANITIZER:
+            prefix = [environment.tool("valgrind"), "-q", "--leak-check=full", "--error-exitcode=9",
+                      "--show-leak-kinds=definite,indirect", "--errors-for-leak-kinds=definite,indirect"]
+        done = subprocess.run([*prefix, program, self.server.address], capture_output=True, text=True, timeout=120,
+                              check=False, env=self.env)
+        self.assertEqual(done.returncode, 0, done)
+        self.assertEqual(done.stdout.count("stored as example/"), 3, done)
+
+
+if __name__ == "__main__":
+    suite.main()
