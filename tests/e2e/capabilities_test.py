@@ -79,7 +79,7 @@ class Capabilities(suite.Case):
             self.assertEqual(self.operations[name, ""].how, how, name)
             self.assertGreater(self.operations[name, ""].limits.max_items, 0, name)
         if how == schemas.PIPELINED:
-            self.assertEqual(self.operations["StoreBatch", ""].limits.max_in_flight, 10)
+            self.assertEqual(self.operations["StoreBatch", ""].limits.max_in_flight, 128, "what memstore advises")
 
     def test_atomic_batches(self):
         o = self.operations["StoreBatch", "atomic"]
