@@ -277,7 +277,7 @@ static enum kind kind_of(struct slice word)
 static void take_word(struct redis_listening *listening, int place, struct slice word)
 {
     if (place == 0)
-        listening->kind = kind_of(word);
+        listening->kind = (int)kind_of(word);
     else if (place == 1 && listening->kind == KIND_MESSAGE)
         listening->named = channel_find(listening, word);
     else if (place == 1 && listening->kind == KIND_PONG)
