@@ -100,8 +100,10 @@ static void keep_with(struct arena *arena, struct call *call, grpc_byte_buffer *
     struct inbound *inbound = arena_alloc(arena, sizeof *inbound);
 
     memory_take(call->server, call->share, decoded_bytes);
-    *inbound = (struct inbound){
-        .server = call->server, .buffer = buffer, .bytes = call->receive_bytes + decoded_bytes};
+    *inbound = (struct inbound){.server = call->server,
+                                .share = call->share,
+                                .buffer = buffer,
+                                .bytes = call->receive_bytes + decoded_bytes};
     arena_adopt(arena, inbound, drop_inbound);
 }
 

@@ -73,7 +73,13 @@ static void on_received(struct tag *tag, bool ok)
     if (call->receive_buffer != NULL) {
         call->receive_bytes = grpc_byte_buffer_length(call->receive_buffer);
         counter_add(&call->row->metrics.request_bytes, call->receive_bytes);
-        memory_take(call->server, call->share, call->receive_bytes);
+        why = message_check_received(call);
+        if (why.code == ERR_OK) {
+            memory_take(call->server, call->share, call->receive_bytes);
+        } else {
+            grpc_byte_buffer_destroy(call->receive_buffer);
+            call->receive_buffer = NULL;
+        }
     } else {
         why = finish_why_gone(call);
     }

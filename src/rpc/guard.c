@@ -189,6 +189,27 @@ void guard_tick(void)
 /* ---- accept4 ---- */
 
 /* The caller holds the lock. Returns a connection that is admitted; -1: errno says why. */
+/* Errors of the connection that would have been accepted. gRPC's core takes any error that it does
+ * not know as the listener's end. */
+static bool of_the_connection(int error)
+{
+    switch (error) {
+    case ECONNABORTED:
+    case EPROTO:
+    case EPERM:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENONET:
+    case ENOPROTOOPT:
+    case EOPNOTSUPP:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static int accept_one(int listener, struct sockaddr_storage *from, socklen_t *length, int flags)
 {
     while (guard.in_a_row++ < ACCEPTS || !sockets_rearm(listener)) {
@@ -203,6 +224,8 @@ static int accept_one(int listener, struct sockaddr_storage *from, socklen_t *le
             rest(listener);
             break;
         }
+        if (fd < 0 && of_the_connection(errno))
+            continue;
         if (fd < 0 || admit(fd, (const struct sockaddr *)from, &why))
             return fd;
         count_refusal(why, (const struct sockaddr *)from);

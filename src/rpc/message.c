@@ -61,6 +61,21 @@ static struct err check_inflated(const struct call *call)
                      "the request is compressed, and too large when it is inflated");
 }
 
+static struct err check_encoding(struct call *call, const grpc_byte_buffer *buffer)
+{
+    if (!has_compressed_flag(call) || is_gzip(buffer))
+        return ERR_NONE;
+    call->poller.tells_encodings = true;
+    return err_make(ERR_UNIMPLEMENTED,
+                    "the request is compressed in a way that is not supported: send with gzip or "
+                    "identity encoding");
+}
+
+struct err message_check_received(struct call *call)
+{
+    return check_encoding(call, call->receive_buffer);
+}
+
 struct err message_check(struct call *call)
 {
     call->wants_gzip = says_gzip(call);
@@ -69,12 +84,7 @@ struct err message_check(struct call *call)
     if (call->request_buffer == NULL)
         return err_make(ERR_INVALID_ARGUMENT,
                         "the request ended without a whole message: nothing was done");
-    if (!has_compressed_flag(call))
-        return ERR_NONE;
     if (is_gzip(call->request_buffer))
         return check_inflated(call);
-    call->poller.tells_encodings = true;
-    return err_make(ERR_UNIMPLEMENTED,
-                    "the request is compressed in a way that is not supported: send with gzip or "
-                    "identity encoding");
+    return check_encoding(call, call->request_buffer);
 }

@@ -280,6 +280,7 @@ uint64_t message_bytes(const struct call *call);
 
 /* Is there a request, and can it be read? thread: poller. */
 struct err message_check(struct call *call);
+struct err message_check_received(struct call *call); /* the message of a stream; poller */
 
 /* ---- finish.c: poller half of a call's life after the handler ---- */
 

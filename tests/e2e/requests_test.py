@@ -5,25 +5,30 @@ import re
 import struct
 import zlib
 
-from rig import backends, environment, http2, suite
+from rig import backends, environment, http2, messaging, suite
 from rig.http2 import message
 from rig.keyvalue import Pattern, pb
 from rig.prismd import Prismd
 
 GZIP = 2
+LIMIT = 16 << 20  # bytes of limits.max_inflight_bytes
 INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED = 3, 8, 12
 
 
 class Requests(suite.Case):
     @classmethod
     def setUpClass(cls):
-        cls.server = cls.use(Prismd(namespaces=[backends.keyvalue({"backend": "memstore", "config": {}})]))
-        cls.kv = Pattern(cls.use(cls.server.channel()))
+        memstore = {"backend": "memstore", "config": {"stream_drop_unread": True}}
+        cls.server = cls.use(Prismd(namespaces=[backends.keyvalue(memstore), messaging.producer(memstore)],
+                                    limits={"max_inflight_bytes": LIMIT}))
+        channel = cls.use(cls.server.channel())
+        cls.kv, cls.producer = Pattern(channel), messaging.producer_service(channel)
 
     def answer(self, method, body, **more):
         """(status, all bytes) of one call; body None: headers alone. C core writes its first answer as plain text."""
         with http2.connection(self.server.port, environment.PATIENCE) as s:
-            s.sendall(http2.call(1, http2.PATTERN + method, body, **more))
+            path = method if method.startswith("/") else http2.PATTERN + method
+            s.sendall(http2.call(1, path, body, **more))
             got, found = b"", None
             while found is None:
                 chunk = s.recv(65536)
@@ -57,6 +62,24 @@ class Requests(suite.Case):
                 text = self.assert_refused(UNIMPLEMENTED, "Store", message(store, 1), **encoding)
                 self.assertIn(b"grpc-accept-encoding", text)
         self.assertIsNone(self.kv.get("encoded"))
+
+    def test_unknown_encodings_in_a_stream(self):
+        frame = messaging.pb.PublishFrame(topic="t", messages=[messaging.pb.PublishRequest(payload=b"x")])
+        path = "/prism.patterns.producer.ProducerPattern/PublishStream"
+        body = message(frame.SerializeToString(), 1)
+        before = self.producer.GetStats().messages_published
+        self.assert_refused(UNIMPLEMENTED, path, body, grpc_encoding="snappy")
+        self.assertEqual(self.producer.GetStats().messages_published, before)
+
+    def test_a_connection_gets_back_what_its_streams_held(self):
+        """Many times the limit goes over one connection, a stream after the other."""
+        payload = bytes(1 << 20)
+        for _ in range(2 * LIMIT // len(payload)):
+            with messaging.Stream(self.producer.PublishStream) as stream:
+                stream.send(messaging.pb.PublishFrame(topic="large", messages=[
+                    messaging.pb.PublishRequest(payload=payload)]))
+                stream.half_close()
+                self.assertEqual(stream.rest()[-1].settled_through, 1)
 
     def test_gzip(self):
         """Requests and answers, by a client that compresses all it can."""
