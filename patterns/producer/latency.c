@@ -41,7 +41,7 @@ void latency_record(struct latency *latency, uint64_t now_ns, uint64_t us, uint6
     if (minute != last) {
         clear(latency->buckets[minute % 2]);
         if (minute != last + 1)
-            clear(latency->buckets[last % 2]);
+            clear(latency->buckets[(minute + 1) % 2]); /* no record is of the minute before */
         atomic_store_explicit(&latency->minute.value, minute, memory_order_relaxed);
     }
     counter_add(&latency->buckets[minute % 2][bucket_of(us)], n);

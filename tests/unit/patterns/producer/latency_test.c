@@ -55,6 +55,10 @@ static void test_old_minutes_are_forgotten(void **state)
     assert_int_equal(quantile(&latency, 102 * minute_ns, 990), 7);
     latency_record(&latency, 105 * minute_ns, 3, 1); /* nothing in between */
     assert_int_equal(quantile(&latency, 105 * minute_ns, 990), 3);
+    latency_record(&latency, 106 * minute_ns, 1000, 5);
+    latency_record(&latency, 107 * minute_ns, 1000, 5);
+    latency_record(&latency, 109 * minute_ns, 3, 1); /* an even number of minutes later */
+    assert_int_equal(quantile(&latency, 109 * minute_ns, 990), 3);
 }
 
 int main(void)
