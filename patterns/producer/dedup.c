@@ -12,7 +12,8 @@
  *   is written. Only what the sink has confirmed is remembered.
  *
  * A record that cannot be written after the message was stored expires as an open one: a repeat is
- * then written twice. */
+ * then written twice. An attempt that lasts longer than its open record leaves alone what is there
+ * by then: it may be another attempt's. */
 #include "patterns/chain.h"
 #include "patterns/producer/prepare.h"
 
@@ -21,7 +22,15 @@
 #include "src/base/container.h"
 
 enum { OPEN = 'O', STORED = 'S' };
-enum { OPEN_MS = 60000, WAIT_MS = 20, MOST_ATTEMPTS = 4 };
+enum { WAIT_MS = 20, MOST_ATTEMPTS = 4 };
+
+/* An open record outlives the attempt: the time of retries, the rest of the call's deadline as far
+ * as it counts, and a margin. The deadline is the client's word, so it is bounded: a server that is
+ * gone must not keep an identifier for long. */
+enum { MARGIN_MS = 60000, MOST_DEADLINE_MS = 600000 };
+
+/* Within this time of its expiry the record counts as expired: a write may take that long. */
+enum { LEEWAY_MS = 30000 };
 
 /* In the store: this, and for STORED the position behind it. */
 struct record {
@@ -164,13 +173,28 @@ static void end(struct prepared *prepared, struct err err)
     prepare_step_done(prepared);
 }
 
+static uint64_t open_ms(const struct prepared *prepared)
+{
+    const struct op_group *group = prepared->preparing->group;
+    uint64_t now_ns = group->home->now_ns, rest_ms = 0;
+
+    if (group->deadline_ns > now_ns)
+        rest_ms = (group->deadline_ns - now_ns) / NS_PER_MS;
+    if (rest_ms > MOST_DEADLINE_MS)
+        rest_ms = MOST_DEADLINE_MS;
+    return prepared->preparing->producer->settings.retry_for_ms + rest_ms + MARGIN_MS;
+}
+
 static void try_claim(struct prepared *prepared)
 {
     struct producer *producer = prepared->preparing->producer;
+    uint64_t ttl_ms = open_ms(prepared);
 
+    prepared->lapses_ns =
+        prepared->preparing->group->home->now_ns + (ttl_ms - LEEWAY_MS) * NS_PER_MS;
     prepared->put_if = (struct kv_put_if){.key = prepared->dedup_key,
                                           .value = write_record(prepared, OPEN),
-                                          .ttl_ms = OPEN_MS,
+                                          .ttl_ms = ttl_ms,
                                           .condition = KV_IF_ABSENT};
     start(prepared, prepared->preparing->group, claimed);
     producer->state->has.kv_cas->put_if(producer->state, &prepared->put_if);
@@ -230,7 +254,7 @@ static void wait(struct prepared *prepared)
     if (home->now_ns - prepared->waits_since_ns >= most_ns) {
         end(prepared, (struct err){.code = ERR_UNAVAILABLE,
                                    .text = "an earlier attempt with this message_id is not over",
-                                   .retry_after_ms = OPEN_MS / 10});
+                                   .retry_after_ms = MARGIN_MS / 10});
         return;
     }
     op_group_enter(group);
@@ -271,13 +295,40 @@ static void looked(struct op *op)
 
 /* ---- after the sink ---- */
 
+static void end_remembering(struct prepared *prepared, bool done)
+{
+    if (!done)
+        counter_add(&prepared->preparing->producer->stats.forgotten, 1);
+    prepare_step_done(prepared);
+}
+
 static void remembered(struct op *op)
+{
+    end_remembering(CONTAINER_OF(op, struct prepared, op), op->err.code == ERR_OK);
+}
+
+static void remembered_late(struct op *op)
 {
     struct prepared *prepared = CONTAINER_OF(op, struct prepared, op);
 
-    if (op->err.code != ERR_OK)
-        counter_add(&prepared->preparing->producer->stats.forgotten, 1);
-    prepare_step_done(prepared);
+    end_remembering(prepared, op->err.code == ERR_OK && prepared->put_if.stored);
+}
+
+/* The claim has lapsed: a record that is there may be another attempt's. */
+static void remember_late(struct prepared *prepared)
+{
+    struct producer *producer = prepared->preparing->producer;
+
+    if (prepared_message(prepared)->err.code != ERR_OK) {
+        end_remembering(prepared, true); /* ours expires by itself */
+        return;
+    }
+    prepared->put_if = (struct kv_put_if){.key = prepared->dedup_key,
+                                          .value = write_record(prepared, STORED),
+                                          .ttl_ms = producer->settings.dedup_window_ms,
+                                          .condition = KV_IF_ABSENT};
+    start(prepared, &producer->background, remembered_late);
+    producer->state->has.kv_cas->put_if(producer->state, &prepared->put_if);
 }
 
 void dedup_remember(struct prepared *prepared)
@@ -287,6 +338,10 @@ void dedup_remember(struct prepared *prepared)
 
     if (!prepared->claimed) {
         prepare_step_done(prepared);
+        return;
+    }
+    if (prepared->preparing->group->home->now_ns >= prepared->lapses_ns) {
+        remember_late(prepared);
         return;
     }
     if (prepared_message(prepared)->err.code == ERR_OK) {

@@ -31,6 +31,7 @@ struct prepared {
     struct slice dedup_key;
     struct digest digest;
     uint64_t waits_since_ns;
+    uint64_t lapses_ns; /* from then on the record may be another attempt's */
     uint32_t attempts;
 
     /* claim_check.c */

@@ -97,17 +97,18 @@ static void test_p4_a_failed_attempt_is_not_remembered(void **state)
     }
 }
 
-static void test_p4_an_open_attempt_is_waited_for(void **state)
+static void expect_wait(uint64_t retry_for_ms, uint64_t attempt_ms)
 {
     struct fake_rig *rig = rig_with(STATE);
     struct call *first, *second;
 
-    (void)state;
     rig->world.mode = FAKE_PARKED;
+    fake_rig_set(rig, "retry_for_ms", retry_for_ms);
     fake_rig_bind(rig);
     first = start(rig, "id", "x");
     fake_release(&rig->world, 1); /* it is claimed */
     fake_rig_drain(rig);
+    fake_rig_advance(rig, attempt_ms);
     second = start(rig, "id", "x");
     rig->world.order = FAKE_LAST_FIRST;
     fake_release(&rig->world, 1); /* second: put_if finds it */
@@ -127,6 +128,53 @@ static void test_p4_an_open_attempt_is_waited_for(void **state)
     fake_call_free(first);
     fake_call_free(second);
     producer_free(rig);
+}
+
+static void test_p4_an_open_attempt_is_waited_for(void **state)
+{
+    (void)state;
+    expect_wait(2000, 0);
+    expect_wait(600000, 599000); /* the claim lasts as long as the attempt may */
+}
+
+/* The first attempt lasts longer than its claim, and another one claims the identifier. */
+static void test_p4_a_late_attempt_leaves_the_record_of_another(void **state)
+{
+    (void)state;
+    for (int fails = 0; fails < 2; fails++) {
+        struct fake_rig *rig = rig_with(STATE);
+        struct call *first, *second, *third;
+
+        rig->world.mode = FAKE_PARKED;
+        rig->world.fail_at = fails ? 2 : 0; /* 1: put_if, 2: publish */
+        rig->world.fail_with = err_make(ERR_NOT_FOUND, "no such topic");
+        fake_rig_bind(rig);
+        first = start(rig, "id", "x");
+        fake_release(&rig->world, 1); /* it is claimed */
+        fake_rig_drain(rig);
+        fake_rig_advance(rig, 700000);
+        second = start(rig, "id", "y");
+        rig->world.order = FAKE_LAST_FIRST;
+        fake_release(&rig->world, 1); /* second: put_if */
+        fake_rig_drain(rig);
+        rig->world.order = FAKE_FIRST_FIRST;
+        fake_release(&rig->world, 1); /* first: publish */
+        fake_rig_drain(rig);
+        rig->world.order = FAKE_LAST_FIRST;
+        if (first->ends == 0)
+            fake_release(&rig->world, 1); /* first: what it remembers */
+        fake_rig_drain(rig);
+        assert_int_equal(answer_of(first)->success, !fails);
+        assert_int_equal(second->ends, 0);
+        assert_int_equal(fake_keys(&rig->world), 1);
+        third = start(rig, "id", "x"); /* the record is the second one's */
+        assert_int_equal(run(rig, third)->code, ERR_ALREADY_EXISTS);
+        assert_true(answer_of(second)->success);
+        fake_call_free(first);
+        fake_call_free(second);
+        fake_call_free(third);
+        producer_free(rig);
+    }
 }
 
 static void test_p5_another_payload_is_no_duplicate(void **state)
@@ -362,6 +410,7 @@ int main(void)
         cmocka_unit_test(test_p2_a_repeat_is_told_the_first_place),
         cmocka_unit_test(test_p4_a_failed_attempt_is_not_remembered),
         cmocka_unit_test(test_p4_an_open_attempt_is_waited_for),
+        cmocka_unit_test(test_p4_a_late_attempt_leaves_the_record_of_another),
         cmocka_unit_test(test_p5_another_payload_is_no_duplicate),
         cmocka_unit_test(test_p5_content_counts_only_by_name),
         cmocka_unit_test(test_p6_the_window_is_what_it_says),
