@@ -17,6 +17,8 @@
 
 #define CLAIM_HEADER "prism-claim"
 
+enum { CLAIM_HEADER_BYTES = 160 }; /* name and value together, at most */
+
 struct claim {
     struct slice key; /* of the object */
     uint64_t size;    /* of the payload, as published */

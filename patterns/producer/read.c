@@ -1,6 +1,7 @@
 /* Checks of what clients send, all made before the first effect. That strings are UTF-8 without NUL
  * has been seen to when the request was decoded. */
 #include "patterns/check.h"
+#include "patterns/messaging/claim.h"
 #include "patterns/need.h"
 #include "patterns/producer/producer_priv.h"
 
@@ -88,14 +89,16 @@ static struct header *copy_headers(struct arena *arena, const pb_publish_request
 static struct err read_headers(const struct reader *reader, const pb_publish_request *request,
                                struct outgoing *out)
 {
-    size_t n = request->n_headers + request->n_metadata, bytes = 0;
+    size_t n = request->n_headers + request->n_metadata;
+    uint32_t ours = producer_claims(reader->producer, out) ? 1 : 0; /* the reference */
+    size_t bytes = ours * CLAIM_HEADER_BYTES;
 
     if (n == 0)
         return ERR_NONE;
     if (reader->producer->plan.sink->bare)
         return need_unmet(producer_need_of(NEED_HEADERS));
-    if (n > MESSAGE_HEADERS)
-        return check_items(n, MESSAGE_HEADERS, reader->arena, "headers");
+    if (n + ours > MESSAGE_HEADERS)
+        return check_items(n, MESSAGE_HEADERS - ours, reader->arena, "headers");
     out->headers = copy_headers(reader->arena, request);
     out->n_headers = n;
     for (size_t i = 0; i < n; i++) {
@@ -172,7 +175,7 @@ static struct err check_size(const struct reader *reader, const struct outgoing 
     size_t bytes = message_out_bytes(out);
 
     if (producer_claims(reader->producer, out)) /* a reference takes its place */
-        bytes -= out->payload.len;
+        bytes = bytes - out->payload.len + CLAIM_HEADER_BYTES;
     if (bytes <= most)
         return ERR_NONE;
     return err_about(ERR_INVALID_ARGUMENT, "payload",

@@ -321,6 +321,7 @@ static void test_a_large_payload_goes_to_the_object_store(void **state)
     kept = fake_message(&rig->world, "orders", 0);
     assert_int_equal(kept->payload.len, 0);
     assert_true(slice_equal(kept->headers[0].name, slice_str(CLAIM_HEADER)));
+    assert_true(kept->headers[0].name.len + kept->headers[0].value.len <= CLAIM_HEADER_BYTES);
     assert_true(claim_read(kept->headers[0].value, &claim));
     object = fake_find(&rig->world, claim.key);
     assert_non_null(object);
@@ -331,6 +332,51 @@ static void test_a_large_payload_goes_to_the_object_store(void **state)
     call = start(rig, NULL, "small");
     assert_false(run(rig, call)->claim_checked);
     expect_payload(rig, "orders", 1, "small");
+    fake_call_free(call);
+    producer_free(rig);
+}
+
+static void expect_refusal(struct fake_rig *rig, pb_publish_request *request, const char *subject)
+{
+    struct call *call = fake_call(rig, "Publish", &request->base);
+
+    fake_rig_run(rig);
+    assert_int_equal(call->ends, 1);
+    assert_int_equal(call->status.code, ERR_INVALID_ARGUMENT);
+    assert_string_equal(call->status.subject, subject);
+    assert_int_equal(rig->world.ops, 0);
+    fake_call_free(call);
+}
+
+/* What the reference takes is counted before the object is written. */
+static void test_a_message_that_has_no_room_for_the_reference_is_refused(void **state)
+{
+    static schema_header headers[MESSAGE_HEADERS], *pointers[MESSAGE_HEADERS];
+    static char long_value[MESSAGE_HEADER_BYTES];
+    struct fake_rig *rig = bound_with(OBJECT);
+    pb_publish_request request = message_to("orders", large);
+
+    (void)state;
+    for (size_t i = 0; i < MESSAGE_HEADERS; i++) {
+        prism__patterns__schemas__header__init(&headers[i]);
+        headers[i].name = pb_text("h");
+        headers[i]._value_case = PRISM__PATTERNS__SCHEMAS__HEADER___VALUE_VALUE;
+        headers[i].value = bytes_of("");
+        pointers[i] = &headers[i];
+    }
+    request.headers = pointers;
+    request.n_headers = MESSAGE_HEADERS;
+    expect_refusal(rig, &request, "headers");
+    memset(long_value, 'v', MESSAGE_HEADER_BYTES - 1);
+    headers[0].value = bytes_of(long_value);
+    headers[0].value.len = MESSAGE_HEADER_BYTES - 1;
+    request.n_headers = 1;
+    expect_refusal(rig, &request, "headers");
+    headers[0].value.len = MESSAGE_HEADER_BYTES - 1 - CLAIM_HEADER_BYTES;
+
+    struct call *call = fake_call(rig, "Publish", &request.base);
+
+    assert_true(run(rig, call)->claim_checked);
     fake_call_free(call);
     producer_free(rig);
 }
@@ -418,6 +464,7 @@ int main(void)
         cmocka_unit_test(test_nothing_is_sent_without_the_state_store),
         cmocka_unit_test(test_frames_keep_their_order),
         cmocka_unit_test(test_a_large_payload_goes_to_the_object_store),
+        cmocka_unit_test(test_a_message_that_has_no_room_for_the_reference_is_refused),
         cmocka_unit_test(test_an_object_without_a_message_is_removed),
         cmocka_unit_test(test_no_message_without_its_object),
         cmocka_unit_test(test_a_duplicate_writes_no_object),
