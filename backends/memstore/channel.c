@@ -234,7 +234,8 @@ static void append(struct channel *channel, struct outgoing *item, struct kept *
     item->offset = msglog_append(&channel->log, kept);
 }
 
-static void append_run(struct channel *channel, struct outgoing *items, size_t n)
+static void append_run(struct channel *channel, struct failed_keys *failed, struct outgoing *items,
+                       size_t n)
 {
     struct kept *kept[RUN];
     uint64_t now_ms = unix_ms();
@@ -245,34 +246,52 @@ static void append_run(struct channel *channel, struct outgoing *items, size_t n
     channel_age(channel);
     for (size_t i = 0; i < n; i++) {
         messaging_forget(&items[i]);
+        if (failed_stops(failed, &items[i])) {
+            kept_unref(kept[i]);
+            continue;
+        }
         append(channel, &items[i], kept[i]);
+        if (items[i].err.code != ERR_OK)
+            failed_add(failed, &items[i]);
     }
     for (struct group *g = channel->groups; g != NULL; g = g->next)
         reader_wake_waiting(g);
     pthread_mutex_unlock(&channel->lock);
 }
 
-static size_t publish_some(struct messaging *m, struct publish *publish, size_t from,
-                           enum named_kind kind)
+/* The channel of a run's first item, with a reference. NULL: the item has failed. */
+static struct named *channel_for(struct messaging *m, struct failed_keys *failed,
+                                 struct outgoing *item, enum named_kind kind)
 {
-    struct outgoing *item = &publish->items[from];
+    struct named *named = NULL;
     bool is_full;
 
     messaging_forget(item);
+    if (failed_stops(failed, item))
+        return NULL;
     item->err = messaging_check(item);
-    if (item->err.code != ERR_OK)
-        return 1;
-
-    struct named *named = names_get(m, kind, item->topic, true, &is_full);
-
-    if (named == NULL) {
-        item->err = names_full();
-        return 1;
+    if (item->err.code == ERR_OK) {
+        named = names_get(m, kind, item->topic, true, &is_full);
+        if (named == NULL)
+            item->err = names_full();
     }
+    if (named == NULL)
+        failed_add(failed, item);
+    return named;
+}
+
+static size_t publish_some(struct messaging *m, struct failed_keys *failed, struct publish *publish,
+                           size_t from, enum named_kind kind)
+{
+    struct outgoing *item = &publish->items[from];
+    struct named *named = channel_for(m, failed, item, kind);
+
+    if (named == NULL)
+        return 1;
 
     size_t n = messaging_run(publish, from, RUN);
 
-    append_run(CONTAINER_OF(named, struct channel, named), item, n);
+    append_run(CONTAINER_OF(named, struct channel, named), failed, item, n);
     names_put(m, named);
     return n;
 }
@@ -280,10 +299,12 @@ static size_t publish_some(struct messaging *m, struct publish *publish, size_t 
 void channel_publish(struct backend *backend, struct publish *publish, enum named_kind kind)
 {
     struct messaging *m = messaging_of(backend);
+    struct failed_keys failed;
 
+    failed_init(&failed, m, publish);
     counter_add(&backend->stats.calls, 1);
     for (size_t i = 0; i < publish->n;)
-        i += publish_some(m, publish, i, kind);
+        i += publish_some(m, &failed, publish, i, kind);
     counter_add_shared(&m->published, publish->n);
     messaging_end(backend, &publish->op, ERR_NONE);
 }

@@ -121,7 +121,30 @@ static void wake(struct listener *listener)
     worker_land(listener->subscription->home, &listener->job);
 }
 
-static void append_run(struct tail *tail, struct outgoing *items, size_t n)
+/* Under the lock. The item is sound. */
+static void append(struct tail *tail, struct failed_keys *failed, struct outgoing *item,
+                   struct kept *kept)
+{
+    messaging_forget(item);
+    if (failed_stops(failed, item)) {
+        kept_unref(kept);
+        return;
+    }
+    item->receivers = (int32_t)tail->n_listeners;
+    if (tail->n_listeners > 0)
+        item->err = make_room(tail, kept->cost);
+    if (item->err.code != ERR_OK)
+        failed_add(failed, item);
+    if (tail->n_listeners == 0 || item->err.code != ERR_OK) {
+        kept_unref(kept);
+        return;
+    }
+    tail->bytes += kept->cost;
+    msglog_append(&tail->log, kept);
+}
+
+static void append_run(struct tail *tail, struct failed_keys *failed, struct outgoing *items,
+                       size_t n)
 {
     struct kept *kept[RUN];
     struct timespec now;
@@ -131,18 +154,8 @@ static void append_run(struct tail *tail, struct outgoing *items, size_t n)
         kept[i] =
             kept_new(&items[i], (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NS_PER_MS);
     pthread_mutex_lock(&tail->lock);
-    for (size_t i = 0; i < n; i++) {
-        messaging_forget(&items[i]);
-        items[i].receivers = (int32_t)tail->n_listeners;
-        if (tail->n_listeners > 0)
-            items[i].err = make_room(tail, kept[i]->cost);
-        if (tail->n_listeners == 0 || items[i].err.code != ERR_OK) {
-            kept_unref(kept[i]);
-            continue;
-        }
-        tail->bytes += kept[i]->cost;
-        msglog_append(&tail->log, kept[i]);
-    }
+    for (size_t i = 0; i < n; i++)
+        append(tail, failed, &items[i], kept[i]);
     for (struct listener *l = tail->listeners; l != NULL; l = l->next) {
         if (l->waiting) {
             l->waiting = false;
@@ -152,15 +165,20 @@ static void append_run(struct tail *tail, struct outgoing *items, size_t n)
     pthread_mutex_unlock(&tail->lock);
 }
 
-static size_t publish_some(struct messaging *m, struct publish *publish, size_t from)
+static size_t publish_some(struct messaging *m, struct failed_keys *failed, struct publish *publish,
+                           size_t from)
 {
     struct outgoing *item = &publish->items[from];
     bool full;
 
     messaging_forget(item);
-    item->err = messaging_check(item);
-    if (item->err.code != ERR_OK)
+    if (failed_stops(failed, item))
         return 1;
+    item->err = messaging_check(item);
+    if (item->err.code != ERR_OK) {
+        failed_add(failed, item);
+        return 1;
+    }
 
     struct named *named = names_get(m, NAMED_TOPIC, item->topic, false, &full);
 
@@ -171,7 +189,7 @@ static size_t publish_some(struct messaging *m, struct publish *publish, size_t 
 
     size_t n = messaging_run(publish, from, RUN);
 
-    append_run(CONTAINER_OF(named, struct tail, named), item, n);
+    append_run(CONTAINER_OF(named, struct tail, named), failed, item, n);
     names_put(m, named);
     return n;
 }
@@ -179,10 +197,12 @@ static size_t publish_some(struct messaging *m, struct publish *publish, size_t 
 static void publish(struct backend *backend, struct publish *publish)
 {
     struct messaging *m = messaging_of(backend);
+    struct failed_keys failed;
 
+    failed_init(&failed, m, publish);
     counter_add(&backend->stats.calls, 1);
     for (size_t i = 0; i < publish->n;)
-        i += publish_some(m, publish, i);
+        i += publish_some(m, &failed, publish, i);
     counter_add_shared(&m->published, publish->n);
     messaging_end(backend, &publish->op, ERR_NONE);
 }

@@ -99,6 +99,50 @@ static void test_full_of_unread(void **state)
     close_fixture(fixture);
 }
 
+/* Behind an item that was refused, items of its key are not stored, over a whole publish; others
+ * are. */
+static void nothing_overtakes(const struct message_sink *out)
+{
+    enum { N = 200, LARGE = 100000 };
+    const struct memstore_config config = {.messaging = {.stream_bytes = LARGE}};
+    struct limits_fixture *fixture = open_with(&config);
+    static char large[LARGE];
+    struct outgoing items[N];
+
+    memset(items, 0, sizeof items);
+    for (unsigned i = 0; i < N; i++) {
+        items[i].topic = slice_str("t");
+        items[i].payload = slice_str("7");
+        if (i % 2 == 0)
+            items[i].key = slice_str(i % 4 == 0 ? "a" : "b");
+    }
+    items[4].payload = slice_of(large, LARGE); /* of key a */
+    items[7].payload = slice_of(large, LARGE); /* without a key */
+    items[8].topic = slice_str("another");     /* a key belongs to its topic */
+    kv_expect(message_publish(&fixture->messages, out, items, N), ERR_OK, NULL);
+    for (unsigned i = 0; i < N; i++) {
+        enum err_code code = i == 4 || i == 7      ? ERR_RESOURCE_EXHAUSTED
+                             : i % 4 == 0 && i > 8 ? ERR_ABORTED
+                                                   : ERR_OK;
+
+        assert_int_equal(items[i].err.code, code);
+    }
+    kv_expect(publish_one(&fixture->messages, "t"), ERR_OK, NULL);
+    close_fixture(fixture);
+}
+
+static void test_stream_keeps_order_when_full(void **state)
+{
+    (void)state;
+    nothing_overtakes(&memstore_stream.sink);
+}
+
+static void test_queue_keeps_order_when_full(void **state)
+{
+    (void)state;
+    nothing_overtakes(&memstore_queue.sink);
+}
+
 /* Dropped where that is configured, and told. */
 static void test_dropped_unread(void **state)
 {
@@ -425,6 +469,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_full_of_unread),
+        cmocka_unit_test(test_stream_keeps_order_when_full),
+        cmocka_unit_test(test_queue_keeps_order_when_full),
         cmocka_unit_test(test_dropped_unread),
         cmocka_unit_test(test_bytes_of_the_store),
         cmocka_unit_test(test_age),
