@@ -21,6 +21,9 @@
 #include "src/base/clock.h"
 #include "src/base/container.h"
 
+#include <stdlib.h>
+#include <sys/random.h>
+
 enum { OPEN = 'O', STORED = 'S' };
 enum { WAIT_MS = 20, MOST_ATTEMPTS = 4 };
 
@@ -35,6 +38,7 @@ enum { LEEWAY_MS = 30000 };
 /* In the store: this, and for STORED the position behind it. */
 struct record {
     uint8_t state;
+    uint8_t owner[OWNER_BYTES]; /* of the attempt that claimed */
     uint8_t digest[DIGEST_BYTES];
     uint8_t partition[4], offset[8]; /* little-endian */
 };
@@ -67,6 +71,7 @@ static struct slice write_record(const struct prepared *prepared, uint8_t state)
     struct record *record = (void *)out;
 
     record->state = state;
+    memcpy(record->owner, prepared->owner, OWNER_BYTES);
     memcpy(record->digest, prepared->digest.bytes, DIGEST_BYTES);
     put_number(record->partition, (uint32_t)message->partition, sizeof record->partition);
     put_number(record->offset, (uint64_t)message->offset, sizeof record->offset);
@@ -190,6 +195,8 @@ static void try_claim(struct prepared *prepared)
     struct producer *producer = prepared->preparing->producer;
     uint64_t ttl_ms = open_ms(prepared);
 
+    if (getrandom(prepared->owner, OWNER_BYTES, 0) != OWNER_BYTES)
+        abort(); /* never for so few bytes */
     prepared->lapses_ns =
         prepared->preparing->group->home->now_ns + (ttl_ms - LEEWAY_MS) * NS_PER_MS;
     prepared->put_if = (struct kv_put_if){.key = prepared->dedup_key,
@@ -216,6 +223,7 @@ static void claimed(struct op *op)
     if (op->err.code != ERR_OK) {
         struct err err = op->err;
 
+        prepared->maybe_claimed = err.effect != EFFECT_NONE;
         err.effect = EFFECT_NONE; /* the message itself was not sent */
         end(prepared, err);
         return;
@@ -331,16 +339,53 @@ static void remember_late(struct prepared *prepared)
     producer->state->has.kv_cas->put_if(producer->state, &prepared->put_if);
 }
 
+static void forget(struct prepared *prepared)
+{
+    struct producer *producer = prepared->preparing->producer;
+
+    prepared->del = (struct kv_del){.key = prepared->dedup_key};
+    start(prepared, &producer->background, remembered);
+    producer->state->has.kv_basic->del(producer->state, &prepared->del);
+}
+
+static void looked_again(struct op *op)
+{
+    struct prepared *prepared = CONTAINER_OF(op, struct prepared, op);
+    const struct record *record = (const void *)prepared->get.value.data;
+    bool ours = op->err.code == ERR_OK && prepared->get.found &&
+                prepared->get.value.len >= sizeof *record &&
+                memcmp(record->owner, prepared->owner, OWNER_BYTES) == 0;
+
+    if (ours)
+        forget(prepared);
+    else
+        end_remembering(prepared, op->err.code == ERR_OK);
+}
+
+/* The answer to the claim was lost, and nothing was sent: a record of ours is removed. */
+static void look_again(struct prepared *prepared)
+{
+    struct producer *producer = prepared->preparing->producer;
+
+    prepared->get = (struct kv_get){.key = prepared->dedup_key};
+    start(prepared, &producer->background, looked_again);
+    producer->state->has.kv_basic->get(producer->state, &prepared->get);
+}
+
 void dedup_remember(struct prepared *prepared)
 {
     struct producer *producer = prepared->preparing->producer;
-    const struct kv_basic *basic = producer->state != NULL ? producer->state->has.kv_basic : NULL;
+    bool lapsed = prepared->preparing->group->home->now_ns >= prepared->lapses_ns;
 
+    if (prepared->maybe_claimed && !lapsed) {
+        look_again(prepared);
+        return;
+    }
     if (!prepared->claimed) {
         prepare_step_done(prepared);
         return;
     }
-    if (prepared->preparing->group->home->now_ns >= prepared->lapses_ns) {
+    if (lapsed) {
         remember_late(prepared);
         return;
     }
@@ -349,12 +394,10 @@ void dedup_remember(struct prepared *prepared)
                                         .value = write_record(prepared, STORED),
                                         .ttl_ms = producer->settings.dedup_window_ms};
         start(prepared, &producer->background, remembered);
-        basic->put(producer->state, &prepared->put);
+        producer->state->has.kv_basic->put(producer->state, &prepared->put);
         return;
     }
-    prepared->del = (struct kv_del){.key = prepared->dedup_key};
-    start(prepared, &producer->background, remembered);
-    basic->del(producer->state, &prepared->del);
+    forget(prepared);
 }
 
 void dedup_twins(struct preparing *preparing)

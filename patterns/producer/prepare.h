@@ -17,7 +17,7 @@
 #include "patterns/messaging/claim.h"
 #include "patterns/producer/outbox.h"
 
-enum { PREPARE_WIDTH = 32 };
+enum { PREPARE_WIDTH = 32, OWNER_BYTES = 8 };
 
 /* What a message needs besides the sink. */
 struct prepared {
@@ -26,8 +26,10 @@ struct prepared {
     struct timer timer;
 
     /* dedup.c */
-    bool claims, claimed; /* has an identifier to be claimed; holds it */
-    uint32_t twin_of;     /* the prepared of an earlier item with the same identifier, plus 1 */
+    bool claims, claimed;       /* has an identifier to be claimed; holds it */
+    bool maybe_claimed;         /* the answer to the claim was lost */
+    uint8_t owner[OWNER_BYTES]; /* random: tells its record from another attempt's */
+    uint32_t twin_of; /* the prepared of an earlier item with the same identifier, plus 1 */
     struct slice dedup_key;
     struct digest digest;
     uint64_t waits_since_ns;

@@ -97,6 +97,28 @@ static void test_p4_a_failed_attempt_is_not_remembered(void **state)
     }
 }
 
+static void test_p4_a_claim_whose_answer_was_lost_is_given_up(void **state)
+{
+    struct fake_rig *rig = bound_with(STATE);
+    struct call *calls[4];
+
+    (void)state;
+    rig->world.messages.faults.lose_at = 1; /* put_if */
+    for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
+        if (i == 2) /* the record of the second one is there, and stays */
+            rig->world.messages.faults.lose_at = rig->world.ops + 1;
+        calls[i] = start(rig, "id", "x");
+        assert_int_equal(run(rig, calls[i])->success, i % 2);
+        assert_int_equal(fake_keys(&rig->world), i > 0);
+    }
+    assert_false(answer_of(calls[1])->deduplicated);
+    assert_true(answer_of(calls[3])->deduplicated);
+    assert_int_equal(published(rig), 1);
+    for (size_t i = 0; i < ARRAY_LEN(calls); i++)
+        fake_call_free(calls[i]);
+    producer_free(rig);
+}
+
 static void expect_wait(uint64_t retry_for_ms, uint64_t attempt_ms)
 {
     struct fake_rig *rig = rig_with(STATE);
@@ -455,6 +477,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_p2_a_repeat_is_told_the_first_place),
         cmocka_unit_test(test_p4_a_failed_attempt_is_not_remembered),
+        cmocka_unit_test(test_p4_a_claim_whose_answer_was_lost_is_given_up),
         cmocka_unit_test(test_p4_an_open_attempt_is_waited_for),
         cmocka_unit_test(test_p4_a_late_attempt_leaves_the_record_of_another),
         cmocka_unit_test(test_p5_another_payload_is_no_duplicate),
