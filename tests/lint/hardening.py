@@ -29,8 +29,9 @@ def faults_of_image(path):
 
 
 def wanted_by(archive):
-    """What its members call. Archives hold our code alone: what other libraries in a program have does not count."""
-    return set(output("nm", "-u", archive).split())
+    """What its members call. Archives hold our code alone: what other libraries in a program have does not count.
+    readelf and not nm: where members hold code for whole programs as well, nm shows the symbols of that alone."""
+    return set(re.findall(r"\bUND (\S+)", output("readelf", "-sW", archive)))
 
 
 def check(paths):
