@@ -25,9 +25,9 @@
 #include <stdlib.h>
 
 enum {
-    TURN_BYTES = 64 * 1024,
+    TURN_BYTES = 256 * 1024,
     SMALL_FRAME = 512, /* bytes on average */
-    TURN_SMALL_BYTES = TURN_BYTES / 4,
+    TURN_SMALL_BYTES = TURN_BYTES / 16,
     SHORTEST_PAUSE_MS = 5,
     LONGEST_PAUSE_MS = 1000,
     MAX_IOVEC = 64

@@ -96,7 +96,7 @@ static void test_turns(void **state)
 
                 ssize_t bytes = read_turn(pairs[i].server);
 
-                assert_true(bytes <= 64 * 1024);
+                assert_true(bytes <= 256 * 1024);
                 turns[i] += bytes > 0;
             }
         }
