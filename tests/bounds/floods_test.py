@@ -84,7 +84,9 @@ class Floods(suite.Case):
 
 
 def one(name, secure):
-    return lambda self: self.flood(name, secure)
+    def test(self):
+        self.flood(name, secure)
+    return test
 
 
 for attack in [*attacks.ATTACKS, "connect_storm"]:
