@@ -135,6 +135,7 @@ static struct rpc_options rpc_options_of(const struct config *c)
                                 .max_inflight_calls = c->limits.max_inflight_calls,
                                 .connection_share_percent = c->limits.connection_share_percent,
                                 .max_general_streams = c->limits.max_general_streams,
+                                .request_timeout_ms = c->limits.request_timeout_ms,
                                 .unread_answer_ms = c->limits.unread_answer_ms,
                                 .max_inflight_bytes = c->limits.max_inflight_bytes,
                                 .max_streams_per_connection = c->limits.max_streams_per_connection,

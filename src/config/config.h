@@ -87,8 +87,9 @@ struct config_limits {
     uint32_t max_inflight_calls;
     uint32_t connection_share_percent;
     uint32_t max_general_streams;
-    uint32_t unread_answer_ms; /* 0 = never */
-    uint32_t intake_depth;     /* a power of two */
+    uint32_t request_timeout_ms; /* 0 = never */
+    uint32_t unread_answer_ms;   /* 0 = never */
+    uint32_t intake_depth;       /* a power of two */
     uint64_t max_inflight_bytes;
     uint32_t max_streams_per_connection;
     uint64_t transport_bytes;          /* 0 = no quota */

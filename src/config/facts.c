@@ -44,6 +44,9 @@ static const struct config_fact facts[] = {
            "max_general_streams; 100: everything."),
     NUMBER("limits.max_general_streams", "1024", 1, 1 << 20,
            "Open health watches and reflection streams; more get RESOURCE_EXHAUSTED."),
+    ZERO_OR("limits.request_timeout_ms", "60000", 100, DAY_MS,
+            "A request, or a message of a stream, that is not complete within this time ends; 0: "
+            "never."),
     ZERO_OR("limits.unread_answer_ms", "60000", 100, DAY_MS,
             "An answer, or a message of a stream, that its client does not take within this time "
             "is dropped and its call cancelled; 0: never."),
@@ -52,8 +55,10 @@ static const struct config_fact facts[] = {
     NUMBER("limits.max_inflight_bytes", "268435456", KIB, TIB,
            "Bytes of all requests being worked on, and of answers that clients have not taken; at "
            "least max_message_bytes."),
-    NUMBER("limits.max_streams_per_connection", "4096", 1, 1 << 20,
-           "Calls and streams on one connection; beyond that its client waits for its turn."),
+    NUMBER(
+        "limits.max_streams_per_connection", "4096", 1, 1 << 20,
+        "Calls and streams open on one connection, as announced to its client; one that opens more "
+        "is ended."),
     ZERO_OR("limits.transport_bytes", "268435456", 16 * MIB, TIB,
             "What gRPC may hold in its own buffers; 0: no bound."),
     ZERO_OR("limits.max_connections", "0", 1, 60000,

@@ -43,6 +43,7 @@ static const struct cyaml_schema_field limits_fields[] = {
     UINT("max_inflight_calls", struct config_limits, max_inflight_calls),
     UINT("connection_share_percent", struct config_limits, connection_share_percent),
     UINT("max_general_streams", struct config_limits, max_general_streams),
+    UINT("request_timeout_ms", struct config_limits, request_timeout_ms),
     UINT("unread_answer_ms", struct config_limits, unread_answer_ms),
     UINT("intake_depth", struct config_limits, intake_depth),
     UINT("max_inflight_bytes", struct config_limits, max_inflight_bytes),

@@ -34,6 +34,7 @@ struct meter_stream {
     uint32_t id;   /* 0: a free place */
     uint32_t left; /* of the message; while the prefix comes in, its length so far */
     uint32_t held; /* bytes of the message that have come */
+    uint16_t mark; /* when it, or its present message, began */
     uint8_t prefix_bytes;
     bool complete; /* there was a whole message, or the client has ended its side */
 };
@@ -116,7 +117,7 @@ static void open_stream(struct meter *m, uint32_t id)
     }
     if (m->open + m->open / 2 >= m->capacity)
         resize(m, m->capacity == 0 ? FEWEST_STREAMS : m->capacity * 2);
-    put(m, (struct meter_stream){.id = id});
+    put(m, (struct meter_stream){.id = id, .mark = m->mark});
     m->open++;
     if (m->incomplete++ >= FREE_INCOMPLETE)
         pay(m, METER_HEADERS, INCOMPLETE_COST);
@@ -179,6 +180,8 @@ static void take_message_bytes(struct meter *m, struct meter_stream *s, const ui
     while (n > 0) {
         uint32_t take = n < s->left ? n : s->left;
 
+        if (s->complete && s->held == 0)
+            s->mark = m->mark;
         if (s->prefix_bytes < PREFIX_BYTES)
             take = take_prefix(s, at, n);
         else
@@ -227,6 +230,8 @@ static void reset_received(struct meter *m, uint32_t id)
 static void begin_received(struct meter *m, const struct meter_side *in)
 {
     m->frames++;
+    if (in->type == HEADERS || in->type == CONTINUATION)
+        m->in_headers = (in->flags & FLAG_END_HEADERS) == 0;
     switch (in->type) {
     case DATA:
         if (in->left == 0 && (in->flags & FLAG_END_STREAM) == 0)
@@ -374,6 +379,37 @@ void meter_sent(struct meter *m, const uint8_t *bytes, size_t len)
         else if (take_head(&m->out, &bytes, &len))
             begin_sent(m, &m->out);
     }
+}
+
+/* ---- age ---- */
+
+uint32_t meter_overdue(const struct meter *m, uint16_t age)
+{
+    for (uint32_t i = 0; i < m->capacity; i++) {
+        const struct meter_stream *s = &m->streams[i];
+
+        if (s->id != 0 && (!s->complete || s->held > 0) && (uint16_t)(m->mark - s->mark) >= age)
+            return s->id;
+    }
+    return 0;
+}
+
+bool meter_between_frames(const struct meter *m)
+{
+    return m->in.preface == 0 && m->in.have == 0 && m->in.left == 0 && !m->in_headers;
+}
+
+size_t meter_half_close(uint32_t stream, uint8_t *bytes)
+{
+    const uint8_t frame[HEAD_BYTES] = {[3] = DATA,
+                                       [4] = FLAG_END_STREAM,
+                                       [5] = (uint8_t)(stream >> 24),
+                                       [6] = (uint8_t)(stream >> 16),
+                                       [7] = (uint8_t)(stream >> 8),
+                                       [8] = (uint8_t)stream};
+
+    memcpy(bytes, frame, sizeof frame);
+    return sizeof frame;
 }
 
 /* ---- life ---- */

@@ -63,10 +63,12 @@ struct meter {
     uint32_t incomplete; /* of those, whose first message is not here */
     uint64_t part_bytes; /* of messages that are not complete */
     uint64_t frames;     /* received */
+    uint16_t mark;       /* the time, in units of the caller's; set before bytes are looked at */
 
     struct meter_side in, out; /* private */
     struct meter_stream *streams;
     uint32_t capacity, reach, last_stream, header_bytes;
+    bool in_headers; /* a header list goes on in the next frame */
 };
 
 /* A new connection. `limits` are borrowed. */
@@ -78,6 +80,17 @@ void meter_clear(struct meter *meter);
 /* The next bytes from the client, and to it. */
 void meter_received(struct meter *meter, const uint8_t *bytes, size_t len);
 void meter_sent(struct meter *meter, const uint8_t *bytes, size_t len);
+
+/* A stream whose first message, or whose present one, has been on its way for `age` marks; 0: none.
+ * Looks at all streams. */
+uint32_t meter_overdue(const struct meter *meter, uint16_t age);
+
+/* What comes next from the client is the head of a frame that may belong to any stream. */
+bool meter_between_frames(const struct meter *meter);
+
+/* The frame with which a client says that it sends no more on this stream. */
+enum { METER_HALF_CLOSE_BYTES = 9 };
+size_t meter_half_close(uint32_t stream, uint8_t *bytes);
 
 void meter_earn(struct meter *meter, uint32_t tokens);
 

@@ -15,19 +15,23 @@ struct inflow_options {
     struct meter_limits each; /* connection */
     uint32_t max_incomplete;  /* streams of all connections whose request is not complete */
     uint64_t max_part_bytes;  /* of their messages that are not complete; 0: no bound */
-    bool encrypted;           /* HTTP/2 is seen by inflow_decrypted and inflow_encrypting */
+    uint32_t
+        request_timeout_ms; /* for a request to become complete, a quarter more at most; 0: never */
+    bool encrypted;         /* HTTP/2 is seen by inflow_decrypted and inflow_encrypting */
 };
 
 enum inflow_end {
     INFLOW_TOO_MANY_STREAMS,
     INFLOW_LONG_HEADERS,
     INFLOW_INCOMPLETE, /* it held the most of max_incomplete or max_part_bytes */
+    INFLOW_OVERDUE,    /* a request of it was not complete in twice request_timeout_ms */
     INFLOW_ENDS
 };
 
 struct inflow_stats {
     uint64_t open_streams, incomplete, part_bytes, paused; /* gauges */
     uint64_t slowed[METER_EXPENSES], ended[INFLOW_ENDS];
+    uint64_t overdue_streams; /* ended for their age, their connection lives on */
 };
 
 /* Process-wide, before the first listener. */
@@ -58,6 +62,10 @@ void tls_calls_open(void);
 uint64_t inflow_current(void);
 
 void inflow_decrypted(uint64_t connection, const uint8_t *bytes, size_t len);
+
+/* What the library is to have read before its next bytes; 0: nothing. It goes to inflow_decrypted
+ * like all else. */
+size_t inflow_decrypted_for_overdue(uint64_t connection, uint8_t *bytes, size_t room);
 void inflow_encrypting(uint64_t connection, const uint8_t *bytes, size_t len);
 
 #endif

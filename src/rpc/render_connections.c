@@ -39,7 +39,8 @@ static void render_inflow(struct metrics_page *page)
 {
     static const char *const ends[INFLOW_ENDS] = {[INFLOW_TOO_MANY_STREAMS] = "streams",
                                                   [INFLOW_LONG_HEADERS] = "headers",
-                                                  [INFLOW_INCOMPLETE] = "incomplete"};
+                                                  [INFLOW_INCOMPLETE] = "incomplete",
+                                                  [INFLOW_OVERDUE] = "overdue"};
     static const char *const expenses[METER_EXPENSES] = {METER_EXPENSE_NAMES};
     struct inflow_stats s = inflow_stats();
 
@@ -49,6 +50,8 @@ static void render_inflow(struct metrics_page *page)
            "Open streams whose first message is not complete.", s.incomplete);
     sample(page, "prism_requests_incomplete_bytes", "gauge",
            "Bytes of messages that are not complete.", s.part_bytes);
+    sample(page, "prism_requests_overdue_total", "counter",
+           "Streams that were ended as a message was not complete in time.", s.overdue_streams);
     sample(page, "prism_connections_paused", "gauge",
            "Connections that are not read for a moment, as they flood.", s.paused);
     metrics_family(page, "prism_connections_slowed_total", "counter",

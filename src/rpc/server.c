@@ -241,6 +241,7 @@ static void open_guard(const struct rpc_server *server)
                      metadata_bytes > LEAST_HEADER_BYTES ? metadata_bytes : LEAST_HEADER_BYTES},
         .max_incomplete = o->max_inflight_calls,
         .max_part_bytes = o->transport_bytes / 2,
+        .request_timeout_ms = o->request_timeout_ms,
         .encrypted = server->tls != NULL});
     tls_calls_open();
 }

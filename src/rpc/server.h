@@ -34,6 +34,7 @@ struct rpc_options {
     uint32_t max_inflight_calls;       /* unary calls and open streams, all connections */
     uint32_t connection_share_percent; /* of the two, for one connection; 0 = all */
     uint32_t max_general_streams;      /* of services without a pattern; 0 = no bound */
+    uint32_t request_timeout_ms;       /* a request that is not complete by then ends; 0 = never */
     uint32_t unread_answer_ms;   /* a client that takes no answer for so long loses it; 0 = never */
     uint64_t max_inflight_bytes; /* encoded requests, and answers that clients have not taken */
     uint32_t max_streams_per_connection;

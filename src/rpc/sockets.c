@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MS_PER_S = 1000, EVENTS = 64 };
+enum { MS_PER_S = 1000, EVENTS = 64, TO_READ = 64 };
 
 struct socket_calls socket_next;
 
@@ -21,6 +21,8 @@ static struct {
     int epoll, timer;
     _Atomic int grpc_epoll; /* the set that watches our listeners */
     _Atomic uint8_t role[SOCKETS_MAX_FD];
+    _Atomic int to_read[TO_READ]; /* descriptor + 1; 0: a free place */
+    _Atomic unsigned to_read_count;
     struct watch { /* in gRPC's epoll set; written before gRPC uses the descriptor */
         int set;
         struct epoll_event event;
@@ -79,6 +81,44 @@ bool sockets_rearm(int fd)
     struct watch *w = &shared.watches[fd];
 
     return w->set >= 0 && socket_next.epoll_ctl(w->set, EPOLL_CTL_MOD, fd, &w->event) == 0;
+}
+
+bool sockets_have_read(int fd)
+{
+    for (int i = 0; i < TO_READ; i++) {
+        int none = 0;
+
+        if (!atomic_compare_exchange_strong(&shared.to_read[i], &none, fd + 1))
+            continue;
+        atomic_fetch_add(&shared.to_read_count, 1);
+        if (sockets_rearm(fd)) /* it can be written, as a rule: that is an event */
+            return true;
+        atomic_store(&shared.to_read[i], 0);
+        atomic_fetch_sub(&shared.to_read_count, 1);
+        return false;
+    }
+    return false;
+}
+
+/* Which of them have an event: that becomes one to read. Those that were closed meanwhile go. */
+static void add_reads(int set, struct epoll_event *events, int n)
+{
+    for (int i = 0; i < TO_READ; i++) {
+        int fd = atomic_load(&shared.to_read[i]) - 1;
+        bool over = fd >= 0 && sockets_role(fd) != SOCKET_CONNECTION;
+
+        for (int k = 0; fd >= 0 && !over && k < n; k++) {
+            if (shared.watches[fd].set != set ||
+                events[k].data.u64 != shared.watches[fd].event.data.u64)
+                continue;
+            events[k].events |= EPOLLIN;
+            over = true;
+        }
+        if (!over)
+            continue;
+        atomic_store(&shared.to_read[i], 0);
+        atomic_fetch_sub(&shared.to_read_count, 1);
+    }
 }
 
 void sockets_unwatch(int fd)
@@ -252,7 +292,13 @@ int epoll_ctl(int set, int what, int fd, struct epoll_event *event)
 int epoll_wait(int set, struct epoll_event *events, int most, int timeout_ms)
 {
     resolve();
-    if (set == atomic_load_explicit(&shared.grpc_epoll, memory_order_relaxed))
-        inflow_turn();
-    return socket_next.epoll_wait(set, events, most, timeout_ms);
+    if (set != atomic_load_explicit(&shared.grpc_epoll, memory_order_relaxed))
+        return socket_next.epoll_wait(set, events, most, timeout_ms);
+    inflow_turn();
+
+    int n = socket_next.epoll_wait(set, events, most, timeout_ms);
+
+    if (n > 0 && atomic_load_explicit(&shared.to_read_count, memory_order_relaxed) > 0)
+        add_reads(set, events, n);
+    return n;
 }

@@ -61,6 +61,10 @@ bool sockets_await_writable(int fd, bool again);
  * fd. The caller has made sure that nobody closes fd meanwhile. */
 bool sockets_rearm(int fd);
 
+/* Has gRPC read fd, whether there is something or not, at its next look at what is ready. False:
+ * gRPC does not watch fd, or too many wait for this. As for sockets_rearm, nobody closes fd. */
+bool sockets_have_read(int fd);
+
 /* gRPC's poller forgets fd. */
 void sockets_unwatch(int fd);
 

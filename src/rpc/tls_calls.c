@@ -53,10 +53,13 @@ int SSL_do_handshake(SSL *ssl)
 
 int SSL_read(SSL *ssl, void *bytes, int len)
 {
-    int n;
+    int n = 0;
 
     resolve();
-    n = tls.read(ssl, bytes, len);
+    if (len > 0)
+        n = (int)inflow_decrypted_for_overdue(connection_of(ssl), bytes, (size_t)len);
+    if (n == 0)
+        n = tls.read(ssl, bytes, len);
     if (n > 0)
         inflow_decrypted(connection_of(ssl), bytes, (size_t)n);
     return n;

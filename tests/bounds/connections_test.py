@@ -2,12 +2,13 @@
 import os
 import resource
 import socket
+import ssl
 import time
 
 import grpc
 
-from bounds.attacks import DATA, END_HEADERS, HEADERS, PREFACE, STORE, block, frame
-from rig import backends, environment, suite, wait, wire
+from bounds.attacks import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, STORE, block, frame
+from rig import backends, environment, suite, tls, wait, wire
 from rig.keyvalue import pattern_service
 from rig.prismd import Prismd
 
@@ -27,6 +28,27 @@ def read_until_closed(connection, seconds):
     except ConnectionError:
         pass
     return got
+
+
+def half_request(stream):
+    return frame(HEADERS, END_HEADERS, stream, block()) + frame(DATA, 0, stream, STORE[:-1])
+
+
+def streams_ended(connection, wanted):
+    """Reads frames until all of the wanted streams were ended by the server; returns those that were."""
+    connection.settimeout(environment.PATIENCE)
+    got, ended = b"", set()
+    while not wanted <= ended:
+        while len(got) < 9 or len(got) < 9 + int.from_bytes(got[:3], "big"):
+            piece = connection.recv(1 << 16)
+            if not piece:
+                return ended
+            got += piece
+        kind, flags, stream = got[3], got[4], int.from_bytes(got[5:9], "big")
+        got = got[9 + int.from_bytes(got[:3], "big"):]
+        if kind in (DATA, HEADERS) and flags & END_STREAM:
+            ended.add(stream)
+    return ended
 
 
 class Connections(suite.Case):
@@ -109,6 +131,43 @@ class Connections(suite.Case):
         polite.sendall(b"".join(frame(DATA, 1, 2 * i + 1, STORE) for i in range(100)))
         wait.until(lambda: server.metric("prism_streams_open") == 0, environment.PATIENCE, "all are answered")
         self.assertEqual(server.metric("prism_connections_ended_total", reason="streams"), 1)
+
+    def test_an_overdue_request_ends_alone(self):
+        """Half a request on an idle connection: it is answered, and the connection goes on."""
+        server = self.serve(request_timeout_ms=200)
+        shared, = self.connect(1)
+        shared.sendall(frame(SETTINGS, 0, 0) + half_request(1) + half_request(3))
+        ended = streams_ended(shared, {1, 3})
+        self.assertEqual(ended, {1, 3})
+        shared.sendall(frame(HEADERS, END_HEADERS, 5, block()) + frame(DATA, 1, 5, STORE))
+        self.assertEqual(streams_ended(shared, {5}), {5})
+        self.assertEqual(server.metric("prism_requests_overdue_total"), 2)
+        self.assertEqual(server.metric("prism_requests_incomplete"), 0)
+
+    def test_an_overdue_request_ends_alone_under_tls(self):
+        """Its place is between what the connection sends for other calls."""
+        authority = tls.Authority(suite.subfolder("tls"))
+        cert, key = authority.issue("server")
+        server = self.borrow(Prismd(credentials=authority.credentials(), namespaces=MEMSTORE,
+                                    limits={"request_timeout_ms": 200}, tls={"cert": cert, "key": key}))
+        context = ssl.create_default_context(cafile=authority.cert)
+        context.set_alpn_protocols(["h2"])
+        plain = socket.create_connection(("127.0.0.1", server.port), environment.PATIENCE)
+        shared = self.borrow(context.wrap_socket(plain, server_hostname="localhost"))
+        shared.sendall(PREFACE + frame(SETTINGS, 0, 0) + half_request(1))
+        ended, stream = set(), 3
+        while 1 not in ended:
+            shared.sendall(frame(HEADERS, END_HEADERS, stream, block()) + frame(DATA, 1, stream, STORE))
+            ended |= streams_ended(shared, {stream})
+            stream += 2
+        self.assertEqual(server.metric("prism_requests_overdue_total"), 1)
+
+    def test_a_frame_without_end_ends_its_connection(self):
+        server = self.serve(request_timeout_ms=100)
+        stuck, = self.connect(1)
+        stuck.sendall(frame(SETTINGS, 0, 0) + frame(HEADERS, END_HEADERS, 1, block()) + frame(DATA, 1, 1, STORE)[:-1])
+        self.assertIsNotNone(read_until_closed(stuck, environment.PATIENCE))
+        self.assertEqual(server.metric("prism_connections_ended_total", reason="overdue"), 1)
 
     def test_a_drain_tells_of_incomplete_requests(self):
         server = self.serve()

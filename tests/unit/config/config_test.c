@@ -40,6 +40,7 @@ static void test_defaults(void **state)
     assert_int_equal(config.limits.max_inflight_calls, 16384);
     assert_int_equal(config.limits.connection_share_percent, 50);
     assert_int_equal(config.limits.max_general_streams, 1024);
+    assert_int_equal(config.limits.request_timeout_ms, 60000);
     assert_int_equal(config.limits.unread_answer_ms, 60000);
     assert_int_equal(config.limits.intake_depth, 4096);
     assert_int_equal(config.limits.max_inflight_bytes, 256 << 20);

@@ -183,6 +183,48 @@ static void test_limits(void **state)
     meter_clear(&m);
 }
 
+/* What is not complete ages; what is complete does not, until its next message begins. */
+static void test_overdue(void **state)
+{
+    static struct script s;
+    uint8_t half_close[METER_HALF_CLOSE_BYTES];
+    struct meter m;
+
+    (void)state;
+    begin(&m, &s);
+    m.mark = UINT16_MAX; /* it may go round */
+    put(&s, HEADERS, END_HEADERS, 1, NULL, 10);
+    put(&s, HEADERS, END_HEADERS, 3, NULL, 10);
+    put(&s, DATA, 0, 3, "\0\0\0\0\0", 5);
+    receive(&m, &s, 7);
+    assert_true(meter_between_frames(&m));
+    assert_int_equal(meter_overdue(&m, 1), 0);
+    m.mark = 2;
+    assert_int_equal(meter_overdue(&m, 4), 0);
+    assert_int_equal(meter_overdue(&m, 3), 1);
+    meter_received(&m, half_close, meter_half_close(1, half_close));
+    assert_int_equal(meter_overdue(&m, 1), 0);
+    assert_int_equal(m.incomplete, 0);
+
+    put(&s, DATA, 0, 3, "\0\0\0", 3); /* the second message begins */
+    receive(&m, &s, 1);
+    m.mark = 4;
+    assert_int_equal(meter_overdue(&m, 3), 0);
+    assert_int_equal(meter_overdue(&m, 2), 3);
+
+    put(&s, HEADERS, 0, 5, NULL, 10); /* a header list that goes on */
+    receive(&m, &s, 4096);
+    assert_false(meter_between_frames(&m));
+    put(&s, CONTINUATION, END_HEADERS, 5, NULL, 1);
+    receive(&m, &s, 4096);
+    assert_true(meter_between_frames(&m));
+    put(&s, DATA, 0, 5, NULL, 10);
+    s.len--;
+    receive(&m, &s, 4096);
+    assert_false(meter_between_frames(&m));
+    meter_clear(&m);
+}
+
 /* Each kind of overhead empties the purse; time fills it. */
 static void test_overhead(void **state)
 {
@@ -249,9 +291,9 @@ static void test_served_calls_pay(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_call),           cmocka_unit_test(test_many_streams),
-        cmocka_unit_test(test_limits),           cmocka_unit_test(test_overhead),
-        cmocka_unit_test(test_served_calls_pay),
+        cmocka_unit_test(test_a_call),   cmocka_unit_test(test_many_streams),
+        cmocka_unit_test(test_limits),   cmocka_unit_test(test_overdue),
+        cmocka_unit_test(test_overhead), cmocka_unit_test(test_served_calls_pay),
     };
 
     return cmocka_run_group_tests_name("http2 meter", tests, NULL, NULL);
