@@ -368,7 +368,7 @@ static void test_facts_are_sound(void **state)
         for (const struct config_fact *g = config_facts(); g != f; g++)
             assert_string_not_equal(f->path, g->path);
     }
-    assert_int_equal(n, 31);
+    assert_true(n >= 32); /* the documentation is held against it */
 }
 
 /* The documentation's table is the table of facts: a row "| `key` | `default` | bounds | meaning |"
