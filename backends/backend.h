@@ -42,7 +42,8 @@ struct backend_store;
     X(KV_CAS, kv_cas, "KeyValueCASInterface", "keyvalue_cas")                                      \
     X(TOPIC, topic, "PubSubBasicInterface", "pubsub_basic")                                        \
     X(STREAM, stream, "StreamBasicInterface", "stream_basic")                                      \
-    X(QUEUE, queue, "QueueBasicInterface", "queue_basic")
+    X(QUEUE, queue, "QueueBasicInterface", "queue_basic")                                          \
+    X(REGISTRY, registry, "IdentityRegistryInterface", "identity_registry")
 
 /* What an instance offers: const struct kv_basic *kv_basic, and so on. NULL: not offered. */
 struct backend_interfaces {

@@ -40,6 +40,7 @@ static void test_offers(void **state)
         [BACKEND_TOPIC] = (const void **)&has.topic,
         [BACKEND_STREAM] = (const void **)&has.stream,
         [BACKEND_QUEUE] = (const void **)&has.queue,
+        [BACKEND_REGISTRY] = (const void **)&has.registry,
     };
 
     (void)state;
