@@ -29,6 +29,7 @@ enum {
     CONTINUATION
 };
 enum { FLAG_END_STREAM = 1, FLAG_ACK = 1, FLAG_END_HEADERS = 4 };
+enum { FLAG_COMPRESSED = 1 }; /* of a message; the other bits are reserved */
 
 struct meter_stream {
     uint32_t id;   /* 0: a free place */
@@ -158,10 +159,12 @@ static void complete(struct meter *m, struct meter_stream *s)
 }
 
 /* Of the five bytes; how many were there. */
-static uint32_t take_prefix(struct meter_stream *s, const uint8_t *at, uint32_t n)
+static uint32_t take_prefix(struct meter_stream *s, uint8_t *at, uint32_t n)
 {
     uint32_t take = 0;
 
+    if (s->prefix_bytes == 0 && at[0] > FLAG_COMPRESSED)
+        at[0] = FLAG_COMPRESSED;
     if (s->prefix_bytes == 0 && n >= PREFIX_BYTES) {
         s->prefix_bytes = PREFIX_BYTES;
         s->left = number(at + 1);
@@ -174,8 +177,7 @@ static uint32_t take_prefix(struct meter_stream *s, const uint8_t *at, uint32_t 
     return take;
 }
 
-static void take_message_bytes(struct meter *m, struct meter_stream *s, const uint8_t *at,
-                               uint32_t n)
+static void take_message_bytes(struct meter *m, struct meter_stream *s, uint8_t *at, uint32_t n)
 {
     while (n > 0) {
         uint32_t take = n < s->left ? n : s->left;
@@ -305,16 +307,14 @@ static void read_head(struct meter_side *side, const uint8_t *head)
 }
 
 /* Takes bytes of a frame's head. False: it is not complete. */
-static inline bool take_head(struct meter_side *side, const uint8_t **at, size_t *n)
+static inline bool take_head(struct meter_side *side, const uint8_t *head, size_t *n)
 {
     size_t wanted = (size_t)HEAD_BYTES - side->have, take = wanted < *n ? wanted : *n;
-    const uint8_t *head = *at;
 
     if (take < HEAD_BYTES) { /* cut by the end of these bytes, or of those before */
         memcpy(side->head + side->have, head, take);
         head = side->head;
     }
-    *at += take;
     *n -= take;
     side->have = (uint8_t)(take < wanted ? side->have + take : 0);
     if (take == wanted)
@@ -322,20 +322,18 @@ static inline bool take_head(struct meter_side *side, const uint8_t **at, size_t
     return take == wanted;
 }
 
-static uint32_t take_payload(struct meter_side *side, const uint8_t **at, size_t *n)
+static uint32_t take_payload(struct meter_side *side, size_t *n)
 {
     uint32_t take = side->left < *n ? side->left : (uint32_t)*n;
 
     side->left -= take;
-    *at += take;
     *n -= take;
     return take;
 }
 
-static void take_received(struct meter *m, const uint8_t **at, size_t *n)
+static void take_received(struct meter *m, uint8_t *bytes, size_t *n)
 {
-    const uint8_t *bytes = *at;
-    uint32_t taken = take_payload(&m->in, at, n);
+    uint32_t taken = take_payload(&m->in, n);
     struct meter_stream *s;
 
     if (m->in.type != DATA) {
@@ -351,19 +349,20 @@ static void take_received(struct meter *m, const uint8_t **at, size_t *n)
         complete(m, s);
 }
 
-void meter_received(struct meter *m, const uint8_t *bytes, size_t len)
+void meter_received(struct meter *m, uint8_t *bytes, size_t len)
 {
+    uint8_t *end = bytes + len;
+
     if (m->in.preface > 0) {
         size_t skip = m->in.preface < len ? m->in.preface : len;
 
         m->in.preface = (uint8_t)(m->in.preface - skip);
-        bytes += skip;
         len -= skip;
     }
     while (len > 0 && m->fault == METER_SOUND) {
         if (m->in.left > 0) {
-            take_received(m, &bytes, &len);
-        } else if (take_head(&m->in, &bytes, &len)) {
+            take_received(m, end - len, &len);
+        } else if (take_head(&m->in, end - len, &len)) {
             begin_received(m, &m->in);
             if (m->in.left == 0)
                 end_received(m);
@@ -373,10 +372,12 @@ void meter_received(struct meter *m, const uint8_t *bytes, size_t len)
 
 void meter_sent(struct meter *m, const uint8_t *bytes, size_t len)
 {
+    const uint8_t *end = bytes + len;
+
     while (len > 0) {
         if (m->out.left > 0)
-            take_payload(&m->out, &bytes, &len);
-        else if (take_head(&m->out, &bytes, &len))
+            take_payload(&m->out, &len);
+        else if (take_head(&m->out, end - len, &len))
             begin_sent(m, &m->out);
     }
 }

@@ -77,8 +77,10 @@ void meter_init(struct meter *meter, const struct meter_limits *limits);
 /* Frees what it holds. */
 void meter_clear(struct meter *meter);
 
-/* The next bytes from the client, and to it. */
-void meter_received(struct meter *meter, const uint8_t *bytes, size_t len);
+/* The next bytes from the client, and to it. gRPC reads a message with reserved flags as an empty
+ * one, so these flags are changed into the one of a compressed message: of an encoding that nobody
+ * knows, which is refused. */
+void meter_received(struct meter *meter, uint8_t *bytes, size_t len);
 void meter_sent(struct meter *meter, const uint8_t *bytes, size_t len);
 
 /* A stream whose first message, or whose present one, has been on its way for `age` marks; 0: none.

@@ -183,14 +183,22 @@ void inflow_turn(void)
 
 /* ---- bytes ---- */
 
-typedef void meter_fn(struct meter *, const uint8_t *, size_t);
-
-static void feed(struct meter *meter, meter_fn *take, const struct msghdr *message, size_t bytes)
+static void feed_received(struct meter *meter, const struct msghdr *message, size_t bytes)
 {
     for (size_t i = 0; i < message->msg_iovlen && bytes > 0; i++) {
         size_t n = message->msg_iov[i].iov_len < bytes ? message->msg_iov[i].iov_len : bytes;
 
-        take(meter, message->msg_iov[i].iov_base, n);
+        meter_received(meter, message->msg_iov[i].iov_base, n);
+        bytes -= n;
+    }
+}
+
+static void feed_sent(struct meter *meter, const struct msghdr *message, size_t bytes)
+{
+    for (size_t i = 0; i < message->msg_iovlen && bytes > 0; i++) {
+        size_t n = message->msg_iov[i].iov_len < bytes ? message->msg_iov[i].iov_len : bytes;
+
+        meter_sent(meter, message->msg_iov[i].iov_base, n);
         bytes -= n;
     }
 }
@@ -264,7 +272,7 @@ ssize_t inflow_receive(int fd, struct msghdr *message, int flags)
         uint64_t before = f->meter.frames;
 
         f->meter.mark = inflow_age_mark();
-        feed(&f->meter, meter_received, message, (size_t)n);
+        feed_received(&f->meter, message, (size_t)n);
         note_frames(f, f->meter.frames - before, (size_t)n);
         over = judge(fd, f);
     }
@@ -283,7 +291,7 @@ void inflow_sent(int fd, const struct msghdr *message, size_t bytes)
         return;
     pthread_mutex_lock(&f->lock);
     if (!f->ending) {
-        feed(&f->meter, meter_sent, message, bytes);
+        feed_sent(&f->meter, message, bytes);
         settle(f);
     }
     pthread_mutex_unlock(&f->lock);
@@ -310,7 +318,7 @@ static struct flow *lock_flow(uint64_t connection)
     return NULL;
 }
 
-void inflow_decrypted(uint64_t connection, const uint8_t *bytes, size_t len)
+void inflow_decrypted(uint64_t connection, uint8_t *bytes, size_t len)
 {
     struct flow *f = lock_flow(connection);
     uint64_t before;

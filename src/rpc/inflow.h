@@ -61,7 +61,7 @@ void tls_calls_open(void);
 /* The connection that this thread has read from last; 0: none. Names one connection for ever. */
 uint64_t inflow_current(void);
 
-void inflow_decrypted(uint64_t connection, const uint8_t *bytes, size_t len);
+void inflow_decrypted(uint64_t connection, uint8_t *bytes, size_t len);
 
 /* What the library is to have read before its next bytes; 0: nothing. It goes to inflow_decrypted
  * like all else. */

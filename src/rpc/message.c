@@ -6,8 +6,9 @@
  * compressed, though   the core knows no such encoding, or the header was missing: the buffer looks
  *                      uncompressed, only the message's flags tell
  *
- * Reserved flags and messages above the limit do not come here: the core ends their calls. It takes
- * away content-type, and a second message of a unary call stays unread in the stream. */
+ * Reserved flags come here as an unknown encoding (http2_meter.h). Messages above the limit do not:
+ * the core ends their calls. It takes away content-type, and a second message of a unary call stays
+ * unread in the stream. */
 #include "src/rpc/gzip.h"
 #include "src/rpc/rpc_priv.h"
 

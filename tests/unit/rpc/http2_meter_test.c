@@ -225,6 +225,24 @@ static void test_overdue(void **state)
     meter_clear(&m);
 }
 
+static void test_reserved_flags(void **state)
+{
+    static struct script s;
+    struct meter m;
+
+    (void)state;
+    begin(&m, &s);
+    put(&s, HEADERS, END_HEADERS, 1, NULL, 10);
+    put(&s, DATA, 0, 1, "\x80\0\0\0\1x\0\0\0\0\0\1", 12); /* three messages */
+    size_t first = s.len - 12;
+    size_t len = s.len;
+    receive(&m, &s, len);
+    assert_int_equal(s.bytes[first], 1);
+    assert_int_equal(s.bytes[first + 6], 0);
+    assert_int_equal(s.bytes[first + 11], 1);
+    meter_clear(&m);
+}
+
 /* Each kind of overhead empties the purse; time fills it. */
 static void test_overhead(void **state)
 {
@@ -291,9 +309,10 @@ static void test_served_calls_pay(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_call),   cmocka_unit_test(test_many_streams),
-        cmocka_unit_test(test_limits),   cmocka_unit_test(test_overdue),
-        cmocka_unit_test(test_overhead), cmocka_unit_test(test_served_calls_pay),
+        cmocka_unit_test(test_a_call),           cmocka_unit_test(test_many_streams),
+        cmocka_unit_test(test_limits),           cmocka_unit_test(test_overdue),
+        cmocka_unit_test(test_reserved_flags),   cmocka_unit_test(test_overhead),
+        cmocka_unit_test(test_served_calls_pay),
     };
 
     return cmocka_run_group_tests_name("http2 meter", tests, NULL, NULL);
