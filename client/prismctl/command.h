@@ -48,7 +48,7 @@ struct options {
     const char *if_version; /* base64; NULL = none */
     const char *value_file; /* "-" = standard input; NULL = none */
     bool with_version, values, atomic, probe;
-    uint64_t limit;                    /* 0 = none */
+    int64_t limit;                     /* 0 = none */
     uint32_t page_size;                /* 0 = the library's default */
     const char *file;                  /* "-" = standard input; NULL = none */
     const char *key;                   /* NULL = none */

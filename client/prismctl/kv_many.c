@@ -201,7 +201,7 @@ static int scan(struct session *session, const struct invocation *in)
     const struct prism_scan_options options = {.prefix = in->count > 0 ? in->arguments[0] : NULL,
                                                .page_size = page_size(in->options),
                                                .with_values = in->options->values};
-    uint64_t left = in->options->limit > 0 ? in->options->limit : UINT64_MAX;
+    uint64_t left = in->options->limit > 0 ? (uint64_t)in->options->limit : UINT64_MAX;
     struct json json = {.out = stdout};
     struct prism_scan_item item;
     struct prism_error error;
