@@ -7,4 +7,4 @@ need_packages "build" \
     protobuf-compiler protobuf-compiler-grpc protobuf-c-compiler grpc-proto libprotobuf-dev libprotobuf-c-dev \
     libgrpc-dev libgrpc++-dev libck-dev libuv1-dev libhiredis-dev libcyaml-dev libyaml-dev libmicrohttpd-dev \
     libjemalloc-dev libnghttp2-dev libssl-dev libcmocka-dev librdkafka-dev libnats-dev libpq-dev libcurl4-openssl-dev \
-    libcjson-dev libpcre2-dev zlib1g-dev
+    libcjson-dev libre2-dev zlib1g-dev

@@ -137,12 +137,11 @@ struct err document_merge(struct arena *arena, struct slice base, struct slice c
 struct err document_from_json(struct arena *arena, struct slice json, size_t max_bytes,
                               struct slice *out);
 
-/* RFC 8259, without blanks. Numbers are the shortest text that gives the same double. In the arena.
- */
+/* RFC 8259, without blanks; numbers as document_number_text writes them. In the arena. */
 struct slice document_to_json(struct arena *arena, struct slice value);
 
-/* The shortest decimal text that gives the same double, without NUL; returns its length. These
- * texts, taken as exact decimals, are ordered as the doubles are. */
+/* The fewest digits, but 15 at least, that give the same double, without zeros at the end; returns
+ * the length. These texts, taken as exact decimals, are ordered as the doubles are. */
 size_t document_number_text(double number, char text[DOCUMENT_NUMBER_CHARS]);
 
 #endif

@@ -74,6 +74,7 @@ struct filter_node {
     enum filter_kind kind;
     struct filter_node *next;  /* the sibling */
     struct filter_node *first; /* child of AND, OR, NOT */
+    struct filter_node **last; /* private: where filter_add puts the next one */
     /* ---- FILTER_CONDITION ---- */
     enum filter_op op;
     enum filter_place place;

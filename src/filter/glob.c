@@ -1,0 +1,148 @@
+#include "src/filter/glob.h"
+
+#include "src/base/utf8.h"
+
+/* The character at the beginning, which is taken off; text is valid UTF-8 and not empty. */
+static uint32_t take_char(struct slice *text)
+{
+    size_t n = utf8_char_bytes(*text);
+    uint32_t code = n == 1 ? text->data[0] : text->data[0] & (0xffu >> (n + 1));
+
+    for (size_t i = 1; i < n; i++)
+        code = code << 6 | (text->data[i] & 0x3f);
+    *text = slice_of(text->data + n, text->len - n);
+    return code;
+}
+
+/* A character of a set or of the pattern, behind a backslash or not. */
+static bool take_literal(struct slice *pattern, uint32_t *code)
+{
+    if (pattern->len > 0 && pattern->data[0] == '\\')
+        *pattern = slice_of(pattern->data + 1, pattern->len - 1);
+    if (pattern->len == 0)
+        return false;
+    *code = take_char(pattern);
+    return true;
+}
+
+static bool starts(struct slice pattern, char c)
+{
+    return pattern.len > 0 && pattern.data[0] == (uint8_t)c;
+}
+
+/* A set, behind its opening bracket; false: it does not end. A closing bracket that comes first is
+ * one of the set. */
+static bool take_set(struct slice *pattern, uint32_t code, bool *holds)
+{
+    bool negated = starts(*pattern, '!') || starts(*pattern, '^'), found = false;
+    uint32_t low, high;
+
+    if (negated)
+        take_char(pattern);
+    for (bool first = true; first || !starts(*pattern, ']'); first = false) {
+        if (!take_literal(pattern, &low))
+            return false;
+        high = low;
+        if (starts(*pattern, '-') && pattern->len > 1 && pattern->data[1] != ']') {
+            take_char(pattern);
+            if (!take_literal(pattern, &high))
+                return false;
+        }
+        found |= code >= low && code <= high;
+    }
+    take_char(pattern);
+    *holds = found != negated;
+    return true;
+}
+
+const char *glob_fault(struct slice pattern)
+{
+    uint32_t code;
+    bool holds;
+
+    while (pattern.len > 0) {
+        if (starts(pattern, '[')) {
+            take_char(&pattern);
+            if (!take_set(&pattern, 0, &holds))
+                return "a set of the glob pattern does not end";
+        } else if (!take_literal(&pattern, &code)) {
+            return "the glob pattern ends with a backslash";
+        }
+    }
+    return NULL;
+}
+
+enum glob_shape glob_shape(struct arena *arena, struct slice pattern, struct slice *text)
+{
+    bool before = starts(pattern, '*'), after = false;
+    uint8_t *out = arena_alloc(arena, pattern.len);
+    size_t len = 0;
+
+    if (before)
+        take_char(&pattern);
+    for (size_t i = 0; i < pattern.len; i++) {
+        uint8_t c = pattern.data[i];
+
+        if (after || c == '?' || c == '[')
+            return GLOB_GENERAL;
+        if (c == '*') {
+            after = true;
+            continue;
+        }
+        if (c == '\\')
+            c = pattern.data[++i];
+        out[len++] = c;
+    }
+    *text = slice_of(out, len);
+    if (len == 0 && (before || after))
+        return GLOB_ANY;
+    return before && after ? GLOB_GENERAL : before ? GLOB_END : after ? GLOB_START : GLOB_WHOLE;
+}
+
+/* One element of the pattern, which is no star, against one character. */
+static bool match_one(struct slice *pattern, struct slice *text)
+{
+    struct slice rest = *pattern, left = *text;
+    uint32_t code, wanted;
+    bool holds = true;
+
+    if (left.len == 0 || rest.len == 0)
+        return false;
+    code = take_char(&left);
+    if (starts(rest, '?')) {
+        take_char(&rest);
+    } else if (starts(rest, '[')) {
+        take_char(&rest);
+        take_set(&rest, code, &holds);
+    } else {
+        holds = take_literal(&rest, &wanted) && wanted == code;
+    }
+    if (!holds)
+        return false;
+    *pattern = rest;
+    *text = left;
+    return true;
+}
+
+/* Only the last star is ever tried again: what an earlier one could do, it can. */
+bool glob_match(struct slice pattern, struct slice text)
+{
+    struct slice star = {0}, retry = {0};
+    bool starred = false;
+
+    while (text.len > 0 || pattern.len > 0) {
+        if (starts(pattern, '*')) {
+            take_char(&pattern);
+            starred = true;
+            star = pattern;
+            retry = text;
+        } else if (!match_one(&pattern, &text)) {
+            if (!starred || retry.len == 0)
+                return false;
+            take_char(&retry);
+            text = retry;
+            pattern = star;
+        }
+    }
+    return true;
+}
