@@ -5,7 +5,7 @@
 #include "backends/redis/redis.h"
 
 static const struct backend_type *const backends[] = {&backend_memstore, &backend_nats,
-                                                      &backend_redis, NULL};
+                                                      &backend_redis, &backend_redis_stream, NULL};
 
 const struct backend_type *const *backend_all(void)
 {

@@ -13,12 +13,14 @@
  *                  redis_cas.c, redis_scan.c, redis_count.c
  *   redis_topic.h  topics: redis_topic.c (publishing, subscriptions), redis_listen.c (the
  *                  connection that listens), redis_backlog.c (what waits for a subscription)
- *   redis.c        the descriptor */
+ *   redis.c        the descriptor of `redis`
+ *   redis_stream.h streams and queues: its own list of files, up to redis_streams.c, the descriptor
+ *                  of `redis-stream` */
 #ifndef PRISM_BACKENDS_REDIS_REDIS_H
 #define PRISM_BACKENDS_REDIS_REDIS_H
 
 #include "backends/backend.h"
 
-extern const struct backend_type backend_redis;
+extern const struct backend_type backend_redis, backend_redis_stream;
 
 #endif

@@ -1,7 +1,6 @@
 /* Calls in flight: commands out, answers in.
  *
- * Out: a command is registered with hiredis by its first word; the other words are written straight
- * behind it into hiredis' output buffer, so every byte is copied once. The buffer goes out when the
+ * Out: redis_words.c writes commands into hiredis' output buffer. The buffer goes out when the
  * batch of jobs ends (redis_write.c): commands of all calls of a batch share one write, whatever
  * they are.
  *
@@ -20,29 +19,20 @@ enum { WATCH_STEP_MS = 10 };
 
 /* ---- in ---- */
 
-static uint64_t digits_of(uint64_t n)
-{
-    uint64_t digits = 1;
-
-    for (; n >= 10; n /= 10)
-        digits++;
-    return digits;
-}
-
 /* Bytes on the wire. */
 static uint64_t wire_bytes(const struct redis_node *node)
 {
     switch (node->type) {
     case REDIS_REPLY_STRING:
-        return 5 + digits_of(node->text.len) + node->text.len;
+        return 5 + redis_digits(node->text.len) + node->text.len;
     case REDIS_REPLY_STATUS:
     case REDIS_REPLY_ERROR:
         return 3 + node->text.len;
     case REDIS_REPLY_NIL:
         return 5;
     default:
-        return node->number < 0 ? 4 + digits_of(0 - (uint64_t)node->number)
-                                : 3 + digits_of((uint64_t)node->number);
+        return node->number < 0 ? 4 + redis_digits(0 - (uint64_t)node->number)
+                                : 3 + redis_digits((uint64_t)node->number);
     }
 }
 
@@ -197,9 +187,14 @@ void redis_abandon(struct op *op, struct err why)
 {
     struct redis_call *call = op->backend_data;
 
-    call->op = NULL;
+    if (call->kind->writes)
+        why = err_lost(why);
     call->wanted = false;
-    redis_finish(call->redis, op, call->kind->writes ? err_lost(why) : why);
+    if (call->kind->lost != NULL)
+        call->kind->lost(call, why);
+    else
+        redis_finish(call->redis, op, why);
+    call->op = NULL;
 }
 
 void redis_finish(struct redis *redis, struct op *op, struct err err)
@@ -300,9 +295,7 @@ static void end_call(struct redis_call *call)
     let_go(call);
 }
 
-/* hiredis: one answer is complete, or (NULL) will never come; the latter is told to all calls at
- * once elsewhere. */
-static void on_answer(redisAsyncContext *context, void *answer, void *arg)
+void redis_on_answer(redisAsyncContext *context, void *answer, void *arg)
 {
     struct redis_call *call = arg;
 
@@ -338,7 +331,9 @@ void redis_fail_calls(struct redis *redis)
     while (redis->first != NULL) {
         struct redis_call *call = line_pop(redis);
 
-        if (call->op != NULL)
+        if (call->wanted && call->kind->lost != NULL)
+            call->kind->lost(call, lost_err(call));
+        else if (call->op != NULL)
             redis_finish(redis, call->op, lost_err(call));
         let_go(call);
     }
@@ -383,112 +378,4 @@ bool redis_watch_calls(struct redis *redis, uint64_t *next_ns)
     if (call != NULL && call->sent_ns + timeout > *next_ns)
         *next_ns = call->sent_ns + timeout;
     return false;
-}
-
-/* ---- out ---- */
-
-/* Appends behind what hiredis has in its buffer. */
-static char *extend(struct redis *redis, size_t bytes)
-{
-    redisContext *c = &redis->context->c;
-
-    if (sdsavail(c->obuf) < bytes) {
-        c->obuf = sdsMakeRoomFor(c->obuf, bytes);
-        if (c->obuf == NULL)
-            abort();
-    }
-    return c->obuf + sdslen(c->obuf);
-}
-
-static void extended(struct redis *redis, char *to)
-{
-    redisContext *c = &redis->context->c;
-    size_t bytes = (size_t)(to - (c->obuf + sdslen(c->obuf)));
-
-    sdsinclen(c->obuf, bytes);
-    *to = '\0';
-    redis->queued_bytes += bytes;
-}
-
-static char *put_number(char *to, uint64_t number)
-{
-    char *end = to + digits_of(number);
-
-    for (char *at = end; at > to; number /= 10)
-        *--at = (char)('0' + number % 10);
-    return end;
-}
-
-static char *put_line(char *to, char mark, uint64_t number)
-{
-    *to++ = mark;
-    to = put_number(to, number);
-    *to++ = '\r';
-    *to++ = '\n';
-    return to;
-}
-
-static char *put_bytes(char *to, const void *bytes, size_t len)
-{
-    if (len > 0)
-        memcpy(to, bytes, len);
-    return to + len;
-}
-
-enum { LINE = 24 }; /* mark, 20 digits, CR LF, NUL */
-
-void redis_command(struct redis_call *call, unsigned argc, const char *name)
-{
-    struct redis *redis = call->redis;
-    size_t len = strlen(name);
-    char head[2 * LINE + 32], *to = head;
-
-    to = put_line(to, '*', argc);
-    to = put_line(to, '$', len);
-    to = put_bytes(to, name, len);
-    to = put_bytes(to, "\r\n", 3); /* hiredis looks one byte further */
-    len = (size_t)(to - head) - 1;
-    if (redisAsyncFormattedCommand(redis->context, on_answer, call, head, len) != REDIS_OK)
-        abort(); /* only a context that is being closed refuses, and then the phase is not READY */
-    call->answers++;
-    redis->queued_bytes += len;
-}
-
-static void word(struct redis_call *call, struct slice prefix, struct slice rest)
-{
-    size_t len = prefix.len + rest.len;
-    char *to = extend(call->redis, len + LINE + 2);
-
-    if (len > call->largest)
-        call->largest = len;
-    to = put_line(to, '$', len);
-    to = put_bytes(to, prefix.data, prefix.len);
-    to = put_bytes(to, rest.data, rest.len);
-    to = put_bytes(to, "\r\n", 2);
-    extended(call->redis, to);
-}
-
-void redis_word(struct redis_call *call, struct slice text)
-{
-    word(call, slice_of(NULL, 0), text);
-}
-
-void redis_word_value(struct redis_call *call, struct slice value)
-{
-    redis_met_value(call->redis, value.len);
-    word(call, slice_of(NULL, 0), value);
-}
-
-void redis_word_key(struct redis_call *call, struct slice key)
-{
-    const struct redis_store *store = redis_store_of(call->redis);
-
-    word(call, slice_of(store->prefix, store->prefix_len), key);
-}
-
-void redis_word_number(struct redis_call *call, uint64_t number)
-{
-    char text[LINE];
-
-    word(call, slice_of(NULL, 0), slice_of(text, (size_t)(put_number(text, number) - text)));
 }

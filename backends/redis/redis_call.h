@@ -23,6 +23,9 @@ struct redis_kind {
     void (*node)(struct redis_call *call, const struct redis_node *node);
     void (*end)(struct redis_call *call); /* all answers are in: finish or go on. NULL: finish with
                                              the call's err */
+    /* The other answers will not come: the connection is gone, or the op has to end. Finishes the
+     * op, if there is one. NULL: the op ends with why. */
+    void (*lost)(struct redis_call *call, struct err why);
 };
 
 /* Commands sent together for one op. It outlives the op if that is cancelled: answers then have no
@@ -59,6 +62,8 @@ void redis_word(struct redis_call *call, struct slice word);
 void redis_word_key(struct redis_call *call,
                     struct slice key); /* puts the namespace's prefix before it */
 void redis_word_value(struct redis_call *call, struct slice value); /* notes its size */
+void redis_word_joined(struct redis_call *call, struct slice head,
+                       struct slice tail); /* one word */
 void redis_word_number(struct redis_call *call, uint64_t number);
 
 /* Room that the words of a command take beside their bytes. */
@@ -83,6 +88,13 @@ void redis_unexpected(struct redis_call *call);
 
 /* Sets the functions by which hiredis hands over what it parses. */
 void redis_take_answers(struct redis *redis);
+
+/* hiredis: one answer is complete, or (NULL) will never come; the latter is told to all calls at
+ * once by redis_fail_calls. */
+void redis_on_answer(redisAsyncContext *context, void *answer, void *arg);
+
+/* Decimal digits of n. */
+uint64_t redis_digits(uint64_t n);
 
 /* The connection is gone: ops get ERR_UNAVAILABLE and are told whether a write may have happened.
  */

@@ -251,6 +251,8 @@ static void greeted(struct redis *redis)
                 ARRAY_LEN(fields) - (redis_restriction(redis) == NULL));
     if (redis->pushes != NULL)
         redis->pushes->ready(redis);
+    if (redis->on_ready != NULL)
+        redis->on_ready(redis);
 }
 
 /* Behind each reading, outside the callbacks of hiredis. */

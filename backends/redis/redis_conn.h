@@ -72,6 +72,7 @@ struct redis {
     struct backend base; /* first */
     bool blocking;
     const struct redis_pushes *pushes; /* set before redis_start; NULL: answers only */
+    void (*on_ready)(struct redis *);  /* likewise: calls can be made; may be NULL */
     enum redis_phase phase;
     enum backend_state reported; /* as counted in store->states */
     struct err down;             /* what ops are told while the phase is not REDIS_READY */

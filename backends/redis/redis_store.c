@@ -23,29 +23,73 @@ enum setting {
     SET_COMMAND_TIMEOUT,
     SET_MAX_IN_FLIGHT,
     SET_MAX_BUFFER,
+    SET_CONNECTION, /* so many are every type's */
+    SET_CLAIM_IDLE = SET_CONNECTION,
+    SET_MAX_LENGTH,
+    SET_MAX_AGE,
+    SET_TRIM_UNREAD,
 };
 
+#define CONNECTION_SETTINGS(PREFIX_DOC)                                                            \
+    [SET_ADDRESS] =                                                                                \
+        {"address",                                                                                \
+         SETTING_TEXT,                                                                             \
+         "localhost:6379",                                                                         \
+         0,                                                                                        \
+         0,                                                                                        \
+         "HOST[:PORT], [IPV6]:PORT, redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE] or "            \
+         "unix:PATH"},                                                                             \
+    [SET_USERNAME] = {"username", SETTING_TEXT, "", 0, 0, "ACL user; empty: the default user"},    \
+    [SET_PASSWORD] = {"password", SETTING_SECRET, "", 0, 0, "empty: none"},                        \
+    [SET_DATABASE] = {"database", SETTING_UINT, "0", 0, INT32_MAX, "number of the database"},      \
+    [SET_DB] = {"db", SETTING_UINT, "0", 0, INT32_MAX, "another name for database"},               \
+    [SET_KEY_PREFIX] = {"key_prefix", SETTING_TEXT, "prism", 0, 0, PREFIX_DOC},                    \
+    [SET_DIAL_TIMEOUT] = {"dial_timeout_ms",                                                       \
+                          SETTING_UINT,                                                            \
+                          "5000",                                                                  \
+                          1,                                                                       \
+                          600000,                                                                  \
+                          "to connect, authenticate and select the database"},                     \
+    [SET_COMMAND_TIMEOUT] =                                                                        \
+        {"command_timeout_ms",                                                                     \
+         SETTING_UINT,                                                                             \
+         "5000",                                                                                   \
+         1,                                                                                        \
+         600000,                                                                                   \
+         "for calls without a deadline; a server that is silent for this long "                    \
+         "while it owes an answer is disconnected"},                                               \
+    [SET_MAX_IN_FLIGHT] = {"max_in_flight",                                                        \
+                           SETTING_UINT,                                                           \
+                           "16384",                                                                \
+                           1,                                                                      \
+                           1u << 20,                                                               \
+                           "operations without an answer, for each worker; more are refused"},     \
+    [SET_MAX_BUFFER] = {"max_buffer_bytes",                                                        \
+                        SETTING_UINT,                                                              \
+                        "67108864",                                                                \
+                        65536,                                                                     \
+                        1ull << 33,                                                                \
+                        "bytes of commands without an answer, for each worker; more are refused, " \
+                        "except for one operation alone"}
+
 const struct backend_setting redis_settings[] = {
-    [SET_ADDRESS] = {"address", SETTING_TEXT, "localhost:6379", 0, 0,
-                     "HOST[:PORT], [IPV6]:PORT, redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE] or "
-                     "unix:PATH"},
-    [SET_USERNAME] = {"username", SETTING_TEXT, "", 0, 0, "ACL user; empty: the default user"},
-    [SET_PASSWORD] = {"password", SETTING_SECRET, "", 0, 0, "empty: none"},
-    [SET_DATABASE] = {"database", SETTING_UINT, "0", 0, INT32_MAX, "number of the database"},
-    [SET_DB] = {"db", SETTING_UINT, "0", 0, INT32_MAX, "another name for database"},
-    [SET_KEY_PREFIX] = {"key_prefix", SETTING_TEXT, "prism", 0, 0,
-                        "keys are stored as <key_prefix>:<namespace>:<key>; 1 to 64 printable "
-                        "characters without ':' and '%'"},
-    [SET_DIAL_TIMEOUT] = {"dial_timeout_ms", SETTING_UINT, "5000", 1, 600000,
-                          "to connect, authenticate and select the database"},
-    [SET_COMMAND_TIMEOUT] = {"command_timeout_ms", SETTING_UINT, "5000", 1, 600000,
-                             "for calls without a deadline; a server that is silent for this long "
-                             "while it owes an answer is disconnected"},
-    [SET_MAX_IN_FLIGHT] = {"max_in_flight", SETTING_UINT, "16384", 1, 1u << 20,
-                           "operations without an answer, for each worker; more are refused"},
-    [SET_MAX_BUFFER] = {"max_buffer_bytes", SETTING_UINT, "67108864", 65536, 1ull << 33,
-                        "bytes of commands without an answer, for each worker; more are refused, "
-                        "except for one operation alone"},
+    CONNECTION_SETTINGS("keys are stored as <key_prefix>:<namespace>:<key>; 1 to 64 printable "
+                        "characters without ':' and '%'"),
+    {.name = NULL},
+};
+
+const struct backend_setting redis_stream_settings[] = {
+    CONNECTION_SETTINGS("<key_prefix>:wake is the one key of Prism's own; 1 to 64 printable "
+                        "characters without ':' and '%'"),
+    [SET_CLAIM_IDLE] = {"claim_idle_ms", SETTING_UINT, "20000", 100, 86400000,
+                        "what a process that has died had taken is taken over after this time; "
+                        "the same for all processes of a group"},
+    [SET_MAX_LENGTH] = {"max_length", SETTING_UINT, "0", 0, 1ull << 40,
+                        "entries of a stream, about; older ones are trimmed; 0: no bound"},
+    [SET_MAX_AGE] = {"max_age_ms", SETTING_UINT, "0", 0, 1ull << 42,
+                     "age of entries, about; older ones are trimmed; 0: no bound"},
+    [SET_TRIM_UNREAD] = {"trim_unread", SETTING_BOOL, "false", 0, 0,
+                         "trim also what a group has not settled; else trimming waits for it"},
     {.name = NULL},
 };
 
@@ -217,6 +261,12 @@ static void take_settings(struct redis_store *store, const struct backend_value 
     store->command_timeout_ns = values[SET_COMMAND_TIMEOUT].number * NS_PER_MS;
     store->max_in_flight = values[SET_MAX_IN_FLIGHT].number;
     store->max_buffer_bytes = values[SET_MAX_BUFFER].number;
+    if (store->base.type->settings == redis_stream_settings) {
+        store->claim_idle_ms = values[SET_CLAIM_IDLE].number;
+        store->max_length = values[SET_MAX_LENGTH].number;
+        store->max_age_ms = values[SET_MAX_AGE].number;
+        store->trim_unread = values[SET_TRIM_UNREAD].number != 0;
+    }
     store->database =
         values[SET_DATABASE].number != 0 ? values[SET_DATABASE].number : values[SET_DB].number;
     if (store->address.database >= 0)

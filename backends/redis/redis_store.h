@@ -1,7 +1,7 @@
 /* One slot's redis: settings, login, health, and what its instances tell each other.
  *
- * A second backend type of this folder (streams, publish and subscribe) takes redis_settings as its
- * table, redis_settings_check as its check, and opens its store with redis_store_new. */
+ * A backend type of this folder has redis_settings or redis_stream_settings as its table,
+ * redis_settings_check as its check, and opens its store with redis_store_new. */
 #ifndef PRISM_BACKENDS_REDIS_REDIS_STORE_H
 #define PRISM_BACKENDS_REDIS_REDIS_STORE_H
 
@@ -27,9 +27,13 @@ struct redis_store {
     char *prefix;
     size_t prefix_len;
     uint64_t dial_timeout_ns, command_timeout_ns, max_in_flight, max_buffer_bytes;
+    uint64_t claim_idle_ms, max_length, max_age_ms; /* streams */
+    bool trim_unread;
     struct log_budget connects, losses, troubles;
 
     struct counter dropped; /* messages of topics that a subscription missed; shared writers */
+    struct counter lost;    /* messages of streams that were removed before a group had them; shared
+                               writers */
 
     pthread_mutex_t lock;      /* of the rest, but for what is atomic */
     char *username, *password; /* NULL: none */
@@ -43,6 +47,7 @@ struct redis_store {
 };
 
 extern const struct backend_setting redis_settings[];
+extern const struct backend_setting redis_stream_settings[]; /* begins with those */
 
 void redis_settings_check(const struct backend_value *values, struct backend_faults *faults);
 

@@ -21,7 +21,8 @@
  *   make_topic      makes a topic or queue of this name, with `partitions` partitions where the
  *                   server has such; NULL: it is made by its first use
  *   drop_before     removes what is before `offset` (retention: XTRIM, purge, DeleteRecords), so
- *                   that a group misses it; NULL: gaps are not tested
+ *                   that a group misses it; where offsets are no numbers, what is before the
+ *                   message at fixture->keep_from; NULL: gaps are not tested
  *   lease_ms        a short lease that the source can keep: leases are tested with it
  *   patience        how long a "nothing more comes" is watched, ms; so long that a wrong message
  *                   would have come
@@ -46,6 +47,7 @@ struct message_fixture {
     struct backend *second;
     void (*make_topic)(struct message_fixture *fixture, const char *name, unsigned partitions);
     void (*drop_before)(struct message_fixture *fixture, const char *topic, int64_t offset);
+    struct slice keep_from; /* a position: set by the test before drop_before */
     unsigned lease_ms;
     unsigned patience_ms;
     unsigned topics; /* private: names given out */

@@ -15,15 +15,17 @@ static void read_setting(const struct backend_setting *setting, const char *text
     value->text = text;
     if (setting->kind == SETTING_UINT)
         value->number = strtoull(text, NULL, 10);
+    if (setting->kind == SETTING_BOOL)
+        value->number = strcmp(text, "true") == 0;
     assert_true(setting->kind != SETTING_UINT ||
                 (value->number >= setting->min && value->number <= setting->max));
 }
 
-struct err redis_fixture_store(struct backend_store **store, const char *namespace_name,
-                               redis_settings settings)
+struct err redis_fixture_store_of(const struct backend_type *type, struct backend_store **store,
+                                  const char *namespace_name, redis_settings settings)
 {
     struct backend_value values[SETTINGS_MAX] = {0};
-    const struct backend_setting *known = backend_redis.settings;
+    const struct backend_setting *known = type->settings;
     const struct backend_options options = {
         .namespace_name = namespace_name, .slot = "primary", .values = values};
     size_t n = 0;
@@ -39,14 +41,20 @@ struct err redis_fixture_store(struct backend_store **store, const char *namespa
         read_setting(&known[at], settings[i + 1], &values[at]);
     }
     *store = NULL;
-    return backend_redis.store_open(store, &options);
+    return type->store_open(store, &options);
 }
 
-void redis_fixture_open(struct redis_fixture *fixture, const char *namespace_name,
-                        redis_settings settings)
+struct err redis_fixture_store(struct backend_store **store, const char *namespace_name,
+                               redis_settings settings)
+{
+    return redis_fixture_store_of(&backend_redis, store, namespace_name, settings);
+}
+
+void redis_fixture_open_as(struct redis_fixture *fixture, const struct backend_type *type,
+                           const char *namespace_name, redis_settings settings)
 {
     const struct pool_options options = {.workers = 1, .intake_depth = 64};
-    struct err e = redis_fixture_store(&fixture->store, namespace_name, settings);
+    struct err e = redis_fixture_store_of(type, &fixture->store, namespace_name, settings);
 
     if (e.code != ERR_OK)
         fail_msg("%s: %s", e.subject, e.text);
@@ -57,13 +65,19 @@ void redis_fixture_open(struct redis_fixture *fixture, const char *namespace_nam
     fixture->kv.backend = kv_open(&fixture->kv, fixture->store);
 }
 
+void redis_fixture_open(struct redis_fixture *fixture, const char *namespace_name,
+                        redis_settings settings)
+{
+    redis_fixture_open_as(fixture, &backend_redis, namespace_name, settings);
+}
+
 void redis_fixture_close(struct redis_fixture *fixture)
 {
     if (fixture->kv.backend != NULL)
         kv_close(&fixture->kv, fixture->kv.backend);
     kv_fixture_clear(&fixture->kv);
     pool_stop(fixture->pool);
-    backend_redis.store_close(fixture->store);
+    fixture->store->type->store_close(fixture->store);
 }
 
 void redis_until(struct redis_fixture *fixture, enum backend_state state)

@@ -22,10 +22,16 @@ struct redis_fixture {
 struct err redis_fixture_store(struct backend_store **store, const char *namespace_name,
                                redis_settings settings);
 
+/* The same for another type of this folder. */
+struct err redis_fixture_store_of(const struct backend_type *type, struct backend_store **store,
+                                  const char *namespace_name, redis_settings settings);
+
 /* Starts the worker and opens an instance. Does not wait for a connection. address: NULL = none
  * given here. */
 void redis_fixture_open(struct redis_fixture *fixture, const char *namespace_name,
                         redis_settings settings);
+void redis_fixture_open_as(struct redis_fixture *fixture, const struct backend_type *type,
+                           const char *namespace_name, redis_settings settings);
 void redis_fixture_close(struct redis_fixture *fixture);
 
 /* Waits for the store's state; fails the test after KV_PATIENCE_MS. */

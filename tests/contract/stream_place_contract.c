@@ -202,6 +202,7 @@ static const char *topic_with_gap(struct message_fixture *fixture, const struct 
     message_publish_ok(fixture, &stream->sink, topic, NULL, 2, 6);
     probe_wait(probe, 8);
     offset = probe_got(probe, 5)->m.offset;
+    fixture->keep_from = message_copy(&fixture->kv.arena, probe_got(probe, 5)->m.position);
     probe_done(probe, 0, 8);
     probe_free(probe);
     fixture->drop_before(fixture, topic, offset);

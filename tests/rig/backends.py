@@ -22,7 +22,13 @@ def _nats(**config):
         yield {"backend": "nats", "config": {"address": nats.address, **config}}
 
 
-_STARTERS = {"memstore": _memstore, "nats": _nats, "redis": _redis}
+@contextlib.contextmanager
+def _redis_stream(**config):
+    with RedisServer() as redis:
+        yield {"backend": "redis-stream", "config": {"address": redis.address, **config}}
+
+
+_STARTERS = {"memstore": _memstore, "nats": _nats, "redis": _redis, "redis-stream": _redis_stream}
 
 
 def slot(name, **config):

@@ -1,0 +1,295 @@
+/* Appending: an XADD for each message of a frame, all in one write, each with an outcome.
+ *
+ * Order within a key. Redis may refuse one command and carry out the next one: it was full for a
+ * moment. So messages of one topic of which several have keys go as one transaction, which redis
+ * refuses as a whole. Topics do not share one: what the user may not do to one topic is no affair
+ * of the others. */
+#include "backends/redis/redis_stream.h"
+
+#include <stdlib.h>
+
+/* Messages of one topic, in their order. */
+struct lot {
+    uint32_t first, n; /* in append->order */
+    bool atomic;
+};
+
+struct append {
+    struct outgoing **order; /* those to send, by topic */
+    struct lot *lots;
+    uint32_t n, n_lots;
+    /* Of the answer that is being read. */
+    uint32_t lot, step;    /* that comes next */
+    const struct lot *now; /* whose answer it is */
+    uint32_t now_step;
+};
+
+static struct err invalid(const char *subject, const char *text)
+{
+    return err_about(ERR_INVALID_ARGUMENT, subject, text);
+}
+
+struct err redis_stream_check_topic(struct slice topic)
+{
+    if (topic.len == 0 || topic.len > MESSAGE_TOPIC_BYTES)
+        return invalid("topic", "a topic has 1 to 249 bytes");
+    return ERR_NONE;
+}
+
+/* Keys of Prism's own, and of what it stores elsewhere in this database. */
+static bool is_ours(const struct redis_store *store, struct slice topic)
+{
+    size_t root = (size_t)(strchr(store->prefix, ':') - store->prefix) + 1;
+
+    return slice_starts_with(topic, slice_of(store->prefix, root));
+}
+
+struct err redis_stream_check_name(const struct redis *redis, struct slice topic)
+{
+    struct err err = redis_stream_check_topic(topic);
+
+    if (err.code == ERR_OK && is_ours(redis_store_of(redis), topic))
+        return invalid("topic", "names that begin with key_prefix are not for topics");
+    return err;
+}
+
+struct err redis_stream_error(struct arena *arena, struct slice reply)
+{
+    if (redis_error_is(reply, "WRONGTYPE"))
+        return err_about(ERR_FAILED_PRECONDITION, "topic",
+                         "the key of this name holds a redis type that is not a stream");
+
+    struct err err = redis_error(arena, reply);
+
+    if (err.code == ERR_PERMISSION_DENIED)
+        err.subject = "topic";
+    return err;
+}
+
+/* ---- checks ---- */
+
+static struct err check_headers(const struct outgoing *item)
+{
+    for (size_t i = 0; i < item->n_headers; i++) {
+        if (message_is_null(item->headers[i].value))
+            return invalid("headers", "a header of a redis stream has a value, maybe an empty one");
+    }
+    return ERR_NONE;
+}
+
+static struct err check_item(const struct redis *redis, const struct outgoing *item)
+{
+    if (message_is_null(item->payload))
+        return invalid("payload", "a message of a redis stream has a payload, maybe an empty one");
+    if (message_out_bytes(item) > REDIS_STREAM_MESSAGE_BYTES ||
+        item->payload.len > redis->base.limits.value_bytes)
+        return invalid("payload", "the message is longer than this redis takes");
+    if (item->delay_ms > 0)
+        return invalid("delay_ms", "redis streams do not delay messages");
+
+    struct err err = check_headers(item);
+
+    return err.code == ERR_OK ? redis_stream_check_name(redis, item->topic) : err;
+}
+
+static void forget(struct outgoing *item)
+{
+    item->err = ERR_NONE;
+    item->deduplicated = false;
+    item->partition = item->receivers = -1;
+    item->offset = -1;
+    item->position = message_null();
+}
+
+/* ---- order by topic ---- */
+
+static int by_topic(const void *a, const void *b)
+{
+    const struct outgoing *x = *(struct outgoing *const *)a, *y = *(struct outgoing *const *)b;
+    int order = slice_compare(x->topic, y->topic);
+
+    return order != 0 ? order : x < y ? -1 : x > y;
+}
+
+static void add_to_lots(struct append *append, uint32_t i, uint32_t *keyed)
+{
+    const struct outgoing *item = append->order[i];
+
+    if (i == 0 || !slice_equal(append->order[i - 1]->topic, item->topic)) {
+        append->lots[append->n_lots++] = (struct lot){.first = i};
+        *keyed = 0;
+    }
+
+    struct lot *lot = &append->lots[append->n_lots - 1];
+
+    lot->n++;
+    *keyed += !message_is_null(item->key);
+    lot->atomic = *keyed > 1;
+}
+
+/* NULL: nothing is to be sent. */
+static struct append *prepare(const struct redis *redis, struct publish *publish, size_t *bytes)
+{
+    struct arena *arena = op_arena(&publish->op);
+    struct append *append = arena_zalloc(arena, sizeof *append);
+    bool one_topic = true;
+    uint32_t keyed = 0;
+
+    append->order = arena_alloc(arena, publish->n * sizeof(struct outgoing *));
+    *bytes = 0;
+    for (size_t i = 0; i < publish->n; i++) {
+        struct outgoing *item = &publish->items[i];
+
+        forget(item);
+        item->err = check_item(redis, item);
+        if (item->err.code != ERR_OK)
+            continue;
+        one_topic =
+            one_topic && (append->n == 0 || slice_equal(append->order[0]->topic, item->topic));
+        append->order[append->n++] = item;
+        *bytes += redis_entry_bytes(item);
+    }
+    if (append->n == 0)
+        return NULL;
+    if (!one_topic)
+        qsort(append->order, append->n, sizeof(struct outgoing *), by_topic);
+    append->lots = arena_alloc(arena, (one_topic ? 1 : append->n) * sizeof *append->lots);
+    for (uint32_t i = 0; i < append->n; i++)
+        add_to_lots(append, i, &keyed);
+    return append;
+}
+
+/* ---- answers ---- */
+
+static struct outgoing *item_of(const struct append *append, uint32_t i)
+{
+    return append->order[append->now->first + i];
+}
+
+static void take_id(struct redis_call *call, struct outgoing *item, const struct redis_node *node)
+{
+    if (node->type == REDIS_REPLY_ERROR)
+        item->err = redis_stream_error(op_arena(call->op), node->text);
+    else if (node->type == REDIS_REPLY_STRING && node->text.len <= MESSAGE_POSITION_BYTES)
+        item->position = message_copy(op_arena(call->op), node->text);
+    else
+        redis_unexpected(call);
+}
+
+/* Redis has refused the transaction: for what it said of one of its commands, or of EXEC. */
+static void refuse_lot(struct redis_call *call, const struct append *append, struct slice reply)
+{
+    struct err why = redis_stream_error(op_arena(call->op), reply);
+
+    for (uint32_t i = 0; i < append->now->n; i++) {
+        if (item_of(append, i)->err.code != ERR_OK) {
+            why = item_of(append, i)->err;
+            break;
+        }
+    }
+    for (uint32_t i = 0; i < append->now->n; i++)
+        item_of(append, i)->err = why;
+}
+
+static void atomic_node(struct redis_call *call, struct append *append,
+                        const struct redis_node *node)
+{
+    uint32_t n = append->now->n;
+
+    if (node->depth == 1 && append->now_step == n + 1 && node->index < n)
+        take_id(call, item_of(append, (uint32_t)node->index), node);
+    else if (node->depth > 0)
+        return;
+    else if (node->type == REDIS_REPLY_ERROR && append->now_step > n)
+        refuse_lot(call, append, node->text);
+    else if (node->type == REDIS_REPLY_ERROR && append->now_step > 0)
+        take_id(call, item_of(append, append->now_step - 1), node);
+}
+
+static void append_node(struct redis_call *call, const struct redis_node *node)
+{
+    struct append *append = call->state;
+
+    if (node->depth == 0) {
+        append->now = &append->lots[append->lot];
+        append->now_step = append->step++;
+        if (append->step == append->now->n + (append->now->atomic ? 2 : 0)) {
+            append->lot++;
+            append->step = 0;
+        }
+    }
+    if (append->now->atomic)
+        atomic_node(call, append, node);
+    else if (node->depth == 0)
+        take_id(call, item_of(append, append->now_step), node);
+}
+
+static void append_end(struct redis_call *call)
+{
+    const struct append *append = call->state;
+
+    for (uint32_t l = 0; l < append->n_lots; l++) {
+        const struct lot *lot = &append->lots[l];
+
+        redis_trim(call->redis, append->order[lot->first]->topic, lot->n);
+    }
+    redis_finish(call->redis, call->op, call->err);
+}
+
+/* What redis has answered stays true. */
+static void append_lost(struct redis_call *call, struct err why)
+{
+    struct publish *publish = CONTAINER_OF(call->op, struct publish, op);
+
+    for (size_t i = 0; i < publish->n; i++) {
+        struct outgoing *item = &publish->items[i];
+
+        if (item->err.code == ERR_OK && message_is_null(item->position))
+            item->err = why;
+    }
+    redis_finish(call->redis, &publish->op, ERR_NONE);
+}
+
+static const struct redis_kind append_kind = {.writes = true,
+                                              .item_errors = true,
+                                              .node = append_node,
+                                              .end = append_end,
+                                              .lost = append_lost};
+
+/* ---- publish ---- */
+
+static void add(struct redis_call *call, const struct outgoing *item)
+{
+    redis_command(call, 3 + redis_entry_words(item), "XADD");
+    redis_word(call, item->topic);
+    redis_word(call, slice_str("*"));
+    redis_entry_put(call, item);
+}
+
+void redis_stream_publish(struct backend *backend, struct publish *publish)
+{
+    struct redis *redis = redis_of(backend);
+    size_t bytes;
+    struct append *append = prepare(redis, publish, &bytes);
+
+    if (append == NULL) {
+        redis_finish(redis, &publish->op, ERR_NONE);
+        return;
+    }
+
+    struct redis_call *call = redis_begin(redis, &publish->op, &append_kind, bytes);
+
+    if (call == NULL)
+        return;
+    call->state = append;
+    for (uint32_t l = 0; l < append->n_lots; l++) {
+        const struct lot *lot = &append->lots[l];
+
+        if (lot->atomic)
+            redis_command(call, 1, "MULTI");
+        for (uint32_t i = 0; i < lot->n; i++)
+            add(call, append->order[lot->first + i]);
+        if (lot->atomic)
+            redis_command(call, 1, "EXEC");
+    }
+}

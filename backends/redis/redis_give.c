@@ -1,0 +1,338 @@
+/* Holding what was taken, and giving it back.
+ *
+ * While a reader lives, redis is told again and again that its deliveries are held, so that nobody
+ * claims them: leases are its own affair. What goes back is let go of at once: if word of that is
+ * lost, nobody holds it any more, and it is claimed after claim_idle_ms. */
+#include "backends/redis/redis_script.h"
+#include "backends/redis/redis_stream.h"
+
+#include <stdlib.h>
+
+static uint64_t claim_idle_ns(const struct redis_reader *reader)
+{
+    return redis_store_of(&reader->streams->shared)->claim_idle_ms * NS_PER_MS;
+}
+
+static bool connected(const struct redis_reader *reader)
+{
+    return reader->streams->shared.phase == REDIS_READY;
+}
+
+static uint64_t keep_due(const struct redis_reader *reader, const struct redis_held *held)
+{
+    return held->kept_ns + claim_idle_ns(reader) / 4;
+}
+
+uint64_t redis_held_due(const struct redis_reader *reader, const struct redis_held *held)
+{
+    uint64_t due = keep_due(reader, held);
+    bool timed = held->state == HELD_OUT || held->state == HELD_PARKED;
+
+    return timed && held->due_ns != 0 && held->due_ns < due ? held->due_ns : due;
+}
+
+/* ---- giving back ---- */
+
+static bool goes(const struct redis_held *held, enum redis_give which, uint64_t now)
+{
+    switch (which) {
+    case GIVE_REFUSED:
+        return held->state == HELD_REFUSED;
+    case GIVE_UNREAD:
+        return held->state == HELD_REFUSED || held->state == HELD_WAITING;
+    case GIVE_DUE:
+        return (held->state == HELD_OUT || held->state == HELD_PARKED) && held->due_ns != 0 &&
+               held->due_ns <= now;
+    case GIVE_ALL:
+        break;
+    }
+    return held->state != HELD_FREE;
+}
+
+/* A retry is an attempt, and so is a lease that ran out. */
+static uint32_t attempts_of(const struct redis_held *held, enum redis_give which)
+{
+    bool counts = held->state == HELD_PARKED || which == GIVE_DUE;
+
+    return counts || held->attempt == 0 ? held->attempt : held->attempt - 1;
+}
+
+/* What waits for a retry can be claimed once that is due, or after claim_idle_ms if that is less.
+ */
+static uint64_t idle_of(const struct redis_reader *reader, const struct redis_held *held)
+{
+    uint64_t now = redis_reader_now(reader), idle = claim_idle_ns(reader);
+
+    if (held->state != HELD_PARKED || held->due_ns <= now)
+        return REDIS_NOBODY_IDLE_MS;
+    return held->due_ns - now < idle ? (idle - (held->due_ns - now)) / NS_PER_MS : 0;
+}
+
+void redis_say_give(struct redis_call *call, const struct redis_reader *reader, unsigned n)
+{
+    redis_say_script(call, redis_script_give, 2, 4 + 3 * n);
+    redis_word(call, reader->key);
+    redis_word(call, reader->streams->notes);
+    redis_word(call, reader->group);
+    redis_word(call, reader->consumer);
+    redis_word(call, slice_str(REDIS_NOBODY));
+    redis_word(call, slice_str(reader->streams->origin));
+}
+
+void redis_say_given(struct redis_call *call, const struct redis_held *held, uint32_t attempts,
+                     uint64_t idle_ms)
+{
+    char text[REDIS_ID_BYTES];
+
+    redis_word(call, redis_id_text(held->id, text));
+    redis_word_number(call, attempts);
+    redis_word_number(call, idle_ms);
+}
+
+static void give_node(struct redis_call *call, const struct redis_node *node)
+{
+    struct redis_reader *reader = call->state;
+
+    if (node->depth == 1 && node->type == REDIS_REPLY_INTEGER && node->number < 0)
+        redis_reader_gap(reader, 1,
+                         "entries were removed from the stream before they were settled");
+}
+
+/* The reader's own notes do not wake it. */
+static void give_end(struct redis_call *call)
+{
+    struct redis_reader *reader = call->state;
+
+    reader->want_claim = true;
+    reader->claim_at = (struct redis_id){0};
+    redis_reader_answered(reader, false);
+}
+
+static void call_lost(struct redis_call *call, struct err why)
+{
+    (void)why;
+    redis_reader_answered(call->state, false);
+}
+
+static const struct redis_kind give_kind = {
+    .item_errors = true, .node = give_node, .end = give_end, .lost = call_lost};
+
+static uint32_t say_some(struct redis_call *call, struct redis_reader *reader, uint32_t *at,
+                         enum redis_give which)
+{
+    uint64_t now = redis_reader_now(reader);
+    uint32_t n = 0, to = *at;
+
+    for (; to < reader->holds.used && n < REDIS_STEP_IDS; to++)
+        n += goes(&reader->holds.places[to], which, now);
+    if (n > 0)
+        redis_say_give(call, reader, n);
+    for (; *at < to; ++*at) {
+        struct redis_held *held = &reader->holds.places[*at];
+
+        if (!goes(held, which, now))
+            continue;
+        redis_say_given(call, held, attempts_of(held, which), idle_of(reader, held));
+        if (which == GIVE_DUE)
+            redis_reader_lose(reader, held);
+        else
+            redis_let_go(&reader->holds, held);
+    }
+    return n;
+}
+
+static bool any(const struct redis_reader *reader, enum redis_give which)
+{
+    for (uint32_t i = 0; i < reader->holds.used; i++) {
+        if (goes(&reader->holds.places[i], which, redis_reader_now(reader)))
+            return true;
+    }
+    return false;
+}
+
+static void let_go_of(struct redis_reader *reader, enum redis_give which)
+{
+    for (uint32_t i = 0; i < reader->holds.used; i++) {
+        if (goes(&reader->holds.places[i], which, redis_reader_now(reader)))
+            redis_let_go(&reader->holds, &reader->holds.places[i]);
+    }
+}
+
+void redis_give_back(struct redis_reader *reader, enum redis_give which)
+{
+    if (reader->holds.count == 0 || !any(reader, which))
+        return;
+    if (!connected(reader)) {
+        let_go_of(reader, which);
+        return;
+    }
+
+    struct redis_call *call = redis_reader_call(reader, &give_kind, false);
+
+    for (uint32_t at = 0; at < reader->holds.used;)
+        say_some(call, reader, &at, which);
+}
+
+/* ---- the end of a subscription ---- */
+
+static void leave_end(struct redis_call *call)
+{
+    redis_reader_answered(call->state, true);
+}
+
+static void leave_lost(struct redis_call *call, struct err why)
+{
+    (void)why;
+    redis_reader_answered(call->state, true);
+}
+
+static void leave_node(struct redis_call *call, const struct redis_node *node)
+{
+    (void)call; /* the rest is claimed */
+    (void)node;
+}
+
+static const struct redis_kind leave_kind = {
+    .item_errors = true, .node = leave_node, .end = leave_end, .lost = leave_lost};
+
+void redis_reader_leave(struct redis_reader *reader)
+{
+    struct redis_call *call = redis_reader_call(reader, &leave_kind, true);
+
+    if (reader->alone) {
+        redis_command(call, 4, "XGROUP");
+        redis_word(call, slice_str("DESTROY"));
+        redis_word(call, reader->key);
+        redis_word(call, reader->group);
+        return;
+    }
+    for (uint32_t at = 0; at < reader->holds.used;)
+        say_some(call, reader, &at, GIVE_ALL);
+    redis_say_script(call, redis_script_leave, 1, 2);
+    redis_word(call, reader->key);
+    redis_word(call, reader->group);
+    redis_word(call, reader->consumer);
+}
+
+/* ---- keeping ---- */
+
+struct keeping {
+    struct redis_reader *reader;
+    uint64_t sent_ns;
+    uint32_t n, at;
+    uint64_t tokens[];
+};
+
+static void keep_node(struct redis_call *call, const struct redis_node *node)
+{
+    struct keeping *keeping = call->state;
+    struct redis_reader *reader = keeping->reader;
+    bool of_before;
+
+    if (node->depth != 1 || node->type != REDIS_REPLY_INTEGER || keeping->at == keeping->n)
+        return;
+
+    struct redis_held *held =
+        redis_held_by(&reader->holds, keeping->tokens[keeping->at++], &of_before);
+
+    if (held == NULL || held->state == HELD_SETTLING)
+        return;
+    if (node->number == 1)
+        held->sure_ns = redis_sure_ns(reader, keeping->sent_ns);
+    else
+        redis_reader_lose(reader, held);
+}
+
+static void keep_end(struct redis_call *call)
+{
+    struct keeping *keeping = call->state;
+
+    redis_reader_answered(keeping->reader, false);
+    free(keeping);
+}
+
+static void keep_lost(struct redis_call *call, struct err why)
+{
+    (void)why;
+    keep_end(call);
+}
+
+static const struct redis_kind keep_kind = {
+    .item_errors = true, .node = keep_node, .end = keep_end, .lost = keep_lost};
+
+static void say_keep(struct redis_call *call, const struct redis_reader *reader, unsigned n)
+{
+    redis_say_script(call, redis_script_keep, 1, 2 + n);
+    redis_word(call, reader->key);
+    redis_word(call, reader->group);
+    redis_word(call, reader->consumer);
+}
+
+static bool keeps(const struct redis_reader *reader, const struct redis_held *held)
+{
+    return held->state != HELD_FREE && held->state != HELD_SETTLING &&
+           keep_due(reader, held) <= redis_reader_now(reader);
+}
+
+static struct keeping *to_keep(struct redis_reader *reader)
+{
+    struct keeping *keeping =
+        malloc(sizeof *keeping + reader->holds.count * sizeof keeping->tokens[0]);
+
+    if (keeping == NULL)
+        abort();
+    *keeping = (struct keeping){.reader = reader, .sent_ns = redis_reader_now(reader)};
+    for (uint32_t i = 0; i < reader->holds.used; i++) {
+        struct redis_held *held = &reader->holds.places[i];
+
+        if (!keeps(reader, held))
+            continue;
+        keeping->tokens[keeping->n++] = redis_token(&reader->holds, held);
+        held->kept_ns = redis_reader_now(reader);
+    }
+    return keeping;
+}
+
+static void keep(struct redis_reader *reader)
+{
+    struct keeping *keeping = to_keep(reader);
+    char text[REDIS_ID_BYTES];
+    bool of_before;
+
+    if (keeping->n == 0) {
+        free(keeping);
+        return;
+    }
+
+    struct redis_call *call = redis_reader_call(reader, &keep_kind, false);
+
+    call->state = keeping;
+    for (uint32_t i = 0; i < keeping->n; i++) {
+        uint32_t left = keeping->n - i;
+
+        if (i % REDIS_STEP_IDS == 0)
+            say_keep(call, reader, left < REDIS_STEP_IDS ? left : REDIS_STEP_IDS);
+        redis_word(
+            call,
+            redis_id_text(redis_held_by(&reader->holds, keeping->tokens[i], &of_before)->id, text));
+    }
+}
+
+void redis_tend(struct redis_reader *reader)
+{
+    uint64_t next = 0;
+
+    reader->tend_ns = 0;
+    if (reader->holds.count == 0)
+        return;
+    redis_give_back(reader, GIVE_DUE);
+    keep(reader);
+    for (uint32_t i = 0; i < reader->holds.used; i++) {
+        const struct redis_held *held = &reader->holds.places[i];
+        uint64_t due = redis_held_due(reader, held);
+
+        if (held->state != HELD_FREE && held->state != HELD_SETTLING && (next == 0 || due < next))
+            next = due;
+    }
+    reader->tend_ns = next;
+}

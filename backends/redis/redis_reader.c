@@ -1,0 +1,479 @@
+/* A subscription: one job tells what has happened and decides what comes next; of the calls that
+ * decide one is under way at a time.
+ *
+ *             enter          fetch: XREADGROUP, until there is no more
+ *   (open) ----------> READY ----------> ..  ------> waits (redis_wait.c), and is woken
+ *                       ^ |  claim: XAUTOCLAIM, when somebody has given back, and now and then
+ *                       |_|  every second of fetching, and after each connection: enter again
+ *
+ * close: what is under way comes first; then all is given back, the name goes, closed() is told. */
+#include "backends/redis/redis_stream.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { AGAIN_MS = 500, CHECK_MS = 1000, FIRST_MOST = 8 };
+
+/* ---- waking ---- */
+
+void redis_reader_wake(struct redis_reader *reader)
+{
+    if (reader->landed)
+        return;
+    reader->landed = true;
+    worker_land(reader->subscription->home, &reader->job);
+}
+
+static void on_timer(struct timer *timer)
+{
+    redis_reader_wake(CONTAINER_OF(timer, struct redis_reader, timer));
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+void redis_reader_due(struct redis_reader *reader, uint64_t due_ns)
+{
+    if (due_ns == 0 || (reader->tend_ns != 0 && reader->tend_ns <= due_ns))
+        return;
+    reader->tend_ns = due_ns;
+    redis_reader_wake(reader);
+}
+
+static void set_timer(struct redis_reader *reader)
+{
+    struct worker *home = reader->subscription->home;
+    uint64_t due = earlier(reader->tend_ns, reader->claim_ns);
+
+    due = earlier(due, reader->again_ns);
+    if (due == 0)
+        timer_disarm(&home->timers, &reader->timer);
+    else
+        timer_arm(&home->timers, &reader->timer, due, on_timer);
+}
+
+/* ---- calls ---- */
+
+struct redis_call *redis_reader_call(struct redis_reader *reader, const struct redis_kind *kind,
+                                     bool busy)
+{
+    struct redis *redis = &reader->streams->shared;
+
+    counter_add(&redis->base.stats.calls, 1);
+    reader->calls++;
+    if (busy) {
+        reader->busy = true;
+        reader->refused = ERR_OK;
+        reader->no_group = false;
+        reader->sent_ns = redis_reader_now(reader);
+    }
+    return redis_begin_own(redis, kind, reader);
+}
+
+void redis_reader_answered(struct redis_reader *reader, bool busy)
+{
+    reader->calls--;
+    if (busy)
+        reader->busy = false;
+    redis_reader_wake(reader);
+}
+
+/* What it had taken all the same is claimed later. */
+void redis_reader_lost(struct redis_call *call, struct err why)
+{
+    struct redis_reader *reader = call->state;
+
+    (void)why;
+    reader->entered = false;
+    redis_reader_answered(reader, true);
+}
+
+void redis_reader_end(struct redis_reader *reader, struct err err)
+{
+    if (reader->closing)
+        return;
+    reader->closing = true;
+    reader->err = err;
+    redis_reader_wake(reader);
+}
+
+/* Errors that pass are waited for. */
+void redis_reader_refused(struct redis_reader *reader, struct slice error)
+{
+    struct err err = redis_stream_error(&reader->texts, error);
+
+    counter_add(&reader->streams->shared.base.stats.errors, 1);
+    reader->refused = err.code;
+    reader->no_group = redis_error_is(error, "NOGROUP");
+    if (reader->no_group)
+        reader->entered = false;
+    else if (err.code == ERR_PERMISSION_DENIED || redis_error_is(error, "WRONGTYPE"))
+        redis_reader_end(reader, err);
+    else
+        reader->again_ns = redis_reader_now(reader) + AGAIN_MS * NS_PER_MS;
+}
+
+/* ---- what is to be told ---- */
+
+void redis_reader_void(struct redis_reader *reader, enum move_reason reason)
+{
+    redis_hold_void(&reader->holds);
+    if (reader->fetched != NULL && !reader->busy) {
+        redis_fetched_drop(reader->fetched);
+        reader->fetched = NULL;
+    } else if (reader->fetched != NULL) { /* it is being read */
+        reader->fetched->n = 0;
+        reader->skips = true;
+    }
+    reader->n_lost = 0;
+    reader->void_all = true;
+    reader->reason = reason;
+    redis_reader_wake(reader);
+}
+
+void redis_reader_seeked(struct redis_reader *reader)
+{
+    redis_reader_void(reader, MOVED_BY_SEEK);
+    reader->last = reader->seen = reader->claim_at = (struct redis_id){0};
+    reader->want_fetch = true;
+    reader->waiting = false;
+}
+
+void redis_reader_lose(struct redis_reader *reader, struct redis_held *held)
+{
+    if (held->state == HELD_OUT) {
+        if (reader->n_lost == reader->lost_room) {
+            reader->lost_room = reader->lost_room == 0 ? 16 : 2 * reader->lost_room;
+            reader->lost = realloc(reader->lost, reader->lost_room * sizeof *reader->lost);
+            if (reader->lost == NULL)
+                abort();
+        }
+        reader->lost[reader->n_lost++] = redis_token(&reader->holds, held);
+        redis_reader_wake(reader);
+    }
+    redis_let_go(&reader->holds, held);
+}
+
+void redis_reader_gap(struct redis_reader *reader, uint64_t count, const char *text)
+{
+    counter_add_shared(&redis_store_of(&reader->streams->shared)->lost, count);
+    reader->gap_count = reader->gap && reader->gap_count == 0 ? 0 : reader->gap_count + count;
+    reader->gap = true;
+    reader->gap_text = text;
+}
+
+static void tell_moves(struct redis_reader *reader)
+{
+    struct subscription_move move = {.kind = MOVE_LOST, .reason = MOVED_BY_LEASE};
+    uint64_t *lost = reader->lost;
+
+    if (reader->void_all) {
+        reader->void_all = false;
+        move.reason = reader->reason;
+        subscription_moved(reader->subscription, &move);
+    }
+    if (reader->n_lost == 0)
+        return;
+    move.tokens = lost;
+    move.n_tokens = reader->n_lost;
+    reader->lost = NULL;
+    reader->n_lost = reader->lost_room = 0;
+    subscription_moved(reader->subscription, &move);
+    free(lost);
+}
+
+static void tell_gap(struct redis_reader *reader)
+{
+    const struct subscription_gap gap = {.partition = -1,
+                                         .missing_from = -1,
+                                         .goes_on_at = -1,
+                                         .count = reader->gap_count,
+                                         .text = reader->gap_text};
+
+    if (!reader->gap)
+        return;
+    reader->gap = false;
+    reader->gap_count = 0;
+    subscription_gap(reader->subscription, &gap);
+}
+
+static void hand_over(struct redis_reader *reader)
+{
+    struct redis_fetched *fetched = reader->fetched;
+
+    if (fetched == NULL || reader->busy || reader->closing)
+        return;
+
+    struct incoming_batch *batch = redis_fetched_take(fetched, reader->subscription);
+
+    for (uint32_t i = 0; batch != NULL && i < batch->n; i++) {
+        bool of_before;
+        struct redis_held *held = redis_held_by(&reader->holds, batch->items[i].token, &of_before);
+
+        held->state = HELD_OUT;
+        held->due_ns = 0;
+        if (reader->subscription->want.lease_ms > 0)
+            held->due_ns =
+                redis_reader_now(reader) + reader->subscription->want.lease_ms * NS_PER_MS;
+        if (i == 0)
+            redis_reader_due(reader, redis_held_due(reader, held));
+    }
+    if (fetched->next == fetched->n) {
+        reader->fetched = NULL;
+        redis_fetched_drop(fetched);
+    }
+    if (batch != NULL)
+        subscription_deliver(reader->subscription, batch);
+}
+
+/* Events may close the subscription. */
+static void tell(struct redis_reader *reader)
+{
+    if (!reader->entered_once)
+        return;
+    if (!reader->told) {
+        reader->told = true;
+        subscription_opened(reader->subscription);
+    }
+    if (!reader->closing)
+        tell_moves(reader);
+    if (!reader->closing)
+        tell_gap(reader);
+    hand_over(reader);
+}
+
+/* ---- what comes next ---- */
+
+static void take_more(struct redis_reader *reader)
+{
+    uint64_t now = redis_reader_now(reader);
+
+    if (reader->fetched != NULL) { /* no credit, or it is handed over in its turns */
+        if (subscription_may_take(reader->subscription))
+            redis_reader_wake(reader);
+        return;
+    }
+    if (reader->claim_ns <= now)
+        reader->want_claim = true;
+    if (!subscription_may_take(reader->subscription))
+        return;
+    if (reader->recovers)
+        redis_recover(reader);
+    else if (reader->want_claim)
+        redis_claim(reader);
+    else if (!reader->want_fetch)
+        redis_wait_for(reader);
+    else if (!reader->queue && reader->check_ns + CHECK_MS * NS_PER_MS <= now)
+        redis_enter(reader);
+    else
+        redis_fetch(reader);
+}
+
+static void leave(struct redis_reader *reader)
+{
+    if (reader->busy || reader->calls > 0)
+        return;
+    if (reader->fetched != NULL)
+        redis_fetched_drop(reader->fetched);
+    reader->fetched = NULL;
+    if (!reader->leaving) {
+        reader->leaving = true;
+        if (reader->streams->shared.phase == REDIS_READY && reader->entered_once) {
+            redis_reader_leave(reader);
+            return;
+        }
+    }
+    reader->ended = true;
+    redis_reader_wake(reader);
+}
+
+static void go_on(struct redis_reader *reader)
+{
+    uint64_t now = redis_reader_now(reader);
+
+    if (reader->closing) {
+        leave(reader);
+        return;
+    }
+    if (reader->streams->shared.phase != REDIS_READY)
+        return; /* on_ready wakes it */
+    if (reader->entered_once && reader->tend_ns != 0 && reader->tend_ns <= now)
+        redis_tend(reader);
+    if (reader->again_ns <= now)
+        reader->again_ns = 0;
+    if (!reader->busy && reader->again_ns == 0 && !reader->entered)
+        redis_enter(reader);
+    else if (!reader->busy && reader->again_ns == 0)
+        take_more(reader);
+    if (reader->claim_ns <= now) /* without credit nothing can be claimed */
+        reader->claim_ns =
+            now + redis_store_of(&reader->streams->shared)->claim_idle_ms * NS_PER_MS / 2;
+    set_timer(reader);
+}
+
+/* ---- the end ---- */
+
+static void end(struct redis_reader *reader)
+{
+    struct subscription *subscription = reader->subscription;
+    struct redis_streams *streams = reader->streams;
+
+    timer_disarm(&subscription->home->timers, &reader->timer);
+    *reader->at = reader->next;
+    if (reader->next != NULL)
+        reader->next->at = reader->at;
+    streams->n_readers--;
+    if (subscription->state == SUB_CLOSING)
+        reader->err = ERR_NONE; /* it was asked for */
+    else
+        subscription_closing(subscription);
+    subscription_closed(subscription, reader->err);
+    redis_holds_clear(&reader->holds);
+    arena_clear(&reader->texts);
+    free(reader->lost);
+    free(reader->names);
+    free(reader);
+}
+
+static void run(struct job *job)
+{
+    struct redis_reader *reader = CONTAINER_OF(job, struct redis_reader, job);
+
+    reader->landed = false;
+    if (reader->ended) {
+        end(reader);
+        return;
+    }
+    tell(reader);
+    go_on(reader);
+}
+
+void redis_reader_connected(struct redis_reader *reader)
+{
+    reader->entered = reader->waiting = false;
+    reader->want_fetch = reader->want_claim = true;
+    reader->recovers = reader->entered_once;
+    reader->claim_at = reader->recover_at = (struct redis_id){0};
+    reader->again_ns = 0;
+    for (uint32_t i = 0; i < reader->holds.used; i++)
+        reader->holds.places[i].kept_ns = reader->holds.places[i].sure_ns = 0;
+    if (reader->holds.count > 0)
+        reader->tend_ns = redis_reader_now(reader);
+    redis_reader_wake(reader);
+}
+
+/* ---- methods ---- */
+
+/* key, group and consumer in one block. A name is used once, and goes with its subscription. */
+static void name_all(struct redis_reader *reader)
+{
+    const struct subscription_want *want = &reader->subscription->want;
+    struct redis_streams *streams = reader->streams;
+    unsigned long long number = ++streams->names_made;
+    struct slice member = want->member;
+    char group[64], consumer[64], *at;
+
+    reader->alone = !reader->queue && message_is_null(want->group);
+    snprintf(group, sizeof group, "prism:alone:%s:%llu", streams->origin, number);
+    snprintf(consumer, sizeof consumer, ":%s:%llu", streams->origin, number);
+    if (member.len > MESSAGE_TOPIC_BYTES)
+        member.len = MESSAGE_TOPIC_BYTES;
+    reader->key.len = want->topic.len;
+    reader->group = reader->queue   ? slice_str(REDIS_QUEUE_GROUP)
+                    : reader->alone ? slice_str(group)
+                                    : want->group;
+    reader->consumer.len = strlen("prism:") + member.len + strlen(consumer);
+    at = reader->names = malloc(reader->key.len + reader->group.len + reader->consumer.len + 1);
+    if (at == NULL)
+        abort();
+    reader->key.data = memcpy(at, want->topic.data, want->topic.len);
+    at += reader->key.len;
+    reader->group.data = memcpy(at, reader->group.data, reader->group.len);
+    at += reader->group.len;
+    reader->consumer.data = (uint8_t *)at;
+    at = stpcpy(at, "prism:");
+    if (member.len > 0)
+        memcpy(at, member.data, member.len);
+    stpcpy(at + member.len, consumer);
+}
+
+static void enlist(struct redis_reader *reader)
+{
+    struct redis_streams *streams = reader->streams;
+
+    reader->next = streams->readers;
+    reader->at = &streams->readers;
+    if (reader->next != NULL)
+        reader->next->at = &reader->next;
+    streams->readers = reader;
+    streams->n_readers++;
+}
+
+void redis_reader_open(struct backend *backend, struct subscription *subscription, bool queue)
+{
+    struct redis_streams *streams = redis_streams_of(backend);
+    struct redis_reader *reader = calloc(1, sizeof *reader);
+
+    if (reader == NULL)
+        abort();
+    counter_add(&backend->stats.calls, 1);
+    *reader = (struct redis_reader){.streams = streams,
+                                    .subscription = subscription,
+                                    .queue = queue,
+                                    .job.run = run,
+                                    .want_fetch = true,
+                                    .want_claim = true,
+                                    .most = FIRST_MOST};
+    arena_init(&reader->texts, NULL);
+    name_all(reader);
+    enlist(reader);
+    subscription_opening(subscription, reader);
+    redis_wait_start(streams);
+    reader->err = redis_stream_check_name(&streams->shared, subscription->want.topic);
+    if (reader->err.code != ERR_OK) {
+        struct err err = reader->err;
+
+        redis_reader_end(reader, err);
+    }
+    redis_reader_wake(reader);
+}
+
+void redis_stream_grant(struct backend *backend, struct subscription *subscription,
+                        uint32_t messages, uint64_t bytes)
+{
+    struct redis_reader *reader = redis_reader_of(subscription);
+    bool idle = !subscription_may_take(subscription);
+
+    (void)backend;
+    subscription_granted(subscription, messages, bytes);
+    if (idle && reader->waiting) { /* nobody has waited for it meanwhile */
+        reader->waiting = false;
+        reader->want_fetch = true;
+    }
+    redis_reader_wake(reader);
+}
+
+void redis_stream_withdraw(struct backend *backend, struct subscription *subscription)
+{
+    struct redis_reader *reader = redis_reader_of(subscription);
+
+    (void)backend;
+    subscription_withdrawn(subscription);
+    if (reader->fetched == NULL || reader->busy)
+        return; /* redis_fetch.c and redis_claim.c look at the credit */
+    redis_fetched_drop(reader->fetched);
+    reader->fetched = NULL;
+    redis_give_back(reader, GIVE_UNREAD);
+}
+
+void redis_stream_close(struct backend *backend, struct subscription *subscription)
+{
+    struct redis_reader *reader = redis_reader_of(subscription);
+
+    (void)backend;
+    subscription_closing(subscription);
+    reader->closing = true;
+    redis_reader_wake(reader);
+}

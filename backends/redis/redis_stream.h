@@ -1,0 +1,365 @@
+/* Streams and queues on redis' streams. All of it belongs to the worker.
+ *
+ *   redis_append.c    XADD for a frame
+ *   redis_entry.c     messages as fields of entries, and back; batches
+ *   redis_reader.c    a subscription: what it does next (redis_fetch.c: new messages,
+ *                     redis_claim.c: what others have given back or left behind)
+ *   redis_held.c      what a subscription has taken and not settled
+ *   redis_settle.c    settlements, leases, giving back
+ *   redis_wait.c      the connection that waits for new entries of all topics
+ *   redis_place.c     where groups stand: describe, position, seek
+ *   redis_queue.c     queues on the same code
+ *   redis_script.c    what has to be one step for redis
+ *   redis_trim.c      what is removed
+ *
+ * Two connections for each worker: `shared` has all commands, each of which is answered at once;
+ * `waiting` has one XREAD BLOCK for all topics whose readers have got everything there is, and so
+ * stands in nobody's way. What comes on it only wakes readers: they take messages by XREADGROUP,
+ * within their credit.
+ *
+ * A delivery is redis' own pending entry: owned by the subscription's consumer name, kept alive by
+ * XCLAIM JUSTID, counted by redis. What is given back (released, retried, a lease that ran out, the
+ * end of a subscription) goes to a consumer that is nobody, REDIS_NOBODY, idle for a day, and a
+ * note in the stream <key_prefix>:wake tells all processes. There XAUTOCLAIM finds it, and what a
+ * process that has died had taken as well. */
+#ifndef PRISM_BACKENDS_REDIS_REDIS_STREAM_H
+#define PRISM_BACKENDS_REDIS_REDIS_STREAM_H
+
+#include "backends/queue.h"
+#include "backends/redis/redis_call.h"
+#include "backends/stream.h"
+
+extern const struct stream redis_stream;
+extern const struct queue redis_queue;
+
+#define REDIS_NOBODY      "prism:nobody"
+#define REDIS_QUEUE_GROUP "prism:queue" /* the one group of a queue */
+
+enum {
+    REDIS_STREAM_ITEMS = 1000,
+    REDIS_STREAM_FRAME_BYTES = 64 << 20,
+    REDIS_STREAM_MESSAGE_BYTES = 32 << 20,
+    REDIS_STREAM_HOLD_BYTES = 16 << 20, /* that a reader keeps beyond its credit, and a message */
+    REDIS_STREAM_PARKED = 65536,        /* of one subscription */
+    REDIS_STREAM_LEASE_MS = 24 * 3600 * 1000,
+    REDIS_NOBODY_IDLE_MS = 24 * 3600 * 1000,
+    REDIS_STEP_IDS = 500, /* of one script, so that it is short */
+    REDIS_ID_BYTES = 44   /* two numbers, '-', NUL */
+};
+
+/* ---- the interfaces ---- */
+
+#define REDIS_STREAM_SINK                                                                          \
+    {                                                                                              \
+        .max_items = REDIS_STREAM_ITEMS, .max_frame_bytes = REDIS_STREAM_FRAME_BYTES,              \
+        .max_message_bytes = REDIS_STREAM_MESSAGE_BYTES, .keyed = true, .binary_headers = true,    \
+        .ack_means = "redis has added the message to the stream; whether that is on disk is what " \
+                     "`acknowledgement` says, and replicas follow later",                          \
+        .check_topic = redis_stream_check_topic, .publish = redis_stream_publish                   \
+    }
+
+#define REDIS_STREAM_SETTLING                                                                      \
+    {                                                                                              \
+        .single = true, .delays = true, .counts_attempts = true, .release_is_free = true,          \
+        .fences = true, .max_parked = REDIS_STREAM_PARKED, .max_lease_ms = REDIS_STREAM_LEASE_MS,  \
+        .settle = redis_stream_settle, .extend = redis_stream_extend                               \
+    }
+
+void redis_stream_describe(struct backend *backend, struct stream_describe *describe);
+void redis_stream_position(struct backend *backend, struct stream_position *position);
+void redis_stream_seek(struct backend *backend, struct stream_seek *seek);
+/* A number, or decimal digits: redis answers both. */
+int64_t redis_count_of(const struct redis_node *node);
+
+/* ---- names and errors (redis_append.c) ---- */
+
+struct err redis_stream_check_topic(struct slice topic);
+/* Also that it is none of Prism's own keys. */
+struct err redis_stream_check_name(const struct redis *redis, struct slice topic);
+struct err redis_stream_error(struct arena *arena, struct slice reply);
+void redis_stream_publish(struct backend *backend, struct publish *publish);
+
+/* ---- trimming (redis_trim.c) ---- */
+
+/* Now and then, as many messages were appended to the topic. */
+void redis_trim(struct redis *redis, struct slice topic, uint32_t appended);
+
+/* ---- identifiers of entries ---- */
+
+struct redis_id {
+    uint64_t ms, seq;
+};
+
+/* "ms-seq"; false: it is none. */
+bool redis_id_parse(struct slice text, struct redis_id *id);
+struct slice redis_id_text(struct redis_id id, char text[REDIS_ID_BYTES]);
+
+static inline int redis_id_compare(struct redis_id a, struct redis_id b)
+{
+    if (a.ms != b.ms)
+        return a.ms < b.ms ? -1 : 1;
+    return a.seq < b.seq ? -1 : a.seq > b.seq;
+}
+
+/* ---- entries and batches (redis_entry.c) ---- */
+
+size_t redis_entry_bytes(const struct outgoing *item); /* of its command, about */
+unsigned redis_entry_words(const struct outgoing *item);
+void redis_entry_put(struct redis_call *call, const struct outgoing *item);
+
+struct redis_reader;
+
+/* Entries of one answer, as messages; handed over in one batch or several. */
+struct redis_fetched {
+    struct arena arena;
+    unsigned batches; /* not released, and one while the reader has it */
+    struct incoming *items;
+    uint32_t *bytes; /* of each */
+    uint32_t n, room, next;
+    size_t total;
+    /* Of the entry that is being read. */
+    struct incoming *item;
+    struct header *headers;
+    struct slice topic, name;
+    unsigned part, taken; /* of enum part in redis_entry.c; taken: a bit for each */
+};
+
+struct redis_fetched *redis_fetched_new(struct worker *worker, struct slice topic, uint32_t room);
+/* For each entry: its identifier, how many words its fields have, each of these. */
+void redis_fetched_entry(struct redis_fetched *fetched, struct redis_id id, uint64_t token);
+void redis_fetched_fields(struct redis_fetched *fetched, size_t words);
+void redis_fetched_word(struct redis_fetched *fetched, size_t index, struct slice word);
+/* Up to one batch within the credit, or NULL. */
+struct incoming_batch *redis_fetched_take(struct redis_fetched *fetched,
+                                          struct subscription *subscription);
+void redis_fetched_drop(struct redis_fetched *fetched); /* the reader's reference */
+
+/* ---- what a subscription has taken (redis_held.c) ---- */
+
+enum redis_holding {
+    HELD_FREE,
+    HELD_WAITING,  /* taken, not handed over yet */
+    HELD_REFUSED,  /* taken, and more than the reader may keep: goes back */
+    HELD_OUT,      /* handed over */
+    HELD_PARKED,   /* waits for its retry */
+    HELD_SETTLING, /* a settlement is under way */
+};
+
+struct redis_held {
+    struct redis_id id;
+    uint64_t due_ns;  /* OUT: its lease, 0 = none; PARKED: its retry */
+    uint64_t sure_ns; /* nobody can have claimed it before */
+    uint64_t kept_ns; /* when redis was last told that it is held */
+    uint32_t generation, attempt;
+    uint32_t next; /* in its bucket, or of those that are free; 0: none; else place + 1 */
+    enum redis_holding state;
+};
+
+struct redis_holds {
+    struct redis_held *places;
+    uint32_t *buckets;
+    uint32_t room, used, free, count, parked;
+    uint32_t epoch; /* raised when all deliveries become void */
+};
+
+/* Its token is redis_token. */
+struct redis_held *redis_hold(struct redis_holds *holds, struct redis_id id);
+uint64_t redis_token(const struct redis_holds *holds, const struct redis_held *held);
+/* NULL: there is none; *of_before: it is of a time before all became void. */
+struct redis_held *redis_held_by(const struct redis_holds *holds, uint64_t token, bool *of_before);
+bool redis_hold_room(const struct redis_holds *holds, uint32_t n);
+struct redis_held *redis_held_find(struct redis_holds *holds, struct redis_id id);
+void redis_let_go(struct redis_holds *holds, struct redis_held *held);
+void redis_hold_void(struct redis_holds *holds); /* all of them; tokens are of another epoch */
+void redis_holds_clear(struct redis_holds *holds);
+
+/* ---- readers (redis_reader.c) ---- */
+
+struct redis_streams;
+
+struct redis_reader {
+    struct redis_reader *next, **at; /* in streams->readers */
+    struct redis_streams *streams;
+    struct subscription *subscription;
+    bool queue, alone;                 /* alone: it has no group, and one of its own here */
+    struct slice key, group, consumer; /* in `names` */
+    char *names;
+
+    struct job job;
+    bool landed;
+    struct timer timer;
+    unsigned calls; /* under way for it */
+    bool busy;      /* one of them decides what comes next */
+    bool entered;   /* the group is there; false: that has to be looked at (again) */
+    bool entered_once, told, closing, leaving, ended;
+    struct err err;     /* why it ends */
+    struct arena texts; /* err's */
+
+    /* what comes next */
+    bool want_fetch, want_claim, swept, recovers;
+    bool want_tail; /* fetching asks where the stream ends */
+    bool waiting;   /* all that there is was fetched: redis_wait.c looks for more */
+    uint64_t check_ns, claim_ns, tend_ns, again_ns;
+    struct redis_id seen;     /* all up to here is with somebody of the group */
+    struct redis_id last;     /* the highest that was fetched; {0}: none since the last seek */
+    struct redis_id woken;    /* what ended the waiting */
+    struct redis_id claim_at; /* where claiming goes on */
+    struct redis_id recover_at;
+    uint32_t most, asked; /* messages that may be asked for at once, and were */
+    uint64_t largest;     /* bytes of recent messages */
+    unsigned rewound;     /* seeks that were seen before they were told */
+
+    /* of the answer that is being read */
+    uint64_t sent_ns;
+    bool skips; /* the entry is not taken */
+    size_t section;
+    uint32_t counted;
+    enum err_code refused; /* ERR_OK: no error */
+    bool no_group, absent;
+    int64_t missing;
+    struct redis_id missing_from, goes_on_at;
+
+    struct redis_holds holds;
+    struct redis_fetched *fetched; /* being read, or not all handed over */
+
+    /* what is to be told */
+    bool void_all;
+    enum move_reason reason;
+    uint64_t *lost; /* tokens */
+    size_t n_lost, lost_room;
+    bool gap;
+    uint64_t gap_count;
+    const char *gap_text;
+};
+
+void redis_reader_wake(struct redis_reader *reader);
+
+/* A call of its own; every end of one goes by redis_reader_answered. busy: it decides what comes
+ * next. */
+struct redis_call *redis_reader_call(struct redis_reader *reader, const struct redis_kind *kind,
+                                     bool busy);
+void redis_reader_answered(struct redis_reader *reader, bool busy);
+void redis_reader_lost(struct redis_call *call, struct err why); /* kind.lost of a busy call */
+void redis_reader_refused(struct redis_reader *reader, struct slice error);
+
+/* No hope. */
+void redis_reader_end(struct redis_reader *reader, struct err err);
+
+/* All deliveries are void: to be told. */
+void redis_reader_void(struct redis_reader *reader, enum move_reason reason);
+void redis_reader_seeked(struct redis_reader *reader);
+/* One is no longer its own. */
+void redis_reader_lose(struct redis_reader *reader, struct redis_held *held);
+void redis_reader_gap(struct redis_reader *reader, uint64_t count, const char *text);
+/* Calls come at due_ns the latest. */
+void redis_reader_due(struct redis_reader *reader, uint64_t due_ns);
+
+static inline uint64_t redis_reader_now(const struct redis_reader *reader)
+{
+    return reader->subscription->home->now_ns;
+}
+
+/* A new connection. */
+void redis_reader_connected(struct redis_reader *reader);
+void redis_reader_open(struct backend *backend, struct subscription *subscription, bool queue);
+void redis_stream_grant(struct backend *backend, struct subscription *subscription,
+                        uint32_t messages, uint64_t bytes);
+void redis_stream_withdraw(struct backend *backend, struct subscription *subscription);
+void redis_stream_close(struct backend *backend, struct subscription *subscription);
+
+/* ---- taking (redis_enter.c, redis_fetch.c, redis_claim.c) ---- */
+
+void redis_enter(struct redis_reader *reader);
+void redis_fetch(struct redis_reader *reader);
+void redis_claim(struct redis_reader *reader);
+void redis_recover(struct redis_reader *reader);
+/* How many messages may be asked for. */
+uint32_t redis_may_ask(const struct redis_reader *reader);
+/* All of an answer has come: what is not to be kept goes back. */
+void redis_taken(struct redis_reader *reader);
+/* For each node of an answer; depth: of its entries. */
+void redis_take_entry(struct redis_reader *reader, const struct redis_node *node, unsigned depth);
+
+/* What a stream begins with for this want: the identifier that the group stands at, and the
+ * position to be checked (or empty). */
+struct err redis_start_id(enum stream_start start, int64_t at, struct slice position,
+                          char text[REDIS_ID_BYTES], struct slice *checked);
+
+/* ---- holding and giving back (redis_give.c, redis_settle.c) ---- */
+
+enum redis_give {
+    GIVE_REFUSED, /* what could not even be kept */
+    GIVE_UNREAD,  /* and what was not handed over */
+    GIVE_DUE,     /* leases that ran out, retries that are due */
+    GIVE_ALL
+};
+
+/* When redis_tend has to look at it. */
+uint64_t redis_held_due(const struct redis_reader *reader, const struct redis_held *held);
+void redis_give_back(struct redis_reader *reader, enum redis_give which);
+/* Leases, retries, and word to redis that the rest is still held. */
+void redis_tend(struct redis_reader *reader);
+/* Gives all back and lets go of the name; ends in redis_reader_answered. */
+void redis_reader_leave(struct redis_reader *reader);
+/* Three words of redis_script_give. */
+void redis_say_given(struct redis_call *call, const struct redis_held *held, uint32_t attempts,
+                     uint64_t idle_ms);
+void redis_say_give(struct redis_call *call, const struct redis_reader *reader, unsigned n);
+void redis_stream_settle(struct backend *backend, struct settle *settle);
+void redis_stream_extend(struct backend *backend, struct extend *extend);
+
+/* ---- waiting (redis_wait.c) ---- */
+
+/* Wakes the reader when there is something behind reader->seen. */
+void redis_wait_for(struct redis_reader *reader);
+void redis_wait_start(struct redis_streams *streams); /* once */
+void redis_wait_stop(struct redis_streams *streams);
+
+struct redis_streams {
+    struct redis shared;  /* first */
+    struct redis waiting; /* the connection */
+    bool waiting_started;
+    char origin[20];    /* this instance, in notes and names */
+    struct slice notes; /* the stream's key */
+    char *notes_text;
+    struct redis_reader *readers;
+    unsigned n_readers;
+    uint64_t names_made;
+    uint64_t random; /* not 0 */
+    /* redis_wait.c */
+    struct job wait_job;
+    bool wait_landed, introducing, asked, poking;
+    bool changed;          /* readers wait that the XREAD under way does not ask for */
+    bool may_poke;         /* CLIENT UNBLOCK is permitted, as far as is known */
+    uint64_t client;       /* the connection's number; 0: unknown */
+    struct redis_id noted; /* the last note that was seen */
+    bool notes_known;      /* ... is set */
+    struct timer guard, poke_again;
+    struct { /* of the answer that is being read */
+        bool is_note, refused;
+        uint8_t key_len, topic_len, group_len;
+        unsigned field;
+        bool is_ours, is_seek;
+        uint8_t key[256], topic[256], group[256];
+    } read;
+    void (*closed)(void *);
+    void *closed_arg;
+};
+
+static inline struct redis_streams *redis_streams_of(struct backend *backend)
+{
+    return CONTAINER_OF(redis_of(backend), struct redis_streams, shared);
+}
+
+static inline struct redis_reader *redis_reader_of(const struct subscription *subscription)
+{
+    return subscription->backend_data;
+}
+
+/* Until then nobody can have claimed a delivery of which redis was told at said_ns. */
+static inline uint64_t redis_sure_ns(const struct redis_reader *reader, uint64_t said_ns)
+{
+    return said_ns + redis_store_of(&reader->streams->shared)->claim_idle_ms * NS_PER_MS / 2;
+}
+
+#endif

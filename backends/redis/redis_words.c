@@ -1,0 +1,121 @@
+/* Commands as bytes. A command is registered with hiredis by its first word; the other words are
+ * written straight behind it into hiredis' output buffer, so every byte is copied once. */
+#include "backends/redis/redis_call.h"
+
+#include <stdlib.h>
+
+uint64_t redis_digits(uint64_t n)
+{
+    uint64_t digits = 1;
+
+    for (; n >= 10; n /= 10)
+        digits++;
+    return digits;
+}
+
+/* Appends behind what hiredis has in its buffer. */
+static char *extend(struct redis *redis, size_t bytes)
+{
+    redisContext *c = &redis->context->c;
+
+    if (sdsavail(c->obuf) < bytes) {
+        c->obuf = sdsMakeRoomFor(c->obuf, bytes);
+        if (c->obuf == NULL)
+            abort();
+    }
+    return c->obuf + sdslen(c->obuf);
+}
+
+static void extended(struct redis *redis, char *to)
+{
+    redisContext *c = &redis->context->c;
+    size_t bytes = (size_t)(to - (c->obuf + sdslen(c->obuf)));
+
+    sdsinclen(c->obuf, bytes);
+    *to = '\0';
+    redis->queued_bytes += bytes;
+}
+
+static char *put_number(char *to, uint64_t number)
+{
+    char *end = to + redis_digits(number);
+
+    for (char *at = end; at > to; number /= 10)
+        *--at = (char)('0' + number % 10);
+    return end;
+}
+
+static char *put_line(char *to, char mark, uint64_t number)
+{
+    *to++ = mark;
+    to = put_number(to, number);
+    *to++ = '\r';
+    *to++ = '\n';
+    return to;
+}
+
+static char *put_bytes(char *to, const void *bytes, size_t len)
+{
+    if (len > 0)
+        memcpy(to, bytes, len);
+    return to + len;
+}
+
+enum { LINE = 24 }; /* mark, 20 digits, CR LF, NUL */
+
+void redis_command(struct redis_call *call, unsigned argc, const char *name)
+{
+    struct redis *redis = call->redis;
+    size_t len = strlen(name);
+    char head[2 * LINE + 32], *to = head;
+
+    to = put_line(to, '*', argc);
+    to = put_line(to, '$', len);
+    to = put_bytes(to, name, len);
+    to = put_bytes(to, "\r\n", 3); /* hiredis looks one byte further */
+    len = (size_t)(to - head) - 1;
+    if (redisAsyncFormattedCommand(redis->context, redis_on_answer, call, head, len) != REDIS_OK)
+        abort(); /* only a context that is being closed refuses, and then the phase is not READY */
+    call->answers++;
+    redis->queued_bytes += len;
+}
+
+void redis_word_joined(struct redis_call *call, struct slice prefix, struct slice rest)
+{
+    size_t len = prefix.len + rest.len;
+    char *to = extend(call->redis, len + LINE + 2);
+
+    if (len > call->largest)
+        call->largest = len;
+    to = put_line(to, '$', len);
+    to = put_bytes(to, prefix.data, prefix.len);
+    to = put_bytes(to, rest.data, rest.len);
+    to = put_bytes(to, "\r\n", 2);
+    extended(call->redis, to);
+}
+
+void redis_word(struct redis_call *call, struct slice text)
+{
+    redis_word_joined(call, slice_of(NULL, 0), text);
+}
+
+void redis_word_value(struct redis_call *call, struct slice value)
+{
+    redis_met_value(call->redis, value.len);
+    redis_word_joined(call, slice_of(NULL, 0), value);
+}
+
+void redis_word_key(struct redis_call *call, struct slice key)
+{
+    const struct redis_store *store = redis_store_of(call->redis);
+
+    redis_word_joined(call, slice_of(store->prefix, store->prefix_len), key);
+}
+
+void redis_word_number(struct redis_call *call, uint64_t number)
+{
+    char text[LINE];
+
+    redis_word_joined(call, slice_of(NULL, 0),
+                      slice_of(text, (size_t)(put_number(text, number) - text)));
+}
