@@ -6,10 +6,23 @@
 #include "backends/memstore/store.h"
 #include "pool/worker.h"
 
-struct memstore_enumeration;
+/* Work that goes by slices. */
+struct memstore_errand {
+    struct memstore_errand *next, **at; /* in its queue */
+    struct memstore_queue *queue;
+    struct memstore *store;
+    struct op *op;
+    bool (*slice)(struct memstore_errand *); /* false: that was the last */
+    struct err err;
+    /* ---- how far it is: the slices' own ---- */
+    size_t done; /* items written */
+    uint64_t bytes;
+    struct slice after;
+    struct memstore_position position;
+};
 
 struct memstore_queue {
-    struct memstore_enumeration *first, **last;
+    struct memstore_errand *first, **last;
 };
 
 struct memstore_instance {
@@ -18,7 +31,7 @@ struct memstore_instance {
     struct timer timer;             /* of the sweeper */
     unsigned from;                  /* the shard that the sweeper visits next */
     unsigned subscriptions;         /* open, or not quite closed */
-    struct memstore_queue pages, counts;
+    struct memstore_queue turns, counts;
     struct job enumerate;
     bool enumerating; /* `enumerate` is in the lane */
     void (*closed)(void *arg);
@@ -38,9 +51,13 @@ void sweep_clear(struct memstore *store);
 void sweep_join(struct memstore *store, struct memstore_instance *instance);
 void sweep_leave(struct memstore *store, struct memstore_instance *instance);
 
-/* ---- enumerate.c: kv_scan, one page or count at a time ---- */
+/* ---- enumerate.c: what goes by slices; kv_scan ---- */
 
 extern const struct kv_scan memstore_scan;
+
+/* Puts the op into a queue of the instance and parks it. thread: home. */
+void enumerate_begin(struct memstore_instance *instance, struct memstore_queue *queue,
+                     struct op *op, bool (*slice)(struct memstore_errand *));
 
 void enumerate_init(struct memstore_instance *instance);
 
@@ -56,6 +73,10 @@ extern const struct kv_cas memstore_cas;
 /* ---- window.c: single operations handed over together (kv_basic.window) ---- */
 
 extern const struct kv_batch memstore_window;
+
+/* ---- registry.c ---- */
+
+extern const struct registry memstore_registry;
 
 /* ---- topic.c, stream.c, queue.c ---- */
 

@@ -1,4 +1,5 @@
 #include "backends/memstore/messaging.h"
+#include "backends/memstore/roster.h"
 #include "src/base/container.h"
 
 #include <assert.h>
@@ -138,6 +139,7 @@ struct memstore *memstore_new(const struct backend_options *options,
     limits_init(store, config);
     sweep_init(store);
     store->messaging = messaging_new(store, &config->messaging);
+    store->roster = roster_new(store);
     for (unsigned i = 0; i < MEMSTORE_SHARDS; i++)
         shard_init(&store->shards[i]);
     return store;
@@ -150,6 +152,7 @@ void memstore_destroy(struct memstore *store)
     for (unsigned i = 0; i < MEMSTORE_SHARDS; i++)
         shard_clear(&store->shards[i]);
     messaging_destroy(store->messaging);
+    roster_destroy(store->roster);
     sweep_clear(store);
     pthread_mutex_destroy(&store->judging);
     backend_store_clear(&store->base);
@@ -210,7 +213,7 @@ static void instance_close(struct backend *backend, void (*closed)(void *arg), v
 
 /* ---- metrics ---- */
 
-enum { FAMILIES = 14 };
+enum { FAMILIES = 17 };
 
 static const struct family {
     const char *name, *type, *help;
@@ -231,6 +234,10 @@ static const struct family {
     {"prism_memstore_dropped_total", "counter", "Messages of topics that a subscriber missed."},
     {"prism_memstore_lost_total", "counter",
      "Messages of streams that went before a group had read them."},
+    {"prism_memstore_identities", "gauge",
+     "Identities registered, expired ones not yet reclaimed included."},
+    {"prism_memstore_identity_index_bytes", "gauge", "Bytes of the registry's orders."},
+    {"prism_memstore_identities_expired_total", "counter", "Expired identities reclaimed."},
 };
 
 static uint64_t limit_shown(uint64_t limit)
@@ -241,6 +248,7 @@ static uint64_t limit_shown(uint64_t limit)
 static uint64_t family_value(struct memstore *store, size_t family)
 {
     struct memstore_totals totals = memstore_totals(store);
+    struct roster_totals roster = roster_totals(store->roster);
     struct messaging *m = store->messaging;
     const uint64_t values[FAMILIES] = {totals.keys,
                                        limit_shown(store->max_keys),
@@ -255,7 +263,10 @@ static uint64_t family_value(struct memstore *store, size_t family)
                                        counter_read(&m->published),
                                        counter_read(&m->refused),
                                        counter_read(&m->dropped),
-                                       counter_read(&m->lost)};
+                                       counter_read(&m->lost),
+                                       roster.identities,
+                                       roster.bytes,
+                                       roster.expired};
 
     return values[family];
 }
@@ -285,7 +296,8 @@ const struct backend_type backend_memstore = {
                    .kv_cas = &memstore_cas,
                    .topic = &memstore_topic,
                    .stream = &memstore_stream,
-                   .queue = &memstore_queue},
+                   .queue = &memstore_queue,
+                   .registry = &memstore_registry},
     .limits = {.key_bytes = ENTRY_KEY_MAX, .ttl_ms = ENTRY_TTL_MAX_MS, .pipeline = 128},
     .settings = settings,
     .store_open = store_open,

@@ -39,6 +39,7 @@ struct memstore_config {
 
 struct memstore_instance;
 struct messaging;
+struct roster;
 
 /* Who reclaims expired keys while nobody writes: one instance, by a timer, and only while there are
  * deadlines. */
@@ -69,6 +70,7 @@ struct memstore {
     void (*wake_sweep)(struct memstore *); /* a shard has got its first deadline; any thread, also
                                               under a shard's lock */
     struct messaging *messaging;
+    struct roster *roster;
 
     struct shard shards[MEMSTORE_SHARDS];
 };

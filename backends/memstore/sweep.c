@@ -10,6 +10,7 @@
  *                        active false and wakes the sweeper, or has raised the number before that
  *                        look */
 #include "backends/memstore/instance.h"
+#include "backends/memstore/roster.h"
 #include "src/base/container.h"
 
 #include <stdlib.h>
@@ -61,6 +62,11 @@ void sweep_init(struct memstore *store)
     atomic_init(&store->sweep.active, false);
 }
 
+static bool has_deadlines(struct memstore *store)
+{
+    return atomic_load(&store->mortal_shards) > 0 || roster_next_ns(store->roster) != UINT64_MAX;
+}
+
 /* ---- the timer ---- */
 
 static void on_timer(struct timer *timer);
@@ -70,7 +76,10 @@ static uint64_t rest_ns(struct memstore *store)
 {
     uint64_t tick = expiry_next_tick(store), now_ns = memstore_now_ns(store);
     uint64_t most_ns = REST_MS * NS_PER_MS, least_ns = MEMSTORE_TICK_MS * NS_PER_MS;
+    uint64_t roster_ns = roster_next_ns(store->roster);
 
+    if (roster_ns != UINT64_MAX && roster_ns / (MEMSTORE_TICK_MS * NS_PER_MS) < tick)
+        tick = roster_ns / (MEMSTORE_TICK_MS * NS_PER_MS);
     if (tick == UINT64_MAX)
         return 0;
     if (tick > (now_ns + most_ns) / (MEMSTORE_TICK_MS * NS_PER_MS))
@@ -87,7 +96,9 @@ static bool turn(struct memstore *store, struct memstore_instance *instance)
     uint64_t until_ns = clock_now_ns() + TURN_US * 1000;
 
     for (unsigned i = 0; i < SLICES; i++) {
-        if (expiry_sweep(store, &instance->from, SLICE_STEPS) < SLICE_STEPS)
+        bool identities = roster_reap(store->roster, SLICE_STEPS);
+
+        if (expiry_sweep(store, &instance->from, SLICE_STEPS) < SLICE_STEPS && !identities)
             return false;
         if (clock_now_ns() >= until_ns)
             break;
@@ -103,7 +114,7 @@ static void sweep(struct memstore *store, struct memstore_instance *instance)
         rest = rest_ns(store);
     if (rest == 0) {
         atomic_store(&store->sweep.active, false);
-        if (atomic_load(&store->mortal_shards) == 0 || atomic_exchange(&store->sweep.active, true))
+        if (!has_deadlines(store) || atomic_exchange(&store->sweep.active, true))
             return;
         rest = MEMSTORE_TICK_MS * NS_PER_MS;
     }
@@ -172,7 +183,7 @@ void sweep_join(struct memstore *store, struct memstore_instance *instance)
     if (!atomic_load(&sweep->active))
         sweep->sweeper = choose(sweep);
     pthread_mutex_unlock(&sweep->lock);
-    if (atomic_load(&store->mortal_shards) > 0)
+    if (has_deadlines(store))
         wake(store);
 }
 

@@ -1,7 +1,7 @@
-/* The key-value contract on memstore: driven by the test's thread, as the poller drives it, on
- * virtual time; and on a worker of a pool, on real time. */
+/* The contracts of key-value and of the registry on memstore: driven by the test's thread, as the
+ * poller drives it, on virtual time; and on a worker of a pool, on real time. */
 #include "backends/memstore/instance.h"
-#include "tests/contract/kv_contract.h"
+#include "tests/contract/registry_contract.h"
 
 #include <stdlib.h>
 
@@ -10,6 +10,7 @@ struct memstore_fixture {
     struct worker worker; /* driven by the test */
     struct pool *pool;    /* or this */
     struct memstore *store, *other;
+    struct backend *peer;    /* a second instance on the store */
     _Atomic uint64_t now_ns; /* virtual */
 };
 
@@ -51,6 +52,12 @@ static void open_stores(struct memstore_fixture *fixture, const struct memstore_
     kv_fixture_init(&fixture->kv);
     fixture->kv.backend = kv_open(&fixture->kv, &fixture->store->base);
     fixture->kv.elsewhere = kv_open(&fixture->kv, &fixture->other->base);
+    fixture->peer = kv_open(&fixture->kv, &fixture->store->base);
+}
+
+static struct backend *peer(struct kv_fixture *kv)
+{
+    return ((struct memstore_fixture *)kv)->peer;
 }
 
 static int open_driven(void **state)
@@ -88,6 +95,7 @@ static int close_fixture(void **state)
 
     kv_close(&fixture->kv, fixture->kv.backend);
     kv_close(&fixture->kv, fixture->kv.elsewhere);
+    kv_close(&fixture->kv, fixture->peer);
     kv_fixture_clear(&fixture->kv);
     memstore_destroy(fixture->store);
     memstore_destroy(fixture->other);
@@ -102,7 +110,9 @@ static int close_fixture(void **state)
 int main(void)
 {
     int failed = kv_contract("memstore, driven", open_driven, close_fixture) +
-                 kv_contract("memstore, pooled", open_pooled, close_fixture);
+                 kv_contract("memstore, pooled", open_pooled, close_fixture) +
+                 registry_contract("memstore, driven", open_driven, close_fixture, peer) +
+                 registry_contract("memstore, pooled", open_pooled, close_fixture, peer);
 
     return failed != 0;
 }

@@ -1,0 +1,52 @@
+/* An ordered set of members, each under a number: first by number, then by the bytes of the
+ * member's name. A B+tree with nodes of 1 KiB: 16 bytes for each entry, and between a third more
+ * and as much again for the room in nodes. O(log n) for all but order_next, which is O(1).
+ *
+ * thread: whoever holds the roster's lock. Allocation failure aborts. */
+#ifndef PRISM_BACKENDS_MEMSTORE_ORDER_H
+#define PRISM_BACKENDS_MEMSTORE_ORDER_H
+
+#include "src/base/slice.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct member;
+
+/* The bytes by which members are ordered; they stay while the member is in a set. */
+struct slice member_name(const struct member *member);
+
+struct order {
+    struct order_node *root; /* NULL: empty */
+    unsigned levels;
+    size_t entries, nodes;
+};
+
+void order_clear(struct order *order); /* the members stay */
+
+/* The pair is not in the set yet, and is in it, respectively. */
+void order_insert(struct order *order, uint64_t number, struct member *member);
+void order_remove(struct order *order, uint64_t number, struct member *member);
+
+/* A place between two changes of the set. */
+struct order_place {
+    struct order_node *leaf; /* NULL: behind the last */
+    unsigned at;
+};
+
+/* The first entry that is not before (number, name); `behind`: that is behind it. */
+struct order_place order_seek(const struct order *order, uint64_t number, struct slice name,
+                              bool behind);
+
+/* The member there if its number is this one, else NULL. */
+struct member *order_at(const struct order_place *place, uint64_t number);
+
+/* Of the lowest number; NULL: the set is empty. */
+struct member *order_first(const struct order *order, uint64_t *number);
+
+void order_next(struct order_place *place);
+
+size_t order_bytes(const struct order *order);
+
+#endif

@@ -1,0 +1,38 @@
+/* What roster.c and roster_page.c share. */
+#ifndef PRISM_BACKENDS_MEMSTORE_ROSTER_PRIV_H
+#define PRISM_BACKENDS_MEMSTORE_ROSTER_PRIV_H
+
+#include "backends/memstore/roster.h"
+
+static inline struct slice member_document(const struct member *member)
+{
+    return slice_of(member->bytes + member->identity_len, member->document_len);
+}
+
+static inline struct slice member_tags(const struct member *member)
+{
+    return slice_of(member->bytes + member->identity_len + member->document_len, member->tags_len);
+}
+
+/* now_ms 0: as long as it has not been taken out. */
+static inline bool member_lives(const struct member *member, uint64_t now_ms)
+{
+    return member->expires_ms == 0 || member->expires_ms > now_ms;
+}
+
+uint64_t roster_now_ms(const struct roster *roster);
+
+/* Locks, takes out a few that have expired, returns the time. */
+uint64_t roster_lock(struct roster *roster);
+
+/* A copy in the arena. */
+void roster_entry(const struct member *member, bool with_documents, struct arena *arena,
+                  struct registry_entry *entry);
+
+/* The number in the index for a field with this value ('f'), or for a tag ('t', no name); the value
+ * is one that roster_indexes. */
+uint64_t roster_hash(const struct roster *roster, char space, struct slice name,
+                     struct slice value);
+bool roster_indexes(struct slice value);
+
+#endif
