@@ -199,6 +199,7 @@ static void cut(struct fake_world *world, struct backend_interfaces *has, unsign
     has->topic = (mask & FAKE_TOPIC) != 0 ? &world->messages.topic : NULL;
     has->stream = (mask & FAKE_STREAM) != 0 ? &world->messages.stream : NULL;
     has->queue = (mask & FAKE_QUEUE) != 0 ? &world->messages.queue : NULL;
+    has->registry = (mask & FAKE_REGISTRY) != 0 ? &world->registry.methods : NULL;
     if ((mask & FAKE_WINDOW) == 0)
         has->kv_basic = &fake_basic_without_window;
     if ((mask & FAKE_BASIC) == 0)
@@ -223,6 +224,7 @@ void fake_world_init(struct fake_world *world, unsigned mask)
         .shuffle = 1,
     };
     fake_messages_init(world);
+    fake_registry_init(world);
     cut(world, &world->type.interfaces, mask);
     world->store.type = &world->type;
     world->held_end = &world->held;
@@ -246,6 +248,7 @@ void fake_world_clear(struct fake_world *world)
     pthread_cond_destroy(&world->changed);
     fake_table_clear(world);
     fake_messages_clear(world);
+    fake_registry_clear(world);
 }
 
 void fake_world_offer(struct fake_world *world, unsigned mask)

@@ -13,6 +13,7 @@
 
 #include "backends/kv.h"
 #include "tests/fake/fake_messages.h"
+#include "tests/fake/fake_registry.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -40,6 +41,7 @@ enum {
     FAKE_TOPIC = 1 << BACKEND_TOPIC,
     FAKE_STREAM = 1 << BACKEND_STREAM,
     FAKE_QUEUE = 1 << BACKEND_QUEUE,
+    FAKE_REGISTRY = 1 << BACKEND_REGISTRY,
     /* What the backends of the protocol's table offer. */
     FAKE_AS_MEMSTORE = FAKE_BASIC | FAKE_WINDOW | FAKE_TTL | FAKE_SCAN | FAKE_CAS,
     FAKE_AS_REDIS = FAKE_ALL,
@@ -75,6 +77,7 @@ struct fake_world {
     size_t empty_pages;  /* so many pages come empty, with more to follow */
 
     struct fake_messages messages; /* topics, streams and queues */
+    struct fake_registry registry; /* identities */
 
     /* What happened. */
     uint64_t ops, cancelled, items_sent;
