@@ -69,6 +69,43 @@ static void close_instance(struct backend *backend, void (*closed)(void *), void
     nats_store_put(nats_store_of(backend), &instance->end);
 }
 
+/* ---- the store ---- */
+
+static const char *connected(struct nats_store *store)
+{
+    nats_listeners_connected(store);
+    return NULL;
+}
+
+static const struct nats_kind kind = {.connected = connected, .answered = nats_publish_answered};
+
+static struct err open_store(struct backend_store **out, const struct backend_options *options)
+{
+    struct nats_store *store = calloc(1, sizeof *store);
+    struct err err;
+
+    if (store == NULL)
+        abort();
+    err = nats_store_init(store, &backend_nats, &kind, options);
+    if (err.code != ERR_OK) {
+        free(store);
+        return err;
+    }
+    atomic_store(&store->base.ack, BACKEND_ACK_MEMORY);
+    store->topic = *backend_nats.interfaces.topic;
+    store->topic.source.max_buffer = store->config.subscription_bytes;
+    *out = &store->base;
+    return ERR_NONE;
+}
+
+static void close_store(struct backend_store *base)
+{
+    struct nats_store *store = CONTAINER_OF(base, struct nats_store, base);
+
+    nats_store_clear(store);
+    free(store);
+}
+
 /* ---- metrics ---- */
 
 static void render(struct backend_store *const *stores, size_t n, struct metrics_page *page)
@@ -118,9 +155,9 @@ const struct backend_type backend_nats = {
     .interfaces = {.topic = &nats_topic},
     .settings = nats_settings,
     .check = nats_settings_check,
-    .store_open = nats_store_open,
+    .store_open = open_store,
     .reload = nats_store_reload,
-    .store_close = nats_store_close,
+    .store_close = close_store,
     .open = open_instance,
     .close = close_instance,
     .probe = nats_probe,

@@ -10,13 +10,6 @@
 
 #include <stdlib.h>
 
-struct attachment {
-    struct nats_task gone; /* first: the library's last callback has come */
-    struct nats_listener *listener;
-    natsSubscription *subscription;
-    int64_t dropped; /* by the library; its delivery thread's */
-};
-
 struct nats_listener {
     struct subscription *subscription;
     struct nats_instance *instance;
@@ -28,14 +21,15 @@ struct nats_listener {
 
     /* ---- the store's thread ---- */
     struct nats_listener *next, **at;
-    struct attachment *attachment;
+    struct nats_attachment attachment;
     bool leaving;
 
     /* ---- under the lock ---- */
     pthread_mutex_t lock;
     struct nats_buffer buffer;
     uint64_t dropped;
-    bool broken; /* a connection was lost */
+    int64_t lib_dropped; /* what the library had dropped when a message came last */
+    bool broken;         /* a connection was lost */
     bool running, queued, waiting, ended, detached;
     struct err err; /* of closed() */
 };
@@ -56,19 +50,23 @@ static void wake(struct nats_listener *listener)
 
 /* ---- from the library's threads ---- */
 
-static void on_message(natsConnection *connection, natsSubscription *subscription, natsMsg *message,
-                       void *arg)
+static struct nats_listener *attached_to(struct nats_attachment *attachment)
 {
-    struct attachment *attachment = arg;
-    struct nats_listener *listener = attachment->listener;
-    int64_t dropped = attachment->dropped;
+    return CONTAINER_OF(attachment, struct nats_listener, attachment);
+}
+
+static void on_message(struct nats_attachment *attachment, natsSubscription *subscription,
+                       natsMsg *message)
+{
+    struct nats_listener *listener = attached_to(attachment);
+    int64_t dropped = 0;
     uint64_t pushed_out;
 
-    (void)connection;
     natsSubscription_GetDropped(subscription, &dropped);
     pthread_mutex_lock(&listener->lock);
-    listener->dropped += (uint64_t)(dropped - attachment->dropped);
-    attachment->dropped = dropped;
+    if (dropped > listener->lib_dropped)
+        listener->dropped += (uint64_t)(dropped - listener->lib_dropped);
+    listener->lib_dropped = dropped;
     pushed_out = nats_buffer_put(&listener->buffer, message);
     listener->dropped += pushed_out;
     if (listener->waiting) {
@@ -78,13 +76,6 @@ static void on_message(natsConnection *connection, natsSubscription *subscriptio
     pthread_mutex_unlock(&listener->lock);
     if (pushed_out > 0)
         counter_add_shared(&store_of(listener)->dropped, pushed_out);
-}
-
-static void on_complete(void *arg)
-{
-    struct attachment *attachment = arg;
-
-    nats_store_put(store_of(attachment->listener), &attachment->gone);
 }
 
 /* ---- on the store's thread ---- */
@@ -105,10 +96,10 @@ static void end_on_thread(struct nats_listener *listener)
 static void leave(struct nats_listener *listener)
 {
     listener->leaving = true;
-    if (listener->attachment == NULL)
+    if (listener->attachment.subscription == NULL)
         end_on_thread(listener);
-    else /* refused when the connection is gone: then it is over already, and `gone` comes */
-        natsSubscription_Unsubscribe(listener->attachment->subscription);
+    else
+        nats_attachment_leave(&listener->attachment);
 }
 
 static void leave_because(struct nats_listener *listener, struct err err)
@@ -121,41 +112,14 @@ static void leave_because(struct nats_listener *listener, struct err err)
 
 static void attach_and_ask(struct nats_store *store, struct nats_listener *listener, bool broken);
 
-static bool run_gone(struct nats_store *store, struct nats_task *task)
+static void on_over(struct nats_attachment *attachment)
 {
-    struct attachment *attachment = (struct attachment *)task;
-    struct nats_listener *listener = attachment->listener;
+    struct nats_listener *listener = attached_to(attachment);
 
-    natsSubscription_Destroy(attachment->subscription);
-    free(attachment);
-    listener->attachment = NULL;
     if (listener->leaving)
         end_on_thread(listener);
-    else if (store->connection != NULL)
-        attach_and_ask(store, listener, true);
-    return false;
-}
-
-static void attach(struct nats_listener *listener)
-{
-    struct nats_store *store = store_of(listener);
-    struct attachment *attachment = calloc(1, sizeof *attachment);
-    natsStatus s;
-
-    if (attachment == NULL)
-        abort();
-    attachment->listener = listener;
-    attachment->gone.run = run_gone;
-    s = natsConnection_Subscribe(&attachment->subscription, store->connection, listener->subject,
-                                 on_message, attachment);
-    if (s != NATS_OK) { /* the connection is going: the next one tries again */
-        free(attachment);
-        return;
-    }
-    listener->attachment = attachment;
-    if (natsSubscription_SetOnCompleteCB(attachment->subscription, on_complete, attachment) !=
-        NATS_OK)
-        on_complete(attachment); /* it is over already */
+    else if (attachment->store->connection != NULL)
+        attach_and_ask(attachment->store, listener, true);
 }
 
 static void tell(struct nats_listener *listener, bool broken)
@@ -179,7 +143,7 @@ static bool is_refused(struct nats_store *store, const struct nats_listener *lis
 
 static void attached(struct nats_store *store, struct nats_listener *listener, bool broken)
 {
-    if (listener->leaving || listener->attachment == NULL)
+    if (listener->leaving || listener->attachment.subscription == NULL)
         return;
     if (is_refused(store, listener))
         leave_because(listener, err_about(ERR_PERMISSION_DENIED, "topic",
@@ -191,9 +155,10 @@ static void attached(struct nats_store *store, struct nats_listener *listener, b
 /* One question for each: the server's refusal names the last subject only. */
 static void attach_and_ask(struct nats_store *store, struct nats_listener *listener, bool broken)
 {
-    if (listener->attachment != NULL)
+    if (listener->attachment.subscription != NULL)
         return; /* the old one is not over yet: it attaches when it is */
-    attach(listener);
+    listener->lib_dropped = 0;
+    nats_attach(&listener->attachment, listener->subject); /* refused: the next one tries again */
     if (nats_ask(store) == NATS_OK)
         attached(store, listener, broken);
     else
@@ -342,6 +307,8 @@ void nats_listener_open(struct backend *backend, struct subscription *subscripti
     listener->subscription = subscription;
     listener->instance = instance;
     listener->buffer.max_bytes = store_of(listener)->config.subscription_bytes;
+    listener->attachment = (struct nats_attachment){
+        .store = store_of(listener), .message = on_message, .over = on_over};
     listener->job.run = run;
     listener->attach.run = run_attach;
     listener->detach.run = run_detach;

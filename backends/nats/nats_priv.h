@@ -1,12 +1,18 @@
-/* What the files of the nats backend share.
+/* What the files of the nats and jetstream backends share.
  *
- *   nats.c            the descriptor; instances
- *   nats_settings.c   the table of settings, and the client library's options made from it
- *   nats_store.c      the store: its thread, its queue, its connection
- *   nats_publish.c    publishing and probing
- *   nats_listener.c   subscriptions
- *   nats_buffer.c     what waits for a subscriber
- *   nats_message.c    a message in and out of the client library's form; subjects
+ *   nats_settings.c     the table of settings, and the client library's options made from it
+ *   nats_store.c        the store: its thread, its queue, its connection
+ *   nats_attachment.c   a subscription of the client library's, on one connection
+ *   nats_message.c      a message in and out of the client library's form; subjects
+ *   nats_buffer.c       what waits for a subscriber, and batches made of it
+ *
+ * and of nats alone:
+ *
+ *   nats.c              the descriptor; instances
+ *   nats_publish.c      publishing and probing
+ *   nats_listener.c     subscriptions
+ *
+ * What is of jetstream alone: jet_priv.h.
  *
  * Any call of the client library may block: it writes to the socket itself. So a store has one
  * thread that makes all of them. Workers put tasks into its queue and get outcomes as landings. The
@@ -86,9 +92,25 @@ struct nats_tasks {
     struct nats_task *first, *last;
 };
 
+/* What a backend adds to the store. thread: the store's. Each may be NULL. */
+struct nats_kind {
+    /* A new connection stands. False: it is no good, why is static. */
+    const char *(*connected)(struct nats_store *);
+    /* The connection is closed and about to be freed. */
+    void (*lost)(struct nats_store *);
+    /* The PONG of a round of tasks has come. */
+    void (*answered)(struct nats_store *);
+    /* The server has refused a subject: nats_violated tells. */
+    void (*refused)(struct nats_store *);
+    /* After each round of tasks. Returns when it wants to be called at the latest: CLOCK_MONOTONIC,
+     * UINT64_MAX = whenever there is something to do. */
+    uint64_t (*tick)(struct nats_store *);
+};
+
 struct nats_store {
     struct backend_store base; /* first */
-    struct topic topic;        /* what instances offer: with the configured buffer */
+    const struct nats_kind *kind;
+    struct topic topic; /* what instances offer: with the configured buffer */
     struct nats_config config;
     struct log_budget connects, losses;
     pthread_t thread;
@@ -102,7 +124,9 @@ struct nats_store {
     struct nats_tasks queue;
     uint64_t waiting_bytes; /* of publishes that have no outcome yet */
     bool started, stopping;
-    bool lost; /* the connection is closed: the library's last word on it */
+    bool lost;                /* the connection is closed: the library's last word on it */
+    struct nats_task refused; /* in the queue while refused_queued */
+    bool refused_queued;
 
     /* ---- the thread's own ---- */
     natsConnection *connection;
@@ -112,11 +136,13 @@ struct nats_store {
     bool refused_some; /* in this window */
     bool write_failed; /* the connection is no good */
     unsigned attempts, server_at;
-    uint64_t next_attempt_ns;
+    uint64_t next_attempt_ns, next_tick_ns;
 };
 
-struct err nats_store_open(struct backend_store **store, const struct backend_options *options);
-void nats_store_close(struct backend_store *store);
+/* Of a zeroed store. Faults of the values are an error, and nothing is to be cleared then. */
+struct err nats_store_init(struct nats_store *store, const struct backend_type *type,
+                           const struct nats_kind *kind, const struct backend_options *options);
+void nats_store_clear(struct nats_store *store); /* ends the thread */
 void nats_store_reload(struct backend_store *store, const struct backend_value *values);
 void nats_store_start(struct nats_store *store); /* the thread, once. thread: any */
 void nats_store_put(struct nats_store *store, struct nats_task *task); /* thread: any */
@@ -126,11 +152,36 @@ uint64_t nats_store_waiting(struct nats_store *store); /* bytes. thread: any */
 /* Waits for the server's PONG. thread: the store's, with a connection. */
 natsStatus nats_ask(struct nats_store *store);
 
+/* Gives the connection up; the next one is tried soon. thread: the store's, with a connection. */
+void nats_store_leave(struct nats_store *store, const char *why, const char *detail);
+
 struct err nats_unavailable(void);
 
 /* What the library last heard of the server that was refused: a subject, or NULL. prefix: the start
  * of the server's sentence. thread: the store's. */
 bool nats_violated(struct nats_store *store, const char *prefix, char subject[], size_t room);
+
+/* ---- nats_attachment.c ---- */
+
+/* A subscription on one connection. Ends with the library's last callback for it: asked for by
+ * leave or drain, or because the connection is gone. What comes next begins after that, so messages
+ * never overtake. Embedded by its owner. */
+struct nats_attachment {
+    struct nats_task gone; /* first: the library's last callback has come */
+    struct nats_store *store;
+    natsSubscription *subscription; /* NULL: not attached */
+    /* Owns the message. thread: the library's. */
+    void (*message)(struct nats_attachment *, natsSubscription *, natsMsg *);
+    /* It is over; it may be used again. thread: the store's. */
+    void (*over)(struct nats_attachment *);
+};
+
+/* False: the connection is going; over() does not come. thread: the store's, with a connection; so
+ * are leave and drain. */
+bool nats_attach(struct nats_attachment *attachment, const char *subject);
+void nats_attachment_leave(struct nats_attachment *attachment); /* nothing more comes */
+void nats_attachment_drain(
+    struct nats_attachment *attachment); /* what was sent to us comes first */
 
 static inline struct nats_store *nats_store_of(const struct backend *backend)
 {

@@ -77,14 +77,35 @@ static void on_closed(natsConnection *connection, void *arg)
     pthread_mutex_unlock(&store->lock);
 }
 
-/* Without a handler the library prints. What matters is seen where it happens. */
+static bool run_refused(struct nats_store *store, struct nats_task *task)
+{
+    (void)task;
+    pthread_mutex_lock(&store->lock);
+    store->refused_queued = false;
+    pthread_mutex_unlock(&store->lock);
+    if (store->connection != NULL)
+        store->kind->refused(store);
+    return false;
+}
+
+/* Without a handler the library prints. What else matters is seen where it happens. thread: the
+ * library's. */
 static void on_error(natsConnection *connection, natsSubscription *subscription, natsStatus status,
                      void *arg)
 {
+    struct nats_store *store = arg;
+    bool queued;
+
     (void)connection;
     (void)subscription;
-    (void)status;
-    (void)arg;
+    if (status != NATS_NOT_PERMITTED || store->kind->refused == NULL)
+        return;
+    pthread_mutex_lock(&store->lock);
+    queued = store->refused_queued;
+    store->refused_queued = true;
+    pthread_mutex_unlock(&store->lock);
+    if (!queued)
+        nats_store_put(store, &store->refused);
 }
 
 static void log_loss(struct nats_store *store, const char *why, const char *detail)
@@ -140,17 +161,41 @@ static natsStatus connect_to(struct nats_store *store, natsConnection **connecti
         return s;
     s = natsOptions_SetClosedCB(options, on_closed, store);
     if (s == NATS_OK)
-        s = natsOptions_SetErrorHandler(options, on_error, NULL);
+        s = natsOptions_SetErrorHandler(options, on_error, store);
     if (s == NATS_OK)
         s = natsConnection_Connect(connection, options);
     natsOptions_Destroy(options);
     return s;
 }
 
+/* The library's last callback has come when this returns: nothing of it points to us any more but
+ * subscriptions, which are told to their owners one by one. */
+static void drop_connection(struct nats_store *store)
+{
+    natsConnection_Close(store->connection);
+    pthread_mutex_lock(&store->lock);
+    while (!store->lost)
+        pthread_cond_wait(&store->changed, &store->lock);
+    pthread_mutex_unlock(&store->lock);
+    if (store->kind->lost != NULL)
+        store->kind->lost(store);
+    natsConnection_Destroy(store->connection);
+    store->connection = NULL;
+}
+
+void nats_store_leave(struct nats_store *store, const char *why, const char *detail)
+{
+    report(store, BACKEND_DOWN, why);
+    log_loss(store, why, detail);
+    drop_connection(store);
+    wait_for_next_attempt(store);
+}
+
 static void try_to_connect(struct nats_store *store)
 {
     natsConnection *connection = NULL;
     natsStatus s = connect_to(store, &connection);
+    const char *fault = NULL;
 
     if (s != NATS_OK) {
         report(store, BACKEND_DOWN, reason(s));
@@ -164,35 +209,19 @@ static void try_to_connect(struct nats_store *store)
                                        LOG_S("servers", store->config.shown)};
 
     store->connection = connection;
-    store->attempts = 0;
     store->n_denied = 0;
     store->write_failed = false;
     atomic_store(&store->max_payload, (uint64_t)natsConnection_GetMaxPayload(connection));
+    if (store->kind->connected != NULL)
+        fault = store->kind->connected(store);
+    if (fault != NULL) {
+        nats_store_leave(store, fault, NULL);
+        return;
+    }
+    store->attempts = 0;
     counter_add_shared(&store->connections, 1);
     log_limited(&store->connects, LOG_INFO, "nats_connected", fields, ARRAY_LEN(fields));
-    nats_listeners_connected(store);
     report(store, BACKEND_READY, NULL);
-}
-
-/* The library's last callback has come when this returns: nothing of it points to us any more but
- * subscriptions, which are told to their listeners one by one. */
-static void drop_connection(struct nats_store *store)
-{
-    natsConnection_Close(store->connection);
-    pthread_mutex_lock(&store->lock);
-    while (!store->lost)
-        pthread_cond_wait(&store->changed, &store->lock);
-    pthread_mutex_unlock(&store->lock);
-    natsConnection_Destroy(store->connection);
-    store->connection = NULL;
-}
-
-static void lose_connection(struct nats_store *store, const char *why, const char *detail)
-{
-    report(store, BACKEND_DOWN, why);
-    log_loss(store, why, detail);
-    drop_connection(store);
-    wait_for_next_attempt(store);
 }
 
 bool nats_violated(struct nats_store *store, const char *prefix, char subject[], size_t room)
@@ -224,19 +253,27 @@ struct round {
     bool lost, stopping;
 };
 
+/* When the thread has something to do although no task comes. */
+static uint64_t next_turn_ns(const struct nats_store *store)
+{
+    if (store->connection == NULL && store->next_attempt_ns < store->next_tick_ns)
+        return store->next_attempt_ns;
+    return store->next_tick_ns;
+}
+
 /* Waits for something to do, and takes some of it. */
 static void take(struct nats_store *store, struct round *round)
 {
+    uint64_t until_ns = next_turn_ns(store);
+    struct timespec until = time_of(until_ns);
     struct nats_task *task;
 
     round->tasks = (struct nats_tasks){0};
     pthread_mutex_lock(&store->lock);
     while (store->queue.first == NULL && !store->stopping) {
-        struct timespec until = time_of(store->next_attempt_ns);
-
         if (store->connection != NULL && store->lost)
             break;
-        if (store->connection != NULL)
+        if (until_ns == UINT64_MAX)
             pthread_cond_wait(&store->changed, &store->lock);
         else if (pthread_cond_timedwait(&store->changed, &store->lock, &until) == ETIMEDOUT)
             break;
@@ -276,8 +313,8 @@ static bool ask(struct nats_store *store)
     s = nats_ask(store);
     if (s == NATS_OK)
         return true;
-    lose_connection(store, s == NATS_TIMEOUT ? "NATS has fallen silent" : reason(s),
-                    natsStatus_GetText(s));
+    nats_store_leave(store, s == NATS_TIMEOUT ? "NATS has fallen silent" : reason(s),
+                     natsStatus_GetText(s));
     return false;
 }
 
@@ -294,8 +331,8 @@ static void work(struct nats_store *store, struct nats_tasks *tasks)
     if (waiting.first == NULL)
         return;
     answered = ask(store);
-    if (answered)
-        nats_publish_answered(store);
+    if (answered && store->kind->answered != NULL)
+        store->kind->answered(store);
     while ((task = pop(&waiting)) != NULL)
         task->settle(store, task, answered);
 }
@@ -309,11 +346,12 @@ static void *run_thread(void *arg)
     do {
         take(store, &round);
         if (store->connection != NULL && round.lost)
-            lose_connection(store, "NATS has closed the connection", NULL);
+            nats_store_leave(store, "NATS has closed the connection", NULL);
         if (store->connection == NULL && !round.stopping &&
             clock_now_ns() >= store->next_attempt_ns)
             try_to_connect(store);
         work(store, &round.tasks);
+        store->next_tick_ns = store->kind->tick != NULL ? store->kind->tick(store) : UINT64_MAX;
     } while (!round.stopping);
     if (store->connection != NULL)
         drop_connection(store);
@@ -345,38 +383,32 @@ void nats_store_start(struct nats_store *store)
 
 /* ---- open and close ---- */
 
-struct err nats_store_open(struct backend_store **out, const struct backend_options *options)
+struct err nats_store_init(struct nats_store *store, const struct backend_type *type,
+                           const struct nats_kind *kind, const struct backend_options *options)
 {
     struct backend_faults faults = {.count = 0};
-    struct nats_store *store;
     pthread_condattr_t monotonic;
 
-    nats_settings_check(options->values, &faults);
+    type->check(options->values, &faults);
     if (faults.count > 0)
         return err_about(ERR_INVALID_ARGUMENT, faults.items[0].setting, faults.items[0].text);
-    store = calloc(1, sizeof *store);
-    if (store == NULL)
-        abort();
-    backend_store_init(&store->base, &backend_nats, options);
-    atomic_store(&store->base.ack, BACKEND_ACK_MEMORY);
+    backend_store_init(&store->base, type, options);
+    store->kind = kind;
+    store->next_tick_ns = UINT64_MAX;
+    store->refused.run = run_refused;
     nats_config_take(&store->config, options->values);
     store->login = nats_login_take(options->values);
-    store->topic = *backend_nats.interfaces.topic;
-    store->topic.source.max_buffer = store->config.subscription_bytes;
     store->connects = store->losses = (struct log_budget)LOG_BUDGET(5, 10000);
     pthread_mutex_init(&store->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&store->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    *out = &store->base;
     return ERR_NONE;
 }
 
-void nats_store_close(struct backend_store *base)
+void nats_store_clear(struct nats_store *store)
 {
-    struct nats_store *store = CONTAINER_OF(base, struct nats_store, base);
-
     pthread_mutex_lock(&store->lock);
     store->stopping = true;
     pthread_cond_signal(&store->changed);
@@ -387,8 +419,7 @@ void nats_store_close(struct backend_store *base)
     nats_config_clear(&store->config);
     pthread_cond_destroy(&store->changed);
     pthread_mutex_destroy(&store->lock);
-    backend_store_clear(base);
-    free(store);
+    backend_store_clear(&store->base);
 }
 
 void nats_store_reload(struct backend_store *base, const struct backend_value *values)
