@@ -4,8 +4,10 @@
 #include "backends/nats/nats.h"
 #include "backends/redis/redis.h"
 
-static const struct backend_type *const backends[] = {&backend_memstore, &backend_nats,
-                                                      &backend_redis, &backend_redis_stream, NULL};
+static const struct backend_type *const backends[] = {
+    &backend_jetstream, &backend_memstore,     &backend_nats,
+    &backend_redis,     &backend_redis_stream, NULL,
+};
 
 const struct backend_type *const *backend_all(void)
 {

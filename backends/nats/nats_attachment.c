@@ -22,9 +22,9 @@ static bool run_gone(struct nats_store *store, struct nats_task *task)
 {
     struct nats_attachment *attachment = (struct nats_attachment *)task;
 
-    (void)store;
     natsSubscription_Destroy(attachment->subscription);
     attachment->subscription = NULL;
+    store->attachments--;
     attachment->over(attachment);
     return false;
 }
@@ -40,6 +40,7 @@ bool nats_attach(struct nats_attachment *attachment, const char *subject)
         attachment->subscription = NULL;
         return false;
     }
+    attachment->store->attachments++;
     if (natsSubscription_SetOnCompleteCB(attachment->subscription, on_complete, attachment) !=
         NATS_OK)
         on_complete(attachment); /* it is over already */

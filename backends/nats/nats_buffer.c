@@ -87,7 +87,7 @@ static size_t bytes_of(const struct incoming *m)
     return bytes;
 }
 
-static struct batch *batch_new(void)
+struct incoming_batch *nats_batch_new(void)
 {
     struct batch *batch = malloc(sizeof *batch);
 
@@ -95,29 +95,31 @@ static struct batch *batch_new(void)
         abort();
     batch->base = (struct incoming_batch){.items = batch->items, .release = release};
     arena_init(&batch->arena, NULL);
-    return batch;
+    return &batch->base;
+}
+
+size_t nats_batch_add(struct incoming_batch *base, natsMsg *message)
+{
+    struct batch *batch = (struct batch *)base;
+    struct incoming *item = &batch->items[base->n];
+    size_t bytes;
+
+    batch->messages[base->n++] = message;
+    nats_message_in(item, message, &batch->arena);
+    bytes = bytes_of(item);
+    base->bytes += bytes;
+    return bytes;
 }
 
 struct incoming_batch *nats_buffer_take(struct nats_buffer *buffer,
                                         struct subscription *subscription)
 {
-    struct incoming_batch *base;
-    struct batch *batch;
+    struct incoming_batch *batch;
 
     if (buffer->count == 0)
         return NULL;
-    batch = batch_new();
-    base = &batch->base;
-    while (base->n < BATCH_MESSAGES && base->bytes < BATCH_BYTES && buffer->count > 0 &&
-           subscription_may_take(subscription)) {
-        struct incoming *item = &batch->items[base->n];
-        size_t bytes;
-
-        batch->messages[base->n] = pop(buffer);
-        nats_message_in(item, batch->messages[base->n++], &batch->arena);
-        bytes = bytes_of(item);
-        base->bytes += bytes;
-        subscription_take(subscription, 1, bytes);
-    }
-    return base;
+    batch = nats_batch_new();
+    while (!nats_batch_full(batch) && buffer->count > 0 && subscription_may_take(subscription))
+        subscription_take(subscription, 1, nats_batch_add(batch, pop(buffer)));
+    return batch;
 }

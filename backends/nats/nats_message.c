@@ -187,14 +187,14 @@ static natsStatus add_header(natsMsg *message, struct slice name, struct slice v
     return s;
 }
 
-natsStatus nats_message_out(natsMsg **out, const struct outgoing *item)
+natsStatus nats_message_out(natsMsg **out, const struct outgoing *item, const char *reply)
 {
     char subject[MESSAGE_TOPIC_BYTES + 1];
     natsStatus s;
 
     memcpy(subject, item->topic.data, item->topic.len);
     subject[item->topic.len] = '\0';
-    s = natsMsg_Create(out, subject, NULL, (const char *)item->payload.data,
+    s = natsMsg_Create(out, subject, reply, (const char *)item->payload.data,
                        (int)item->payload.len);
     if (s != NATS_OK)
         return s;

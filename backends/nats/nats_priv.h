@@ -62,11 +62,16 @@ struct nats_config {
     char *credentials, *ca, *cert, *key; /* paths; NULL: none */
     bool tls;
     uint64_t dial_timeout_ms, ack_timeout_ms, max_buffer_bytes, subscription_bytes;
+    /* ---- JetStream ---- */
+    uint64_t publish_timeout_ms, ack_wait_ms;
+    bool create_streams, stream_memory;
+    uint64_t stream_replicas, stream_max_age_s, stream_max_bytes, dedup_window_ms;
 };
 
 extern const struct backend_setting nats_settings[];
 
 void nats_settings_check(const struct backend_value *values, struct backend_faults *faults);
+bool nats_settings_jetstream(const struct backend_value *values);
 /* values have passed the check. */
 void nats_config_take(struct nats_config *config, const struct backend_value *values);
 void nats_config_clear(struct nats_config *config);
@@ -135,7 +140,7 @@ struct nats_store {
     unsigned n_denied;
     bool refused_some; /* in this window */
     bool write_failed; /* the connection is no good */
-    unsigned attempts, server_at;
+    unsigned attempts, server_at, attachments;
     uint64_t next_attempt_ns, next_tick_ns;
 };
 
@@ -220,7 +225,7 @@ void nats_listener_close(struct backend *backend, struct subscription *subscript
 /* Subscribes everybody anew. thread: the store's, with a new connection. */
 void nats_listeners_connected(struct nats_store *store);
 
-/* ---- nats_buffer.c: the owner has the lock ---- */
+/* ---- nats_buffer.c. The owner of a buffer has the lock ---- */
 
 struct nats_buffer {
     natsMsg **ring;
@@ -236,6 +241,16 @@ struct incoming_batch *nats_buffer_take(struct nats_buffer *buffer,
                                         struct subscription *subscription);
 void nats_buffer_clear(struct nats_buffer *buffer);
 
+/* A batch that is being filled. add owns the message, which becomes the last item, and returns what
+ * it counts. */
+struct incoming_batch *nats_batch_new(void);
+size_t nats_batch_add(struct incoming_batch *batch, natsMsg *message);
+
+static inline bool nats_batch_full(const struct incoming_batch *batch)
+{
+    return batch->n == BATCH_MESSAGES || batch->bytes >= BATCH_BYTES;
+}
+
 /* ---- nats_message.c ---- */
 
 struct err nats_check_topic(struct slice topic);
@@ -244,7 +259,8 @@ struct err nats_check_pattern(struct slice topic); /* also * and > behind the fi
 /* Can this be carried as it is? max_payload: 0 = not known. */
 struct err nats_check_message(const struct outgoing *item, uint64_t max_payload);
 
-natsStatus nats_message_out(natsMsg **out, const struct outgoing *item);
+/* reply: where an answer goes; NULL: nowhere. */
+natsStatus nats_message_out(natsMsg **out, const struct outgoing *item, const char *reply);
 
 /* Slices point into the message and the arena. */
 void nats_message_in(struct incoming *in, natsMsg *message, struct arena *arena);

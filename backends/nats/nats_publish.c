@@ -209,7 +209,7 @@ void nats_publish_answered(struct nats_store *store)
 static natsStatus write_item(struct nats_store *store, const struct outgoing *item)
 {
     natsMsg *message;
-    natsStatus s = nats_message_out(&message, item);
+    natsStatus s = nats_message_out(&message, item, NULL);
 
     if (s != NATS_OK)
         return s;

@@ -22,6 +22,15 @@ enum setting {
     SET_ACK_TIMEOUT,
     SET_MAX_BUFFER,
     SET_SUBSCRIPTION_BUFFER,
+    SET_JETSTREAM,
+    SET_PUBLISH_TIMEOUT, /* from here on of JetStream alone */
+    SET_ACK_WAIT,
+    SET_CREATE_STREAMS,
+    SET_STREAM_STORAGE,
+    SET_STREAM_REPLICAS,
+    SET_STREAM_MAX_AGE,
+    SET_STREAM_MAX_BYTES,
+    SET_DEDUP_WINDOW,
 };
 
 const struct backend_setting nats_settings[] = {
@@ -51,7 +60,26 @@ const struct backend_setting nats_settings[] = {
     [SET_SUBSCRIPTION_BUFFER] = {"subscription_buffer_bytes", SETTING_UINT, "1048576", 4096,
                                  1ull << 30,
                                  "bytes that wait for one slow subscriber; beyond them the oldest "
-                                 "messages are dropped, counted and told"},
+                                 "messages are dropped, counted and told; JetStream drops none"},
+    [SET_JETSTREAM] = {"jetstream", SETTING_BOOL, "false", 0, 0,
+                       "makes `nats` the backend `jetstream`: streams instead of topics"},
+    [SET_PUBLISH_TIMEOUT] = {"publish_timeout_ms", SETTING_UINT, "10000", 100, 60000,
+                             "a message that no stream has acknowledged by then is given up: its "
+                             "outcome is unknown if it was sent"},
+    [SET_ACK_WAIT] = {"ack_wait_ms", SETTING_UINT, "30000", 1000, 600000,
+                      "how soon messages of a Prism that has died are delivered to others"},
+    [SET_CREATE_STREAMS] = {"create_streams", SETTING_BOOL, "false", 0, 0,
+                            "makes a stream for each topic that no stream takes, when it is used"},
+    [SET_STREAM_STORAGE] = {"stream_storage", SETTING_TEXT, "file", 0, 0,
+                            "of streams that are made: file or memory"},
+    [SET_STREAM_REPLICAS] = {"stream_replicas", SETTING_UINT, "1", 1, 5,
+                             "of streams that are made: servers that keep them"},
+    [SET_STREAM_MAX_AGE] = {"stream_max_age_s", SETTING_UINT, "0", 0, 1ull << 32,
+                            "of streams that are made: older messages are removed; 0: none"},
+    [SET_STREAM_MAX_BYTES] = {"stream_max_bytes", SETTING_UINT, "0", 0, 1ull << 50,
+                              "of streams that are made: a full one refuses messages; 0: no bound"},
+    [SET_DEDUP_WINDOW] = {"dedup_window_ms", SETTING_UINT, "120000", 100, 86400000,
+                          "of streams that are made: for how long ids are remembered"},
     {.name = NULL},
 };
 
@@ -144,6 +172,21 @@ static void check_tls(const struct backend_value *values, struct backend_faults 
               "add `tls_cert`");
 }
 
+/* What only streams know: anything but its default contradicts topics. */
+static void check_jetstream(const struct backend_value *values, struct backend_faults *faults)
+{
+    const char *storage = values[SET_STREAM_STORAGE].text;
+
+    if (strcmp(storage, "file") != 0 && strcmp(storage, "memory") != 0)
+        fault(faults, SET_STREAM_STORAGE, SET_STREAM_STORAGE, "is neither file nor memory", NULL);
+    for (unsigned i = SET_STREAM_STORAGE; i <= SET_DEDUP_WINDOW; i++) {
+        if (values[SET_CREATE_STREAMS].number == 0 &&
+            strcmp(values[i].text, nats_settings[i].fallback) != 0)
+            fault(faults, (enum setting)i, SET_CREATE_STREAMS, "no streams are made",
+                  "add `create_streams: true`");
+    }
+}
+
 void nats_settings_check(const struct backend_value *values, struct backend_faults *faults)
 {
     bool user = is_given(values, SET_USERNAME);
@@ -160,6 +203,12 @@ void nats_settings_check(const struct backend_value *values, struct backend_faul
         fault(faults, SET_CREDENTIALS, user ? SET_USERNAME : SET_TOKEN,
               "another login is given as well", "remove one of the two");
     check_tls(values, faults);
+    check_jetstream(values, faults);
+}
+
+bool nats_settings_jetstream(const struct backend_value *values)
+{
+    return values[SET_JETSTREAM].number != 0;
 }
 
 /* ---- taken ---- */
@@ -176,6 +225,14 @@ void nats_config_take(struct nats_config *config, const struct backend_value *va
         .ack_timeout_ms = values[SET_ACK_TIMEOUT].number,
         .max_buffer_bytes = values[SET_MAX_BUFFER].number,
         .subscription_bytes = values[SET_SUBSCRIPTION_BUFFER].number,
+        .publish_timeout_ms = values[SET_PUBLISH_TIMEOUT].number,
+        .ack_wait_ms = values[SET_ACK_WAIT].number,
+        .create_streams = values[SET_CREATE_STREAMS].number != 0,
+        .stream_memory = strcmp(values[SET_STREAM_STORAGE].text, "memory") == 0,
+        .stream_replicas = values[SET_STREAM_REPLICAS].number,
+        .stream_max_age_s = values[SET_STREAM_MAX_AGE].number,
+        .stream_max_bytes = values[SET_STREAM_MAX_BYTES].number,
+        .dedup_window_ms = values[SET_DEDUP_WINDOW].number,
     };
     each_server(values[SET_ADDRESS].text, config);
     config->shown_copy = copy_or_null(values[SET_ADDRESS].text);

@@ -285,6 +285,16 @@ static void take(struct nats_store *store, struct round *round)
     pthread_mutex_unlock(&store->lock);
 }
 
+static void take_last(struct nats_store *store, struct round *round)
+{
+    pthread_mutex_lock(&store->lock);
+    while (store->queue.first == NULL)
+        pthread_cond_wait(&store->changed, &store->lock);
+    round->tasks = store->queue;
+    store->queue = (struct nats_tasks){0};
+    pthread_mutex_unlock(&store->lock);
+}
+
 /* The library does not look whether its PING could be written, and says that all is well if it
  * could not. What is left in its buffer shows it. A connection lost in the middle may pass for
  * good, too.
@@ -355,6 +365,10 @@ static void *run_thread(void *arg)
     } while (!round.stopping);
     if (store->connection != NULL)
         drop_connection(store);
+    while (store->attachments > 0) { /* the library still points to them */
+        take_last(store, &round);
+        work(store, &round.tasks);
+    }
     nats_ReleaseThreadMemory();
     return NULL;
 }

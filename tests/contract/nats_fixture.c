@@ -15,10 +15,11 @@ static void read_setting(const struct backend_setting *setting, const char *text
         value->number = strtoull(text, NULL, 10);
 }
 
-struct backend_store *nats_fixture_store(const char *const *pairs, struct err *err)
+struct backend_store *nats_fixture_store(const struct backend_type *type, const char *const *pairs,
+                                         struct err *err)
 {
     struct backend_value values[SETTINGS_MAX] = {0};
-    const struct backend_setting *known = backend_nats.settings;
+    const struct backend_setting *known = type->settings;
     const struct backend_options options = {
         .namespace_name = "tested", .slot = "primary", .values = values};
     struct backend_store *store = NULL;
@@ -34,11 +35,11 @@ struct backend_store *nats_fixture_store(const char *const *pairs, struct err *e
         assert_true(at < n);
         read_setting(&known[at], pairs[1], &values[at]);
     }
-    *err = backend_nats.store_open(&store, &options);
+    *err = type->store_open(&store, &options);
     return store;
 }
 
-struct nats_fixture *nats_fixture_open(const char *const *pairs)
+struct nats_fixture *nats_fixture_open(const struct backend_type *type, const char *const *pairs)
 {
     struct nats_fixture *fixture = calloc(1, sizeof *fixture);
     const struct pool_options options = {.workers = 1, .intake_depth = 64};
@@ -50,8 +51,8 @@ struct nats_fixture *nats_fixture_open(const char *const *pairs)
     kv->worker = pool_worker(fixture->pool, 0);
     kv->threaded = true;
     kv_fixture_init(kv);
-    fixture->store = nats_fixture_store(pairs, &err);
-    fixture->second = nats_fixture_store(pairs, &err);
+    fixture->store = nats_fixture_store(type, pairs, &err);
+    fixture->second = nats_fixture_store(type, pairs, &err);
     assert_non_null(fixture->second);
     kv->backend = kv_open(kv, fixture->store);
     fixture->messages.second = kv_open(kv, fixture->second);
@@ -71,8 +72,8 @@ int nats_fixture_close(void **state)
     kv_close(&fixture->messages.kv, fixture->messages.kv.backend);
     kv_close(&fixture->messages.kv, fixture->messages.second);
     kv_fixture_clear(&fixture->messages.kv);
-    backend_nats.store_close(fixture->store);
-    backend_nats.store_close(fixture->second);
+    fixture->store->type->store_close(fixture->store);
+    fixture->second->type->store_close(fixture->second);
     pool_stop(fixture->pool);
     free(fixture);
     return 0;

@@ -1,4 +1,4 @@
-/* Two stores of the nats backend on one server, each with an instance on a worker that has a thread
+/* Two stores of a NATS backend on one server, each with an instance on a worker that has a thread
  * of its own. */
 #ifndef PRISM_TESTS_CONTRACT_NATS_FIXTURE_H
 #define PRISM_TESTS_CONTRACT_NATS_FIXTURE_H
@@ -15,10 +15,11 @@ struct nats_fixture {
 
 /* A store alone. pairs: name, text of settings that differ from their defaults; ends with NULL.
  * NULL: refused, *err says why. */
-struct backend_store *nats_fixture_store(const char *const *pairs, struct err *err);
+struct backend_store *nats_fixture_store(const struct backend_type *type, const char *const *pairs,
+                                         struct err *err);
 
 /* Does not wait for a connection. */
-struct nats_fixture *nats_fixture_open(const char *const *pairs);
+struct nats_fixture *nats_fixture_open(const struct backend_type *type, const char *const *pairs);
 int nats_fixture_close(void **state); /* a cmocka teardown */
 
 /* Waits for the first store's state; fails the test after KV_PATIENCE_MS. */

@@ -3,6 +3,7 @@
 #include "src/base/clock.h"
 
 #include <fcntl.h>
+#include <ftw.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -16,7 +17,8 @@
 
 enum { PATIENCE_MS = 20000 };
 
-static const char program[] = "/usr/sbin/nats-server";
+static const char packaged[] = "/usr/sbin/nats-server";
+static const char *program = packaged;
 
 static void die(const char *what)
 {
@@ -35,6 +37,21 @@ int nats_server_skip(void)
 
     fprintf(stderr, "nats-server is not installed\n");
     return all != NULL && all[0] != '\0' && strcmp(all, "0") != 0 ? 1 : 77;
+}
+
+bool nats_server_newest(void)
+{
+    static char path[256];
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+
+    if (cache != NULL && cache[0] != '\0')
+        snprintf(path, sizeof path, "%s/prism/bin/nats-server", cache);
+    else
+        snprintf(path, sizeof path, "%s/.cache/prism/bin/nats-server", home != NULL ? home : "");
+    if (access(path, X_OK) != 0)
+        return false;
+    program = path;
+    return true;
 }
 
 static struct sockaddr_in loopback(uint16_t port)
@@ -154,16 +171,17 @@ void nats_server_resume(struct nats_server *server)
     kill(server->pid, SIGCONT);
 }
 
+static int remove_one(const char *path, const struct stat *is, int type, struct FTW *at)
+{
+    (void)is;
+    (void)type;
+    (void)at;
+    return remove(path);
+}
+
 void nats_server_stop(struct nats_server *server)
 {
-    static const char *const files[] = {"nats.conf", "nats.log"};
-    char path[96];
-
     if (server->pid != 0)
         nats_server_kill(server);
-    for (unsigned i = 0; i < 2; i++) {
-        path_of(server, files[i], path);
-        unlink(path);
-    }
-    rmdir(server->folder);
+    nftw(server->folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }

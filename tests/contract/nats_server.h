@@ -17,6 +17,10 @@ struct nats_server {
 bool nats_server_installed(void);
 int nats_server_skip(void); /* 77; 1 if PRISM_REQUIRE_ALL is set */
 
+/* From now on servers are of the newest release, which scripts/setup-test.sh builds where it can.
+ * False: only the packaged one is there. */
+bool nats_server_newest(void);
+
 /* config: lines of its configuration file, "" for none. Returns once it answers; aborts if it does
  * not come up. */
 void nats_server_start(struct nats_server *server, const char *config);

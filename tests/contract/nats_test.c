@@ -16,7 +16,7 @@ static struct nats_server server;
 static int open_fixture(void **state)
 {
     const char *const pairs[] = {"address", server.address, NULL};
-    struct nats_fixture *fixture = nats_fixture_open(pairs);
+    struct nats_fixture *fixture = nats_fixture_open(&backend_nats, pairs);
 
     nats_until(fixture, BACKEND_READY);
     KV_UNTIL(&fixture->messages.kv, atomic_load(&fixture->second->state) == BACKEND_READY);
@@ -361,7 +361,7 @@ static void permissions_are_told(void **state)
                                "permissions: { publish: { deny: \"no.>\" }, "
                                "subscribe: { deny: \"no.>\" } } } ] }");
     pairs[1] = strict.address;
-    fixture = nats_fixture_open(pairs);
+    fixture = nats_fixture_open(&backend_nats, pairs);
     nats_until(fixture, BACKEND_READY);
     for (unsigned i = 0; i < 2; i++) {
         kv_expect(publish_one(fixture, &item), ERR_PERMISSION_DENIED, "topic");
@@ -379,7 +379,7 @@ static void permissions_are_told(void **state)
     nats_fixture_close((void **)&fixture);
 
     pairs[5] = "wrong";
-    fixture = nats_fixture_open(pairs);
+    fixture = nats_fixture_open(&backend_nats, pairs);
     nats_until(fixture, BACKEND_DOWN);
     assert_string_equal(backend_health(fixture->store).text, "NATS refused the login");
     nats_fixture_close((void **)&fixture);
@@ -421,7 +421,7 @@ static void contradictions_are_refused(void **state)
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
         struct err err;
 
-        assert_null(nats_fixture_store(wrong[i], &err));
+        assert_null(nats_fixture_store(&backend_nats, wrong[i], &err));
         assert_int_equal(err.code, ERR_INVALID_ARGUMENT);
         assert_non_null(err.subject);
     }
@@ -436,7 +436,7 @@ static void servers_are_tried_in_turn(void **state)
 
     (void)state;
     snprintf(address, sizeof address, "127.0.0.1:1, nats://%s", server.address);
-    fixture = nats_fixture_open(pairs);
+    fixture = nats_fixture_open(&backend_nats, pairs);
     nats_until(fixture, BACKEND_READY);
     nats_fixture_close((void **)&fixture);
 }

@@ -64,6 +64,21 @@ static void test_places_agree(void **state)
     probe_free(probe);
 }
 
+/* Where header h is expected: a carrier of texts keeps the order of equal names only. */
+static size_t named(const struct incoming *m, const struct header *headers, size_t h)
+{
+    size_t before = 0;
+
+    for (size_t i = 0; i < h; i++)
+        before += slice_equal(headers[i].name, headers[h].name);
+    for (size_t i = 0; i < m->n_headers; i++) {
+        if (slice_equal(m->headers[i].name, headers[h].name) && before-- == 0)
+            return i;
+    }
+    fail_msg("a header is missing");
+    return 0;
+}
+
 static void test_bytes_as_they_are(void **state)
 {
     struct message_fixture *fixture = *state;
@@ -74,12 +89,14 @@ static void test_bytes_as_they_are(void **state)
     struct header headers[] = {
         {str("name"), str("first")},
         {str("name"), str("second")},
-        {str("empty"), message_empty()},
+        {str("empty"), sink->binary_headers ? message_empty() : str("no")},
         {str("wild"), sink->binary_headers ? slice_of(wild, sizeof wild) : str("tame")},
         {str("null"), message_null()},
     };
     struct outgoing items[] = {
-        {.topic = str(topic), .key = slice_of(wild, sizeof wild), .payload = message_empty()},
+        {.topic = str(topic),
+         .key = sink->binary_headers ? slice_of(wild, sizeof wild) : str("k"),
+         .payload = message_empty()},
         {.topic = str(topic), .payload = slice_of(wild, sizeof wild), .headers = headers},
         {.topic = str(topic), .payload = message_null()},
     };
@@ -101,11 +118,12 @@ static void test_bytes_as_they_are(void **state)
             assert_int_equal(message_is_null(m->payload), message_is_null(items[i].payload));
         assert_int_equal(m->n_headers, items[i].n_headers);
         for (size_t h = 0; h < m->n_headers; h++) {
-            assert_true(slice_equal(m->headers[h].name, headers[h].name));
-            assert_true(slice_equal(m->headers[h].value, headers[h].value));
+            const struct header *got = &m->headers[sink->binary_headers ? h : named(m, headers, h)];
+
+            assert_true(slice_equal(got->name, headers[h].name));
+            assert_true(slice_equal(got->value, headers[h].value));
             if (sink->null_header_values)
-                assert_int_equal(message_is_null(m->headers[h].value),
-                                 message_is_null(headers[h].value));
+                assert_int_equal(message_is_null(got->value), message_is_null(headers[h].value));
         }
     }
     probe_free(probe);

@@ -17,6 +17,12 @@ def _redis(**config):
 
 
 @contextlib.contextmanager
+def _jetstream(**config):
+    with NatsServer() as nats:
+        yield {"backend": "jetstream", "config": {"address": nats.address, "create_streams": True, **config}}
+
+
+@contextlib.contextmanager
 def _nats(**config):
     with NatsServer() as nats:
         yield {"backend": "nats", "config": {"address": nats.address, **config}}
@@ -28,7 +34,8 @@ def _redis_stream(**config):
         yield {"backend": "redis-stream", "config": {"address": redis.address, **config}}
 
 
-_STARTERS = {"memstore": _memstore, "nats": _nats, "redis": _redis, "redis-stream": _redis_stream}
+_STARTERS = {"jetstream": _jetstream, "memstore": _memstore, "nats": _nats, "redis": _redis,
+             "redis-stream": _redis_stream}
 
 
 def slot(name, **config):

@@ -1,0 +1,181 @@
+/* What comes to a subscription's inbox: messages, which are looked at, counted and put into
+ * batches, and what the server says about the request. On the worker, in the subscription's job. */
+#include "backends/nats/jet_priv.h"
+#include "pool/worker.h"
+#include "src/base/clock.h"
+
+#include <stdlib.h>
+
+/* ---- requests ---- */
+
+/* The request is over; what it did not bring is credit again. */
+void jet_end_request(struct jet_listener *listener)
+{
+    if (!listener->withdrawn && listener->subscription->state != SUB_CLOSING)
+        subscription_give_back(listener->subscription, listener->asked_messages,
+                               listener->asked_bytes);
+    listener->asked_messages = 0;
+    listener->asked_bytes = 0;
+}
+
+void jet_look_anew(struct jet_listener *listener, uint64_t after_ms)
+{
+    listener->placed_well = false;
+    listener->retry_ns = clock_now_ns() + after_ms * NS_PER_MS;
+}
+
+static bool is_of_request(const struct jet_listener *listener, natsMsg *message)
+{
+    const char *token = strrchr(natsMsg_GetSubject(message), '.');
+
+    return listener->asked_messages > 0 && token != NULL &&
+           strtoull(token + 1, NULL, 16) == listener->request;
+}
+
+static const char *status_header(natsMsg *message, const char *name)
+{
+    const char *value = NULL;
+
+    return natsMsgHeader_Get(message, name, &value) == NATS_OK && value != NULL ? value : "";
+}
+
+/* 100 idle; 404 and 408: nothing (more) has come; 409 with a text; 503: nobody is there. */
+static void on_status(struct jet_listener *listener, natsMsg *message)
+{
+    const char *status = status_header(message, "Status");
+    const char *text = status_header(message, "Description");
+    if (strcmp(status, "100") == 0 || !is_of_request(listener, message))
+        return;
+    jet_end_request(listener);
+    if (strcmp(status, "404") == 0 || strcmp(status, "408") == 0)
+        return;
+    if (strstr(text, "MaxBytes") != NULL)
+        listener->whole = true;
+    else
+        jet_look_anew(listener, JET_PLACE_RETRY_MS);
+}
+
+/* ---- messages ---- */
+
+/* Of sequences that were passed over, those that this group was not even offered are missing. */
+static uint64_t missing_before(struct jet_listener *listener, const struct jet_source *source)
+{
+    struct jet_place *place = &listener->place;
+    uint64_t stream = source->stream_sequence - place->stream_sequence;
+    uint64_t offered = source->consumer_sequence - place->consumer_sequence;
+    bool first = source->deliveries == 1 && source->stream_sequence > place->stream_sequence;
+    bool ordered = source->consumer_sequence > place->consumer_sequence;
+
+    if (!first || !ordered)
+        return 0;
+    place->stream_sequence = source->stream_sequence;
+    place->consumer_sequence = source->consumer_sequence;
+    return place->alone && stream > offered ? stream - offered : 0;
+}
+
+void jet_tell_gap(struct jet_listener *listener, uint64_t from, uint64_t to, uint64_t count)
+{
+    const struct subscription_gap gap = {
+        .partition = -1,
+        .missing_from = (int64_t)from,
+        .goes_on_at = (int64_t)to,
+        .count = count,
+        .text = "the stream has removed messages that the group has not read"};
+
+    subscription_gap(listener->subscription, &gap);
+}
+
+static void deliver(struct jet_listener *listener, struct incoming_batch **batch)
+{
+    struct incoming_batch *full = *batch;
+
+    *batch = NULL;
+    if (full != NULL)
+        subscription_deliver(listener->subscription, full);
+}
+
+static uint64_t remember(struct jet_listener *listener, const struct jet_source *source)
+{
+    uint64_t token = (listener->epoch << JET_TOKEN_BITS) | source->consumer_sequence;
+    struct jet_delivery *delivery = jet_unsettled_add(&listener->unsettled, token);
+    uint64_t now_ns = clock_now_ns();
+
+    delivery->stream_sequence = source->stream_sequence;
+    delivery->consumer_sequence = source->consumer_sequence;
+    delivery->deliveries = (uint32_t)source->deliveries;
+    delivery->lease_ns = now_ns + listener->lease_ns;
+    delivery->tried_ns = now_ns;
+    delivery->server_ns =
+        now_ns + jet_store_of(&listener->instance->base)->base.config.ack_wait_ms * NS_PER_MS;
+    delivery->returned = listener->withdrawn || listener->ending;
+    jet_lease_watch(listener, delivery);
+    return delivery->returned ? 0 : token;
+}
+
+static void count_credit(struct jet_listener *listener, uint64_t bytes)
+{
+    if (listener->asked_messages > 0)
+        listener->asked_messages--;
+    if (bytes > listener->asked_bytes) {
+        subscription_take(listener->subscription, 0, bytes - listener->asked_bytes);
+        bytes = listener->asked_bytes;
+    }
+    listener->asked_bytes -= bytes;
+    if (listener->asked_messages == 0)
+        jet_end_request(listener);
+}
+
+/* Owns the message. */
+static void take_message(struct jet_listener *listener, natsMsg *message,
+                         struct incoming_batch **batch)
+{
+    const char *reply = natsMsg_GetReply(message);
+    struct jet_source source;
+    struct incoming *item;
+    uint64_t token, missing;
+
+    if (!jet_source_read(&source, reply)) {
+        natsMsg_Destroy(message);
+        return;
+    }
+    memcpy(listener->prefix, reply, source.prefix);
+    listener->prefix[source.prefix] = '\0';
+    token = remember(listener, &source);
+    if (token == 0) {
+        natsMsg_Destroy(message);
+        return;
+    }
+    missing = missing_before(listener, &source);
+    if (missing > 0) {
+        deliver(listener, batch);
+        jet_tell_gap(listener, source.stream_sequence - missing, source.stream_sequence, missing);
+    }
+    if (*batch != NULL && nats_batch_full(*batch))
+        deliver(listener, batch);
+    if (*batch == NULL)
+        *batch = nats_batch_new();
+    item = &(*batch)->items[(*batch)->n];
+    count_credit(listener, nats_batch_add(*batch, message));
+    item->offset = (int64_t)source.stream_sequence;
+    item->timestamp_ms = source.time_ns / NS_PER_MS;
+    item->attempt = (uint32_t)source.deliveries;
+    item->token = token;
+}
+
+void jet_take_messages(struct jet_listener *listener, natsMsg **messages, size_t n)
+{
+    struct incoming_batch *batch = NULL;
+
+    for (size_t i = 0; i < n; i++) {
+        const char *reply = natsMsg_GetReply(messages[i]);
+
+        if (reply != NULL && reply[0] != '\0') {
+            take_message(listener, messages[i], &batch);
+            continue;
+        }
+        on_status(listener, messages[i]);
+        natsMsg_Destroy(messages[i]);
+    }
+    free((void *)messages);
+    deliver(listener, &batch);
+}

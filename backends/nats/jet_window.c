@@ -1,0 +1,413 @@
+/* Messages on their way to streams. All of it runs on the store's thread.
+ *
+ *   backlog      taken over from workers, in their order
+ *   lane         behind a message of the same key that is under way
+ *   sent         written to the connection, not answered
+ *   lookup       a server said that nobody takes it (jet_lookup.c)
+ *
+ * A connection that is lost takes no message with it: those that are sent are sent again, in their
+ * order and before any other, under their ids, which the stream knows if it has them. What is not
+ * answered in publish_timeout_ms is given up. */
+#include "backends/nats/jet_priv.h"
+#include "src/base/clock.h"
+
+#include <stdlib.h>
+
+enum { CHECK_MS = 100 };
+
+/* ---- lists ---- */
+
+void jet_list_init(struct jet_list *list)
+{
+    list->first = NULL;
+    list->end = &list->first;
+}
+
+void jet_list_push(struct jet_list *list, struct jet_item *item)
+{
+    item->next = NULL;
+    item->at = list->end;
+    *list->end = item;
+    list->end = &item->next;
+}
+
+void jet_list_remove(struct jet_list *list, struct jet_item *item)
+{
+    *item->at = item->next;
+    if (item->next != NULL)
+        item->next->at = item->at;
+    else
+        list->end = item->at;
+    item->at = NULL;
+}
+
+struct jet_item *jet_list_pop(struct jet_list *list)
+{
+    struct jet_item *item = list->first;
+
+    if (item != NULL)
+        jet_list_remove(list, item);
+    return item;
+}
+
+static void push_front(struct jet_list *list, struct jet_item *item)
+{
+    item->next = list->first;
+    item->at = &list->first;
+    if (item->next != NULL)
+        item->next->at = &item->next;
+    else
+        list->end = &item->next;
+    list->first = item;
+}
+
+void jet_window_init(struct jet_window *window)
+{
+    jet_list_init(&window->backlog);
+    jet_list_init(&window->sent);
+    for (unsigned i = 0; i < JET_LANES; i++)
+        jet_list_init(&window->lanes[i].waiting);
+    window->next_check_ns = UINT64_MAX;
+}
+
+/* ---- outcomes ---- */
+
+static struct err given_up(const struct jet_item *item)
+{
+    struct err err = err_make(ERR_UNAVAILABLE, "no stream has acknowledged the message in time");
+
+    err.retry_after_ms = NATS_RETRY_MS;
+    return atomic_load(&item->state) == JET_SENT ? err_lost(err) : err;
+}
+
+static struct jet_lane *lane_of(struct jet_store *store, const struct jet_item *item)
+{
+    return item->key_hash != 0 ? &store->window.lanes[item->key_hash % JET_LANES] : NULL;
+}
+
+/* Its outcome, and nothing else. */
+static void finish(struct jet_item *item, struct err err)
+{
+    uint8_t waiting = JET_WAITING;
+
+    if (err.code != ERR_OK && item->doubt)
+        err = err_lost(err);
+    item->err = err;
+    natsMsg_Destroy(item->message);
+    item->message = NULL;
+    if (!atomic_compare_exchange_strong(&item->state, &waiting, JET_OVER) && waiting == JET_SENT)
+        atomic_store(&item->state, JET_OVER);
+    jet_publication_item_over(item->publication);
+}
+
+static struct err overtaken(void)
+{
+    return err_make(ERR_ABORTED, "an earlier message of its key failed: not sent");
+}
+
+/* The lane is free: those of a key that failed fail with it, the first other one goes on. A message
+ * that can never be stored takes nobody with it. */
+static void free_lane(struct jet_store *store, struct jet_lane *lane, uint64_t key, bool failed)
+{
+    struct jet_item *next;
+
+    for (struct jet_item *item = failed ? lane->waiting.first : NULL; item != NULL; item = next) {
+        next = item->next;
+        if (item->key_hash != key)
+            continue;
+        jet_list_remove(&lane->waiting, item);
+        finish(item, overtaken());
+    }
+    lane->busy = false;
+    next = jet_list_pop(&lane->waiting);
+    if (next == NULL)
+        return;
+    lane->busy = true;
+    push_front(&store->window.backlog, next);
+    next->sent_ns = 0;
+}
+
+void jet_item_end(struct jet_store *store, struct jet_item *item, struct err err)
+{
+    struct jet_lane *lane = lane_of(store, item);
+    uint64_t key = item->key_hash;
+
+    finish(item, err);
+    if (lane != NULL)
+        free_lane(store, lane, key, err.code != ERR_OK && err.code != ERR_INVALID_ARGUMENT);
+}
+
+void jet_item_unsend(struct jet_store *store, struct jet_item *item)
+{
+    jet_answer_forget(store, &item->answer);
+    jet_list_remove(&store->window.sent, item);
+    store->window.n_sent--;
+    store->window.sent_bytes -= item->bytes;
+}
+
+/* ---- sending ---- */
+
+static void on_answer(struct jet_store *store, struct jet_answer *answer, natsMsg *message)
+{
+    struct jet_item *item = CONTAINER_OF(answer, struct jet_item, answer);
+    struct jet_ack ack = jet_ack_read(message);
+
+    jet_item_unsend(store, item);
+    if (ack.absent) {
+        jet_lookup_put(store, item);
+        return;
+    }
+    if (ack.stored) {
+        item->sequence = ack.sequence;
+        item->duplicate = ack.duplicate && !item->doubt;
+    }
+    jet_item_end(store, item, ack.err);
+}
+
+/* The item is in `sent`. What the connection could not take is sent again on the next one. */
+static void write_item(struct jet_store *store, struct jet_item *item)
+{
+    struct err err;
+    natsStatus s;
+
+    item->sent_ns = clock_now_ns();
+    item->answer.come = on_answer;
+    jet_answer_expect(store, &item->answer);
+    s = natsConnection_PublishMsg(store->base.connection, item->message);
+    if (s == NATS_OK)
+        return;
+    if (s == NATS_MAX_PAYLOAD || s == NATS_NO_SERVER_SUPPORT) {
+        err = s == NATS_MAX_PAYLOAD
+                  ? err_about(ERR_INVALID_ARGUMENT, "payload",
+                              "payload and headers are larger than the server's max_payload")
+                  : err_about(ERR_FAILED_PRECONDITION, "headers",
+                              "this NATS server does not support headers");
+        jet_item_unsend(store, item);
+        jet_item_end(store, item, err);
+        return;
+    }
+    jet_answer_forget(store, &item->answer);
+    item->doubt = true;
+    store->base.write_failed = true;
+}
+
+static void send_item(struct jet_store *store, struct jet_item *item)
+{
+    struct jet_window *window = &store->window;
+
+    jet_list_push(&window->sent, item);
+    window->n_sent++;
+    window->sent_bytes += item->bytes;
+    if (window->next_check_ns == UINT64_MAX)
+        window->next_check_ns = clock_now_ns() + CHECK_MS * NS_PER_MS;
+    write_item(store, item);
+}
+
+static bool has_room(const struct jet_window *window)
+{
+    return window->n_sent == 0 ||
+           (window->n_sent < JET_WINDOW && window->sent_bytes < JET_WINDOW_BYTES);
+}
+
+/* A message from the backlog: to its lane, or out. sent_ns: 1 when its lane was not looked at. */
+static void start_item(struct jet_store *store, struct jet_item *item)
+{
+    struct jet_lane *lane = lane_of(store, item);
+    uint8_t waiting = JET_WAITING;
+
+    if (lane != NULL && item->sent_ns != 0) {
+        if (lane->busy) {
+            jet_list_push(&lane->waiting, item);
+            return;
+        }
+        lane->busy = true;
+    }
+    if (atomic_compare_exchange_strong(&item->state, &waiting, JET_SENT))
+        send_item(store, item);
+    else
+        jet_item_end(store, item, ERR_NONE); /* dropped: nobody looks at its outcome */
+}
+
+void jet_window_pump(struct jet_store *store)
+{
+    struct jet_window *window = &store->window;
+    struct jet_item *item;
+
+    while (store->base.connection != NULL && !store->base.write_failed && has_room(window) &&
+           (item = jet_list_pop(&window->backlog)) != NULL)
+        start_item(store, item);
+}
+
+void jet_window_put(struct jet_store *store, struct jet_item *item)
+{
+    item->first_ns = clock_now_ns();
+    item->sent_ns = 1;
+    jet_list_push(&store->window.backlog, item);
+    if (store->window.next_check_ns == UINT64_MAX)
+        store->window.next_check_ns = item->first_ns + CHECK_MS * NS_PER_MS;
+}
+
+void jet_window_send_again(struct jet_store *store, struct jet_item *item)
+{
+    send_item(store, item);
+}
+
+/* ---- connections ---- */
+
+void jet_window_connected(struct jet_store *store)
+{
+    struct jet_window *window = &store->window;
+    struct jet_list again = window->sent;
+    struct jet_item *item;
+
+    if (again.first == NULL)
+        again.end = &again.first;
+    else
+        again.first->at = &again.first;
+    jet_list_init(&window->sent);
+    window->n_sent = 0;
+    window->sent_bytes = 0;
+    while ((item = jet_list_pop(&again)) != NULL) {
+        if (atomic_load(&item->publication->abandoned))
+            jet_item_end(store, item, given_up(item));
+        else
+            send_item(store, item);
+    }
+    jet_window_pump(store);
+}
+
+void jet_window_lost(struct jet_store *store)
+{
+    for (struct jet_item *item = store->window.sent.first; item != NULL; item = item->next) {
+        jet_answer_forget(store, &item->answer);
+        item->doubt = true;
+    }
+}
+
+void jet_window_denied(struct jet_store *store, const char *subject)
+{
+    size_t len = strlen(subject);
+    struct jet_item *next;
+
+    for (struct jet_item *item = store->window.sent.first; item != NULL; item = next) {
+        next = item->next;
+        /* the library keeps the first part of a long sentence */
+        if (strncmp(natsMsg_GetSubject(item->message), subject, len) != 0 ||
+            (natsMsg_GetSubject(item->message)[len] != '\0' && len < 200))
+            continue;
+        jet_item_unsend(store, item);
+        jet_item_end(
+            store, item,
+            err_about(ERR_PERMISSION_DENIED, "topic", "NATS lets Prism's user not publish to it"));
+    }
+}
+
+/* ---- time ---- */
+
+bool jet_item_expired(const struct jet_store *store, const struct jet_item *item, uint64_t now_ns)
+{
+    return now_ns >= item->first_ns + store->base.config.publish_timeout_ms * NS_PER_MS;
+}
+
+static void give_up_old(struct jet_store *store, uint64_t now_ns)
+{
+    struct jet_window *window = &store->window;
+    struct jet_item *item, *next;
+
+    for (item = window->sent.first; item != NULL; item = next) {
+        next = item->next;
+        if (!jet_item_expired(store, item, now_ns))
+            continue;
+        jet_item_unsend(store, item);
+        jet_item_end(store, item, given_up(item));
+    }
+    while ((item = window->backlog.first) != NULL && jet_item_expired(store, item, now_ns)) {
+        jet_list_remove(&window->backlog, item);
+        if (item->sent_ns == 0) /* its lane is its own already */
+            jet_item_end(store, item, given_up(item));
+        else
+            finish(item, given_up(item));
+    }
+}
+
+/* Those that an unlucky stream has not answered are sent again. A server that answers nothing at
+ * all is left. */
+static void press(struct jet_store *store, uint64_t now_ns)
+{
+    uint64_t patience_ns = store->base.config.ack_timeout_ms * NS_PER_MS;
+    struct jet_item *item = store->window.sent.first, *next, *last;
+
+    if (store->base.connection == NULL || item == NULL || now_ns < item->sent_ns + patience_ns)
+        return;
+    if (nats_ask(&store->base) != NATS_OK) {
+        nats_store_leave(&store->base, "NATS has fallen silent", NULL);
+        return;
+    }
+    last = CONTAINER_OF(store->window.sent.end, struct jet_item, next);
+    for (bool more = true; more && item != NULL && !store->base.write_failed; item = next) {
+        next = item->next;
+        more = item != last;
+        if (now_ns < item->sent_ns + patience_ns)
+            continue;
+        jet_item_unsend(store, item);
+        item->doubt = true;
+        send_item(store, item);
+    }
+}
+
+uint64_t jet_window_tick(struct jet_store *store)
+{
+    struct jet_window *window = &store->window;
+    uint64_t now_ns;
+
+    if (window->next_check_ns == UINT64_MAX)
+        return UINT64_MAX;
+    now_ns = clock_now_ns();
+    if (now_ns < window->next_check_ns)
+        return window->next_check_ns;
+    give_up_old(store, now_ns);
+    press(store, now_ns);
+    jet_window_pump(store);
+    if (window->sent.first == NULL && window->backlog.first == NULL)
+        window->next_check_ns = UINT64_MAX;
+    else
+        window->next_check_ns = now_ns + CHECK_MS * NS_PER_MS;
+    return window->next_check_ns;
+}
+
+/* ---- the end of an instance ---- */
+
+static bool purge_first(struct jet_store *store, struct jet_list *list, bool is_sent)
+{
+    /* from the start each time: the end of one may move others */
+    for (struct jet_item *item = list->first; item != NULL; item = item->next) {
+        if (!atomic_load(&item->publication->abandoned))
+            continue;
+        if (is_sent)
+            jet_item_unsend(store, item);
+        else
+            jet_list_remove(list, item);
+        if (is_sent || item->sent_ns == 0)
+            jet_item_end(store, item, given_up(item));
+        else
+            finish(item, given_up(item));
+        return true;
+    }
+    return false;
+}
+
+void jet_window_purge(struct jet_store *store)
+{
+    struct jet_window *window = &store->window;
+
+    for (unsigned i = 0; i < JET_LANES; i++) {
+        while (purge_first(store, &window->lanes[i].waiting, false))
+            ;
+    }
+    while (purge_first(store, &window->backlog, false))
+        ;
+    while (purge_first(store, &window->sent, true))
+        ;
+    if (window->lookups != NULL)
+        jet_lookup_tick(store, clock_now_ns());
+}

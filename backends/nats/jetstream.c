@@ -1,0 +1,115 @@
+/* The jetstream backend: its descriptor, and a worker's instance. */
+#include "backends/nats/jet_priv.h"
+#include "pool/worker.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+static struct backend *open_instance(struct backend_store *base, struct worker *worker)
+{
+    struct jet_store *store = CONTAINER_OF(base, struct jet_store, base.base);
+    struct jet_instance *instance = calloc(1, sizeof *instance);
+
+    if (instance == NULL)
+        abort();
+    instance->base = (struct backend){.type = base->type,
+                                      .store = base,
+                                      .home = worker,
+                                      .has = base->type->interfaces,
+                                      .limits = base->type->limits};
+    jet_control_start(store);
+    nats_store_start(&store->base);
+    return &instance->base;
+}
+
+/* ---- the end: when everything that is out is home again ---- */
+
+static void end_if_home(struct jet_instance *instance)
+{
+    void (*closed)(void *) = instance->closed;
+    void *arg = instance->closed_arg;
+
+    if (!instance->closing || !instance->purged || instance->out > 0)
+        return;
+    free(instance);
+    closed(arg);
+}
+
+void jet_instance_back(struct jet_instance *instance)
+{
+    instance->out--;
+    end_if_home(instance);
+}
+
+static void ended(struct job *job)
+{
+    struct jet_instance *instance = CONTAINER_OF(job, struct jet_instance, ended);
+
+    instance->purged = true;
+    end_if_home(instance);
+}
+
+static bool run_end(struct nats_store *base, struct nats_task *task)
+{
+    struct jet_instance *instance = CONTAINER_OF(task, struct jet_instance, end);
+
+    jet_window_purge(jet_of(base));
+    worker_land(instance->base.home, &instance->ended);
+    return false;
+}
+
+static void close_instance(struct backend *backend, void (*closed)(void *arg), void *arg)
+{
+    struct jet_instance *instance = jet_instance_of(backend);
+
+    assert(instance->subscriptions == 0);
+    instance->closing = true;
+    instance->closed = closed;
+    instance->closed_arg = arg;
+    instance->ended.run = ended;
+    instance->end.run = run_end;
+    jet_publish_abandon(instance);
+    jet_call_abandon(instance);
+    nats_store_put(&jet_store_of(backend)->base, &instance->end);
+}
+
+static const struct stream jet_stream = {
+    .sink = {.max_items = NATS_ITEMS,
+             .max_frame_bytes = NATS_FRAME_BYTES,
+             .keyed = true,
+             .dedups = true,
+             .dedup_survives = true,
+             .ack_means = "the stream has it: its leader, and a majority of its replicas if it has "
+                          "several; files are written, and synced as the server is configured to",
+             .check_topic = nats_check_topic,
+             .publish = jet_publish},
+    .source = {.never_drops = true,
+               .open = jet_listener_open,
+               .grant = jet_listener_grant,
+               .withdraw = jet_listener_withdraw,
+               .close = jet_listener_close},
+    .settling = {.single = true,
+                 .delays = true,
+                 .counts_attempts = true,
+                 .max_lease_ms = JET_MAX_LEASE_MS,
+                 .settle = jet_settle,
+                 .extend = jet_extend},
+    .offsets = true,
+    .describe = jet_describe,
+    .position = jet_position,
+    .seek = jet_seek,
+};
+
+const struct backend_type backend_jetstream = {
+    .name = "jetstream",
+    .doc = "NATS JetStream 2.9 or later: streams with groups, at least once",
+    .interfaces = {.stream = &jet_stream},
+    .settings = nats_settings,
+    .check = nats_settings_check,
+    .store_open = jet_store_open,
+    .reload = nats_store_reload,
+    .store_close = jet_store_close,
+    .open = open_instance,
+    .close = close_instance,
+    .probe = jet_probe,
+};
