@@ -172,7 +172,15 @@ static void check_tls(const struct backend_value *values, struct backend_faults 
               "add `tls_cert`");
 }
 
-/* What only streams know: anything but its default contradicts topics. */
+static bool is_default(const struct backend_value *values, unsigned at)
+{
+    const struct backend_setting *setting = &nats_settings[at];
+
+    return setting->kind == SETTING_UINT
+               ? values[at].number == strtoull(setting->fallback, NULL, 10)
+               : strcmp(values[at].text, setting->fallback) == 0;
+}
+
 static void check_jetstream(const struct backend_value *values, struct backend_faults *faults)
 {
     const char *storage = values[SET_STREAM_STORAGE].text;
@@ -180,8 +188,7 @@ static void check_jetstream(const struct backend_value *values, struct backend_f
     if (strcmp(storage, "file") != 0 && strcmp(storage, "memory") != 0)
         fault(faults, SET_STREAM_STORAGE, SET_STREAM_STORAGE, "is neither file nor memory", NULL);
     for (unsigned i = SET_STREAM_STORAGE; i <= SET_DEDUP_WINDOW; i++) {
-        if (values[SET_CREATE_STREAMS].number == 0 &&
-            strcmp(values[i].text, nats_settings[i].fallback) != 0)
+        if (values[SET_CREATE_STREAMS].number == 0 && !is_default(values, i))
             fault(faults, (enum setting)i, SET_CREATE_STREAMS, "no streams are made",
                   "add `create_streams: true`");
     }
