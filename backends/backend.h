@@ -166,6 +166,9 @@ struct backend_type {
      * effect, no I/O: it serves files that are only looked at. NULL: the table says it all.
      * thread: any. */
     void (*check)(const struct backend_value *values, struct backend_faults *faults);
+    /* The type that these values, which have passed the check, ask for: one with the same table.
+     * NULL: this one, always. thread: any. */
+    const struct backend_type *(*variant)(const struct backend_value *values);
     /* Main thread, before workers run calls. Reads settings, no I/O. On error *store stays NULL;
      * what check finds is one. Copies what it keeps of options. */
     struct err (*store_open)(struct backend_store **store, const struct backend_options *options);

@@ -98,6 +98,11 @@ static struct err open_store(struct backend_store **out, const struct backend_op
     return ERR_NONE;
 }
 
+static const struct backend_type *variant(const struct backend_value *values)
+{
+    return nats_settings_jetstream(values) ? &backend_jetstream : &backend_nats;
+}
+
 static void close_store(struct backend_store *base)
 {
     struct nats_store *store = CONTAINER_OF(base, struct nats_store, base);
@@ -155,6 +160,7 @@ const struct backend_type backend_nats = {
     .interfaces = {.topic = &nats_topic},
     .settings = nats_settings,
     .check = nats_settings_check,
+    .variant = variant,
     .store_open = open_store,
     .reload = nats_store_reload,
     .store_close = close_store,

@@ -246,6 +246,8 @@ static void bind_slot(struct slot_binding *s)
         };
 
         s->out->values = settings_bind(load, &settings);
+        if (s->out->values != NULL && s->out->backend->variant != NULL)
+            s->out->backend = s->out->backend->variant(s->out->values);
     }
     if (s->schema == NULL)
         return;
