@@ -181,7 +181,7 @@ static void test_ends(void **state)
     probe = probe_start(&fixture->messages, fixture->messages.kv.backend, &stream->source,
                         &stream->settling, probe_want("ends", "g"));
     KV_UNTIL(&fixture->messages.kv, probe_is_closed(probe));
-    assert_int_equal(probe->opened, 0);
+    assert_int_equal(probe_opened(probe), 0);
     kv_expect(probe->closed_with, ERR_PERMISSION_DENIED, NULL);
     probe_free(probe);
     world->messages.faults.open_error = ERR_NONE;

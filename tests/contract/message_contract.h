@@ -140,6 +140,8 @@ size_t probe_count(struct probe *probe);
 struct probe_moves probe_moves(struct probe *probe);
 unsigned probe_gaps(struct probe *probe);
 bool probe_is_closed(struct probe *probe);
+unsigned probe_opened(struct probe *probe); /* times */
+uint64_t probe_missed(struct probe *probe); /* messages */
 
 /* The i-th message; stays until probe_free. */
 const struct got *probe_got(struct probe *probe, size_t i);

@@ -290,6 +290,26 @@ unsigned probe_gaps(struct probe *probe)
     return gaps;
 }
 
+unsigned probe_opened(struct probe *probe)
+{
+    unsigned opened;
+
+    pthread_mutex_lock(&probe->lock);
+    opened = probe->opened;
+    pthread_mutex_unlock(&probe->lock);
+    return opened;
+}
+
+uint64_t probe_missed(struct probe *probe)
+{
+    uint64_t missed;
+
+    pthread_mutex_lock(&probe->lock);
+    missed = probe->missed;
+    pthread_mutex_unlock(&probe->lock);
+    return missed;
+}
+
 bool probe_is_closed(struct probe *probe)
 {
     bool closed;

@@ -257,7 +257,7 @@ static void subscriptions_wait_for_the_server(void **state)
             probe_start(messages, messages->kv.backend, source, NULL, probe_want(topic, NULL));
     probe_free(probes[1]);
     nats_server_restart(&server);
-    KV_UNTIL(&messages->kv, probes[0]->opened == 1);
+    KV_UNTIL(&messages->kv, probe_opened(probes[0]) == 1);
     assert_int_equal(probe_gaps(probes[0]), 0);
     probe_grant(probes[0], CREDIT, BYTES);
     message_publish_ok(messages, sink_of(fixture), topic, NULL, 0, 3);
