@@ -27,7 +27,7 @@ static const struct config_catalog catalog = {.find_backend = backend_find,
 static const char usage[] =
     "usage: prismd [--config FILE]\n"
     "\n"
-    "Without a file: KeyValue on the embedded store at 127.0.0.1:8980, metrics and\n"
+    "Without a file: all patterns on the embedded store at 127.0.0.1:8980, metrics and\n"
     "health at http://127.0.0.1:9090. Check a file: prismctl check FILE\n"
     "\n"
     "  -c, --config FILE  configuration (docs/configuration.md)\n"

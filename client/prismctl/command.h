@@ -30,10 +30,14 @@ enum {
     TAKES_PRECONDITION = 1 << 1,
     TAKES_VALUE_FILE = 1 << 2,
     TAKES_WITH_VERSION = 1 << 3,
-    TAKES_SCAN = 1 << 4, /* --values --limit --page-size */
+    TAKES_SCAN = 1 << 4, /* --values --page-size */
     TAKES_ATOMIC = 1 << 5,
     TAKES_PROBE = 1 << 6,
-    TAKES_PUBLISH = 1 << 7 /* --file --key --header --batch */
+    TAKES_PUBLISH = 1 << 7, /* --file --key --header --batch */
+    TAKES_CONSUME = 1 << 8, /* --group --from --per-key --keep */
+    TAKES_READING = 1 << 9, /* --idle */
+    TAKES_LIMIT = 1 << 10,
+    TAKES_DELIMITED = 1 << 11
 };
 
 enum { MOST_HEADERS = 64 };
@@ -54,7 +58,10 @@ struct options {
     const char *key;                   /* NULL = none */
     const char *headers[MOST_HEADERS]; /* "NAME=VALUE" */
     size_t header_count;
-    uint32_t batch; /* messages; 0 = the default */
+    uint32_t batch;           /* messages; 0 = the default */
+    const char *group, *from; /* NULL = none */
+    bool per_key, keep, delimited;
+    uint32_t idle_ms; /* 0 = none */
 };
 
 struct invocation {
@@ -80,7 +87,8 @@ extern const struct command commands[];
 
 command_fn command_caps, command_check, command_store, command_retrieve, command_remove,
     command_exists, command_expire, command_ttl, command_persist, command_count, command_scan,
-    command_store_batch, command_retrieve_batch, command_remove_batch, command_publish;
+    command_store_batch, command_retrieve_batch, command_remove_batch, command_publish,
+    command_consume, command_deadletters_list, command_deadletters_redrive;
 
 /* ---- the connection ---- */
 

@@ -14,6 +14,37 @@ static void append(struct lines *lines, uint8_t byte)
     lines->text.data[lines->text.len++] = byte;
 }
 
+/* Four bytes, the highest first. False: there are none, or too few of them. */
+static bool read_length(struct lines *lines, uint32_t *length)
+{
+    uint8_t bytes[4];
+    size_t n = fread(bytes, 1, sizeof bytes, lines->file);
+
+    *length =
+        (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
+    lines->cut = n > 0 && n < sizeof bytes;
+    return n == sizeof bytes;
+}
+
+static bool read_delimited(struct lines *lines)
+{
+    uint32_t length;
+    int c;
+
+    if (!read_length(lines, &length)) {
+        lines->at_end = true;
+        return false;
+    }
+    if (length > lines->max_line_bytes) {
+        lines->too_long = true;
+        return false;
+    }
+    for (; length > 0 && (c = getc_unlocked(lines->file)) != EOF; length--)
+        append(lines, (uint8_t)c);
+    lines->at_end = lines->cut = length > 0;
+    return length == 0;
+}
+
 /* Appends one line to the text. False: there is none. */
 static bool read_line(struct lines *lines)
 {
@@ -57,7 +88,7 @@ size_t lines_next(struct lines *lines, struct prism_bytes *batch, size_t most)
         batch[n++].len = kept;
     while (n < most && !lines->at_end && !lines->too_long) {
         start = lines->text.len;
-        if (!read_line(lines))
+        if (!(lines->delimited ? read_delimited(lines) : read_line(lines)))
             break;
         if (n > 0 && lines->text.len > LINES_MOST_BYTES) {
             lines->kept = lines->text.len - start;

@@ -74,7 +74,7 @@ static const struct row rows[] = {
     SOME("with-version", SWITCH, with_version, TAKES_WITH_VERSION, "",
          "(retrieve) the version, too"),
     SOME("values", SWITCH, values, TAKES_SCAN, "", "(scan) values, too"),
-    SOME("limit", LONG, limit, TAKES_SCAN, "N", "(scan) stop after N keys"),
+    SOME("limit", LONG, limit, TAKES_LIMIT, "N", "(scan, consume, deadletters) stop after so many"),
     SOME("page-size", NUMBER, page_size, TAKES_SCAN, "N", "(scan) keys fetched at a time"),
     SOME("atomic", SWITCH, atomic, TAKES_ATOMIC, "", "(batches that write) all or nothing"),
     SOME("probe", SWITCH, probe, TAKES_PROBE, "", "(check) connect to the backends"),
@@ -83,6 +83,19 @@ static const struct row rows[] = {
     SOME("key", TEXT, key, TAKES_PUBLISH, "KEY",
          "(publish) messages with the same key keep their order"),
     SOME("header", HEADER, headers, TAKES_PUBLISH, "NAME=VALUE", "(publish) once for each header"),
+    SOME("delimited", SWITCH, delimited, TAKES_DELIMITED, "",
+         "(publish, consume) messages with their length before them, four bytes,\n"
+         "                           the highest first, instead of lines"),
+    SOME("group", NAME, group, TAKES_CONSUME, "NAME",
+         "(consume) as a member of this group; default: the namespace's"),
+    SOME("from", NAME, from, TAKES_CONSUME, "WHERE",
+         "(consume) committed (default), earliest or latest"),
+    SOME("per-key", SWITCH, per_key, TAKES_CONSUME, "",
+         "(consume) messages of one key one after the other"),
+    SOME("keep", SWITCH, keep, TAKES_CONSUME, "",
+         "(consume) give the messages back when the command ends"),
+    SOME("idle", SECONDS, idle_ms, TAKES_READING, "SECONDS",
+         "(consume, deadletters list) end when nothing came for so long"),
     SOME("batch", NUMBER, batch, TAKES_PUBLISH, "N", "(publish) messages a call; default 100"),
 };
 

@@ -165,7 +165,8 @@ static int refuse_line(const struct publisher *p, size_t max_bytes)
 static int send_lines(struct publisher *p, FILE *file, const char *name)
 {
     int64_t announced = prism_producer_capabilities(p->producer)->max_message_bytes;
-    struct lines lines = {.file = file, .max_line_bytes = MOST_LINE_BYTES};
+    struct lines lines = {
+        .file = file, .delimited = p->in->options->delimited, .max_line_bytes = MOST_LINE_BYTES};
     int code = EXIT_DONE;
     size_t n;
 
@@ -175,6 +176,8 @@ static int send_lines(struct publisher *p, FILE *file, const char *name)
         code = send_batch(p, n);
     if (code == EXIT_DONE && lines.too_long)
         code = refuse_line(p, lines.max_line_bytes);
+    else if (code == EXIT_DONE && lines.cut)
+        code = fail_usage(p->in->options, name, "ends within a message");
     else if (code == EXIT_DONE && ferror(file))
         code = fail_usage(p->in->options, name, strerror(errno));
     lines_clear(&lines);

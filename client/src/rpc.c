@@ -37,9 +37,7 @@ void __tsan_release(void *address);
 #define TAKE_OVER(rpc) ((void)(rpc))
 #endif
 
-#define NS_PER_MS 1000000ull
-#define NS_PER_S  1000000000ull
-#define IDLE_NS   (5 * NS_PER_MS)
+#define IDLE_NS (5 * RPC_NS_PER_MS)
 
 enum { LOOKS_AFTER_IDLE = 4 };
 
@@ -48,7 +46,7 @@ uint64_t rpc_now_ns(void)
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+    return (uint64_t)now.tv_sec * RPC_NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
 /* gRPC's monotonic clock counts from another origin, so times travel as differences. */
@@ -81,7 +79,7 @@ void rpc_init(struct rpc *rpc, struct prism_channel *channel, const struct rpc_m
     rpc->registered = registered;
     rpc->request = grpc_empty_slice();
     rpc->deadline_ms = deadline_ms > 0 ? deadline_ms : channel->deadline_ms;
-    rpc->deadline_ns = rpc_now_ns() + rpc->deadline_ms * NS_PER_MS;
+    rpc->deadline_ns = rpc_now_ns() + rpc->deadline_ms * RPC_NS_PER_MS;
 }
 
 void rpc_set_request(struct rpc *rpc, const ProtobufCMessage *request)
@@ -256,10 +254,10 @@ bool rpc_again(struct rpc *rpc)
     if (wait_ms > retry->max_ms)
         wait_ms = retry->max_ms;
     /* Half of the wait is jitter, so that clients which failed together do not return together. */
-    wait_ns = wait_ms * NS_PER_MS / 2;
+    wait_ns = wait_ms * RPC_NS_PER_MS / 2;
     wait_ns += jitter(rpc, wait_ns + 1);
     if (rpc->error.retry_after_ms > 0) {
-        uint64_t advised_ns = rpc->error.retry_after_ms * NS_PER_MS;
+        uint64_t advised_ns = rpc->error.retry_after_ms * RPC_NS_PER_MS;
 
         if (wait_ns < advised_ns)
             wait_ns = advised_ns + jitter(rpc, advised_ns / 4 + 1);

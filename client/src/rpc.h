@@ -84,6 +84,9 @@ void rpc_wait(struct rpc *rpc);
 /* Frees request and response; the error stays. */
 void rpc_clear(struct rpc *rpc);
 
+#define RPC_NS_PER_MS 1000000ull
+#define RPC_NS_PER_S  1000000000ull
+
 /* CLOCK_MONOTONIC. */
 uint64_t rpc_now_ns(void);
 gpr_timespec rpc_timespec(uint64_t at_ns);

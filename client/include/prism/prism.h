@@ -39,7 +39,7 @@ extern "C" {
 /* Numbers are those of gRPC's status codes. */
 enum prism_code {
     PRISM_OK = 0,
-    PRISM_CANCELLED = 1, /* not returned: a call that the server breaks off is UNAVAILABLE */
+    PRISM_CANCELLED = 1, /* by the application; what the server breaks off is UNAVAILABLE */
     PRISM_UNKNOWN = 2,
     PRISM_INVALID_ARGUMENT = 3,  /* prism_error.field names the part at fault */
     PRISM_DEADLINE_EXCEEDED = 4, /* a write may or may not have happened */

@@ -23,13 +23,17 @@ _prismctl() {
         mapfile -t COMPREPLY < <(compgen -W 'table json' -- "$word")
         return
         ;;
+    --from)
+        mapfile -t COMPREPLY < <(compgen -W 'committed earliest latest' -- "$word")
+        return
+        ;;
     --value-file | --file | --tls-ca | --tls-cert | --tls-key)
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return
         ;;
     --server | -s | --namespace | -n | --timeout | -t | --tls-server-name | --ttl | --if-version | --limit | --page-size | \
-        --key | --header | --batch)
+        --key | --header | --batch | --group | --idle)
         return
         ;;
     esac
@@ -42,13 +46,18 @@ _prismctl() {
         remove-batch | delete-batch) common+=' --atomic' ;;
         scan) common+=' --values --limit --page-size' ;;
         check) common+=' --probe' ;;
-        publish) common+=' --file --key --header --batch' ;;
+        publish) common+=' --file --key --header --batch --delimited' ;;
+        consume) common+=' --group --from --per-key --keep --idle --limit --delimited' ;;
+        list) common+=' --idle --limit --delimited' ;;
+        redrive) common+=' --limit' ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$common" -- "$word")
     elif [[ -z $command && $group == kv ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$kv" -- "$word")
+    elif [[ -z $command && $group == deadletters ]]; then
+        mapfile -t COMPREPLY < <(compgen -W 'list redrive' -- "$word")
     elif [[ -z $command ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'caps publish check kv help' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'caps publish consume deadletters check kv help' -- "$word")
     elif [[ $command == check ]]; then
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$word")

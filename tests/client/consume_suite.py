@@ -1,0 +1,113 @@
+"""Consuming as a user of prismctl and of libprism sees it, against a prismd on its defaults."""
+import json
+import os
+import signal
+import subprocess
+
+from rig import environment, suite
+from rig.messaging import producer_service, pb
+from rig.prismd import Prismd
+from rig.proxy import Proxy
+
+DONE, USAGE, REFUSED, UNSUPPORTED = 0, 1, 4, 5
+
+
+class Consume(suite.Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = cls.use(Prismd())
+        cls.producer = producer_service(cls.server.channel())
+        cls.env = {**os.environ, "TSAN_OPTIONS": os.environ.get("CLIENT_TSAN_OPTIONS", "")}
+
+    def start(self, *arguments, **options):
+        return subprocess.Popen([environment.ours("prismctl"), "-s", self.server.address, *arguments],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env, **options)
+
+    def ctl(self, *arguments, code=DONE):
+        child = self.start(*arguments)
+        out, err = child.communicate(timeout=120)
+        self.assertEqual(child.returncode, code, (out, err))
+        return out
+
+    def publish(self, topic, *payloads):
+        answer = self.producer.PublishBatch(messages=[pb.PublishRequest(topic=topic, payload=p) for p in payloads])
+        self.assertTrue(all(r.success for r in answer.results))
+
+    def test_a_group_goes_on_where_it_stopped(self):
+        self.publish("on", *(b"%d" % i for i in range(1, 3001)))
+        self.assertEqual(self.ctl("consume", "on", "--group", "g", "--limit", "2"), b"1\n2\n")
+        rest = self.ctl("consume", "on", "--group", "g", "--limit", "2998", "-o", "json").splitlines()
+        self.assertEqual([json.loads(line)["payload"] for line in rest], [str(i) for i in range(3, 3001)])
+        self.assertEqual(self.ctl("consume", "on", "--group", "g", "--idle", "0.2"), b"")
+        self.assertEqual(self.ctl("consume", "on", "--group", "other", "--limit", "1"), b"1\n")
+
+    def test_kept_messages_stay(self):
+        self.publish("kept", b"a", b"b")
+        for _ in range(2):
+            self.assertEqual(self.ctl("consume", "kept", "--group", "g", "--limit", "2", "--keep"), b"a\nb\n")
+
+    def test_interrupt_settles_what_was_written(self):
+        self.publish("int", b"a")
+        child = self.start("consume", "int", "--group", "g")
+        self.assertEqual(child.stdout.readline(), b"a\n")
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+        self.assertEqual(child.returncode, DONE, err)
+        self.assertRegex(err, rb"^1 received in ")
+        self.publish("int", b"b")
+        self.assertEqual(self.ctl("consume", "int", "--group", "g", "--limit", "1"), b"b\n")
+
+    def test_output_that_cannot_be_written(self):
+        """Nothing of it is settled."""
+        self.publish("full", b"a")
+        with open("/dev/full", "wb") as full:
+            child = subprocess.run([environment.ours("prismctl"), "-s", self.server.address, "consume", "full",
+                                    "--group", "g", "--limit", "1"], stdout=full, stderr=subprocess.PIPE,
+                                   env=self.env, timeout=60, check=False)
+        self.assertNotEqual(child.returncode, DONE)
+        self.assertEqual(self.ctl("consume", "full", "--group", "g", "--limit", "1"), b"a\n")
+
+    def test_delimited(self):
+        frames = b"\0\0\0\3a\nb" + b"\0\0\0\0" + b"\0\1\0\0" + bytes(65536)
+        for text, code in ((frames, DONE), (frames + b"\0\0", USAGE), (b"\0\0\0\5ab", USAGE)):
+            child = self.start("publish", "delimited", "--delimited", stdin=subprocess.PIPE)
+            child.communicate(text, timeout=60)
+            self.assertEqual(child.returncode, code)
+        self.assertEqual(self.ctl("consume", "delimited", "--group", "g", "--delimited", "--limit", "6"), frames * 2)
+
+    def test_usage(self):
+        for line in ((), ("t", "u"), ("t", "--from", "somewhere"), ("t", "--idle", "0"), ("t", "--key", "k")):
+            with self.subTest(line):
+                self.assertEqual(self.ctl("consume", *line, code=USAGE), b"")
+        self.assertEqual(self.ctl("consume", "no\ttopic", "--group", "g", code=REFUSED), b"")
+
+    def test_library(self):
+        program = os.path.join(os.path.dirname(os.path.abspath(environment.BIN)), "tests", "e2e-client-consume")
+        with Proxy(self.server.port) as proxy:
+            child = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                     stderr=subprocess.STDOUT, env={**self.env, "PRISM_SERVER": proxy.address})
+            self.addCleanup(child.kill)
+            said = []
+            for line in child.stdout:
+                said.append(line)
+                if line == "cut\n":
+                    proxy.cut()
+                    child.stdin.write("\n")
+                    child.stdin.flush()
+            self.assertEqual(child.wait(120), 0, "".join(said))
+            child.stdin.close()
+            child.stdout.close()
+
+    def test_example(self):
+        program = os.path.join(os.path.dirname(os.path.abspath(environment.BIN)), "examples", "consume")
+        prefix = []
+        if not environment.SANITIZER:
+            prefix = [environment.tool("valgrind"), "-q", "--leak-check=full", "--error-exitcode=9",
+                      "--show-leak-kinds=definite,indirect", "--errors-for-leak-kinds=definite,indirect"]
+        done = subprocess.run([*prefix, program, self.server.address], capture_output=True, text=True, timeout=120,
+                              check=False, env=self.env)
+        self.assertEqual((done.returncode, done.stdout), (0, "one\ntwo\nthree\n"), done)
+
+
+if __name__ == "__main__":
+    suite.main()
