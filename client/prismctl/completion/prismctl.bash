@@ -11,9 +11,11 @@ _prismctl() {
         case ${COMP_WORDS[i]} in
         -s | -n | -o | -t | --server | --namespace | --output | --timeout | --tls-ca | --tls-cert | --tls-key | \
             --tls-server-name | --ttl | --if-version | --value-file | --limit | --page-size | \
-            --file | --key | --header | --batch) ((i++)) ;;
+            --file | --key | --header | --batch | --group | --from | --idle) ((i++)) ;;
         -*) ;;
-        kv) group=kv ;;
+        kv | deadletters)
+            if [[ -z $group && -z $command ]]; then group=${COMP_WORDS[i]}; else command=${command:-${COMP_WORDS[i]}}; fi
+            ;;
         *) command=${command:-${COMP_WORDS[i]}} ;;
         esac
     done
