@@ -128,7 +128,7 @@ struct registry_beat {
     struct op op;
     struct registry_beat_item *items;
     size_t n;        /* 1..REGISTRY_BATCH */
-    uint64_t ttl_ms; /* new life for each, from now; 0 = as long as the one last given to it */
+    uint64_t ttl_ms; /* new life for each, from now; 0 = as long as put or patch gave it */
 };
 
 /* ---- remove ---- */

@@ -414,9 +414,9 @@ void roster_beat(struct roster *roster, struct registry_beat_item *item, uint64_
     } else if (item->if_generation != 0 && item->if_generation != member->generation) {
         item->err = other_generation();
     } else {
-        if (ttl_ms > 0)
-            member->ttl_ms = ttl_ms;
-        set_expiry(roster, member, member->ttl_ms > 0 ? now_ms + member->ttl_ms : 0);
+        if (ttl_ms == 0)
+            ttl_ms = member->ttl_ms;
+        set_expiry(roster, member, ttl_ms > 0 ? now_ms + ttl_ms : 0);
         item->expires_at_ms = member->expires_ms;
     }
     pthread_mutex_unlock(&roster->lock);

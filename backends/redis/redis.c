@@ -18,6 +18,7 @@ static struct backend *open_instance(struct backend_store *store, struct worker 
 
     if (instance == NULL)
         abort();
+    redis_registry_name(&instance->names);
     redis_start(&instance->shared, store, worker, false);
     return &instance->shared.base;
 }
@@ -71,7 +72,8 @@ const struct backend_type backend_redis = {
                    .kv_batch = &redis_kv_batch,
                    .kv_txn = &redis_kv_txn,
                    .kv_cas = &redis_kv_cas,
-                   .topic = &redis_topic},
+                   .topic = &redis_topic,
+                   .registry = &redis_registry},
     .limits = {.key_bytes = 512ull << 20, .value_bytes = REDIS_VALUE_BYTES, .pipeline = 128},
     .settings = redis_settings,
     .check = redis_settings_check,

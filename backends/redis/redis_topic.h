@@ -4,7 +4,7 @@
 #ifndef PRISM_BACKENDS_REDIS_REDIS_TOPIC_H
 #define PRISM_BACKENDS_REDIS_REDIS_TOPIC_H
 
-#include "backends/redis/redis_conn.h"
+#include "backends/redis/redis_registry.h"
 #include "backends/topic.h"
 #include "src/base/block.h"
 
@@ -88,6 +88,7 @@ struct redis_listening {
 
 struct redis_instance {
     struct redis shared; /* first */
+    struct redis_registry_names names;
     struct redis_listening listening;
     void (*closed)(void *);
     void *closed_arg;

@@ -125,7 +125,6 @@ static struct fake_identity *insert(struct fake_world *world, struct slice name)
 
 static void set_life(struct fake_world *world, struct fake_identity *item, uint64_t ttl_ms)
 {
-    item->ttl_ms = ttl_ms;
     item->entry.expires_at_ms = ttl_ms > 0 ? fake_registry_now_ms(world) + ttl_ms : 0;
 }
 
@@ -183,6 +182,7 @@ static void put_item(struct fake_world *world, struct registry_put_item *item,
     it->entry.document = own(item->document.len > 0 ? item->document : document_empty());
     it->entry.tags = own(item->tags.len > 0 ? item->tags : slice_of(&(uint8_t){DOCUMENT_LIST}, 1));
     it->entry.generation = item->generation = ++world->registry.generation;
+    it->ttl_ms = item->ttl_ms;
     set_life(world, it, item->ttl_ms);
     item->registered_at_ms = it->entry.registered_at_ms;
     item->expires_at_ms = it->entry.expires_at_ms;
@@ -235,8 +235,10 @@ static struct err apply_patch(struct fake_world *world, struct op *op)
         err = patch_document(item, patch);
     if (err.code != ERR_OK)
         return err;
-    if (patch->set_ttl)
+    if (patch->set_ttl) {
+        item->ttl_ms = patch->ttl_ms;
         set_life(world, item, patch->ttl_ms);
+    }
     patch->generation = item->entry.generation;
     patch->expires_at_ms = item->entry.expires_at_ms;
     return ERR_NONE;

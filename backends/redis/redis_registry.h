@@ -1,0 +1,128 @@
+/* The identity registry on three keys and a counter. With <root>:{<namespace>}%registry: before
+ * them, which starts no key of key-value, whatever the namespaces are called:
+ *
+ *   order       sorted set, all scores 0: the identities by their octets
+ *   due         sorted set: when each expires, ms of Unix time; inf = never
+ *   entries     hash: a record for each
+ *   generation  the last one that was given
+ *
+ * Whatever looks at an identity compares its score in `due` with redis' clock in the same script,
+ * so that one that has expired is gone at once; what is left of it goes with later calls, a few at
+ * a time. No script looks at more than REDIS_REGISTRY_STEP identities for writing or
+ * REDIS_REGISTRY_SCAN for a page, about a millisecond of redis' time; longer calls are several.
+ *
+ * A record: octet 1, generation, registered at, ttl (doubles: ms), u32 length of the document, the
+ * document, the tags. Little-endian, unaligned.
+ *
+ *   redis_registry.c         put, patch, beat, remove, get
+ *   redis_registry_page.c    pages and counts
+ *   redis_registry_filter.c  what redis evaluates itself, as words of a script
+ *   redis_registry_call.c    calling scripts; records
+ *   redis_registry_script.c  the scripts
+ *
+ * Needs redis 6.2 (ZMSCORE). */
+#ifndef PRISM_BACKENDS_REDIS_REDIS_REGISTRY_H
+#define PRISM_BACKENDS_REDIS_REDIS_REGISTRY_H
+
+#include "backends/redis/redis_kv.h"
+#include "backends/registry.h"
+
+extern const struct registry redis_registry;
+
+enum {
+    REDIS_REGISTRY_STEP = 100,
+    REDIS_REGISTRY_SCAN = 256,
+    REDIS_REGISTRY_BYTES = 1 << 20, /* entries of one answer, and one more */
+    REDIS_REGISTRY_KEYS = 4
+};
+
+/* What scripts evaluate; redis has no regular expressions, and globs take more than they are worth
+ * there. */
+#define REDIS_REGISTRY_OPS (FILTER_ALL_OPS & ~(FILTER_BIT(FILTER_REGEX) | FILTER_BIT(FILTER_GLOB)))
+
+/* ---- scripts ---- */
+
+enum redis_registry_call {
+    REDIS_REGISTRY_PUT,
+    REDIS_REGISTRY_PATCH,
+    REDIS_REGISTRY_BEAT,
+    REDIS_REGISTRY_REMOVE,
+    REDIS_REGISTRY_GET,
+    REDIS_REGISTRY_PAGE,
+    REDIS_REGISTRY_TOTAL,
+    REDIS_REGISTRY_SCRIPTS
+};
+
+struct redis_registry_script {
+    const char *text;
+    bool writes;
+};
+
+extern const struct redis_registry_script redis_registry_scripts[REDIS_REGISTRY_SCRIPTS];
+
+/* By which redis knows them; of an instance. */
+struct redis_registry_names {
+    char sha1[REDIS_REGISTRY_SCRIPTS][REDIS_SHA1_HEX];
+};
+
+void redis_registry_name(struct redis_registry_names *names);
+
+/* ---- calling them; thread: home ---- */
+
+/* An op that calls one script, once or several times, one after the other. First member of what an
+ * op keeps in its arena. */
+struct redis_registry_work {
+    struct redis *redis;
+    struct op *op;
+    enum redis_registry_call script;
+    const struct redis_registry_names *names;
+    struct slice keys[REDIS_REGISTRY_KEYS];
+    struct redis_turn turn; /* of pages and counts */
+    bool in_turns;
+    bool unknown; /* redis does not know the script: it is sent whole */
+    bool wrote;   /* an earlier call had an effect */
+
+    /* Says the arguments of the next call. */
+    void (*say)(struct redis_call *call, struct redis_registry_work *work);
+    unsigned words; /* how many */
+    size_t bytes;   /* of the arguments, about */
+    /* A part of the answer. */
+    void (*node)(struct redis_registry_work *work, struct redis_call *call,
+                 const struct redis_node *node);
+    /* The answer is in, without an error: calls again, or finishes. */
+    void (*next)(struct redis_registry_work *work);
+};
+
+/* In the op's arena, zeroed; bytes: of the struct around it. */
+void *redis_registry_new(struct backend *backend, struct op *op, size_t bytes,
+                         enum redis_registry_call script);
+
+void redis_registry_run(struct redis_registry_work *work);
+
+void redis_registry_page(struct backend *backend, struct registry_page *page);
+void redis_registry_count(struct backend *backend, struct registry_count *count);
+
+/* ---- records ---- */
+
+/* Does the record hold an entry? Sets all but the identity and the expiry; slices refer to the
+ * record. */
+bool redis_registry_record(struct slice record, struct registry_entry *entry);
+
+/* A score of `due`, as redis writes it. */
+bool redis_registry_score(struct slice text, uint64_t *expires_at_ms);
+
+/* ---- filters (redis_registry_filter.c) ---- */
+
+/* The part of a filter that redis evaluates. */
+struct redis_registry_filter {
+    const struct filter_node *nodes[64]; /* joined by AND */
+    size_t n;
+    bool whole; /* that is all of it: what redis gives back matches */
+    unsigned words;
+    size_t bytes;
+};
+
+void redis_registry_split(const struct filter *filter, struct redis_registry_filter *part);
+void redis_registry_say_filter(struct redis_call *call, const struct redis_registry_filter *part);
+
+#endif

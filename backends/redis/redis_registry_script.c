@@ -1,0 +1,391 @@
+/* What has to be one step for redis. KEYS: order, due, entries; put: generation too. Lua compares
+ * strings by the server's locale, so octets are compared by hand; numbers of records are doubles,
+ * which hold generations (microseconds of Unix time, or one more than the last) exactly. */
+#include "backends/redis/redis_registry.h"
+
+#define PRELUDE                                                                                    \
+    "local order, due, entries = KEYS[1], KEYS[2], KEYS[3]\n"                                      \
+    "local sub, byte, pack, unpacked = string.sub, string.byte, struct.pack, struct.unpack\n"      \
+    "local clock = redis.call('TIME')\n"                                                           \
+    "local us = clock[1] * 1000000 + clock[2]\n"                                                   \
+    "local now = math.floor(us / 1000)\n"                                                          \
+    "local function alive(score)\n"                                                                \
+    "  return score and (score == 'inf' or tonumber(score) > now)\n"                               \
+    "end\n"
+
+/* Removes what is left of those that have expired, n at most. */
+#define REAP                                                                                       \
+    "local function reap(n)\n"                                                                     \
+    "  local dead = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, n)\n"                \
+    "  if #dead > 0 then\n"                                                                        \
+    "    redis.call('ZREM', order, unpack(dead))\n"                                                \
+    "    redis.call('ZREM', due, unpack(dead))\n"                                                  \
+    "    redis.call('HDEL', entries, unpack(dead))\n"                                              \
+    "  end\n"                                                                                      \
+    "  return #dead\n"                                                                             \
+    "end\n"
+
+/* As strcmp, by octets. */
+#define OCTETS                                                                                     \
+    "local function octets(a, b)\n"                                                                \
+    "  local n = math.min(#a, #b)\n"                                                               \
+    "  if sub(a, 1, n) == sub(b, 1, n) then return #a - #b end\n"                                  \
+    "  for i = 1, n do\n"                                                                          \
+    "    local x, y = byte(a, i), byte(b, i)\n"                                                    \
+    "    if x ~= y then return x - y end\n"                                                        \
+    "  end\n"                                                                                      \
+    "end\n"
+
+/* ARGV: most identities or 0; then for each: identity, "replace" or "", the generation that has to
+ * be there or 0, ttl or 0, document length and document and tags. Returns for each: 0 done, 1 is
+ * there, 2 full, 3 another generation; whether it was there; generation; registered; expires. */
+static const char put_script[] = PRELUDE REAP
+    "local max, n = tonumber(ARGV[1]), (#ARGV - 1) / 5\n"
+    "local last = math.max(tonumber(redis.call('GET', KEYS[4]) or 0), us)\n"
+    "redis.call('SET', KEYS[4], string.format('%.0f', last + n))\n"
+    "reap(2 * n + 8)\n"
+    "local function full()\n"
+    "  while max > 0 and redis.call('ZCARD', order) >= max do\n"
+    "    if reap(100) == 0 then return true end\n"
+    "  end\n"
+    "end\n"
+    "local out = {}\n"
+    "for i = 1, n do\n"
+    "  local at = 5 * i - 3\n"
+    "  local id, mode = ARGV[at], ARGV[at + 1]\n"
+    "  local wanted, ttl = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])\n"
+    "  local here = alive(redis.call('ZSCORE', due, id))\n"
+    "  local registered, generation, code, expires = now, 0, 0, 0\n"
+    "  if here then\n"
+    "    local _\n"
+    "    _, generation, registered = unpacked('<Bdd', redis.call('HGET', entries, id))\n"
+    "  end\n"
+    "  if wanted ~= 0 and not (here and generation == wanted) then code = 3\n"
+    "  elseif here and mode == '' then code = 1\n"
+    "  elseif not here and full() then code = 2\n"
+    "  else\n"
+    "    generation = last + i\n"
+    "    if ttl > 0 then expires = now + ttl end\n"
+    "    local record = pack('<Bddd', 1, generation, registered, ttl) .. ARGV[at + 4]\n"
+    "    redis.call('HSET', entries, id, record)\n"
+    "    redis.call('ZADD', order, 0, id)\n"
+    "    redis.call('ZADD', due, ttl > 0 and expires or 'inf', id)\n"
+    "  end\n"
+    "  out[#out + 1] = code\n"
+    "  out[#out + 1] = here and 1 or 0\n"
+    "  out[#out + 1] = generation\n"
+    "  out[#out + 1] = registered\n"
+    "  out[#out + 1] = expires\n"
+    "end\n"
+    "return out\n";
+
+/* ARGV: identity, "keep", "merge" or "replace", document, ttl or "", generation or 0, most bytes of
+ * the document. Returns 0 done, 1 absent, 3 another generation, 4 too large; generation;
+ * expires. */
+static const char patch_script[] = PRELUDE OCTETS
+    "local id, mode, new, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]\n"
+    "local wanted, most = tonumber(ARGV[5]), tonumber(ARGV[6])\n"
+    "local function field(s, p)\n"
+    "  if p > #s then return end\n"
+    "  local key, n = unpacked('<I4I4', s, p)\n"
+    "  local l = key % 65536\n"
+    "  return sub(s, p + 8, p + 7 + l), p + 8 + l + n, byte(s, p + 8 + l)\n"
+    "end\n"
+    "local function merge(old)\n"
+    "  local out, p, q = {sub(old, 1, 1)}, 2, 2\n"
+    "  while true do\n"
+    "    local a, p2 = field(old, p)\n"
+    "    local b, q2, kind = field(new, q)\n"
+    "    if not a and not b then return table.concat(out) end\n"
+    "    local c = not a and 1 or not b and -1 or octets(a, b)\n"
+    "    if c < 0 then\n"
+    "      out[#out + 1] = sub(old, p, p2 - 1)\n"
+    "    elseif kind ~= 0 then\n"
+    "      out[#out + 1] = sub(new, q, q2 - 1)\n"
+    "    end\n"
+    "    if c <= 0 then p = p2 end\n"
+    "    if c >= 0 then q = q2 end\n"
+    "  end\n"
+    "end\n"
+    "local score = redis.call('ZSCORE', due, id)\n"
+    "if not alive(score) then return {1} end\n"
+    "local record = redis.call('HGET', entries, id)\n"
+    "local _, generation, registered, life, len, at = unpacked('<BdddI4', record)\n"
+    "if wanted ~= 0 and generation ~= wanted then return {3} end\n"
+    "local document = sub(record, at, at + len - 1)\n"
+    "if mode == 'merge' then document = merge(document) end\n"
+    "if mode == 'replace' then document = new end\n"
+    "if #document > most then return {4} end\n"
+    "if ttl ~= '' then\n"
+    "  life = tonumber(ttl)\n"
+    "  score = life > 0 and now + life or 'inf'\n"
+    "  redis.call('ZADD', due, score, id)\n"
+    "end\n"
+    "redis.call('HSET', entries, id,\n"
+    "           pack('<BdddI4', 1, generation, registered, life, #document) .. document ..\n"
+    "           sub(record, at + len))\n"
+    "return {0, generation, score == 'inf' and 0 or tonumber(score)}\n";
+
+/* ARGV: ttl or 0, then for each: identity, generation or 0. For each: when it expires (0: never),
+ * -1 absent, -2 another generation. */
+static const char beat_script[] = PRELUDE REAP
+    "local ttl, ids, out, add = tonumber(ARGV[1]), {}, {}, {}\n"
+    "for i = 2, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end\n"
+    "local scores = redis.call('ZMSCORE', due, unpack(ids))\n"
+    "for i, id in ipairs(ids) do\n"
+    "  local wanted, life, code = tonumber(ARGV[2 * i + 1]), ttl, 0\n"
+    "  if not alive(scores[i]) then code = -1\n"
+    "  elseif wanted ~= 0 or ttl == 0 then\n"
+    "    local _, generation, _, given = unpacked('<Bddd', redis.call('HGET', entries, id))\n"
+    "    if wanted ~= 0 and wanted ~= generation then code = -2 end\n"
+    "    if ttl == 0 then life = given end\n"
+    "  end\n"
+    "  if code == 0 then\n"
+    "    if life > 0 then code = now + life end\n"
+    "    add[#add + 1] = life > 0 and code or 'inf'\n"
+    "    add[#add + 1] = id\n"
+    "  end\n"
+    "  out[i] = code\n"
+    "end\n"
+    "if #add > 0 then redis.call('ZADD', due, unpack(add)) end\n"
+    "reap(8)\n"
+    "return out\n";
+
+/* ARGV: for each: identity, generation or 0. For each: 1 removed, 0 absent, 2 another generation.
+ */
+static const char remove_script[] =
+    PRELUDE REAP "local out = {}\n"
+                 "for i = 1, #ARGV, 2 do\n"
+                 "  local id, wanted, code = ARGV[i], tonumber(ARGV[i + 1]), 0\n"
+                 "  if alive(redis.call('ZSCORE', due, id)) then\n"
+                 "    code = 1\n"
+                 "    if wanted ~= 0 then\n"
+                 "      local _, generation = unpacked('<Bd', redis.call('HGET', entries, id))\n"
+                 "      if generation ~= wanted then code = 2 end\n"
+                 "    end\n"
+                 "  end\n"
+                 "  if code == 1 then\n"
+                 "    redis.call('ZREM', order, id)\n"
+                 "    redis.call('ZREM', due, id)\n"
+                 "    redis.call('HDEL', entries, id)\n"
+                 "  end\n"
+                 "  out[#out + 1] = code\n"
+                 "end\n"
+                 "reap(#out + 8)\n"
+                 "return out\n";
+
+/* ARGV: bytes after which to stop, "whole" or "", identities. For each: score and record, both
+ * empty if it is absent. */
+static const char get_script[] =
+    PRELUDE "local most, whole, bytes, out = tonumber(ARGV[1]), ARGV[2] ~= '', 0, {}\n"
+            "for i = 3, #ARGV do\n"
+            "  local id = ARGV[i]\n"
+            "  local score = redis.call('ZSCORE', due, id)\n"
+            "  if alive(score) then\n"
+            "    local record = redis.call('HGET', entries, id)\n"
+            "    if not whole then record = sub(record, 1, 29) end\n"
+            "    bytes = bytes + #id + #record\n"
+            "    out[#out + 1] = score\n"
+            "    out[#out + 1] = record\n"
+            "  else\n"
+            "    out[#out + 1] = ''\n"
+            "    out[#out + 1] = ''\n"
+            "  end\n"
+            "  if bytes >= most then break end\n"
+            "end\n"
+            "return out\n";
+
+/* ARGV: identity to go on behind or "", most entries (0: only counts), bytes after which to stop,
+ * most identities to look at, "whole" or "", a filter as redis_registry_filter.c says it. Returns
+ * whether there is more, the last identity looked at, how many the filter was evaluated for, how
+ * many match; then for each identity, score, record. */
+static const char page_script[] = PRELUDE OCTETS
+    "local after, max, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])\n"
+    "local scan, whole = ARGV[4], ARGV[5] ~= ''\n"
+    "local at = 6\n"
+    "local function word()\n"
+    "  at = at + 1\n"
+    "  return ARGV[at - 1]\n"
+    "end\n"
+    "local function find(s, p, e, key, name)\n"
+    "  while p < e do\n"
+    "    local k, n = unpacked('<I4I4', s, p)\n"
+    "    local v = p + 8 + k % 65536\n"
+    "    if k == key and sub(s, p + 8, v - 1) == name then return v, v + n - 1 end\n"
+    "    p = v + n\n"
+    "  end\n"
+    "end\n"
+    "local function order_of(value)\n"
+    "  local kind = byte(value)\n"
+    "  if kind == 3 then\n"
+    "    local number = unpacked('<d', value, 2)\n"
+    "    return function(s, p)\n"
+    "      if byte(s, p) ~= 3 then return end\n"
+    "      local field = unpacked('<d', s, p + 1)\n"
+    "      return field < number and -1 or field > number and 1 or 0\n"
+    "    end\n"
+    "  end\n"
+    "  local text = sub(value, 2)\n"
+    "  return function(s, p, e)\n"
+    "    if byte(s, p) == kind then return octets(sub(s, p + 1, e), text) end\n"
+    "  end\n"
+    "end\n"
+    "local function set_of(n)\n"
+    "  local set = {}\n"
+    "  for _ = 1, n do set[word()] = true end\n"
+    "  return set\n"
+    "end\n"
+    "local tests = {\n"
+    "  [1] = function(v) return function(s, p, e) return sub(s, p, e) == v end end,\n"
+    "  [2] = function(v) return function(s, p, e) return sub(s, p, e) ~= v end end,\n"
+    "  [3] = function(v)\n"
+    "    local c = order_of(v)\n"
+    "    return function(s, p, e) local o = c(s, p, e) return o and o > 0 end\n"
+    "  end,\n"
+    "  [4] = function(v)\n"
+    "    local c = order_of(v)\n"
+    "    return function(s, p, e) local o = c(s, p, e) return o and o >= 0 end\n"
+    "  end,\n"
+    "  [5] = function(v)\n"
+    "    local c = order_of(v)\n"
+    "    return function(s, p, e) local o = c(s, p, e) return o and o < 0 end\n"
+    "  end,\n"
+    "  [6] = function(v)\n"
+    "    local c = order_of(v)\n"
+    "    return function(s, p, e) local o = c(s, p, e) return o and o <= 0 end\n"
+    "  end,\n"
+    "  [7] = function(v)\n"
+    "    local set = set_of(tonumber(v))\n"
+    "    return function(s, p, e) return set[sub(s, p, e)] end\n"
+    "  end,\n"
+    "  [8] = function(v)\n"
+    "    local set = set_of(tonumber(v))\n"
+    "    return function(s, p, e) return not set[sub(s, p, e)] end\n"
+    "  end,\n"
+    "  [9] = function(v)\n"
+    "    local text = byte(v) == 4 and sub(v, 2)\n"
+    "    return function(s, p, e)\n"
+    "      local kind = byte(s, p)\n"
+    "      if kind == 4 and text then return string.find(sub(s, p + 1, e), text, 1, true) end\n"
+    "      if kind ~= 5 then return false end\n"
+    "      p = p + 1\n"
+    "      while p < e do\n"
+    "        local n = unpacked('<I4', s, p)\n"
+    "        if sub(s, p + 4, p + 3 + n) == v then return true end\n"
+    "        p = p + 4 + n\n"
+    "      end\n"
+    "    end\n"
+    "  end,\n"
+    "  [10] = function(v)\n"
+    "    v = sub(v, 2)\n"
+    "    return function(s, p, e)\n"
+    "      return byte(s, p) == 4 and e - p >= #v and sub(s, p + 1, p + #v) == v\n"
+    "    end\n"
+    "  end,\n"
+    "  [11] = function(v)\n"
+    "    v = sub(v, 2)\n"
+    "    return function(s, p, e)\n"
+    "      return byte(s, p) == 4 and e - p >= #v and (v == '' or sub(s, e - #v + 1, e) == v)\n"
+    "    end\n"
+    "  end,\n"
+    "  [14] = function(v)\n"
+    "    local kind = tonumber(v)\n"
+    "    return function(s, p)\n"
+    "      local k = byte(s, p)\n"
+    "      return k == kind or (kind == 2 and k == 1)\n"
+    "    end\n"
+    "  end\n"
+    "}\n"
+    "local function condition(op)\n"
+    "  local place, names, keys = word(), {}, {}\n"
+    "  local n = tonumber(word())\n"
+    "  for i = 1, n do keys[i], names[i] = tonumber(word()), word() end\n"
+    "  local value = word()\n"
+    "  local wanted = op == 12 and value == '1'\n"
+    "  local test = op ~= 12 and tests[op](value)\n"
+    "  return function(id, s, d, t)\n"
+    "    local p, e = d, t - 1\n"
+    "    if place == 'i' then s, p, e = '\\4' .. id, 1, #id + 1\n"
+    "    elseif place == 't' then p, e = t, #s\n"
+    "    end\n"
+    "    for i = 1, n do\n"
+    "      if byte(s, p) ~= 6 then p = nil\n"
+    "      else p, e = find(s, p + 1, e, keys[i], names[i])\n"
+    "      end\n"
+    "      if not p then break end\n"
+    "    end\n"
+    "    if not test then return (p ~= nil) == wanted end\n"
+    "    return p and test(s, p, e)\n"
+    "  end\n"
+    "end\n"
+    "local build\n"
+    "local function several(all)\n"
+    "  local parts = {}\n"
+    "  for i = 1, tonumber(word()) do parts[i] = build() end\n"
+    "  return function(id, s, d, t)\n"
+    "    for _, part in ipairs(parts) do\n"
+    "      if not part(id, s, d, t) == all then return not all end\n"
+    "    end\n"
+    "    return all\n"
+    "  end\n"
+    "end\n"
+    "build = function()\n"
+    "  local kind = word()\n"
+    "  if kind == '&' then return several(true) end\n"
+    "  if kind == '|' then return several(false) end\n"
+    "  if kind == '0' then return function() return false end end\n"
+    "  if kind ~= '!' then return condition(tonumber(kind)) end\n"
+    "  local part = build()\n"
+    "  return function(id, s, d, t) return not part(id, s, d, t) end\n"
+    "end\n"
+    "local filter = at <= #ARGV and build()\n"
+    "local low = after == '' and '-' or '(' .. after\n"
+    "local ids = redis.call('ZRANGEBYLEX', order, low, '+', 'LIMIT', 0, scan)\n"
+    "local out, dead, examined, matched, bytes, done = {0, after, 0, 0}, {}, 0, 0, 0, 0\n"
+    "for from = 1, #ids, 64 do\n"
+    "  local last = math.min(from + 63, #ids)\n"
+    "  local scores = redis.call('ZMSCORE', due, unpack(ids, from, last))\n"
+    "  local records = redis.call('HMGET', entries, unpack(ids, from, last))\n"
+    "  for i = from, last do\n"
+    "    local id, score, record = ids[i], scores[i - from + 1], records[i - from + 1]\n"
+    "    done = i\n"
+    "    if not alive(score) then\n"
+    "      dead[#dead + 1] = id\n"
+    "    elseif record then\n"
+    "      examined = examined + 1\n"
+    "      local len = unpacked('<I4', record, 26)\n"
+    "      if not filter or filter(id, record, 30, 30 + len) then\n"
+    "        matched = matched + 1\n"
+    "        if max > 0 then\n"
+    "          if not whole then record = sub(record, 1, 29) end\n"
+    "          out[#out + 1] = id\n"
+    "          out[#out + 1] = score\n"
+    "          out[#out + 1] = record\n"
+    "          bytes = bytes + #id + #record\n"
+    "          if matched >= max or bytes >= most then break end\n"
+    "        end\n"
+    "      end\n"
+    "    end\n"
+    "  end\n"
+    "  if max > 0 and (matched >= max or bytes >= most) then break end\n"
+    "end\n"
+    "if #dead > 0 then\n"
+    "  redis.pcall('ZREM', order, unpack(dead))\n"
+    "  redis.pcall('ZREM', due, unpack(dead))\n"
+    "  redis.pcall('HDEL', entries, unpack(dead))\n"
+    "end\n"
+    "if done > 0 then out[2] = ids[done] end\n"
+    "out[1] = (done < #ids or #ids == tonumber(scan)) and 1 or 0\n"
+    "out[3], out[4] = examined, matched\n"
+    "return out\n";
+
+/* How many have not expired. */
+static const char total_script[] =
+    PRELUDE "return redis.call('ZCARD', due) - redis.call('ZCOUNT', due, '-inf', now)\n";
+
+const struct redis_registry_script redis_registry_scripts[REDIS_REGISTRY_SCRIPTS] = {
+    [REDIS_REGISTRY_PUT] = {put_script, true},      [REDIS_REGISTRY_PATCH] = {patch_script, true},
+    [REDIS_REGISTRY_BEAT] = {beat_script, true},    [REDIS_REGISTRY_REMOVE] = {remove_script, true},
+    [REDIS_REGISTRY_GET] = {get_script, false},     [REDIS_REGISTRY_PAGE] = {page_script, false},
+    [REDIS_REGISTRY_TOTAL] = {total_script, false},
+};
