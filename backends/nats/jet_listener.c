@@ -187,6 +187,7 @@ static void move_to(struct jet_listener *listener)
     if (!moved)
         return;
     listener->epoch++;
+    listener->newest = 0;
     jet_unsettled_clear(&listener->unsettled);
     subscription_moved(listener->subscription, &all);
 }

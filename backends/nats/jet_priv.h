@@ -328,7 +328,8 @@ struct jet_listener {
     struct jet_unsettled unsettled;
     char prefix[JET_PREFIX_BYTES]; /* of the subjects that settle deliveries */
     int64_t created;               /* place.created of the deliveries */
-    uint64_t epoch;                /* of the consumer: in tokens */
+    uint64_t epoch, tokens;        /* of the consumer; given out */
+    uint64_t newest;               /* sequence in the stream */
     uint64_t lease_ns;             /* of a delivery */
     uint64_t retry_ns;             /* nothing is asked of the control thread before */
     uint64_t request_ns;           /* when the request that is open ends by itself */

@@ -94,9 +94,30 @@ static void deliver(struct jet_listener *listener, struct incoming_batch **batch
         subscription_deliver(listener->subscription, full);
 }
 
+/* A message that we hold comes again: its time was over, or the server has forgotten that it had
+ * delivered it. From now on the new delivery counts. */
+static void supersede(struct jet_listener *listener, uint64_t stream_sequence)
+{
+    struct jet_unsettled *unsettled = &listener->unsettled;
+
+    for (size_t i = 0; i < unsettled->n; i++) {
+        struct jet_delivery *delivery = &unsettled->items[i];
+        const struct subscription_move lost = {.kind = MOVE_LOST,
+                                               .reason = MOVED_BY_SOURCE,
+                                               .tokens = &delivery->token,
+                                               .n_tokens = 1};
+
+        if (delivery->gone || delivery->stream_sequence != stream_sequence)
+            continue;
+        subscription_moved(listener->subscription, &lost);
+        jet_unsettled_drop(unsettled, delivery);
+        return;
+    }
+}
+
 static uint64_t remember(struct jet_listener *listener, const struct jet_source *source)
 {
-    uint64_t token = (listener->epoch << JET_TOKEN_BITS) | source->consumer_sequence;
+    uint64_t token = (listener->epoch << JET_TOKEN_BITS) | ++listener->tokens;
     struct jet_delivery *delivery = jet_unsettled_add(&listener->unsettled, token);
     uint64_t now_ns = clock_now_ns();
 
@@ -138,6 +159,10 @@ static void take_message(struct jet_listener *listener, natsMsg *message,
         natsMsg_Destroy(message);
         return;
     }
+    if (source.stream_sequence <= listener->newest)
+        supersede(listener, source.stream_sequence);
+    else
+        listener->newest = source.stream_sequence;
     memcpy(listener->prefix, reply, source.prefix);
     listener->prefix[source.prefix] = '\0';
     token = remember(listener, &source);
