@@ -186,7 +186,7 @@ void jet_call_abandon(struct jet_instance *instance)
         fail(instance->calls, nats_unavailable());
 }
 
-void jet_call_start(struct jet_instance *instance, struct jet_call *call, struct op *op)
+void jet_call_park(struct jet_instance *instance, struct jet_call *call, struct op *op)
 {
     if (call->errand.worked == NULL)
         call->errand.worked = worked;
@@ -203,5 +203,10 @@ void jet_call_start(struct jet_instance *instance, struct jet_call *call, struct
     counter_add(&instance->base.stats.calls, 1);
     counter_add(&instance->base.stats.in_flight, 1);
     op_park(op, cancel);
+}
+
+void jet_call_start(struct jet_instance *instance, struct jet_call *call, struct op *op)
+{
+    jet_call_park(instance, call, op);
     jet_control_put(jet_store_of(&instance->base), &call->errand);
 }

@@ -6,11 +6,6 @@
 
 #include <stdlib.h>
 
-static uint64_t wait_ns(const struct jet_listener *listener)
-{
-    return jet_store_of(&listener->instance->base)->base.config.ack_wait_ms * NS_PER_MS;
-}
-
 static uint64_t least(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
@@ -20,7 +15,7 @@ static uint64_t least(uint64_t a, uint64_t b)
  * each further sixth. */
 static uint64_t renewal(const struct jet_listener *listener, const struct jet_delivery *delivery)
 {
-    uint64_t patience = wait_ns(listener);
+    uint64_t patience = listener->wait_ns;
     uint64_t first = delivery->server_ns - patience * 2 / 3;
     uint64_t again = delivery->tried_ns + patience / 6;
 
@@ -62,6 +57,7 @@ static void drop_lost(struct jet_listener *listener, size_t n, uint64_t now_ns)
     for (size_t i = 0; i < unsettled->n; i++) {
         if (!is_over(&unsettled->items[i], now_ns))
             continue;
+        counter_add_shared(&jet_store_of(&listener->instance->base)->expired, 1);
         tokens[lost.n_tokens++] = unsettled->items[i].token;
         jet_unsettled_drop(unsettled, &unsettled->items[i]);
     }

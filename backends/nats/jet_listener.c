@@ -209,6 +209,7 @@ static void on_placed(struct jet_listener *listener)
         return;
     }
     listener->placed_well = true;
+    listener->wait_ns = (uint64_t)place->ack_wait_ns;
     move_to(listener);
     jet_settle_all(listener, JET_NAK, is_returned);
     if (!listener->opened) {

@@ -257,10 +257,24 @@ static void work_probe(struct jet_store *store, jsCtx *js, struct jet_errand *er
     jsAccountInfo_Destroy(info);
 }
 
+struct probe_call {
+    struct jet_call call; /* first */
+    struct nats_task task;
+};
+
+static bool run_probe(struct nats_store *base, struct nats_task *task)
+{
+    jet_control_put(jet_of(base), &CONTAINER_OF(task, struct probe_call, task)->call.errand);
+    return false;
+}
+
+/* By way of the store's thread: the first probe comes while the connection is being made. */
 void jet_probe(struct backend *backend, struct op *op)
 {
-    struct jet_call *call = call_new(sizeof *call);
+    struct probe_call *probe = call_new(sizeof *probe);
 
-    call->errand.work = work_probe;
-    jet_call_start(jet_instance_of(backend), call, op);
+    probe->call.errand.work = work_probe;
+    probe->task.run = run_probe;
+    jet_call_park(jet_instance_of(backend), &probe->call, op);
+    nats_store_put(&jet_store_of(backend)->base, &probe->task);
 }

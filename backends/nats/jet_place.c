@@ -63,6 +63,7 @@ static void take_info(struct jet_place *place, const jsConsumerInfo *info)
     place->floor = info->AckFloor.Stream;
     place->pending = info->NumPending;
     place->unsettled = info->NumAckPending > 0 ? (uint64_t)info->NumAckPending : 0;
+    place->ack_wait_ns = info->Config->AckWait;
     place->max_batch =
         info->Config->MaxRequestBatch > 0 ? (uint64_t)info->Config->MaxRequestBatch : 0;
     snprintf(place->consumer, sizeof place->consumer, "%s", info->Name);

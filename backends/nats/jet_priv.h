@@ -232,7 +232,9 @@ struct jet_call {
     void (*done)(struct jet_call *); /* home: fills the operation's outputs in; err is ERR_OK */
 };
 
-/* Parks the operation. thread: home. */
+/* Parks the operation; the caller brings the errand to the control thread. thread: home. */
+void jet_call_park(struct jet_instance *instance, struct jet_call *call, struct op *op);
+/* Parks the operation and starts it. thread: home. */
 void jet_call_start(struct jet_instance *instance, struct jet_call *call, struct op *op);
 void jet_call_abandon(struct jet_instance *instance); /* home */
 
@@ -269,6 +271,7 @@ struct jet_place {
     uint64_t first, last;                        /* of the stream */
     uint64_t floor;                              /* all up to it is settled */
     uint64_t pending, unsettled;
+    int64_t ack_wait_ns;       /* of the consumer */
     uint64_t max_batch;        /* of a request; 0: no bound */
     bool alone;                /* the stream takes this topic and no other */
     bool found;                /* the group */
@@ -331,6 +334,7 @@ struct jet_listener {
     uint64_t epoch, tokens;        /* of the consumer; given out */
     uint64_t newest;               /* sequence in the stream */
     uint64_t lease_ns;             /* of a delivery */
+    uint64_t wait_ns;              /* the consumer's patience */
     uint64_t retry_ns;             /* nothing is asked of the control thread before */
     uint64_t request_ns;           /* when the request that is open ends by itself */
     uint64_t timer_ns;             /* when the timer falls due; UINT64_MAX: it is not armed */
@@ -440,6 +444,7 @@ struct jet_store {
     struct jet_listener *listeners; /* the store's thread */
     struct jet_settling *settlings; /* likewise: not answered */
     uint64_t settle_check_ns;
+    struct counter resent, unknown, renewed, expired;
 };
 
 struct jet_instance {

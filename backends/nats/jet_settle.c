@@ -53,13 +53,14 @@ static void take_in(struct jet_settling *s, const struct item *item)
 {
     struct jet_listener *listener = s->listener;
     struct jet_delivery *delivery = jet_unsettled_find(&listener->unsettled, item->token);
-    uint64_t wait_ns = jet_store_of(&listener->instance->base)->base.config.ack_wait_ms * NS_PER_MS;
 
     if (delivery == NULL)
         return;
     if (item->how == JET_EXTEND) {
-        if (s->answered)
-            delivery->server_ns = s->sent_ns + wait_ns;
+        if (s->answered) {
+            delivery->server_ns = s->sent_ns + listener->wait_ns;
+            counter_add_shared(&jet_store_of(&listener->instance->base)->renewed, 1);
+        }
         return;
     }
     delivery->settling = false;

@@ -126,8 +126,7 @@ static uint64_t remember(struct jet_listener *listener, const struct jet_source 
     delivery->deliveries = (uint32_t)source->deliveries;
     delivery->lease_ns = now_ns + listener->lease_ns;
     delivery->tried_ns = now_ns;
-    delivery->server_ns =
-        now_ns + jet_store_of(&listener->instance->base)->base.config.ack_wait_ms * NS_PER_MS;
+    delivery->server_ns = now_ns + listener->wait_ns;
     delivery->returned = listener->withdrawn || listener->ending;
     jet_lease_watch(listener, delivery);
     return delivery->returned ? 0 : token;

@@ -86,12 +86,14 @@ static struct jet_lane *lane_of(struct jet_store *store, const struct jet_item *
 }
 
 /* Its outcome, and nothing else. */
-static void finish(struct jet_item *item, struct err err)
+static void finish(struct jet_store *store, struct jet_item *item, struct err err)
 {
     uint8_t waiting = JET_WAITING;
 
     if (err.code != ERR_OK && item->doubt)
         err = err_lost(err);
+    if (err.effect == EFFECT_UNKNOWN)
+        counter_add_shared(&store->unknown, 1);
     item->err = err;
     natsMsg_Destroy(item->message);
     item->message = NULL;
@@ -116,7 +118,7 @@ static void free_lane(struct jet_store *store, struct jet_lane *lane, uint64_t k
         if (item->key_hash != key)
             continue;
         jet_list_remove(&lane->waiting, item);
-        finish(item, overtaken());
+        finish(store, item, overtaken());
     }
     lane->busy = false;
     next = jet_list_pop(&lane->waiting);
@@ -132,7 +134,7 @@ void jet_item_end(struct jet_store *store, struct jet_item *item, struct err err
     struct jet_lane *lane = lane_of(store, item);
     uint64_t key = item->key_hash;
 
-    finish(item, err);
+    finish(store, item, err);
     if (lane != NULL)
         free_lane(store, lane, key, err.code != ERR_OK && err.code != ERR_INVALID_ARGUMENT);
 }
@@ -170,6 +172,8 @@ static void write_item(struct jet_store *store, struct jet_item *item)
     struct err err;
     natsStatus s;
 
+    if (item->doubt)
+        counter_add_shared(&store->resent, 1);
     item->sent_ns = clock_now_ns();
     item->answer.come = on_answer;
     jet_answer_expect(store, &item->answer);
@@ -326,7 +330,7 @@ static void give_up_old(struct jet_store *store, uint64_t now_ns)
         if (item->sent_ns == 0) /* its lane is its own already */
             jet_item_end(store, item, given_up(item));
         else
-            finish(item, given_up(item));
+            finish(store, item, given_up(item));
     }
 }
 
@@ -390,7 +394,7 @@ static bool purge_first(struct jet_store *store, struct jet_list *list, bool is_
         if (is_sent || item->sent_ns == 0)
             jet_item_end(store, item, given_up(item));
         else
-            finish(item, given_up(item));
+            finish(store, item, given_up(item));
         return true;
     }
     return false;

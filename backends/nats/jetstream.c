@@ -73,6 +73,38 @@ static void close_instance(struct backend *backend, void (*closed)(void *arg), v
     nats_store_put(&jet_store_of(backend)->base, &instance->end);
 }
 
+/* ---- metrics ---- */
+
+static const struct {
+    const char *name, *type, *help;
+} families[] = {
+    {"prism_jetstream_connects_total", "counter", "Connections made to NATS servers."},
+    {"prism_jetstream_waiting_bytes", "gauge", "Bytes of messages that have no outcome yet."},
+    {"prism_jetstream_resent_total", "counter", "Messages sent again under the same id."},
+    {"prism_jetstream_unknown_total", "counter", "Messages whose outcome was given up as unknown."},
+    {"prism_jetstream_renewed_total", "counter",
+     "Deliveries whose time at the server was put off."},
+    {"prism_jetstream_expired_total", "counter", "Deliveries whose lease ran out."},
+};
+
+static void render(struct backend_store *const *stores, size_t n, struct metrics_page *page)
+{
+    for (size_t family = 0; family < ARRAY_LEN(families); family++) {
+        metrics_family(page, families[family].name, families[family].type, families[family].help);
+        for (size_t i = 0; i < n; i++) {
+            struct jet_store *store = CONTAINER_OF(stores[i], struct jet_store, base.base);
+            const char *labels[] = {"namespace", stores[i]->namespace_name, "slot", stores[i]->slot,
+                                    NULL};
+            uint64_t values[] = {
+                counter_read(&store->base.connections), nats_store_waiting(&store->base),
+                counter_read(&store->resent),           counter_read(&store->unknown),
+                counter_read(&store->renewed),          counter_read(&store->expired)};
+
+            metrics_sample_u64(page, families[family].name, labels, values[family]);
+        }
+    }
+}
+
 static const struct stream jet_stream = {
     .sink = {.max_items = NATS_ITEMS,
              .max_frame_bytes = NATS_FRAME_BYTES,
@@ -112,4 +144,5 @@ const struct backend_type backend_jetstream = {
     .open = open_instance,
     .close = close_instance,
     .probe = jet_probe,
+    .render = render,
 };

@@ -187,6 +187,9 @@ static void check_jetstream(const struct backend_value *values, struct backend_f
 
     if (strcmp(storage, "file") != 0 && strcmp(storage, "memory") != 0)
         fault(faults, SET_STREAM_STORAGE, SET_STREAM_STORAGE, "is neither file nor memory", NULL);
+    if (values[SET_DEDUP_WINDOW].number < values[SET_PUBLISH_TIMEOUT].number)
+        fault(faults, SET_DEDUP_WINDOW, SET_PUBLISH_TIMEOUT,
+              "a message could be sent again after its id was forgotten", "make it longer");
     for (unsigned i = SET_STREAM_STORAGE; i <= SET_DEDUP_WINDOW; i++) {
         if (values[SET_CREATE_STREAMS].number == 0 && !is_default(values, i))
             fault(faults, (enum setting)i, SET_CREATE_STREAMS, "no streams are made",
