@@ -236,7 +236,7 @@ static void subscriptions_wait_for_the_server(void **state)
                                 probe_want(topic, "g"));
     probe_free(probes[1]);
     nats_server_restart(&server);
-    KV_UNTIL(&messages->kv, probes[0]->opened == 1);
+    KV_UNTIL(&messages->kv, probe_opened(probes[0]) == 1);
     probe_grant(probes[0], 10, 1 << 20);
     message_publish_ok(messages, jetstream_sink(fixture), topic, NULL, 0, 3);
     probe_wait(probes[0], 3);
