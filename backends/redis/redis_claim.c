@@ -38,14 +38,8 @@ static void attempts_end(struct redis_call *call)
     redis_reader_answered(call->state, true);
 }
 
-static void claim_lost(struct redis_call *call, struct err why)
-{
-    redis_taken(call->state);
-    redis_reader_lost(call, why);
-}
-
 static const struct redis_kind attempts_kind = {
-    .item_errors = true, .node = attempts_node, .end = attempts_end, .lost = claim_lost};
+    .item_errors = true, .node = attempts_node, .end = attempts_end, .lost = redis_taking_lost};
 
 static void count_attempts(struct redis_reader *reader)
 {
@@ -100,7 +94,7 @@ static void claim_end(struct redis_call *call)
 }
 
 static const struct redis_kind claim_kind = {
-    .item_errors = true, .node = claim_node, .end = claim_end, .lost = claim_lost};
+    .item_errors = true, .node = claim_node, .end = claim_end, .lost = redis_taking_lost};
 
 /* At the beginning of a pass. */
 static void say_sweep(struct redis_call *call, const struct redis_reader *reader)

@@ -148,14 +148,20 @@ static void fetch_end(struct redis_call *call)
     redis_reader_answered(reader, true);
 }
 
-static void fetch_lost(struct redis_call *call, struct err why)
+/* Half an answer is none: redis_recover.c finds what was given. */
+void redis_taking_lost(struct redis_call *call, struct err why)
 {
-    redis_taken(call->state);
+    struct redis_reader *reader = call->state;
+
+    if (reader->fetched != NULL)
+        redis_fetched_drop(reader->fetched);
+    reader->fetched = NULL;
+    redis_give_back(reader, GIVE_UNREAD);
     redis_reader_lost(call, why);
 }
 
 static const struct redis_kind fetch_kind = {
-    .item_errors = true, .node = fetch_node, .end = fetch_end, .lost = fetch_lost};
+    .item_errors = true, .node = fetch_node, .end = fetch_end, .lost = redis_taking_lost};
 
 uint32_t redis_may_ask(const struct redis_reader *reader)
 {

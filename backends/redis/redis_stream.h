@@ -277,6 +277,8 @@ void redis_recover(struct redis_reader *reader);
 uint32_t redis_may_ask(const struct redis_reader *reader);
 /* All of an answer has come: what is not to be kept goes back. */
 void redis_taken(struct redis_reader *reader);
+/* kind.lost of those that take. */
+void redis_taking_lost(struct redis_call *call, struct err why);
 /* For each node of an answer; depth: of its entries. */
 void redis_take_entry(struct redis_reader *reader, const struct redis_node *node, unsigned depth);
 

@@ -19,7 +19,7 @@ static int open_with(void **state, const char *permissions, const char *max_leng
     redis_server_say(&server, command);
     *state = stream_fixture_open(
         &server, (redis_settings){"address", address, "username", "prism", "password", "secret",
-                                  "command_timeout_ms", "400", "claim_idle_ms", "1000",
+                                  "command_timeout_ms", "10000", "claim_idle_ms", "1000",
                                   "max_length", max_length, NULL});
     return 0;
 }
@@ -234,6 +234,7 @@ static void large_entries_behind_small_ones(void **state)
     for (unsigned i = 0; i < LARGE; i++)
         items[i] = (struct outgoing){.topic = slice_str(topic), .payload = slice_of(payload, SIZE)};
     kv_expect(message_publish(messages, sink, items, LARGE), ERR_OK, NULL);
+    kv_expect(items[LARGE - 1].err, ERR_OK, NULL);
     probe_grant(probe, SMALL + LARGE, 100 * SMALL);
     probe_wait(probe, SMALL);
     for (unsigned i = 0; i < LARGE; i++) {
