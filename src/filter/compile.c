@@ -259,6 +259,19 @@ static void compile_regex(struct compiler *compiler, struct filter_step *step)
     step->regex = regex;
 }
 
+static void make_direct(struct compiler *compiler, struct filter_step *step,
+                        const struct filter_node *node)
+{
+    struct slice name = node->names[0];
+    uint8_t *field = arena_alloc(compiler->arena, name.len + node->value.len);
+
+    memcpy(field, name.data, name.len);
+    memcpy(field + name.len, node->value.data, node->value.len);
+    step->direct = true;
+    step->field = field;
+    step->header = step->key | (uint64_t)(name.len + node->value.len) << 32;
+}
+
 static void fill(struct compiler *compiler, struct filter_step *step,
                  const struct filter_node *node)
 {
@@ -267,10 +280,14 @@ static void fill(struct compiler *compiler, struct filter_step *step,
                                  .type = (uint8_t)document_type_of(node->value),
                                  .names = node->names,
                                  .names_n = node->names_n,
+                                 .value = node->value,
                                  .payload = document_payload(node->value)};
-    if (node->place == FILTER_METADATA)
+    if (node->place == FILTER_METADATA) {
         step->key = program_key(node->names[0]);
-    step->direct = node->op == FILTER_EQUALS && node->names_n == 1;
+        step->field = node->names[0].data;
+    }
+    if (node->op == FILTER_EQUALS && node->names_n == 1)
+        make_direct(compiler, step, node);
     if (step->op == FILTER_IN || step->op == FILTER_NOT_IN)
         sort_elements(compiler, step, node->value);
     else if (step->op == FILTER_REGEX)
@@ -341,6 +358,7 @@ struct err filter_compile(struct arena *arena, const struct filter_node *root,
     compiler.filter->root = made;
     compiler.filter->ops = compiler.ops;
     compiler.filter->entry = emit(&compiler, made, PROGRAM_FALSE, PROGRAM_TRUE);
+    compiler.filter->direct = made->kind == FILTER_CONDITION && compiler.filter->steps[0].direct;
     *out = compiler.filter;
     return compiler.err;
 }

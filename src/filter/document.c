@@ -70,9 +70,10 @@ static struct slice name_at(const struct document_writer *writer, size_t field)
     return slice_of(writer->bytes + field + FIELD_HEADER, len);
 }
 
-static void put_len(struct document_writer *writer, size_t header, size_t len)
+/* All that has been written behind the length at `header`. */
+static void put_len(struct document_writer *writer, size_t header)
 {
-    uint32_t word = (uint32_t)len;
+    uint32_t word = (uint32_t)(writer->len - header - 4);
 
     memcpy(writer->bytes + header, &word, sizeof word);
 }
@@ -94,7 +95,8 @@ static void open_field(struct document_writer *writer, struct document_open *ope
 
     memcpy(field, &len, sizeof len);
     memcpy(field + 2, &hash, sizeof hash);
-    memcpy(field + FIELD_HEADER, writer->name.data, writer->name.len);
+    if (len > 0)
+        memcpy(field + FIELD_HEADER, writer->name.data, len);
     if (open->previous != SIZE_MAX &&
         slice_compare(name_at(writer, open->previous), name_at(writer, at)) >= 0)
         open->sorted = false;
@@ -137,14 +139,19 @@ static void leaf(struct document_writer *writer, enum document_type type, const 
     if (len > 0)
         memcpy(at + 1, payload, len);
     if (header != SIZE_MAX)
-        put_len(writer, header, 1 + len);
+        put_len(writer, header);
+}
+
+static bool holds_nul(struct slice text)
+{
+    return text.len > 0 && memchr(text.data, '\0', text.len) != NULL;
 }
 
 void document_name(struct document_writer *writer, struct slice name)
 {
     if (name.len > DOCUMENT_NAME_BYTES)
         fail(writer, "a field's name is longer than 255 bytes");
-    else if (!utf8_valid(name) || memchr(name.data, '\0', name.len) != NULL)
+    else if (!utf8_valid(name) || holds_nul(name))
         fail(writer, "a field's name is not UTF-8, or holds U+0000");
     writer->name = name;
     writer->named = true;
@@ -173,7 +180,7 @@ void document_string(struct document_writer *writer, struct slice text)
 {
     if (!utf8_valid(text))
         fail(writer, "a string is not UTF-8");
-    else if (text.len > 0 && memchr(text.data, '\0', text.len) != NULL)
+    else if (holds_nul(text))
         fail(writer, "a string holds U+0000");
     leaf(writer, DOCUMENT_STRING, text.data, text.len);
 }
@@ -220,12 +227,10 @@ static int by_name(const void *a, const void *b)
 
 static struct slice field_at(const uint8_t *at)
 {
-    uint16_t name_len;
-    uint32_t value_len;
+    uint32_t len;
 
-    memcpy(&name_len, at, sizeof name_len);
-    memcpy(&value_len, at + 4, sizeof value_len);
-    return slice_of(at, FIELD_HEADER + name_len + value_len);
+    memcpy(&len, at + 4, sizeof len);
+    return slice_of(at, FIELD_HEADER + len);
 }
 
 static void sort_fields(struct document_writer *writer, size_t content)
@@ -269,7 +274,7 @@ void document_end(struct document_writer *writer)
     if (!open->sorted)
         sort_fields(writer, open->content);
     if (open->header != SIZE_MAX)
-        put_len(writer, open->header, 1 + writer->len - open->content);
+        put_len(writer, open->header);
 }
 
 struct err document_finish(struct document_writer *writer, struct slice *out)

@@ -7,8 +7,8 @@
  *   string              UTF-8 without U+0000
  *   list                elements: u32 length of the value, value
  *   struct              fields, ascending by the bytes of their names, each name once:
- *                       u16 length of the name, u16 hash of the name, u32 length of the value,
- *                       name, value
+ *                       u16 length of the name, u16 hash of the name, u32 length of name and value
+ *                       together, name, value
  *
  * Numbers are little-endian and unaligned. Two values are equal exactly when their bytes are. All
  * registries keep and return the encoding as it is; it has no version of its own, because whoever

@@ -32,21 +32,18 @@ static struct slice take(struct slice *rest, size_t bytes)
 
 bool document_next(struct document_walk *walk)
 {
+    size_t header = walk->fields ? FIELD_HEADER : ELEMENT_HEADER;
     uint16_t name_len = 0;
-    uint32_t value_len;
+    uint32_t len;
 
     if (walk->rest.len == 0)
         return false;
-    if (walk->fields) {
+    if (walk->fields)
         memcpy(&name_len, walk->rest.data, sizeof name_len);
-        memcpy(&value_len, walk->rest.data + 4, sizeof value_len);
-        take(&walk->rest, FIELD_HEADER);
-        walk->name = take(&walk->rest, name_len);
-    } else {
-        memcpy(&value_len, walk->rest.data, sizeof value_len);
-        take(&walk->rest, ELEMENT_HEADER);
-    }
-    walk->value = take(&walk->rest, value_len);
+    memcpy(&len, walk->rest.data + header - 4, sizeof len);
+    take(&walk->rest, header);
+    walk->name = take(&walk->rest, name_len);
+    walk->value = take(&walk->rest, len - name_len);
     return true;
 }
 
@@ -88,7 +85,7 @@ static bool split(struct document_walk *walk, struct slice *previous)
 {
     size_t header = walk->fields ? FIELD_HEADER : ELEMENT_HEADER;
     uint16_t name_len = 0, hash = 0;
-    uint32_t value_len;
+    uint32_t len;
 
     if (walk->rest.len < header)
         return false;
@@ -96,8 +93,8 @@ static bool split(struct document_walk *walk, struct slice *previous)
         memcpy(&name_len, walk->rest.data, sizeof name_len);
         memcpy(&hash, walk->rest.data + 2, sizeof hash);
     }
-    memcpy(&value_len, walk->rest.data + header - 4, sizeof value_len);
-    if (walk->rest.len - header < name_len || walk->rest.len - header - name_len < value_len)
+    memcpy(&len, walk->rest.data + header - 4, sizeof len);
+    if (walk->rest.len - header < len || len < name_len)
         return false;
     document_next(walk);
     if (!walk->fields)

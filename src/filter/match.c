@@ -9,67 +9,73 @@ struct view {
     struct slice payload;
 };
 
-/* memcmp without a call; names and values are short. */
+/* memcmp without a call; names and values are short. The last bytes are compared together with some
+ * before them. */
 static inline bool same(const uint8_t *a, const uint8_t *b, size_t n)
 {
     uint64_t x, y;
-    uint32_t v, w;
+    uint32_t v, w, z, u;
 
-    for (; n >= 8; n -= 8, a += 8, b += 8) {
-        memcpy(&x, a, 8);
-        memcpy(&y, b, 8);
-        if (x != y)
-            return false;
+    if (n >= 8) {
+        for (size_t i = 0; i < n - 8; i += 8) {
+            memcpy(&x, a + i, 8);
+            memcpy(&y, b + i, 8);
+            if (x != y)
+                return false;
+        }
+        memcpy(&x, a + n - 8, 8);
+        memcpy(&y, b + n - 8, 8);
+        return x == y;
     }
     if (n >= 4) {
         memcpy(&v, a, 4);
         memcpy(&w, b, 4);
-        if (v != w)
-            return false;
-        n -= 4, a += 4, b += 4;
+        memcpy(&z, a + n - 4, 4);
+        memcpy(&u, b + n - 4, 4);
+        return v == w && z == u;
     }
-    for (; n > 0; n--, a++, b++) {
-        if (*a != *b)
+    for (size_t i = 0; i < n; i++) {
+        if (a[i] != b[i])
             return false;
     }
     return true;
 }
 
 /* The value of a struct's field, NULL: absent. */
-static inline const uint8_t *find(struct slice fields, uint32_t key, const uint8_t *name,
-                                  size_t *len)
+static inline const uint8_t *find(const uint8_t *at, const uint8_t *end, uint32_t key,
+                                  const uint8_t *name, size_t *len)
 {
-    const uint8_t *at = fields.data, *end = at + fields.len;
-
     while (at < end) {
         uint64_t header;
 
         memcpy(&header, at, sizeof header);
         at += sizeof header;
         if ((uint32_t)header == key && same(at, name, key & 0xffff)) {
-            *len = header >> 32;
+            *len = (header >> 32) - (key & 0xffff);
             return at + (key & 0xffff);
         }
-        at += (header & 0xffff) + (header >> 32);
+        at += header >> 32;
     }
     return NULL;
 }
 
 static bool follow(const struct filter_step *step, struct slice document, struct view *view)
 {
+    size_t len = 0;
     const uint8_t *at =
-        find(document_payload(document), step->key, step->names[0].data, &view->payload.len);
+        find(document.data + 1, document.data + document.len, step->key, step->field, &len);
 
     for (size_t i = 1; i < step->names_n && at != NULL; i++) {
+        struct slice name = step->names[i];
+
         if (*at != DOCUMENT_STRUCT)
             return false;
-        at = find(slice_of(at + 1, view->payload.len - 1), program_key(step->names[i]),
-                  step->names[i].data, &view->payload.len);
+        at = find(at + 1, at + len, program_key(name), name.data, &len);
     }
     if (at == NULL)
         return false;
     view->type = *at;
-    view->payload = slice_of(at + 1, view->payload.len - 1);
+    view->payload = slice_of(at + 1, len - 1);
     return true;
 }
 
@@ -224,7 +230,9 @@ static bool test(const struct filter_step *step, const struct view *view)
     return false;
 }
 
-static bool general(const struct filter_step *step, const struct filter_subject *subject)
+/* Out of the way of the common case, whose function then needs no room on the stack. */
+static __attribute__((noinline)) bool general(const struct filter_step *step,
+                                              const struct filter_subject *subject)
 {
     struct view view;
     bool present = look(step, subject, &view);
@@ -232,28 +240,63 @@ static bool general(const struct filter_step *step, const struct filter_subject 
     return step->op == FILTER_EXISTS ? present == step->wanted : present && test(step, &view);
 }
 
-bool filter_match(const struct filter *filter, const struct filter_subject *subject)
+/* Another name had the length and the hash of the one that is looked for: the search goes on behind
+ * it. */
+static __attribute__((noinline)) bool go_on(const struct filter_step *step, const uint8_t *at,
+                                            const uint8_t *end)
+{
+    size_t len;
+    const uint8_t *value = find(at, end, step->key, step->field, &len);
+
+    return value != NULL && len == step->value.len && same(value, step->value.data, len);
+}
+
+/* A field with the length and the hash of the name, and other bytes than wanted: nearly always
+ * another value. */
+static __attribute__((noinline)) bool otherwise(const struct filter_step *step, const uint8_t *at,
+                                                const uint8_t *end)
+{
+    uint64_t header;
+
+    memcpy(&header, at, sizeof header);
+    at += sizeof header;
+    return same(at, step->field, step->key & 0xffff) ? false
+                                                     : go_on(step, at + (header >> 32), end);
+}
+
+/* The field at the top of the document has this name and this value, type and all: the bytes of
+ * both, one behind the other, are compared at once. */
+static inline bool direct(const struct filter_step *step, struct slice document)
+{
+    const uint8_t *at = document.data + 1, *end = document.data + document.len;
+    uint64_t header;
+
+    for (; at < end; at += sizeof header + (header >> 32)) {
+        memcpy(&header, at, sizeof header);
+        if ((uint32_t)header != step->key)
+            continue;
+        if (header == step->header && same(at + sizeof header, step->field, header >> 32))
+            return true;
+        return otherwise(step, at, end);
+    }
+    return false;
+}
+
+static __attribute__((noinline)) bool run(const struct filter *filter,
+                                          const struct filter_subject *subject)
 {
     uint16_t at = filter->entry;
 
     while (at >= PROGRAM_STEPS) {
         const struct filter_step *step = &filter->steps[at - PROGRAM_STEPS];
-        bool holds = false;
+        bool holds = step->direct ? direct(step, subject->document) : general(step, subject);
 
-        if (step->direct) {
-            struct view view;
-            const uint8_t *value = find(document_payload(subject->document), step->key,
-                                        step->names[0].data, &view.payload.len);
-
-            if (value != NULL) {
-                view.type = *value;
-                view.payload = slice_of(value + 1, view.payload.len - 1);
-                holds = equal(step, &view);
-            }
-        } else {
-            holds = general(step, subject);
-        }
         at = step->on[holds];
     }
     return at == PROGRAM_TRUE;
+}
+
+bool filter_match(const struct filter *filter, const struct filter_subject *subject)
+{
+    return filter->direct ? direct(filter->steps, subject->document) : run(filter, subject);
 }

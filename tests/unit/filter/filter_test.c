@@ -319,6 +319,48 @@ static void test_deep(void **state)
     assert_int_equal(parse(text, &node).code, ERR_INVALID_ARGUMENT);
 }
 
+static void name_of(unsigned i, char name[4])
+{
+    for (int at = 2; at >= 0; at--, i /= 26)
+        name[at] = (char)('a' + i % 26);
+    name[3] = '\0';
+}
+
+/* Two names of one length and one hash: each is found behind the other. */
+static void test_colliding_names(void **state)
+{
+    unsigned *first = arena_array(&arena, 1 << 16, sizeof *first); /* by hash: number + 1 */
+    unsigned collisions = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 26 * 26 * 26; i++) {
+        char name[4], other[4];
+
+        name_of(i, name);
+
+        unsigned *same = &first[document_name_hash(slice_str(name))];
+
+        if (*same == 0) {
+            *same = i + 1;
+            continue;
+        }
+        name_of(*same - 1, other);
+        collisions++;
+
+        const char *both = arena_printf(&arena, "{\"%s\":1,\"%s\":2}", other, name);
+        const char *one = arena_printf(&arena, "{\"%s\":1}", other);
+
+        assert_true(matches(condition(other, FILTER_EQUALS, "1"), both));
+        assert_true(matches(condition(name, FILTER_EQUALS, "2"), both));
+        assert_false(matches(condition(name, FILTER_EQUALS, "1"), both));
+        assert_false(matches(condition(other, FILTER_EQUALS, "2"), both));
+        assert_false(matches(condition(name, FILTER_EQUALS, "1"), one));
+        assert_true(matches(condition(name, FILTER_LESS_THAN, "3"), both));
+        assert_false(matches(condition(name, FILTER_LESS_THAN, "3"), one));
+    }
+    assert_true(collisions > 10);
+}
+
 /* What backends are shown. */
 static void test_normal_form(void **state)
 {
@@ -351,6 +393,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_examples, begin, end),
         cmocka_unit_test_setup_teardown(test_refused, begin, end),
         cmocka_unit_test_setup_teardown(test_deep, begin, end),
+        cmocka_unit_test_setup_teardown(test_colliding_names, begin, end),
         cmocka_unit_test_setup_teardown(test_normal_form, begin, end),
     };
 
