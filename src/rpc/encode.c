@@ -228,7 +228,7 @@ static size_t measure_repeated(struct encode_plan *plan, const ProtobufCMessage 
 {
     size_t n = *(const size_t *)member(message, field->quantifier_offset), bytes = 0;
     const char *array = *(const char *const *)member(message, field->offset);
-    size_t step = element_bytes(field->type);
+    size_t step = element_bytes(field->type), slot;
 
     if (n == 0)
         return 0;
@@ -240,7 +240,8 @@ static size_t measure_repeated(struct encode_plan *plan, const ProtobufCMessage 
     if (!is_packed(field))
         return bytes + n * tag_bytes(field);
 
-    plan->nested[remember(plan)] = (uint32_t)bytes;
+    slot = remember(plan); /* which may move what it is put into */
+    plan->nested[slot] = (uint32_t)bytes;
     return tag_bytes(field) + varint_bytes(bytes) + bytes;
 }
 

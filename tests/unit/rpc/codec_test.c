@@ -375,6 +375,38 @@ static void test_shared_elements(void **unused)
     }
 }
 
+/* Lists of numbers in many messages: more sizes than are kept without asking for memory. */
+static void test_many_lists(void **unused)
+{
+    Prism__Patterns__Consumer__ConsumeResponse response =
+        PRISM__PATTERNS__CONSUMER__CONSUME_RESPONSE__INIT;
+    Prism__Patterns__Consumer__ConsumeStarted started =
+        PRISM__PATTERNS__CONSUMER__CONSUME_STARTED__INIT;
+    Prism__Patterns__Consumer__Revoked revoked[200], *pointers[200];
+    int64_t sequences[200];
+
+    (void)unused;
+    response.started = &started; /* so that a list is the first that does not fit */
+    response.revoked = pointers;
+    for (size_t n = 0; n <= ARRAY_LEN(revoked); n++) {
+        uint8_t theirs[4096], ours[4096];
+        struct encode_plan plan;
+
+        response.n_revoked = n;
+        encode_measure(&plan, &response.base);
+        assert_int_equal(plan.bytes, protobuf_c_message_pack(&response.base, theirs));
+        encode_write(&plan, &response.base, ours);
+        assert_memory_equal(ours, theirs, plan.bytes);
+        if (n == ARRAY_LEN(revoked))
+            break;
+        prism__patterns__consumer__revoked__init(&revoked[n]);
+        sequences[n] = (int64_t)n;
+        revoked[n].n_sequences = 1;
+        revoked[n].sequences = &sequences[n];
+        pointers[n] = &revoked[n];
+    }
+}
+
 /* A message may carry what was packed before. */
 static void test_unknown_fields_are_written(void **unused)
 {
@@ -405,6 +437,7 @@ int main(void)
         cmocka_unit_test(test_damaged_messages),
         cmocka_unit_test(test_message_fields_merge),
         cmocka_unit_test(test_shared_elements),
+        cmocka_unit_test(test_many_lists),
         cmocka_unit_test(test_unknown_fields_are_written),
     };
 
