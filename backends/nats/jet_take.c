@@ -85,34 +85,49 @@ void jet_tell_gap(struct jet_listener *listener, uint64_t from, uint64_t to, uin
     subscription_gap(listener->subscription, &gap);
 }
 
-static void deliver(struct jet_listener *listener, struct incoming_batch **batch)
-{
-    struct incoming_batch *full = *batch;
+/* What one look brings: a batch that is being filled, and deliveries that are void before it. */
+struct haul {
+    struct incoming_batch *batch; /* NULL: none is begun */
+    uint64_t *lost;
+    size_t n_lost, room;
+};
 
-    *batch = NULL;
-    if (full != NULL)
-        subscription_deliver(listener->subscription, full);
+static void deliver(struct jet_listener *listener, struct haul *haul)
+{
+    struct incoming_batch *batch = haul->batch;
+    const struct subscription_move lost = {.kind = MOVE_LOST,
+                                           .reason = MOVED_BY_SOURCE,
+                                           .tokens = haul->lost,
+                                           .n_tokens = haul->n_lost};
+
+    haul->batch = NULL;
+    if (haul->n_lost > 0)
+        subscription_moved(listener->subscription, &lost);
+    haul->n_lost = 0;
+    if (batch != NULL)
+        subscription_deliver(listener->subscription, batch);
 }
 
 /* A message that we hold comes again: its time was over, or the server has forgotten that it had
  * delivered it. From now on the new delivery counts. */
-static void supersede(struct jet_listener *listener, uint64_t stream_sequence)
+static void supersede(struct jet_listener *listener, struct haul *haul, uint64_t stream_sequence)
 {
     struct jet_unsettled *unsettled = &listener->unsettled;
+    size_t i = 0;
 
-    for (size_t i = 0; i < unsettled->n; i++) {
-        struct jet_delivery *delivery = &unsettled->items[i];
-        const struct subscription_move lost = {.kind = MOVE_LOST,
-                                               .reason = MOVED_BY_SOURCE,
-                                               .tokens = &delivery->token,
-                                               .n_tokens = 1};
-
-        if (delivery->gone || delivery->stream_sequence != stream_sequence)
-            continue;
-        subscription_moved(listener->subscription, &lost);
-        jet_unsettled_drop(unsettled, delivery);
+    while (i < unsettled->n &&
+           (unsettled->items[i].gone || unsettled->items[i].stream_sequence != stream_sequence))
+        i++;
+    if (i == unsettled->n)
         return;
+    if (haul->n_lost == haul->room) {
+        haul->room = haul->room == 0 ? 64 : haul->room * 2;
+        haul->lost = realloc(haul->lost, haul->room * sizeof *haul->lost);
+        if (haul->lost == NULL)
+            abort();
     }
+    haul->lost[haul->n_lost++] = unsettled->items[i].token;
+    jet_unsettled_drop(unsettled, &unsettled->items[i]);
 }
 
 static uint64_t remember(struct jet_listener *listener, const struct jet_source *source)
@@ -146,8 +161,7 @@ static void count_credit(struct jet_listener *listener, uint64_t bytes)
 }
 
 /* Owns the message. */
-static void take_message(struct jet_listener *listener, natsMsg *message,
-                         struct incoming_batch **batch)
+static void take_message(struct jet_listener *listener, natsMsg *message, struct haul *haul)
 {
     const char *reply = natsMsg_GetReply(message);
     struct jet_source source;
@@ -159,7 +173,7 @@ static void take_message(struct jet_listener *listener, natsMsg *message,
         return;
     }
     if (source.stream_sequence <= listener->newest)
-        supersede(listener, source.stream_sequence);
+        supersede(listener, haul, source.stream_sequence);
     else
         listener->newest = source.stream_sequence;
     memcpy(listener->prefix, reply, source.prefix);
@@ -171,15 +185,15 @@ static void take_message(struct jet_listener *listener, natsMsg *message,
     }
     missing = missing_before(listener, &source);
     if (missing > 0) {
-        deliver(listener, batch);
+        deliver(listener, haul);
         jet_tell_gap(listener, source.stream_sequence - missing, source.stream_sequence, missing);
     }
-    if (*batch != NULL && nats_batch_full(*batch))
-        deliver(listener, batch);
-    if (*batch == NULL)
-        *batch = nats_batch_new();
-    item = &(*batch)->items[(*batch)->n];
-    count_credit(listener, nats_batch_add(*batch, message));
+    if (haul->batch != NULL && nats_batch_full(haul->batch))
+        deliver(listener, haul);
+    if (haul->batch == NULL)
+        haul->batch = nats_batch_new();
+    item = &haul->batch->items[haul->batch->n];
+    count_credit(listener, nats_batch_add(haul->batch, message));
     item->offset = (int64_t)source.stream_sequence;
     item->timestamp_ms = source.time_ns / NS_PER_MS;
     item->attempt = (uint32_t)source.deliveries;
@@ -188,18 +202,19 @@ static void take_message(struct jet_listener *listener, natsMsg *message,
 
 void jet_take_messages(struct jet_listener *listener, natsMsg **messages, size_t n)
 {
-    struct incoming_batch *batch = NULL;
+    struct haul haul = {0};
 
     for (size_t i = 0; i < n; i++) {
         const char *reply = natsMsg_GetReply(messages[i]);
 
         if (reply != NULL && reply[0] != '\0') {
-            take_message(listener, messages[i], &batch);
+            take_message(listener, messages[i], &haul);
             continue;
         }
         on_status(listener, messages[i]);
         natsMsg_Destroy(messages[i]);
     }
     free((void *)messages);
-    deliver(listener, &batch);
+    deliver(listener, &haul);
+    free(haul.lost);
 }

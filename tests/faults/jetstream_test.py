@@ -1,0 +1,208 @@
+"""A real JetStream server that is killed, paused, cut off, and instances of prismd that die: what was acknowledged is
+consumed, in the order of its key, and nothing hangs."""
+import os
+import signal
+import threading
+
+import grpc
+
+from rig import environment, suite, wait
+from rig.messaging import (Member, Stream, consumer, consumer_service, pb, producer, producer_service)
+from rig.nats import NatsServer
+from rig.prismd import Prismd
+from rig.proxy import Proxy
+
+KEYS = 8
+FRAME = 50
+FRAMES = 60
+
+
+def namespaces(address, **settings):
+    slot = {"backend": "jetstream", "config": {"address": address, "create_streams": True, "ack_wait_ms": 1000,
+                                               "ack_timeout_ms": 500, **settings}}
+    return [producer(slot), consumer(slot, retry_delay_ms=0)]
+
+
+class Publisher(threading.Thread):
+    """Publishes FRAMES frames on one stream; message i has the key i % KEYS. `stored`: those that were acknowledged."""
+
+    def __init__(self, server, topic):
+        super().__init__(daemon=True)
+        self.channel, self.topic, self.stored, self.failures, self.frames = server.channel(), topic, set(), [], 0
+
+    def run(self):
+        with self.channel as channel, Stream(producer_service(channel).PublishStream, timeout=60) as stream:
+            stream.next()
+            for frame in range(FRAMES):
+                first = frame * FRAME
+                stream.send(pb.PublishFrame(topic=self.topic, with_results=True, messages=[
+                    pb.PublishRequest(payload=b"%d" % i, ordering_key=b"%d" % (i % KEYS))
+                    for i in range(first, first + FRAME)]))
+                results = []
+                while len(results) < FRAME:
+                    results.extend(stream.next().results)
+                self.stored.update(first + i for i, r in enumerate(results) if r.outcome == pb.STORED)
+                self.failures.extend(r.code for r in results if r.outcome != pb.STORED)
+                self.frames = frame + 1
+
+
+class Reader(threading.Thread):
+    """Consumes and settles until stopped; `seen`: the offset of each number."""
+
+    def __init__(self, server, topic):
+        super().__init__(daemon=True)
+        self.channel, self.topic = server.channel(), topic
+        self.seen, self.member = {}, None
+
+    def run(self):
+        with self.channel as channel:
+            try:
+                with Member(consumer_service(channel), topic=self.topic, consumer_group="g") as self.member:
+                    while True:
+                        frame = self.member.frame()
+                        for m in frame.messages:
+                            self.seen.setdefault(int(m.payload), set()).add(m.offset)
+                        if frame.messages:
+                            self.member.acknowledge(through=frame.messages[-1].sequence)
+            except grpc.RpcError:
+                pass
+
+    def stop(self):
+        self.member.answers.cancel()
+        self.join()
+
+
+class Case(suite.Case):
+    def setUp(self):
+        self.nats = self.borrow(NatsServer())
+        self.topic = self._testMethodName
+
+    def check(self, publisher, reader):
+        """All that was acknowledged comes; the stream has it once, and in the order of its key. (What a lost connection
+        had on its way is delivered late.)"""
+        publisher.join()
+        wait.until(lambda: publisher.stored <= reader.seen.keys(), environment.PATIENCE, "what was stored was consumed")
+        reader.stop()
+        self.assertEqual({len(offsets) for offsets in reader.seen.values()}, {1})
+        for key in range(KEYS):
+            offsets = [reader.seen[n] for n in sorted(reader.seen) if n % KEYS == key]
+            self.assertEqual(offsets, sorted(offsets, key=min), f"key {key}")
+
+    def under_way(self, server):
+        """A publisher and a reader that have begun."""
+        publisher, reader = Publisher(server, self.topic), Reader(server, self.topic)
+        for thread in (publisher, reader):
+            thread.start()
+        wait.until(lambda: publisher.frames > 2 and reader.seen, environment.PATIENCE, "messages flow")
+        return publisher, reader
+
+
+class Server(Case):
+    def test_killed_and_started_again(self):
+        server = self.borrow(Prismd(namespaces=namespaces(self.nats.address)))
+        publisher, reader = self.under_way(server)
+        for _ in range(2):
+            before = len(publisher.stored)
+            self.nats.kill()
+            self.nats.start()
+            wait.until(lambda: len(publisher.stored) > before + FRAME or not publisher.is_alive(), environment.PATIENCE,
+                       "publishing goes on")
+        self.check(publisher, reader)
+        self.assertEqual(publisher.failures, [], "a short restart is bridged")
+
+    def test_cut_again_and_again(self):
+        proxy = self.borrow(Proxy(self.nats.port))
+        server = self.borrow(Prismd(namespaces=namespaces(proxy.address)))
+        publisher, reader = self.under_way(server)
+        for cut in range(6):
+            before = len(publisher.stored)
+            proxy.cut(after=2000 if cut % 2 else None)
+            wait.until(lambda: len(publisher.stored) > before + FRAME or not publisher.is_alive(), environment.PATIENCE,
+                       "publishing goes on")
+        self.check(publisher, reader)
+        self.assertEqual(publisher.failures, [])
+        self.assertGreater(server.metric("prism_jetstream_connects_total"), 3)
+
+    def test_paused_is_unknown_and_recovers(self):
+        server = self.borrow(Prismd(namespaces=namespaces(self.nats.address, publish_timeout_ms=1000)))
+        service = producer_service(self.borrow(server.channel()))
+        self.assertTrue(service.Publish(topic=self.topic, payload=b"0").success)
+        os.kill(self.nats.process.pid, signal.SIGSTOP)
+        reply = service.Publish(topic=self.topic, payload=b"1", message_id="one")
+        self.assertEqual((reply.success, reply.outcome), (False, pb.OUTCOME_UNKNOWN))
+        os.kill(self.nats.process.pid, signal.SIGCONT)
+
+        def stored():
+            return service.Publish(topic=self.topic, payload=b"1", message_id="one")
+        wait.until(lambda: stored().success, environment.PATIENCE, "it is stored")
+        self.assertTrue(stored().deduplicated)
+        with Member(consumer_service(self.borrow(server.channel())), topic=self.topic, consumer_group="g") as member:
+            self.assertEqual([m.payload for m in member.take(2)], [b"0", b"1"])
+            member.settle(2)
+
+
+class Instances(Case):
+    def setUp(self):
+        super().setUp()
+        self.both = [self.borrow(Prismd(namespaces=namespaces(self.nats.address))) for _ in range(2)]
+        self.services = [consumer_service(self.borrow(s.channel())) for s in self.both]
+        publisher = producer_service(self.borrow(self.both[1].channel()))
+        self.assertTrue(publisher.PublishBatch(messages=[
+            pb.PublishRequest(topic=self.topic, payload=b"%d" % i) for i in range(10)]).all_success)
+
+    def member(self, i):
+        return Member(self.services[i], topic=self.topic, consumer_group="g")
+
+    def test_a_client_that_vanishes_gives_back_at_once(self):
+        with self.member(0) as gone:
+            gone.take(10)
+            gone.settle(3)
+            with self.member(1) as other:
+                gone.answers.cancel()
+                self.assertEqual(sorted(int(m.payload) for m in other.take(7)), list(range(3, 10)))
+                other.settle(7)
+        self.assertEqual(self.services[1].GetState(topic=self.topic, consumer_group="g").lag, 0)
+
+    def test_an_instance_that_is_killed_gives_back_after_the_ack_wait(self):
+        with self.member(0) as gone:
+            gone.take(10)
+            gone.settle(3)
+            self.both[0].process.kill()
+            with self.member(1) as other:
+                messages = other.take(7)
+                self.assertEqual(sorted(int(m.payload) for m in messages), list(range(3, 10)))
+                self.assertTrue(all(m.attempt == 2 for m in messages))
+                other.settle(7)
+
+    def test_a_drained_instance_gives_back_what_was_not_settled(self):
+        with self.member(0) as gone:
+            gone.take(10)
+            gone.settle(3)
+            self.both[0].process.signal(signal.SIGTERM)
+            gone.acknowledge(through=5)
+            wait.until(lambda: self.services[1].GetState(topic=self.topic, consumer_group="g").lag == 5,
+                       environment.PATIENCE, "settlements are taken while it drains")
+            gone.half_close()
+            with self.member(1) as other:
+                self.assertEqual(sorted(int(m.payload) for m in other.take(5)), list(range(5, 10)))
+                other.settle(5)
+
+    def test_a_seek_moves_members_of_other_instances(self):
+        with self.member(0) as member:
+            member.take(10)
+            member.settle(10)
+            self.assertTrue(self.services[1].Seek(topic=self.topic, consumer_group="g", offset=6).success)
+            self.assertEqual([int(m.payload) for m in member.take(5)], list(range(5, 10)))
+
+
+class Named(Case):
+    def test_nats_with_jetstream_is_jetstream(self):
+        slot = {"backend": "nats", "config": {"address": self.nats.address, "jetstream": True, "create_streams": True}}
+        server = self.borrow(Prismd(namespaces=[producer(slot)]))
+        service = producer_service(self.borrow(server.channel()))
+        self.assertEqual(service.GetCapabilities().slots.sink_backend_type, "jetstream")
+        self.assertEqual(service.Publish(topic="t", payload=b"x").offset, 1)
+
+
+if __name__ == "__main__":
+    suite.main()
