@@ -49,7 +49,7 @@ class Settler(Member):
         frame = super().frame()
         again = [f.sequence for f in frame.failures if f.code != grpc.StatusCode.ABORTED.value[0]]
         if again:
-            time.sleep(wait.STEP)
+            time.sleep(wait.STEP / 10)
             self.acknowledge(*again)
         return frame
 
