@@ -83,6 +83,8 @@ static void claim_end(struct redis_call *call)
 
     if (reader->refused == ERR_OK)
         reader->want_claim = reader->claim_at.ms != 0 || reader->claim_at.seq != 0;
+    if (reader->order != NULL && !reader->want_claim)
+        reader->order->takes_over = false;
     if (reader->counted > 0)
         redis_reader_gap(reader, reader->counted,
                          "entries were removed from the stream before they were settled");
@@ -106,6 +108,14 @@ static void say_sweep(struct redis_call *call, const struct redis_reader *reader
     redis_word_number(call, SWEEP_IDLE_MS);
 }
 
+/* Who takes a group over from another takes all that is pending, so that nothing overtakes it. */
+static uint64_t idle_ms(const struct redis_reader *reader)
+{
+    if (reader->order != NULL && reader->order->takes_over)
+        return 0;
+    return redis_store_of(&reader->streams->shared)->claim_idle_ms;
+}
+
 void redis_claim(struct redis_reader *reader)
 {
     char at[REDIS_ID_BYTES];
@@ -122,7 +132,7 @@ void redis_claim(struct redis_reader *reader)
     redis_word(call, reader->key);
     redis_word(call, reader->group);
     redis_word(call, reader->consumer);
-    redis_word_number(call, redis_store_of(&reader->streams->shared)->claim_idle_ms);
+    redis_word_number(call, idle_ms(reader));
     redis_word(call, redis_id_text(reader->claim_at, at));
     redis_word(call, slice_str("COUNT"));
     redis_word_number(call, reader->asked);

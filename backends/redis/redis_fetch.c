@@ -16,6 +16,19 @@ static struct redis_held *hold(struct redis_reader *reader, struct redis_id id)
     return held;
 }
 
+/* NULL: the reader has it already. */
+static struct redis_held *take_held(struct redis_reader *reader, struct redis_id id)
+{
+    struct redis_held *held = reader->order != NULL ? redis_order_retake(reader, id) : NULL;
+
+    if (held != NULL) {
+        held->kept_ns = reader->sent_ns;
+        held->sure_ns = redis_sure_ns(reader, reader->sent_ns);
+        return held;
+    }
+    return redis_held_find(&reader->holds, id) == NULL ? hold(reader, id) : NULL;
+}
+
 static void begin_entry(struct redis_reader *reader, struct slice text)
 {
     int64_t credit = reader->subscription->credit_bytes;
@@ -23,11 +36,13 @@ static void begin_entry(struct redis_reader *reader, struct slice text)
     struct redis_id id;
 
     reader->skips = true;
-    if (!redis_id_parse(text, &id) || redis_held_find(&reader->holds, id) != NULL)
+    if (!redis_id_parse(text, &id))
         return;
 
-    struct redis_held *held = hold(reader, id);
+    struct redis_held *held = take_held(reader, id);
 
+    if (held == NULL)
+        return;
     if (reader->fetched == NULL)
         reader->fetched = redis_fetched_new(reader->subscription->home, reader->key, reader->asked);
     if (reader->fetched->n == reader->fetched->room || reader->fetched->total > most) {
@@ -35,6 +50,7 @@ static void begin_entry(struct redis_reader *reader, struct slice text)
         return;
     }
     redis_fetched_entry(reader->fetched, id, redis_token(&reader->holds, held));
+    reader->fetched->item->attempt = held->attempt;
     reader->skips = false;
 }
 
@@ -125,6 +141,8 @@ static void look_further(struct redis_reader *reader)
 void redis_taken(struct redis_reader *reader)
 {
     learn_sizes(reader);
+    if (reader->order != NULL)
+        redis_order_sort(reader);
     if (reader->fetched != NULL && reader->fetched->n == 0) {
         redis_fetched_drop(reader->fetched);
         reader->fetched = NULL;

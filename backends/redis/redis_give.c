@@ -160,7 +160,17 @@ static void let_go_of(struct redis_reader *reader, enum redis_give which)
 
 void redis_give_back(struct redis_reader *reader, enum redis_give which)
 {
-    if (reader->holds.count == 0 || !any(reader, which))
+    if (reader->holds.count == 0)
+        return;
+    if (reader->order != NULL && which == GIVE_DUE) {
+        redis_order_due(reader);
+        return;
+    }
+    if (reader->order != NULL) {
+        redis_order_unread(reader, which);
+        return;
+    }
+    if (!any(reader, which))
         return;
     if (!connected(reader)) {
         let_go_of(reader, which);
@@ -208,6 +218,8 @@ void redis_reader_leave(struct redis_reader *reader)
     }
     for (uint32_t at = 0; at < reader->holds.used;)
         say_some(call, reader, &at, GIVE_ALL);
+    if (reader->order != NULL)
+        redis_say_unlock(call, reader);
     redis_say_script(call, redis_script_leave, 1, 2);
     redis_word(call, reader->key);
     redis_word(call, reader->group);

@@ -29,11 +29,6 @@ static void on_timer(struct timer *timer)
     redis_reader_wake(CONTAINER_OF(timer, struct redis_reader, timer));
 }
 
-static uint64_t earlier(uint64_t a, uint64_t b)
-{
-    return a == 0 || (b != 0 && b < a) ? b : a;
-}
-
 void redis_reader_due(struct redis_reader *reader, uint64_t due_ns)
 {
     if (due_ns == 0 || (reader->tend_ns != 0 && reader->tend_ns <= due_ns))
@@ -45,9 +40,11 @@ void redis_reader_due(struct redis_reader *reader, uint64_t due_ns)
 static void set_timer(struct redis_reader *reader)
 {
     struct worker *home = reader->subscription->home;
-    uint64_t due = earlier(reader->tend_ns, reader->claim_ns);
+    uint64_t due = redis_earlier(reader->tend_ns, reader->claim_ns);
 
-    due = earlier(due, reader->again_ns);
+    due = redis_earlier(due, reader->again_ns);
+    if (reader->order != NULL)
+        due = redis_earlier(due, reader->order->lock_ns);
     if (due == 0)
         timer_disarm(&home->timers, &reader->timer);
     else
@@ -115,135 +112,6 @@ void redis_reader_refused(struct redis_reader *reader, struct slice error)
         reader->again_ns = redis_reader_now(reader) + AGAIN_MS * NS_PER_MS;
 }
 
-/* ---- what is to be told ---- */
-
-void redis_reader_void(struct redis_reader *reader, enum move_reason reason)
-{
-    redis_hold_void(&reader->holds);
-    if (reader->fetched != NULL && !reader->busy) {
-        redis_fetched_drop(reader->fetched);
-        reader->fetched = NULL;
-    } else if (reader->fetched != NULL) { /* it is being read */
-        reader->fetched->n = 0;
-        reader->skips = true;
-    }
-    reader->n_lost = 0;
-    reader->void_all = true;
-    reader->reason = reason;
-    redis_reader_wake(reader);
-}
-
-void redis_reader_seeked(struct redis_reader *reader)
-{
-    redis_reader_void(reader, MOVED_BY_SEEK);
-    reader->last = reader->seen = reader->claim_at = (struct redis_id){0};
-    reader->want_fetch = true;
-    reader->waiting = false;
-}
-
-void redis_reader_lose(struct redis_reader *reader, struct redis_held *held)
-{
-    if (held->state == HELD_OUT) {
-        if (reader->n_lost == reader->lost_room) {
-            reader->lost_room = reader->lost_room == 0 ? 16 : 2 * reader->lost_room;
-            reader->lost = realloc(reader->lost, reader->lost_room * sizeof *reader->lost);
-            if (reader->lost == NULL)
-                abort();
-        }
-        reader->lost[reader->n_lost++] = redis_token(&reader->holds, held);
-        redis_reader_wake(reader);
-    }
-    redis_let_go(&reader->holds, held);
-}
-
-void redis_reader_gap(struct redis_reader *reader, uint64_t count, const char *text)
-{
-    counter_add_shared(&redis_store_of(&reader->streams->shared)->lost, count);
-    reader->gap_count = reader->gap && reader->gap_count == 0 ? 0 : reader->gap_count + count;
-    reader->gap = true;
-    reader->gap_text = text;
-}
-
-static void tell_moves(struct redis_reader *reader)
-{
-    struct subscription_move move = {.kind = MOVE_LOST, .reason = MOVED_BY_LEASE};
-    uint64_t *lost = reader->lost;
-
-    if (reader->void_all) {
-        reader->void_all = false;
-        move.reason = reader->reason;
-        subscription_moved(reader->subscription, &move);
-    }
-    if (reader->n_lost == 0)
-        return;
-    move.tokens = lost;
-    move.n_tokens = reader->n_lost;
-    reader->lost = NULL;
-    reader->n_lost = reader->lost_room = 0;
-    subscription_moved(reader->subscription, &move);
-    free(lost);
-}
-
-static void tell_gap(struct redis_reader *reader)
-{
-    const struct subscription_gap gap = {.partition = -1,
-                                         .missing_from = -1,
-                                         .goes_on_at = -1,
-                                         .count = reader->gap_count,
-                                         .text = reader->gap_text};
-
-    if (!reader->gap)
-        return;
-    reader->gap = false;
-    reader->gap_count = 0;
-    subscription_gap(reader->subscription, &gap);
-}
-
-static void hand_over(struct redis_reader *reader)
-{
-    struct redis_fetched *fetched = reader->fetched;
-
-    if (fetched == NULL || reader->busy || reader->closing)
-        return;
-
-    struct incoming_batch *batch = redis_fetched_take(fetched, reader->subscription);
-
-    for (uint32_t i = 0; batch != NULL && i < batch->n; i++) {
-        bool of_before;
-        struct redis_held *held = redis_held_by(&reader->holds, batch->items[i].token, &of_before);
-
-        held->state = HELD_OUT;
-        held->due_ns = 0;
-        if (reader->subscription->want.lease_ms > 0)
-            held->due_ns =
-                redis_reader_now(reader) + reader->subscription->want.lease_ms * NS_PER_MS;
-        if (i == 0)
-            redis_reader_due(reader, redis_held_due(reader, held));
-    }
-    if (fetched->next == fetched->n) {
-        reader->fetched = NULL;
-        redis_fetched_drop(fetched);
-    }
-    if (batch != NULL)
-        subscription_deliver(reader->subscription, batch);
-}
-
-/* Events may close the subscription. */
-static void tell(struct redis_reader *reader)
-{
-    if (!reader->entered_once)
-        return;
-    if (!reader->told) {
-        reader->told = true;
-        subscription_opened(reader->subscription);
-    }
-    if (!reader->closing)
-        tell_moves(reader);
-    if (!reader->closing)
-        tell_gap(reader);
-    hand_over(reader);
-}
-
 /* ---- what comes next ---- */
 
 static void take_more(struct redis_reader *reader)
@@ -255,12 +123,14 @@ static void take_more(struct redis_reader *reader)
             redis_reader_wake(reader);
         return;
     }
-    if (reader->claim_ns <= now)
+    if (reader->claim_ns <= now && reader->order == NULL)
         reader->want_claim = true;
     if (!subscription_may_take(reader->subscription))
         return;
     if (reader->recovers)
         redis_recover(reader);
+    else if (reader->order != NULL && redis_order_first(reader))
+        return;
     else if (reader->want_claim)
         redis_claim(reader);
     else if (!reader->want_fetch)
@@ -301,13 +171,17 @@ static void go_on(struct redis_reader *reader)
         return; /* on_ready wakes it */
     if (reader->entered_once && reader->tend_ns != 0 && reader->tend_ns <= now)
         redis_tend(reader);
+    if (reader->order != NULL)
+        redis_order_renew(reader);
     if (reader->again_ns <= now)
         reader->again_ns = 0;
     if (!reader->busy && reader->again_ns == 0 && !reader->entered)
         redis_enter(reader);
     else if (!reader->busy && reader->again_ns == 0)
         take_more(reader);
-    if (reader->claim_ns <= now) /* without credit nothing can be claimed */
+    if (reader->order != NULL && reader->order->lock_ns <= now)
+        reader->order->lock_ns = 0; /* as soon as there is credit for it */
+    if (reader->claim_ns <= now)    /* without credit nothing can be claimed */
         reader->claim_ns =
             now + redis_store_of(&reader->streams->shared)->claim_idle_ms * NS_PER_MS / 2;
     set_timer(reader);
@@ -331,6 +205,7 @@ static void end(struct redis_reader *reader)
         subscription_closing(subscription);
     subscription_closed(subscription, reader->err);
     redis_holds_clear(&reader->holds);
+    redis_order_clear(reader);
     arena_clear(&reader->texts);
     free(reader->lost);
     free(reader->names);
@@ -346,7 +221,7 @@ static void run(struct job *job)
         end(reader);
         return;
     }
-    tell(reader);
+    redis_reader_tell(reader);
     go_on(reader);
 }
 
@@ -357,6 +232,10 @@ void redis_reader_connected(struct redis_reader *reader)
     reader->recovers = reader->entered_once;
     reader->claim_at = reader->recover_at = (struct redis_id){0};
     reader->again_ns = 0;
+    if (reader->order != NULL) {
+        reader->order->lock_ns = 0;
+        reader->order->want_again = true;
+    }
     for (uint32_t i = 0; i < reader->holds.used; i++)
         reader->holds.places[i].kept_ns = reader->holds.places[i].sure_ns = 0;
     if (reader->holds.count > 0)
@@ -428,6 +307,8 @@ void redis_reader_open(struct backend *backend, struct subscription *subscriptio
                                     .most = FIRST_MOST};
     arena_init(&reader->texts, NULL);
     name_all(reader);
+    if (subscription->want.ordered && !queue)
+        redis_order_init(reader);
     enlist(reader);
     subscription_opening(subscription, reader);
     redis_wait_start(streams);

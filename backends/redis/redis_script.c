@@ -129,6 +129,20 @@ const char redis_script_leave[] =
     "if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) > 0 then return 0 end\n"
     "return redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])\n";
 
+/* KEYS: whose group it is. ARGV: a consumer, for how long (ms). 0: another's, 1: it is from now on,
+ * 2: still. */
+const char redis_script_lock[] = "local owner = redis.call('GET', KEYS[1])\n"
+                                 "if owner and owner ~= ARGV[1] then return 0 end\n"
+                                 "redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])\n"
+                                 "return owner and 2 or 1\n";
+
+/* KEYS: whose group it is, notes. ARGV: the consumer that leaves it, origin, stream, group. */
+const char redis_script_unlock[] =
+    "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n"
+    "redis.call('XADD', KEYS[2], 'MAXLEN', '1000', '*', 'from', ARGV[2], 'topic', ARGV[3],\n"
+    "           'group', ARGV[4], 'what', 'back')\n"
+    "return redis.call('DEL', KEYS[1])\n";
+
 /* KEYS: stream. ARGV: group, who nobody is, how long a name is idle (ms) before it goes. Names that
  * processes have left behind, and groups of readers without one. */
 const char redis_script_sweep[] =

@@ -45,6 +45,8 @@ static struct err park(struct redis_reader *reader, struct redis_held *held, uin
     held->state = HELD_PARKED;
     held->due_ns = redis_reader_now(reader) + delay_ms * NS_PER_MS;
     reader->holds.parked++;
+    if (reader->order != NULL)
+        redis_order_again(reader, held, HELD_PARKED);
     redis_reader_due(reader, held->due_ns);
     return ERR_NONE;
 }
@@ -62,7 +64,10 @@ static bool step_of(struct redis_reader *reader, struct settlement *item, enum s
         item->err = late(of_before);
     else if (item->how == SETTLE_RETRY && item->delay_ms > 0)
         item->err = park(reader, held, item->delay_ms);
-    else {
+    else if (item->how != SETTLE_DONE && reader->order != NULL) {
+        held->attempt += item->how == SETTLE_RETRY;
+        redis_order_again(reader, held, HELD_AGAIN);
+    } else {
         bool sure = !reader->queue && held->sure_ns > redis_reader_now(reader);
 
         *step = item->how != SETTLE_DONE ? STEP_GIVE : sure ? STEP_ACK : STEP_SCRIPT;

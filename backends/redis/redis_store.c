@@ -79,8 +79,9 @@ const struct backend_setting redis_settings[] = {
 };
 
 const struct backend_setting redis_stream_settings[] = {
-    CONNECTION_SETTINGS("<key_prefix>:wake is the one key of Prism's own; 1 to 64 printable "
-                        "characters without ':' and '%'"),
+    CONNECTION_SETTINGS(
+        "of Prism's own keys, <key_prefix>:wake and <key_prefix>:order:..; 1 to 64 printable "
+        "characters without ':' and '%'"),
     [SET_CLAIM_IDLE] = {"claim_idle_ms", SETTING_UINT, "20000", 100, 86400000,
                         "what a process that has died had taken is taken over after this time; "
                         "the same for all processes of a group"},

@@ -2,8 +2,10 @@
  *
  *   redis_append.c    XADD for a frame
  *   redis_entry.c     messages as fields of entries, and back; batches
- *   redis_reader.c    a subscription: what it does next (redis_fetch.c: new messages,
+ *   redis_reader.c    a subscription: what it does next (redis_tell.c: what it tells;
+ *                     redis_enter.c, redis_recover.c: where it stands; redis_fetch.c: new messages;
  *                     redis_claim.c: what others have given back or left behind)
+ *   redis_order.c     order by key
  *   redis_held.c      what a subscription has taken and not settled
  *   redis_settle.c    settlements, leases, giving back
  *   redis_wait.c      the connection that waits for new entries of all topics
@@ -142,6 +144,7 @@ enum redis_holding {
     HELD_REFUSED,  /* taken, and more than the reader may keep: goes back */
     HELD_OUT,      /* handed over */
     HELD_PARKED,   /* waits for its retry */
+    HELD_AGAIN,    /* ordered readers: waits to be taken again */
     HELD_SETTLING, /* a settlement is under way */
 };
 
@@ -153,6 +156,7 @@ struct redis_held {
     uint32_t generation, attempt;
     uint32_t next; /* in its bucket, or of those that are free; 0: none; else place + 1 */
     enum redis_holding state;
+    uint16_t lane; /* ordered readers: of its key; 0: none, or not known yet */
 };
 
 struct redis_holds {
@@ -182,6 +186,7 @@ struct redis_reader {
     struct redis_streams *streams;
     struct subscription *subscription;
     bool queue, alone;                 /* alone: it has no group, and one of its own here */
+    struct redis_order *order;         /* NULL: order by key is not asked for */
     struct slice key, group, consumer; /* in `names` */
     char *names;
 
@@ -245,14 +250,26 @@ void redis_reader_refused(struct redis_reader *reader, struct slice error);
 /* No hope. */
 void redis_reader_end(struct redis_reader *reader, struct err err);
 
+/* ---- what it tells (redis_tell.c) ---- */
+
+/* Events may close the subscription. */
+void redis_reader_tell(struct redis_reader *reader);
 /* All deliveries are void: to be told. */
 void redis_reader_void(struct redis_reader *reader, enum move_reason reason);
 void redis_reader_seeked(struct redis_reader *reader);
-/* One is no longer its own. */
+/* One is no longer its own: to be told. */
+void redis_reader_tell_lost(struct redis_reader *reader, const struct redis_held *held);
+/* ... and let go of. */
 void redis_reader_lose(struct redis_reader *reader, struct redis_held *held);
 void redis_reader_gap(struct redis_reader *reader, uint64_t count, const char *text);
 /* Calls come at due_ns the latest. */
 void redis_reader_due(struct redis_reader *reader, uint64_t due_ns);
+
+/* 0: no time. */
+static inline uint64_t redis_earlier(uint64_t a, uint64_t b)
+{
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
 
 static inline uint64_t redis_reader_now(const struct redis_reader *reader)
 {
@@ -309,6 +326,41 @@ void redis_say_given(struct redis_call *call, const struct redis_held *held, uin
 void redis_say_give(struct redis_call *call, const struct redis_reader *reader, unsigned n);
 void redis_stream_settle(struct backend *backend, struct settle *settle);
 void redis_stream_extend(struct backend *backend, struct extend *extend);
+
+/* ---- order by key (redis_order.c) ---- */
+
+enum { REDIS_LANES = 1024 };
+
+struct redis_order {
+    bool owner;      /* the group is this reader's; others stand by */
+    bool takes_over; /* ... since a moment ago: what is pending is claimed first */
+    bool locking;
+    uint64_t lock_ns;                    /* when to ask for the group (again) */
+    uint32_t again;                      /* entries that are HELD_AGAIN */
+    bool want_again;                     /* some of these may be taken */
+    bool retakes;                        /* the answer that is being read is of such */
+    uint32_t waiting[REDIS_LANES];       /* HELD_AGAIN and HELD_PARKED, by lane */
+    struct redis_id ids[BATCH_MESSAGES]; /* that are taken again */
+    char *lock;                          /* the key where the owner's name stands */
+    size_t lock_len;
+};
+
+void redis_order_init(struct redis_reader *reader);
+void redis_order_clear(struct redis_reader *reader);
+/* True: there is something to do before messages are fetched, and it is under way. */
+bool redis_order_first(struct redis_reader *reader);
+void redis_order_renew(struct redis_reader *reader);
+/* An answer is complete: what may not come yet waits. */
+void redis_order_sort(struct redis_reader *reader);
+/* The message waits here for its turn, under its lane. */
+void redis_order_again(struct redis_reader *reader, struct redis_held *held,
+                       enum redis_holding state);
+void redis_order_left(struct redis_reader *reader, struct redis_held *held); /* it waits no more */
+void redis_order_due(struct redis_reader *reader); /* leases and retries */
+void redis_order_unread(struct redis_reader *reader, enum redis_give which);
+/* For an entry of an answer; NULL: it is not one that is taken again. */
+struct redis_held *redis_order_retake(struct redis_reader *reader, struct redis_id id);
+void redis_say_unlock(struct redis_call *call, struct redis_reader *reader);
 
 /* ---- waiting (redis_wait.c) ---- */
 

@@ -13,7 +13,8 @@ static void open_stream(struct backend *backend, struct subscription *subscripti
 
 const struct stream redis_stream = {
     .sink = REDIS_STREAM_SINK,
-    .source = {.never_drops = true,
+    .source = {.keyed = true,
+               .never_drops = true,
                .max_buffer = REDIS_STREAM_HOLD_BYTES,
                .open = open_stream,
                .grant = redis_stream_grant,

@@ -7,9 +7,9 @@
 
 /* What docs/backends/redis-stream.md asks for, for the topics of tests. */
 #define STREAM_USER                                                                                \
-    "ACL SETUSER prism reset on >secret ~contract-* ~prism:wake "                                  \
+    "ACL SETUSER prism reset on >secret ~contract-* ~prism:wake ~prism:order:* "                   \
     "+xadd +xread +xreadgroup +xack +xautoclaim +xclaim +xpending +xgroup +xinfo +xrevrange "      \
-    "+type +exists +multi +exec +eval +ping +xlen +xdel +xtrim +xrange +time "
+    "+get +set +del +type +exists +multi +exec +eval +ping +xlen +xdel +xtrim +xrange +time "
 
 struct stream_fixture {
     struct message_fixture messages; /* first */

@@ -216,6 +216,72 @@ static void seek_moves_other_processes(void **state)
     probe_free(probe);
 }
 
+/* ---- order by key ---- */
+
+static struct probe *ordered(struct stream_fixture *fixture, struct backend *backend,
+                             const char *topic)
+{
+    struct subscription_want want = probe_want(topic, "g");
+    struct probe *probe;
+
+    want.ordered = true;
+    probe = probe_stream(&fixture->messages, backend, want);
+    probe_grant(probe, CREDIT, BYTES);
+    return probe;
+}
+
+/* One reads, the other stands by and goes on where it stopped: without a message in between, and
+ * without waiting for one that was to be tried again. */
+static void order_has_one_reader(void **state)
+{
+    struct stream_fixture *fixture = *state;
+    struct message_fixture *messages = &fixture->messages;
+    const struct message_sink *sink = &messages->kv.backend->has.stream->sink;
+    const char *topic = message_topic(messages);
+    struct probe *first = ordered(fixture, messages->kv.backend, topic), *second;
+
+    message_publish_ok(messages, sink, topic, "a", 0, 4);
+    probe_wait(first, 4);
+    second = ordered(fixture, messages->second, topic);
+    probe_quiet(second, 0);
+    kv_expect(probe_settle(first, 0, SETTLE_DONE, 0), ERR_OK, NULL);
+    kv_expect(probe_settle(first, 1, SETTLE_RETRY, 3600000), ERR_OK, NULL);
+    kv_expect(probe_settle(first, 2, SETTLE_RELEASE, 0), ERR_OK, NULL);
+    message_publish_ok(messages, sink, topic, "a", 4, 3);
+    probe_quiet(first, 4);
+    probe_free(first);
+    probe_wait(second, 6);
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal(probe_number(second, i), 1 + i);
+    assert_int_equal(probe_got(second, 0)->m.attempt, 2);
+    assert_int_equal(probe_got(second, 1)->m.attempt, 1);
+    probe_done(second, 0, 6);
+    probe_free(second);
+    assert_string_equal(stream_say(fixture, "KEYS prism:order:*"), "");
+}
+
+/* An owner that has gone without a word is followed once its time is over. */
+static void order_outlives_its_reader(void **state)
+{
+    struct stream_fixture *fixture = *state;
+    const char *topic = message_topic(&fixture->messages);
+    struct probe *probe;
+
+    message_publish_ok(&fixture->messages, &fixture->messages.kv.backend->has.stream->sink, topic,
+                       "a", 0, 3);
+    stream_say(fixture, "XGROUP CREATE %s g 0", topic);
+    stream_say(fixture, "XREADGROUP GROUP g dead COUNT 2 STREAMS %s >", topic);
+    stream_say(fixture, "SET prism:order:%s:g dead PX 500", topic);
+    probe = ordered(fixture, fixture->messages.kv.backend, topic);
+    probe_quiet(probe, 0);
+    probe_wait(probe, 3);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(probe_number(probe, i), i);
+    assert_int_equal(probe_got(probe, 0)->m.attempt, 2);
+    probe_done(probe, 0, 3);
+    probe_free(probe);
+}
+
 /* ---- bounds ---- */
 
 /* Answers that are larger than expected: what cannot be kept goes back, and comes later. */
@@ -290,6 +356,8 @@ int main(void)
         KV_TEST(names_go_with_their_readers),
         KV_TEST(readers_alone_leave_nothing),
         KV_TEST(seek_moves_other_processes),
+        KV_TEST(order_has_one_reader),
+        KV_TEST(order_outlives_its_reader),
         KV_TEST(large_entries_behind_small_ones),
         KV_TEST(trimming_waits_for_readers),
     };
