@@ -206,13 +206,27 @@ static void give_all_back(struct member *member, bool failed)
     }
 }
 
+/* Before the first that goes back; settlements under way still count. */
+static uint64_t through_of_leaving(const struct member *member)
+{
+    const struct settling *settling = &member->settling;
+
+    for (uint64_t sequence = settling->first; sequence < settling->next; sequence++) {
+        const struct settling_place *place = settling_find(settling, sequence);
+
+        if (place != NULL && delivery_of(place->batch, place->message)->state == DELIVERY_OUT)
+            return sequence - 1;
+    }
+    return settling->next - 1;
+}
+
 void member_end(struct member *member, struct err end, bool failed)
 {
     if (member->leaving)
         return;
     member->leaving = true;
     member->end = end;
-    member->last_through = settling_through(&member->settling);
+    member->last_through = through_of_leaving(member);
     shared_unlist(member);
     gauge_lower(&member->feed->consumer->stats.subscriptions, 1);
     give_all_back(member, failed);

@@ -77,7 +77,7 @@ struct member {
     bool sending;
     struct arena notes_memory;
     struct notes failures, revoked, gaps, extended;
-    uint64_t told_through, last_through; /* last: when it began to leave */
+    uint64_t told_through, last_through; /* last: before the first that it gave back */
     bool started, owes_drain, told_drain, unheard;
 
     unsigned receipts; /* open */

@@ -174,6 +174,8 @@ static void put_back(struct delivery *delivery)
         delivery->state = DELIVERY_OUT;
         return;
     }
+    if (delivery->member != NULL && delivery->member->last_through >= delivery->sequence)
+        delivery->member->last_through = delivery->sequence - 1;
     member_release(delivery);
     delivery_ready(delivery, true);
 }

@@ -11,6 +11,20 @@ from rig.prismd import Prismd
 RETRY, RELEASE, DEAD_LETTER = pb.DESCRIPTOR.dependencies[0].enum_types_by_name["Disposition"].values[1:4]
 
 
+def place(position):
+    return {"positions": {"partitions": [{"position": position}]}}
+
+
+def place_of(message):
+    """Where it is, for a Seek: by number where the source counts."""
+    return {"offset": message.offset} if message.HasField("offset") else place(message.position)
+
+
+def place_behind(message):
+    """Far behind all messages: redis-stream's positions begin with a time."""
+    return {"offset": 10**9} if message.HasField("offset") else place("1" + message.position)
+
+
 class Consumer(suite.Case):
     @classmethod
     def setUpClass(cls):
@@ -210,9 +224,9 @@ class Consumer(suite.Case):
         with self.member() as member:
             first = member.take(5)
             member.settle(3)
-            self.assertTrue(self.rpc.Seek(topic=self.topic, consumer_group="g", offset=first[1].offset).success)
+            self.assertTrue(self.rpc.Seek(topic=self.topic, consumer_group="g", **place_of(first[1])).success)
             self.assertEqual([m.payload for m in member.take(4)], [b"%d" % i for i in range(1, 5)])
-            error = self.rpc.Seek(topic=self.topic, consumer_group="g", offset=10**9)
+            error = self.rpc.Seek(topic=self.topic, consumer_group="g", **place_behind(first[1]))
             self.assertEqual((error.success, error.code), (False, grpc.StatusCode.OUT_OF_RANGE.value[0]))
 
     def test_half_close_gives_back_without_an_attempt(self):
