@@ -54,13 +54,194 @@ static int close_fixture(void **state)
     return 0;
 }
 
+/* ---- what is special to this backend ---- */
+
+/* As redis_server_say takes it: a format. */
+#define KEY(name) "prism:{default}%%registry:" name
+
+static int open_default(void **state)
+{
+    struct redis_fixture *fixture = test_calloc(1, sizeof *fixture);
+    char address[128];
+
+    snprintf(address, sizeof address, "unix:%s", server.socket);
+    redis_server_say(&server, "FLUSHALL");
+    redis_fixture_open(fixture, "default", (redis_settings){"address", address, NULL});
+    redis_until(fixture, BACKEND_READY);
+    *state = fixture;
+    return 0;
+}
+
+static int close_default(void **state)
+{
+    redis_server_say(&server, "CONFIG SET maxmemory 0");
+    redis_fixture_close(*state);
+    test_free(*state);
+    return 0;
+}
+
+static void scripts_are_sent_when_missing(void **state)
+{
+    struct kv_fixture *kv = *state;
+    bool existed;
+
+    for (int i = 0; i < 2; i++) {
+        redis_server_say(&server, "SCRIPT FLUSH");
+        registry_put_ok(kv, "a", "{\"v\":1}", 0);
+        redis_server_say(&server, "SCRIPT FLUSH");
+        assert_string_equal(registry_names(kv, kv->backend, registry_filter(kv, "{\"v\":1}"), 10),
+                            "a");
+        assert_int_equal(registry_count_of(kv, kv->backend, NULL), 1);
+        assert_non_null(registry_find(kv, kv->backend, "a"));
+        kv_expect(registry_beat_one(kv, "a", 0, 1000), ERR_OK, NULL);
+        kv_expect(registry_remove_one(kv, kv->backend, "a", 0, &existed), ERR_OK, NULL);
+        assert_true(existed);
+    }
+}
+
+/* Of a server that lost everything, too: who was registered before is not taken for who is now. */
+static void generations_grow_over_a_loss(void **state)
+{
+    struct kv_fixture *kv = *state;
+    uint64_t before = registry_put_ok(kv, "a", NULL, 0);
+
+    redis_server_say(&server, "FLUSHALL");
+    assert_true(registry_put_ok(kv, "a", NULL, 0) > before);
+}
+
+/* Neither sees the other's keys, and nothing is left of those that have expired. */
+static void keys_are_where_they_are_said_to_be(void **state)
+{
+    struct kv_fixture *kv = *state;
+    struct kv_count count = {.count = 99};
+
+    registry_put_ok(kv, "stays", NULL, 0);
+    for (unsigned i = 0; i < 20; i++)
+        registry_put_ok(kv, kv_key(kv, "dies", i), NULL, 1);
+    kv_put_ok(kv, "a", "b", 0);
+    kv_expect(kv_do(kv, kv_start_count, &count.op), ERR_OK, NULL);
+    assert_int_equal(count.count, 1);
+    KV_UNTIL(kv, registry_find(kv, kv->backend, "dies00019") == NULL);
+    for (unsigned i = 0; i < 5; i++)
+        registry_put_ok(kv, "stays", NULL, 0);
+    assert_string_equal(redis_server_say(&server, "HLEN " KEY("entries")), "1");
+    assert_string_equal(redis_server_say(&server, "ZCARD " KEY("order")), "1");
+    assert_string_equal(redis_server_say(&server, "ZSCORE " KEY("due") " stays"), "inf");
+    assert_string_equal(redis_server_say(&server, "DBSIZE"), "5");
+}
+
+static void foreign_data_is_an_error(void **state)
+{
+    struct kv_fixture *kv = *state;
+    struct slice name = slice_str("a");
+    struct registry_get get = {.identities = &name, .n = 1, .with_documents = true};
+    struct registry_page page = {.max_items = 10, .with_documents = true};
+    static const char *const records[] = {"short", "000000000000000000000000000000000000000000"};
+
+    for (size_t i = 0; i < 2; i++) {
+        char command[160];
+
+        registry_put_ok(kv, "a", "{}", 0);
+        snprintf(command, sizeof command, "HSET %s a %s", KEY("entries"), records[i]);
+        redis_server_say(&server, command);
+        get.op = page.op = (struct op){0};
+        kv_expect(kv_do(kv, registry_start_get, &get.op), ERR_INTERNAL, NULL);
+        kv_expect(kv_do(kv, registry_start_page, &page.op), ERR_INTERNAL, NULL);
+        redis_server_say(&server, "FLUSHALL");
+    }
+    redis_server_say(&server, "SET " KEY("order") " x");
+    page.op = (struct op){0};
+    kv_expect(kv_do(kv, registry_start_page, &page.op), ERR_FAILED_PRECONDITION, NULL);
+}
+
+static void a_full_server_refuses(void **state)
+{
+    struct kv_fixture *kv = *state;
+    struct registry_put_item item = registry_item(kv, "a", "{\"v\":1}", 0);
+    struct registry_put put = {.items = &item, .n = 1};
+
+    registry_put_ok(kv, "before", NULL, 0);
+    redis_server_say(&server, "CONFIG SET maxmemory 1");
+    kv_expect(kv_do(kv, registry_start_put, &put.op), ERR_RESOURCE_EXHAUSTED, "maxmemory");
+    assert_int_equal(put.op.err.effect, EFFECT_NONE);
+    redis_server_say(&server, "CONFIG SET maxmemory 0");
+    assert_null(registry_find(kv, kv->backend, "a"));
+    assert_non_null(registry_find(kv, kv->backend, "before"));
+}
+
+/* A server that stands still has perhaps done it; afterwards all is as it says. */
+static void outcomes_are_unknown_where_they_are(void **state)
+{
+    struct redis_fixture *fixture = *state;
+    struct registry_put_item items[REGISTRY_BATCH];
+    struct registry_put put = {.items = items, .n = REGISTRY_BATCH};
+    struct registry_page page = {.max_items = 10};
+    struct op *ops[] = {&put.op, &page.op};
+    struct redis_flight puts, pages;
+
+    for (unsigned i = 0; i < REGISTRY_BATCH; i++)
+        items[i] = registry_item(&fixture->kv, kv_key(&fixture->kv, "b", i), NULL, 0);
+    redis_server_pause(&server);
+    redis_launch(&puts, fixture, registry_start_put, &ops[0], 1, 300);
+    redis_launch(&pages, fixture, registry_start_page, &ops[1], 1, 300);
+    redis_land(&puts);
+    redis_land(&pages);
+    redis_server_resume(&server);
+    kv_expect(put.op.err, ERR_DEADLINE_EXCEEDED, NULL);
+    assert_int_equal(put.op.err.effect, EFFECT_UNKNOWN);
+    kv_expect(page.op.err, ERR_DEADLINE_EXCEEDED, NULL);
+    assert_int_equal(page.op.err.effect, EFFECT_NONE);
+    redis_flight_clear(&puts);
+    redis_flight_clear(&pages);
+    KV_UNTIL(&fixture->kv,
+             registry_count_of(&fixture->kv, fixture->kv.backend, NULL) == 100); /* one step */
+}
+
+static void a_lost_server_ends_what_is_under_way(void **state)
+{
+    struct redis_fixture *fixture = *state;
+    struct registry_put_item item = registry_item(&fixture->kv, "a", NULL, 0);
+    struct registry_put put = {.items = &item, .n = 1};
+    struct registry_count count = {.filter = registry_filter(&fixture->kv, "{\"v\":1}")};
+    struct op *ops[] = {&put.op, &count.op};
+    struct redis_flight puts, counts;
+
+    redis_server_pause(&server);
+    redis_launch(&puts, fixture, registry_start_put, &ops[0], 1, 0);
+    redis_launch(&counts, fixture, registry_start_count, &ops[1], 1, 0);
+    redis_server_kill(&server);
+    redis_land(&puts);
+    redis_land(&counts);
+    kv_expect(put.op.err, ERR_UNAVAILABLE, NULL);
+    kv_expect(count.op.err, ERR_UNAVAILABLE, NULL);
+    redis_flight_clear(&puts);
+    redis_flight_clear(&counts);
+    redis_server_restart(&server);
+    KV_UNTIL(&fixture->kv, atomic_load(&fixture->store->state) == BACKEND_READY);
+    registry_put_ok(&fixture->kv, "a", NULL, 0);
+    assert_int_equal(registry_count_of(&fixture->kv, fixture->kv.backend, NULL), 1);
+}
+
 int main(void)
 {
+#define ALONE(test) cmocka_unit_test_setup_teardown(test, open_default, close_default)
+    const struct CMUnitTest tests[] = {
+        ALONE(scripts_are_sent_when_missing),
+        ALONE(generations_grow_over_a_loss),
+        ALONE(keys_are_where_they_are_said_to_be),
+        ALONE(foreign_data_is_an_error),
+        ALONE(a_full_server_refuses),
+        ALONE(outcomes_are_unknown_where_they_are),
+        ALONE(a_lost_server_ends_what_is_under_way),
+    };
+#undef ALONE
+
     if (!redis_server_installed())
         return redis_server_skip();
     redis_server_start(&server, NULL);
 
-    int failed = registry_contract("redis", open_fixture, close_fixture, peer);
+    int failed = registry_contract("redis", open_fixture, close_fixture, peer) +
+                 cmocka_run_group_tests_name("redis, registry", tests, NULL, NULL);
 
     redis_server_stop(&server);
     return failed != 0;
