@@ -60,7 +60,7 @@ uint64_t roster_hash(const struct roster *roster, char space, struct slice name,
     len += name.len;
     text[len++] = '\0'; /* no name holds it */
     memcpy(text + len, value.data, value.len);
-    return hash_bytes(&roster->store->key_hash, slice_of(text, len + value.len)) |
+    return memstore_hash(roster->store, slice_of(text, len + value.len)) |
            2; /* 0 and ROSTER_SPILLED are taken */
 }
 
