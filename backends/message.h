@@ -123,6 +123,7 @@ struct message_sink {
     bool dedup_compares;        /* ... and refused with other content */
     bool dedup_survives;        /* the memory of ids survives a restart of the server */
     bool bare; /* a message is its topic and payload: a key, an id and headers are refused */
+    bool tells_receivers; /* outgoing.receivers is told: topics only */
     bool null_payload, null_header_values;
     bool binary_headers;      /* names and values may hold any byte */
     uint64_t dedup_window_ms; /* 0: unknown, or not dedups */

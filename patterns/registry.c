@@ -1,14 +1,12 @@
 /* The one list of patterns. */
 #include "patterns/consumer/consumer.h"
 #include "patterns/keyvalue/keyvalue.h"
+#include "patterns/multicast_registry/multicast_registry.h"
 #include "patterns/pattern.h"
 #include "patterns/producer/producer.h"
 
 static const struct pattern_type *const patterns[] = {
-    &pattern_keyvalue,
-    &pattern_producer,
-    &pattern_consumer,
-    NULL,
+    &pattern_keyvalue, &pattern_producer, &pattern_consumer, &pattern_multicast_registry, NULL,
 };
 
 const struct pattern_type *const *pattern_all(void)

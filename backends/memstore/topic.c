@@ -391,6 +391,7 @@ static void close_listener(struct backend *backend, struct subscription *subscri
 const struct topic memstore_topic = {
     .sink = {.max_items = MESSAGING_ITEMS,
              .max_frame_bytes = MESSAGING_BYTES,
+             .tells_receivers = true,
              .keyed = true,
              .null_payload = true,
              .null_header_values = true,

@@ -258,6 +258,7 @@ const struct topic redis_topic = {
     .sink = {.max_items = ITEMS,
              .max_frame_bytes = FRAME_BYTES,
              .bare = true,
+             .tells_receivers = true,
              .ack_means = "redis has sent the message to those who listen now, at most once: "
                           "nothing is kept",
              .check_topic = check_topic,

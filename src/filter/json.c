@@ -310,7 +310,7 @@ static bool word(struct json *json, const char *text)
     return true;
 }
 
-bool json_bool(struct json *json)
+bool json_truth(struct json *json)
 {
     if (word(json, "true"))
         return true;
@@ -359,7 +359,7 @@ void json_value(struct json *json, struct document_writer *writer)
         return;
     case 't':
     case 'f':
-        document_bool(writer, json_bool(json));
+        document_bool(writer, json_truth(json));
         return;
     case 'n':
         if (!word(json, "null"))

@@ -28,7 +28,7 @@ bool json_more(struct json *json, char closing, bool first);
 struct slice json_name(struct json *json);
 
 struct slice json_string(struct json *json); /* in the arena, or within the text */
-bool json_bool(struct json *json);
+bool json_truth(struct json *json);
 double json_number(struct json *json, enum filter_rounding *rounding);
 
 /* Any value, into the writer. */

@@ -350,7 +350,8 @@ class Completion(suite.Case):
             text = f.read()
         self.assertEqual(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)), self.options)
         self.assertEqual(set(re.search(r"local kv='([^']*)'", text).group(1).split()), self.commands)
-        for words, expected in ((["prismctl", "c"], {"caps", "check"}),
+        for words, expected in ((["prismctl", "c"], {"caps", "check", "consume"}),
+                                (["prismctl", "deadletters", "l"], {"list"}),
                                 (["prismctl", "kv", "ex"], {"exists", "expire"}),
                                 (["prismctl", "-s", "x", "kv", "scan", "--v"], {"--values", "--version"}),
                                 (["prismctl", "--output", ""], {"table", "json"})):

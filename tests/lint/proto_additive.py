@@ -20,7 +20,6 @@ sys.path.insert(0, str(HERE.parents[1] / "proto" / "tools"))
 import descriptors  # noqa: E402
 
 NOT_SERVED = {
-    "prism/patterns/multicast_registry/multicast_registry_pattern.proto",
     "prism/patterns/session_store/session_store_pattern.proto",
 }
 

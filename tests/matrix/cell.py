@@ -12,9 +12,10 @@ from rig.prismd import Prismd
 from rig.redis import commands_run
 from prism.patterns.schemas import slot_schema_pb2 as schemas
 
-from matrix import consumer, keyvalue, producer
+from matrix import consumer, keyvalue, multicast_registry, producer
 
-PATTERNS = {"consumer": consumer, "keyvalue": keyvalue, "producer": producer}
+PATTERNS = {"consumer": consumer, "keyvalue": keyvalue, "multicast_registry": multicast_registry,
+            "producer": producer}
 ANNOUNCED = {"N": schemas.NATIVE, "P": schemas.PIPELINED, "E": schemas.EMULATED, "C": schemas.CLIENT_SIDE}
 # Redis: the command that carries a whole batch, and the one that would carry an item if it were not so.
 ONE_COMMAND = {"StoreBatch": ("mset", "set"), "RetrieveBatch": ("mget", "get")}
@@ -24,12 +25,12 @@ PATTERN, BACKEND, OPERATION, OUTCOME = sys.argv[1:5]
 class Cell(suite.Case):
     def runTest(self):
         pattern = PATTERNS[PATTERN]
-        slot = self.borrow(backends.slot(BACKEND))
+        slot = self.slot(pattern)
         server = self.borrow(Prismd(namespaces=pattern.namespaces(slot)))
         service = pattern.service(self.borrow(server.channel()))
         capabilities = service.GetCapabilities()
         announced = {o.operation: o for o in capabilities.operations if not o.variant}[OPERATION]
-        self.assertEqual(pattern.backend_type(capabilities), BACKEND)
+        self.assertEqual(pattern.backend_type(capabilities), self.backend_types())
         if OUTCOME == "U":
             self.refused(service, pattern, announced)
             return
@@ -39,6 +40,18 @@ class Cell(suite.Case):
         before = self.commands(slot)
         getattr(pattern, OPERATION)(self, service, announced)
         self.is_one_command(before, self.commands(slot))
+
+    def slot(self, pattern):
+        """What the pattern makes its namespaces of: the slot's configuration, or one for each of several slots."""
+        if hasattr(pattern, "slots"):
+            return pattern.slots(BACKEND, self.borrow)
+        return self.borrow(backends.slot(BACKEND))
+
+    @staticmethod
+    def backend_types():
+        """As the capabilities name them: one, or one for each slot."""
+        names = [("redis" if name == "redis-pubsub" else name) for name in BACKEND.split("+")]
+        return tuple((names * 2)[:2]) if PATTERN == "multicast_registry" else BACKEND
 
     @staticmethod
     def commands(slot):

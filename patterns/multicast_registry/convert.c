@@ -1,0 +1,134 @@
+/* Between the protocol and what backends take. */
+#include "patterns/check.h"
+#include "patterns/multicast_registry/metadata.h"
+#include "patterns/multicast_registry/multicast_priv.h"
+#include "src/base/digest.h"
+
+#include <string.h>
+
+enum { MS_PER_S = 1000, NS_IN_MS = 1000000 };
+
+struct err convert_identity(const char *text, const char *subject, struct slice *out)
+{
+    *out = slice_str(text);
+    if (out->len == 0)
+        return err_about(ERR_INVALID_ARGUMENT, subject, "an identity must not be empty");
+    if (out->len > REGISTRY_IDENTITY_BYTES)
+        return err_about(ERR_INVALID_ARGUMENT, subject, "an identity has at most 512 bytes");
+    return ERR_NONE;
+}
+
+struct err convert_ttl(const pb_duration *ttl, uint64_t otherwise, uint64_t *ms)
+{
+    *ms = otherwise;
+    if (ttl == NULL || (ttl->seconds == 0 && ttl->nanos == 0))
+        return ERR_NONE;
+    if (ttl->seconds < 0 || ttl->nanos < 0 || ttl->nanos >= MS_PER_S * NS_IN_MS)
+        return err_about(ERR_INVALID_ARGUMENT, "ttl", "ttl has to be more than zero");
+    if ((uint64_t)ttl->seconds >= REGISTRY_TTL_MAX_MS / MS_PER_S)
+        return err_about(ERR_INVALID_ARGUMENT, "ttl", "ttl is at most a hundred years");
+    *ms = (uint64_t)ttl->seconds * MS_PER_S + (uint64_t)ttl->nanos / NS_IN_MS;
+    if (*ms == 0)
+        *ms = 1;
+    return ERR_NONE;
+}
+
+struct err convert_tags(struct arena *arena, char *const *tags, size_t n, struct slice *out)
+{
+    struct slice *strings = arena_array(arena, n, sizeof *strings);
+
+    *out = slice_of("", 0);
+    for (size_t i = 0; i < n; i++)
+        strings[i] = slice_str(tags[i]);
+    if (n == 0)
+        return ERR_NONE;
+
+    struct err err = document_of_strings(arena, strings, n, REGISTRY_TAGS_BYTES, out);
+
+    if (err.code != ERR_OK)
+        err.subject = "tags";
+    return err;
+}
+
+/* ---- the other way ---- */
+
+static void read_tags(struct arena *arena, struct slice tags, pb_identity *to)
+{
+    struct document_walk walk = document_walk(tags);
+    size_t n = 0;
+
+    while (document_next(&walk))
+        n++;
+    to->tags = arena_array(arena, n, sizeof *to->tags);
+    walk = document_walk(tags);
+    while (document_next(&walk))
+        to->tags[to->n_tags++] = arena_strdup(arena, document_payload(walk.value));
+}
+
+pb_identity *convert_entry(struct arena *arena, const struct registry_entry *entry)
+{
+    pb_identity *to = arena_alloc(arena, sizeof *to);
+
+    prism__patterns__multicast_registry__identity__init(to);
+    to->identity = arena_strdup(arena, entry->identity);
+    if (entry->document.len > document_empty().len)
+        to->metadata = metadata_write(arena, entry->document);
+    if (entry->tags.len > 0)
+        read_tags(arena, entry->tags, to);
+    to->generation = (int64_t)entry->generation;
+    to->registered_at_ms = (int64_t)entry->registered_at_ms;
+    to->registered_at = to->registered_at_ms / MS_PER_S;
+    if (entry->expires_at_ms == 0)
+        return to;
+    to->_expires_at_ms_case = MULTICAST_PB(IDENTITY___EXPIRES_AT_MS_EXPIRES_AT_MS);
+    to->expires_at_ms = (int64_t)entry->expires_at_ms;
+    to->_expires_at_case = MULTICAST_PB(IDENTITY___EXPIRES_AT_EXPIRES_AT);
+    to->expires_at = to->expires_at_ms / MS_PER_S;
+    return to;
+}
+
+/* ---- topics ---- */
+
+static bool is_plain(uint8_t byte)
+{
+    return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
+           (byte >= '0' && byte <= '9') || byte == '-';
+}
+
+/* Appends the identity, escaped. False: it does not fit. */
+static bool escape(char *topic, size_t *len, struct slice identity)
+{
+    static const char digits[] = "0123456789ABCDEF";
+
+    for (size_t i = 0; i < identity.len; i++) {
+        uint8_t byte = identity.data[i];
+
+        if (*len + (is_plain(byte) ? 1 : 3) > MESSAGE_TOPIC_BYTES)
+            return false;
+        if (is_plain(byte)) {
+            topic[(*len)++] = (char)byte;
+            continue;
+        }
+        topic[(*len)++] = '_';
+        topic[(*len)++] = digits[byte >> 4];
+        topic[(*len)++] = digits[byte & 15];
+    }
+    return true;
+}
+
+struct slice convert_topic(const struct multicast *multicast, struct arena *arena,
+                           struct slice identity)
+{
+    struct slice prefix = multicast->settings.topic_prefix;
+    char *topic = arena_alloc(arena, MESSAGE_TOPIC_BYTES);
+    size_t len = prefix.len;
+    struct digest digest;
+
+    memcpy(topic, prefix.data, prefix.len);
+    if (escape(topic, &len, identity))
+        return slice_of(topic, len);
+    digest = digest_of(&identity, 1);
+    memcpy(topic + prefix.len, "__", 2);
+    digest_hex(&digest, topic + prefix.len + 2);
+    return slice_of(topic, prefix.len + 2 + DIGEST_HEX);
+}

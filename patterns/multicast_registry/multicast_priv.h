@@ -1,0 +1,136 @@
+/* What the files of this folder share: the instance with its plan, and the ways between the
+ * protocol's messages and identities, documents, filters and topics.
+ *
+ * thread: everything here runs on the instance's home worker. */
+#ifndef PRISM_PATTERNS_MULTICAST_REGISTRY_MULTICAST_PRIV_H
+#define PRISM_PATTERNS_MULTICAST_REGISTRY_MULTICAST_PRIV_H
+
+#include "backends/registry.h"
+#include "backends/topic.h"
+#include "patterns/messages.h"
+#include "patterns/multicast_registry/messages.h"
+#include "patterns/pattern.h"
+#include "pool/semaphore.h"
+#include "src/base/arena.h"
+#include "src/filter/filter.h"
+#include "src/rpc/call.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { SLOT_REGISTRY, SLOT_MESSAGING, SLOT_COUNT };
+
+enum {
+    MULTICAST_ID_BYTES = 256,    /* longest message_id */
+    MULTICAST_PREFIX_BYTES = 128 /* longest topic_prefix */
+};
+
+/* ---- plan.c: what is executed, and what GetCapabilities prints ---- */
+
+struct multicast_plan {
+    const struct registry *registry; /* neither is NULL in a bound instance */
+    const struct topic *topic;
+    uint64_t max_payload_bytes;
+    bool carries_headers; /* identifier, media type and time travel with the payload */
+};
+
+/* By slot index; NULL: empty. */
+struct multicast_plan multicast_plan_make(const struct backend_interfaces *const *slots);
+
+/* The operations in the order of the service; the plain form of each has variant NULL. */
+struct multicast_operation {
+    const char *name, *variant;
+    enum multicast_need {
+        NEED_NOTHING,
+        NEED_SORTING,
+        NEED_HEADERS,
+        NEED_RECEIVERS,
+        NEED_IDEMPOTENCE,
+        NEED_DURABILITY,
+        NEED_COUNT
+    } need;
+    bool writes, many, sends;
+};
+
+extern const struct multicast_operation multicast_operation_table[]; /* ends with .name = NULL */
+
+enum pattern_how multicast_how(const struct multicast_plan *plan,
+                               const struct multicast_operation *row);
+const struct need *multicast_need_of(enum multicast_need need);
+
+size_t multicast_operations(const struct backend_type *const *slots, const uint32_t *emulate,
+                            struct pattern_operation *out, size_t max);
+
+/* ---- multicast_registry.c: the instance ---- */
+
+struct multicast_settings {
+    struct slice topic_prefix;
+    uint64_t default_ttl_ms; /* 0 = never */
+    uint64_t max_identities; /* 0 = no bound */
+    uint64_t max_targets;    /* of a request that names none; 0 = no bound */
+    uint32_t attempts, permits, max_attached;
+    uint64_t retry_delay_ms;
+    struct filter_limits filter;
+};
+
+struct multicast_stats { /* written on the home worker */
+    struct counter registered, unregistered, heartbeats, missing;
+    struct counter multicasts, targets;
+    struct counter delivered, no_receiver, failed, timed_out, retries;
+    struct counter attached, received, dropped; /* attached: a gauge */
+};
+
+struct multicast {
+    struct pattern base;
+    struct arena memory; /* holds the instance itself */
+    struct pattern_binding binding;
+    struct backend *registry, *messaging;
+    struct multicast_settings settings;
+    uint32_t facts; /* pattern_facts, that the plan was made from */
+    struct multicast_plan plan;
+    struct semaphore semaphore; /* publish operations */
+    struct multicast_stats stats;
+
+    /* caps.c */
+    struct arena caps_memory;
+    ProtobufCMessage *caps; /* ready to be sent; NULL: to be built */
+};
+
+/* The call's instance, with a plan that is up to date. */
+struct multicast *multicast_of(const struct call *call);
+
+/* ---- caps.c ---- */
+
+void multicast_caps_build(struct multicast *multicast);
+
+/* ---- convert.c: before the first effect. Texts are static or in the arena ---- */
+
+struct err convert_identity(const char *text, const char *subject, struct slice *out);
+
+/* Absent or zero: `otherwise`. */
+struct err convert_ttl(const pb_duration *ttl, uint64_t otherwise, uint64_t *ms);
+
+struct err convert_tags(struct arena *arena, char *const *tags, size_t n, struct slice *out);
+
+/* The other way. `entry` has its document and tags, unless they were not asked for. */
+pb_identity *convert_entry(struct arena *arena, const struct registry_entry *entry);
+
+/* The topic of an identity: topic_prefix and the identity, where every byte but letters, digits and
+ * "-" is "_" and two hexadecimal digits; where that is longer than MESSAGE_TOPIC_BYTES, "__" and
+ * the SHA-256 of the identity. Nobody can name a wildcard, a level or a second topic. */
+struct slice convert_topic(const struct multicast *multicast, struct arena *arena,
+                           struct slice identity);
+
+/* ---- stats.c ---- */
+
+void multicast_render(struct pattern *const *instances, size_t n, struct metrics_page *page);
+
+/* ---- handlers ---- */
+
+call_handler_fn multicast_get_capabilities, multicast_register, multicast_register_batch,
+    multicast_heartbeat, multicast_unregister, multicast_update_metadata, multicast_enumerate,
+    multicast_multicast, multicast_multicast_stream, multicast_subscribe, multicast_attach,
+    multicast_acknowledge;
+
+#endif

@@ -1,0 +1,224 @@
+/* The pattern's instance: its slots, its settings, its methods, and how it is bound. */
+#include "patterns/multicast_registry/multicast_registry.h"
+#include "patterns/multicast_registry/multicast_priv.h"
+
+#include "src/base/container.h"
+
+#include <string.h>
+
+/* ---- slots and settings ---- */
+
+static const enum backend_interface registers[] = {BACKEND_REGISTRY, BACKEND_INTERFACE_COUNT};
+static const enum backend_interface carries[] = {BACKEND_TOPIC, BACKEND_INTERFACE_COUNT};
+
+static const struct slot_schema slots[] = {
+    [SLOT_REGISTRY] =
+        {
+            .name = "registry",
+            .doc = "Holds the identities.",
+            .required = registers,
+        },
+    [SLOT_MESSAGING] =
+        {
+            .name = "messaging",
+            .doc = "Carries messages to receivers: a topic for each identity.",
+            .required = carries,
+            .meets = true,
+        },
+};
+
+enum behavior {
+    TOPIC_PREFIX,
+    DEFAULT_TTL_SECONDS,
+    MAX_IDENTITIES,
+    MAX_UNBOUNDED_TARGETS,
+    RETRY_ATTEMPTS,
+    RETRY_DELAY_MS,
+    PUBLISH_PERMITS,
+    MAX_ATTACHED,
+    MAX_FILTER_DEPTH,
+    MAX_FILTER_CLAUSES
+};
+
+static const struct backend_setting behavior[] = {
+    [TOPIC_PREFIX] = {"topic_prefix", SETTING_TEXT, "prism.multicast.", 0, 0,
+                      "Put before the topic of every identity; at most 128 bytes."},
+    [DEFAULT_TTL_SECONDS] = {"default_ttl_seconds", SETTING_UINT, "0", 0, 3153600000u,
+                             "How long an identity that names no ttl is registered. 0: until it is "
+                             "taken out."},
+    [MAX_IDENTITIES] = {"max_identities", SETTING_UINT, "0", 0, 2000000000,
+                        "Most identities of the namespace. 0: no bound."},
+    [MAX_UNBOUNDED_TARGETS] = {"max_unbounded_targets", SETTING_UINT, "0", 0, 2000000000,
+                               "Most matches of a multicast that names no max_targets itself; with "
+                               "more, nothing is sent. 0: no bound."},
+    [RETRY_ATTEMPTS] = {"retry_attempts", SETTING_UINT, "3", 1, 100,
+                        "Times that a delivery is tried which the messaging backend did not take."},
+    [RETRY_DELAY_MS] = {"retry_delay_ms", SETTING_UINT, "100", 1, 60000,
+                        "Before the second attempt; doubles with each."},
+    [PUBLISH_PERMITS] = {"publish_permits", SETTING_UINT, "16", 1, 1000000,
+                         "Pages of all multicasts of one worker that are being sent at a time."},
+    [MAX_ATTACHED] = {"max_attached", SETTING_UINT, "10000", 1, 1000000,
+                      "Most identities of one Subscribe or Attach stream."},
+    [MAX_FILTER_DEPTH] = {"max_filter_depth", SETTING_UINT, "5", 1, 32,
+                          "Deepest nesting of a filter; a single condition has depth 1."},
+    [MAX_FILTER_CLAUSES] = {"max_filter_clauses", SETTING_UINT, "20", 1, 1000,
+                            "Most conditions of a filter."},
+    {.name = NULL},
+};
+
+/* ---- methods ---- */
+
+#define METHOD(rpc, rpc_kind, often, request_name, response_name, handler)                         \
+    {                                                                                              \
+        .path = "/prism.patterns.multicast_registry.MulticastRegistryPattern/" rpc,                \
+        .kind = (rpc_kind), .busy = (often),                                                       \
+        .request = &prism__patterns__multicast_registry__##request_name##__descriptor,             \
+        .response = &prism__patterns__multicast_registry__##response_name##__descriptor,           \
+        .handle = (handler)                                                                        \
+    }
+
+static const struct method methods[] = {
+    METHOD("GetCapabilities", METHOD_UNARY, false, get_capabilities_request, capabilities,
+           multicast_get_capabilities),
+    METHOD("Register", METHOD_UNARY, true, register_request, register_response, multicast_register),
+    METHOD("RegisterBatch", METHOD_UNARY, false, register_batch_request, register_batch_response,
+           multicast_register_batch),
+    METHOD("Heartbeat", METHOD_UNARY, true, heartbeat_request, heartbeat_response,
+           multicast_heartbeat),
+    METHOD("Unregister", METHOD_UNARY, false, unregister_request, unregister_response,
+           multicast_unregister),
+    METHOD("UpdateMetadata", METHOD_UNARY, false, update_metadata_request, update_metadata_response,
+           multicast_update_metadata),
+    METHOD("Enumerate", METHOD_UNARY, false, enumerate_request, enumerate_response,
+           multicast_enumerate),
+    METHOD("Multicast", METHOD_UNARY, true, multicast_request, multicast_response,
+           multicast_multicast),
+    METHOD("MulticastStream", METHOD_SERVER_STREAM, false, multicast_request, multicast_progress,
+           multicast_multicast_stream),
+    METHOD("Attach", METHOD_BIDI, false, attach_request, subscribe_response, multicast_attach),
+    METHOD("Subscribe", METHOD_SERVER_STREAM, false, subscribe_request, subscribe_response,
+           multicast_subscribe),
+    METHOD("Acknowledge", METHOD_UNARY, false, acknowledge_request, acknowledge_response,
+           multicast_acknowledge),
+};
+
+static const struct service service = {
+    .name = "prism.patterns.multicast_registry.MulticastRegistryPattern",
+    .pattern = "multicast_registry",
+    .methods = methods,
+    .method_count = ARRAY_LEN(methods),
+};
+
+static const struct service *const services[] = {&service, NULL};
+
+/* Even one registration may be a large document. */
+static const uint32_t *multicast_inline_bytes(const struct pattern *pattern, size_t index)
+{
+    (void)pattern;
+    (void)index;
+    return NULL;
+}
+
+/* ---- the instance ---- */
+
+/* Values of a document, with their names. */
+enum { MAX_ELEMENTS = 200000, MS_PER_S = 1000 };
+
+static struct err multicast_open_shared(struct pattern_shared **shared,
+                                        const struct pattern_sharing *sharing)
+{
+    (void)shared; /* nothing is: this looks at the settings only */
+    if (strlen(sharing->behavior[TOPIC_PREFIX].text) > MULTICAST_PREFIX_BYTES)
+        return err_about(ERR_INVALID_ARGUMENT, "topic_prefix",
+                         "topic_prefix has at most 128 bytes");
+    return ERR_NONE;
+}
+
+static void read_settings(struct multicast *multicast)
+{
+    const struct backend_value *values = multicast->binding.behavior;
+    struct multicast_settings *to = &multicast->settings;
+
+    to->topic_prefix = slice_str(values[TOPIC_PREFIX].text);
+    to->default_ttl_ms = values[DEFAULT_TTL_SECONDS].number * MS_PER_S;
+    to->max_identities = values[MAX_IDENTITIES].number;
+    to->max_targets = values[MAX_UNBOUNDED_TARGETS].number;
+    to->attempts = (uint32_t)values[RETRY_ATTEMPTS].number;
+    to->retry_delay_ms = values[RETRY_DELAY_MS].number;
+    to->permits = (uint32_t)values[PUBLISH_PERMITS].number;
+    to->max_attached = (uint32_t)values[MAX_ATTACHED].number;
+    to->filter = filter_limits_default();
+    to->filter.max_depth = (uint32_t)values[MAX_FILTER_DEPTH].number;
+    to->filter.max_clauses = (uint32_t)values[MAX_FILTER_CLAUSES].number;
+}
+
+static void make_plan(struct multicast *multicast)
+{
+    const struct backend_interfaces *has[SLOT_COUNT];
+
+    multicast->facts = pattern_facts(&multicast->binding);
+    for (size_t i = 0; i < SLOT_COUNT; i++)
+        has[i] = &multicast->binding.slots[i]->has;
+    multicast->plan = multicast_plan_make(has);
+    multicast->caps = NULL;
+}
+
+static struct pattern *multicast_bind(const struct pattern_binding *binding)
+{
+    struct arena memory;
+
+    arena_init(&memory, NULL);
+
+    struct multicast *multicast = arena_zalloc(&memory, sizeof *multicast);
+
+    multicast->base = (struct pattern){
+        .type = &pattern_multicast_registry,
+        .namespace_name = arena_strdup(&memory, slice_str(binding->namespace_name)),
+        .home = binding->worker,
+        .max_elements = MAX_ELEMENTS,
+    };
+    multicast->memory = memory;
+    multicast->binding = *binding;
+    multicast->registry = binding->slots[SLOT_REGISTRY];
+    multicast->messaging = binding->slots[SLOT_MESSAGING];
+    read_settings(multicast);
+    semaphore_init(&multicast->semaphore, multicast->settings.permits);
+    arena_init(&multicast->caps_memory, NULL);
+    make_plan(multicast);
+    multicast_caps_build(multicast);
+    return &multicast->base;
+}
+
+static void multicast_unbind(struct pattern *pattern)
+{
+    struct multicast *multicast = CONTAINER_OF(pattern, struct multicast, base);
+    struct arena memory = multicast->memory;
+
+    arena_clear(&multicast->caps_memory);
+    arena_clear(&memory);
+}
+
+struct multicast *multicast_of(const struct call *call)
+{
+    struct multicast *multicast = call_pattern(call);
+
+    if (pattern_facts(&multicast->binding) != multicast->facts)
+        make_plan(multicast);
+    return multicast;
+}
+
+const struct pattern_type pattern_multicast_registry = {
+    .name = "multicast_registry",
+    .service = "prism.patterns.multicast_registry.MulticastRegistryPattern",
+    .embedded = true,
+    .slots = slots,
+    .slot_count = ARRAY_LEN(slots),
+    .behavior = behavior,
+    .services = services,
+    .open_shared = multicast_open_shared,
+    .bind = multicast_bind,
+    .unbind = multicast_unbind,
+    .inline_bytes = multicast_inline_bytes,
+    .operations = multicast_operations,
+    .render = multicast_render,
+};

@@ -1,0 +1,112 @@
+/* The plan: made when the slots are bound, and again when a connected server turns out to offer
+ * something else. */
+#include "patterns/multicast_registry/multicast_priv.h"
+#include "patterns/need.h"
+
+static const struct need needs[NEED_COUNT] = {
+    [NEED_SORTING] =
+        NEED_PROPERTY("sort_by not supported: the registry has one order, by identity"),
+    [NEED_HEADERS] = NEED_PROPERTY("metadata not supported: the messaging backend carries payloads "
+                                   "only"),
+    [NEED_RECEIVERS] = NEED_PROPERTY("NO_RECEIVER is not told: the messaging backend does not say "
+                                     "how many receivers there are"),
+    [NEED_IDEMPOTENCE] =
+        NEED_PROPERTY("idempotent multicast not supported: nothing remembers which "
+                      "identity had which message"),
+    [NEED_DURABILITY] = NEED_PROPERTY("messages that wait for their receivers are not supported: "
+                                      "this server has no durability slot"),
+};
+
+const struct multicast_operation multicast_operation_table[] = {
+    {"GetCapabilities", NULL, NEED_NOTHING, false, false, false},
+    {"Register", NULL, NEED_NOTHING, true, false, false},
+    {"RegisterBatch", NULL, NEED_NOTHING, true, true, false},
+    {"Heartbeat", NULL, NEED_NOTHING, true, true, false},
+    {"Unregister", NULL, NEED_NOTHING, true, false, false},
+    {"UpdateMetadata", NULL, NEED_NOTHING, true, false, false},
+    {"Enumerate", NULL, NEED_NOTHING, false, true, false},
+    {"Enumerate", "sort_by", NEED_SORTING, false, true, false},
+    {"Multicast", NULL, NEED_NOTHING, false, true, true},
+    {"Multicast", "metadata", NEED_HEADERS, false, true, true},
+    {"Multicast", "no_receiver", NEED_RECEIVERS, false, true, true},
+    {"Multicast", "at_least_once", NEED_DURABILITY, false, true, true},
+    {"Multicast", "idempotent", NEED_IDEMPOTENCE, false, true, true},
+    {"Multicast", "expires", NEED_DURABILITY, false, true, true},
+    {"Multicast", "collapse", NEED_DURABILITY, false, true, true},
+    {"MulticastStream", NULL, NEED_NOTHING, false, true, true},
+    {"Subscribe", NULL, NEED_NOTHING, false, true, false},
+    {"Attach", NULL, NEED_NOTHING, false, true, false},
+    {"Acknowledge", NULL, NEED_DURABILITY, false, false, false},
+    {.name = NULL},
+};
+
+struct multicast_plan multicast_plan_make(const struct backend_interfaces *const *slots)
+{
+    struct multicast_plan plan = {0};
+
+    if (slots[SLOT_REGISTRY] != NULL)
+        plan.registry = slots[SLOT_REGISTRY]->registry;
+    if (slots[SLOT_MESSAGING] != NULL)
+        plan.topic = slots[SLOT_MESSAGING]->topic;
+    if (plan.topic == NULL)
+        return plan;
+
+    const struct message_sink *sink = &plan.topic->sink;
+
+    plan.carries_headers = !sink->bare;
+    plan.max_payload_bytes = sink->max_frame_bytes - MESSAGE_HEADER_BYTES - MESSAGE_TOPIC_BYTES;
+    if (sink->max_message_bytes > 0 && sink->max_message_bytes < plan.max_payload_bytes)
+        plan.max_payload_bytes = sink->max_message_bytes;
+    return plan;
+}
+
+enum pattern_how multicast_how(const struct multicast_plan *plan,
+                               const struct multicast_operation *row)
+{
+    if (plan->registry == NULL || plan->topic == NULL)
+        return PATTERN_UNAVAILABLE;
+    switch (row->need) {
+    case NEED_HEADERS:
+        return plan->carries_headers ? PATTERN_NATIVE : PATTERN_UNAVAILABLE;
+    case NEED_RECEIVERS:
+        return plan->topic->sink.tells_receivers ? PATTERN_NATIVE : PATTERN_UNAVAILABLE;
+    case NEED_NOTHING:
+        return row->sends ? PATTERN_PIPELINED : PATTERN_NATIVE;
+    default:
+        return PATTERN_UNAVAILABLE;
+    }
+}
+
+const struct need *multicast_need_of(enum multicast_need need)
+{
+    return &needs[need];
+}
+
+size_t multicast_operations(const struct backend_type *const *slots, const uint32_t *emulate,
+                            struct pattern_operation *out, size_t max)
+{
+    const struct backend_interfaces *has[SLOT_COUNT] = {0};
+    struct multicast_plan plan;
+    size_t n = 0;
+
+    (void)emulate;
+    for (size_t i = 0; i < SLOT_COUNT; i++)
+        has[i] = slots[i] != NULL ? &slots[i]->interfaces : NULL;
+    plan = multicast_plan_make(has);
+    for (const struct multicast_operation *row = multicast_operation_table; row->name; row++) {
+        enum pattern_how how = multicast_how(&plan, row);
+
+        if (n == max)
+            break;
+        out[n++] = (struct pattern_operation){
+            .name = row->name,
+            .variant = row->variant,
+            .how = how,
+            .why = how != PATTERN_UNAVAILABLE ? NULL
+                   : plan.registry == NULL    ? "no identity registry in slot `registry`"
+                   : plan.topic == NULL       ? "no backend with topics in slot `messaging`"
+                                              : needs[row->need].why,
+        };
+    }
+    return n;
+}

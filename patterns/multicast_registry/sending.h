@@ -1,0 +1,109 @@
+/* A multicast on its way: a walk over the registry in pages, each sent as one publish operation.
+ *
+ *   multicast.c  the request, the answer, progress
+ *   walk.c       lanes: a lane fetches a page, publishes it, tries the rest again, and goes on
+ *   tally.c      what became of each delivery
+ *
+ * Memory: LANES pages, whatever the number of targets, and of the deliveries that are listed one by
+ * one as many as fit the answer. The payload is one block for all of them.
+ *
+ * Other calls of the worker run between any two steps, so a multicast to a million holds up one to
+ * ten by no more than a page. */
+#ifndef PRISM_PATTERNS_MULTICAST_REGISTRY_SENDING_H
+#define PRISM_PATTERNS_MULTICAST_REGISTRY_SENDING_H
+
+#include "patterns/multicast_registry/multicast_priv.h"
+#include "pool/timer.h"
+
+enum { LANES = 2 };
+
+struct sending;
+
+struct lane {
+    struct sending *sending;
+    enum {
+        LANE_IDLE,
+        LANE_WANTS_PAGE, /* another lane is fetching */
+        LANE_FETCHING,
+        LANE_PACED, /* waits for its time, or for the time of another attempt */
+        LANE_WAITS, /* for a permit */
+        LANE_PUBLISHING,
+        LANE_REPORTS /* waits until its results can be sent */
+    } state;
+    struct arena arena; /* of the page */
+    struct registry_page page;
+    struct registry_get get;
+    struct publish publish;
+    struct outgoing *items;
+    struct slice *identities; /* of the items */
+    size_t n;
+    uint32_t attempt;
+    uint64_t began_ns;
+    struct timer timer;
+    struct semaphore_waiter permit;
+    pb_delivery_result **results; /* of this page, for its progress */
+    size_t n_results;
+};
+
+struct tally {
+    int32_t targets, delivered, no_receiver, failed;
+    struct err first; /* what the first failure was */
+};
+
+struct sending {
+    struct call *call;
+    struct multicast *multicast;
+    const pb_multicast_request *request;
+    bool streams;          /* MulticastStream */
+    struct op_group group; /* with the multicast's own deadline */
+    const struct filter *filter;
+    const char *id;
+    struct block *payload;
+    struct header *headers;
+    size_t n_headers, page_items;
+
+    struct slice *names; /* those that the request names, each once; NULL: all that match */
+    size_t n_names, next_name;
+    uint8_t after[REGISTRY_IDENTITY_BYTES];
+    size_t after_len;
+    bool fetching, ended; /* the walk */
+    bool stopped;         /* nothing more is sent: the client is gone, or the walk has failed */
+    struct err err;       /* of the walk */
+    struct lane lanes[LANES];
+    uint64_t began_ns, paced_ns; /* paced: when the next page may go */
+
+    struct tally tally;
+    /* Those that are listed: in the call's arena for Multicast. */
+    pb_delivery_result **failures, **others;
+    size_t n_failures, failures_room, n_others, others_room;
+    uint64_t listed_bytes;
+    bool truncated;
+
+    struct registry_count count;
+    struct op sent; /* of a progress message */
+    bool progress_under_way;
+    struct lane *reporting;
+};
+
+/* ---- walk.c ---- */
+
+/* Runs until nothing is left to do; then calls sending_over, with which the call may end. */
+void walk_start(struct sending *sending);
+
+/* Nothing new is begun; what is under way is asked to end. */
+void walk_stop(struct sending *sending, struct err why);
+
+/* A lane's results have been taken. */
+void walk_reported(struct lane *lane);
+
+/* ---- tally.c ---- */
+
+/* The outcome of one delivery. */
+void tally_add(struct lane *lane, struct slice identity, const struct outgoing *item);
+
+/* ---- multicast.c ---- */
+
+void sending_report(struct lane *lane); /* ends in walk_reported */
+void sending_over(struct sending *sending);
+
+#endif

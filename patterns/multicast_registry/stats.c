@@ -1,0 +1,62 @@
+/* Families of the pattern on the metrics page. */
+#include "patterns/families.h"
+#include "patterns/multicast_registry/multicast_priv.h"
+#include "src/base/container.h"
+
+#define STAT(member) offsetof(struct multicast, stats.member)
+
+static const struct family families[] = {
+    {"prism_multicast_registrations_total",
+     "counter",
+     "change",
+     "Identities entered, taken out, kept alive, and not there to be kept.",
+     {{"registered", STAT(registered)},
+      {"unregistered", STAT(unregistered)},
+      {"kept", STAT(heartbeats)},
+      {"missing", STAT(missing)}}},
+    {"prism_multicasts_total",
+     "counter",
+     NULL,
+     "Multicasts that began to send.",
+     {{NULL, STAT(multicasts)}}},
+    {"prism_multicast_deliveries_total",
+     "counter",
+     "outcome",
+     "Deliveries by what became of them.",
+     {{"delivered", STAT(delivered)},
+      {"no_receiver", STAT(no_receiver)},
+      {"failed", STAT(failed)},
+      {"timeout", STAT(timed_out)}}},
+    {"prism_multicast_retries_total",
+     "counter",
+     NULL,
+     "Deliveries that were tried again.",
+     {{NULL, STAT(retries)}}},
+    {"prism_multicast_attached",
+     "gauge",
+     NULL,
+     "Identities that receivers are attached for.",
+     {{NULL, STAT(attached)}}},
+    {"prism_multicast_received_total",
+     "counter",
+     NULL,
+     "Messages taken in for receivers.",
+     {{NULL, STAT(received)}}},
+    {"prism_multicast_dropped_total",
+     "counter",
+     NULL,
+     "Messages that receivers were too slow for, as far as their number is known.",
+     {{NULL, STAT(dropped)}}},
+    {"prism_multicast_permit_waits_total",
+     "counter",
+     NULL,
+     "Times that a page had to wait for a permit.",
+     {{NULL, offsetof(struct multicast, semaphore.waited)}}},
+};
+
+_Static_assert(offsetof(struct multicast, base) == 0, "families count from the pattern");
+
+void multicast_render(struct pattern *const *instances, size_t n, struct metrics_page *page)
+{
+    families_render(families, ARRAY_LEN(families), instances, n, page);
+}

@@ -1,0 +1,357 @@
+/* Lanes take turns in fetching, since a page begins where the one before it ended, and publish side
+ * by side. */
+#include "patterns/multicast_registry/sending.h"
+#include "pool/worker.h"
+#include "src/base/block.h"
+#include "src/base/clock.h"
+#include "src/base/container.h"
+
+#include <string.h>
+
+static void lane_next(struct lane *lane);
+static void lane_publish(struct lane *lane);
+
+/* ---- the end ---- */
+
+static void lane_idle(struct lane *lane)
+{
+    struct sending *s = lane->sending;
+
+    lane->state = LANE_IDLE;
+    arena_clear(&lane->arena);
+    for (int i = 0; i < LANES; i++) {
+        if (s->lanes[i].state != LANE_IDLE)
+            return;
+    }
+    op_group_leave(&s->group); /* its last operation may be this one: over() comes behind it */
+}
+
+static void over(struct op_group *group)
+{
+    sending_over(CONTAINER_OF(group, struct sending, group));
+}
+
+/* ---- publishing ---- */
+
+static bool may_repeat(const struct lane *lane, const struct outgoing *item)
+{
+    const struct sending *s = lane->sending;
+    const struct multicast_settings *settings = &s->multicast->settings;
+    bool passing = item->err.code == ERR_UNAVAILABLE || item->err.code == ERR_RESOURCE_EXHAUSTED;
+    uint64_t again_ns = s->multicast->base.home->now_ns + settings->retry_delay_ms * NS_PER_MS;
+
+    return passing && item->err.effect == EFFECT_NONE && !s->stopped &&
+           lane->attempt < settings->attempts &&
+           (s->group.deadline_ns == 0 || again_ns < s->group.deadline_ns);
+}
+
+/* Takes down what has its outcome, and keeps the rest for another attempt. */
+static size_t take_outcomes(struct lane *lane)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < lane->n; i++) {
+        if (lane->publish.op.err.code != ERR_OK)
+            lane->items[i].err = lane->publish.op.err;
+        if (!may_repeat(lane, &lane->items[i])) {
+            tally_add(lane, lane->identities[i], &lane->items[i]);
+            continue;
+        }
+        lane->items[kept] = lane->items[i];
+        lane->identities[kept++] = lane->identities[i];
+    }
+    return kept;
+}
+
+static void paced(struct timer *timer)
+{
+    lane_publish(CONTAINER_OF(timer, struct lane, timer));
+}
+
+static void lane_wait(struct lane *lane, uint64_t until_ns)
+{
+    lane->state = LANE_PACED;
+    timer_arm(&lane->sending->multicast->base.home->timers, &lane->timer, until_ns, paced);
+}
+
+static void published(struct op *op)
+{
+    struct lane *lane = CONTAINER_OF(op, struct lane, publish.op);
+    struct sending *s = lane->sending;
+
+    semaphore_release(&s->multicast->semaphore);
+    lane->n = take_outcomes(lane);
+    if (lane->n > 0) {
+        counter_add(&s->multicast->stats.retries, lane->n);
+        lane_wait(lane,
+                  s->multicast->base.home->now_ns +
+                      (s->multicast->settings.retry_delay_ms << (lane->attempt - 1)) * NS_PER_MS);
+        return;
+    }
+    lane->state = LANE_REPORTS;
+    sending_report(lane);
+}
+
+static void publish_now(struct lane *lane)
+{
+    struct sending *s = lane->sending;
+
+    lane->state = LANE_PUBLISHING;
+    lane->attempt++;
+    lane->publish.items = lane->items;
+    lane->publish.n = lane->n;
+    op_start(&lane->publish.op, &s->group, published);
+    lane->publish.op.arena = &lane->arena;
+    s->multicast->plan.topic->sink.publish(s->multicast->messaging, &lane->publish);
+}
+
+static void give_up(struct lane *lane)
+{
+    for (size_t i = 0; i < lane->n; i++) {
+        lane->items[i].err = lane->sending->err;
+        tally_add(lane, lane->identities[i], &lane->items[i]);
+    }
+    lane->n = 0;
+    lane->state = LANE_REPORTS;
+    sending_report(lane);
+}
+
+static void granted(struct semaphore_waiter *waiter)
+{
+    struct lane *lane = CONTAINER_OF(waiter, struct lane, permit);
+
+    if (!lane->sending->stopped) {
+        publish_now(lane);
+        return;
+    }
+    semaphore_release(&lane->sending->multicast->semaphore);
+    give_up(lane);
+}
+
+static void lane_publish(struct lane *lane)
+{
+    struct sending *s = lane->sending;
+
+    if (s->stopped) {
+        give_up(lane);
+    } else if (semaphore_try(&s->multicast->semaphore)) {
+        publish_now(lane);
+    } else {
+        lane->state = LANE_WAITS;
+        lane->permit.granted = granted;
+        semaphore_wait(&s->multicast->semaphore, &lane->permit);
+    }
+}
+
+/* When the page may go, so that no more go in a second than the request allows. */
+static uint64_t pace(struct sending *s, size_t n)
+{
+    uint64_t now_ns = s->multicast->base.home->now_ns, at_ns, each_ns;
+
+    if (s->request->_rate_per_second_case == 0)
+        return now_ns;
+    each_ns = NS_PER_S / (unsigned)s->request->rate_per_second;
+    if (s->paced_ns < now_ns)
+        s->paced_ns = now_ns;
+    at_ns = s->paced_ns;
+    s->paced_ns += n * each_ns;
+    return at_ns;
+}
+
+/* ---- fetching ---- */
+
+static void add_target(struct lane *lane, struct slice identity)
+{
+    struct sending *s = lane->sending;
+
+    lane->identities[lane->n] = identity;
+    lane->items[lane->n++] = (struct outgoing){
+        .topic = convert_topic(s->multicast, &lane->arena, identity),
+        .id = s->multicast->plan.carries_headers ? slice_str(s->id) : message_null(),
+        .payload = s->payload->bytes.len > 0 ? s->payload->bytes : message_empty(),
+        .shared = s->payload,
+        .headers = s->headers,
+        .n_headers = s->n_headers,
+        .partition = -1,
+        .offset = -1,
+        .receivers = -1};
+    s->tally.targets++;
+}
+
+/* Another lane may have waited for this one's page to end. */
+static void fetched(struct lane *lane)
+{
+    struct sending *s = lane->sending;
+    uint64_t at_ns;
+
+    s->fetching = false;
+    lane->attempt = 0;
+    lane->state = LANE_PACED;
+    for (int i = 0; i < LANES; i++) {
+        if (s->lanes[i].state == LANE_WANTS_PAGE)
+            lane_next(&s->lanes[i]);
+    }
+    if (lane->n == 0) {
+        lane_next(lane);
+        return;
+    }
+    lane->began_ns = s->multicast->base.home->now_ns;
+    at_ns = pace(s, lane->n);
+    if (at_ns > lane->began_ns)
+        lane_wait(lane, at_ns);
+    else
+        lane_publish(lane);
+}
+
+static void walk_failed(struct sending *s, struct err err)
+{
+    s->ended = true;
+    if (s->err.code == ERR_OK)
+        s->err = err;
+}
+
+static void prepare(struct lane *lane, size_t room)
+{
+    lane->n = 0;
+    lane->identities = arena_array(&lane->arena, room, sizeof *lane->identities);
+    lane->items = arena_array(&lane->arena, room, sizeof *lane->items);
+}
+
+static void paged(struct op *op)
+{
+    struct lane *lane = CONTAINER_OF(op, struct lane, page.op);
+    struct sending *s = lane->sending;
+    const struct registry_page *page = &lane->page;
+
+    prepare(lane, page->max_items);
+    if (op->err.code != ERR_OK) {
+        walk_failed(s, op->err);
+        fetched(lane);
+        return;
+    }
+    for (size_t i = 0; i < page->n; i++)
+        add_target(lane, page->entries[i].identity);
+    s->ended = s->ended || !page->more;
+    if (page->more) {
+        s->after_len = page->next.len;
+        memcpy(s->after, page->next.data, page->next.len);
+    }
+    fetched(lane);
+}
+
+static void fetch_page(struct lane *lane)
+{
+    struct sending *s = lane->sending;
+
+    lane->page =
+        (struct registry_page){.filter = s->filter,
+                               .after = arena_copy(&lane->arena, slice_of(s->after, s->after_len)),
+                               .max_items = (uint32_t)s->page_items};
+    op_start(&lane->page.op, &s->group, paged);
+    lane->page.op.arena = &lane->arena;
+    s->multicast->plan.registry->page(s->multicast->registry, &lane->page);
+}
+
+static bool matches(const struct sending *s, const struct registry_entry *entry)
+{
+    const struct filter_subject subject = {
+        .identity = entry->identity, .document = entry->document, .tags = entry->tags};
+
+    return entry->generation != 0 && (s->filter == NULL || filter_match(s->filter, &subject));
+}
+
+static void got(struct op *op)
+{
+    struct lane *lane = CONTAINER_OF(op, struct lane, get.op);
+    struct sending *s = lane->sending;
+
+    prepare(lane, lane->get.n);
+    if (op->err.code != ERR_OK) {
+        walk_failed(s, op->err);
+        fetched(lane);
+        return;
+    }
+    for (size_t i = 0; i < lane->get.looked_up; i++) {
+        if (matches(s, &lane->get.entries[i]))
+            add_target(lane, lane->get.entries[i].identity);
+    }
+    s->next_name += lane->get.looked_up;
+    s->ended = s->ended || s->next_name == s->n_names;
+    fetched(lane);
+}
+
+static void fetch_named(struct lane *lane)
+{
+    struct sending *s = lane->sending;
+    size_t left = s->n_names - s->next_name;
+
+    lane->get = (struct registry_get){.identities = s->names + s->next_name,
+                                      .n = left < s->page_items ? left : s->page_items,
+                                      .max_bytes = REGISTRY_SLICE_BYTES,
+                                      .with_documents = s->filter != NULL};
+    op_start(&lane->get.op, &s->group, got);
+    lane->get.op.arena = &lane->arena;
+    s->multicast->plan.registry->get(s->multicast->registry, &lane->get);
+}
+
+static void lane_next(struct lane *lane)
+{
+    struct sending *s = lane->sending;
+
+    if (s->fetching) {
+        lane->state = LANE_WANTS_PAGE;
+        return;
+    }
+    if (s->stopped || s->ended) {
+        lane_idle(lane);
+        return;
+    }
+    s->fetching = true;
+    lane->state = LANE_FETCHING;
+    lane->n_results = 0;
+    arena_clear(&lane->arena);
+    if (s->names != NULL)
+        fetch_named(lane);
+    else
+        fetch_page(lane);
+}
+
+/* ---- for multicast.c ---- */
+
+/* All lanes count as busy until each has begun: one that finds nothing must not end the walk. */
+void walk_start(struct sending *s)
+{
+    for (int i = 0; i < LANES; i++) {
+        s->lanes[i].sending = s;
+        s->lanes[i].state = LANE_WANTS_PAGE;
+        arena_init(&s->lanes[i].arena, NULL);
+    }
+    s->group.idle = over;
+    op_group_enter(&s->group); /* until all lanes are idle */
+    lane_next(&s->lanes[0]);
+}
+
+void walk_reported(struct lane *lane)
+{
+    lane_next(lane);
+}
+
+void walk_stop(struct sending *s, struct err why)
+{
+    if (s->stopped)
+        return;
+    s->stopped = true;
+    if (s->err.code == ERR_OK)
+        s->err = why;
+    op_group_enter(&s->group);
+    op_group_cancel(&s->group, why);
+    for (int i = 0; i < LANES; i++) {
+        struct lane *lane = &s->lanes[i];
+
+        if (lane->state != LANE_PACED || !timer_armed(&lane->timer))
+            continue;
+        timer_disarm(&s->multicast->base.home->timers, &lane->timer);
+        give_up(lane);
+    }
+    op_group_leave(&s->group);
+}

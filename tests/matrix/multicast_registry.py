@@ -1,0 +1,145 @@
+"""What each operation of the multicast registry must do when it is available, for any pair of registry and messaging
+backend: "redis+nats"."""
+from rig import backends, environment, wait
+from rig.messaging import Stream
+from rig.multicast import filters, messages, namespace, pb, service as service, struct, where  # noqa: F401
+from prism.patterns.schemas import slot_schema_pb2 as schemas
+
+
+def slots(name, borrow):
+    """One server for each backend that is named, even if it is in two slots."""
+    started = {}
+    for backend in name.split("+"):
+        kind = "redis" if backend == "redis-pubsub" else backend
+        if kind not in started:
+            started[kind] = borrow(backends.slot(kind))
+    registry, messaging = [("redis" if b == "redis-pubsub" else b) for b in (name.split("+") * 2)[:2]]
+    return {"registry": started[registry], "messaging": started[messaging]}
+
+
+def namespaces(slot):
+    return [namespace(slot["registry"], slot["messaging"])]
+
+
+def backend_type(capabilities):
+    return capabilities.slots.registry_backend_type, capabilities.slots.messaging_backend_type
+
+
+def summary_agrees(capabilities, operation, announced):
+    if operation == "Multicast":
+        return capabilities.multicast_performance == pb.MULTICAST_FANOUT and announced.how == schemas.PIPELINED
+    return capabilities.generation > 0 and capabilities.supports_streaming and capabilities.supports_filtering
+
+
+def smallest_request(operation):
+    return getattr(pb, operation + "Request")()
+
+
+def enter(registry, *names, **fields):
+    answer = registry.RegisterBatch(registrations=[pb.RegisterRequest(identity=n, metadata=struct(**fields))
+                                                   for n in names])
+    assert answer.success_count == len(names), answer
+
+
+def receiver(test, registry, *names):
+    stream = registry.Subscribe(identities=names, timeout=environment.PATIENCE)
+    test.addCleanup(stream.cancel)
+    first = next(stream)
+    while first.attached_count < len(names):
+        first = next(stream)
+    return stream
+
+
+def GetCapabilities(test, registry, announced):
+    test.assertEqual(registry.GetCapabilities(), registry.GetCapabilities())
+
+
+def Register(test, registry, announced):
+    first = registry.Register(identity="a")
+    test.assertTrue(first.success)
+    test.assertFalse(registry.Register(identity="a").success)
+    test.assertGreater(registry.Register(identity="a", replace=True).generation, first.generation)
+    test.assertIn(announced.acknowledgement, (schemas.MEMORY, schemas.DISK, schemas.UNKNOWN))
+
+
+def RegisterBatch(test, registry, announced):
+    enter(registry, *(f"i{n:04}" for n in range(1000)), kind="x")
+    test.assertEqual(registry.Enumerate(filter=where(kind="x"), count_only=True).match_count, 1000)
+    test.assertEqual(announced.limits.max_items, 1000)
+
+
+def Heartbeat(test, registry, announced):
+    test.assertTrue(registry.Register(identity="a", ttl={"nanos": 300_000_000}).success)
+    answer = registry.Heartbeat(items=[{"identity": "a"}, {"identity": "b"}], ttl={"seconds": 60})
+    test.assertEqual((answer.alive_count, list(answer.missing)), (1, ["b"]))
+    wait.holds(lambda: registry.Enumerate(count_only=True).match_count == 1, 0.5, "it lives on")
+
+
+def Unregister(test, registry, announced):
+    enter(registry, "a")
+    test.assertEqual([registry.Unregister(identity="a").existed for _ in range(2)], [True, False])
+    test.assertEqual(registry.Enumerate(count_only=True).match_count, 0)
+
+
+def UpdateMetadata(test, registry, announced):
+    enter(registry, "a", city="Oslo", n=1)
+    test.assertTrue(registry.UpdateMetadata(
+        pb.UpdateMetadataRequest(identity="a", metadata=struct(city="Bergen"), merge=True)).success)
+    found, = registry.Enumerate(filter=where(city="Bergen", n=1)).identities
+    test.assertEqual(found.identity, "a")
+
+
+def Enumerate(test, registry, announced):
+    enter(registry, *(f"i{n:03}" for n in range(120)), kind="x")
+    enter(registry, "other", kind="y")
+    first = registry.Enumerate(filter=where(kind="x"), limit=100)
+    rest = registry.Enumerate(filter=where(kind="x"), limit=100, cursor=first.next_cursor)
+    test.assertEqual([i.identity for i in (*first.identities, *rest.identities)], [f"i{n:03}" for n in range(120)])
+    odd = registry.Enumerate(filter=filters.Filter(json='{"$identity.endswith": "7", "kind": "x"}'))
+    test.assertEqual(len(odd.identities), 12)
+
+
+def Multicast(test, registry, announced):
+    enter(registry, "a", "b", "c", kind="x")
+    stream = receiver(test, registry, "a", "b")
+    answer = registry.Multicast(filter=where(kind="x"), payload=b"hello")
+    test.assertEqual((answer.success, answer.target_count, answer.failed_count), (True, 3, 0))
+    test.assertEqual(answer.delivered_count + answer.no_receiver_count, 3)
+    told = {o.variant: o for o in registry.GetCapabilities().operations if o.operation == "Multicast"}["no_receiver"]
+    test.assertEqual(answer.no_receiver_count, 1 if told.availability == schemas.AVAILABLE else 0)
+    got = set()
+    while got != {"a", "b"}:
+        for message in messages(stream, 1):
+            test.assertEqual(message.payload, b"hello")
+            got |= set(message.identities)
+
+
+def MulticastStream(test, registry, announced):
+    enter(registry, *(f"i{n:04}" for n in range(1000)), kind="x")
+    enter(registry, *(f"j{n:04}" for n in range(1000)), kind="x")
+    progress = list(registry.MulticastStream(filter=where(kind="x"), payload=b"x"))
+    test.assertTrue(progress[-1].done)
+    test.assertEqual((progress[-1].target_count, progress[-1].failed_count), (2000, 0))
+    test.assertEqual(len({r.identity for p in progress for r in p.results}), 2000)
+
+
+def Subscribe(test, registry, announced):
+    hostile = ["a.b", "a b", "*", ">", "ü" * 200]
+    enter(registry, *hostile)
+    streams = [receiver(test, registry, name) for name in hostile]
+    for name, stream in zip(hostile, streams):
+        registry.Multicast(identities=[name], payload=name.encode())
+        message, = messages(stream, 1)
+        test.assertEqual((message.payload, list(message.identities)), (name.encode(), [name]))
+
+
+def Attach(test, registry, announced):
+    enter(registry, "a", "b")
+    with Stream(registry.Attach) as stream:
+        for name in ("a", "b"):
+            stream.send(pb.AttachRequest(attach={"identities": [name]}))
+        stream.until(lambda frame: frame.attached_count == 2)
+        registry.Multicast(payload=b"x")
+        got = set()
+        while got != {"a", "b"}:
+            got |= {i for m in stream.next().messages for i in m.identities}

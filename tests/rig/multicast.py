@@ -1,0 +1,40 @@
+"""The MulticastRegistry pattern, as clients see it."""
+from google.protobuf import struct_pb2
+
+from rig.wire import Service
+from prism.patterns.multicast_registry import filter_pb2 as filters
+from prism.patterns.multicast_registry import multicast_registry_pattern_pb2 as pb
+
+
+def service(channel, namespace=None, **options):
+    """Raw access to MulticastRegistryPattern."""
+    return Service(channel, pb.DESCRIPTOR.services_by_name["MulticastRegistryPattern"], namespace, **options)
+
+
+def namespace(registry, messaging, name="default", **behavior):
+    return {"name": name, "pattern": "multicast_registry", "slots": {"registry": registry, "messaging": messaging},
+            "behavior": behavior}
+
+
+def struct(**fields):
+    made = struct_pb2.Struct()
+    made.update(fields)
+    return made
+
+
+def where(**fields):
+    """A filter: all of these fields have these values."""
+    parts = []
+    for name, value in fields.items():
+        one = filters.Filter(field=filters.FieldFilter(field=name, op=filters.EQUALS))
+        one.field.value.CopyFrom(struct(v=value).fields["v"])
+        parts.append(one)
+    return filters.Filter(composite=filters.CompositeFilter(op=filters.AND, filters=parts))
+
+
+def messages(stream, n):
+    """The next n messages of a Subscribe or Attach stream."""
+    got = []
+    while len(got) < n:
+        got.extend(next(stream).messages)
+    return got
