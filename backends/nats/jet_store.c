@@ -56,7 +56,7 @@ static uint64_t tick(struct nats_store *base)
 }
 
 static const struct nats_kind kind = {
-    .connected = connected, .lost = lost, .refused = refused, .tick = tick};
+    .prompt = true, .connected = connected, .lost = lost, .refused = refused, .tick = tick};
 
 static void make_id(char id[20])
 {

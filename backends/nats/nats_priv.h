@@ -99,6 +99,7 @@ struct nats_tasks {
 
 /* What a backend adds to the store. thread: the store's. Each may be NULL. */
 struct nats_kind {
+    bool prompt; /* what a round has written is sent at its end: it does not ask for a PONG */
     /* A new connection stands. False: it is no good, why is static. */
     const char *(*connected)(struct nats_store *);
     /* The connection is closed and about to be freed. */

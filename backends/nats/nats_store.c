@@ -347,6 +347,29 @@ static void work(struct nats_store *store, struct nats_tasks *tasks)
         task->settle(store, task, answered);
 }
 
+static bool is_idle(struct nats_store *store)
+{
+    bool idle;
+
+    pthread_mutex_lock(&store->lock);
+    idle = store->queue.first == NULL;
+    pthread_mutex_unlock(&store->lock);
+    return idle;
+}
+
+/* The library sends what it has buffered a millisecond after it was written, or when the buffer is
+ * full, or before a PING at once. Waiting for the PONG costs less than the millisecond. */
+static void send_promptly(struct nats_store *store)
+{
+    natsStatus s;
+
+    if (store->connection == NULL || store->write_failed || !is_idle(store) ||
+        natsConnection_Buffered(store->connection) <= 0)
+        return;
+    s = natsConnection_FlushTimeout(store->connection, 1);
+    store->write_failed = s != NATS_OK && s != NATS_TIMEOUT;
+}
+
 static void *run_thread(void *arg)
 {
     struct nats_store *store = arg;
@@ -361,6 +384,8 @@ static void *run_thread(void *arg)
             clock_now_ns() >= store->next_attempt_ns)
             try_to_connect(store);
         work(store, &round.tasks);
+        if (store->kind->prompt)
+            send_promptly(store);
         store->next_tick_ns = store->kind->tick != NULL ? store->kind->tick(store) : UINT64_MAX;
     } while (!round.stopping);
     if (store->connection != NULL)
