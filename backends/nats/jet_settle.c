@@ -14,6 +14,8 @@ struct item {
     uint64_t token, stream_sequence, consumer_sequence, delay_ms;
     uint32_t deliveries;
     enum jet_how how;
+    bool lost;    /* meanwhile: the subscription was told */
+    size_t asked; /* its place in the operation */
 };
 
 struct jet_settling {
@@ -28,7 +30,6 @@ struct jet_settling {
     struct op *op; /* NULL: there is none, or it did not wait */
     struct settlement *settlements;
     struct lease *leases;
-    size_t n_asked;
     char prefix[JET_PREFIX_BYTES];
     size_t n;
     struct item items[];
@@ -49,11 +50,12 @@ static struct err outcome(const struct jet_settling *s)
     return err_lost(err);
 }
 
-static void take_in(struct jet_settling *s, const struct item *item)
+static void take_in(struct jet_settling *s, struct item *item)
 {
     struct jet_listener *listener = s->listener;
     struct jet_delivery *delivery = jet_unsettled_find(&listener->unsettled, item->token);
 
+    item->lost = delivery == NULL;
     if (delivery == NULL)
         return;
     if (item->how == JET_EXTEND) {
@@ -68,17 +70,24 @@ static void take_in(struct jet_settling *s, const struct item *item)
         jet_unsettled_drop(&listener->unsettled, delivery);
 }
 
-static void finish(struct jet_settling *s, struct err err)
+static struct err late(void)
+{
+    return err_make(ERR_ABORTED, "the delivery is no longer this subscription's");
+}
+
+/* why: of those that were sent; the others have theirs. */
+static void finish(struct jet_settling *s, struct err why)
 {
     struct op *op = s->op;
 
-    for (size_t i = 0; s->settlements != NULL && i < s->n_asked; i++) {
-        if (s->settlements[i].err.code == ERR_OK)
-            s->settlements[i].err = err;
-    }
-    for (size_t i = 0; s->leases != NULL && i < s->n_asked; i++) {
-        if (s->leases[i].err.code == ERR_OK)
-            s->leases[i].err = err;
+    for (size_t i = 0; i < s->n; i++) {
+        const struct item *item = &s->items[i];
+        struct err err = why.code != ERR_OK && item->lost ? late() : why;
+
+        if (s->settlements != NULL)
+            s->settlements[item->asked].err = err;
+        else
+            s->leases[item->asked].err = err;
     }
     s->op = NULL;
     op->backend_data = NULL;
@@ -276,12 +285,7 @@ static void start(struct jet_settling *s, struct op *op)
     send(s);
 }
 
-static struct err late(void)
-{
-    return err_make(ERR_ABORTED, "the delivery is no longer this subscription's");
-}
-
-static void settle_one(struct jet_settling *s, struct settlement *settlement)
+static void settle_one(struct jet_settling *s, struct settlement *settlement, size_t at)
 {
     struct jet_listener *listener = s->listener;
     struct jet_delivery *delivery = jet_unsettled_find(&listener->unsettled, settlement->token);
@@ -300,6 +304,7 @@ static void settle_one(struct jet_settling *s, struct settlement *settlement)
     }
     delivery->settling = true;
     item = add(s, delivery, settlement->how == SETTLE_DONE ? JET_DONE : JET_NAK);
+    item->asked = at;
     if (settlement->how == SETTLE_RETRY)
         item->delay_ms = settlement->delay_ms;
 }
@@ -310,9 +315,8 @@ void jet_settle(struct backend *backend, struct settle *settle)
 
     (void)backend;
     for (size_t i = 0; i < settle->n; i++)
-        settle_one(s, &settle->items[i]);
+        settle_one(s, &settle->items[i], i);
     s->settlements = settle->items;
-    s->n_asked = settle->n;
     start(s, &settle->op);
 }
 
@@ -332,11 +336,10 @@ void jet_extend(struct backend *backend, struct extend *extend)
             continue;
         delivery->lease_ns = now_ns + extend->lease_ms * NS_PER_MS;
         delivery->tried_ns = now_ns;
-        add(s, delivery, JET_EXTEND);
+        add(s, delivery, JET_EXTEND)->asked = i;
         jet_lease_watch(listener, delivery);
     }
     s->leases = extend->items;
-    s->n_asked = extend->n;
     start(s, &extend->op);
 }
 

@@ -8,7 +8,7 @@ import grpc
 
 from rig import environment, suite, wait
 from rig.messaging import (Member, Stream, consumer, consumer_service, pb, producer, producer_service)
-from rig.nats import NatsServer
+from rig.nats import NatsServer, cluster
 from rig.prismd import Prismd
 from rig.proxy import Proxy
 
@@ -62,6 +62,9 @@ class Reader(threading.Thread):
                         frame = self.member.frame()
                         for m in frame.messages:
                             self.seen.setdefault(int(m.payload), set()).add(m.offset)
+                        again = [f.sequence for f in frame.failures if f.code == grpc.StatusCode.UNAVAILABLE.value[0]]
+                        if again:
+                            self.member.acknowledge(*again)
                         if frame.messages:
                             self.member.acknowledge(through=frame.messages[-1].sequence)
             except grpc.RpcError:
@@ -72,9 +75,8 @@ class Reader(threading.Thread):
         self.join()
 
 
-class Case(suite.Case):
+class Flow(suite.Case):
     def setUp(self):
-        self.nats = self.borrow(NatsServer())
         self.topic = self._testMethodName
 
     def check(self, publisher, reader):
@@ -95,6 +97,12 @@ class Case(suite.Case):
             thread.start()
         wait.until(lambda: publisher.frames > 2 and reader.seen, environment.PATIENCE, "messages flow")
         return publisher, reader
+
+
+class Case(Flow):
+    def setUp(self):
+        super().setUp()
+        self.nats = self.borrow(NatsServer())
 
 
 class Server(Case):
@@ -193,6 +201,25 @@ class Instances(Case):
             member.settle(10)
             self.assertTrue(self.services[1].Seek(topic=self.topic, consumer_group="g", offset=6).success)
             self.assertEqual([int(m.payload) for m in member.take(5)], list(range(5, 10)))
+
+
+class Cluster(Flow):
+    def test_the_leader_of_a_stream_is_killed(self):
+        """The others elect a new one, which takes seconds: what waited is stored then."""
+        servers = cluster(3)
+        for server in servers:
+            server.prepare()
+            server.launch()
+            self.addCleanup(server.kill)
+        for server in servers:
+            server.wait_ready()
+        wait.until(lambda: all(s.healthy() for s in servers), environment.PATIENCE, "the cluster is complete")
+        prismd = self.borrow(Prismd(namespaces=namespaces(
+            ", ".join(s.address for s in servers), stream_replicas=3, publish_timeout_ms=30000, ack_timeout_ms=2000)))
+        publisher, reader = self.under_way(prismd)
+        next(s for s in servers if s.leads(self.topic)).kill()
+        self.check(publisher, reader)
+        self.assertEqual(publisher.failures, [])
 
 
 class Named(Case):

@@ -1,4 +1,5 @@
 """A real nats-server with JetStream on files, one or a cluster."""
+import json
 import os
 import shutil
 
@@ -53,6 +54,13 @@ class NatsServer(Server):
     def healthy(self):
         """The streams are recovered, and the meta group of a cluster has a leader and is current."""
         return http_status(self.monitor_port, "/healthz") == 200
+
+    def leads(self, stream):
+        """Is this member the leader of the stream?"""
+        answer = exchange(self.monitor_port, b"GET /jsz?accounts=true&streams=true HTTP/1.0\r\n\r\n", lambda _: False)
+        accounts = json.loads(answer.partition(b"\r\n\r\n")[2] or b"{}").get("account_details", [])
+        return any(detail["name"] == stream and detail.get("cluster", {}).get("leader") == f"n{self.node}"
+                   for account in accounts for detail in account.get("stream_detail", []))
 
 
 def cluster(n, program=None):
