@@ -282,6 +282,7 @@ void redis_stream_publish(struct backend *backend, struct publish *publish)
     if (call == NULL)
         return;
     call->state = append;
+    redis_reserve(call, bytes);
     for (uint32_t l = 0; l < append->n_lots; l++) {
         const struct lot *lot = &append->lots[l];
 

@@ -56,6 +56,10 @@ struct redis_call *redis_begin(struct redis *redis, struct op *op, const struct 
 /* A call without an op, for questions of the connection's own. */
 struct redis_call *redis_begin_own(struct redis *redis, const struct redis_kind *kind, void *state);
 
+/* Makes room for the bytes of many large words at once: growing for each would copy them again and
+ * again. */
+void redis_reserve(struct redis_call *call, size_t bytes);
+
 /* One command of argc words of which `name` is the first; its other words must follow. */
 void redis_command(struct redis_call *call, unsigned argc, const char *name);
 void redis_word(struct redis_call *call, struct slice word);

@@ -389,7 +389,8 @@ struct redis_streams {
     struct redis_id noted; /* the last note that was seen */
     bool notes_known;      /* ... is set */
     struct timer guard, poke_again;
-    struct { /* of the answer that is being read */
+    uint64_t rest_ns; /* nothing is asked before */
+    struct {          /* of the answer that is being read */
         bool is_note, refused;
         uint8_t key_len, topic_len, group_len;
         unsigned field;

@@ -61,6 +61,11 @@ static char *put_bytes(char *to, const void *bytes, size_t len)
     return to + len;
 }
 
+void redis_reserve(struct redis_call *call, size_t bytes)
+{
+    extend(call->redis, bytes);
+}
+
 enum { LINE = 24 }; /* mark, 20 digits, CR LF, NUL */
 
 void redis_command(struct redis_call *call, unsigned argc, const char *name)

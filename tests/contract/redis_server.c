@@ -198,11 +198,9 @@ static void append(char *text, const redisReply *reply)
     }
 }
 
-const char *redis_server_say(const struct redis_server *server, const char *command)
+static const char *answer_of(redisContext *c, redisReply *reply)
 {
     static char text[ANSWER_BYTES];
-    redisContext *c = dial(server);
-    redisReply *reply = c != NULL ? redisCommand(c, command) : NULL;
 
     if (reply == NULL)
         die("redis-server does not answer");
@@ -211,4 +209,18 @@ const char *redis_server_say(const struct redis_server *server, const char *comm
     freeReplyObject(reply);
     redisFree(c);
     return text;
+}
+
+const char *redis_server_say(const struct redis_server *server, const char *command)
+{
+    redisContext *c = dial(server);
+
+    return answer_of(c, c != NULL ? redisCommand(c, command) : NULL);
+}
+
+const char *redis_server_say_words(const struct redis_server *server, int n, const char **words)
+{
+    redisContext *c = dial(server);
+
+    return answer_of(c, c != NULL ? redisCommandArgv(c, n, words, NULL) : NULL);
 }

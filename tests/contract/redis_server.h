@@ -37,4 +37,7 @@ void redis_server_stop(struct redis_server *server); /* and removes its folder *
  * until the next call. */
 const char *redis_server_say(const struct redis_server *server, const char *command);
 
+/* The same for words that hold spaces. */
+const char *redis_server_say_words(const struct redis_server *server, int n, const char **words);
+
 #endif

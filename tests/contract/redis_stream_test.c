@@ -5,6 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define NOBODY "prism:nobody" /* whose the entries are that were given back */
+
+extern const char redis_script_sweep[]; /* redis_script.h */
+
 enum { CREDIT = 1000, BYTES = 1 << 20 };
 
 static struct redis_server server;
@@ -184,6 +188,38 @@ static void readers_alone_leave_nothing(void **state)
     assert_string_equal(stream_say(fixture, "XINFO GROUPS %s", topic), "");
 }
 
+/* What is swept has nothing pending, and is Prism's. */
+static void only_idle_names_are_swept(void **state)
+{
+    static const char *const commands[] = {
+        "XADD %s * payload 0",
+        "XGROUP CREATE %s g 0",
+        "XGROUP CREATE %s prism:alone:old 0",
+        "XREADGROUP GROUP prism:alone:old prism::old:1 COUNT 1 STREAMS %s >",
+        "XREADGROUP GROUP g prism:holds:1 COUNT 1 STREAMS %s >",
+        "XGROUP CREATECONSUMER %s g prism:idle:1",
+        "XGROUP CREATECONSUMER %s g " NOBODY,
+        "XGROUP CREATECONSUMER %s g another",
+    };
+    struct stream_fixture *fixture = *state;
+    const char *topic = message_topic(&fixture->messages);
+    const char *sweep[] = {"EVAL", redis_script_sweep, "1", topic, "g", NOBODY, "-1"};
+    const char *left;
+
+    for (unsigned i = 0; i < ARRAY_LEN(commands); i++) {
+        char command[256];
+
+        snprintf(command, sizeof command, commands[i], topic);
+        redis_server_say(&server, command);
+    }
+    assert_string_equal(redis_server_say_words(&server, ARRAY_LEN(sweep), sweep), "2");
+    assert_int_equal(consumers(fixture, topic), 3);
+    left = stream_say(fixture, "XINFO CONSUMERS %s g", topic);
+    assert_null(strstr(left, "prism:idle:1"));
+    assert_non_null(strstr(left, "prism:holds:1"));
+    assert_null(strstr(stream_say(fixture, "XINFO GROUPS %s", topic), "alone"));
+}
+
 /* ---- seek ---- */
 
 static void start_seek(struct backend *backend, struct op *op)
@@ -287,7 +323,7 @@ static void order_outlives_its_reader(void **state)
 /* Answers that are larger than expected: what cannot be kept goes back, and comes later. */
 static void large_entries_behind_small_ones(void **state)
 {
-    enum { SMALL = 600, LARGE = 30, SIZE = 1 << 20 };
+    enum { SMALL = 600, LARGE = 20, SIZE = 1 << 20 };
     struct stream_fixture *fixture = *state;
     struct message_fixture *messages = &fixture->messages;
     const struct message_sink *sink = &messages->kv.backend->has.stream->sink;
@@ -355,6 +391,7 @@ int main(void)
         KV_TEST(what_was_trimmed_while_pending_is_told),
         KV_TEST(names_go_with_their_readers),
         KV_TEST(readers_alone_leave_nothing),
+        KV_TEST(only_idle_names_are_swept),
         KV_TEST(seek_moves_other_processes),
         KV_TEST(order_has_one_reader),
         KV_TEST(order_outlives_its_reader),
