@@ -413,7 +413,7 @@ static void get_record(struct getting *getting, struct redis_call *call, struct 
     getting->bytes += entry->identity.len + entry->document.len + entry->tags.len;
 }
 
-/* Pairs of score and record, fewer than were asked for where the room has ended. */
+/* Pairs of expiry and record, fewer than were asked for where the room has ended. */
 static void get_node(struct redis_registry_work *work, struct redis_call *call,
                      const struct redis_node *node)
 {
@@ -432,7 +432,7 @@ static void get_node(struct redis_registry_work *work, struct redis_call *call,
         return;
     }
     getting->here = node->text.len > 0;
-    if (getting->here && !redis_registry_score(node->text, &getting->expires_at_ms))
+    if (getting->here && !redis_registry_life(node->text, &getting->expires_at_ms))
         redis_unexpected(call);
 }
 

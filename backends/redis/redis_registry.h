@@ -1,15 +1,17 @@
-/* The identity registry on three keys and a counter. With <root>:{<namespace>}%registry: before
+/* The identity registry on four keys and a counter. With <root>:{<namespace>}%registry: before
  * them, which starts no key of key-value, whatever the namespaces are called:
  *
  *   order       sorted set, all scores 0: the identities by their octets
- *   due         sorted set: when each expires, ms of Unix time; inf = never
+ *   life        hash: when each expires, ms of Unix time; inf = never
+ *   due         sorted set: when each expires, or earlier: heartbeats change `life` only, and who
+ *               falls due is looked at
  *   entries     hash: a record for each
  *   generation  the last one that was given
  *
- * Whatever looks at an identity compares its score in `due` with redis' clock in the same script,
- * so that one that has expired is gone at once; what is left of it goes with later calls, a few at
- * a time. No script looks at more than REDIS_REGISTRY_STEP identities for writing or
- * REDIS_REGISTRY_SCAN for a page, about a millisecond of redis' time; longer calls are several.
+ * Whatever looks at an identity compares its `life` with redis' clock in the same script, so that
+ * one that has expired is gone at once; what is left of it goes with later calls, a few at a time.
+ * No script looks at more than REDIS_REGISTRY_STEP identities for writing or REDIS_REGISTRY_SCAN
+ * for a page, about a millisecond of redis' time; longer calls are several.
  *
  * A record: octet 1, generation, registered at, ttl (doubles: ms), u32 length of the document, the
  * document, the tags. Little-endian, unaligned.
@@ -18,9 +20,7 @@
  *   redis_registry_page.c    pages and counts
  *   redis_registry_filter.c  what redis evaluates itself, as words of a script
  *   redis_registry_call.c    calling scripts; records
- *   redis_registry_script.c  the scripts
- *
- * Needs redis 6.2 (ZMSCORE). */
+ *   redis_registry_script.c  the scripts */
 #ifndef PRISM_BACKENDS_REDIS_REDIS_REGISTRY_H
 #define PRISM_BACKENDS_REDIS_REDIS_REGISTRY_H
 
@@ -33,7 +33,7 @@ enum {
     REDIS_REGISTRY_STEP = 100,
     REDIS_REGISTRY_SCAN = 256,
     REDIS_REGISTRY_BYTES = 1 << 20, /* entries of one answer, and one more */
-    REDIS_REGISTRY_KEYS = 4
+    REDIS_REGISTRY_KEYS = 5
 };
 
 /* What scripts evaluate; redis has no regular expressions, and globs take more than they are worth
@@ -108,8 +108,8 @@ void redis_registry_count(struct backend *backend, struct registry_count *count)
  * record. */
 bool redis_registry_record(struct slice record, struct registry_entry *entry);
 
-/* A score of `due`, as redis writes it. */
-bool redis_registry_score(struct slice text, uint64_t *expires_at_ms);
+/* What `life` holds. */
+bool redis_registry_life(struct slice text, uint64_t *expires_at_ms);
 
 /* ---- filters (redis_registry_filter.c) ---- */
 

@@ -25,7 +25,8 @@ static struct slice key_of(const struct redis_store *store, struct arena *arena,
 void *redis_registry_new(struct backend *backend, struct op *op, size_t bytes,
                          enum redis_registry_call script)
 {
-    static const char *const names[REDIS_REGISTRY_KEYS] = {"order", "due", "entries", "generation"};
+    static const char *const names[REDIS_REGISTRY_KEYS] = {"order", "due", "life", "entries",
+                                                           "generation"};
     struct redis_registry_work *work = arena_zalloc(op_arena(op), bytes);
 
     work->redis = redis_of(backend);
@@ -180,7 +181,7 @@ bool redis_registry_record(struct slice record, struct registry_entry *entry)
            document_type_of(entry->tags) == DOCUMENT_LIST;
 }
 
-bool redis_registry_score(struct slice text, uint64_t *expires_at_ms)
+bool redis_registry_life(struct slice text, uint64_t *expires_at_ms)
 {
     char number[32], *rest;
     double score;

@@ -3,7 +3,7 @@
  * here on what comes, entry by entry as it comes, so that only matches are kept.
  *
  *   page    calls until the page is full, the end is reached, or CALLS or PAGE_MS are over
- *   count   calls until the end is reached; without a filter, one call of another script */
+ *   count   calls until the end is reached; without a filter, another script, mostly once */
 #include "backends/redis/redis_registry.h"
 
 #include <stdlib.h>
@@ -164,7 +164,7 @@ static void take_part(struct walk *walk, struct redis_call *call, const struct r
         walk->entry = (struct registry_entry){.identity = hold(call, walk->name, node->text)};
         return;
     case 2:
-        if (!redis_registry_score(node->text, &walk->entry.expires_at_ms))
+        if (!redis_registry_life(node->text, &walk->entry.expires_at_ms))
             redis_unexpected(call);
         return;
     default:
@@ -275,15 +275,19 @@ static void total_say(struct redis_call *call, struct redis_registry_work *work)
 static void total_node(struct redis_registry_work *work, struct redis_call *call,
                        const struct redis_node *node)
 {
-    if (node->type == REDIS_REPLY_INTEGER && node->number >= 0)
-        CONTAINER_OF(work->op, struct registry_count, op)->count = (uint64_t)node->number;
-    else
+    struct registry_count *count = CONTAINER_OF(work->op, struct registry_count, op);
+
+    if (node->type != REDIS_REPLY_INTEGER)
         redis_unexpected(call);
+    count->count = node->number < 0 ? UINT64_MAX : (uint64_t)node->number;
 }
 
 static void total_next(struct redis_registry_work *work)
 {
-    redis_finish(work->redis, work->op, ERR_NONE);
+    if (CONTAINER_OF(work->op, struct registry_count, op)->count == UINT64_MAX)
+        redis_registry_run(work); /* more have to be looked at */
+    else
+        redis_finish(work->redis, work->op, ERR_NONE);
 }
 
 void redis_registry_count(struct backend *backend, struct registry_count *count)

@@ -1,28 +1,46 @@
-/* What has to be one step for redis. KEYS: order, due, entries; put: generation too. Lua compares
+/* What has to be one step for redis. KEYS: order, due, life, entries, generation. Lua compares
  * strings by the server's locale, so octets are compared by hand; numbers of records are doubles,
  * which hold generations (microseconds of Unix time, or one more than the last) exactly. */
 #include "backends/redis/redis_registry.h"
 
 #define PRELUDE                                                                                    \
-    "local order, due, entries = KEYS[1], KEYS[2], KEYS[3]\n"                                      \
+    "local order, due, life, entries = KEYS[1], KEYS[2], KEYS[3], KEYS[4]\n"                       \
     "local sub, byte, pack, unpacked = string.sub, string.byte, struct.pack, struct.unpack\n"      \
     "local clock = redis.call('TIME')\n"                                                           \
     "local us = clock[1] * 1000000 + clock[2]\n"                                                   \
     "local now = math.floor(us / 1000)\n"                                                          \
-    "local function alive(score)\n"                                                                \
-    "  return score and (score == 'inf' or tonumber(score) > now)\n"                               \
+    "local function alive(ends)\n"                                                                 \
+    "  return ends and (ends == 'inf' or tonumber(ends) > now)\n"                                  \
     "end\n"
 
-/* Removes what is left of those that have expired, n at most. */
+/* Removes what is left of those that have expired. */
+#define BURY                                                                                       \
+    "local function bury(dead)\n"                                                                  \
+    "  if #dead == 0 then return end\n"                                                            \
+    "  redis.call('ZREM', order, unpack(dead))\n"                                                  \
+    "  redis.call('ZREM', due, unpack(dead))\n"                                                    \
+    "  redis.call('HDEL', life, unpack(dead))\n"                                                   \
+    "  redis.call('HDEL', entries, unpack(dead))\n"                                                \
+    "end\n"
+
+/* Looks at those whose time in `due` has come, n at most: it may be that they have been given more
+ * since, for heartbeats do not touch `due`. Returns how many there were. */
 #define REAP                                                                                       \
     "local function reap(n)\n"                                                                     \
-    "  local dead = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, n)\n"                \
-    "  if #dead > 0 then\n"                                                                        \
-    "    redis.call('ZREM', order, unpack(dead))\n"                                                \
-    "    redis.call('ZREM', due, unpack(dead))\n"                                                  \
-    "    redis.call('HDEL', entries, unpack(dead))\n"                                              \
+    "  local ids = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, n)\n"                 \
+    "  local dead, later = {}, {}\n"                                                               \
+    "  if #ids == 0 then return 0 end\n"                                                           \
+    "  for i, ends in ipairs(redis.call('HMGET', life, unpack(ids))) do\n"                         \
+    "    if alive(ends) then\n"                                                                    \
+    "      later[#later + 1] = ends\n"                                                             \
+    "      later[#later + 1] = ids[i]\n"                                                           \
+    "    else\n"                                                                                   \
+    "      dead[#dead + 1] = ids[i]\n"                                                             \
+    "    end\n"                                                                                    \
     "  end\n"                                                                                      \
-    "  return #dead\n"                                                                             \
+    "  if #later > 0 then redis.call('ZADD', due, unpack(later)) end\n"                            \
+    "  bury(dead)\n"                                                                               \
+    "  return #ids\n"                                                                              \
     "end\n"
 
 /* As strcmp, by octets. */
@@ -39,10 +57,10 @@
 /* ARGV: most identities or 0; then for each: identity, "replace" or "", the generation that has to
  * be there or 0, ttl or 0, document length and document and tags. Returns for each: 0 done, 1 is
  * there, 2 full, 3 another generation; whether it was there; generation; registered; expires. */
-static const char put_script[] = PRELUDE REAP
+static const char put_script[] = PRELUDE BURY REAP
     "local max, n = tonumber(ARGV[1]), (#ARGV - 1) / 5\n"
-    "local last = math.max(tonumber(redis.call('GET', KEYS[4]) or 0), us)\n"
-    "redis.call('SET', KEYS[4], string.format('%.0f', last + n))\n"
+    "local last = math.max(tonumber(redis.call('GET', KEYS[5]) or 0), us)\n"
+    "redis.call('SET', KEYS[5], string.format('%.0f', last + n))\n"
     "reap(2 * n + 8)\n"
     "local function full()\n"
     "  while max > 0 and redis.call('ZCARD', order) >= max do\n"
@@ -54,7 +72,7 @@ static const char put_script[] = PRELUDE REAP
     "  local at = 5 * i - 3\n"
     "  local id, mode = ARGV[at], ARGV[at + 1]\n"
     "  local wanted, ttl = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])\n"
-    "  local here = alive(redis.call('ZSCORE', due, id))\n"
+    "  local here = alive(redis.call('HGET', life, id))\n"
     "  local registered, generation, code, expires = now, 0, 0, 0\n"
     "  if here then\n"
     "    local _\n"
@@ -68,8 +86,10 @@ static const char put_script[] = PRELUDE REAP
     "    if ttl > 0 then expires = now + ttl end\n"
     "    local record = pack('<Bddd', 1, generation, registered, ttl) .. ARGV[at + 4]\n"
     "    redis.call('HSET', entries, id, record)\n"
+    "    local ends = ttl > 0 and expires or 'inf'\n"
+    "    redis.call('HSET', life, id, ends)\n"
     "    redis.call('ZADD', order, 0, id)\n"
-    "    redis.call('ZADD', due, ttl > 0 and expires or 'inf', id)\n"
+    "    redis.call('ZADD', due, ends, id)\n"
     "  end\n"
     "  out[#out + 1] = code\n"
     "  out[#out + 1] = here and 1 or 0\n"
@@ -107,85 +127,87 @@ static const char patch_script[] = PRELUDE OCTETS
     "    if c >= 0 then q = q2 end\n"
     "  end\n"
     "end\n"
-    "local score = redis.call('ZSCORE', due, id)\n"
-    "if not alive(score) then return {1} end\n"
+    "local ends = redis.call('HGET', life, id)\n"
+    "if not alive(ends) then return {1} end\n"
     "local record = redis.call('HGET', entries, id)\n"
-    "local _, generation, registered, life, len, at = unpacked('<BdddI4', record)\n"
+    "local _, generation, registered, given, len, at = unpacked('<BdddI4', record)\n"
     "if wanted ~= 0 and generation ~= wanted then return {3} end\n"
     "local document = sub(record, at, at + len - 1)\n"
     "if mode == 'merge' then document = merge(document) end\n"
     "if mode == 'replace' then document = new end\n"
     "if #document > most then return {4} end\n"
     "if ttl ~= '' then\n"
-    "  life = tonumber(ttl)\n"
-    "  score = life > 0 and now + life or 'inf'\n"
-    "  redis.call('ZADD', due, score, id)\n"
+    "  given = tonumber(ttl)\n"
+    "  ends = given > 0 and now + given or 'inf'\n"
+    "  redis.call('HSET', life, id, ends)\n"
+    "  redis.call('ZADD', due, ends, id)\n"
     "end\n"
     "redis.call('HSET', entries, id,\n"
-    "           pack('<BdddI4', 1, generation, registered, life, #document) .. document ..\n"
+    "           pack('<BdddI4', 1, generation, registered, given, #document) .. document ..\n"
     "           sub(record, at + len))\n"
-    "return {0, generation, score == 'inf' and 0 or tonumber(score)}\n";
+    "return {0, generation, ends == 'inf' and 0 or tonumber(ends)}\n";
 
 /* ARGV: ttl or 0, then for each: identity, generation or 0. For each: when it expires (0: never),
  * -1 absent, -2 another generation. */
-static const char beat_script[] = PRELUDE REAP
-    "local ttl, ids, out, add = tonumber(ARGV[1]), {}, {}, {}\n"
+static const char beat_script[] = PRELUDE BURY REAP
+    "local ttl, ids, out, set, sooner = tonumber(ARGV[1]), {}, {}, {}, {}\n"
     "for i = 2, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end\n"
-    "local scores = redis.call('ZMSCORE', due, unpack(ids))\n"
-    "for i, id in ipairs(ids) do\n"
-    "  local wanted, life, code = tonumber(ARGV[2 * i + 1]), ttl, 0\n"
-    "  if not alive(scores[i]) then code = -1\n"
-    "  elseif wanted ~= 0 or ttl == 0 then\n"
-    "    local _, generation, _, given = unpacked('<Bddd', redis.call('HGET', entries, id))\n"
-    "    if wanted ~= 0 and wanted ~= generation then code = -2 end\n"
-    "    if ttl == 0 then life = given end\n"
+    "for i, before in ipairs(redis.call('HMGET', life, unpack(ids))) do\n"
+    "  local id, wanted, given, code = ids[i], ARGV[2 * i + 1], ttl, 0\n"
+    "  if not alive(before) then code = -1\n"
+    "  elseif wanted ~= '0' or ttl == 0 then\n"
+    "    local _, generation, _, own = unpacked('<Bddd', redis.call('HGET', entries, id))\n"
+    "    if wanted ~= '0' and tonumber(wanted) ~= generation then code = -2 end\n"
+    "    if ttl == 0 then given = own end\n"
     "  end\n"
     "  if code == 0 then\n"
-    "    if life > 0 then code = now + life end\n"
-    "    add[#add + 1] = life > 0 and code or 'inf'\n"
-    "    add[#add + 1] = id\n"
+    "    local ends = given > 0 and now + given or 'inf'\n"
+    "    if given > 0 then code = ends end\n"
+    "    set[#set + 1] = id\n"
+    "    set[#set + 1] = ends\n"
+    "    if ends ~= 'inf' and (before == 'inf' or ends < tonumber(before)) then\n"
+    "      sooner[#sooner + 1] = ends\n"
+    "      sooner[#sooner + 1] = id\n"
+    "    end\n"
     "  end\n"
     "  out[i] = code\n"
     "end\n"
-    "if #add > 0 then redis.call('ZADD', due, unpack(add)) end\n"
-    "reap(8)\n"
+    "if #set > 0 then redis.call('HSET', life, unpack(set)) end\n"
+    "if #sooner > 0 then redis.call('ZADD', due, unpack(sooner)) end\n"
+    "reap(math.floor(#ids / 2) + 8)\n"
     "return out\n";
 
 /* ARGV: for each: identity, generation or 0. For each: 1 removed, 0 absent, 2 another generation.
  */
-static const char remove_script[] =
-    PRELUDE REAP "local out = {}\n"
-                 "for i = 1, #ARGV, 2 do\n"
-                 "  local id, wanted, code = ARGV[i], tonumber(ARGV[i + 1]), 0\n"
-                 "  if alive(redis.call('ZSCORE', due, id)) then\n"
-                 "    code = 1\n"
-                 "    if wanted ~= 0 then\n"
-                 "      local _, generation = unpacked('<Bd', redis.call('HGET', entries, id))\n"
-                 "      if generation ~= wanted then code = 2 end\n"
-                 "    end\n"
-                 "  end\n"
-                 "  if code == 1 then\n"
-                 "    redis.call('ZREM', order, id)\n"
-                 "    redis.call('ZREM', due, id)\n"
-                 "    redis.call('HDEL', entries, id)\n"
-                 "  end\n"
-                 "  out[#out + 1] = code\n"
-                 "end\n"
-                 "reap(#out + 8)\n"
-                 "return out\n";
+static const char remove_script[] = PRELUDE BURY REAP
+    "local out = {}\n"
+    "for i = 1, #ARGV, 2 do\n"
+    "  local id, wanted, code = ARGV[i], tonumber(ARGV[i + 1]), 0\n"
+    "  if alive(redis.call('HGET', life, id)) then\n"
+    "    code = 1\n"
+    "    if wanted ~= 0 then\n"
+    "      local _, generation = unpacked('<Bd', redis.call('HGET', entries, id))\n"
+    "      if generation ~= wanted then code = 2 end\n"
+    "    end\n"
+    "  end\n"
+    "  if code == 1 then bury({id}) end\n"
+    "  out[#out + 1] = code\n"
+    "end\n"
+    "reap(#out + 8)\n"
+    "return out\n";
 
-/* ARGV: bytes after which to stop, "whole" or "", identities. For each: score and record, both
- * empty if it is absent. */
+/* ARGV: bytes after which to stop, "whole" or "", identities. For each: when it expires and record,
+ * both empty if it is absent. */
 static const char get_script[] =
     PRELUDE "local most, whole, bytes, out = tonumber(ARGV[1]), ARGV[2] ~= '', 0, {}\n"
             "for i = 3, #ARGV do\n"
             "  local id = ARGV[i]\n"
-            "  local score = redis.call('ZSCORE', due, id)\n"
-            "  if alive(score) then\n"
+            "  local ends = redis.call('HGET', life, id)\n"
+            "  if alive(ends) then\n"
             "    local record = redis.call('HGET', entries, id)\n"
             "    if not whole then record = sub(record, 1, 29) end\n"
             "    bytes = bytes + #id + #record\n"
-            "    out[#out + 1] = score\n"
+            "    out[#out + 1] = ends\n"
             "    out[#out + 1] = record\n"
             "  else\n"
             "    out[#out + 1] = ''\n"
@@ -198,8 +220,8 @@ static const char get_script[] =
 /* ARGV: identity to go on behind or "", most entries (0: only counts), bytes after which to stop,
  * most identities to look at, "whole" or "", a filter as redis_registry_filter.c says it. Returns
  * whether there is more, the last identity looked at, how many the filter was evaluated for, how
- * many match; then for each identity, score, record. */
-static const char page_script[] = PRELUDE OCTETS
+ * many match; then for each identity, when it expires, record. */
+static const char page_script[] = PRELUDE BURY OCTETS
     "local after, max, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])\n"
     "local scan, whole = ARGV[4], ARGV[5] ~= ''\n"
     "local at = 6\n"
@@ -346,12 +368,12 @@ static const char page_script[] = PRELUDE OCTETS
     "local out, dead, examined, matched, bytes, done = {0, after, 0, 0}, {}, 0, 0, 0, 0\n"
     "for from = 1, #ids, 64 do\n"
     "  local last = math.min(from + 63, #ids)\n"
-    "  local scores = redis.call('ZMSCORE', due, unpack(ids, from, last))\n"
+    "  local lives = redis.call('HMGET', life, unpack(ids, from, last))\n"
     "  local records = redis.call('HMGET', entries, unpack(ids, from, last))\n"
     "  for i = from, last do\n"
-    "    local id, score, record = ids[i], scores[i - from + 1], records[i - from + 1]\n"
+    "    local id, ends, record = ids[i], lives[i - from + 1], records[i - from + 1]\n"
     "    done = i\n"
-    "    if not alive(score) then\n"
+    "    if not alive(ends) then\n"
     "      dead[#dead + 1] = id\n"
     "    elseif record then\n"
     "      examined = examined + 1\n"
@@ -361,7 +383,7 @@ static const char page_script[] = PRELUDE OCTETS
     "        if max > 0 then\n"
     "          if not whole then record = sub(record, 1, 29) end\n"
     "          out[#out + 1] = id\n"
-    "          out[#out + 1] = score\n"
+    "          out[#out + 1] = ends\n"
     "          out[#out + 1] = record\n"
     "          bytes = bytes + #id + #record\n"
     "          if matched >= max or bytes >= most then break end\n"
@@ -371,19 +393,15 @@ static const char page_script[] = PRELUDE OCTETS
     "  end\n"
     "  if max > 0 and (matched >= max or bytes >= most) then break end\n"
     "end\n"
-    "if #dead > 0 then\n"
-    "  redis.pcall('ZREM', order, unpack(dead))\n"
-    "  redis.pcall('ZREM', due, unpack(dead))\n"
-    "  redis.pcall('HDEL', entries, unpack(dead))\n"
-    "end\n"
+    "pcall(bury, dead)\n"
     "if done > 0 then out[2] = ids[done] end\n"
     "out[1] = (done < #ids or #ids == tonumber(scan)) and 1 or 0\n"
     "out[3], out[4] = examined, matched\n"
     "return out\n";
 
-/* How many have not expired. */
-static const char total_script[] =
-    PRELUDE "return redis.call('ZCARD', due) - redis.call('ZCOUNT', due, '-inf', now)\n";
+/* How many have not expired; -1: there are more that may have. */
+static const char total_script[] = PRELUDE BURY REAP "if reap(500) == 500 then return -1 end\n"
+                                                     "return redis.call('ZCARD', order)\n";
 
 const struct redis_registry_script redis_registry_scripts[REDIS_REGISTRY_SCRIPTS] = {
     [REDIS_REGISTRY_PUT] = {put_script, true},      [REDIS_REGISTRY_PATCH] = {patch_script, true},

@@ -23,6 +23,7 @@ int registry_contract(const char *name, CMFixtureFunction setup, CMFixtureFuncti
                       registry_peer_fn *peer)
 {
     return registry_entries_contract(name, setup, teardown, peer) +
+           registry_life_contract(name, setup, teardown) +
            registry_pages_contract(name, setup, teardown, peer) +
            registry_filters_contract(name, setup, teardown);
 }

@@ -24,6 +24,7 @@ int registry_contract(const char *name, CMFixtureFunction setup, CMFixtureFuncti
 /* The groups, one file each. peer: NULL, or set for the group. */
 int registry_entries_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown,
                               registry_peer_fn *peer);
+int registry_life_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown);
 int registry_pages_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown,
                             registry_peer_fn *peer);
 int registry_filters_contract(const char *name, CMFixtureFunction setup,

@@ -1,4 +1,4 @@
-/* Registering, changing, staying and leaving. */
+/* Registering, changing and leaving; registry_life_contract.c: staying. */
 #include "tests/contract/registry_contract.h"
 
 #include <stdio.h>
@@ -151,38 +151,6 @@ static void quota(void **state)
     kv_expect(items[2].err, ERR_OK, NULL); /* what has expired does not count */
 }
 
-/* ---- expiry ---- */
-
-/* From one moment on it is in no answer, and may come again as new. */
-static void expired_is_gone(void **state)
-{
-    struct kv_fixture *fixture = fixture_of(state);
-    struct registry_put_item item = registry_item(fixture, "a", "{\"v\":1}", 100);
-    struct registry_patch patch = {.identity = slice_str("a"), .mode = REGISTRY_KEEP};
-    bool existed;
-
-    registry_put_ok(fixture, "b", NULL, 0);
-    kv_expect(registry_put_one(fixture, fixture->backend, &item), ERR_OK, NULL);
-    KV_UNTIL(fixture, registry_find(fixture, fixture->backend, "a") == NULL);
-    assert_string_equal(registry_names(fixture, fixture->backend, NULL, 10), "b");
-    assert_int_equal(registry_count_of(fixture, fixture->backend, NULL), 1);
-    assert_int_equal(registry_count_of(fixture, fixture->backend, registry_filter(fixture, "{}")),
-                     1);
-    kv_expect(registry_beat_one(fixture, "a", 0, 1000), ERR_NOT_FOUND, NULL);
-    kv_expect(kv_do(fixture, registry_start_patch, &patch.op), ERR_NOT_FOUND, NULL);
-    kv_expect(registry_remove_one(fixture, fixture->backend, "a", 0, &existed), ERR_OK, NULL);
-    assert_false(existed);
-
-    uint64_t generation = item.generation, registered = item.registered_at_ms;
-
-    item.ttl_ms = 0;
-    kv_expect(registry_put_one(fixture, fixture->backend, &item), ERR_OK, NULL);
-    assert_false(item.replaced);
-    assert_true(item.generation > generation && item.registered_at_ms > registered);
-    kv_pass(fixture, 150); /* the old deadline has nothing to say any more */
-    assert_non_null(registry_find(fixture, fixture->backend, "a"));
-}
-
 /* ---- patch ---- */
 
 static void patches(void **state)
@@ -327,44 +295,7 @@ static void registrations_at_once(void **state)
     assert_int_equal(registry_count_of(fixture, other, NULL), NAMES);
 }
 
-/* ---- heartbeat, remove ---- */
-
-static void heartbeats(void **state)
-{
-    struct kv_fixture *fixture = fixture_of(state);
-    uint64_t generation = registry_put_ok(fixture, "a", "{\"v\":1}", 60000);
-    struct registry_beat_item items[] = {{.identity = slice_str("a")},
-                                         {.identity = slice_str("nobody")},
-                                         {.identity = slice_str("a"), .if_generation = generation},
-                                         {.identity = slice_str("a"), .if_generation = 1},
-                                         {.identity = slice_str("stays")}};
-    struct registry_beat beat = {.items = items, .n = 5, .ttl_ms = 600000};
-
-    registry_put_ok(fixture, "stays", NULL, 0);
-    kv_expect(kv_do(fixture, registry_start_beat, &beat.op), ERR_OK, NULL);
-    kv_expect(items[0].err, ERR_OK, NULL);
-    kv_expect(items[1].err, ERR_NOT_FOUND, NULL);
-    kv_expect(items[2].err, ERR_OK, NULL);
-    kv_expect(items[3].err, ERR_FAILED_PRECONDITION, "if_generation");
-    kv_expect(items[4].err, ERR_OK, NULL);
-    expect_document(fixture, "a", "{\"v\":1}");
-
-    const struct registry_entry *entry = registry_find(fixture, fixture->backend, "a");
-
-    assert_int_equal(entry->generation, generation);
-    assert_int_equal(entry->expires_at_ms, items[2].expires_at_ms);
-    assert_true(entry->expires_at_ms >= entry->registered_at_ms + 600000);
-
-    /* Without a life of its own: as long as it was registered for. */
-    registry_put_ok(fixture, "b", NULL, 300000);
-    registry_put_ok(fixture, "c", NULL, 0);
-    kv_expect(registry_beat_one(fixture, "b", 0, 60000), ERR_OK, NULL);
-    kv_expect(registry_beat_one(fixture, "b", 0, 0), ERR_OK, NULL);
-    kv_expect(registry_beat_one(fixture, "c", 0, 0), ERR_OK, NULL);
-    entry = registry_find(fixture, fixture->backend, "b");
-    assert_true(entry->expires_at_ms >= entry->registered_at_ms + 300000);
-    assert_int_equal(registry_find(fixture, fixture->backend, "c")->expires_at_ms, 0);
-}
+/* ---- remove ---- */
 
 /* The old connection does not take the new one out. */
 static void removes_by_generation(void **state)
@@ -473,11 +404,9 @@ int registry_entries_contract(const char *name, CMFixtureFunction setup, CMFixtu
         ENTRY(put_conditions),
         ENTRY(put_many),
         ENTRY(quota),
-        ENTRY(expired_is_gone),
         ENTRY(patches),
         ENTRY(patch_too_large),
         ENTRY(patches_at_once),
-        ENTRY(heartbeats),
         ENTRY(removes_by_generation),
         ENTRY(gets_many),
         ENTRY(instances_agree),
