@@ -8,6 +8,7 @@ import source
 # Foreign libraries by the start of the header's name. Whatever is not listed is libc.
 LIBRARIES = {
     "ck": ("ck_",), "uv": ("uv.h", "uv/"), "grpc": ("grpc/", "grpcpp/"), "hiredis": ("hiredis/",), "nats": ("nats/",),
+    "rdkafka": ("librdkafka/",),
     "cyaml": ("cyaml/", "yaml.h"), "http": ("microhttpd.h",), "jemalloc": ("jemalloc/",), "nghttp2": ("nghttp2/",),
     "protobuf": ("protobuf-c/", "google/protobuf-c/"), "openssl": ("openssl/",), "cmocka": ("cmocka.h",),
 }
@@ -40,6 +41,7 @@ TABLE = [
      ()),
     (r"backends/memstore/(sweep|enumerate|single|window|instance)\.[ch]",
      ("src/base/", "pool/", r"backends/memstore/(memstore|store|roster|instance)\.h"), (), ()),
+    (r"backends/kafka/", ("src/base/", "pool/", "backends/[^/]+$", "backends/X/"), ("rdkafka", "uv"), ()),
     (r"backends/nats/", ("src/base/", "pool/", "backends/[^/]+$", "backends/X/"), ("nats",), ()),
     (r"backends/[^/]+/", ("src/base/", "src/filter/", "pool/", "backends/[^/]+$", "backends/X/"), (), ()),
     (r"patterns/", ("src/base/", "src/filter/", "pool/", "backends/[^/]+$", "src/rpc/call.h", "patterns/"),

@@ -1,6 +1,8 @@
 """From a backend's name to a started server and the slot configuration that uses it. New backends join here."""
 import contextlib
+import os
 
+from rig.kafka import KafkaServer
 from rig.nats import NatsServer
 from rig.redis import RedisServer
 
@@ -23,6 +25,27 @@ def _jetstream(**config):
 
 
 @contextlib.contextmanager
+def shared_kafka():
+    """The one that ctest has started for many tests (shared_kafka.py), or one of one's own."""
+    path = os.environ.get("PRISM_TEST_KAFKA_FILE", "")
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as f:
+            yield KafkaServer.at(int(f.read().split()[1]))
+    else:
+        with KafkaServer() as kafka:
+            yield kafka
+
+
+@contextlib.contextmanager
+def _kafka(**config):
+    with shared_kafka() as kafka:
+        for topic in ("orders", "t"):
+            kafka.delete_topic(topic)
+            kafka.create_topic(topic)
+        yield {"backend": "kafka", "config": {"brokers": kafka.address, **config}}
+
+
+@contextlib.contextmanager
 def _nats(**config):
     with NatsServer() as nats:
         yield {"backend": "nats", "config": {"address": nats.address, **config}}
@@ -34,7 +57,7 @@ def _redis_stream(**config):
         yield {"backend": "redis-stream", "config": {"address": redis.address, **config}}
 
 
-_STARTERS = {"jetstream": _jetstream, "memstore": _memstore, "nats": _nats, "redis": _redis,
+_STARTERS = {"jetstream": _jetstream, "kafka": _kafka, "memstore": _memstore, "nats": _nats, "redis": _redis,
              "redis-stream": _redis_stream}
 
 

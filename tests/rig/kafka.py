@@ -14,7 +14,7 @@ import uuid
 if __name__ == "__main__":
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-from rig import environment  # noqa: E402
+from rig import environment, wait  # noqa: E402
 from rig.server import Server, exchange, free_ports  # noqa: E402
 
 VERSION = os.environ.get("PRISM_TEST_KAFKA_VERSION", "3.9.2")
@@ -31,6 +31,12 @@ def jars():
 
 def archive_path():
     return os.path.join(environment.CACHE, f"kafka-{VERSION}.jsa")
+
+
+def _text(value):
+    """A string of Kafka's protocol; None is null."""
+    encoded = b"" if value is None else value.encode()
+    return struct.pack(">h", -1 if value is None else len(encoded)) + encoded
 
 
 def _uuid_text():
@@ -99,6 +105,51 @@ class KafkaServer(Server):
         request = struct.pack(">hhihi", 3, 0, 7, -1, 0)
         answer = exchange(self.port, struct.pack(">i", len(request)) + request, lambda a: len(a) >= 12)
         return len(answer) >= 12 and struct.unpack(">i", answer[8:12])[0] >= 1
+
+    @staticmethod
+    def at(port):
+        """One that runs already: for create_topic and delete_topic."""
+        kafka = KafkaServer.__new__(KafkaServer)
+        kafka.port, kafka.patience = port, 30
+        return kafka
+
+    def _ask(self, key, version, body):
+        """One request, and its answer without size and correlation."""
+        request = struct.pack(">hhi", key, version, 7) + _text("rig") + body
+        answer = exchange(self.port, struct.pack(">i", len(request)) + request,
+                          lambda a: len(a) >= 4 and len(a) - 4 >= struct.unpack(">i", a[:4])[0])
+        return answer[8:]
+
+    def create_topic(self, name, partitions=1, **settings):
+        """Returns when the topic can be used. settings: with '_' for '.', as retention_ms=1000."""
+        body = struct.pack(">i", 1) + _text(name) + struct.pack(">ihii", partitions, 1, 0, len(settings))
+        for key, value in settings.items():
+            body += _text(key.replace("_", ".")) + _text(str(value))
+        answer = self._ask(19, 2, body + struct.pack(">ib", 10000, 0))
+        error = struct.unpack_from(">h", answer, 8 + 2 + len(name))[0]
+        assert error == 0, f"Kafka has not made {name}: error {error}"
+        wait.until(lambda: self._leaders(name) == partitions, self.patience, f"topic {name}")
+
+    def delete_topic(self, name):
+        """Returns when nothing is left of it. One that is not there is fine."""
+        self._ask(20, 1, struct.pack(">i", 1) + _text(name) + struct.pack(">i", 10000))
+        wait.until(lambda: self._leaders(name) == 0, self.patience, f"the end of topic {name}")
+
+    def _leaders(self, name):
+        """How many partitions of the topic have a leader, by Metadata version 0."""
+        answer = self._ask(3, 0, struct.pack(">i", 1) + _text(name))
+        brokers, at = struct.unpack_from(">i", answer)[0], 4
+        for _ in range(brokers):
+            at += 4 + 2 + struct.unpack_from(">h", answer, at + 4)[0] + 4
+        at += 4 + 2  # one topic, its error
+        at += 2 + struct.unpack_from(">h", answer, at)[0]
+        partitions, at, leaders = struct.unpack_from(">i", answer, at)[0], at + 4, 0
+        for _ in range(partitions):
+            leader, replicas = struct.unpack_from(">ii", answer, at + 6)
+            at += 14 + 4 * replicas
+            at += 4 + 4 * struct.unpack_from(">i", answer, at)[0]
+            leaders += leader >= 0
+        return leaders
 
 
 def cluster(n, **settings):

@@ -1,0 +1,322 @@
+/* What the desk does for a listener: calls that may block. */
+#include "backends/kafka/kafka_listener.h"
+#include "pool/worker.h"
+#include "src/base/clock.h"
+
+#include <stdlib.h>
+
+enum { TRIES = 5, ORPHAN_LOOK_MS = 20 };
+
+static struct kafka_listener *listener_of(struct kafka_task *task)
+{
+    return CONTAINER_OF(task, struct kafka_listener, task);
+}
+
+void kafka_deed_over(struct kafka_listener *listener)
+{
+    worker_land(listener->instance->base.home, &listener->landed);
+}
+
+/* ---- assignment ---- */
+
+/* A queue of its own for each partition, before the library puts anything into it. */
+static void own_queue(struct kafka_listener *listener, struct kafka_place *place)
+{
+    const uint64_t one = 1;
+
+    if (place->queue == NULL)
+        place->queue =
+            rd_kafka_queue_get_partition(listener->rk, listener->topic, place->partition);
+    rd_kafka_queue_forward(place->queue, NULL);
+    rd_kafka_queue_io_event_enable(place->queue, listener->fd, &one, sizeof one);
+}
+
+static struct err told(rd_kafka_error_t *error)
+{
+    struct err err = ERR_NONE;
+
+    if (error == NULL)
+        return err;
+    err = kafka_request_err(rd_kafka_error_code(error));
+    rd_kafka_error_destroy(error);
+    return err;
+}
+
+static rd_kafka_topic_partition_list_t *list_of(const struct kafka_listener *listener)
+{
+    const struct kafka_plan *plan = listener->plan;
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)plan->n);
+
+    for (size_t i = 0; i < plan->n; i++)
+        rd_kafka_topic_partition_list_add(list, listener->topic, plan->places[i].partition)
+            ->offset = plan->places[i].offset;
+    return list;
+}
+
+static struct err assign(struct kafka_listener *listener)
+{
+    rd_kafka_topic_partition_list_t *list = list_of(listener);
+    struct err err;
+
+    for (size_t i = 0; i < listener->plan->n; i++)
+        own_queue(listener, &listener->plan->places[i]);
+    err = told(rd_kafka_incremental_assign(listener->rk, list));
+    rd_kafka_topic_partition_list_destroy(list);
+    return err;
+}
+
+static bool is_final(struct err err)
+{
+    return err.code == ERR_OK || err.code == ERR_DATA_LOSS || err.code == ERR_NOT_FOUND ||
+           err.code == ERR_PERMISSION_DENIED;
+}
+
+/* The group waits for this answer. Where brokers give none, the library is left to look the
+ * positions up by itself, as soon as it can. */
+void kafka_run_assign(struct kafka_task *task)
+{
+    struct kafka_listener *listener = listener_of(task);
+    struct err err = kafka_resolve(listener);
+
+    for (unsigned i = 1; i < TRIES && !is_final(err) && !atomic_load(&listener->abandoned); i++)
+        err = kafka_resolve(listener);
+    for (size_t i = 0; i < listener->plan->n && !is_final(err); i++)
+        listener->plan->places[i].offset = RD_KAFKA_OFFSET_STORED;
+    listener->err = is_final(err) ? err : ERR_NONE;
+    if (listener->err.code == ERR_OK)
+        listener->err = assign(listener);
+    kafka_deed_over(listener);
+}
+
+/* ---- commits that must have happened ---- */
+
+/* In bounded time: the library's own call waits for ever. */
+static struct err commit_now(struct kafka_listener *listener)
+{
+    rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
+    rd_kafka_queue_t *answer;
+    rd_kafka_event_t *event = NULL;
+
+    if (listener->commits == NULL)
+        return ERR_NONE;
+    answer = rd_kafka_queue_new(listener->rk);
+    if (rd_kafka_commit_queue(listener->rk, listener->commits, answer, NULL, NULL) ==
+        RD_KAFKA_RESP_ERR_NO_ERROR)
+        event = rd_kafka_queue_poll(answer, KAFKA_ANSWER_MS);
+    if (event != NULL) {
+        code = rd_kafka_event_error(event);
+        rd_kafka_event_destroy(event);
+    }
+    rd_kafka_queue_destroy(answer);
+    rd_kafka_topic_partition_list_destroy(listener->commits);
+    listener->commits = NULL;
+    return kafka_request_err(code);
+}
+
+void kafka_run_revoke(struct kafka_task *task)
+{
+    struct kafka_listener *listener = listener_of(task);
+
+    commit_now(listener);
+    listener->err = told(rd_kafka_incremental_unassign(listener->rk, listener->list));
+    kafka_deed_over(listener);
+}
+
+/* ---- places ---- */
+
+static void unassign(struct kafka_listener *listener)
+{
+    rd_kafka_topic_partition_list_t *list = list_of(listener);
+
+    listener->err = told(rd_kafka_incremental_unassign(listener->rk, list));
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
+/* The place of a partition has gone: where does it go on? */
+void kafka_run_reset(struct kafka_task *task)
+{
+    struct kafka_listener *listener = listener_of(task);
+    struct kafka_place *place = &listener->plan->places[0];
+
+    listener->err = kafka_watermarks(listener->rk, listener->topic, listener->plan);
+    if (listener->err.code == ERR_OK && place->offset < 0)
+        listener->err = kafka_resolve(listener); /* it had none */
+    else if (listener->err.code == ERR_OK &&
+             (place->offset < place->low || place->offset > place->high))
+        listener->err = kafka_resolve_gap(listener, place);
+    if (listener->err.code == ERR_OK) {
+        unassign(listener);
+        listener->err = assign(listener);
+    }
+    kafka_deed_over(listener);
+}
+
+void kafka_run_seek_look(struct kafka_task *task)
+{
+    struct kafka_listener *listener = listener_of(task);
+    const struct stream_seek *seek = listener->seeks->seek;
+    struct err err;
+    int n = kafka_partitions(listener->rk, listener->topic, &err);
+
+    if (n < 0)
+        listener->err = err;
+    else if (seek->partition >= n)
+        listener->err = err_about(ERR_INVALID_ARGUMENT, "partition", "there is no such partition");
+    else if (listener->plan->n == 0 || (seek->partition < 0 && listener->plan->n < (size_t)n))
+        listener->err = kafka_request_err(RD_KAFKA_RESP_ERR_NON_EMPTY_GROUP);
+    else
+        listener->err =
+            kafka_seek_target(listener->rk, listener->topic, listener->plan, seek->start, seek->at);
+    kafka_deed_over(listener);
+}
+
+void kafka_run_seek(struct kafka_task *task)
+{
+    struct kafka_listener *listener = listener_of(task);
+    struct err committed;
+
+    unassign(listener);
+    listener->commits = list_of(listener);
+    committed = commit_now(listener);
+    listener->err = assign(listener);
+    if (listener->err.code == ERR_OK && committed.code != ERR_OK)
+        listener->err = err_lost(committed);
+    kafka_deed_over(listener);
+}
+
+/* ---- open ---- */
+
+static struct err make_consumer(struct kafka_listener *listener)
+{
+    struct kafka_store *store = kafka_listener_store(listener);
+    const char *group = listener->group[0] != '\0' ? listener->group : "prism-without-group";
+    rd_kafka_conf_t *conf = kafka_conf_consumer(store, group);
+    const uint64_t one = 1;
+    char why[256];
+
+    if (conf == NULL)
+        return kafka_unavailable();
+    listener->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
+    if (listener->rk == NULL) {
+        rd_kafka_conf_destroy(conf);
+        return kafka_unavailable();
+    }
+    rd_kafka_poll_set_consumer(listener->rk);
+    listener->control = rd_kafka_queue_get_consumer(listener->rk);
+    rd_kafka_queue_io_event_enable(listener->control, listener->fd, &one, sizeof one);
+    return ERR_NONE;
+}
+
+static struct err subscribe(struct kafka_listener *listener)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    struct err err;
+
+    rd_kafka_topic_partition_list_add(list, listener->topic, RD_KAFKA_PARTITION_UA);
+    err = kafka_request_err(rd_kafka_subscribe(listener->rk, list));
+    rd_kafka_topic_partition_list_destroy(list);
+    listener->subscribed = err.code == ERR_OK;
+    return err;
+}
+
+/* Subscribing to a topic that does not exist makes the library fail badly: it is looked up first.
+ */
+void kafka_run_open(struct kafka_task *task)
+{
+    struct kafka_listener *listener = listener_of(task);
+    struct err err = ERR_NONE;
+    int n = 0;
+
+    listener->first = true;
+    if (!atomic_load(&listener->abandoned) && listener->rk == NULL)
+        err = make_consumer(listener);
+    if (!atomic_load(&listener->abandoned) && err.code == ERR_OK)
+        n = kafka_partitions(listener->rk, listener->topic, &err);
+    if (atomic_load(&listener->abandoned) || err.code != ERR_OK) {
+        listener->err = err;
+    } else if (listener->group[0] != '\0') {
+        listener->err = subscribe(listener);
+    } else {
+        listener->plan = kafka_plan_new((size_t)n);
+        listener->err = kafka_resolve(listener);
+        if (listener->err.code == ERR_OK)
+            listener->err = assign(listener);
+    }
+    kafka_deed_over(listener);
+}
+
+/* ---- close ---- */
+
+void kafka_run_close(struct kafka_task *task)
+{
+    struct kafka_listener *listener = listener_of(task);
+
+    if (listener->rk != NULL) {
+        rd_kafka_queue_io_event_enable(listener->control, -1, NULL, 0);
+        commit_now(listener);
+        if (listener->subscribed)
+            rd_kafka_consumer_close(listener->rk);
+    }
+    kafka_deed_over(listener);
+}
+
+/* Plays the group's game until the first assignment has come, then leaves. */
+static bool has_assignment(struct kafka_listener *listener)
+{
+    rd_kafka_event_t *event;
+    rd_kafka_error_t *error = NULL;
+    bool found = false;
+
+    while (!found && (event = rd_kafka_queue_poll(listener->control, 0)) != NULL) {
+        if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE) {
+            found = true;
+            error = rd_kafka_incremental_assign(listener->rk,
+                                                rd_kafka_event_topic_partition_list(event));
+        }
+        if (error != NULL)
+            rd_kafka_error_destroy(error);
+        error = NULL;
+        rd_kafka_event_destroy(event);
+    }
+    return found;
+}
+
+static bool is_stopping(struct kafka_store *store)
+{
+    bool stopping;
+
+    pthread_mutex_lock(&store->lock);
+    stopping = store->stopping;
+    pthread_mutex_unlock(&store->lock);
+    return stopping;
+}
+
+void kafka_run_orphan(struct kafka_task *task)
+{
+    struct kafka_listener *listener = listener_of(task);
+    struct kafka_store *store = kafka_listener_store(listener);
+
+    rd_kafka_queue_io_event_enable(listener->control, -1, NULL, 0);
+    if (has_assignment(listener)) {
+        rd_kafka_consumer_close(listener->rk);
+    } else if (clock_now_ns() < listener->give_up_ns && !is_stopping(store)) {
+        kafka_desk_put(&store->desk, task, ORPHAN_LOOK_MS);
+        return;
+    } else {
+        counter_add_shared(&store->leaked, 1);
+        listener->rk = NULL; /* it can be closed neither now nor later */
+    }
+    kafka_deed_over(listener);
+}
+
+void kafka_run_destroy(struct kafka_task *task)
+{
+    struct kafka_listener *listener = listener_of(task);
+
+    if (listener->rk != NULL) {
+        rd_kafka_queue_destroy(listener->control);
+        rd_kafka_destroy_flags(listener->rk,
+                               listener->subscribed ? RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE : 0);
+    }
+    kafka_deed_over(listener);
+}

@@ -1,0 +1,98 @@
+/* Threads for calls that may block. A store has a few of them, started when they are needed. */
+#include "backends/kafka/kafka_priv.h"
+#include "src/base/clock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+void kafka_desk_init(struct kafka_desk *desk)
+{
+    pthread_condattr_t monotonic;
+
+    pthread_mutex_init(&desk->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&desk->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
+static struct timespec time_of(uint64_t ns)
+{
+    return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
+}
+
+/* The next task that is due; NULL: the desk is stopping, and nothing is left. */
+static struct kafka_task *take(struct kafka_desk *desk)
+{
+    struct kafka_task *task;
+
+    for (;;) {
+        task = desk->first;
+        if (task != NULL && (desk->stopping || task->due_ns <= clock_now_ns())) {
+            desk->first = task->next;
+            return task;
+        }
+        if (task == NULL && desk->stopping)
+            return NULL;
+        desk->idle++;
+        if (task == NULL) {
+            pthread_cond_wait(&desk->changed, &desk->lock);
+        } else {
+            struct timespec until = time_of(task->due_ns);
+
+            pthread_cond_timedwait(&desk->changed, &desk->lock, &until);
+        }
+        desk->idle--;
+    }
+}
+
+static void *run_thread(void *arg)
+{
+    struct kafka_desk *desk = arg;
+    struct kafka_task *task;
+
+    pthread_setname_np(pthread_self(), "prism-kafka");
+    pthread_mutex_lock(&desk->lock);
+    while ((task = take(desk)) != NULL) {
+        pthread_mutex_unlock(&desk->lock);
+        task->run(task);
+        pthread_mutex_lock(&desk->lock);
+    }
+    pthread_mutex_unlock(&desk->lock);
+    return NULL;
+}
+
+/* Threads that wait may all be waiting for a task that is due later: they are woken as well. */
+void kafka_desk_put(struct kafka_desk *desk, struct kafka_task *task, uint64_t after_ms)
+{
+    struct kafka_task **at = &desk->first;
+
+    task->due_ns = clock_now_ns() + after_ms * NS_PER_MS;
+    pthread_mutex_lock(&desk->lock);
+    while (*at != NULL && (*at)->due_ns <= task->due_ns)
+        at = &(*at)->next;
+    task->next = *at;
+    *at = task;
+    if (desk->idle == 0 && desk->threads < KAFKA_DESK_THREADS) {
+        if (pthread_create(&desk->ids[desk->threads], NULL, run_thread, desk) == 0) {
+            desk->threads++;
+        } else if (desk->threads == 0) {
+            fprintf(stderr, "prism: no thread for Kafka\n");
+            abort();
+        }
+    }
+    pthread_cond_signal(&desk->changed);
+    pthread_mutex_unlock(&desk->lock);
+}
+
+void kafka_desk_clear(struct kafka_desk *desk)
+{
+    pthread_mutex_lock(&desk->lock);
+    desk->stopping = true;
+    pthread_cond_broadcast(&desk->changed);
+    pthread_mutex_unlock(&desk->lock);
+    for (unsigned i = 0; i < desk->threads; i++)
+        pthread_join(desk->ids[i], NULL);
+    pthread_cond_destroy(&desk->changed);
+    pthread_mutex_destroy(&desk->lock);
+}

@@ -1,0 +1,263 @@
+/* Publishing: a frame becomes messages of the client library, which copies them. An item's memory
+ * in the publication is what the library hands back with the report. */
+#include "backends/kafka/kafka_priv.h"
+
+#include <stdlib.h>
+
+#define ID_HEADER "message_id" /* how an id is carried along */
+
+/* ---- outcomes ---- */
+
+void kafka_sent_over(struct kafka_sent *sent)
+{
+    struct kafka_producer *producer = sent->publication->producer;
+
+    sent->over = true;
+    if (sent->topic == NULL)
+        return;
+    producer->store->waiting_bytes -= sent->bytes;
+    producer->waiting--;
+    sent->topic->waiting_bytes -= sent->bytes;
+    sent->topic->waiting--;
+    sent->topic = NULL;
+}
+
+static void tell_item(struct kafka_store *store, struct outgoing *item,
+                      const struct kafka_sent *sent, struct err rest)
+{
+    item->err = sent->over ? sent->err : rest;
+    item->partition = sent->partition;
+    item->offset = sent->offset;
+    item->receivers = -1;
+    item->position = message_null();
+    item->deduplicated = false;
+    if (item->err.code != ERR_OK && item->err.effect == EFFECT_UNKNOWN)
+        counter_add_shared(&store->unknown, 1);
+}
+
+void kafka_publication_tell(struct kafka_publication *publication, struct err rest)
+{
+    struct publish *publish = publication->publish;
+
+    for (size_t i = 0; i < publication->n; i++)
+        tell_item(publication->producer->store, &publish->items[i], &publication->items[i], rest);
+    publication->publish = NULL;
+    publish->op.backend_data = NULL;
+    *publication->at = publication->next;
+    if (publication->next != NULL)
+        publication->next->at = publication->at;
+    op_finish(&publish->op, ERR_NONE);
+}
+
+void kafka_publication_done(struct kafka_publication *publication, size_t n)
+{
+    publication->left -= n;
+    if (publication->left > 0)
+        return;
+    if (publication->publish != NULL)
+        kafka_publication_tell(publication, ERR_NONE);
+    publication->producer->refs--;
+    kafka_producer_maybe_end(publication->producer);
+    free(publication);
+}
+
+/* The library recalls nothing: what has no report may have been written. A report may come at the
+ * same time: the lock decides. */
+static void cancel(struct op *op, struct err why)
+{
+    struct kafka_store *store = (struct kafka_store *)(uintptr_t)op->backend_word;
+
+    pthread_mutex_lock(&store->lock);
+    if (op->backend_data != NULL)
+        kafka_publication_tell(op->backend_data, err_lost(why));
+    pthread_mutex_unlock(&store->lock);
+}
+
+/* ---- what can be carried ---- */
+
+static struct err check(const struct kafka_store *store, const struct outgoing *item)
+{
+    struct err err = kafka_check_topic(item->topic);
+
+    if (err.code != ERR_OK)
+        return err;
+    if (message_out_bytes(item) > store->config.max_message_bytes)
+        return err_about(ERR_INVALID_ARGUMENT, "payload",
+                         "key, headers and payload together are larger than max_message_bytes");
+    for (size_t i = 0; i < item->n_headers; i++) {
+        struct slice name = item->headers[i].name;
+
+        if (name.len > 0 && memchr(name.data, '\0', name.len) != NULL)
+            return err_about(ERR_INVALID_ARGUMENT, "headers",
+                             "a header's name with a NUL byte cannot be read by Kafka's clients");
+        if (slice_equal(name, slice_str(ID_HEADER)) && !message_is_null(item->id))
+            return err_about(ERR_INVALID_ARGUMENT, "headers",
+                             "message_id is the header that carries the message's id");
+    }
+    return ERR_NONE;
+}
+
+static rd_kafka_headers_t *headers_of(const struct outgoing *item)
+{
+    bool has_id = !message_is_null(item->id);
+    rd_kafka_headers_t *headers;
+
+    if (item->n_headers == 0 && !has_id)
+        return NULL;
+    headers = rd_kafka_headers_new(item->n_headers + has_id);
+    for (size_t i = 0; i < item->n_headers; i++) {
+        const struct header *header = &item->headers[i];
+
+        rd_kafka_header_add(headers, header->name.len > 0 ? (const char *)header->name.data : "",
+                            (ssize_t)header->name.len, header->value.data,
+                            (ssize_t)header->value.len);
+    }
+    if (has_id)
+        rd_kafka_header_add(headers, ID_HEADER, -1, item->id.data, (ssize_t)item->id.len);
+    return headers;
+}
+
+/* ---- out ---- */
+
+/* One topic alone may fill half of the room, so that a dead one leaves room for the others. */
+static bool has_room(const struct kafka_store *store, const struct kafka_topic *topic, size_t bytes)
+{
+    uint64_t most = store->config.max_buffer_bytes;
+
+    if (topic->waiting > 0 && topic->waiting_bytes + bytes > most / 2)
+        return false;
+    return store->waiting_bytes == 0 || store->waiting_bytes + bytes <= most;
+}
+
+static rd_kafka_resp_err_t produce(struct kafka_producer *producer, struct kafka_topic *topic,
+                                   const struct outgoing *item, struct kafka_sent *sent)
+{
+    rd_kafka_headers_t *headers = headers_of(item);
+    rd_kafka_resp_err_t code;
+
+    if (headers == NULL) {
+        if (rd_kafka_produce(topic->handle, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY,
+                             (void *)item->payload.data, item->payload.len, item->key.data,
+                             item->key.len, sent) == 0)
+            return RD_KAFKA_RESP_ERR_NO_ERROR;
+        return rd_kafka_last_error();
+    }
+    code = rd_kafka_producev(producer->rk, RD_KAFKA_V_RKT(topic->handle),
+                             RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+                             RD_KAFKA_V_VALUE((void *)item->payload.data, item->payload.len),
+                             RD_KAFKA_V_KEY((void *)item->key.data, item->key.len),
+                             RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(sent), RD_KAFKA_V_END);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+        rd_kafka_headers_destroy(headers);
+    return code;
+}
+
+/* The store's lock is held. Without a good outcome the item is over. */
+static void send_item(struct kafka_store *store, struct kafka_producer *producer,
+                      const struct outgoing *item, struct kafka_sent *sent)
+{
+    struct kafka_topic *topic;
+    rd_kafka_resp_err_t code;
+
+    sent->err = check(store, item);
+    if (sent->err.code != ERR_OK)
+        return;
+    topic = kafka_topic_find(producer, item->topic);
+    if (topic == NULL) {
+        sent->err = kafka_request_err(RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION);
+        return;
+    }
+    sent->bytes = message_out_bytes(item);
+    if (!has_room(store, topic, sent->bytes)) {
+        counter_add_shared(&store->full, 1);
+        sent->err = kafka_request_err(RD_KAFKA_RESP_ERR__QUEUE_FULL);
+        return;
+    }
+    code = produce(producer, topic, item, sent);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        sent->err = kafka_message_err(code, false);
+        if (sent->err.code == ERR_NOT_FOUND)
+            kafka_topic_ask(producer, topic);
+        return;
+    }
+    sent->topic = topic;
+    store->waiting_bytes += sent->bytes;
+    producer->waiting++;
+    topic->waiting_bytes += sent->bytes;
+    topic->waiting++;
+}
+
+static struct kafka_publication *publication_new(struct kafka_instance *instance,
+                                                 struct kafka_producer *producer,
+                                                 struct publish *publish)
+{
+    struct kafka_publication *publication =
+        calloc(1, sizeof *publication + publish->n * sizeof publication->items[0]);
+
+    if (publication == NULL)
+        abort();
+    publication->publish = publish;
+    publication->instance = instance;
+    publication->producer = producer;
+    producer->refs++;
+    publication->n = publish->n;
+    publication->left = publish->n + 1; /* ours, until all are sent */
+    for (size_t i = 0; i < publish->n; i++) {
+        publication->items[i].publication = publication;
+        publication->items[i].partition = -1;
+        publication->items[i].offset = -1;
+    }
+    publication->at = &instance->publications;
+    publication->next = instance->publications;
+    if (publication->next != NULL)
+        publication->next->at = &publication->next;
+    instance->publications = publication;
+    return publication;
+}
+
+void kafka_publish(struct backend *backend, struct publish *publish)
+{
+    struct kafka_instance *instance = kafka_instance_of(backend);
+    struct kafka_store *store = kafka_store_of(backend);
+    struct kafka_publication *publication = NULL;
+    struct kafka_producer *producer;
+    size_t over = 1;
+
+    pthread_mutex_lock(&store->lock);
+    producer = store->producer;
+    if (producer != NULL)
+        publication = publication_new(instance, producer, publish);
+    pthread_mutex_unlock(&store->lock);
+    if (publication == NULL) {
+        op_finish(&publish->op, kafka_unavailable());
+        return;
+    }
+    publish->op.backend_data = publication;
+    publish->op.backend_word = (uintptr_t)store;
+    op_park(&publish->op, cancel); /* which may give it up at once: then nothing is sent */
+    pthread_mutex_lock(&store->lock);
+    for (size_t i = 0; i < publication->n; i++) {
+        struct kafka_sent *sent = &publication->items[i];
+
+        if (publication->publish != NULL)
+            send_item(store, producer, &publish->items[i], sent);
+        if (sent->topic != NULL)
+            continue;
+        sent->over = true;
+        over++;
+    }
+    kafka_publication_done(publication, over);
+    pthread_mutex_unlock(&store->lock);
+    counter_add(&backend->stats.calls, 1);
+}
+
+void kafka_publish_abandon(struct kafka_instance *instance)
+{
+    struct kafka_store *store = kafka_store_of(&instance->base);
+    struct err why = err_lost(err_make(ERR_UNAVAILABLE, "the server is stopping"));
+
+    pthread_mutex_lock(&store->lock);
+    while (instance->publications != NULL)
+        kafka_publication_tell(instance->publications, why);
+    pthread_mutex_unlock(&store->lock);
+}

@@ -1,0 +1,146 @@
+/* Where reading begins. thread: desk. */
+#include "backends/kafka/kafka_listener.h"
+
+#include <stdlib.h>
+
+struct kafka_plan *kafka_plan_new(size_t n)
+{
+    struct kafka_plan *plan = calloc(1, sizeof *plan + n * sizeof plan->places[0]);
+
+    if (plan == NULL)
+        abort();
+    plan->n = n;
+    for (size_t i = 0; i < n; i++) {
+        plan->places[i].partition = (int32_t)i;
+        plan->places[i].committed = -1;
+    }
+    return plan;
+}
+
+struct err kafka_watermarks(rd_kafka_t *rk, const char *topic, struct kafka_plan *plan)
+{
+    for (size_t i = 0; i < plan->n; i++) {
+        struct kafka_place *place = &plan->places[i];
+        rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(
+            rk, topic, place->partition, &place->low, &place->high, KAFKA_ANSWER_MS);
+
+        if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+            return kafka_request_err(code);
+    }
+    return ERR_NONE;
+}
+
+static struct err at_time(rd_kafka_t *rk, const char *topic, struct kafka_plan *plan, int64_t at)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)plan->n);
+    rd_kafka_resp_err_t code;
+
+    for (size_t i = 0; i < plan->n; i++)
+        rd_kafka_topic_partition_list_add(list, topic, plan->places[i].partition)->offset = at;
+    code = rd_kafka_offsets_for_times(rk, list, KAFKA_ANSWER_MS);
+    for (size_t i = 0; i < plan->n && code == RD_KAFKA_RESP_ERR_NO_ERROR; i++) {
+        struct kafka_place *place = &plan->places[i];
+        int64_t offset = list->elems[i].offset;
+
+        place->offset = offset >= 0 ? offset : place->high; /* nothing is so new */
+        code = list->elems[i].err;
+    }
+    rd_kafka_topic_partition_list_destroy(list);
+    return kafka_request_err(code);
+}
+
+struct err kafka_seek_target(rd_kafka_t *rk, const char *topic, struct kafka_plan *plan,
+                             enum stream_start start, int64_t at)
+{
+    struct err err = kafka_watermarks(rk, topic, plan);
+
+    if (err.code != ERR_OK)
+        return err;
+    if (start == START_TIME)
+        return at_time(rk, topic, plan, at);
+    for (size_t i = 0; i < plan->n; i++) {
+        struct kafka_place *place = &plan->places[i];
+
+        place->offset = start == START_EARLIEST ? place->low
+                        : start == START_OFFSET ? at
+                                                : place->high;
+        if (place->offset < place->low || place->offset > place->high)
+            return err_about(ERR_OUT_OF_RANGE, "offset",
+                             "the partition's log does not reach so far");
+    }
+    return ERR_NONE;
+}
+
+struct err kafka_resolve_gap(struct kafka_listener *listener, struct kafka_place *place)
+{
+    place->gap = true;
+    place->missing_from = place->offset;
+    if (listener->on_gap == GAP_FAIL)
+        return err_make(ERR_DATA_LOSS, "messages that the group has not read are no longer in the "
+                                       "log, and its policy for gaps is to fail");
+    place->offset = listener->on_gap == GAP_LATEST ? place->high : place->low;
+    place->save = true;
+    return ERR_NONE;
+}
+
+/* ---- of a listener ---- */
+
+static struct err look_up_committed(struct kafka_listener *listener, struct kafka_plan *plan)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)plan->n);
+    rd_kafka_resp_err_t code;
+
+    for (size_t i = 0; i < plan->n; i++)
+        rd_kafka_topic_partition_list_add(list, listener->topic, plan->places[i].partition);
+    code = rd_kafka_committed(listener->rk, list, KAFKA_ANSWER_MS);
+    for (size_t i = 0; i < plan->n && code == RD_KAFKA_RESP_ERR_NO_ERROR; i++) {
+        code = list->elems[i].err;
+        plan->places[i].committed = list->elems[i].offset >= 0 ? list->elems[i].offset : -1;
+    }
+    rd_kafka_topic_partition_list_destroy(list);
+    return kafka_request_err(code);
+}
+
+/* Does the subscription's own start count for this partition? */
+static bool is_meant(const struct kafka_listener *listener, const struct kafka_place *place)
+{
+    if (!listener->first || listener->start == START_COMMITTED)
+        return false;
+    return listener->start != START_OFFSET || listener->start_partition < 0 ||
+           listener->start_partition == place->partition;
+}
+
+static struct err resolve_place(struct kafka_listener *listener, struct kafka_place *place)
+{
+    enum stream_start start = is_meant(listener, place) ? listener->start : START_COMMITTED;
+
+    if (start == START_COMMITTED && place->committed < 0) {
+        start = listener->if_none;
+        place->save = start == START_LATEST; /* or a restart would miss what comes meanwhile */
+    }
+    if (start == START_COMMITTED)
+        place->offset = place->committed;
+    else if (start == START_OFFSET)
+        place->offset = listener->start_at;
+    else if (start == START_LATEST)
+        place->offset = place->high;
+    else if (start == START_EARLIEST)
+        place->offset = place->low;
+    if (place->offset < place->low || place->offset > place->high)
+        return kafka_resolve_gap(listener, place);
+    return ERR_NONE;
+}
+
+struct err kafka_resolve(struct kafka_listener *listener)
+{
+    struct kafka_plan *plan = listener->plan;
+    struct err err = kafka_watermarks(listener->rk, listener->topic, plan);
+
+    if (err.code == ERR_OK && listener->group[0] != '\0')
+        err = look_up_committed(listener, plan);
+    if (err.code == ERR_OK && listener->first && listener->start == START_TIME)
+        err = at_time(listener->rk, listener->topic, plan, listener->start_at);
+    for (size_t i = 0; i < plan->n && err.code == ERR_OK; i++)
+        err = resolve_place(listener, &plan->places[i]);
+    return err;
+}
