@@ -77,6 +77,7 @@ static size_t take_in(struct kafka_listener *listener, struct kafka_part *part, 
         .position = message_null(),
         .partition = message->partition,
         .offset = message->offset,
+        .attempt = 1,
         .timestamp_ms = timestamp > 0 ? (uint64_t)timestamp : 0,
     };
     bytes = take_headers(in, message, arena) + in->key.len + in->payload.len;
