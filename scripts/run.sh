@@ -49,9 +49,10 @@ say "batches and scans"
 show prismctl kv store-batch user/1=Ada user/2=Grace user/3=Edsger
 show prismctl kv retrieve-batch user/1 user/2 user/4
 show prismctl kv scan user/ --values
-say "messages into topics: each has its own outcome"
+say "messages into topics, each with its own outcome, and out of them"
 show prismctl publish orders "order 7 paid" "order 7 sent" --key 7 --output json
 show prismctl publish greetings hello
+show prismctl consume orders --group packing --limit 2
 say "rates: one client and the server share this machine"
 show prism-bench run --server "$server" --pid "$pid" --operation store,retrieve --keys 5000 --seconds 1
 show prism-bench run --server "$server" --pid "$pid" --operation store-batch,retrieve-batch,scan --keys 5000 --seconds 1
