@@ -6,7 +6,7 @@
  * or from a thread, with the world's faults. Besides:
  *
  *   lose_at      the operation with this number has its effect, and its answer is lost
- *   poison       an item with this key fails by itself, with fail_with
+ *   poison       an item with this key, or of this topic, fails by itself, with fail_with
  *   duplicate_at the message handed over with this number comes twice
  *   reorder      messages of different keys are handed over in disorder
  *   stalled      nothing is handed over, no subscription opens

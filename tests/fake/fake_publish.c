@@ -12,7 +12,8 @@
 static struct err check(const struct fake_world *world, const struct message_sink *sink,
                         const struct outgoing *m)
 {
-    if (world->poison.len > 0 && slice_equal(world->poison, m->key))
+    if (world->poison.len > 0 &&
+        (slice_equal(world->poison, m->key) || slice_equal(world->poison, m->topic)))
         return world->fail_with;
     if (message_out_bytes(m) - m->topic.len > sink->max_message_bytes)
         return err_about(ERR_INVALID_ARGUMENT, "payload", "the message is too long");
