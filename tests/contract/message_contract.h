@@ -151,6 +151,9 @@ unsigned probe_number(struct probe *probe, size_t i);
 
 /* Settles the i-th message; the item's error. */
 struct err probe_settle(struct probe *probe, size_t i, enum settle_how how, uint64_t delay_ms);
+/* The same where the operation may fail as a whole. */
+struct err probe_try_settle(struct probe *probe, size_t i, enum settle_how how, uint64_t delay_ms,
+                            struct err *op_err);
 void probe_done(struct probe *probe, size_t from, size_t to); /* [from, to), as one operation */
 struct err probe_extend(struct probe *probe, size_t i, uint64_t lease_ms);
 

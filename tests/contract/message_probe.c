@@ -366,15 +366,24 @@ static struct err settle(struct probe *probe, struct settlement *items, size_t n
     return call.settle.op.err;
 }
 
-struct err probe_settle(struct probe *probe, size_t i, enum settle_how how, uint64_t delay_ms)
+struct err probe_try_settle(struct probe *probe, size_t i, enum settle_how how, uint64_t delay_ms,
+                            struct err *op_err)
 {
     struct settlement item = {.token = probe_got(probe, i)->m.token,
                               .how = how,
                               .delay_ms = delay_ms,
                               .reason = slice_str("the test wants it dead")};
 
-    kv_expect(settle(probe, &item, 1), ERR_OK, NULL);
+    *op_err = settle(probe, &item, 1);
     return item.err;
+}
+
+struct err probe_settle(struct probe *probe, size_t i, enum settle_how how, uint64_t delay_ms)
+{
+    struct err op_err, err = probe_try_settle(probe, i, how, delay_ms, &op_err);
+
+    kv_expect(op_err, ERR_OK, NULL);
+    return err;
 }
 
 void probe_done(struct probe *probe, size_t from, size_t to)
