@@ -174,6 +174,8 @@ static void send_item(struct kafka_store *store, struct kafka_producer *producer
         return;
     }
     code = produce(producer, topic, item, sent);
+    if (code == RD_KAFKA_RESP_ERR__FATAL)
+        kafka_producer_die(producer);
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
         sent->err = kafka_message_err(code, false);
         if (sent->err.code == ERR_NOT_FOUND)

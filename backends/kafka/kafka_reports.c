@@ -29,10 +29,11 @@ static void take_report(struct kafka_store *store, const rd_kafka_message_t *mes
 /* Returns why the store is down, or NULL. */
 static const char *take_error(struct kafka_producer *producer, rd_kafka_event_t *event)
 {
-    switch (rd_kafka_event_error(event)) {
-    case RD_KAFKA_RESP_ERR__FATAL:
+    if (rd_kafka_event_error_is_fatal(event)) {
         kafka_producer_die(producer);
         return "a producer has failed; a new one is made";
+    }
+    switch (rd_kafka_event_error(event)) {
     case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
         return "no broker of Kafka can be reached";
     case RD_KAFKA_RESP_ERR__AUTHENTICATION:
