@@ -1,0 +1,100 @@
+"""A real Kafka that is killed, paused, cut off, and instances of prismd that die: what was acknowledged is consumed, in
+the order of its key, and nothing hangs."""
+import os
+import signal
+
+from rig import environment, suite, wait
+from rig.flow import FRAME, Flow
+from rig.kafka import KafkaServer
+from rig.messaging import Member, consumer, consumer_service, pb, producer, producer_service
+from rig.prismd import Prismd
+from rig.proxy import Proxy
+
+
+def namespaces(address, **settings):
+    slot = {"backend": "kafka", "config": {"brokers": address, "session_timeout_ms": 2000, "publish_timeout_ms": 30000,
+                                           **settings}}
+    return [producer(slot), consumer(slot, retry_delay_ms=0)]
+
+
+class Broker(Flow):
+    def setUp(self):
+        super().setUp()
+        self.kafka = KafkaServer()
+        self.proxy = self.borrow(Proxy(self.kafka.port))
+        self.kafka.settings["advertised.listeners"] = f"PLAINTEXT://{self.proxy.address}"
+        self.borrow(self.kafka)
+
+    def serve(self, **settings):
+        self.kafka.create_topic(self.topic, 3)
+        return self.borrow(Prismd(namespaces=namespaces(self.proxy.address, **settings)))
+
+    def goes_on(self, publisher):
+        before = len(publisher.stored)
+        wait.until(lambda: len(publisher.stored) > before + FRAME or not publisher.is_alive(), environment.PATIENCE,
+                   "publishing goes on")
+
+    def test_cut_then_killed_and_started_again(self):
+        publisher, reader = self.under_way(self.serve())
+        for cut in range(4):
+            self.proxy.cut(after=2000 if cut % 2 else None)
+            self.goes_on(publisher)
+        self.kafka.restart()
+        self.goes_on(publisher)
+        self.check(publisher, reader)
+        self.assertEqual(publisher.failures, [], "a restart is bridged")
+
+    def test_paused_is_unknown_and_recovers(self):
+        server = self.serve(publish_timeout_ms=1500)
+        service = producer_service(self.borrow(server.channel()))
+        self.assertTrue(service.Publish(topic=self.topic, payload=b"0").success)
+        os.kill(self.kafka.process.pid, signal.SIGSTOP)
+        reply = service.Publish(topic=self.topic, payload=b"1")
+        self.assertEqual((reply.success, reply.outcome), (False, pb.OUTCOME_UNKNOWN))
+        os.kill(self.kafka.process.pid, signal.SIGCONT)
+        wait.until(lambda: service.Publish(topic=self.topic, payload=b"2").success, environment.PATIENCE,
+                   "it is stored")
+        with Member(consumer_service(self.borrow(server.channel())), topic=self.topic, consumer_group="g") as member:
+            seen = {m.payload for m in member.take(2)}
+            self.assertLessEqual(seen, {b"0", b"1", b"2"})
+            member.settle(2)
+
+
+class Instances(suite.Case):
+    def setUp(self):
+        self.kafka = self.borrow(KafkaServer())
+
+    def begin(self, topic):
+        self.kafka.create_topic(topic)
+        both = [self.borrow(Prismd(namespaces=namespaces(self.kafka.address))) for _ in range(2)]
+        services = [consumer_service(self.borrow(s.channel())) for s in both]
+        publisher = producer_service(self.borrow(both[1].channel()))
+        self.assertTrue(publisher.PublishBatch(messages=[
+            pb.PublishRequest(topic=topic, payload=b"%d" % i) for i in range(10)]).all_success)
+        return both, [lambda i=i: Member(services[i], topic=topic, consumer_group="g") for i in range(2)], services
+
+    def test_what_was_not_settled_comes_again(self):
+        """From one that is drained at once, without what was settled; from one that is killed after its session."""
+        both, members, services = self.begin("drained")
+        with members[0]() as gone:
+            gone.take(10)
+            gone.settle(3)
+            both[0].process.signal(signal.SIGTERM)
+            gone.acknowledge(through=5)
+            gone.half_close()
+            with members[1]() as other:
+                self.assertEqual([int(m.payload) for m in other.take(5)], list(range(5, 10)))
+                other.settle(5)
+        both, members, services = self.begin("killed")
+        with members[0]() as gone:
+            gone.take(10)
+            gone.settle(3)
+            both[0].process.kill()
+            with members[1]() as other:
+                numbers = [int(m.payload) for m in other.take(7)]
+                self.assertLessEqual(numbers[0], 3)
+                self.assertEqual(numbers, list(range(numbers[0], numbers[0] + 7)))
+
+
+if __name__ == "__main__":
+    suite.main()
