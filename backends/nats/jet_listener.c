@@ -15,8 +15,7 @@
 #include <stdlib.h>
 
 enum {
-    PULL_MESSAGES = 1000,    /* of one request */
-    REQUEST_GRACE_MS = 5000, /* a request that is not ended by then is lost */
+    PULL_MESSAGES = 1000, /* of one request */
     TOKEN_SEQUENCE_BITS = 48
 };
 
@@ -102,8 +101,8 @@ static void pull(struct jet_listener *listener)
     listener->whole = false;
     listener->attach = !listener->attached;
     listener->attached = true;
-    listener->request_ns = now_ns + (JET_REQUEST_MS + REQUEST_GRACE_MS) * NS_PER_MS;
-    jet_listener_watch(listener, listener->request_ns);
+    listener->beats = listener->place.clustered;
+    jet_request_alive(listener);
     atomic_store(&listener->pull_queued, true);
     nats_store_put(&store_of(listener)->base, &listener->pull);
 }
@@ -324,6 +323,16 @@ static void on_over(struct jet_listener *listener)
     listener->withdrawn = false;
 }
 
+static void look_at_request(struct jet_listener *listener)
+{
+    if (listener->asked_messages == 0)
+        return;
+    if (clock_now_ns() >= listener->request_ns)
+        jet_look_anew(listener, 0); /* it was lost */
+    else
+        jet_listener_watch(listener, listener->request_ns);
+}
+
 static void run(struct job *job)
 {
     struct jet_listener *listener = CONTAINER_OF(job, struct jet_listener, job);
@@ -343,8 +352,7 @@ static void run(struct job *job)
         return;
     }
     jet_leases_look(listener);
-    if (listener->asked_messages > 0 && clock_now_ns() >= listener->request_ns)
-        jet_look_anew(listener, 0); /* the request was lost */
+    look_at_request(listener);
     if (listener->ending)
         go_to_end(listener);
     else if (!listener->placed_well)

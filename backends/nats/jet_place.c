@@ -32,6 +32,7 @@ static struct err look_at_stream(struct jet_store *store, jsCtx *js, struct jet_
         return jet_stream_err(store, s, code);
     place->first = info->State.FirstSeq;
     place->last = info->State.LastSeq;
+    place->clustered = info->Cluster != NULL && info->Cluster->Leader != NULL;
     place->alone =
         info->Config->SubjectsLen == 1 && strcmp(info->Config->Subjects[0], place->topic) == 0;
     jsStreamInfo_Destroy(info);

@@ -35,6 +35,9 @@ enum {
     JET_LANES = 1024,             /* a power of two */
     JET_RETRY_MS = 100,           /* to a stream without a leader */
     JET_REQUEST_MS = 15000,       /* how long a request for messages stays open */
+    JET_REQUEST_GRACE_MS = 5000,  /* one that is not ended by then is lost */
+    JET_BEAT_MS = 2000,           /* of a cluster's server, while it has nothing */
+    JET_BEATS_GRACE_MS = 4500,    /* a request that is not heard of for so long is lost */
     JET_NAME_BYTES = 256,         /* longest name of a stream or consumer, with its NUL */
     JET_PREFIX_BYTES = 640,       /* longest prefix of a delivery's subject, with its NUL */
     JET_PLACE_RETRY_MS = 300,     /* until a group is looked up again */
@@ -273,6 +276,7 @@ struct jet_place {
     uint64_t pending, unsettled;
     int64_t ack_wait_ns;       /* of the consumer */
     uint64_t max_batch;        /* of a request; 0: no bound */
+    bool clustered;            /* requests may be lost while the connection stands */
     bool alone;                /* the stream takes this topic and no other */
     bool found;                /* the group */
     uint64_t gap_from, gap_to; /* [from, to) is missing; from 0: nothing is */
@@ -361,6 +365,7 @@ struct jet_listener {
     /* of the request: home writes before the task, the thread reads in it */
     bool attach;
     uint64_t request; /* its number: in the subject of what is told about it */
+    bool beats;       /* the server is to say now and then that it has the request */
     uint32_t pull_messages;
     uint64_t pull_bytes; /* 0: no bound */
     _Atomic bool pull_queued;
@@ -391,6 +396,8 @@ void jet_listeners_look(struct jet_store *store, const char *topic, const char *
 void jet_take_messages(struct jet_listener *listener, natsMsg **messages, size_t n);
 /* The open request is over; what it did not bring is credit again. */
 void jet_end_request(struct jet_listener *listener);
+/* The server has the request. */
+void jet_request_alive(struct jet_listener *listener);
 /* Whether the group's consumer is there is doubtful. */
 void jet_look_anew(struct jet_listener *listener, uint64_t after_ms);
 void jet_tell_gap(struct jet_listener *listener, uint64_t from, uint64_t to, uint64_t count);

@@ -65,15 +65,18 @@ static bool attach(struct jet_listener *listener)
 
 static void request(struct nats_store *store, struct jet_listener *listener)
 {
-    char subject[2 * JET_NAME_BYTES + 64], text[128], reply[JET_REPLY_BYTES], bytes[48] = "";
+    char subject[2 * JET_NAME_BYTES + 64], text[192], reply[JET_REPLY_BYTES], bytes[48] = "",
+                                                                              beats[48] = "";
 
     snprintf(subject, sizeof subject, "$JS.API.CONSUMER.MSG.NEXT.%s.%s", listener->place.stream,
              listener->place.consumer);
     if (listener->pull_bytes > 0)
         snprintf(bytes, sizeof bytes, "\"max_bytes\":%llu,",
                  (unsigned long long)listener->pull_bytes);
-    snprintf(text, sizeof text, "{\"batch\":%u,%s\"expires\":%llu}", listener->pull_messages, bytes,
-             JET_REQUEST_MS * 1000000ull);
+    if (listener->beats)
+        snprintf(beats, sizeof beats, "\"idle_heartbeat\":%llu,", JET_BEAT_MS * 1000000ull);
+    snprintf(text, sizeof text, "{\"batch\":%u,%s%s\"expires\":%llu}", listener->pull_messages,
+             bytes, beats, JET_REQUEST_MS * 1000000ull);
     snprintf(reply, sizeof reply, "%s.%llx", listener->inbox,
              (unsigned long long)listener->request);
     if (natsConnection_PublishRequest(store->connection, subject, reply, text, (int)strlen(text)) !=

@@ -75,16 +75,27 @@ struct err jet_stream_err(struct jet_store *store, natsStatus status, jsErrCode 
 
 /* ---- names ---- */
 
+/* Returns how long the text would be, or is if it fits. */
+static size_t add_text(char *to, size_t at, const char *text)
+{
+    if (at + strlen(text) < JET_NAME_BYTES)
+        memcpy(to + at, text, strlen(text) + 1);
+    return at + strlen(text);
+}
+
 static size_t add_name(char *to, size_t at, struct slice text)
 {
     static const char plain[] = "-_";
 
-    for (size_t i = 0; i < text.len && at < JET_NAME_BYTES; i++) {
+    to[at < JET_NAME_BYTES ? at : JET_NAME_BYTES - 1] = '\0';
+    for (size_t i = 0; i < text.len; i++) {
         uint8_t c = text.data[i];
         bool fits = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
                     (c != '\0' && strchr(plain, c) != NULL);
+        char piece[4];
 
-        at += (size_t)snprintf(to + at, JET_NAME_BYTES - at, fits ? "%c" : "=%02X", c);
+        snprintf(piece, sizeof piece, fits ? "%c" : "=%02X", c);
+        at = add_text(to, at, piece);
     }
     return at;
 }
@@ -93,11 +104,9 @@ bool jet_name(char name[JET_NAME_BYTES], struct slice group, struct slice topic)
 {
     size_t at = add_name(name, 0, group);
 
-    if (topic.len > 0 && at < JET_NAME_BYTES - 1) {
-        if (group.len > 0)
-            name[at++] = '@';
-        at = add_name(name, at, topic);
-    }
+    if (topic.len > 0 && group.len > 0)
+        at = add_text(name, at, "@");
+    at = add_name(name, at, topic);
     return at < JET_NAME_BYTES;
 }
 

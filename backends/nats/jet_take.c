@@ -24,6 +24,17 @@ void jet_look_anew(struct jet_listener *listener, uint64_t after_ms)
     listener->retry_ns = clock_now_ns() + after_ms * NS_PER_MS;
 }
 
+void jet_request_alive(struct jet_listener *listener)
+{
+    uint64_t patience_ms =
+        listener->beats ? JET_BEATS_GRACE_MS : JET_REQUEST_MS + JET_REQUEST_GRACE_MS;
+
+    if (listener->asked_messages == 0)
+        return;
+    listener->request_ns = clock_now_ns() + patience_ms * NS_PER_MS;
+    jet_listener_watch(listener, listener->request_ns);
+}
+
 static bool is_of_request(const struct jet_listener *listener, natsMsg *message)
 {
     const char *token = strrchr(natsMsg_GetSubject(message), '.');
@@ -44,8 +55,12 @@ static void on_status(struct jet_listener *listener, natsMsg *message)
 {
     const char *status = status_header(message, "Status");
     const char *text = status_header(message, "Description");
-    if (strcmp(status, "100") == 0 || !is_of_request(listener, message))
+    if (!is_of_request(listener, message))
         return;
+    if (strcmp(status, "100") == 0) {
+        jet_request_alive(listener);
+        return;
+    }
     jet_end_request(listener);
     if (strcmp(status, "404") == 0 || strcmp(status, "408") == 0)
         return;
@@ -215,6 +230,8 @@ void jet_take_messages(struct jet_listener *listener, natsMsg **messages, size_t
         natsMsg_Destroy(messages[i]);
     }
     free((void *)messages);
+    if (n > 0 && listener->beats)
+        jet_request_alive(listener);
     deliver(listener, &haul);
     free(haul.lost);
 }
