@@ -25,6 +25,8 @@ static bool run_gone(struct nats_store *store, struct nats_task *task)
     natsSubscription_Destroy(attachment->subscription);
     attachment->subscription = NULL;
     store->attachments--;
+    store->draining -= attachment->draining;
+    attachment->draining = false;
     attachment->over(attachment);
     return false;
 }
@@ -55,5 +57,11 @@ void nats_attachment_leave(struct nats_attachment *attachment)
 
 void nats_attachment_drain(struct nats_attachment *attachment)
 {
-    natsSubscription_DrainTimeout(attachment->subscription, 0);
+    struct nats_store *store = attachment->store;
+
+    if (attachment->draining)
+        return;
+    attachment->draining = true;
+    store->draining++;
+    natsSubscription_DrainTimeout(attachment->subscription, (int64_t)store->config.ack_timeout_ms);
 }

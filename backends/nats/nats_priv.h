@@ -141,7 +141,7 @@ struct nats_store {
     unsigned n_denied;
     bool refused_some; /* in this window */
     bool write_failed; /* the connection is no good */
-    unsigned attempts, server_at, attachments;
+    unsigned attempts, server_at, attachments, draining;
     uint64_t next_attempt_ns, next_tick_ns;
 };
 
@@ -176,6 +176,7 @@ struct nats_attachment {
     struct nats_task gone; /* first: the library's last callback has come */
     struct nats_store *store;
     natsSubscription *subscription; /* NULL: not attached */
+    bool draining;
     /* Owns the message. thread: the library's. */
     void (*message)(struct nats_attachment *, natsSubscription *, natsMsg *);
     /* It is over; it may be used again. thread: the store's. */

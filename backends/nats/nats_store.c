@@ -358,13 +358,15 @@ static bool is_idle(struct nats_store *store)
 }
 
 /* The library sends what it has buffered a millisecond after it was written, or when the buffer is
- * full, or before a PING at once. Waiting for the PONG costs less than the millisecond. */
+ * full, or before a PING at once. Waiting for the PONG costs less than the millisecond. Not while a
+ * subscription drains: its thread waits for a PONG, too, and 3.4.1 may have both wait for the same
+ * record, which the one that gives up first takes away. */
 static void send_promptly(struct nats_store *store)
 {
     natsStatus s;
 
-    if (store->connection == NULL || store->write_failed || !is_idle(store) ||
-        natsConnection_Buffered(store->connection) <= 0)
+    if (store->connection == NULL || store->write_failed || store->draining > 0 ||
+        !is_idle(store) || natsConnection_Buffered(store->connection) <= 0)
         return;
     s = natsConnection_FlushTimeout(store->connection, 1);
     store->write_failed = s != NATS_OK && s != NATS_TIMEOUT;
