@@ -37,10 +37,11 @@ static void test_refused(void **state)
         enum err_code code;
         const char *subject;
     } cases[] = {
-        {"{\"error\":{\"code\":400,\"err_code\":10054,\"description\":\"message size exceeds maximum "
+        {"{\"error\":{\"code\":400,\"err_code\":10054,\"description\":\"message size exceeds "
+         "maximum "
          "allowed\"},\"stream\":\"S\",\"seq\":0}",
          ERR_INVALID_ARGUMENT, "payload"},
-        {"{\"error\":{\"code\":503,\"err_code\":10077,\"description\":\"maximum bytes \\\"exceeded\"},"
+        {"{\"error\":{\"code\":503,\"err_code\":10077,\"description\":\"max \\\"bytes\"},"
          "\"stream\":\"S\",\"seq\":0}",
          ERR_RESOURCE_EXHAUSTED, "topic"},
         {"{\"error\":{\"code\":503,\"err_code\":10047,\"description\":\"\"}}",
