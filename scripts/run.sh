@@ -53,6 +53,10 @@ say "messages into topics, each with its own outcome, and out of them"
 show prismctl publish orders "order 7 paid" "order 7 sent" --key 7 --output json
 show prismctl publish greetings hello
 show prismctl consume orders --group packing --limit 2
+say "identities with metadata, and one payload to all that match"
+show prismctl register phone-1 city=Oslo app=12
+show prismctl register phone-2 city=Bergen app=11
+show prismctl multicast "update, please" --filter '{"app.lt": 12}'
 say "rates: one client and the server share this machine"
 show prism-bench run --server "$server" --pid "$pid" --operation store,retrieve --keys 5000 --seconds 1
 show prism-bench run --server "$server" --pid "$pid" --operation store-batch,retrieve-batch,scan --keys 5000 --seconds 1

@@ -37,7 +37,9 @@ enum {
     TAKES_CONSUME = 1 << 8, /* --group --from --per-key --keep */
     TAKES_READING = 1 << 9, /* --idle */
     TAKES_LIMIT = 1 << 10,
-    TAKES_DELIMITED = 1 << 11
+    TAKES_DELIMITED = 1 << 11,
+    TAKES_REPLACE = 1 << 12,
+    TAKES_MULTICAST = 1 << 13 /* --filter --max-targets --rate --dry-run */
 };
 
 enum { MOST_HEADERS = 64 };
@@ -62,6 +64,10 @@ struct options {
     const char *group, *from; /* NULL = none */
     bool per_key, keep, delimited;
     uint32_t idle_ms; /* 0 = none */
+    bool replace, dry_run;
+    const char *filter;  /* JSON; NULL = none */
+    int64_t max_targets; /* 0 = any number */
+    uint32_t rate;       /* a second; 0 = not bounded */
 };
 
 struct invocation {
@@ -88,7 +94,8 @@ extern const struct command commands[];
 command_fn command_caps, command_check, command_store, command_retrieve, command_remove,
     command_exists, command_expire, command_ttl, command_persist, command_count, command_scan,
     command_store_batch, command_retrieve_batch, command_remove_batch, command_publish,
-    command_consume, command_deadletters_list, command_deadletters_redrive;
+    command_consume, command_deadletters_list, command_deadletters_redrive, command_register,
+    command_unregister, command_multicast, command_subscribe;
 
 /* ---- the connection ---- */
 

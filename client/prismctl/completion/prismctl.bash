@@ -11,7 +11,7 @@ _prismctl() {
         case ${COMP_WORDS[i]} in
         -s | -n | -o | -t | --server | --namespace | --output | --timeout | --tls-ca | --tls-cert | --tls-key | \
             --tls-server-name | --ttl | --if-version | --value-file | --limit | --page-size | \
-            --file | --key | --header | --batch | --group | --from | --idle) ((i++)) ;;
+            --file | --key | --header | --batch | --group | --from | --idle | --filter | --max-targets | --rate) ((i++)) ;;
         -*) ;;
         kv | deadletters)
             if [[ -z $group && -z $command ]]; then group=${COMP_WORDS[i]}; else command=${command:-${COMP_WORDS[i]}}; fi
@@ -35,7 +35,7 @@ _prismctl() {
         return
         ;;
     --server | -s | --namespace | -n | --timeout | -t | --tls-server-name | --ttl | --if-version | --limit | --page-size | \
-        --key | --header | --batch | --group | --idle)
+        --key | --header | --batch | --group | --idle | --filter | --max-targets | --rate)
         return
         ;;
     esac
@@ -49,6 +49,9 @@ _prismctl() {
         scan) common+=' --values --limit --page-size' ;;
         check) common+=' --probe' ;;
         publish) common+=' --file --key --header --batch --delimited' ;;
+        register) common+=' --ttl --replace' ;;
+        multicast) common+=' --filter --max-targets --rate --dry-run' ;;
+        subscribe) common+=' --limit' ;;
         consume) common+=' --group --from --per-key --keep --idle --limit --delimited' ;;
         list) common+=' --idle --limit --delimited' ;;
         redrive) common+=' --limit' ;;
@@ -59,7 +62,7 @@ _prismctl() {
     elif [[ -z $command && $group == deadletters ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'list redrive' -- "$word")
     elif [[ -z $command ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'caps publish consume deadletters check kv help' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'caps publish consume deadletters register unregister multicast subscribe check kv help' -- "$word")
     elif [[ $command == check ]]; then
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$word")

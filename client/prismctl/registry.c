@@ -1,0 +1,289 @@
+/* prismctl register, unregister, multicast, subscribe: the MulticastRegistry pattern. */
+#include "prism/registry.h"
+#include "client/prismctl/command.h"
+#include "client/prismctl/output.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PROGRESS_MS = 500, DAY_MS = 86400000, MS_PER_S = 1000 };
+
+struct registry_session {
+    struct session session;
+    struct prism_registry *registry;
+};
+
+static double now_s(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* As session_open. */
+static int open_registry(struct registry_session *s, const struct options *options)
+{
+    struct prism_error error;
+    int code = session_connect(&s->session, options);
+
+    s->registry = NULL;
+    if (code == EXIT_DONE &&
+        prism_registry_open(s->session.channel, &s->registry, &error) != PRISM_OK)
+        code = fail(options, &error);
+    return code;
+}
+
+static void close_registry(struct registry_session *s)
+{
+    prism_registry_close(s->registry);
+    session_close(&s->session);
+}
+
+/* ---- register ---- */
+
+/* NAME=VALUE: a number, true, false and null are what they look like; all else is text, and so is
+ * what stands in double quotes. Cuts the argument, which is a copy. */
+static bool read_field(char *argument, struct prism_field *field)
+{
+    char *value = strchr(argument, '='), *end;
+    size_t len;
+
+    if (value == NULL || value == argument)
+        return false;
+    *value++ = '\0';
+    len = strlen(value);
+    *field = (struct prism_field){.name = argument, .type = PRISM_FIELD_TEXT, .text = value};
+    if (len >= 2 && value[0] == '"' && value[len - 1] == '"') {
+        value[len - 1] = '\0';
+        field->text = value + 1;
+        return true;
+    }
+    field->truth = strcmp(value, "true") == 0;
+    if (field->truth || strcmp(value, "false") == 0)
+        field->type = PRISM_FIELD_BOOL;
+    else if (strcmp(value, "null") == 0)
+        field->type = PRISM_FIELD_NULL;
+    field->number = strtod(value, &end);
+    if (end != value && *end == '\0' && isfinite(field->number))
+        field->type = PRISM_FIELD_NUMBER;
+    return true;
+}
+
+static int register_with(const struct invocation *in, const struct prism_field *fields, size_t n)
+{
+    const struct prism_register_options options = {.fields = fields,
+                                                   .field_count = n,
+                                                   .ttl_ms = in->options->ttl_s * MS_PER_S,
+                                                   .replace = in->options->replace};
+    struct registry_session s;
+    struct prism_error error;
+    int64_t generation = 0;
+    int code = open_registry(&s, in->options);
+
+    if (code == EXIT_DONE && prism_registry_register(s.registry, in->arguments[0], &options,
+                                                     &generation, &error) != PRISM_OK)
+        code = fail(in->options, &error);
+    if (code == EXIT_DONE && in->options->json) {
+        struct json json = {.out = stdout};
+
+        json_open(&json, NULL, '{');
+        json_text(&json, "identity", in->arguments[0]);
+        json_int(&json, "generation", generation);
+        json_close(&json, '}');
+    }
+    close_registry(&s);
+    return code;
+}
+
+int command_register(const struct invocation *in)
+{
+    size_t n = in->count - 1;
+    char **copies = calloc(n + 1, sizeof *copies);
+    struct prism_field *fields = calloc(n + 1, sizeof *fields);
+    int code = EXIT_DONE;
+
+    if (copies == NULL || fields == NULL)
+        abort();
+    for (size_t i = 0; i < n && code == EXIT_DONE; i++) {
+        copies[i] = strdup(in->arguments[i + 1]);
+        if (copies[i] == NULL)
+            abort();
+        if (!read_field(copies[i], &fields[i]))
+            code = fail_usage(in->options, "not NAME=VALUE", in->arguments[i + 1]);
+    }
+    if (code == EXIT_DONE)
+        code = register_with(in, fields, n);
+    for (size_t i = 0; i < n; i++)
+        free(copies[i]);
+    free(copies);
+    free(fields);
+    return code;
+}
+
+int command_unregister(const struct invocation *in)
+{
+    struct registry_session s;
+    struct prism_error error;
+    bool existed = false;
+    int code = open_registry(&s, in->options);
+
+    if (code == EXIT_DONE &&
+        prism_registry_unregister(s.registry, in->arguments[0], 0, &existed, &error) != PRISM_OK)
+        code = fail(in->options, &error);
+    if (code == EXIT_DONE && in->options->json) {
+        struct json json = {.out = stdout};
+
+        json_open(&json, NULL, '{');
+        json_bool(&json, "existed", existed);
+        json_close(&json, '}');
+    }
+    close_registry(&s);
+    return code == EXIT_DONE && !existed ? EXIT_NOT_FOUND : code;
+}
+
+/* ---- multicast ---- */
+
+struct sending {
+    double began_s, told_s;
+    bool shows_progress;
+};
+
+static void tell_progress(void *context, const struct prism_multicast_counts *counts)
+{
+    struct sending *sending = context;
+    double now = now_s();
+
+    if (!sending->shows_progress || (now - sending->told_s) * MS_PER_S < PROGRESS_MS)
+        return;
+    sending->told_s = now;
+    fprintf(stderr, "\r%lld targets, %.0f targets/s ", (long long)counts->targets,
+            (double)counts->targets / (now - sending->began_s));
+}
+
+static void print_counts(const struct options *options, const struct prism_multicast_counts *counts,
+                         double seconds)
+{
+    struct json json = {.out = stdout};
+
+    if (!options->json) {
+        printf(
+            "%lld targets: %lld delivered, %lld without a receiver, %lld failed, in %.3f s, %.0f "
+            "targets/s\n",
+            (long long)counts->targets, (long long)counts->delivered,
+            (long long)counts->no_receiver, (long long)counts->failed, seconds,
+            (double)counts->targets / seconds);
+        return;
+    }
+    json_open(&json, NULL, '{');
+    json_int(&json, "targets", counts->targets);
+    json_int(&json, "delivered", counts->delivered);
+    json_int(&json, "no_receiver", counts->no_receiver);
+    json_int(&json, "pending", counts->pending);
+    json_int(&json, "failed", counts->failed);
+    json_close(&json, '}');
+}
+
+int command_multicast(const struct invocation *in)
+{
+    const struct options *options = in->options;
+    const struct prism_multicast multicast = {
+        .filter = options->filter,
+        .payload = prism_bytes_of(in->arguments[0], strlen(in->arguments[0])),
+        .max_targets = options->max_targets,
+        .rate_per_second = (int32_t)options->rate,
+        .dry_run = options->dry_run,
+        .deadline_ms = options->timeout_ms > 0 ? options->timeout_ms : DAY_MS};
+    struct sending sending = {.began_s = now_s(),
+                              .shows_progress = !options->json && isatty(STDERR_FILENO)};
+    struct prism_multicast_counts counts = {0};
+    struct registry_session s;
+    struct prism_error error;
+    int code = open_registry(&s, options);
+
+    if (code == EXIT_DONE) {
+        enum prism_code sent = prism_registry_multicast(s.registry, &multicast, tell_progress,
+                                                        &sending, &counts, &error);
+
+        if (sending.told_s > 0)
+            fputc('\r', stderr);
+        if (sent != PRISM_OK)
+            code = fail(options, &error);
+        if (sent == PRISM_OK || counts.targets > 0)
+            print_counts(options, &counts, now_s() - sending.began_s);
+        if (sent != PRISM_OK && counts.targets > 0)
+            code = EXIT_PARTIAL;
+    }
+    close_registry(&s);
+    return code;
+}
+
+/* ---- subscribe ---- */
+
+struct listening {
+    const struct options *options;
+    int64_t count;
+};
+
+static void print_json(const struct prism_multicast_message *message)
+{
+    struct json json = {.out = stdout};
+
+    json_open(&json, NULL, '{');
+    json_text(&json, "message_id", message->message_id);
+    if (*message->content_type != '\0')
+        json_text(&json, "content_type", message->content_type);
+    if (message->published_at_ms > 0)
+        json_int(&json, "published_at_ms", message->published_at_ms);
+    json_open(&json, "identities", '[');
+    for (size_t i = 0; i < message->identity_count; i++)
+        json_text(&json, NULL, message->identities[i]);
+    json_close(&json, ']');
+    json_bytes(&json, "payload", message->payload);
+    json_close(&json, '}');
+}
+
+static bool print_message(void *context, const struct prism_multicast_message *message)
+{
+    struct listening *listening = context;
+
+    if (message == NULL) {
+        fprintf(stderr, "listening\n");
+        return true;
+    }
+    if (message->dropped > 0)
+        fprintf(stderr, "prismctl: %lld messages lost: too slow\n", (long long)message->dropped);
+    if (listening->options->json) {
+        print_json(message);
+    } else {
+        fwrite(message->payload.data, 1, message->payload.len, stdout);
+        putchar('\n');
+    }
+    listening->count++;
+    if (fflush(stdout) != 0)
+        return false;
+    return listening->options->limit == 0 || listening->count < listening->options->limit;
+}
+
+int command_subscribe(const struct invocation *in)
+{
+    struct listening listening = {.options = in->options};
+    const struct prism_receiver receiver = {
+        .identities = in->arguments,
+        .identity_count = in->count,
+        .deadline_ms = in->options->timeout_ms > 0 ? in->options->timeout_ms : DAY_MS,
+        .receive = print_message,
+        .context = &listening};
+    struct registry_session s;
+    struct prism_error error;
+    int code = open_registry(&s, in->options);
+
+    if (code == EXIT_DONE && prism_registry_receive(s.registry, &receiver, &error) != PRISM_OK)
+        code = fail(in->options, &error);
+    close_registry(&s);
+    return code;
+}

@@ -1,0 +1,396 @@
+/* The MulticastRegistry client object. */
+#include "prism/registry.h"
+
+#include "client/src/channel.h"
+#include "client/src/error.h"
+#include "client/src/rpc.h"
+
+#include "google/protobuf/duration.pb-c.h"
+#include "google/protobuf/struct.pb-c.h"
+#include "prism/patterns/multicast_registry/multicast_registry_pattern.pb-c.h"
+
+#include <stdlib.h>
+
+#define WIRE(name) PRISM__PATTERNS__MULTICAST_REGISTRY__##name
+
+typedef Prism__Patterns__MulticastRegistry__Filter wire_filter;
+typedef Prism__Patterns__MulticastRegistry__MulticastProgress wire_progress;
+typedef Prism__Patterns__MulticastRegistry__MulticastRequest wire_multicast;
+typedef Prism__Patterns__MulticastRegistry__RegisterRequest wire_register;
+typedef Prism__Patterns__MulticastRegistry__RegisterResponse wire_registered;
+typedef Prism__Patterns__MulticastRegistry__SubscribeRequest wire_subscribe;
+typedef Prism__Patterns__MulticastRegistry__SubscribeResponse wire_frame;
+typedef Prism__Patterns__MulticastRegistry__UnregisterRequest wire_unregister;
+typedef Prism__Patterns__MulticastRegistry__UnregisterResponse wire_unregistered;
+
+enum registry_method {
+    REGISTRY_GET_CAPABILITIES,
+    REGISTRY_REGISTER,
+    REGISTRY_UNREGISTER,
+    REGISTRY_ENUMERATE,
+    REGISTRY_MULTICAST,
+    REGISTRY_SUBSCRIBE,
+    REGISTRY_METHOD_COUNT
+};
+
+#define METHOD(name_, response_, reads_only_)                                                      \
+    {                                                                                              \
+        .name = name_,                                                                             \
+        .path = "/prism.patterns.multicast_registry.MulticastRegistryPattern/" name_,              \
+        .response = &prism__patterns__multicast_registry__##response_##__descriptor,               \
+        .reads_only = (reads_only_)                                                                \
+    }
+
+static const struct rpc_method methods[REGISTRY_METHOD_COUNT] = {
+    [REGISTRY_GET_CAPABILITIES] = METHOD("GetCapabilities", capabilities, true),
+    [REGISTRY_REGISTER] = METHOD("Register", register_response, false),
+    [REGISTRY_UNREGISTER] = METHOD("Unregister", unregister_response, false),
+    [REGISTRY_ENUMERATE] = METHOD("Enumerate", enumerate_response, true),
+    [REGISTRY_MULTICAST] = METHOD("MulticastStream", multicast_progress, false),
+    [REGISTRY_SUBSCRIBE] = METHOD("Subscribe", subscribe_response, false),
+};
+
+struct prism_registry {
+    struct prism_channel *channel;
+    void *registered[REGISTRY_METHOD_COUNT];
+};
+
+/* ---- the client object ---- */
+
+static void begin(struct prism_registry *registry, struct rpc *rpc, enum registry_method method,
+                  uint32_t deadline_ms, const ProtobufCMessage *request)
+{
+    rpc_init(rpc, registry->channel, &methods[method], registry->registered[method], deadline_ms);
+    rpc_set_request(rpc, request);
+}
+
+static enum prism_code run(struct prism_registry *registry, struct rpc *rpc,
+                           enum registry_method method, const ProtobufCMessage *request)
+{
+    begin(registry, rpc, method, 0, request);
+    return rpc_run(rpc);
+}
+
+static enum prism_code end(struct rpc *rpc, struct prism_error *error)
+{
+    rpc_clear(rpc);
+    return error_copy(error, &rpc->error);
+}
+
+/* What the answer says of the one thing that the call was about. */
+static void take_outcome(struct rpc *rpc, bool success, int32_t code, const char *text)
+{
+    if (success)
+        return;
+    error_set(&rpc->error,
+              code > 0 && code <= PRISM_UNAUTHENTICATED ? (enum prism_code)code : PRISM_UNKNOWN,
+              "%s", text != NULL ? text : "the server gives no reason");
+}
+
+enum prism_code prism_registry_open(struct prism_channel *channel, struct prism_registry **registry,
+                                    struct prism_error *error)
+{
+    Prism__Patterns__MulticastRegistry__GetCapabilitiesRequest request =
+        WIRE(GET_CAPABILITIES_REQUEST__INIT);
+    struct prism_registry *made = alloc_zeroed(1, sizeof *made);
+    struct rpc rpc;
+
+    *registry = NULL;
+    made->channel = channel;
+    for (int i = 0; i < REGISTRY_METHOD_COUNT; i++)
+        made->registered[i] =
+            grpc_channel_register_call(channel->grpc, methods[i].path, NULL, NULL);
+    if (run(made, &rpc, REGISTRY_GET_CAPABILITIES, &request.base) == PRISM_OK)
+        *registry = made;
+    else
+        free(made);
+    return end(&rpc, error);
+}
+
+void prism_registry_close(struct prism_registry *registry)
+{
+    free(registry);
+}
+
+/* ---- identities ---- */
+
+/* The metadata as it is packed; it borrows the caller's texts. */
+struct packing {
+    Google__Protobuf__Struct metadata;
+    Google__Protobuf__Struct__FieldsEntry *entries, **list;
+    Google__Protobuf__Value *values;
+    Google__Protobuf__Duration ttl;
+};
+
+static void pack_field(Google__Protobuf__Value *to, const struct prism_field *from)
+{
+    google__protobuf__value__init(to);
+    switch (from->type) {
+    case PRISM_FIELD_TEXT:
+        to->kind_case = GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE;
+        to->string_value = (char *)(uintptr_t)from->text;
+        break;
+    case PRISM_FIELD_NUMBER:
+        to->kind_case = GOOGLE__PROTOBUF__VALUE__KIND_NUMBER_VALUE;
+        to->number_value = from->number;
+        break;
+    case PRISM_FIELD_BOOL:
+        to->kind_case = GOOGLE__PROTOBUF__VALUE__KIND_BOOL_VALUE;
+        to->bool_value = from->truth;
+        break;
+    default:
+        to->kind_case = GOOGLE__PROTOBUF__VALUE__KIND_NULL_VALUE;
+    }
+}
+
+static void pack_metadata(struct packing *packing, const struct prism_register_options *options)
+{
+    size_t n = options->field_count;
+
+    google__protobuf__struct__init(&packing->metadata);
+    packing->entries = alloc_zeroed(n, sizeof *packing->entries);
+    packing->values = alloc_zeroed(n, sizeof *packing->values);
+    packing->list = alloc_zeroed(n, sizeof(void *));
+    for (size_t i = 0; i < n; i++) {
+        google__protobuf__struct__fields_entry__init(&packing->entries[i]);
+        packing->entries[i].key = (char *)(uintptr_t)options->fields[i].name;
+        packing->entries[i].value = &packing->values[i];
+        pack_field(&packing->values[i], &options->fields[i]);
+        packing->list[i] = &packing->entries[i];
+    }
+    packing->metadata.n_fields = n;
+    packing->metadata.fields = packing->list;
+}
+
+static void packing_free(struct packing *packing)
+{
+    free(packing->entries);
+    free(packing->values);
+    free(packing->list);
+}
+
+enum prism_code prism_registry_register(struct prism_registry *registry, const char *identity,
+                                        const struct prism_register_options *options,
+                                        int64_t *generation, struct prism_error *error)
+{
+    static const struct prism_register_options defaults = {0};
+    wire_register request = WIRE(REGISTER_REQUEST__INIT);
+    struct packing packing;
+    struct rpc rpc;
+
+    if (options == NULL)
+        options = &defaults;
+    pack_metadata(&packing, options);
+    request.identity = (char *)(uintptr_t)identity;
+    request.metadata = &packing.metadata;
+    request.n_tags = options->tag_count;
+    request.tags = (char **)(uintptr_t)options->tags;
+    request.replace = options->replace;
+    google__protobuf__duration__init(&packing.ttl);
+    if (options->ttl_ms > 0) {
+        packing.ttl.seconds = options->ttl_ms / 1000;
+        packing.ttl.nanos = (int32_t)(options->ttl_ms % 1000) * 1000000;
+        request.ttl = &packing.ttl;
+    }
+    if (options->if_generation > 0) {
+        request._if_generation_case = WIRE(REGISTER_REQUEST___IF_GENERATION_IF_GENERATION);
+        request.if_generation = options->if_generation;
+    }
+    if (run(registry, &rpc, REGISTRY_REGISTER, &request.base) == PRISM_OK) {
+        const wire_registered *answer = (const wire_registered *)rpc.response;
+
+        if (generation != NULL)
+            *generation = answer->generation;
+        take_outcome(&rpc, answer->success, answer->code, answer->error);
+    }
+    packing_free(&packing);
+    return end(&rpc, error);
+}
+
+enum prism_code prism_registry_unregister(struct prism_registry *registry, const char *identity,
+                                          int64_t if_generation, bool *existed,
+                                          struct prism_error *error)
+{
+    wire_unregister request = WIRE(UNREGISTER_REQUEST__INIT);
+    struct rpc rpc;
+
+    request.identity = (char *)(uintptr_t)identity;
+    if (if_generation > 0) {
+        request._if_generation_case = WIRE(UNREGISTER_REQUEST___IF_GENERATION_IF_GENERATION);
+        request.if_generation = if_generation;
+    }
+    if (run(registry, &rpc, REGISTRY_UNREGISTER, &request.base) == PRISM_OK) {
+        const wire_unregistered *answer = (const wire_unregistered *)rpc.response;
+
+        if (existed != NULL)
+            *existed = answer->existed;
+        take_outcome(&rpc, answer->success, answer->code, answer->error);
+    }
+    return end(&rpc, error);
+}
+
+static wire_filter *pack_filter(wire_filter *filter, const char *json)
+{
+    if (json == NULL)
+        return NULL;
+    prism__patterns__multicast_registry__filter__init(filter);
+    filter->kind_case = WIRE(FILTER__KIND_JSON);
+    filter->json = (char *)(uintptr_t)json;
+    return filter;
+}
+
+enum prism_code prism_registry_count(struct prism_registry *registry, const char *filter,
+                                     int64_t *count, struct prism_error *error)
+{
+    Prism__Patterns__MulticastRegistry__EnumerateRequest request = WIRE(ENUMERATE_REQUEST__INIT);
+    wire_filter packed;
+    struct rpc rpc;
+
+    request.filter = pack_filter(&packed, filter);
+    request.count_only = true;
+    if (run(registry, &rpc, REGISTRY_ENUMERATE, &request.base) == PRISM_OK)
+        *count = ((const Prism__Patterns__MulticastRegistry__EnumerateResponse *)rpc.response)
+                     ->match_count;
+    return end(&rpc, error);
+}
+
+/* ---- multicasts ---- */
+
+struct watching {
+    prism_multicast_fn *progress;
+    void *context;
+    struct prism_multicast_counts *counts;
+    struct prism_error outcome;
+    bool done;
+};
+
+static bool on_progress(void *context, ProtobufCMessage *message)
+{
+    const wire_progress *progress = (const wire_progress *)message;
+    struct watching *watching = context;
+
+    *watching->counts = (struct prism_multicast_counts){.targets = progress->target_count,
+                                                        .delivered = progress->delivered_count,
+                                                        .no_receiver = progress->no_receiver_count,
+                                                        .pending = progress->pending_count,
+                                                        .failed = progress->failed_count};
+    if (progress->done && progress->code > 0 && progress->code <= PRISM_UNAUTHENTICATED)
+        error_set(&watching->outcome, (enum prism_code)progress->code, "%s",
+                  progress->error != NULL ? progress->error : "the server gives no reason");
+    watching->done = watching->done || progress->done;
+    if (watching->progress != NULL)
+        watching->progress(watching->context, watching->counts);
+    protobuf_c_message_free_unpacked(message, NULL);
+    return true;
+}
+
+static void pack_multicast(wire_multicast *to, const struct prism_multicast *from)
+{
+    to->n_identities = from->identity_count;
+    to->identities = (char **)(uintptr_t)from->identities;
+    to->payload.len = from->payload.len;
+    to->payload.data = (uint8_t *)(uintptr_t)from->payload.data;
+    to->results = WIRE(RESULTS_MODE__RESULTS_NONE);
+    to->dry_run = from->dry_run;
+    if (from->message_id != NULL)
+        to->message_id = (char *)(uintptr_t)from->message_id;
+    if (from->content_type != NULL) {
+        to->_content_type_case = WIRE(MULTICAST_REQUEST___CONTENT_TYPE_CONTENT_TYPE);
+        to->content_type = (char *)(uintptr_t)from->content_type;
+    }
+    if (from->max_targets > 0) {
+        to->_max_targets_case = WIRE(MULTICAST_REQUEST___MAX_TARGETS_MAX_TARGETS);
+        to->max_targets = from->max_targets;
+    }
+    if (from->rate_per_second > 0) {
+        to->_rate_per_second_case = WIRE(MULTICAST_REQUEST___RATE_PER_SECOND_RATE_PER_SECOND);
+        to->rate_per_second = from->rate_per_second;
+    }
+    if (from->timeout_ms > 0) {
+        to->_timeout_ms_case = WIRE(MULTICAST_REQUEST___TIMEOUT_MS_TIMEOUT_MS);
+        to->timeout_ms = from->timeout_ms;
+    }
+}
+
+enum prism_code prism_registry_multicast(struct prism_registry *registry,
+                                         const struct prism_multicast *multicast,
+                                         prism_multicast_fn *progress, void *context,
+                                         struct prism_multicast_counts *counts,
+                                         struct prism_error *error)
+{
+    wire_multicast request = WIRE(MULTICAST_REQUEST__INIT);
+    struct watching watching = {.progress = progress, .context = context, .counts = counts};
+    wire_filter filter;
+    struct rpc rpc;
+
+    *counts = (struct prism_multicast_counts){0};
+    pack_multicast(&request, multicast);
+    request.filter = pack_filter(&filter, multicast->filter);
+    begin(registry, &rpc, REGISTRY_MULTICAST, multicast->deadline_ms, &request.base);
+    rpc_wait(&rpc);
+    rpc_stream(&rpc, on_progress, &watching);
+    rpc.error.retryable = false; /* a part may have been sent */
+    if (rpc.error.code == PRISM_OK && watching.outcome.code != PRISM_OK)
+        rpc.error = watching.outcome;
+    else if (rpc.error.code == PRISM_OK && !watching.done)
+        error_set(&rpc.error, PRISM_INTERNAL, "MulticastStream: ended without an outcome");
+    return end(&rpc, error);
+}
+
+/* ---- receiving ---- */
+
+struct receiving {
+    const struct prism_receiver *receiver;
+    bool stands, stopped;
+};
+
+static bool hand_over(struct receiving *receiving, const wire_frame *frame)
+{
+    int64_t dropped = frame->dropped_count;
+
+    if (!receiving->stands && !receiving->receiver->receive(receiving->receiver->context, NULL))
+        return false;
+    receiving->stands = true;
+    for (size_t i = 0; i < frame->n_messages; i++, dropped = 0) {
+        const Prism__Patterns__MulticastRegistry__MulticastMessage *from = frame->messages[i];
+        const struct prism_multicast_message message = {
+            .message_id = from->message_id,
+            .content_type = from->content_type,
+            .payload = prism_bytes_of(from->payload.data, from->payload.len),
+            .identities = (const char *const *)from->identities,
+            .identity_count = from->n_identities,
+            .published_at_ms = from->published_at_ms,
+            .dropped = dropped};
+
+        if (!receiving->receiver->receive(receiving->receiver->context, &message))
+            return false;
+    }
+    return true;
+}
+
+static bool on_frame(void *context, ProtobufCMessage *message)
+{
+    struct receiving *receiving = context;
+
+    receiving->stopped = !hand_over(receiving, (const wire_frame *)message);
+    protobuf_c_message_free_unpacked(message, NULL);
+    return !receiving->stopped;
+}
+
+enum prism_code prism_registry_receive(struct prism_registry *registry,
+                                       const struct prism_receiver *receiver,
+                                       struct prism_error *error)
+{
+    wire_subscribe request = WIRE(SUBSCRIBE_REQUEST__INIT);
+    struct receiving receiving = {.receiver = receiver};
+    struct rpc rpc;
+
+    request.identities = (char **)(uintptr_t)receiver->identities;
+    request.n_identities = receiver->identity_count;
+    begin(registry, &rpc, REGISTRY_SUBSCRIBE, receiver->deadline_ms, &request.base);
+    rpc_wait(&rpc);
+    rpc_stream(&rpc, on_frame, &receiving);
+    if (receiving.stopped)
+        error_none(&rpc.error);
+    return end(&rpc, error);
+}

@@ -1,0 +1,62 @@
+"""The multicast registry as a user of prismctl sees it, against a prismd on its defaults."""
+import json
+import os
+import subprocess
+
+from rig import environment, suite
+from rig.prismd import Prismd
+
+DONE, USAGE, NOT_FOUND, REFUSED = 0, 1, 2, 4
+
+
+class Registry(suite.Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = cls.use(Prismd())
+        cls.env = {**os.environ, "TSAN_OPTIONS": os.environ.get("CLIENT_TSAN_OPTIONS", "")}
+
+    def start(self, *arguments):
+        return subprocess.Popen([environment.ours("prismctl"), "-s", self.server.address, *arguments],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env)
+
+    def ctl(self, *arguments, code=DONE):
+        child = self.start(*arguments)
+        out, err = child.communicate(timeout=120)
+        self.assertEqual(child.returncode, code, (out, err))
+        return out
+
+    def test_register_multicast_subscribe(self):
+        self.ctl("register", "p1", "city=Oslo", "app=12", "beta=true", 'code="007"')
+        self.ctl("register", "p2", "city=Oslo", "app=9")
+        receiver = self.start("subscribe", "p1", "p2", "--limit", "1", "-o", "json")
+        self.assertEqual(receiver.stderr.readline(), b"listening\n")
+        self.assertIn(b"1 targets: 1 delivered, 0 without a receiver, 0 failed",
+                      self.ctl("multicast", "hello", "--filter",
+                               '{"city": "Oslo", "app.gte": 12, "beta": true, "code": "007"}'))
+        out, _ = receiver.communicate(timeout=60)
+        message = json.loads(out)
+        self.assertEqual((message["payload"], message["identities"]), ("hello", ["p1"]))
+        self.assertEqual(json.loads(self.ctl("multicast", "x", "--dry-run", "-o", "json",
+                                             "--filter", '{"city": "Oslo"}'))["targets"], 2)
+
+    def test_outcomes(self):
+        self.ctl("register", "q1", "kind=q")
+        self.ctl("register", "q1", code=REFUSED)
+        generation = json.loads(self.ctl("register", "q1", "kind=q", "--replace", "-o", "json"))["generation"]
+        self.assertGreater(generation, 0)
+        self.ctl("multicast", "x", "--filter", '{"kind": "q"}', "--max-targets", "1")
+        self.ctl("register", "q2", "kind=q")
+        self.ctl("multicast", "x", "--filter", '{"kind": "q"}', "--max-targets", "1", code=REFUSED)
+        self.ctl("multicast", "x", "--filter", "{", code=REFUSED)
+        self.ctl("unregister", "q1")
+        self.ctl("unregister", "q1", code=NOT_FOUND)
+
+    def test_usage(self):
+        for line in (("register",), ("register", "a", "no-value"), ("multicast",), ("subscribe",),
+                     ("multicast", "x", "--rate", "0"), ("subscribe", "a", "--filter", "{}")):
+            with self.subTest(line):
+                self.ctl(*line, code=USAGE)
+
+
+if __name__ == "__main__":
+    suite.main()
