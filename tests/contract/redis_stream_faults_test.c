@@ -252,6 +252,74 @@ static void a_silent_server_is_left(void **state)
     probe_free(probe);
 }
 
+static struct err settle_once(struct probe *probe, size_t i, enum settle_how how)
+{
+    struct err op_err, err = probe_try_settle(probe, i, how, 0, &op_err);
+
+    return op_err.code != ERR_OK ? op_err : err;
+}
+
+/* Unknown, and can be repeated: by then redis has done it, or not. */
+static void settlements_without_an_answer(void **state)
+{
+    struct stream_fixture *fixture = *state;
+    const char *topic = message_topic(&fixture->messages);
+    struct probe *probe = stream_reader(fixture, topic);
+    struct err err;
+
+    message_publish_ok(&fixture->messages, sink_of(fixture), topic, NULL, 0, 4);
+    probe_wait(probe, 4);
+    redis_server_pause(&server);
+    err = settle_once(probe, 0, SETTLE_DONE);
+    assert_true(err.code == ERR_UNAVAILABLE || err.code == ERR_DEADLINE_EXCEEDED);
+    assert_int_equal(err.effect, EFFECT_UNKNOWN);
+    redis_until(&fixture->redis, BACKEND_DOWN);
+    err = settle_once(probe, 1, SETTLE_DONE);
+    kv_expect(err, ERR_UNAVAILABLE, NULL);
+    assert_int_equal(err.effect, EFFECT_NONE);
+    redis_server_resume(&server);
+    until_connected(fixture);
+    err = settle_once(probe, 0, SETTLE_DONE);
+    assert_true(err.code == ERR_OK || err.code == ERR_ABORTED);
+    kv_expect(settle_once(probe, 1, SETTLE_DONE), ERR_OK, NULL);
+    assert_int_equal(strncmp(stream_say(fixture, "XPENDING %s g", topic), "2 ", 2), 0);
+    stream_say(fixture, "XGROUP DESTROY %s g", topic);
+    kv_expect(settle_once(probe, 2, SETTLE_RELEASE), ERR_OK, NULL); /* all has gone */
+    kv_expect(settle_once(probe, 3, SETTLE_DONE), ERR_OK, NULL);
+    probe_free(probe);
+}
+
+/* What is given back and removed meanwhile is a gap; an owner that is replaced is told. */
+static void order_that_is_disturbed(void **state)
+{
+    struct stream_fixture *fixture = *state;
+    struct message_fixture *messages = &fixture->messages;
+    const char *topic = message_topic(messages);
+    struct subscription_want want = probe_want(topic, "g");
+    struct probe *probe;
+
+    want.ordered = true;
+    want.lease_ms = 100;
+    probe = probe_stream(messages, messages->kv.backend, want);
+    probe_grant(probe, 3, BYTES);
+    message_publish_ok(messages, sink_of(fixture), topic, "a", 0, 3);
+    probe_wait(probe, 3);
+    KV_UNTIL(&messages->kv, probe_moves(probe).by_lease == 1);
+    stream_say(fixture, "XDEL %s %.*s", topic, (int)probe_got(probe, 1)->m.position.len,
+               (const char *)probe_got(probe, 1)->m.position.data);
+    probe_grant(probe, CREDIT, BYTES);
+    probe_wait(probe, 5);
+    assert_int_equal(probe_number(probe, 3), 0);
+    assert_int_equal(probe_number(probe, 4), 2);
+    assert_int_equal(probe_got(probe, 3)->m.attempt, 2);
+    KV_UNTIL(&messages->kv, probe_gaps(probe) == 1);
+    assert_int_equal(probe->missed, 1);
+    stream_say(fixture, "SET prism:order:%s:g another PX 1000", topic);
+    KV_UNTIL(&messages->kv, probe_moves(probe).lost > probe_moves(probe).by_lease);
+    KV_UNTIL(&messages->kv, probe_count(probe) >= 7); /* once the other has gone */
+    probe_free(probe);
+}
+
 /* A replica refuses; once it is a primary again, all goes on. */
 static void a_read_only_server(void **state)
 {
@@ -367,6 +435,8 @@ int main(void)
         KV_TEST(a_killed_server_comes_back),
         KV_TEST(opened_without_a_server),
         KV_TEST(a_silent_server_is_left),
+        KV_TEST(settlements_without_an_answer),
+        KV_TEST(order_that_is_disturbed),
         KV_TEST(a_read_only_server),
         KV_TEST(nothing_is_lost_over_cuts),
     };
