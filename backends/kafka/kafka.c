@@ -70,7 +70,7 @@ static struct backend *open_instance(struct backend_store *base, struct worker *
     instance->base = (struct backend){.type = base->type,
                                       .store = base,
                                       .home = worker,
-                                      .has = {.stream = &store->stream},
+                                      .has = {.topic = &store->topic, .stream = &store->stream},
                                       .limits = base->type->limits};
     pthread_mutex_lock(&store->lock);
     instance->at = &store->instances;
@@ -165,19 +165,20 @@ static void render(struct backend_store *const *stores, size_t n, struct metrics
     }
 }
 
+#define KAFKA_SINK                                                                                 \
+    {                                                                                              \
+        .max_items = KAFKA_ITEMS, .max_frame_bytes = KAFKA_FRAME_BYTES,                            \
+        .max_message_bytes = 1000000, /* or as configured */                                       \
+            .keyed = true, .null_payload = true, .null_header_values = true,                       \
+        .binary_headers = true,                                                                    \
+        .ack_means = "all in-sync replicas of the partition have it in memory; the topic's "       \
+                     "min.insync.replicas says how many those are at least",                       \
+        .partitioner = "murmur2_random", .check_topic = kafka_check_topic,                         \
+        .publish = kafka_publish                                                                   \
+    }
+
 static const struct stream kafka_stream = {
-    .sink = {.max_items = KAFKA_ITEMS,
-             .max_frame_bytes = KAFKA_FRAME_BYTES,
-             .max_message_bytes = 1000000, /* or as configured */
-             .keyed = true,
-             .null_payload = true,
-             .null_header_values = true,
-             .binary_headers = true,
-             .ack_means = "all in-sync replicas of the partition have it in memory; the topic's "
-                          "min.insync.replicas says how many those are at least",
-             .partitioner = "murmur2_random",
-             .check_topic = kafka_check_topic,
-             .publish = kafka_publish},
+    .sink = KAFKA_SINK,
     .source = {.never_drops = true,
                .max_buffer = 16 << 20, /* or as configured */
                .open = kafka_listener_open,
@@ -191,10 +192,20 @@ static const struct stream kafka_stream = {
     .seek = kafka_seek,
 };
 
+/* The same messages, without memory of who has read what. */
+static const struct topic kafka_topic = {
+    .sink = KAFKA_SINK,
+    .source = {.never_drops = true,
+               .open = kafka_listener_open_topic,
+               .grant = kafka_listener_grant,
+               .withdraw = kafka_listener_withdraw,
+               .close = kafka_listener_close},
+};
+
 const struct backend_type backend_kafka = {
     .name = "kafka",
-    .doc = "Apache Kafka 2.4 or later: streams with groups, at least once",
-    .interfaces = {.stream = &kafka_stream},
+    .doc = "Apache Kafka 2.4 or later: streams with groups, at least once; topics",
+    .interfaces = {.topic = &kafka_topic, .stream = &kafka_stream},
     .settings = kafka_settings,
     .check = kafka_settings_check,
     .store_open = kafka_store_open,

@@ -217,6 +217,14 @@ static void copy_name(char *to, struct slice from)
         memcpy(to, from.data, from.len < MESSAGE_TOPIC_BYTES ? from.len : MESSAGE_TOPIC_BYTES);
 }
 
+/* Who listens to a topic hears what comes from now on. */
+static void listen_only(struct kafka_listener *listener)
+{
+    listener->bare = true;
+    memset(listener->group, 0, sizeof listener->group);
+    listener->start = listener->if_none = START_LATEST;
+}
+
 static struct kafka_listener *listener_new(struct kafka_instance *instance,
                                            struct subscription *subscription)
 {
@@ -256,16 +264,18 @@ static struct err check_want(const struct subscription_want *want)
     return ERR_NONE;
 }
 
-void kafka_listener_open(struct backend *backend, struct subscription *subscription)
+static void open_as(struct backend *backend, struct subscription *subscription, bool bare)
 {
     struct kafka_instance *instance = kafka_instance_of(backend);
     struct kafka_store *store = kafka_store_of(backend);
-    struct err err = check_want(&subscription->want);
+    struct err err = bare ? ERR_NONE : check_want(&subscription->want);
     struct kafka_listener *listener;
 
     if (err.code == ERR_OK)
         err = kafka_check_topic(subscription->want.topic);
     listener = listener_new(instance, subscription);
+    if (bare)
+        listen_only(listener);
     subscription_opening(subscription, listener);
     pthread_mutex_lock(&store->lock);
     listener->at = &store->listeners;
@@ -278,6 +288,16 @@ void kafka_listener_open(struct backend *backend, struct subscription *subscript
         kafka_listener_end(listener, err);
     else
         begin_open(listener, 0);
+}
+
+void kafka_listener_open(struct backend *backend, struct subscription *subscription)
+{
+    open_as(backend, subscription, false);
+}
+
+void kafka_listener_open_topic(struct backend *backend, struct subscription *subscription)
+{
+    open_as(backend, subscription, true);
 }
 
 void kafka_listener_grant(struct backend *backend, struct subscription *subscription,

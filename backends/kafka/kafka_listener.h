@@ -82,6 +82,7 @@ struct kafka_listener {
     enum gap_policy on_gap;
     int64_t start_at;
     int32_t start_partition;
+    bool bare; /* of a topic, not of a stream: nothing is settled */
 
     rd_kafka_t *rk;
     rd_kafka_queue_t *control;
@@ -121,6 +122,7 @@ static inline struct kafka_store *kafka_listener_store(struct kafka_listener *li
 /* ---- kafka_listener.c ---- */
 
 void kafka_listener_open(struct backend *backend, struct subscription *subscription);
+void kafka_listener_open_topic(struct backend *backend, struct subscription *subscription);
 void kafka_listener_grant(struct backend *backend, struct subscription *subscription,
                           uint32_t messages, uint64_t bytes);
 void kafka_listener_withdraw(struct backend *backend, struct subscription *subscription);
@@ -189,7 +191,9 @@ struct kafka_part *kafka_part_find(struct kafka_listener *listener, int32_t part
 /* Nothing of what was delivered can be settled any more. */
 void kafka_part_void(struct kafka_listener *listener, struct kafka_part *part);
 bool kafka_part_may_take(const struct kafka_listener *listener, const struct kafka_part *part);
-uint64_t kafka_part_deliver(struct kafka_part *part, int64_t offset); /* its token */
+/* Its token. */
+uint64_t kafka_part_deliver(const struct kafka_listener *listener, struct kafka_part *part,
+                            int64_t offset);
 static inline uint64_t kafka_part_unsettled(const struct kafka_part *part)
 {
     return part->next_sequence - part->first;

@@ -102,12 +102,15 @@ static void grow(struct kafka_part *part)
     part->room = room;
 }
 
-uint64_t kafka_part_deliver(struct kafka_part *part, int64_t offset)
+uint64_t kafka_part_deliver(const struct kafka_listener *listener, struct kafka_part *part,
+                            int64_t offset)
 {
+    part->end = offset + 1;
+    if (listener->bare)
+        return 0;
     if (kafka_part_unsettled(part) == part->room)
         grow(part);
     part->ring[part->next_sequence & (part->room - 1)] = (uint64_t)offset << 1;
-    part->end = offset + 1;
     return (uint64_t)part->number << SEQUENCE_BITS | (part->next_sequence++ & SEQUENCE_MASK);
 }
 

@@ -20,6 +20,7 @@
 
 #include "backends/kafka/kafka.h"
 #include "backends/stream.h"
+#include "backends/topic.h"
 #include "src/base/container.h"
 #include "src/base/log.h"
 
@@ -126,6 +127,7 @@ struct kafka_producer {
 struct kafka_store {
     struct backend_store base; /* first */
     struct stream stream;      /* what instances offer: with the configured bounds */
+    struct topic topic;
     struct kafka_config config;
     struct kafka_desk desk;
     struct log_budget library, troubles;

@@ -66,7 +66,7 @@ static void take_event(struct kafka_producer *producer, rd_kafka_event_t *event,
         break;
     case RD_KAFKA_EVENT_ERROR:
         down = take_error(producer, event);
-        if (down != NULL)
+        if (down != NULL && taken->down == NULL) /* the first one is the cause */
             *taken = (struct taken){.down = down};
         break;
     default:

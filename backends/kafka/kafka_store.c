@@ -31,13 +31,21 @@ void kafka_store_up(struct kafka_store *store)
     log_state(store, LOG_INFO, "kafka_connected", NULL);
 }
 
+/* Follows from any cause: it does not replace one that says more. */
+static bool is_vague(const char *why)
+{
+    return strncmp(why, "no broker", 9) == 0;
+}
+
 void kafka_store_down(struct kafka_store *store, const char *why)
 {
     bool watch;
 
-    atomic_store(&store->base.state_text, why);
-    if (atomic_exchange(&store->base.state, BACKEND_DOWN) != BACKEND_DOWN)
-        log_state(store, LOG_WARN, "kafka_disconnected", why);
+    if (atomic_exchange(&store->base.state, BACKEND_DOWN) != BACKEND_DOWN ||
+        atomic_load(&store->base.state_text) == NULL || !is_vague(why)) {
+        if (atomic_exchange(&store->base.state_text, why) != why)
+            log_state(store, LOG_WARN, "kafka_disconnected", why);
+    }
     pthread_mutex_lock(&store->lock);
     watch = !store->watching && !store->stopping;
     store->watching = store->watching || watch;
@@ -231,6 +239,10 @@ struct err kafka_store_open(struct backend_store **out, const struct backend_opt
     if (strcmp(store->config.acks, "all") != 0)
         store->stream.sink.ack_means = "the partition's leader has written it to its log; it is "
                                        "lost with the leader unless a replica has fetched it";
+    store->stream.sink.partitioner = store->config.partitioner;
+    store->topic = *backend_kafka.interfaces.topic;
+    store->topic.sink = store->stream.sink;
+    store->topic.source.max_buffer = store->config.subscription_bytes;
     store->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (store->fd < 0)
         abort();

@@ -77,11 +77,11 @@ static size_t take_in(struct kafka_listener *listener, struct kafka_part *part, 
         .position = message_null(),
         .partition = message->partition,
         .offset = message->offset,
-        .attempt = 1,
+        .attempt = listener->bare ? 0 : 1,
         .timestamp_ms = timestamp > 0 ? (uint64_t)timestamp : 0,
     };
     bytes = take_headers(in, message, arena) + in->key.len + in->payload.len;
-    in->token = kafka_part_deliver(part, message->offset);
+    in->token = kafka_part_deliver(listener, part, message->offset);
     part->average = (part->average * 7 + bytes + 8) / 8;
     return bytes;
 }

@@ -9,6 +9,7 @@ from rig.kafka import KafkaServer
 from rig.messaging import Member, consumer, consumer_service, pb, producer, producer_service
 from rig.prismd import Prismd
 from rig.proxy import Proxy
+from rig.server import free_ports
 
 
 def namespaces(address, **settings):
@@ -58,6 +59,31 @@ class Broker(Flow):
             seen = {m.payload for m in member.take(2)}
             self.assertLessEqual(seen, {b"0", b"1", b"2"})
             member.settle(2)
+
+
+class Login(suite.Case):
+    def test_who_may_come_in(self):
+        """SASL PLAIN on a second listener: the right password works, a wrong one is told as what it is."""
+        port, = free_ports(1)
+        kafka = KafkaServer(**{
+            "listener.name.sasl.sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.sasl.plain.sasl.jaas.config":
+                "org.apache.kafka.common.security.plain.PlainLoginModule required user_prism=\"of-prism\";"})
+        for key in ("listeners", "advertised.listeners"):
+            kafka.settings[key] += f",SASL://127.0.0.1:{port}"
+        kafka.settings["listener.security.protocol.map"] += ",SASL:SASL_PLAINTEXT"
+        kafka.settings["inter.broker.listener.name"] = "PLAINTEXT"
+        self.borrow(kafka)
+        kafka.create_topic("t")
+        address = f"127.0.0.1:{port}"
+        login = {"sasl_mechanism": "PLAIN", "sasl_username": "prism"}
+        server = self.borrow(Prismd(namespaces=namespaces(address, sasl_password="of-prism", **login)))
+        self.assertTrue(producer_service(self.borrow(server.channel())).Publish(topic="t", payload=b"x").success)
+        refused = self.borrow(Prismd(wait_for=Prismd.http_answers,
+                                     namespaces=namespaces(address, sasl_password="of-others", **login)))
+        wait.until(lambda: "Kafka refused the login" in refused.process.log(), environment.PATIENCE, "it is told")
+        self.assertNotIn("of-prism", server.process.log())
+        self.assertNotIn("of-others", refused.process.log())
 
 
 class Instances(suite.Case):
