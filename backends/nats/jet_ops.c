@@ -90,7 +90,7 @@ static void done_describe(struct jet_call *base)
     call->describe->found = call->found;
     call->describe->partitions = 0;
     call->describe->retention = call->retention;
-    call->describe->ack = call->ack;
+    call->describe->ack = (int)call->ack;
     call->describe->max_message_bytes = call->max_message_bytes;
     call->describe->retention_text = call->retention_text;
 }
