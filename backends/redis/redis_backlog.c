@@ -19,8 +19,8 @@ struct redis_message *redis_message_new(struct slice topic, struct slice payload
 
     uint8_t *at = message->bytes;
 
-    message->topic = slice_of(at, topic.len);
     memcpy(at, topic.data, topic.len);
+    message->topic = slice_of(at, topic.len);
     at += topic.len;
     if (payload.len > 0)
         memcpy(at, payload.data, payload.len);
