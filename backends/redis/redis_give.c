@@ -98,14 +98,20 @@ static void give_node(struct redis_call *call, const struct redis_node *node)
                          "entries were removed from the stream before they were settled");
 }
 
-/* The reader's own notes do not wake it. */
+/* An instance does not listen to its own notes. */
+void redis_given(struct redis_reader *from)
+{
+    for (struct redis_reader *reader = from->streams->readers; reader != NULL;
+         reader = reader->next) {
+        if (slice_equal(reader->key, from->key) && slice_equal(reader->group, from->group))
+            redis_reader_invite(reader);
+    }
+}
+
 static void give_end(struct redis_call *call)
 {
-    struct redis_reader *reader = call->state;
-
-    reader->want_claim = true;
-    reader->claim_at = (struct redis_id){0};
-    redis_reader_answered(reader, false);
+    redis_given(call->state);
+    redis_reader_answered(call->state, false);
 }
 
 static void call_lost(struct redis_call *call, struct err why)
@@ -187,6 +193,7 @@ void redis_give_back(struct redis_reader *reader, enum redis_give which)
 
 static void leave_end(struct redis_call *call)
 {
+    redis_given(call->state);
     redis_reader_answered(call->state, true);
 }
 

@@ -225,6 +225,17 @@ static void run(struct job *job)
     go_on(reader);
 }
 
+void redis_reader_invite(struct redis_reader *reader)
+{
+    if (reader->order != NULL) {
+        reader->order->lock_ns = 0; /* the group may be free */
+    } else {
+        reader->want_claim = true;
+        reader->claim_at = (struct redis_id){0};
+    }
+    redis_reader_wake(reader);
+}
+
 void redis_reader_connected(struct redis_reader *reader)
 {
     reader->entered = reader->waiting = false;

@@ -195,10 +195,8 @@ static void settle_end(struct redis_call *call)
     struct settling *settling = call->state;
     struct redis_reader *reader = settling->reader;
 
-    if (settling->n[STEP_GIVE] > 0) {
-        reader->want_claim = true;
-        reader->claim_at = (struct redis_id){0};
-    }
+    if (settling->n[STEP_GIVE] > 0)
+        redis_given(reader);
     redis_finish(call->redis, call->op, call->err);
     redis_reader_answered(reader, false);
 }

@@ -276,6 +276,8 @@ static inline uint64_t redis_reader_now(const struct redis_reader *reader)
     return reader->subscription->home->now_ns;
 }
 
+/* Somebody of its group has given something back. */
+void redis_reader_invite(struct redis_reader *reader);
 /* A new connection. */
 void redis_reader_connected(struct redis_reader *reader);
 void redis_reader_open(struct backend *backend, struct subscription *subscription, bool queue);
@@ -316,6 +318,8 @@ enum redis_give {
 /* When redis_tend has to look at it. */
 uint64_t redis_held_due(const struct redis_reader *reader, const struct redis_held *held);
 void redis_give_back(struct redis_reader *reader, enum redis_give which);
+/* The other readers of the group are to look for it. */
+void redis_given(struct redis_reader *from);
 /* Leases, retries, and word to redis that the rest is still held. */
 void redis_tend(struct redis_reader *reader);
 /* Gives all back and lets go of the name; ends in redis_reader_answered. */

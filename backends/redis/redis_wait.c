@@ -77,11 +77,8 @@ static void act_on_note(struct redis_streams *streams)
     for (struct redis_reader *reader = streams->readers; reader != NULL; reader = reader->next) {
         if (!slice_equal(reader->key, topic) || !slice_equal(reader->group, group))
             continue;
-        if (!streams->read.is_seek && reader->order != NULL) {
-            reader->order->lock_ns = 0; /* the group may be free */
-        } else if (!streams->read.is_seek) {
-            reader->want_claim = true;
-            reader->claim_at = (struct redis_id){0};
+        if (!streams->read.is_seek) {
+            redis_reader_invite(reader);
         } else if (reader->rewound > 0) {
             reader->rewound--; /* it has seen this for itself */
         } else {

@@ -14,7 +14,8 @@ enum { CREDIT = 1000, BYTES = 1 << 20 };
 static struct redis_server server;
 static char address[128];
 
-static int open_with(void **state, const char *permissions, const char *max_length)
+static int open_as(void **state, const char *permissions, const char *max_length,
+                   const char *claim_idle_ms)
 {
     static char command[1024];
 
@@ -23,9 +24,20 @@ static int open_with(void **state, const char *permissions, const char *max_leng
     redis_server_say(&server, command);
     *state = stream_fixture_open(
         &server, (redis_settings){"address", address, "username", "prism", "password", "secret",
-                                  "command_timeout_ms", "10000", "claim_idle_ms", "1000",
+                                  "command_timeout_ms", "10000", "claim_idle_ms", claim_idle_ms,
                                   "max_length", max_length, NULL});
     return 0;
+}
+
+static int open_with(void **state, const char *permissions, const char *max_length)
+{
+    return open_as(state, permissions, max_length, "1000");
+}
+
+/* Nothing is claimed but what was given back. */
+static int open_patient(void **state)
+{
+    return open_as(state, "+client|id +client|unblock", "0", "3600000");
 }
 
 static int open_fixture(void **state)
@@ -383,8 +395,41 @@ static void trimming_waits_for_readers(void **state)
     probe_free(probe);
 }
 
+/* ---- giving back ---- */
+
+/* To a reader of the same instance, and of another one, at once. */
+static void what_is_given_back_is_had_at_once(void **state)
+{
+    struct stream_fixture *fixture = *state;
+    struct message_fixture *messages = &fixture->messages;
+    const struct message_sink *sink = &messages->kv.backend->has.stream->sink;
+
+    for (unsigned other = 0; other < 2; other++) {
+        for (unsigned order = 0; order < 2; order++) {
+            const char *topic = message_topic(messages);
+            struct backend *backend = other ? messages->second : messages->kv.backend;
+            struct probe *first, *second;
+
+            message_publish_ok(messages, sink, topic, "a", 0, 3);
+            first = order ? ordered(fixture, messages->kv.backend, topic)
+                          : stream_reader(fixture, topic);
+            probe_wait(first, 3);
+            second = order                             ? ordered(fixture, backend, topic)
+                     : backend == messages->kv.backend ? stream_reader(fixture, topic)
+                                                       : stream_other_reader(fixture, topic);
+            probe_quiet(second, 0);
+            probe_free(first);
+            probe_wait(second, 3);
+            assert_int_equal(probe_got(second, 2)->m.attempt, 1);
+            probe_done(second, 0, 3);
+            probe_free(second);
+        }
+    }
+}
+
 int main(void)
 {
+    const struct CMUnitTest patient[] = {KV_TEST(what_is_given_back_is_had_at_once)};
     const struct CMUnitTest tests[] = {
         KV_TEST(other_clients_write_and_read),
         KV_TEST(the_dead_give_up_what_they_took),
@@ -407,6 +452,8 @@ int main(void)
     failed = message_contract("redis-stream", open_fixture, close_fixture) +
              stream_contract("redis-stream, restricted", open_restricted, close_fixture) +
              kv_group("redis-stream", "in particular", tests, ARRAY_LEN(tests), open_bounded,
+                      close_fixture) +
+             kv_group("redis-stream", "giving back", patient, ARRAY_LEN(patient), open_patient,
                       close_fixture);
     redis_server_stop(&server);
     return failed != 0;
