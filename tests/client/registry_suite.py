@@ -37,7 +37,7 @@ class Registry(suite.Case):
         message = json.loads(out)
         self.assertEqual((message["payload"], message["identities"]), ("hello", ["p1"]))
         self.assertEqual(json.loads(self.ctl("multicast", "x", "--dry-run", "-o", "json",
-                                             "--filter", '{"city": "Oslo"}'))["targets"], 2)
+                                             "--filter", '{"$identity.in": ["p1", "p2"]}'))["targets"], 2)
 
     def test_outcomes(self):
         self.ctl("register", "q1", "kind=q")
@@ -50,6 +50,16 @@ class Registry(suite.Case):
         self.ctl("multicast", "x", "--filter", "{", code=REFUSED)
         self.ctl("unregister", "q1")
         self.ctl("unregister", "q1", code=NOT_FOUND)
+
+    def test_example(self):
+        program = os.path.join(os.path.dirname(os.path.abspath(environment.BIN)), "examples", "presence")
+        prefix = []
+        if not environment.SANITIZER:
+            prefix = [environment.tool("valgrind"), "-q", "--leak-check=full", "--error-exitcode=9",
+                      "--show-leak-kinds=definite,indirect", "--errors-for-leak-kinds=definite,indirect"]
+        done = subprocess.run([*prefix, program, self.server.address], capture_output=True, text=True, timeout=120,
+                              check=False, env=self.env)
+        self.assertEqual((done.returncode, done.stdout), (0, "1 of the phones match, 0 of them listen\n"), done)
 
     def test_usage(self):
         for line in (("register",), ("register", "a", "no-value"), ("multicast",), ("subscribe",),
