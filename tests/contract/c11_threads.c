@@ -3,6 +3,7 @@
  * In programs that it watches these stand before libc's. */
 #ifdef __SANITIZE_THREAD__
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -42,14 +43,69 @@ int thrd_join(thrd_t thread, int *result)
     return thrd_success;
 }
 
+static int told(int error)
+{
+    return error == 0 ? thrd_success : error == ETIMEDOUT ? thrd_timedout : thrd_error;
+}
+
+int mtx_init(mtx_t *mutex, int type)
+{
+    pthread_mutexattr_t attributes;
+    int error;
+
+    pthread_mutexattr_init(&attributes);
+    if ((type & mtx_recursive) != 0)
+        pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
+    error = pthread_mutex_init((pthread_mutex_t *)mutex, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+    return told(error);
+}
+
+void mtx_destroy(mtx_t *mutex)
+{
+    pthread_mutex_destroy((pthread_mutex_t *)mutex);
+}
+
 int mtx_lock(mtx_t *mutex)
 {
-    return pthread_mutex_lock((pthread_mutex_t *)mutex) == 0 ? thrd_success : thrd_error;
+    return told(pthread_mutex_lock((pthread_mutex_t *)mutex));
 }
 
 int mtx_unlock(mtx_t *mutex)
 {
-    return pthread_mutex_unlock((pthread_mutex_t *)mutex) == 0 ? thrd_success : thrd_error;
+    return told(pthread_mutex_unlock((pthread_mutex_t *)mutex));
+}
+
+int cnd_init(cnd_t *condition)
+{
+    return told(pthread_cond_init((pthread_cond_t *)condition, NULL));
+}
+
+void cnd_destroy(cnd_t *condition)
+{
+    pthread_cond_destroy((pthread_cond_t *)condition);
+}
+
+int cnd_signal(cnd_t *condition)
+{
+    return told(pthread_cond_signal((pthread_cond_t *)condition));
+}
+
+int cnd_broadcast(cnd_t *condition)
+{
+    return told(pthread_cond_broadcast((pthread_cond_t *)condition));
+}
+
+int cnd_wait(cnd_t *condition, mtx_t *mutex)
+{
+    return told(pthread_cond_wait((pthread_cond_t *)condition, (pthread_mutex_t *)mutex));
+}
+
+int cnd_timedwait(cnd_t *restrict condition, mtx_t *restrict mutex,
+                  const struct timespec *restrict until)
+{
+    return told(
+        pthread_cond_timedwait((pthread_cond_t *)condition, (pthread_mutex_t *)mutex, until));
 }
 
 #else
