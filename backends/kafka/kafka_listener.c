@@ -68,6 +68,7 @@ static void after_close(struct job *job)
     struct kafka_listener *listener = CONTAINER_OF(job, struct kafka_listener, landed);
 
     listener->busy = false;
+    listener->give_up_ns = listener->instance->base.home->now_ns + 300ull * NS_PER_S;
     tell_closed(listener);
 }
 

@@ -105,7 +105,8 @@ struct kafka_listener {
     bool subscribed, assigned, closing, told, orphan;
     struct err end;
     _Atomic bool abandoned; /* it is closing: the desk need not try on */
-    uint64_t give_up_ns;    /* orphans */
+    uint64_t give_up_ns;    /* when its consumer is left alone for good */
+    rd_kafka_queue_t *last; /* the group's last events, once the consumer is being closed */
 
     /* ---- the deed's ---- */
     rd_kafka_topic_partition_list_t *list, *commits;
