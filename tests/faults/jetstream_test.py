@@ -1,6 +1,5 @@
 """A real JetStream server that is killed, paused, cut off, and instances of prismd that die: what was acknowledged is
 consumed, in the order of its key, and nothing hangs."""
-import os
 import signal
 
 from rig import environment, suite, wait
@@ -53,10 +52,10 @@ class Server(Case):
         server = self.borrow(Prismd(namespaces=namespaces(self.nats.address, publish_timeout_ms=1000)))
         service = producer_service(self.borrow(server.channel()))
         self.assertTrue(service.Publish(topic=self.topic, payload=b"0").success)
-        os.kill(self.nats.process.pid, signal.SIGSTOP)
+        self.nats.pause()
         reply = service.Publish(topic=self.topic, payload=b"1", message_id="one")
         self.assertEqual((reply.success, reply.outcome), (False, pb.OUTCOME_UNKNOWN))
-        os.kill(self.nats.process.pid, signal.SIGCONT)
+        self.nats.resume()
 
         def stored():
             return service.Publish(topic=self.topic, payload=b"1", message_id="one")
