@@ -19,7 +19,7 @@ static int open_fixture(void **state)
     redis_server_say(&server, user);
     *state = stream_fixture_open(
         &server, (redis_settings){"address", address, "username", "prism", "password", "secret",
-                                  "command_timeout_ms", "400", "claim_idle_ms", "2000", NULL});
+                                  "command_timeout_ms", "2000", "claim_idle_ms", "2000", NULL});
     return 0;
 }
 
