@@ -1,6 +1,5 @@
 """A real Kafka that is killed, paused, cut off, and instances of prismd that die: what was acknowledged is consumed, in
 the order of its key, and nothing hangs."""
-import os
 import signal
 
 from rig import environment, suite, wait
@@ -49,10 +48,10 @@ class Broker(Flow):
         server = self.serve(publish_timeout_ms=1500)
         service = producer_service(self.borrow(server.channel()))
         self.assertTrue(service.Publish(topic=self.topic, payload=b"0").success)
-        os.kill(self.kafka.process.pid, signal.SIGSTOP)
+        self.kafka.pause()
         reply = service.Publish(topic=self.topic, payload=b"1")
         self.assertEqual((reply.success, reply.outcome), (False, pb.OUTCOME_UNKNOWN))
-        os.kill(self.kafka.process.pid, signal.SIGCONT)
+        self.kafka.resume()
         wait.until(lambda: service.Publish(topic=self.topic, payload=b"2").success, environment.PATIENCE,
                    "it is stored")
         with Member(consumer_service(self.borrow(server.channel())), topic=self.topic, consumer_group="g") as member:
