@@ -265,7 +265,9 @@ static void deal(struct feed *feed)
     size_t share = takers > 0 ? (feed->ready_count + takers - 1) / takers : 0;
 
     for (struct member *member = feed->members; member != NULL; member = member->next) {
-        if (!member->sending && (member_has_news(member) || (share > 0 && feed->opened)))
+        if (member->over_sent || member->sending) /* nothing follows over */
+            continue;
+        if (member_has_news(member) || (share > 0 && feed->opened))
             member_send(member, feed->opened ? share : 0);
     }
     rotate(feed);
