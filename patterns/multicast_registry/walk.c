@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+enum { MOST_DOUBLINGS = 16 }; /* of the delay between attempts */
+
 static void lane_next(struct lane *lane);
 static void lane_publish(struct lane *lane);
 
@@ -33,16 +35,24 @@ static void over(struct op_group *group)
 
 /* ---- publishing ---- */
 
+/* The delay doubles with each attempt, as long as it stays a number of nanoseconds. */
+static uint64_t next_attempt_ns(const struct lane *lane)
+{
+    const struct multicast *multicast = lane->sending->multicast;
+    unsigned doublings = lane->attempt - 1 < MOST_DOUBLINGS ? lane->attempt - 1 : MOST_DOUBLINGS;
+
+    return multicast->base.home->now_ns +
+           (multicast->settings.retry_delay_ms << doublings) * NS_PER_MS;
+}
+
 static bool may_repeat(const struct lane *lane, const struct outgoing *item)
 {
     const struct sending *s = lane->sending;
-    const struct multicast_settings *settings = &s->multicast->settings;
     bool passing = item->err.code == ERR_UNAVAILABLE || item->err.code == ERR_RESOURCE_EXHAUSTED;
-    uint64_t again_ns = s->multicast->base.home->now_ns + settings->retry_delay_ms * NS_PER_MS;
 
     return passing && item->err.effect == EFFECT_NONE && !s->stopped &&
-           lane->attempt < settings->attempts &&
-           (s->group.deadline_ns == 0 || again_ns < s->group.deadline_ns);
+           lane->attempt < s->multicast->settings.attempts &&
+           (s->group.deadline_ns == 0 || next_attempt_ns(lane) < s->group.deadline_ns);
 }
 
 /* Takes down what has its outcome, and keeps the rest for another attempt. */
@@ -83,9 +93,7 @@ static void published(struct op *op)
     lane->n = take_outcomes(lane);
     if (lane->n > 0) {
         counter_add(&s->multicast->stats.retries, lane->n);
-        lane_wait(lane,
-                  s->multicast->base.home->now_ns +
-                      (s->multicast->settings.retry_delay_ms << (lane->attempt - 1)) * NS_PER_MS);
+        lane_wait(lane, next_attempt_ns(lane));
         return;
     }
     lane->state = LANE_REPORTS;

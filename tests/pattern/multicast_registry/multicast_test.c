@@ -318,6 +318,33 @@ static void test_a_receiver_whose_topic_is_refused(void **state)
     free_rig(rig);
 }
 
+/* Waiting longer between attempts never waits beyond the time that the request gives. */
+static void test_attempts_end_in_time(void **state)
+{
+    enum { TIMEOUT_MS = 600, STEP_MS = 50 };
+    struct fake_rig *rig = unbound();
+    pb_multicast_request request = to_all();
+    struct call *call;
+
+    (void)state;
+    fake_rig_set(rig, "retry_attempts", 100);
+    fake_rig_bind(rig);
+    enter(rig);
+    rig->world.fail_with = err_make(ERR_UNAVAILABLE, "away");
+    rig->world.poison = slice_str("prism.multicast.i3");
+    request._timeout_ms_case = MULTICAST_PB(MULTICAST_REQUEST___TIMEOUT_MS_TIMEOUT_MS);
+    request.timeout_ms = TIMEOUT_MS;
+    call = fake_call(rig, "Multicast", &request.base);
+    for (int ms = 0; ms <= TIMEOUT_MS; ms += STEP_MS) {
+        fake_rig_run(rig);
+        fake_rig_advance(rig, STEP_MS);
+    }
+    assert_int_equal(call->ends, 1);
+    assert_int_equal(answer_of(call)->failed_count, 1);
+    fake_call_free(call);
+    free_rig(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -329,6 +356,7 @@ int main(void)
         cmocka_unit_test(test_cancelled_at_every_step),
         cmocka_unit_test(test_a_receiver_in_every_state),
         cmocka_unit_test(test_a_receiver_whose_topic_is_refused),
+        cmocka_unit_test(test_attempts_end_in_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
