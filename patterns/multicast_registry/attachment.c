@@ -32,7 +32,7 @@ static struct attachment *take_free(struct receiver *r)
     struct attachment *a = r->free;
 
     if (a == NULL)
-        return arena_zalloc(&r->memory, sizeof *a);
+        return arena_zalloc(call_arena(r->call), sizeof *a);
     r->free = a->next;
     memset(a, 0, sizeof *a);
     return a;

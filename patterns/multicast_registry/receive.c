@@ -16,19 +16,16 @@ static void ask_for_more(struct receiver *r);
 
 static void finish(struct receiver *r)
 {
-    struct arena memory = r->memory;
     struct call *call = r->call;
-    struct err why = r->why;
 
     r->ended = true;
     inbox_drop(r);
     arena_clear(&r->failures_arena);
     arena_clear(&r->receive_arena);
-    if (why.code == ERR_OK)
+    if (r->why.code == ERR_OK)
         call_close(call);
     else
-        call_fail(call, why);
-    arena_clear(&memory);
+        call_fail(call, r->why);
     op_group_leave(call_group(call));
 }
 
@@ -90,17 +87,13 @@ static struct receiver *begin(struct call *call, bool bidi, size_t expected)
 {
     struct multicast *multicast = multicast_of(call);
     uint8_t bytes[RECEIVER_ID_CHARS / 2];
-    struct arena memory;
-    struct receiver *r;
+    struct receiver *r = arena_zalloc(call_arena(call), sizeof *r);
 
-    arena_init(&memory, NULL);
-    r = arena_zalloc(&memory, sizeof *r);
-    r->memory = memory;
     r->call = call;
     r->multicast = multicast;
     r->bidi = bidi;
     r->buckets = buckets_for(bidi ? multicast->settings.max_attached : (uint32_t)expected);
-    r->table = arena_array(&r->memory, r->buckets, sizeof *r->table);
+    r->table = arena_array(call_arena(call), r->buckets, sizeof *r->table);
     arena_init(&r->failures_arena, NULL);
     arena_init(&r->receive_arena, NULL);
     if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)

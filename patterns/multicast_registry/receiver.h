@@ -34,8 +34,8 @@ struct attachment {
     uint8_t topic[MESSAGE_TOPIC_BYTES];
 };
 
+/* Lives in the call's arena, with its attachments: a receive may still be open when it ends. */
 struct receiver {
-    struct arena memory; /* holds the receiver itself */
     struct call *call;
     struct multicast *multicast;
     struct attachment **table;               /* by hash of the identity, `buckets` chains */

@@ -345,6 +345,51 @@ static void test_attempts_end_in_time(void **state)
     free_rig(rig);
 }
 
+static void attach(struct fake_rig *rig, struct call *call, const char *name, bool leave)
+{
+    pb_attach_identities in = MULTICAST_PB(ATTACH_IDENTITIES__INIT);
+    pb_detach_identities out = MULTICAST_PB(DETACH_IDENTITIES__INIT);
+    pb_attach_request request = MULTICAST_PB(ATTACH_REQUEST__INIT);
+    char *names[] = {pb_text(name)};
+
+    in.identities = out.identities = names;
+    in.n_identities = out.n_identities = 1;
+    if (leave) {
+        request.action_case = MULTICAST_PB(ATTACH_REQUEST__ACTION_DETACH);
+        request.detach = &out;
+    } else {
+        request.action_case = MULTICAST_PB(ATTACH_REQUEST__ACTION_ATTACH);
+        request.attach = &in;
+    }
+    fake_call_push(call, &request.base);
+    fake_rig_run(rig);
+}
+
+/* The stream ends while its next message is waited for. */
+static void test_attach_ends_before_its_client(void **state)
+{
+    (void)state;
+    for (int slow = 0; slow < 2; slow++) {
+        for (int drained = 0; drained < 2; drained++) {
+            struct fake_rig *rig = bound();
+            struct call *call = fake_call_with(rig, "Attach", NULL, 0, slow != 0);
+
+            attach(rig, call, "i1", false);
+            if (drained)
+                fake_call_drain(call);
+            else
+                fake_call_cancel(call);
+            fake_rig_run(rig);
+            while (fake_call_take(call))
+                fake_rig_run(rig);
+            settle(rig, call);
+            fake_rig_run(rig);
+            fake_call_free(call);
+            free_rig(rig);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -357,6 +402,7 @@ int main(void)
         cmocka_unit_test(test_a_receiver_in_every_state),
         cmocka_unit_test(test_a_receiver_whose_topic_is_refused),
         cmocka_unit_test(test_attempts_end_in_time),
+        cmocka_unit_test(test_attach_ends_before_its_client),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
