@@ -38,13 +38,12 @@ static struct attachment *take_free(struct receiver *r)
     return a;
 }
 
-/* Its subscription is closed. */
+/* Its subscription is closed, and its batches are gone. */
 static void let_go(struct attachment *a)
 {
     struct receiver *r = a->receiver;
     struct attachment **at = find(r, identity_of(a));
 
-    inbox_forget(r, a);
     *at = a->next;
     r->attached--;
     a->next = r->free;
@@ -53,12 +52,7 @@ static void let_go(struct attachment *a)
 
 /* ---- events ---- */
 
-static void grant(struct attachment *a, uint32_t messages, uint64_t bytes)
-{
-    const struct message_source *source = &a->receiver->multicast->plan.topic->source;
-
-    source->grant(a->receiver->multicast->messaging, &a->subscription, messages, bytes);
-}
+static void open_topic(struct attachment *a);
 
 static void on_opened(struct subscription *subscription)
 {
@@ -104,12 +98,30 @@ static void on_closed(struct subscription *subscription, struct err err)
     }
     if (err.code != ERR_OK && !a->leaving)
         inbox_fail(r, a, err);
-    let_go(a);
+    inbox_forget(r, a);
+    if (a->again && !r->ending)
+        open_topic(a);
+    else
+        let_go(a);
+    r->has_news = true;
     receiver_look(r);
 }
 
 static const struct subscription_events events = {
     .opened = on_opened, .batch = on_batch, .gap = on_gap, .closed = on_closed};
+
+static void open_topic(struct attachment *a)
+{
+    struct receiver *r = a->receiver;
+    const struct message_source *source = &r->multicast->plan.topic->source;
+
+    a->opened = a->leaving = a->again = false;
+    r->opening++;
+    subscription_init(&a->subscription, r->multicast->base.home, &events);
+    a->subscription.want.topic = slice_of(a->topic, a->topic_len);
+    source->open(r->multicast->messaging, &a->subscription);
+    source->grant(r->multicast->messaging, &a->subscription, ATTACHMENT_MESSAGES, ATTACHMENT_BYTES);
+}
 
 /* ---- what is attached ---- */
 
@@ -119,8 +131,10 @@ void attachment_add(struct receiver *r, struct slice identity)
     struct arena scratch;
     struct slice topic;
 
-    if (*at != NULL)
+    if (*at != NULL) {
+        (*at)->again = (*at)->leaving;
         return;
+    }
     arena_init(&scratch, NULL);
     topic = convert_topic(r->multicast, &scratch, identity);
     a = take_free(r);
@@ -132,17 +146,14 @@ void attachment_add(struct receiver *r, struct slice identity)
     arena_clear(&scratch);
     *at = a;
     r->attached++;
-    r->opening++;
-    subscription_init(&a->subscription, r->multicast->base.home, &events);
-    a->subscription.want.topic = slice_of(a->topic, a->topic_len);
-    r->multicast->plan.topic->source.open(r->multicast->messaging, &a->subscription);
-    grant(a, ATTACHMENT_MESSAGES, ATTACHMENT_BYTES);
+    open_topic(a);
 }
 
 static void leave(struct attachment *a)
 {
     struct receiver *r = a->receiver;
 
+    a->again = false;
     if (a->leaving)
         return;
     a->leaving = true;

@@ -29,6 +29,7 @@ struct attachment {
     struct receiver *receiver;
     struct attachment *next; /* in the table's chain, or among the free ones */
     bool opened, leaving;
+    bool again; /* while it is leaving: it was attached anew, and is opened when it is closed */
     uint16_t identity_len, topic_len;
     uint8_t identity[REGISTRY_IDENTITY_BYTES];
     uint8_t topic[MESSAGE_TOPIC_BYTES];
@@ -64,7 +65,8 @@ struct receiver {
 
 /* ---- attachment.c ---- */
 
-/* Opens the topic of an identity; nothing if it is attached. The identity is valid. */
+/* Opens the topic of an identity; nothing if it is attached. One that is being detached is opened
+ * again once it is closed. The identity is valid. */
 void attachment_add(struct receiver *receiver, struct slice identity);
 void attachment_remove(struct receiver *receiver, struct slice identity);
 void attachments_close(struct receiver *receiver);

@@ -41,6 +41,7 @@ struct fake_faults {
     uint64_t duplicate_at;
     bool reorder;
     bool stalled;
+    bool holds_closes; /* closed() waits until this is false */
     struct err open_error;
 };
 

@@ -287,6 +287,8 @@ static void look_at(struct fake_subscription *s)
 {
     struct fake_batch *batch;
 
+    if (s->ending && s->world->messages.faults.holds_closes)
+        return;
     if (s->ending) {
         end(s);
         return;

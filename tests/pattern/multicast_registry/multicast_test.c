@@ -365,6 +365,37 @@ static void attach(struct fake_rig *rig, struct call *call, const char *name, bo
     fake_rig_run(rig);
 }
 
+static int32_t attached(const struct call *call)
+{
+    return ((const pb_receive_frame *)call->sent[call->sent_count - 1].message)->attached_count;
+}
+
+/* The topic is still being closed when the identity is attached again: the last word holds. */
+static void test_attached_again_while_it_leaves(void **state)
+{
+    (void)state;
+    for (int words = 1; words <= 3; words++) {
+        struct fake_rig *rig = bound();
+        struct call *call = fake_call(rig, "Attach", NULL);
+
+        attach(rig, call, "i1", false);
+        assert_int_equal(attached(call), 1);
+        rig->world.messages.faults.holds_closes = true;
+        for (int i = 1; i <= words; i++)
+            attach(rig, call, "i1", i % 2 == 1);
+        rig->world.messages.faults.holds_closes = false;
+        fake_messages_look(&rig->world);
+        fake_rig_run(rig);
+        assert_int_equal(rig->world.messages.subscriptions, words % 2 == 0);
+        assert_int_equal(attached(call), words % 2 == 0);
+        fake_call_cancel(call);
+        settle(rig, call);
+        fake_rig_run(rig);
+        fake_call_free(call);
+        free_rig(rig);
+    }
+}
+
 /* The stream ends while its next message is waited for. */
 static void test_attach_ends_before_its_client(void **state)
 {
@@ -402,6 +433,7 @@ int main(void)
         cmocka_unit_test(test_a_receiver_in_every_state),
         cmocka_unit_test(test_a_receiver_whose_topic_is_refused),
         cmocka_unit_test(test_attempts_end_in_time),
+        cmocka_unit_test(test_attached_again_while_it_leaves),
         cmocka_unit_test(test_attach_ends_before_its_client),
     };
 
