@@ -83,6 +83,10 @@ static void claim_end(struct redis_call *call)
 
     if (reader->refused == ERR_OK)
         reader->want_claim = reader->claim_at.ms != 0 || reader->claim_at.seq != 0;
+    if (reader->invited) { /* meanwhile: this pass may have been over before */
+        reader->want_claim = true;
+        reader->claim_at = (struct redis_id){0};
+    }
     if (reader->order != NULL && !reader->want_claim)
         reader->order->takes_over = false;
     if (reader->counted > 0)
@@ -126,6 +130,7 @@ void redis_claim(struct redis_reader *reader)
 
     struct redis_call *call = redis_reader_call(reader, &claim_kind, true);
 
+    reader->invited = false;
     reader->counted = 0;
     reader->section = 0;
     redis_command(call, 8, "XAUTOCLAIM");

@@ -230,7 +230,7 @@ void redis_reader_invite(struct redis_reader *reader)
     if (reader->order != NULL) {
         reader->order->lock_ns = 0; /* the group may be free */
     } else {
-        reader->want_claim = true;
+        reader->invited = reader->want_claim = true;
         reader->claim_at = (struct redis_id){0};
     }
     redis_reader_wake(reader);

@@ -202,6 +202,7 @@ struct redis_reader {
 
     /* what comes next */
     bool want_fetch, want_claim, swept, recovers;
+    bool invited;   /* to claim from the start, since the pass that is under way began */
     bool want_tail; /* fetching asks where the stream ends */
     bool waiting;   /* all that there is was fetched: redis_wait.c looks for more */
     uint64_t check_ns, claim_ns, tend_ns, again_ns;
@@ -392,6 +393,7 @@ struct redis_streams {
     uint64_t client;       /* the connection's number; 0: unknown */
     struct redis_id noted; /* the last note that was seen */
     bool notes_known;      /* ... is set */
+    bool caught_up;        /* the readers have looked at what was given back before it */
     struct timer guard, poke_again;
     uint64_t rest_ns; /* nothing is asked before */
     struct {          /* of the answer that is being read */

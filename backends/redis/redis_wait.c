@@ -318,10 +318,19 @@ static void introduce_node(struct redis_call *call, const struct redis_node *nod
         redis_id_parse(node->text, &streams->noted);
 }
 
+/* What was given back before the first note was known was told by notes that nobody here has read.
+ */
 static void introduce_end(struct redis_call *call)
 {
-    streams_of(call)->introducing = false;
-    look(streams_of(call));
+    struct redis_streams *streams = streams_of(call);
+
+    streams->introducing = false;
+    if (streams->notes_known && !streams->caught_up) {
+        streams->caught_up = true;
+        for (struct redis_reader *reader = streams->readers; reader != NULL; reader = reader->next)
+            redis_reader_invite(reader);
+    }
+    look(streams);
 }
 
 static void introduce_lost(struct redis_call *call, struct err why)

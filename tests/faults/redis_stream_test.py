@@ -99,6 +99,20 @@ class Streams(suite.Case):
             member.settle(6)
         self.assertEqual(self.redis.call("XPENDING", "t", "g")[0], 0)
 
+    def test_a_drained_process_hands_over_at_once(self):
+        """Without an attempt, and without waiting for claim_idle_ms."""
+        first, second = serve(self, self.redis.address), serve(self, self.redis.address, claim_idle_ms=600000)
+        rpc = producer_service(self.borrow(second.channel()))
+        self.assertTrue(rpc.PublishBatch(messages=[
+            pb.PublishRequest(topic="t", payload=b"%d" % n) for n in range(20)]).all_success)
+        with self.member(first) as leaving:
+            leaving.take(20)  # alone: two members would share them
+            with self.member(second) as member:
+                leaving.half_close()
+                leaving.rest()
+                taken = member.take(20)
+                self.assertEqual([(int(m.payload), m.attempt) for m in taken], [(n, 1) for n in range(20)])
+                member.settle(20)
 
 
 if __name__ == "__main__":
