@@ -159,6 +159,9 @@ struct backend_type {
     /* Operations of one key take effect in the order in which one worker started them. */
     bool ordered;
     struct backend_interfaces interfaces;
+    /* What it offers only to slots that name it in `emulate:`, because it does by means of its own
+     * what its server does not know. */
+    struct backend_interfaces emulations;
     struct backend_limits limits;
     const struct backend_setting *settings; /* ends with .name = NULL */
 

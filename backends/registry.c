@@ -3,11 +3,12 @@
 #include "backends/kafka/kafka.h"
 #include "backends/memstore/memstore.h"
 #include "backends/nats/nats.h"
+#include "backends/postgres/postgres.h"
 #include "backends/redis/redis.h"
 
 static const struct backend_type *const backends[] = {
-    &backend_jetstream,    &backend_kafka, &backend_memstore, &backend_nats, &backend_redis,
-    &backend_redis_stream, NULL,
+    &backend_jetstream, &backend_kafka, &backend_memstore,     &backend_nats,
+    &backend_postgres,  &backend_redis, &backend_redis_stream, NULL,
 };
 
 const struct backend_type *const *backend_all(void)

@@ -87,7 +87,7 @@ static schema_operation_capability *operation_of(const struct keyvalue *kv,
         .name = row->name,
         .variant = row->variant,
         .how = keyvalue_how(&kv->plan, row->need),
-        .unmet = keyvalue_need_of(row->need),
+        .unmet = keyvalue_need_of(&kv->plan, row->need),
     };
 
     if (operation.how != PATTERN_UNAVAILABLE) {

@@ -157,6 +157,7 @@ static void make_plan(struct keyvalue *kv)
     kv->facts = pattern_facts(&kv->binding);
     kv->plan = keyvalue_plan_make(&(struct keyvalue_offer){
         .has = &kv->backend->has,
+        .emulations = &kv->backend->type->emulations,
         .inline_ok = kv->backend->type->inline_ok,
         .ordered = kv->backend->type->ordered,
         .emulate = kv->binding.emulate[0],

@@ -54,15 +54,17 @@ struct keyvalue_plan {
     enum keyvalue_batching batching;
     batch_run_fn *run_batch; /* NULL: no batches */
     uint32_t width;          /* backend calls in flight for one batch */
+    bool ttl_emulated;       /* by the backend, because the slot says `emulate:` */
+    bool ttl_emulatable;     /* the backend would */
     bool in_order;           /* single operations take effect in the order of their starts */
 };
 
 /* What the plan is made from. */
 struct keyvalue_offer {
-    const struct backend_interfaces *has;
-    bool inline_ok, ordered; /* as backend_type says */
-    uint32_t emulate;        /* bits, 1u << enum backend_interface */
-    uint32_t width;          /* 0: the default */
+    const struct backend_interfaces *has, *emulations; /* of the instance; as backend_type says */
+    bool inline_ok, ordered;                           /* as backend_type says */
+    uint32_t emulate;                                  /* bits, 1u << enum backend_interface */
+    uint32_t width;                                    /* 0: the default */
 };
 
 struct keyvalue_plan keyvalue_plan_make(const struct keyvalue_offer *offer);
@@ -73,8 +75,8 @@ enum pattern_how keyvalue_how(const struct keyvalue_plan *plan, enum keyvalue_ne
 /* "scan not supported: backend does not implement KeyValueScanInterface". */
 struct err keyvalue_unsupported(enum keyvalue_need need);
 
-/* NULL: NEED_NOTHING. */
-const struct need *keyvalue_need_of(enum keyvalue_need need);
+/* With the fix that this plan leaves. NULL: NEED_NOTHING. */
+const struct need *keyvalue_need_of(const struct keyvalue_plan *plan, enum keyvalue_need need);
 
 size_t keyvalue_operations(const struct backend_type *const *slots, const uint32_t *emulate,
                            struct pattern_operation *out, size_t max);

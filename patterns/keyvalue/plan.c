@@ -15,6 +15,9 @@ static const struct need needs[NEED_COUNT] = {
     [NEED_CAS] = NEED("precondition", BACKEND_KV_CAS, "KeyValueCASInterface"),
 };
 
+static const struct need ttl_or_emulate =
+    NEED_OR_EMULATE("expiration", BACKEND_KV_TTL, "KeyValueTTLInterface", "keyvalue_ttl");
+
 enum {
     LIMIT_ITEM = LIMIT_KEY | LIMIT_VALUE,
     LIMIT_KEYS = LIMIT_KEY | LIMIT_ITEMS,
@@ -57,6 +60,8 @@ struct keyvalue_plan keyvalue_plan_make(const struct keyvalue_offer *offer)
     const struct backend_interfaces *has = offer->has;
     enum keyvalue_batching batching = batching_of(offer);
     const struct kv_batch *many = has->kv_batch;
+    const struct kv_ttl *ttl_emulated = offer->emulations->kv_ttl;
+    bool emulate_ttl = (offer->emulate & 1u << BACKEND_KV_TTL) != 0 && has->kv_ttl == NULL;
     batch_run_fn *run = NULL;
 
     if (batching == BATCHING_PIPELINED && has->kv_basic != NULL)
@@ -66,7 +71,9 @@ struct keyvalue_plan keyvalue_plan_make(const struct keyvalue_offer *offer)
 
     return (struct keyvalue_plan){
         .basic = has->kv_basic,
-        .ttl = has->kv_ttl,
+        .ttl = emulate_ttl ? ttl_emulated : has->kv_ttl,
+        .ttl_emulated = emulate_ttl && ttl_emulated != NULL,
+        .ttl_emulatable = has->kv_ttl == NULL && ttl_emulated != NULL,
         .scan = has->kv_scan,
         .batch = many,
         .txn = has->kv_txn,
@@ -98,8 +105,10 @@ bool keyvalue_plan_meets(const struct keyvalue_plan *plan, enum keyvalue_need ne
     return true;
 }
 
-const struct need *keyvalue_need_of(enum keyvalue_need need)
+const struct need *keyvalue_need_of(const struct keyvalue_plan *plan, enum keyvalue_need need)
 {
+    if (need == NEED_TTL && plan->ttl_emulatable)
+        return &ttl_or_emulate;
     return need != NEED_NOTHING ? &needs[need] : NULL;
 }
 
@@ -120,6 +129,8 @@ enum pattern_how keyvalue_how(const struct keyvalue_plan *plan, enum keyvalue_ne
         return PATTERN_UNAVAILABLE;
     if (need == NEED_BATCH)
         return batches[plan->batching];
+    if (need == NEED_TTL && plan->ttl_emulated)
+        return PATTERN_EMULATED;
     return need == NEED_SCAN && plan->scan->emulated ? PATTERN_EMULATED : PATTERN_NATIVE;
 }
 
@@ -130,6 +141,7 @@ size_t keyvalue_operations(const struct backend_type *const *slots, const uint32
     const struct backend_type *type = slots[0];
     struct keyvalue_plan plan = keyvalue_plan_make(&(struct keyvalue_offer){
         .has = type != NULL ? &type->interfaces : &nothing,
+        .emulations = type != NULL ? &type->emulations : &nothing,
         .inline_ok = type != NULL && type->inline_ok,
         .ordered = type != NULL && type->ordered,
         .emulate = emulate[0],
@@ -147,7 +159,7 @@ size_t keyvalue_operations(const struct backend_type *const *slots, const uint32
             .how = how,
             .why = how != PATTERN_UNAVAILABLE ? NULL
                    : plan.basic == NULL ? "no backend with KeyValueBasicInterface in slot `primary`"
-                                        : needs[row->need].why,
+                                        : keyvalue_need_of(&plan, row->need)->why,
         };
     }
     return n;

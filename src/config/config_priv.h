@@ -102,6 +102,10 @@ void words_add(struct words *words, const char *word);
 /* "did you mean `address`?", or the known ones: "known: a, b, c". */
 const char *suggest(struct load *load, const char *word, const struct words *known);
 
+/* "keyvalue_scan", "KeyValueScanInterface" or, for short, "scan"; "expiration" stands for "ttl". */
+bool config_interface_is(const struct config_catalog *catalog, enum backend_interface interface,
+                         const char *word);
+
 /* "a, b or c"; "" when empty. */
 const char *words_list(struct load *load, const struct words *words, const char *conjunction);
 

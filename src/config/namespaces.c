@@ -60,17 +60,12 @@ static bool in_set(const enum backend_interface *set, enum backend_interface int
     return false;
 }
 
-/* "keyvalue_scan", "KeyValueScanInterface" or, for short, "scan"; "expiration" stands for "ttl". */
-static bool interface_is(const struct config_catalog *catalog, enum backend_interface interface,
-                         const char *word)
+/* By the pattern, or by the backend itself. */
+static bool can_be_emulated(const struct slot_binding *s, enum backend_interface interface)
 {
-    const char *key = catalog->interface_key(interface);
-    const char *dash = strchr(key, '_');
-
-    if (strcmp(word, "expiration") == 0)
-        word = "ttl";
-    return strcmp(word, key) == 0 || strcmp(word, catalog->interface_name(interface)) == 0 ||
-           (dash != NULL && strcmp(word, dash + 1) == 0);
+    return in_set(s->schema->emulatable, interface) ||
+           (s->out->backend != NULL && in_set(s->schema->used_if_offered, interface) &&
+            s->ns->load->catalog->offers(&s->out->backend->emulations, interface));
 }
 
 /* Those that may be emulated win over others of the same short name. */
@@ -82,9 +77,9 @@ static enum backend_interface interface_find(const struct slot_binding *s, const
     for (unsigned i = 0; i < BACKEND_INTERFACE_COUNT; i++) {
         enum backend_interface interface = (enum backend_interface)i;
 
-        if (!interface_is(catalog, interface, word))
+        if (!config_interface_is(catalog, interface, word))
             continue;
-        if (in_set(s->schema->emulatable, interface))
+        if (can_be_emulated(s, interface))
             return interface;
         if (found == BACKEND_INTERFACE_COUNT)
             found = interface;
@@ -161,13 +156,18 @@ static void bind_emulate(struct slot_binding *s)
     for (const enum backend_interface *i = s->schema->emulatable;
          i != NULL && *i != BACKEND_INTERFACE_COUNT; i++)
         words_add(&allowed, load->catalog->interface_key(*i));
+    for (unsigned i = 0; i < BACKEND_INTERFACE_COUNT; i++) {
+        if (can_be_emulated(s, (enum backend_interface)i) &&
+            !in_set(s->schema->emulatable, (enum backend_interface)i))
+            words_add(&allowed, load->catalog->interface_key((enum backend_interface)i));
+    }
     for (uint32_t e = 0; e < s->raw->emulate_count; e++) {
         enum backend_interface interface = interface_find(s, s->raw->emulate[e]);
 
         if (interface == BACKEND_INTERFACE_COUNT)
             fault_slot(s, ".emulate", NULL, "no interface has this name",
                        suggest(load, s->raw->emulate[e], &allowed));
-        else if (!in_set(s->schema->emulatable, interface))
+        else if (!can_be_emulated(s, interface))
             fault_slot(s, ".emulate", load->catalog->interface_name(interface),
                        fault_text(load, "%s cannot be emulated in slot %s",
                                   load->catalog->interface_name(interface), s->schema->name),

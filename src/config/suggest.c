@@ -135,3 +135,15 @@ const char *suggest(struct load *load, const char *word, const struct words *kno
         return "remove it";
     return fault_text(load, "known here: %s", words_list(load, known, " and "));
 }
+
+bool config_interface_is(const struct config_catalog *catalog, enum backend_interface interface,
+                         const char *word)
+{
+    const char *key = catalog->interface_key(interface);
+    const char *dash = strchr(key, '_');
+
+    if (strcmp(word, "expiration") == 0)
+        word = "ttl";
+    return strcmp(word, key) == 0 || strcmp(word, catalog->interface_name(interface)) == 0 ||
+           (dash != NULL && strcmp(word, dash + 1) == 0);
+}

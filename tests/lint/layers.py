@@ -8,7 +8,7 @@ import source
 # Foreign libraries by the start of the header's name. Whatever is not listed is libc.
 LIBRARIES = {
     "ck": ("ck_",), "uv": ("uv.h", "uv/"), "grpc": ("grpc/", "grpcpp/"), "hiredis": ("hiredis/",), "nats": ("nats/",),
-    "rdkafka": ("librdkafka/",),
+    "rdkafka": ("librdkafka/",), "libpq": ("libpq-fe.h",),
     "cyaml": ("cyaml/", "yaml.h"), "http": ("microhttpd.h",), "jemalloc": ("jemalloc/",), "nghttp2": ("nghttp2/",),
     "protobuf": ("protobuf-c/", "google/protobuf-c/"), "openssl": ("openssl/",), "cmocka": ("cmocka.h",),
 }
@@ -43,6 +43,8 @@ TABLE = [
      ("src/base/", "pool/", r"backends/memstore/(memstore|store|roster|instance)\.h"), (), ()),
     (r"backends/kafka/", ("src/base/", "pool/", "backends/[^/]+$", "backends/X/"), ("rdkafka", "uv"), ()),
     (r"backends/nats/", ("src/base/", "pool/", "backends/[^/]+$", "backends/X/"), ("nats",), ()),
+    (r"backends/postgres/", ("src/base/", "src/filter/", "pool/", "backends/[^/]+$", "backends/X/"), ("libpq", "uv"),
+     ()),
     (r"backends/[^/]+/", ("src/base/", "src/filter/", "pool/", "backends/[^/]+$", "backends/X/"), (), ()),
     (r"patterns/", ("src/base/", "src/filter/", "pool/", "backends/[^/]+$", "src/rpc/call.h", "patterns/"),
      ("protobuf",), ANY),

@@ -47,8 +47,14 @@ def fill(kv):
 def Store(test, kv, announced):
     reply = kv.Store(key="k", value=b"v")
     test.assertEqual((reply.success, reply.code, reply.HasField("error")), (True, 0, False))
-    test.assertTrue(kv.Store(key="k", value=b"w", expiration_seconds=100).success)
-    test.assertEqual(kv.Retrieve(key="k").value, b"w")
+    if kv.GetCapabilities().supports_expiration:
+        test.assertTrue(kv.Store(key="k", value=b"w", expiration_seconds=100).success)
+        test.assertEqual(kv.Retrieve(key="k").value, b"w")
+    else:
+        reply = kv.Store(key="k", value=b"w", expiration_seconds=100)
+        test.assertFalse(reply.success)
+        test.assertIn("expiration not supported", reply.error)
+        test.assertEqual(kv.Retrieve(key="k").value, b"v", "checked before the first effect")
     test.assertIn(announced.acknowledgement, (schemas.MEMORY, schemas.DISK, schemas.UNKNOWN))
 
 

@@ -4,6 +4,7 @@ import os
 
 from rig.kafka import KafkaServer
 from rig.nats import NatsServer
+from rig.postgres import PostgresServer
 from rig.redis import RedisServer
 
 
@@ -57,8 +58,23 @@ def _redis_stream(**config):
         yield {"backend": "redis-stream", "config": {"address": redis.address, **config}}
 
 
-_STARTERS = {"jetstream": _jetstream, "kafka": _kafka, "memstore": _memstore, "nats": _nats, "redis": _redis,
-             "redis-stream": _redis_stream}
+@contextlib.contextmanager
+def _postgres(**config):
+    with PostgresServer() as postgres:
+        yield {"backend": "postgres", "config": {"address": postgres.address, "username": "postgres",
+                                                 "database": "postgres", **config}}
+
+
+@contextlib.contextmanager
+def _postgres_ttl(**config):
+    """With expiry, which postgres has only where it is asked for."""
+    with _postgres(**config) as slot_config:
+        yield {**slot_config, "emulate": ["keyvalue_ttl"]}
+
+
+_STARTERS = {"jetstream": _jetstream, "kafka": _kafka, "memstore": _memstore, "nats": _nats, "postgres": _postgres,
+             "postgres-ttl": _postgres_ttl,
+             "redis": _redis, "redis-stream": _redis_stream}
 
 
 def slot(name, **config):

@@ -1,0 +1,134 @@
+/* An instance: its connections together.
+ *
+ * It is READY while all of them are, DEGRADED while some are, else DOWN. */
+#include "backends/postgres/postgres_call.h"
+
+#include <stdlib.h>
+
+/* ---- the instance's state ---- */
+
+void postgres_tell(struct postgres *postgres)
+{
+    bool tried = false;
+
+    if (postgres->closing)
+        return;
+    for (unsigned i = 0; i < postgres->n_conns; i++)
+        tried = tried || postgres->conns[i].attempts > 0;
+    if (postgres->ready == postgres->n_conns)
+        postgres_report(postgres, BACKEND_READY, NULL);
+    else if (postgres->ready > 0 && tried)
+        postgres_report(postgres, BACKEND_DEGRADED, postgres->down.text);
+    else if (postgres->ready == 0 && tried)
+        postgres_report(postgres, BACKEND_DOWN, postgres->down.text);
+}
+
+/* ---- batches ---- */
+
+static void on_batch_end(struct batch_hook *hook)
+{
+    struct postgres *postgres = CONTAINER_OF(hook, struct postgres, hook);
+
+    postgres_send_groups(postgres);
+    for (unsigned i = 0; i < postgres->n_conns; i++) {
+        struct postgres_conn *conn = &postgres->conns[i];
+
+        if (conn->open != NULL || conn->unsent || conn->drop)
+            postgres_flush(conn);
+        else if (conn->first != NULL)
+            postgres_watch(conn);
+    }
+}
+
+struct postgres_conn *postgres_choose(struct postgres *postgres)
+{
+    struct postgres_conn *best = NULL;
+
+    for (unsigned i = 0; i < postgres->n_conns; i++) {
+        struct postgres_conn *conn = &postgres->conns[i];
+
+        if (conn->phase == POSTGRES_READY && !conn->drop &&
+            (best == NULL || conn->calls < best->calls))
+            best = conn;
+    }
+    return best;
+}
+
+/* ---- open and close ---- */
+
+struct backend *postgres_open(struct backend_store *base, struct worker *worker)
+{
+    struct postgres_store *store = CONTAINER_OF(base, struct postgres_store, base);
+    struct postgres *postgres = calloc(1, sizeof *postgres);
+
+    if (postgres == NULL ||
+        (postgres->conns = calloc(store->connections, sizeof *postgres->conns)) == NULL)
+        abort();
+    postgres->base = (struct backend){.type = base->type,
+                                      .store = base,
+                                      .home = worker,
+                                      .has = base->type->interfaces,
+                                      .limits = base->type->limits};
+    postgres->n_conns = store->connections;
+    postgres->gets.last = &postgres->gets.first;
+    postgres->puts.last = &postgres->puts.first;
+    postgres->random = (clock_now_ns() ^ (uint64_t)(uintptr_t)postgres) | 1;
+    postgres->reported = BACKEND_CONNECTING;
+    postgres->hook.run = on_batch_end;
+    worker_add_hook(worker, &postgres->hook);
+    postgres_join(store, postgres);
+    postgres_report(postgres, BACKEND_CONNECTING, "not connected to postgres yet");
+    postgres->down = postgres_unavailable("not connected to postgres yet");
+    for (unsigned i = 0; i < postgres->n_conns; i++) {
+        postgres->conns[i].postgres = postgres;
+        postgres->conns[i].last = &postgres->conns[i].first;
+        postgres_attempt(&postgres->conns[i]);
+    }
+    return &postgres->base;
+}
+
+static void finish_close(struct job *job)
+{
+    struct postgres *postgres = CONTAINER_OF(job, struct postgres, closed_job);
+    void (*closed)(void *) = postgres->closed;
+    void *arg = postgres->closed_arg;
+
+    free(postgres->conns);
+    free(postgres);
+    closed(arg);
+}
+
+/* All ops that close() failed land before this job: both go through the worker's local list, in
+ * order. */
+void postgres_closed_if_idle(struct postgres *postgres)
+{
+    if (!postgres->closing || postgres->handles > 0)
+        return;
+    postgres->closed_job.run = finish_close;
+    worker_land(postgres->base.home, &postgres->closed_job);
+}
+
+void postgres_close(struct backend *backend, void (*closed)(void *), void *arg)
+{
+    struct postgres *postgres = postgres_of(backend);
+    struct err why = postgres_unavailable("the postgres backend is shutting down");
+
+    postgres->closing = true;
+    postgres->closed = closed;
+    postgres->closed_arg = arg;
+    postgres->down = why;
+    worker_remove_hook(backend->home, &postgres->hook);
+    postgres_sweep_stop(postgres);
+    postgres_leave(postgres_store_of(postgres), postgres);
+    for (unsigned i = 0; i < postgres->n_conns; i++) {
+        struct postgres_conn *conn = &postgres->conns[i];
+
+        if (conn->resolving)
+            uv_cancel((uv_req_t *)&conn->resolver);
+        conn->phase = POSTGRES_CLOSING;
+        postgres_let_go(conn);
+        postgres_fail_calls(conn, why);
+    }
+    postgres_fail_waiting(postgres, why);
+    postgres_closed_if_idle(postgres);
+}

@@ -1,0 +1,39 @@
+/* The statements, and the schema that they need. '@' stands for the schema's quoted name. */
+#ifndef PRISM_BACKENDS_POSTGRES_POSTGRES_SQL_H
+#define PRISM_BACKENDS_POSTGRES_POSTGRES_SQL_H
+
+#include <stddef.h>
+
+/* Prepared by a connection when it is first asked for one of them. */
+enum postgres_statement {
+    SQL_FACTS,
+    SQL_UPSERT,
+    SQL_LOOKUP,
+    SQL_EXISTS,
+    SQL_DELETE,
+    SQL_DELETE_MANY,
+    SQL_PUT_IF_ABSENT,
+    SQL_PUT_IF_VERSION,
+    SQL_PAGE,
+    SQL_COUNT,
+    SQL_EXPIRE,
+    SQL_TTL,
+    SQL_PERSIST,
+    SQL_SWEEP,
+    POSTGRES_STATEMENTS
+};
+
+_Static_assert(POSTGRES_STATEMENTS <= 64, "a connection keeps a bit for each");
+
+/* The newest migration. */
+enum { POSTGRES_SCHEMA_VERSION = 1 };
+
+const char *postgres_sql(enum postgres_statement statement);
+
+/* Brings any older schema to POSTGRES_SCHEMA_VERSION; harmless to one that is there. */
+const char *postgres_sql_migration(void);
+
+/* A copy with the schema's name in place of each '@'; the caller frees it. */
+char *postgres_sql_for(const char *sql, const char *schema);
+
+#endif

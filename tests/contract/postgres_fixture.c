@@ -1,0 +1,93 @@
+#include "tests/contract/postgres_fixture.h"
+
+#include <libpq-fe.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SETTINGS = 24 };
+
+const char *postgres_fixture_address(void)
+{
+    return getenv("PRISM_TEST_POSTGRES");
+}
+
+/* The settings and where the server is. */
+static void complete(redis_settings settings, const char *all[SETTINGS])
+{
+    size_t n = 0;
+
+    all[n++] = "address";
+    all[n++] = postgres_fixture_address();
+    all[n++] = "username";
+    all[n++] = "postgres";
+    all[n++] = "database";
+    all[n++] = "postgres";
+    for (size_t i = 0; settings[i] != NULL && n + 2 < SETTINGS; i++)
+        all[n++] = settings[i];
+    all[n] = NULL;
+}
+
+void postgres_fixture_open(struct redis_fixture *fixture, const char *namespace_name,
+                           redis_settings settings)
+{
+    const char *all[SETTINGS];
+
+    complete(settings, all);
+    redis_fixture_open_as(fixture, &backend_postgres, namespace_name, all);
+}
+
+int postgres_fixture_setup(void **state)
+{
+    return postgres_fixture_setup_in(state, "prism");
+}
+
+int postgres_fixture_setup_in(void **state, const char *schema)
+{
+    struct postgres_fixture *fixture = test_calloc(1, sizeof *fixture);
+    redis_settings settings = {"schema", schema, NULL};
+    const char *all[SETTINGS];
+
+    complete(settings, all);
+    postgres_fixture_open(&fixture->redis, "a", settings);
+    assert_int_equal(redis_fixture_store_of(&backend_postgres, &fixture->other, "a:b", all).code,
+                     ERR_OK);
+    fixture->redis.kv.elsewhere = kv_open(&fixture->redis.kv, fixture->other);
+    redis_until(&fixture->redis, BACKEND_READY);
+    KV_UNTIL(&fixture->redis.kv, atomic_load(&fixture->other->state) == BACKEND_READY);
+    *state = fixture;
+    return 0;
+}
+
+int postgres_fixture_teardown(void **state)
+{
+    struct postgres_fixture *fixture = *state;
+
+    kv_close(&fixture->redis.kv, fixture->redis.kv.elsewhere);
+    backend_postgres.store_close(fixture->other);
+    redis_fixture_close(&fixture->redis);
+    test_free(fixture);
+    return 0;
+}
+
+const char *postgres_fixture_sql(const char *sql)
+{
+    static char text[256];
+    char host[64], conninfo[128];
+    const char *port = strchr(postgres_fixture_address(), ':');
+    PGresult *result;
+    PGconn *pg;
+
+    snprintf(host, sizeof host, "%.*s", (int)(port - postgres_fixture_address()),
+             postgres_fixture_address());
+    snprintf(conninfo, sizeof conninfo, "host=%s port=%s user=postgres dbname=postgres", host,
+             port + 1);
+    pg = PQconnectdb(conninfo);
+    result = PQexec(pg, sql);
+    if (PQresultStatus(result) != PGRES_TUPLES_OK && PQresultStatus(result) != PGRES_COMMAND_OK)
+        fail_msg("%s: %s", sql, PQerrorMessage(pg));
+    snprintf(text, sizeof text, "%s", PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
+    PQclear(result);
+    PQfinish(pg);
+    return text;
+}
