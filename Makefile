@@ -1,5 +1,5 @@
 # Thin: each target is one line over a CMake preset or a script in scripts/.
-.PHONY: run test build bench lint sanitize fuzz coverage docs
+.PHONY: run test build bench lint sanitize fuzz coverage docs nothing-lost
 
 run: ; @scripts/run.sh
 test: ; @scripts/test.sh
@@ -10,3 +10,4 @@ sanitize: ; @scripts/sanitize.sh
 fuzz: ; @scripts/fuzz.sh
 coverage: ; @scripts/coverage.sh
 docs: ; @scripts/docs.sh
+nothing-lost: ; @scripts/nothing-lost.sh $(ARGS)

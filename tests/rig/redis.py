@@ -70,11 +70,12 @@ def commands_run(address):
 class RedisServer:
     """with RedisServer() as redis: ... It keeps its port and socket over kill() and restart()."""
 
-    def __init__(self, password=None, users=(), maxmemory=None, port=None):
+    def __init__(self, password=None, users=(), maxmemory=None, port=None, durable=False):
         self.program = environment.tool("redis-server")
         self.password = password
         self.users = users            # ACL lines: "user alice on >secret ~* +@all"
         self.maxmemory = maxmemory    # bytes
+        self.durable = durable        # every write is on the disk before it is answered
         self.port = port or free_port()
         self.folder = suite.subfolder("redis")
         self.socket_path = os.path.join(self.folder, "redis.sock")
@@ -98,7 +99,8 @@ class RedisServer:
     def start(self):
         def launch():
             argv = [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket_path,
-                    "--dir", self.folder, "--save", "", "--appendonly", "no", "--daemonize", "no"]
+                    "--dir", self.folder, "--save", "", "--daemonize", "no",
+                    *(["--appendonly", "yes", "--appendfsync", "always"] if self.durable else ["--appendonly", "no"])]
             if self.password:
                 argv += ["--requirepass", self.password]
             for user in self.users:
