@@ -94,25 +94,44 @@ static void parked_enough(struct timer *timer)
     delivery_ready(delivery, true);
 }
 
-bool delivery_set_aside(struct delivery *delivery, uint64_t delay_ms)
+/* False: it cannot wait here, because max_parked do. */
+static bool wait_here(struct delivery *delivery, uint64_t delay_ms)
 {
     struct feed *feed = delivery->parcel->feed;
     struct worker *home = feed->consumer->base.home;
 
     if (delay_ms == 0) {
-        delivery->message->attempt++;
         delivery_ready(delivery, true);
         return true;
     }
     if (feed->parked_count >= feed->consumer->settings.max_parked)
         return false;
-    delivery->message->attempt++;
     delivery->state = DELIVERY_PARKED;
     delivery->member = NULL;
     feed->parked_count++;
     counter_add(&feed->consumer->stats.parked, 1);
     timer_arm(&home->timers, &delivery->timer, home->now_ns + delay_ms * NS_PER_MS, parked_enough);
     return true;
+}
+
+bool delivery_set_aside(struct delivery *delivery, uint64_t delay_ms)
+{
+    if (!wait_here(delivery, delay_ms))
+        return false;
+    delivery->message->attempt++;
+    return true;
+}
+
+void delivery_give_way(struct delivery *delivery)
+{
+    enum { MOST_DOUBLINGS = 10 };
+
+    uint64_t delay_ms = delivery->returns > 0 ? 1u << (delivery->returns - 1) : 0;
+
+    if (delivery->returns < MOST_DOUBLINGS)
+        delivery->returns++;
+    if (!wait_here(delivery, delay_ms))
+        delivery_ready(delivery, false);
 }
 
 void delivery_over(struct delivery *delivery)

@@ -131,7 +131,12 @@ static void count(struct feed *feed)
     feed->counted = now;
 }
 
-static uint64_t bytes_to_grant(struct feed *feed)
+static bool fetches(const struct feed *feed)
+{
+    return feed->opened && !feed->draining && !feed->closing && !feed->closed;
+}
+
+static uint64_t bytes_to_grant(const struct feed *feed)
 {
     const struct consumer_settings *settings = &feed->consumer->settings;
     uint64_t group = settings->max_group_bytes, all = settings->max_message_memory;
@@ -155,24 +160,33 @@ static void set_starved(struct feed *feed, bool starved)
         feed->consumer->starved--;
 }
 
+static uint64_t messages_to_grant(const struct feed *feed)
+{
+    uint64_t room = 0, spoken = feed->ready_count + feed->subscription.credit_messages;
+
+    if (feed->lanes.waiting >= FEED_MAX_WAITING)
+        return 0;
+    for (const struct member *member = feed->members; member != NULL; member = member->next)
+        room += member_room(member);
+    return room > spoken ? room - spoken : 0;
+}
+
+/* A feed that fills its own bound goes on when it settles something, one that is starved when any
+ * feed of the worker does: only the latter is to be woken by others. */
 static void grant(struct feed *feed)
 {
     struct subscription *subscription = &feed->subscription;
-    uint64_t room = 0, spoken = feed->ready_count + subscription->credit_messages;
+    uint64_t messages = fetches(feed) ? messages_to_grant(feed) : 0;
+    bool wants = fetches(feed) && (messages > 0 || subscription->credit_messages > 0);
+    bool overdrawn = subscription->credit_bytes <= 0;
 
     count(feed);
-    if (!feed->opened || feed->draining || feed->closing || feed->closed)
-        return;
-    for (const struct member *member = feed->members; member != NULL; member = member->next)
-        room += member_room(member);
-    if (feed->lanes.waiting >= FEED_MAX_WAITING)
-        room = 0;
 
-    uint64_t messages = room > spoken ? room - spoken : 0;
-    uint64_t bytes = subscription->credit_bytes <= 0 || messages > 0 ? bytes_to_grant(feed) : 0;
-    bool wants = messages > 0 || subscription->credit_messages > 0;
+    uint64_t bytes = wants && (overdrawn || messages > 0) ? bytes_to_grant(feed) : 0;
+    bool lacks = wants && overdrawn && bytes == 0;
 
-    set_starved(feed, wants && bytes == 0 && subscription->credit_bytes <= 0);
+    feed->full = lacks && feed->held >= feed->consumer->settings.max_group_bytes;
+    set_starved(feed, lacks && !feed->full);
     if (!wants || (bytes == 0 && messages == 0))
         return;
     if (subscription->credit_bytes < 0 && bytes > 0)

@@ -44,6 +44,7 @@ struct delivery {
     struct member *member;        /* OUT, SETTLING; NULL: it left */
     uint64_t sequence;            /* of the member */
     uint64_t expires_ns, most_ns; /* OUT: end of the lease, and of all extensions; 0: none */
+    uint8_t returns;              /* without having failed */
     enum delivery_state state;
 };
 
@@ -77,7 +78,9 @@ struct feed {
     struct lanes lanes;
     uint64_t held;    /* bytes of batches */
     uint64_t counted; /* held and granted, as consumer->held has it */
-    bool opening, opened, draining, closing, closed, starved, queued, going;
+    bool full;        /* it holds max_group_bytes */
+    bool starved;     /* the worker holds max_message_memory */
+    bool opening, opened, draining, closing, closed, queued, going;
     struct err end; /* of a feed that ended by itself */
     struct timer leases;
     struct job turn;
@@ -110,6 +113,9 @@ void delivery_ready(struct delivery *delivery, bool in_front);
 struct delivery *feed_next_ready(struct feed *feed);
 /* It failed, and comes again here after the delay. False: max_parked. */
 bool delivery_set_aside(struct delivery *delivery, uint64_t delay_ms);
+/* It comes again at once, and it was no attempt. One that returns again and again waits for longer
+ * each time, up to half a second: meanwhile others have its room. */
+void delivery_give_way(struct delivery *delivery);
 /* It is settled, or no longer ours. */
 void delivery_over(struct delivery *delivery);
 /* All that is held is forgotten: the source has it back. */

@@ -225,8 +225,6 @@ static void add_messages(struct member *member, struct frame *frame, size_t most
 
     if (most > member->max_frame_messages)
         most = member->max_frame_messages;
-    if (most > feed->ready_count)
-        most = feed->ready_count;
     frame->parcels = arena_alloc(&frame->arena, most * sizeof(struct parcel *));
     frame->sequences = arena_alloc(&frame->arena, most * sizeof *frame->sequences);
     frame->response.messages = arena_alloc(&frame->arena, most * sizeof(pb_consumed_message *));
@@ -284,6 +282,8 @@ void member_send(struct member *member, size_t most)
     struct frame *frame = &member->frame;
     pb_consume_response *response = &frame->response;
 
+    if (most > member->feed->ready_count) /* others were first */
+        most = member->feed->ready_count;
     if (most == 0 ? !member_has_news(member) : member_room(member) == 0 && !member_has_news(member))
         return;
     *frame = (struct frame){.arena = member->notes_memory};

@@ -177,7 +177,7 @@ static void put_back(struct delivery *delivery)
     if (delivery->member != NULL && delivery->member->last_through >= delivery->sequence)
         delivery->member->last_through = delivery->sequence - 1;
     member_release(delivery);
-    delivery_ready(delivery, true);
+    delivery_give_way(delivery);
 }
 
 static void count_settled(struct feed *feed, enum settle_how how)
@@ -314,7 +314,7 @@ static void release_here(struct delivery *delivery, struct receipt *receipt)
 {
     counter_add(&delivery->parcel->feed->consumer->stats.released, 1);
     member_release(delivery);
-    delivery_ready(delivery, true);
+    delivery_give_way(delivery);
     receipt->settled++;
 }
 

@@ -1,0 +1,202 @@
+/* At the bounds of memory, and members that keep returning the same message. */
+#include "tests/pattern/consumer/consumer.h"
+
+enum { HALF = 600 };
+
+static char *half(char letter)
+{
+    static char text[HALF + 1];
+
+    memset(text, letter, HALF);
+    return text;
+}
+
+static struct fake_rig *small_rig(const char *bound)
+{
+    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+
+    fake_rig_set(rig, bound, 1024);
+    fake_rig_bind(rig);
+    return rig;
+}
+
+/* Each job that waits counts: the rig aborts when the worker does not come to rest. */
+static void test_a_group_that_is_full_rests(void **state)
+{
+    struct fake_rig *rig = small_rig("max_group_bytes");
+    struct call *call = member(rig);
+
+    (void)state;
+    for (char c = 'a'; c < 'e'; c++)
+        put(rig, NULL, half(c));
+    assert_int_equal(deliveries(call), 2);
+    ack(rig, call, 1);
+    assert_int_equal(deliveries(call), 3);
+    ack(rig, call, 2);
+    ack(rig, call, 3);
+    assert_int_equal(deliveries(call), 4);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+/* Of two groups one holds all that the worker may. */
+static void test_a_group_that_waits_for_memory_rests(void **state)
+{
+    struct fake_rig *rig = small_rig("max_message_memory");
+    pb_subscribe_request subscribe = subscription();
+    struct call *holder = member(rig), *waits;
+
+    (void)state;
+    put(rig, NULL, half('a'));
+    put(rig, NULL, half('b'));
+    put(rig, NULL, half('c'));
+    subscribe.consumer_group = pb_text("h");
+    waits = join(rig, &subscribe);
+    assert_int_equal(deliveries(holder), 2);
+    assert_int_equal(deliveries(waits), 1);
+    ack(rig, holder, 1);
+    ack(rig, holder, 2);
+    ack(rig, waits, 1);
+    assert_int_equal(deliveries(holder), 3);
+    ack(rig, holder, 3);
+    ack(rig, waits, 2);
+    ack(rig, waits, 3);
+    assert_int_equal(deliveries(waits), 3);
+    leave(rig, holder);
+    leave(rig, waits);
+    consumer_free(rig);
+}
+
+static void test_a_group_that_drains_waits_for_no_memory(void **state)
+{
+    struct fake_rig *rig = small_rig("max_message_memory");
+    pb_subscribe_request subscribe = subscription();
+    struct call *holder = member(rig), *drained;
+
+    (void)state;
+    put(rig, NULL, half('a'));
+    put(rig, NULL, half('b'));
+    put(rig, NULL, half('c'));
+    subscribe.consumer_group = pb_text("h");
+    drained = join(rig, &subscribe);
+    fake_call_drain(drained);
+    fake_rig_run(rig);
+    ack(rig, holder, 1);
+    ack(rig, holder, 2);
+    ack(rig, holder, 3);
+    assert_int_equal(deliveries(holder), 3);
+    leave(rig, holder);
+    vanish(rig, drained);
+    consumer_free(rig);
+}
+
+/* One message, two members with room: who gets none is sent nothing. */
+static void test_no_frame_is_empty(void **state)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    struct call *one = member(rig), *two = member(rig);
+    size_t sent = one->sent_count + two->sent_count;
+
+    (void)state;
+    put(rig, NULL, "a");
+    assert_int_equal(deliveries(one) + deliveries(two), 1);
+    assert_int_equal(one->sent_count + two->sent_count, sent + 1);
+    leave(rig, one);
+    leave(rig, two);
+    consumer_free(rig);
+}
+
+static struct call *one_at_a_time(struct fake_rig *rig, pb_order_mode order)
+{
+    pb_subscribe_request subscribe = subscription();
+
+    subscribe._max_in_flight_case = CONSUMER_PB(SUBSCRIBE_REQUEST___MAX_IN_FLIGHT_MAX_IN_FLIGHT);
+    subscribe.max_in_flight = 1;
+    subscribe.order = order;
+    return join(rig, &subscribe);
+}
+
+/* The first release is had again at once; then the message makes room for others. */
+static void test_a_message_that_is_always_released_starves_nobody(void **state)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    struct call *call = one_at_a_time(rig, CONSUMER_PB(ORDER_MODE__ORDER_NONE));
+
+    (void)state;
+    put(rig, NULL, "a");
+    put(rig, NULL, "b");
+    expect_delivery(call, 0, "a", 1);
+    reject(rig, call, 1, CONSUMER_PB(DISPOSITION__RELEASE), 0);
+    expect_delivery(call, 1, "a", 1);
+    reject(rig, call, 2, CONSUMER_PB(DISPOSITION__RELEASE), 0);
+    expect_delivery(call, 2, "b", 1);
+    fake_rig_advance(rig, 1000);
+    fake_rig_run(rig);
+    assert_int_equal(deliveries(call), 3);
+    ack(rig, call, 3);
+    expect_delivery(call, 3, "a", 1);
+    ack(rig, call, 4);
+    assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 0);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+static void test_a_released_message_keeps_its_place_among_its_key(void **state)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    struct call *call = one_at_a_time(rig, CONSUMER_PB(ORDER_MODE__ORDER_PER_KEY));
+
+    (void)state;
+    put(rig, "k", "a");
+    put(rig, "k", "b");
+    for (int64_t i = 1; i < 5; i++) {
+        expect_delivery(call, (size_t)i - 1, "a", 1);
+        reject(rig, call, i, CONSUMER_PB(DISPOSITION__RELEASE), 0);
+        fake_rig_advance(rig, 1000);
+        fake_rig_run(rig);
+    }
+    ack(rig, call, 5);
+    expect_delivery(call, 5, "b", 1);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+/* ACK_AUTO while the source takes no settlements: slower each time, not as fast as it can. */
+static void test_a_settlement_that_fails_is_no_busy_loop(void **state)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    pb_subscribe_request subscribe = subscription();
+    struct call *call;
+
+    (void)state;
+    subscribe.ack_mode = PRISM__PATTERNS__SCHEMAS__ACK_MODE__ACK_AUTO;
+    call = join(rig, &subscribe);
+    put(rig, NULL, "a");
+    assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 0);
+    rig->world.fail_at = rig->world.ops + 2;
+    rig->world.fail_last = UINT64_MAX;
+    rig->world.fail_with = err_make(ERR_UNAVAILABLE, "the fake is away");
+    put(rig, NULL, "b");
+    assert_true(deliveries(call) <= 3);
+    rig->world.fail_at = 0;
+    fake_rig_advance(rig, 1000);
+    fake_rig_run(rig);
+    assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 0);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_group_that_is_full_rests),
+        cmocka_unit_test(test_a_group_that_waits_for_memory_rests),
+        cmocka_unit_test(test_a_group_that_drains_waits_for_no_memory),
+        cmocka_unit_test(test_no_frame_is_empty),
+        cmocka_unit_test(test_a_message_that_is_always_released_starves_nobody),
+        cmocka_unit_test(test_a_released_message_keeps_its_place_among_its_key),
+        cmocka_unit_test(test_a_settlement_that_fails_is_no_busy_loop),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
