@@ -58,9 +58,9 @@ static pb_consumer_slots *slots_of(const struct consumer *consumer, struct arena
 static void describe_mode(const struct consumer *consumer, pb_consumer_capabilities *caps)
 {
     const struct consumer_plan *plan = &consumer->plan;
-    bool keeps = plan->settling != NULL;
+    bool keeps = plan->from.settling != NULL;
 
-    caps->stateful = plan->stream != NULL;
+    caps->stateful = plan->from.stream != NULL;
     caps->mode = caps->supports_dead_letter && caps->stateful
                      ? CONSUMER_PB(CONSUMER_MODE__FULL_DURABILITY)
                  : caps->stateful ? CONSUMER_PB(CONSUMER_MODE__STATEFUL)
@@ -68,9 +68,10 @@ static void describe_mode(const struct consumer *consumer, pb_consumer_capabilit
     caps->replay_performance = caps->supports_replay
                                    ? CONSUMER_PB(REPLAY_PERFORMANCE__REPLAY_NATIVE)
                                    : CONSUMER_PB(REPLAY_PERFORMANCE__REPLAY_UNAVAILABLE);
-    caps->ack_performance = !keeps                   ? CONSUMER_PB(ACK_PERFORMANCE__ACK_UNAVAILABLE)
-                            : plan->settling->single ? CONSUMER_PB(ACK_PERFORMANCE__ACK_NATIVE)
-                                                     : CONSUMER_PB(ACK_PERFORMANCE__ACK_EMULATED);
+    caps->ack_performance = !keeps ? CONSUMER_PB(ACK_PERFORMANCE__ACK_UNAVAILABLE)
+                            : plan->from.settling->single
+                                ? CONSUMER_PB(ACK_PERFORMANCE__ACK_NATIVE)
+                                : CONSUMER_PB(ACK_PERFORMANCE__ACK_EMULATED);
     caps->delivery = keeps ? PRISM__PATTERNS__SCHEMAS__DELIVERY_SEMANTICS__AT_LEAST_ONCE
                            : PRISM__PATTERNS__SCHEMAS__DELIVERY_SEMANTICS__AT_MOST_ONCE;
     caps->retention = keeps ? PRISM__PATTERNS__SCHEMAS__RETENTION__RETENTION_UNKNOWN
@@ -89,13 +90,13 @@ static pb_consumer_capabilities *describe(const struct consumer *consumer, struc
     caps->slots = slots_of(consumer, arena);
     caps->supports_consumer_groups = true;
     caps->supports_replay = consumer_meets(plan, NEED_REPLAY);
-    caps->supports_acknowledgment = plan->settling != NULL;
-    caps->supports_negative_ack = plan->settling != NULL;
+    caps->supports_acknowledgment = plan->from.settling != NULL;
+    caps->supports_negative_ack = plan->from.settling != NULL;
     caps->supports_dead_letter = consumer_meets(plan, NEED_DEAD_LETTER);
     caps->supports_ordering = consumer_meets(plan, NEED_KEYED);
     describe_mode(consumer, caps);
     caps->max_attempts = (int32_t)consumer->settings.max_attempts;
-    if (plan->settling != NULL) {
+    if (plan->from.settling != NULL) {
         caps->_max_lease_ms_case = CONSUMER_PB(CAPABILITIES___MAX_LEASE_MS_MAX_LEASE_MS);
         caps->max_lease_ms = (int64_t)consumer->settings.max_lease_ms;
     }

@@ -80,8 +80,9 @@ static const struct backend_setting behavior[] = {
     [MAX_LEASE_MS] = {"max_lease_ms", SETTING_UINT, "3600000", 1000, 86400000,
                       "Longest time for which a delivery can be kept, extensions included, where "
                       "the subscription asks for a lease."},
-    [DEAD_LETTER_SUFFIX] = {"dead_letter_suffix", SETTING_TEXT, ".dead", 0, 0,
-                            "Put behind the topic: the topic of its dead letters."},
+    [DEAD_LETTER_SUFFIX] =
+        {"dead_letter_suffix", SETTING_TEXT, ".dead", 0, 0,
+         "End of the name of the topic of dead letters, behind topic and group."},
     {.name = NULL},
 };
 

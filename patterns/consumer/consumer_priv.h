@@ -28,12 +28,19 @@ struct member;
 
 /* ---- plan.c: what is executed, and what GetCapabilities prints ---- */
 
-struct consumer_plan {
-    const struct message_source *source;     /* NULL only offline, for an empty slot */
+/* How messages of one slot are read. */
+struct origin {
+    const struct message_source *source;     /* NULL: the slot is empty */
     const struct message_settling *settling; /* NULL: topics, at most once */
     const struct stream *stream;             /* NULL, here and below: not offered */
-    const struct message_sink *dead;         /* of the dead letter slot */
-    bool queued;                             /* the source is a queue: it knows no groups */
+    const struct queue *queue;               /* it knows no groups */
+};
+
+struct consumer_plan {
+    struct origin from;              /* source NULL only offline */
+    struct origin letters;           /* of the dead letter slot */
+    const struct message_sink *sink; /* of the source: where redriven messages go */
+    const struct message_sink *dead; /* of the dead letter slot */
 };
 
 struct consumer_plan consumer_plan_make(const struct backend_interfaces *source,
@@ -47,9 +54,9 @@ enum consumer_need {
     NEED_DEAD_LETTER,
     NEED_KEYED,
     NEED_NULL_PAYLOAD,
+    NEED_REDRIVE,
     NEED_PARTITION_ORDER, /* not there yet, here and below */
     NEED_ANYWHERE,
-    NEED_REDRIVE,
     NEED_COUNT
 };
 
@@ -81,7 +88,7 @@ struct consumer_settings {
 struct consumer_stats { /* written on the home worker of the groups */
     struct counter delivered, delivered_bytes, redelivered;
     struct counter settled, retried, released, dropped, dead_letters;
-    struct counter dead_letter_failures, late, lost, revoked;
+    struct counter dead_letter_failures, redriven, late, lost, revoked;
     struct counter subscriptions, unsettled, parked, held_bytes; /* gauges */
 };
 
@@ -105,6 +112,7 @@ struct consumer {
     struct feed *feeds;         /* those that live here */
     unsigned starved;           /* of them: waiting for memory */
     uint64_t held;              /* bytes of messages that they hold, and may still be given */
+    unsigned redrives;          /* under way */
     void (*stopped)(void *arg); /* set: tell when the last feed has gone */
     void *stopped_arg;
     struct job stopping;
@@ -137,6 +145,8 @@ struct feed_want {
     int32_t partition;
     struct slice position;
     enum gap_policy on_gap;
+    struct slice dead_topic; /* the backend's name of where its dead letters go; null: nowhere */
+    bool letters;            /* read from the dead letter slot: topic is the name of that */
     bool per_key;
     bool shared; /* others of this topic and group get their part of the same messages */
 };
@@ -189,6 +199,14 @@ struct err consumer_check_delay(int64_t delay_ms);
 struct err consumer_read_group(const struct consumer *consumer, struct arena *arena,
                                const char *topic, const char *group, struct slice *full,
                                struct slice *name);
+
+/* ---- dead_name.c ---- */
+
+/* The topic of a group's dead letters: "topic.groupSUFFIX", or "topicSUFFIX" without a group. Both
+ * names are the backend's. INVALID_ARGUMENT about "consumer_group": too long, or nothing that the
+ * backend takes. */
+struct err dead_topic_of(const struct consumer *consumer, struct arena *arena, struct slice topic,
+                         struct slice group, struct slice *name);
 
 /* ---- caps.c, stats.c ---- */
 

@@ -79,9 +79,32 @@ static void published(struct op *op)
     feed_wake(feed);
 }
 
+/* Text of a client, as every backend can carry it: without control characters, and with no spaces
+ * at its ends. */
+static const char *plain_text(struct arena *arena, const char *text)
+{
+    size_t bytes;
+    char *plain;
+
+    while (*text != '\0' && (unsigned char)*text <= ' ')
+        text++;
+    bytes = strnlen(text, REASON_BYTES);
+    plain = arena_strdup(arena, slice_of(text, bytes));
+    for (size_t i = 0; i < bytes; i++) {
+        if ((unsigned char)plain[i] < ' ' || plain[i] == 0x7f)
+            plain[i] = ' ';
+    }
+    while (bytes > 0 && plain[bytes - 1] == ' ')
+        plain[--bytes] = '\0';
+    return plain;
+}
+
+/* An empty value says nothing, and some backends refuse it. */
 static void add_header(struct dead *dead, struct header *headers, const char *name,
                        struct slice value)
 {
+    if (value.len == 0)
+        return;
     headers[dead->item.n_headers++] = (struct header){.name = slice_str(name), .value = value};
 }
 
@@ -90,13 +113,12 @@ static void fill(struct dead *dead)
 {
     const struct incoming *message = dead->delivery->message;
     const struct feed *feed = dead->delivery->parcel->feed;
-    const char *suffix = feed->consumer->settings.dead_letter_suffix;
+    struct slice id = feed_message_id(feed, message);
     struct arena *arena = &dead->memory;
     struct header *headers = arena_array(arena, message->n_headers + DEAD_HEADERS, sizeof *headers);
 
     dead->item = (struct outgoing){
-        .topic = slice_str(arena_printf(arena, "%.*s%s", (int)feed->topic.len,
-                                        (const char *)feed->topic.data, suffix)),
+        .topic = feed->dead_topic,
         .key = message->key,
         .payload = message->payload,
         .shared = message->block,
@@ -107,13 +129,12 @@ static void fill(struct dead *dead)
     };
     if (message->n_headers > 0)
         memcpy(headers, message->headers, message->n_headers * sizeof *headers);
-    add_header(dead, headers, "prism-dead-letter-reason", slice_str(dead->reason));
-    add_header(dead, headers, "prism-dead-letter-topic", message->topic);
-    add_header(dead, headers, "prism-dead-letter-group", feed->group_name);
-    add_header(dead, headers, "prism-dead-letter-attempt",
+    add_header(dead, headers, DEAD_LETTER_HEADER "reason", slice_str(dead->reason));
+    add_header(dead, headers, DEAD_LETTER_HEADER "topic", message->topic);
+    add_header(dead, headers, DEAD_LETTER_HEADER "group", feed->group_name);
+    add_header(dead, headers, DEAD_LETTER_HEADER "attempt",
                slice_str(arena_printf(arena, "%u", message->attempt)));
-    if (message->id.len > 0)
-        add_header(dead, headers, "prism-dead-letter-id", message->id);
+    add_header(dead, headers, DEAD_LETTER_ID, id);
 }
 
 static void publish(struct dead *dead)
@@ -145,7 +166,7 @@ void delivery_die(struct delivery *delivery, const char *reason, struct receipt 
 {
     struct arena memory;
 
-    if (delivery->parcel->feed->consumer->plan.dead == NULL) {
+    if (message_is_null(delivery->parcel->feed->dead_topic)) {
         drop(delivery, reason, receipt);
         return;
     }
@@ -153,13 +174,11 @@ void delivery_die(struct delivery *delivery, const char *reason, struct receipt 
     arena_init(&memory, NULL);
 
     struct dead *dead = arena_zalloc(&memory, sizeof *dead);
-    size_t bytes = strlen(reason);
 
     dead->memory = memory;
     dead->delivery = delivery;
     dead->receipt = receipt;
-    dead->reason =
-        arena_strdup(&dead->memory, slice_of(reason, bytes < REASON_BYTES ? bytes : REASON_BYTES));
+    dead->reason = plain_text(&dead->memory, reason);
     dead->publish.items = &dead->item;
     dead->publish.n = 1;
     fill(dead);

@@ -151,12 +151,12 @@ void delivery_over(struct delivery *delivery)
 static void arrive(struct feed *feed, struct parcel *parcel, uint32_t i)
 {
     struct delivery *delivery = &parcel->items[i];
-    uint32_t most = feed->consumer->settings.max_attempts;
+    uint32_t most = feed_max_attempts(feed);
 
     delivery->parcel = parcel;
     delivery->message = &parcel->batch->items[i];
     delivery->lane.start = lane_free;
-    if (most != 0 && delivery->message->attempt > most && feed->consumer->plan.settling != NULL)
+    if (most != 0 && delivery->message->attempt > most && feed->from->settling != NULL)
         delivery_die(delivery, "delivered max_attempts times without success", NULL);
     else if (feed->per_key)
         lanes_put(&feed->lanes, delivery->message->key, &delivery->lane);

@@ -37,6 +37,10 @@ struct feed *feed_new(struct consumer *consumer, const struct feed_want *want)
     feed->consumer = consumer;
     feed->topic = arena_copy(&feed->memory, want->topic);
     feed->group_name = arena_copy(&feed->memory, want->group);
+    feed->dead_topic = message_copy(&feed->memory, want->dead_topic);
+    feed->letters = want->letters;
+    feed->backend = want->letters ? consumer->dead : consumer->source;
+    feed->from = want->letters ? &consumer->plan.letters : &consumer->plan.from;
     feed->shared = want->shared;
     feed->per_key = want->per_key;
     feed->members_end = &feed->members;
@@ -69,7 +73,7 @@ void feed_open(struct feed *feed)
     if (feed->next != NULL)
         feed->next->at = &feed->next;
     consumer->feeds = feed;
-    consumer->plan.source->open(consumer->source, &feed->subscription);
+    feed->from->source->open(feed->backend, &feed->subscription);
 }
 
 static void maybe_free(struct feed *feed)
@@ -95,24 +99,20 @@ static void maybe_free(struct feed *feed)
 
 void feed_close(struct feed *feed)
 {
-    struct consumer *consumer = feed->consumer;
-
     feed->going = true;
     if (!feed->closed && !feed->closing) {
         feed->closing = true;
-        consumer->plan.source->close(consumer->source, &feed->subscription);
+        feed->from->source->close(feed->backend, &feed->subscription);
     }
     feed_wake(feed);
 }
 
 void feed_drain(struct feed *feed)
 {
-    struct consumer *consumer = feed->consumer;
-
     if (feed->draining || feed->closing || feed->closed)
         return;
     feed->draining = true;
-    consumer->plan.source->withdraw(consumer->source, &feed->subscription);
+    feed->from->source->withdraw(feed->backend, &feed->subscription);
 }
 
 /* ---- credit ---- */
@@ -191,9 +191,8 @@ static void grant(struct feed *feed)
         return;
     if (subscription->credit_bytes < 0 && bytes > 0)
         bytes += (uint64_t)-subscription->credit_bytes;
-    feed->consumer->plan.source->grant(feed->consumer->source, subscription,
-                                       messages < UINT32_MAX ? (uint32_t)messages : UINT32_MAX,
-                                       bytes);
+    feed->from->source->grant(feed->backend, subscription,
+                              messages < UINT32_MAX ? (uint32_t)messages : UINT32_MAX, bytes);
     count(feed);
 }
 

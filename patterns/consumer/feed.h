@@ -62,10 +62,14 @@ struct parcel {
 struct feed {
     struct subscription subscription;
     struct consumer *consumer; /* at home */
+    struct backend *backend;
+    const struct origin *from; /* of the plan: what the backend offers now */
     struct arena memory;       /* holds this struct */
     struct op_group group;     /* what outlives calls */
     struct slice topic, group_name;
+    struct slice dead_topic; /* null: dead letters go nowhere */
     bool shared, per_key;
+    bool letters;             /* it reads dead letters */
     struct feed *next_shared; /* under the lock of shared.c, with refs */
     unsigned refs;
     bool hidden;
@@ -90,6 +94,12 @@ struct feed {
 
 /* thread: any; what is in `want` is copied. */
 struct feed *feed_new(struct consumer *consumer, const struct feed_want *want);
+
+/* Dead letters wait until somebody settles or redrives them. 0: no bound. */
+static inline uint32_t feed_max_attempts(const struct feed *feed)
+{
+    return feed->letters ? 0 : feed->consumer->settings.max_attempts;
+}
 
 /* The first member is there. */
 void feed_open(struct feed *feed);
@@ -125,6 +135,16 @@ void parcel_hold(struct parcel *parcel);
 void parcel_unhold(struct parcel *parcel);
 
 /* ---- dead.c ---- */
+
+/* What a dead letter's headers begin with; they stand behind the message's own. */
+#define DEAD_LETTER_HEADER "prism-dead-letter-"
+#define DEAD_LETTER_ID     DEAD_LETTER_HEADER "id"
+/* The identifier of a redriven message, where the sink would take it for a duplicate under its own.
+ */
+#define REDRIVEN_ID "prism-message-id"
+
+/* As the producer had it, also behind a dead letter; not text, as a rule. */
+struct slice feed_message_id(const struct feed *feed, const struct incoming *message);
 
 struct receipt;
 

@@ -144,13 +144,26 @@ static void fill_place(struct arena *arena, pb_consumed_message *to, const struc
     }
 }
 
+struct slice feed_message_id(const struct feed *feed, const struct incoming *message)
+{
+    const struct message_sink *sink = feed->consumer->plan.sink;
+    const char *moved = feed->letters ? DEAD_LETTER_ID : sink->dedups ? REDRIVEN_ID : NULL;
+
+    for (size_t i = message->n_headers; moved != NULL && i-- > 0;) {
+        if (slice_equal(message->headers[i].name, slice_str(moved)))
+            return message->headers[i].value;
+    }
+    return message->id;
+}
+
 const char *member_message_id(const struct member *member, struct arena *arena,
                               const struct incoming *message)
 {
     const struct topics *topics = &member->feed->consumer->topics;
+    struct slice id = feed_message_id(member->feed, message);
 
-    if (message->id.len > 0 && is_text(message->id))
-        return arena_strdup(arena, message->id);
+    if (id.len > 0 && is_text(id))
+        return arena_strdup(arena, id);
     return message_id_made(arena, topics_unmap(topics, message->topic), message->position,
                            message->partition, message->offset);
 }

@@ -173,7 +173,7 @@ static void send_over(struct member *member)
 
 static void give_back(struct member *member, struct delivery *delivery, bool failed)
 {
-    uint32_t most = member->feed->consumer->settings.max_attempts;
+    uint32_t most = feed_max_attempts(member->feed);
 
     member_release(delivery);
     if (failed)

@@ -14,10 +14,10 @@ static const struct need needs[NEED_COUNT] = {
                                  "the order of keys"),
     [NEED_NULL_PAYLOAD] = NEED_PROPERTY("null payload not supported: the message_source cannot "
                                         "tell null from empty"),
+    [NEED_REDRIVE] = NEED_PROPERTY("reading and redriving of dead letters not supported: no "
+                                   "backend that keeps messages in slot `dead_letter_queue`"),
     [NEED_PARTITION_ORDER] = NEED_PROPERTY("order per partition not supported by this server"),
     [NEED_ANYWHERE] = NEED_PROPERTY("settlement by token not supported by this server"),
-    [NEED_REDRIVE] = NEED_PROPERTY("reading and redriving of dead letters not supported by this "
-                                   "server: consume the topic that holds them"),
 };
 
 const struct consumer_operation consumer_operation_table[] = {
@@ -53,50 +53,52 @@ static const struct message_sink *sink_of(const struct backend_interfaces *has)
     return has->topic != NULL ? &has->topic->sink : NULL;
 }
 
+static struct origin origin_of(const struct backend_interfaces *has)
+{
+    if (has == NULL)
+        return (struct origin){0};
+    if (has->stream != NULL)
+        return (struct origin){.source = &has->stream->source,
+                               .settling = &has->stream->settling,
+                               .stream = has->stream};
+    if (has->queue != NULL)
+        return (struct origin){
+            .source = &has->queue->source, .settling = &has->queue->settling, .queue = has->queue};
+    return (struct origin){.source = has->topic != NULL ? &has->topic->source : NULL};
+}
+
 struct consumer_plan consumer_plan_make(const struct backend_interfaces *source,
                                         const struct backend_interfaces *dead)
 {
-    struct consumer_plan plan = {.dead = sink_of(dead)};
-
-    if (source->stream != NULL) {
-        plan.stream = source->stream;
-        plan.source = &source->stream->source;
-        plan.settling = &source->stream->settling;
-    } else if (source->queue != NULL) {
-        plan.queued = true;
-        plan.source = &source->queue->source;
-        plan.settling = &source->queue->settling;
-    } else if (source->topic != NULL) {
-        plan.source = &source->topic->source;
-    }
-    return plan;
-}
-
-static bool carries_null(const struct consumer_plan *plan)
-{
-    return plan->stream != NULL && plan->stream->sink.null_payload;
+    return (struct consumer_plan){.from = origin_of(source),
+                                  .letters = origin_of(dead),
+                                  .sink = sink_of(source),
+                                  .dead = sink_of(dead)};
 }
 
 bool consumer_meets(const struct consumer_plan *plan, enum consumer_need need)
 {
-    if (plan->source == NULL)
+    const struct origin *from = &plan->from;
+
+    if (from->source == NULL)
         return false;
     switch (need) {
     case NEED_SETTLING:
-        return plan->settling != NULL;
+        return from->settling != NULL;
     case NEED_REPLAY:
-        return plan->stream != NULL && plan->stream->seek != NULL;
+        return from->stream != NULL && from->stream->seek != NULL;
     case NEED_POSITION:
-        return plan->stream != NULL;
+        return from->stream != NULL;
     case NEED_DEAD_LETTER:
-        return plan->dead != NULL && plan->settling != NULL;
+        return plan->dead != NULL && from->settling != NULL;
+    case NEED_REDRIVE:
+        return plan->letters.settling != NULL && from->settling != NULL;
     case NEED_KEYED:
-        return plan->settling != NULL && plan->source->keyed;
+        return from->settling != NULL && from->source->keyed;
     case NEED_NULL_PAYLOAD:
-        return carries_null(plan);
+        return from->stream != NULL && from->stream->sink.null_payload;
     case NEED_PARTITION_ORDER:
     case NEED_ANYWHERE:
-    case NEED_REDRIVE:
         return false;
     case NEED_NOTHING:
     case NEED_COUNT:
@@ -109,7 +111,8 @@ enum pattern_how consumer_how(const struct consumer_plan *plan, enum consumer_ne
 {
     if (!consumer_meets(plan, need))
         return PATTERN_UNAVAILABLE;
-    return need == NEED_SETTLING && !plan->settling->single ? PATTERN_EMULATED : PATTERN_NATIVE;
+    return need == NEED_SETTLING && !plan->from.settling->single ? PATTERN_EMULATED
+                                                                 : PATTERN_NATIVE;
 }
 
 const struct need *consumer_need_of(enum consumer_need need)
@@ -137,7 +140,7 @@ size_t consumer_operations(const struct backend_type *const *slots, const uint32
             .variant = row->variant,
             .how = how,
             .why = how != PATTERN_UNAVAILABLE ? NULL
-                   : plan.source == NULL      ? "no backend that holds messages in slot "
+                   : plan.from.source == NULL ? "no backend that holds messages in slot "
                                                 "`message_source`"
                                               : needs[row->need].why,
         };

@@ -42,7 +42,7 @@ struct err consumer_read_group(const struct consumer *consumer, struct arena *ar
 {
     struct err err = read_names(consumer, arena, topic, group, full, name);
 
-    if (err.code == ERR_OK && name->len == 0 && !consumer->plan.queued)
+    if (err.code == ERR_OK && name->len == 0 && consumer->plan.from.queue == NULL)
         err = fault("consumer_group", "consumer_group is empty, and there is no default_group");
     return err;
 }
@@ -88,6 +88,16 @@ static struct err read_named(pb_start_position position, struct feed_want *want)
     }
 }
 
+static const struct origin *origin_of(const struct consumer *consumer, const struct feed_want *want)
+{
+    return want->letters ? &consumer->plan.letters : &consumer->plan.from;
+}
+
+static bool can_replay(const struct origin *from)
+{
+    return from->stream != NULL && from->stream->seek != NULL;
+}
+
 static struct err read_start(const struct consumer *consumer, const pb_subscribe_request *request,
                              struct feed_want *want)
 {
@@ -116,7 +126,7 @@ static struct err read_start(const struct consumer *consumer, const pb_subscribe
     if (err.code == ERR_OK && want->at < 0)
         return fault("start", "the start is negative");
     if (err.code == ERR_OK && want->start != START_COMMITTED && want->start != START_LATEST &&
-        !consumer_meets(&consumer->plan, NEED_REPLAY))
+        !can_replay(origin_of(consumer, want)))
         return need_unmet(consumer_need_of(NEED_REPLAY));
     return err;
 }
@@ -186,21 +196,38 @@ static struct err read_lease(const struct consumer *consumer, const pb_subscribe
 static struct err read_modes(const struct consumer *consumer, const pb_subscribe_request *request,
                              struct member_want *want)
 {
-    const struct consumer_plan *plan = &consumer->plan;
+    const struct origin *from = origin_of(consumer, &want->feed);
 
     want->automatic = request->ack_mode == PRISM__PATTERNS__SCHEMAS__ACK_MODE__ACK_AUTO ||
-                      (plan->settling == NULL &&
+                      (from->settling == NULL &&
                        request->ack_mode != PRISM__PATTERNS__SCHEMAS__ACK_MODE__ACK_MANUAL);
-    if (!want->automatic && plan->settling == NULL)
+    if (!want->automatic && from->settling == NULL)
         return need_unmet(consumer_need_of(NEED_SETTLING));
     want->feed.per_key = request->order == CONSUMER_PB(ORDER_MODE__ORDER_PER_KEY);
-    if (want->feed.per_key && !consumer_meets(plan, NEED_KEYED))
+    if (want->feed.per_key && (from->settling == NULL || !from->source->keyed))
         return need_unmet(consumer_need_of(NEED_KEYED));
     if (request->order == CONSUMER_PB(ORDER_MODE__ORDER_PARTITION))
         return need_unmet(consumer_need_of(NEED_PARTITION_ORDER));
-    if (request->dead_letters)
-        return need_unmet(consumer_need_of(NEED_REDRIVE));
     return ERR_NONE;
+}
+
+/* Where dead letters go, or, with `dead_letters`, come from. */
+static struct err read_dead(const struct consumer *consumer, struct arena *arena,
+                            const pb_subscribe_request *request, struct feed_want *want)
+{
+    struct slice topic = message_null();
+    struct err err = ERR_NONE;
+
+    if (request->dead_letters && !consumer_meets(&consumer->plan, NEED_REDRIVE))
+        return need_unmet(consumer_need_of(NEED_REDRIVE));
+    if (consumer_meets(&consumer->plan, NEED_DEAD_LETTER))
+        err = dead_topic_of(consumer, arena, want->topic, want->group, &topic);
+    want->letters = request->dead_letters;
+    if (want->letters)
+        want->topic = topic;
+    else
+        want->dead_topic = topic;
+    return err;
 }
 
 struct err consumer_read(const struct consumer *consumer, struct arena *arena,
@@ -210,9 +237,17 @@ struct err consumer_read(const struct consumer *consumer, struct arena *arena,
                                 &want->feed.topic, &want->feed.group);
 
     *want = (struct member_want){
-        .feed = want->feed, .topic = request->topic, .consumer_id = request->consumer_id};
+        .feed = {.topic = want->feed.topic, .group = want->feed.group},
+        .topic = request->topic,
+        .consumer_id = request->consumer_id,
+    };
+    /* A queue has one group: all who take from it. */
+    if (consumer->plan.from.queue != NULL)
+        want->feed.group = message_empty();
     if (err.code == ERR_OK)
         err = check_name(request->consumer_id, "consumer_id");
+    if (err.code == ERR_OK)
+        err = read_dead(consumer, arena, request, &want->feed);
     if (err.code == ERR_OK)
         err = read_modes(consumer, request, want);
     if (err.code == ERR_OK)
@@ -223,9 +258,6 @@ struct err consumer_read(const struct consumer *consumer, struct arena *arena,
         err = read_bounds(consumer, request, want);
     if (err.code == ERR_OK)
         err = read_lease(consumer, request, want);
-    /* A queue has one group: all who take from it. */
-    if (consumer->plan.queued)
-        want->feed.group = message_empty();
-    want->feed.shared = consumer->plan.queued || want->feed.group.len > 0;
+    want->feed.shared = origin_of(consumer, &want->feed)->queue != NULL || want->feed.group.len > 0;
     return err;
 }

@@ -253,7 +253,7 @@ static struct settlements *settlements_new(struct feed *feed, const struct chose
 static void settle(struct feed *feed, const struct chosen *chosen, enum settle_how how,
                    uint64_t delay_ms, struct receipt *receipt)
 {
-    const struct message_settling *settling = feed->consumer->plan.settling;
+    const struct message_settling *settling = feed->from->settling;
     struct settlements *work;
 
     if (chosen->n == 0)
@@ -271,7 +271,7 @@ static void settle(struct feed *feed, const struct chosen *chosen, enum settle_h
     else if (settling == NULL)
         op_finish(&work->settle.op, ERR_NONE);
     else
-        settling->settle(feed->consumer->source, &work->settle);
+        settling->settle(feed->backend, &work->settle);
 }
 
 void settle_one(struct delivery *delivery, enum settle_how how, struct receipt *receipt)
@@ -339,13 +339,15 @@ static void park_here(struct delivery *delivery, uint64_t delay_ms, struct recei
 static void refuse_death(struct delivery *delivery, struct receipt *receipt)
 {
     receipt_fail(receipt, delivery->sequence,
-                 err_make(ERR_FAILED_PRECONDITION, "no backend in slot `dead_letter_queue`"));
+                 err_make(ERR_FAILED_PRECONDITION, delivery->parcel->feed->letters
+                                                       ? "it is a dead letter already"
+                                                       : "no backend in slot `dead_letter_queue`"));
     put_back(delivery);
 }
 
 static bool has_failed_for_good(const struct delivery *delivery)
 {
-    uint32_t most = delivery->parcel->feed->consumer->settings.max_attempts;
+    uint32_t most = feed_max_attempts(delivery->parcel->feed);
 
     return most != 0 && delivery->message->attempt >= most;
 }
@@ -354,7 +356,7 @@ static bool has_failed_for_good(const struct delivery *delivery)
  * is kept per key they wait here: the key's lane stays theirs. */
 static bool waits_here(const struct feed *feed, uint64_t delay_ms)
 {
-    const struct message_settling *settling = feed->consumer->plan.settling;
+    const struct message_settling *settling = feed->from->settling;
 
     return feed->per_key || !settling->single || (delay_ms > 0 && !settling->delays);
 }
@@ -374,7 +376,7 @@ void settle_reject(struct receipt *receipt, const struct which *which, pb_dispos
         if (disposition == CONSUMER_PB(DISPOSITION__RELEASE))
             release_here(delivery, receipt);
         else if (disposition == CONSUMER_PB(DISPOSITION__DEAD_LETTER) &&
-                 feed->consumer->plan.dead == NULL)
+                 message_is_null(feed->dead_topic))
             refuse_death(delivery, receipt);
         else if (disposition == CONSUMER_PB(DISPOSITION__DEAD_LETTER) ||
                  (how == SETTLE_RETRY && has_failed_for_good(delivery)))

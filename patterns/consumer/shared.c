@@ -54,10 +54,11 @@ void consumer_close_shared(struct pattern_shared *base)
 /* ---- feeds ---- */
 
 static struct feed *find_feed(const struct consumer_shared *shared, struct slice topic,
-                              struct slice group)
+                              struct slice group, bool letters)
 {
     for (struct feed *feed = shared->feeds; feed != NULL; feed = feed->next_shared) {
-        if (feed->shared && slice_equal(feed->topic, topic) && slice_equal(feed->group_name, group))
+        if (feed->shared && feed->letters == letters && slice_equal(feed->topic, topic) &&
+            slice_equal(feed->group_name, group))
             return feed;
     }
     return NULL;
@@ -66,7 +67,8 @@ static struct feed *find_feed(const struct consumer_shared *shared, struct slice
 static struct feed *find_or_make(struct consumer_shared *shared, struct consumer *consumer,
                                  const struct feed_want *want)
 {
-    struct feed *feed = want->shared ? find_feed(shared, want->topic, want->group) : NULL;
+    struct feed *feed =
+        want->shared ? find_feed(shared, want->topic, want->group, want->letters) : NULL;
 
     if (feed != NULL)
         return feed;
@@ -138,7 +140,7 @@ struct consumer *shared_home_of_group(struct consumer *consumer, struct slice to
 
     pthread_mutex_lock(&shared->lock);
 
-    const struct feed *feed = find_feed(shared, topic, group);
+    const struct feed *feed = find_feed(shared, topic, group, false);
 
     home = feed != NULL ? feed->consumer : NULL;
     pthread_mutex_unlock(&shared->lock);

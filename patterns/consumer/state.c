@@ -25,7 +25,7 @@ static struct state *state_new(struct call *call, const char *topic, const char 
         consumer_read_group(consumer, call_arena(call), topic, group, &state->topic, &state->group);
 
     state->call = call;
-    if (err.code == ERR_OK && consumer->plan.stream == NULL)
+    if (err.code == ERR_OK && consumer->plan.from.stream == NULL)
         err = need_unmet(consumer_need_of(NEED_POSITION));
     if (err.code != ERR_OK) {
         call_fail(call, err);
@@ -41,7 +41,7 @@ static void ask_position(struct state *state, op_done_fn *done)
     struct consumer *consumer = consumer_of(state->call);
 
     call_start(state->call, &state->position.op, done);
-    consumer->plan.stream->position(consumer->source, &state->position);
+    consumer->plan.from.stream->position(consumer->source, &state->position);
 }
 
 static int32_t partition_of(const struct stream_partition *partition)
@@ -97,8 +97,8 @@ static void tell_there(struct errand *errand)
     struct state *state = CONTAINER_OF(errand, struct state, errand);
 
     for (const struct feed *feed = state->home->feeds; feed != NULL; feed = feed->next) {
-        if (feed->shared && !feed->going && slice_equal(feed->topic, state->topic) &&
-            slice_equal(feed->group_name, state->group)) {
+        if (feed->shared && !feed->letters && !feed->going &&
+            slice_equal(feed->topic, state->topic) && slice_equal(feed->group_name, state->group)) {
             add_feed(state, feed);
             break;
         }
@@ -247,7 +247,7 @@ static void previous_known(struct op *op)
     state->seek.topic = state->topic;
     state->seek.group = state->group;
     call_start(state->call, &state->seek.op, sought);
-    consumer->plan.stream->seek(consumer->source, &state->seek);
+    consumer->plan.from.stream->seek(consumer->source, &state->seek);
 }
 
 static struct err read_target(const pb_seek_request *request, struct stream_seek *seek)

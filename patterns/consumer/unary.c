@@ -112,7 +112,7 @@ static void unsubscribe_there(struct errand *errand)
             member_end(member, ERR_NONE, false);
     } else {
         for (struct feed *feed = unary->home->feeds; feed != NULL; feed = feed->next) {
-            if (feed->shared && slice_equal(feed->topic, unary->topic) &&
+            if (feed->shared && !feed->letters && slice_equal(feed->topic, unary->topic) &&
                 slice_equal(feed->group_name, unary->group))
                 end_members(unary, feed);
         }
@@ -158,7 +158,7 @@ static bool read_deliveries(struct unary *unary, const pb_deliveries *deliveries
     struct err err = ERR_NONE;
 
     unary->deliveries = deliveries;
-    if (consumer->plan.settling == NULL)
+    if (consumer->plan.from.settling == NULL)
         err = need_unmet(consumer_need_of(NEED_SETTLING));
     else if (deliveries == NULL)
         err = err_about(ERR_INVALID_ARGUMENT, "deliveries", "deliveries has to be set");
@@ -324,9 +324,4 @@ void consumer_unsubscribe(struct call *call)
         reply_absent(call);
     else
         go(unary, unsubscribe_there, unsubscribed);
-}
-
-void consumer_redrive(struct call *call)
-{
-    call_fail(call, need_unmet(consumer_need_of(NEED_REDRIVE)));
 }

@@ -4,8 +4,8 @@ import os
 import signal
 import subprocess
 
-from rig import environment, suite
-from rig.messaging import producer_service, pb
+from rig import backends, environment, suite, wait
+from rig.messaging import Member, consumer, consumer_service, pb, producer, producer_service
 from rig.prismd import Prismd
 from rig.proxy import Proxy
 
@@ -19,12 +19,12 @@ class Consume(suite.Case):
         cls.producer = producer_service(cls.server.channel())
         cls.env = {**os.environ, "TSAN_OPTIONS": os.environ.get("CLIENT_TSAN_OPTIONS", "")}
 
-    def start(self, *arguments, **options):
-        return subprocess.Popen([environment.ours("prismctl"), "-s", self.server.address, *arguments],
+    def start(self, *arguments, server=None, **options):
+        return subprocess.Popen([environment.ours("prismctl"), "-s", (server or self.server).address, *arguments],
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env, **options)
 
-    def ctl(self, *arguments, code=DONE):
-        child = self.start(*arguments)
+    def ctl(self, *arguments, code=DONE, **options):
+        child = self.start(*arguments, **options)
         out, err = child.communicate(timeout=120)
         self.assertEqual(child.returncode, code, (out, err))
         return out
@@ -66,6 +66,27 @@ class Consume(suite.Case):
                                    env=self.env, timeout=60, check=False)
         self.assertNotEqual(child.returncode, DONE)
         self.assertEqual(self.ctl("consume", "full", "--group", "g", "--limit", "1"), b"a\n")
+
+    def test_dead_letters(self):
+        slot = self.borrow(backends.slot("memstore"))
+        server = self.borrow(Prismd(namespaces=[producer(slot), consumer(slot, dead_letters=slot)]))
+        channel = self.borrow(server.channel())
+        producer_service(channel).PublishBatch(messages=[pb.PublishRequest(topic="t", payload=p) for p in (b"a", b"b")])
+        with Member(consumer_service(channel), topic="t", consumer_group="g") as member:
+            member.take(2)
+            member.reject(1, 2, disposition=3, reason="broken")
+            member.told(lambda f: f.settled_through == 2)
+            letters = self.ctl("deadletters", "list", "t", "g", "--limit", "2", "-o", "json", server=server)
+            letters = [json.loads(line) for line in letters.splitlines()]
+            self.assertEqual([letter["payload"] for letter in letters], ["a", "b"])
+            self.assertIn("broken", json.dumps(letters[0]["headers"]))
+
+            def redrive(*limit):
+                return self.ctl("deadletters", "redrive", "t", "g", *limit, server=server)
+
+            wait.until(lambda: redrive("--limit", "1") == b"1 published again\n", 20, "the reader has left")
+            self.assertEqual((redrive(), redrive()), (b"1 published again\n", b"0 published again\n"))
+            self.assertEqual([m.payload for m in member.take(2)], [b"a", b"b"])
 
     def test_delimited(self):
         frames = b"\0\0\0\3a\nb" + b"\0\0\0\0" + b"\0\1\0\0" + bytes(65536)

@@ -156,15 +156,64 @@ class Consumer(suite.Case):
 
     def test_dead_letters_keep_bytes_and_headers_and_tell_why(self):
         self.publish([b"\x00poison"], headers=[{"name": "h", "value": b"v"}])
-        with self.member() as member, Member(self.rpc, topic=self.topic + ".dead", consumer_group="g") as dead:
+        with self.member() as member, self.member(dead_letters=True) as dead:
             member.take(1)
             member.reject(1, disposition=DEAD_LETTER.number, reason="cannot be read")
             letter, = dead.take(1)
             headers = [(h.name, h.value) for h in letter.headers]
+            self.assertEqual(letter.topic, self.topic)
             self.assertEqual((letter.payload, headers[0]), (b"\x00poison", ("h", b"v")))
             self.assertIn(("prism-dead-letter-reason", b"cannot be read"), headers)
             self.assertIn(("prism-dead-letter-topic", self.topic.encode()), headers)
             dead.settle(1)
+
+    def redrive(self, group="g", **fields):
+        reply = self.rpc.Redrive(topic=self.topic, consumer_group=group, **fields)
+        return reply.redriven_count, reply.failed_count, reply.code
+
+    def bury(self, member, *sequences):
+        member.reject(*sequences, disposition=DEAD_LETTER.number, reason="later")
+        member.told(lambda f: f.settled_through == sequences[-1])
+
+    def test_redriven_messages_come_as_they_were(self):
+        self.publish([b"a", b"b", b"c"], ordering_key=b"k", headers=[{"name": "h", "value": b"\x00"}])
+        with self.member() as member, self.member("other") as other:
+            ids = [m.message_id for m in other.take(3)]
+            member.take(3)
+            self.bury(member, 1, 2, 3)
+            self.assertEqual(self.redrive(max_messages=1), (1, 0, 0))
+            self.assertEqual(member.take(1)[0].payload, b"a", "the oldest")
+            self.assertEqual(self.redrive(), (2, 0, 0))
+            again = member.take(2)
+            self.assertEqual([(m.payload, m.ordering_key, m.attempt) for m in again],
+                             [(b"b", b"k", 1), (b"c", b"k", 1)])
+            self.assertEqual([(h.name, h.value) for m in again for h in m.headers if not h.name.startswith("prism-")],
+                             [("h", b"\x00")] * 2)
+            self.assertEqual(len(set(ids)), 3)
+            self.assertEqual(self.redrive(), (0, 0, 0), "no letter is left")
+            self.assertEqual(self.redrive("other"), (0, 0, 0))
+
+    def test_redriving_is_no_duplicate(self):
+        """The identifier is the first message's, whatever the source remembers of it."""
+        self.publish([b"x"], message_id="order-7")
+        with self.member() as member:
+            member.take(1)
+            self.bury(member, 1)
+            self.assertEqual(self.redrive(), (1, 0, 0))
+            self.assertEqual(member.take(1)[0].message_id, "order-7")
+
+    def test_letters_that_are_read_stay(self):
+        self.publish([b"a", b"b"])
+        with self.member() as member:
+            member.take(2)
+            self.bury(member, 1, 2)
+            with self.member(dead_letters=True) as reader:
+                self.assertEqual([m.payload for m in reader.take(2)], [b"a", b"b"])
+                reader.settle(1)
+                reader.half_close()
+                reader.rest()
+            wait.until(lambda: self.redrive() == (1, 0, 0), 20, "the reader's letters are back")
+            self.assertEqual(member.take(1)[0].payload, b"b")
 
     def test_without_a_dead_letter_slot_nothing_is_dropped_by_request(self):
         bare = consumer_service(self.channel, "bare")

@@ -38,7 +38,7 @@ class service:
 
 
 def namespaces(slot):
-    return [producer(slot), consumer(slot, retry_delay_ms=0)]
+    return [producer(slot), consumer(slot, dead_letters=slot, retry_delay_ms=0)]
 
 
 def backend_type(capabilities):
@@ -134,3 +134,15 @@ def GetState(test, rpc, announced):
         state = rpc.GetState(topic="t", consumer_group="g")
         test.assertEqual((state.lag, state.in_flight, state.running), (MESSAGES - 4, MESSAGES - 4, True))
         test.assertEqual([(m.consumer_id, m.in_flight) for m in state.members], [("me", MESSAGES - 4)])
+
+
+def Redrive(test, rpc, announced):
+    rpc.fill(test, 2)
+    stream, name, _ = rpc.subscribe(test, 2)
+    reply = rpc.Reject(deliveries={"subscription_id": name, "through": 2}, disposition=pb.DESCRIPTOR.dependencies[0]
+                       .enum_types_by_name["Disposition"].values_by_name["DEAD_LETTER"].number)
+    test.assertEqual((reply.dead_lettered_count, len(reply.failures)), (2, 0))
+    reply = rpc.Redrive(topic="t", consumer_group="g")
+    test.assertEqual((reply.redriven_count, reply.failed_count), (2, 0))
+    test.assertEqual(next(m.payload for frame in stream for m in frame.messages), b"0")
+    stream.cancel()

@@ -154,7 +154,7 @@ static void test_c11_after_the_last_attempt_comes_a_dead_letter(void **state)
     put(rig, NULL, "rejected");
     reject(rig, call, 1, RETRIED, 0);
     reject(rig, call, 2, RETRIED, 0);
-    assert_int_equal(fake_published(&rig->world, "t.dead"), 1);
+    assert_int_equal(fake_published(&rig->world, "t.g.dead"), 1);
     put(rig, NULL, "crashes");
     vanish(rig, call);
     call = member(rig);
@@ -180,12 +180,12 @@ static void test_c13_a_dead_letter_that_fails_leaves_the_message(void **state)
     rig->world.fail_with = err_make(ERR_UNAVAILABLE, "the fake is away");
     reject(rig, call, 1, DEAD, 0);
     assert_int_equal(last_failure(call), ERR_UNAVAILABLE);
-    assert_int_equal(fake_published(&rig->world, "t.dead"), 0);
+    assert_int_equal(fake_published(&rig->world, "t.g.dead"), 0);
     assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 1);
     reject(rig, call, 1, DEAD, 0);
-    assert_int_equal(fake_published(&rig->world, "t.dead"), 1);
+    assert_int_equal(fake_published(&rig->world, "t.g.dead"), 1);
     assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 0);
-    assert_true(slice_equal(fake_message(&rig->world, "t.dead", 0)->headers[0].name,
+    assert_true(slice_equal(fake_message(&rig->world, "t.g.dead", 0)->headers[0].name,
                             slice_str("prism-dead-letter-reason")));
     leave(rig, call);
     consumer_free(rig);

@@ -58,15 +58,10 @@ static inline void published(struct op *op)
     (void)op;
 }
 
-static inline void put(struct fake_rig *rig, const char *key, const char *payload)
+static inline void put_item(struct fake_rig *rig, struct outgoing item)
 {
     struct arena arena;
     struct op_group group;
-    struct outgoing item = {
-        .topic = slice_str("t"),
-        .key = key != NULL ? slice_str(key) : message_null(),
-        .payload = slice_str(payload),
-    };
     struct publish publish = {.items = &item, .n = 1};
 
     arena_init(&arena, NULL);
@@ -77,6 +72,15 @@ static inline void put(struct fake_rig *rig, const char *key, const char *payloa
     assert_int_equal(publish.op.err.code, ERR_OK);
     assert_int_equal(item.err.code, ERR_OK);
     arena_clear(&arena);
+}
+
+static inline void put(struct fake_rig *rig, const char *key, const char *payload)
+{
+    put_item(rig, (struct outgoing){
+                      .topic = slice_str("t"),
+                      .key = key != NULL ? slice_str(key) : message_null(),
+                      .payload = slice_str(payload),
+                  });
 }
 
 /* ---- a member ---- */
