@@ -43,7 +43,8 @@ struct backend_store;
     X(TOPIC, topic, "PubSubBasicInterface", "pubsub_basic")                                        \
     X(STREAM, stream, "StreamBasicInterface", "stream_basic")                                      \
     X(QUEUE, queue, "QueueBasicInterface", "queue_basic")                                          \
-    X(REGISTRY, registry, "IdentityRegistryInterface", "identity_registry")
+    X(REGISTRY, registry, "IdentityRegistryInterface", "identity_registry")                        \
+    X(SESSION, session, "SessionStoreInterface", "session_store")
 
 /* What an instance offers: const struct kv_basic *kv_basic, and so on. NULL: not offered. */
 struct backend_interfaces {

@@ -77,6 +77,7 @@ extern const struct kv_batch memstore_window;
 /* ---- registry.c ---- */
 
 extern const struct registry memstore_registry;
+extern const struct session memstore_session;
 
 /* ---- topic.c, stream.c, queue.c ---- */
 

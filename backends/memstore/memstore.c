@@ -1,5 +1,6 @@
 #include "backends/memstore/messaging.h"
 #include "backends/memstore/roster.h"
+#include "backends/memstore/sessions.h"
 #include "src/base/container.h"
 
 #include <assert.h>
@@ -140,6 +141,7 @@ struct memstore *memstore_new(const struct backend_options *options,
     sweep_init(store);
     store->messaging = messaging_new(store, &config->messaging);
     store->roster = roster_new(store);
+    store->sessions = sessions_new(store);
     for (unsigned i = 0; i < MEMSTORE_SHARDS; i++)
         shard_init(&store->shards[i]);
     return store;
@@ -153,6 +155,7 @@ void memstore_destroy(struct memstore *store)
         shard_clear(&store->shards[i]);
     messaging_destroy(store->messaging);
     roster_destroy(store->roster);
+    sessions_destroy(store->sessions);
     sweep_clear(store);
     pthread_mutex_destroy(&store->judging);
     backend_store_clear(&store->base);
@@ -213,7 +216,7 @@ static void instance_close(struct backend *backend, void (*closed)(void *arg), v
 
 /* ---- metrics ---- */
 
-enum { FAMILIES = 17 };
+enum { FAMILIES = 20 };
 
 static const struct family {
     const char *name, *type, *help;
@@ -238,6 +241,9 @@ static const struct family {
      "Identities registered, expired ones not yet reclaimed included."},
     {"prism_memstore_identity_index_bytes", "gauge", "Bytes of the registry's orders."},
     {"prism_memstore_identities_expired_total", "counter", "Expired identities reclaimed."},
+    {"prism_memstore_sessions", "gauge", "Sessions held, expired ones not yet reclaimed included."},
+    {"prism_memstore_session_index_bytes", "gauge", "Bytes of the sessions' orders."},
+    {"prism_memstore_sessions_expired_total", "counter", "Expired sessions reclaimed."},
 };
 
 static uint64_t limit_shown(uint64_t limit)
@@ -249,6 +255,7 @@ static uint64_t family_value(struct memstore *store, size_t family)
 {
     struct memstore_totals totals = memstore_totals(store);
     struct roster_totals roster = roster_totals(store->roster);
+    struct sessions_totals sessions = sessions_totals(store->sessions);
     struct messaging *m = store->messaging;
     const uint64_t values[FAMILIES] = {totals.keys,
                                        limit_shown(store->max_keys),
@@ -266,7 +273,10 @@ static uint64_t family_value(struct memstore *store, size_t family)
                                        counter_read(&m->lost),
                                        roster.identities,
                                        roster.bytes,
-                                       roster.expired};
+                                       roster.expired,
+                                       sessions.sessions,
+                                       sessions.bytes,
+                                       sessions.expired};
 
     return values[family];
 }
@@ -297,7 +307,8 @@ const struct backend_type backend_memstore = {
                    .topic = &memstore_topic,
                    .stream = &memstore_stream,
                    .queue = &memstore_queue,
-                   .registry = &memstore_registry},
+                   .registry = &memstore_registry,
+                   .session = &memstore_session},
     .limits = {.key_bytes = ENTRY_KEY_MAX, .ttl_ms = ENTRY_TTL_MAX_MS, .pipeline = 128},
     .settings = settings,
     .store_open = store_open,

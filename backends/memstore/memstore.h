@@ -11,6 +11,7 @@
  *   expiry.c    what has expired is taken out, in small steps
  *   sweep.c     the timer that drives expiry while nobody writes
  *   roster.h    the identity registry: roster.c, roster_page.c (who matches), order.c (ordering)
+ *   sessions.h  the session store: sessions.c, sessions_many.c, session_items.c
  *   enumerate.c what goes by slices
  *   scan.c      pages and counts; cursor.c their cursors; count.c a count in slices
  *   messaging.h topics, streams and queues: its own list of files

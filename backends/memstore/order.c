@@ -10,7 +10,7 @@ enum { SLOTS = 62, LOW = SLOTS / 4, LEVELS_MAX = 16 };
 
 struct order_slot {
     uint64_t number;
-    struct member *member;
+    void *member;
 };
 
 struct order_node {
@@ -55,27 +55,28 @@ void order_clear(struct order *order)
 {
     if (order->root != NULL)
         clear(order, order->root, order->levels);
-    *order = (struct order){0};
+    *order = (struct order){.name = order->name};
 }
 
-static int compare(const struct order_slot *slot, uint64_t number, struct slice name)
+static int compare(const struct order *order, const struct order_slot *slot, uint64_t number,
+                   struct slice name)
 {
     if (slot->number != number)
         return slot->number < number ? -1 : 1;
-    return slice_compare(member_name(slot->member), name);
+    return slice_compare(order->name(slot->member), name);
 }
 
 /* How many slots are before (number, name); `behind`: or the same. */
-static unsigned before(const struct order_node *node, uint64_t number, struct slice name,
-                       bool behind)
+static unsigned before(const struct order *order, const struct order_node *node, uint64_t number,
+                       struct slice name, bool behind)
 {
     unsigned low = 0, high = node->n;
 
     while (low < high) {
         unsigned middle = (low + high) / 2;
-        int order = compare(&node->slots[middle], number, name);
+        int side = compare(order, &node->slots[middle], number, name);
 
-        if (order < 0 || (behind && order == 0))
+        if (side < 0 || (behind && side == 0))
             low = middle + 1;
         else
             high = middle;
@@ -90,14 +91,14 @@ static unsigned descend(const struct order *order, uint64_t number, struct slice
     struct order_node *node = order->root;
 
     for (unsigned level = order->levels - 1; level > 0; level--) {
-        unsigned at = before(node, number, name, true);
+        unsigned at = before(order, node, number, name, true);
 
         path->nodes[level] = node;
         path->at[level] = at > 0 ? at - 1 : 0;
         node = node->children[path->at[level]];
     }
     path->nodes[0] = node;
-    path->at[0] = before(node, number, name, behind);
+    path->at[0] = before(order, node, number, name, behind);
     return path->at[0];
 }
 
@@ -172,7 +173,7 @@ static void grow(struct order *order, struct order_node *upper)
     assert(order->levels < LEVELS_MAX);
 }
 
-void order_insert(struct order *order, uint64_t number, struct member *member)
+void order_insert(struct order *order, uint64_t number, void *member)
 {
     struct order_slot slot = {number, member};
     struct order_node *child = NULL;
@@ -183,7 +184,7 @@ void order_insert(struct order *order, uint64_t number, struct member *member)
         order->root = node_new(order, true);
         order->levels = 1;
     }
-    descend(order, number, member_name(member), false, &path);
+    descend(order, number, order->name(member), false, &path);
     for (unsigned level = 0; level < order->levels; level++) {
         struct order_node *node = path.nodes[level];
         unsigned at = level == 0 ? path.at[0] : path.at[level] + 1;
@@ -281,10 +282,10 @@ static void shrink(struct order *order)
     }
 }
 
-void order_remove(struct order *order, uint64_t number, struct member *member)
+void order_remove(struct order *order, uint64_t number, void *member)
 {
     struct path path;
-    unsigned at = descend(order, number, member_name(member), false, &path);
+    unsigned at = descend(order, number, order->name(member), false, &path);
 
     assert(at < path.nodes[0]->n && path.nodes[0]->slots[at].member == member);
     order->entries--;
@@ -321,14 +322,14 @@ struct order_place order_seek(const struct order *order, uint64_t number, struct
     return place;
 }
 
-struct member *order_at(const struct order_place *place, uint64_t number)
+void *order_at(const struct order_place *place, uint64_t number)
 {
     return place->leaf != NULL && place->leaf->slots[place->at].number == number
                ? place->leaf->slots[place->at].member
                : NULL;
 }
 
-struct member *order_first(const struct order *order, uint64_t *number)
+void *order_first(const struct order *order, uint64_t *number)
 {
     const struct order_node *node = order->root;
 

@@ -2,7 +2,7 @@
  * member's name. A B+tree with nodes of 1 KiB: 16 bytes for each entry, and between a third more
  * and as much again for the room in nodes. O(log n) for all but order_next, which is O(1).
  *
- * thread: whoever holds the roster's lock. Allocation failure aborts. */
+ * thread: whoever holds the owner's lock. Allocation failure aborts. */
 #ifndef PRISM_BACKENDS_MEMSTORE_ORDER_H
 #define PRISM_BACKENDS_MEMSTORE_ORDER_H
 
@@ -12,12 +12,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct member;
-
 /* The bytes by which members are ordered; they stay while the member is in a set. */
-struct slice member_name(const struct member *member);
+typedef struct slice order_name_fn(const void *member);
 
 struct order {
+    order_name_fn *name;     /* set by the owner before anything else */
     struct order_node *root; /* NULL: empty */
     unsigned levels;
     size_t entries, nodes;
@@ -26,8 +25,8 @@ struct order {
 void order_clear(struct order *order); /* the members stay */
 
 /* The pair is not in the set yet, and is in it, respectively. */
-void order_insert(struct order *order, uint64_t number, struct member *member);
-void order_remove(struct order *order, uint64_t number, struct member *member);
+void order_insert(struct order *order, uint64_t number, void *member);
+void order_remove(struct order *order, uint64_t number, void *member);
 
 /* A place between two changes of the set. */
 struct order_place {
@@ -40,10 +39,10 @@ struct order_place order_seek(const struct order *order, uint64_t number, struct
                               bool behind);
 
 /* The member there if its number is this one, else NULL. */
-struct member *order_at(const struct order_place *place, uint64_t number);
+void *order_at(const struct order_place *place, uint64_t number);
 
 /* Of the lowest number; NULL: the set is empty. */
-struct member *order_first(const struct order *order, uint64_t *number);
+void *order_first(const struct order *order, uint64_t *number);
 
 void order_next(struct order_place *place);
 

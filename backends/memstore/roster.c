@@ -24,6 +24,7 @@ struct roster *roster_new(struct memstore *store)
     roster->opened_unix_ms = unix_ms();
     /* Generations go on growing over a restart, as long as the clock does. */
     roster->generation = roster->opened_unix_ms * 1000;
+    roster->all.name = roster->due.name = roster->index.name = member_name;
     pthread_mutex_init(&roster->lock, NULL);
     return roster;
 }

@@ -37,6 +37,8 @@ struct member {
     uint8_t bytes[];   /* identity, document, tags */
 };
 
+order_name_fn member_name; /* of a struct member: its identity */
+
 struct roster {
     struct memstore *store;
     uint64_t opened_unix_ms;

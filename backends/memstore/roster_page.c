@@ -17,8 +17,10 @@ struct walk {
     struct order_place spilled; /* those that are not indexed altogether */
 };
 
-struct slice member_name(const struct member *member)
+struct slice member_name(const void *of)
 {
+    const struct member *member = of;
+
     return slice_of(member->bytes, member->identity_len);
 }
 

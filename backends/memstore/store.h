@@ -40,6 +40,7 @@ struct memstore_config {
 struct memstore_instance;
 struct messaging;
 struct roster;
+struct sessions;
 
 /* Who reclaims expired keys while nobody writes: one instance, by a timer, and only while there are
  * deadlines. */
@@ -71,6 +72,7 @@ struct memstore {
                                               under a shard's lock */
     struct messaging *messaging;
     struct roster *roster;
+    struct sessions *sessions;
 
     struct shard shards[MEMSTORE_SHARDS];
 };

@@ -11,6 +11,7 @@
  *                        look */
 #include "backends/memstore/instance.h"
 #include "backends/memstore/roster.h"
+#include "backends/memstore/sessions.h"
 #include "src/base/container.h"
 
 #include <stdlib.h>
@@ -62,9 +63,18 @@ void sweep_init(struct memstore *store)
     atomic_init(&store->sweep.active, false);
 }
 
+/* Of identities and sessions; UINT64_MAX: none. */
+static uint64_t next_ns(struct memstore *store)
+{
+    uint64_t roster_ns = roster_next_ns(store->roster);
+    uint64_t sessions_ns = sessions_next_ns(store->sessions);
+
+    return roster_ns < sessions_ns ? roster_ns : sessions_ns;
+}
+
 static bool has_deadlines(struct memstore *store)
 {
-    return atomic_load(&store->mortal_shards) > 0 || roster_next_ns(store->roster) != UINT64_MAX;
+    return atomic_load(&store->mortal_shards) > 0 || next_ns(store) != UINT64_MAX;
 }
 
 /* ---- the timer ---- */
@@ -76,10 +86,10 @@ static uint64_t rest_ns(struct memstore *store)
 {
     uint64_t tick = expiry_next_tick(store), now_ns = memstore_now_ns(store);
     uint64_t most_ns = REST_MS * NS_PER_MS, least_ns = MEMSTORE_TICK_MS * NS_PER_MS;
-    uint64_t roster_ns = roster_next_ns(store->roster);
+    uint64_t others_ns = next_ns(store);
 
-    if (roster_ns != UINT64_MAX && roster_ns / (MEMSTORE_TICK_MS * NS_PER_MS) < tick)
-        tick = roster_ns / (MEMSTORE_TICK_MS * NS_PER_MS);
+    if (others_ns != UINT64_MAX && others_ns / (MEMSTORE_TICK_MS * NS_PER_MS) < tick)
+        tick = others_ns / (MEMSTORE_TICK_MS * NS_PER_MS);
     if (tick == UINT64_MAX)
         return 0;
     if (tick > (now_ns + most_ns) / (MEMSTORE_TICK_MS * NS_PER_MS))
@@ -96,9 +106,10 @@ static bool turn(struct memstore *store, struct memstore_instance *instance)
     uint64_t until_ns = clock_now_ns() + TURN_US * 1000;
 
     for (unsigned i = 0; i < SLICES; i++) {
-        bool identities = roster_reap(store->roster, SLICE_STEPS);
+        bool others = roster_reap(store->roster, SLICE_STEPS);
 
-        if (expiry_sweep(store, &instance->from, SLICE_STEPS) < SLICE_STEPS && !identities)
+        others |= sessions_reap(store->sessions, SLICE_STEPS);
+        if (expiry_sweep(store, &instance->from, SLICE_STEPS) < SLICE_STEPS && !others)
             return false;
         if (clock_now_ns() >= until_ns)
             break;

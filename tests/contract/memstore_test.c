@@ -1,7 +1,8 @@
-/* The contracts of key-value and of the registry on memstore: driven by the test's thread, as the
- * poller drives it, on virtual time; and on a worker of a pool, on real time. */
+/* The contracts of key-value, of the registry and of sessions on memstore: driven by the test's
+ * thread, as the poller drives it, on virtual time; and on a worker of a pool, on real time. */
 #include "backends/memstore/instance.h"
 #include "tests/contract/registry_contract.h"
+#include "tests/contract/session_contract.h"
 
 #include <stdlib.h>
 
@@ -112,7 +113,9 @@ int main(void)
     int failed = kv_contract("memstore, driven", open_driven, close_fixture) +
                  kv_contract("memstore, pooled", open_pooled, close_fixture) +
                  registry_contract("memstore, driven", open_driven, close_fixture, peer) +
-                 registry_contract("memstore, pooled", open_pooled, close_fixture, peer);
+                 registry_contract("memstore, pooled", open_pooled, close_fixture, peer) +
+                 session_contract("memstore, driven", open_driven, close_fixture, peer) +
+                 session_contract("memstore, pooled", open_pooled, close_fixture, peer);
 
     return failed != 0;
 }

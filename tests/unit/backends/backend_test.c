@@ -41,6 +41,7 @@ static void test_offers(void **state)
         [BACKEND_STREAM] = (const void **)&has.stream,
         [BACKEND_QUEUE] = (const void **)&has.queue,
         [BACKEND_REGISTRY] = (const void **)&has.registry,
+        [BACKEND_SESSION] = (const void **)&has.session,
     };
 
     (void)state;

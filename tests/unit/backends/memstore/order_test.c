@@ -83,6 +83,7 @@ static void test_model(void **state)
 
     (void)state;
     assert_non_null(bench);
+    bench->order.name = member_name;
     for (unsigned i = 0; i < MEMBERS; i++)
         bench->members[i] = member_of(i);
     qsort(bench->members, MEMBERS, sizeof *bench->members, by_name);
