@@ -4,9 +4,11 @@
 #include "patterns/multicast_registry/multicast_registry.h"
 #include "patterns/pattern.h"
 #include "patterns/producer/producer.h"
+#include "patterns/session_store/session_store.h"
 
 static const struct pattern_type *const patterns[] = {
-    &pattern_keyvalue, &pattern_producer, &pattern_consumer, &pattern_multicast_registry, NULL,
+    &pattern_keyvalue,           &pattern_producer,      &pattern_consumer,
+    &pattern_multicast_registry, &pattern_session_store, NULL,
 };
 
 const struct pattern_type *const *pattern_all(void)

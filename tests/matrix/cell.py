@@ -12,10 +12,10 @@ from rig.prismd import Prismd
 from rig.redis import commands_run
 from prism.patterns.schemas import slot_schema_pb2 as schemas
 
-from matrix import consumer, keyvalue, multicast_registry, producer
+from matrix import consumer, keyvalue, multicast_registry, producer, session_store
 
 PATTERNS = {"consumer": consumer, "keyvalue": keyvalue, "multicast_registry": multicast_registry,
-            "producer": producer}
+            "producer": producer, "session_store": session_store}
 ANNOUNCED = {"N": schemas.NATIVE, "P": schemas.PIPELINED, "E": schemas.EMULATED, "C": schemas.CLIENT_SIDE}
 # Redis: the command that carries a whole batch, and the one that would carry an item if it were not so.
 ONE_COMMAND = {"StoreBatch": ("mset", "set"), "RetrieveBatch": ("mget", "get")}
