@@ -18,7 +18,8 @@ static struct backend *open_instance(struct backend_store *store, struct worker 
 
     if (instance == NULL)
         abort();
-    redis_registry_name(&instance->names);
+    redis_scripted_name(instance->registry_names, redis_registry_scripts, REDIS_REGISTRY_SCRIPTS);
+    redis_scripted_name(instance->session_names, redis_session_scripts, REDIS_SESSION_SCRIPTS);
     redis_start(&instance->shared, store, worker, false);
     return &instance->shared.base;
 }
@@ -46,20 +47,31 @@ static void close_instance(struct backend *backend, void (*closed)(void *), void
     assert(instance->listening.listeners == 0); /* whoever opened them closes them first */
     instance->closed = closed;
     instance->closed_arg = arg;
+    redis_session_sweep_stop(&instance->sweep);
     redis_stop(&instance->shared, on_shared_closed, instance);
 }
 
 static void render(struct backend_store *const *stores, size_t n, struct metrics_page *page)
 {
-    static const char name[] = "prism_redis_dropped_total";
+    static const char *const names[] = {"prism_redis_dropped_total", "prism_redis_sessions"};
 
-    metrics_family(page, name, "counter", "Messages of topics that a subscriber missed.");
-    for (size_t i = 0; i < n; i++) {
-        const struct redis_store *store = CONTAINER_OF(stores[i], struct redis_store, base);
-        const char *labels[] = {"namespace", stores[i]->namespace_name, "slot", stores[i]->slot,
-                                NULL};
+    for (size_t family = 0; family < ARRAY_LEN(names); family++) {
+        if (family == 0)
+            metrics_family(page, names[0], "counter",
+                           "Messages of topics that a subscriber missed.");
+        else
+            metrics_family(page, names[1], "gauge",
+                           "Sessions in the order of all, expired ones not yet removed included, "
+                           "when they were last swept.");
+        for (size_t i = 0; i < n; i++) {
+            struct redis_store *store = CONTAINER_OF(stores[i], struct redis_store, base);
+            const char *labels[] = {"namespace", stores[i]->namespace_name, "slot", stores[i]->slot,
+                                    NULL};
 
-        metrics_sample_u64(page, name, labels, counter_read(&store->dropped));
+            metrics_sample_u64(page, names[family], labels,
+                               family == 0 ? counter_read(&store->dropped)
+                                           : atomic_load(&store->sessions));
+        }
     }
 }
 
@@ -73,7 +85,8 @@ const struct backend_type backend_redis = {
                    .kv_txn = &redis_kv_txn,
                    .kv_cas = &redis_kv_cas,
                    .topic = &redis_topic,
-                   .registry = &redis_registry},
+                   .registry = &redis_registry,
+                   .session = &redis_session},
     .limits = {.key_bytes = 512ull << 20, .value_bytes = REDIS_VALUE_BYTES, .pipeline = 128},
     .settings = redis_settings,
     .check = redis_settings_check,

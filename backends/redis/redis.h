@@ -11,7 +11,9 @@
  *                  (redis_conn.c)
  *   redis_kv.h     the interfaces: redis_kv.c, redis_batch.c, redis_get_many.c, redis_txn.c,
  *                  redis_cas.c, redis_scan.c, redis_count.c
+ *   redis_scripted.h  operations that are scripts
  *   redis_registry.h  the identity registry: redis_registry_*.c
+ *   redis_session.h   sessions: redis_session_*.c
  *   redis_topic.h  topics: redis_topic.c (publishing, subscriptions), redis_listen.c (the
  *                  connection that listens), redis_backlog.c (what waits for a subscription)
  *   redis.c        the descriptor of `redis`

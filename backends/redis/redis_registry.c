@@ -4,7 +4,7 @@
 
 /* An op on n items; `done` of them have their outcome. */
 struct items {
-    struct redis_registry_work work; /* first */
+    struct redis_scripted work; /* first */
     size_t n, done, step;
     /* Of an answer that is being read. */
     size_t parts;
@@ -31,10 +31,10 @@ static void items_call(struct items *items)
     items->work.bytes = 64;
     for (size_t i = 0; i < items->step; i++)
         items->work.bytes += items->item_bytes(items, items->done + i);
-    redis_registry_run(&items->work);
+    redis_scripted_run(&items->work);
 }
 
-static void items_next(struct redis_registry_work *work)
+static void items_next(struct redis_scripted *work)
 {
     struct items *items = (struct items *)work;
 
@@ -104,7 +104,7 @@ static struct slice body_of(struct arena *arena, const struct registry_put_item 
     return slice_of(body, sizeof len + document.len + tags.len);
 }
 
-static void put_say(struct redis_call *call, struct redis_registry_work *work)
+static void put_say(struct redis_call *call, struct redis_scripted *work)
 {
     struct items *items = (struct items *)work;
     const struct registry_put *put = put_of(items);
@@ -136,7 +136,7 @@ static struct err put_outcome(long long code)
     }
 }
 
-static void put_node(struct redis_registry_work *work, struct redis_call *call,
+static void put_node(struct redis_scripted *work, struct redis_call *call,
                      const struct redis_node *node)
 {
     struct items *items = (struct items *)work;
@@ -187,7 +187,7 @@ static size_t beat_bytes(const struct items *items, size_t i)
     return CONTAINER_OF(items->work.op, struct registry_beat, op)->items[i].identity.len + 20;
 }
 
-static void beat_say(struct redis_call *call, struct redis_registry_work *work)
+static void beat_say(struct redis_call *call, struct redis_scripted *work)
 {
     struct items *items = (struct items *)work;
     const struct registry_beat *beat = CONTAINER_OF(work->op, struct registry_beat, op);
@@ -199,7 +199,7 @@ static void beat_say(struct redis_call *call, struct redis_registry_work *work)
     }
 }
 
-static void beat_node(struct redis_registry_work *work, struct redis_call *call,
+static void beat_node(struct redis_scripted *work, struct redis_call *call,
                       const struct redis_node *node)
 {
     struct items *items = (struct items *)work;
@@ -236,7 +236,7 @@ static size_t remove_bytes(const struct items *items, size_t i)
     return CONTAINER_OF(items->work.op, struct registry_remove, op)->items[i].identity.len + 20;
 }
 
-static void remove_say(struct redis_call *call, struct redis_registry_work *work)
+static void remove_say(struct redis_call *call, struct redis_scripted *work)
 {
     struct items *items = (struct items *)work;
     const struct registry_remove *remove = CONTAINER_OF(work->op, struct registry_remove, op);
@@ -247,7 +247,7 @@ static void remove_say(struct redis_call *call, struct redis_registry_work *work
     }
 }
 
-static void remove_node(struct redis_registry_work *work, struct redis_call *call,
+static void remove_node(struct redis_scripted *work, struct redis_call *call,
                         const struct redis_node *node)
 {
     struct items *items = (struct items *)work;
@@ -279,12 +279,12 @@ static void remove_many(struct backend *backend, struct registry_remove *remove)
 /* ---- patch ---- */
 
 struct patching {
-    struct redis_registry_work work; /* first */
+    struct redis_scripted work; /* first */
     long long parts[3];
     size_t n;
 };
 
-static void patch_say(struct redis_call *call, struct redis_registry_work *work)
+static void patch_say(struct redis_call *call, struct redis_scripted *work)
 {
     static const char *const modes[] = {
         [REGISTRY_KEEP] = "keep", [REGISTRY_MERGE] = "merge", [REGISTRY_REPLACE] = "replace"};
@@ -301,7 +301,7 @@ static void patch_say(struct redis_call *call, struct redis_registry_work *work)
     redis_word_number(call, REGISTRY_DOCUMENT_BYTES);
 }
 
-static void patch_node(struct redis_registry_work *work, struct redis_call *call,
+static void patch_node(struct redis_scripted *work, struct redis_call *call,
                        const struct redis_node *node)
 {
     struct patching *patching = (struct patching *)work;
@@ -332,7 +332,7 @@ static struct err patch_outcome(const struct patching *patching)
     }
 }
 
-static void patch_next(struct redis_registry_work *work)
+static void patch_next(struct redis_scripted *work)
 {
     struct patching *patching = (struct patching *)work;
     struct registry_patch *patch = CONTAINER_OF(work->op, struct registry_patch, op);
@@ -355,7 +355,7 @@ static void patch(struct backend *backend, struct registry_patch *patch)
     patching->work.say = patch_say;
     patching->work.node = patch_node;
     patching->work.next = patch_next;
-    redis_registry_run(&patching->work);
+    redis_scripted_run(&patching->work);
 }
 
 /* ---- get ---- */
@@ -385,7 +385,7 @@ static size_t get_bytes(const struct items *items, size_t i)
     return get_of(items)->identities[i].len;
 }
 
-static void get_say(struct redis_call *call, struct redis_registry_work *work)
+static void get_say(struct redis_call *call, struct redis_scripted *work)
 {
     struct getting *getting = (struct getting *)work;
     const struct registry_get *get = get_of(&getting->items);
@@ -414,7 +414,7 @@ static void get_record(struct getting *getting, struct redis_call *call, struct 
 }
 
 /* Pairs of expiry and record, fewer than were asked for where the room has ended. */
-static void get_node(struct redis_registry_work *work, struct redis_call *call,
+static void get_node(struct redis_scripted *work, struct redis_call *call,
                      const struct redis_node *node)
 {
     struct getting *getting = (struct getting *)work;
@@ -436,7 +436,7 @@ static void get_node(struct redis_registry_work *work, struct redis_call *call,
         redis_unexpected(call);
 }
 
-static void get_next(struct redis_registry_work *work)
+static void get_next(struct redis_scripted *work)
 {
     struct getting *getting = (struct getting *)work;
     struct items *items = &getting->items;

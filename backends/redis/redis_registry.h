@@ -19,12 +19,13 @@
  *   redis_registry.c         put, patch, beat, remove, get
  *   redis_registry_page.c    pages and counts
  *   redis_registry_filter.c  what redis evaluates itself, as words of a script
- *   redis_registry_call.c    calling scripts; records
+ *   redis_registry_call.c    records
  *   redis_registry_script.c  the scripts */
 #ifndef PRISM_BACKENDS_REDIS_REDIS_REGISTRY_H
 #define PRISM_BACKENDS_REDIS_REDIS_REGISTRY_H
 
 #include "backends/redis/redis_kv.h"
+#include "backends/redis/redis_scripted.h"
 #include "backends/registry.h"
 
 extern const struct registry redis_registry;
@@ -53,51 +54,13 @@ enum redis_registry_call {
     REDIS_REGISTRY_SCRIPTS
 };
 
-struct redis_registry_script {
-    const char *text;
-    bool writes;
-};
-
-extern const struct redis_registry_script redis_registry_scripts[REDIS_REGISTRY_SCRIPTS];
-
-/* By which redis knows them; of an instance. */
-struct redis_registry_names {
-    char sha1[REDIS_REGISTRY_SCRIPTS][REDIS_SHA1_HEX];
-};
-
-void redis_registry_name(struct redis_registry_names *names);
+extern const struct redis_scripted_text redis_registry_scripts[REDIS_REGISTRY_SCRIPTS];
 
 /* ---- calling them; thread: home ---- */
-
-/* An op that calls one script, once or several times, one after the other. First member of what an
- * op keeps in its arena. */
-struct redis_registry_work {
-    struct redis *redis;
-    struct op *op;
-    enum redis_registry_call script;
-    const struct redis_registry_names *names;
-    struct slice keys[REDIS_REGISTRY_KEYS];
-    struct redis_turn turn; /* of pages and counts */
-    bool in_turns;
-    bool unknown; /* redis does not know the script: it is sent whole */
-    bool wrote;   /* an earlier call had an effect */
-
-    /* Says the arguments of the next call. */
-    void (*say)(struct redis_call *call, struct redis_registry_work *work);
-    unsigned words; /* how many */
-    size_t bytes;   /* of the arguments, about */
-    /* A part of the answer. */
-    void (*node)(struct redis_registry_work *work, struct redis_call *call,
-                 const struct redis_node *node);
-    /* The answer is in, without an error: calls again, or finishes. */
-    void (*next)(struct redis_registry_work *work);
-};
 
 /* In the op's arena, zeroed; bytes: of the struct around it. */
 void *redis_registry_new(struct backend *backend, struct op *op, size_t bytes,
                          enum redis_registry_call script);
-
-void redis_registry_run(struct redis_registry_work *work);
 
 void redis_registry_page(struct backend *backend, struct registry_page *page);
 void redis_registry_count(struct backend *backend, struct registry_count *count);

@@ -17,7 +17,7 @@ enum {
 };
 
 struct walk {
-    struct redis_registry_work work; /* first */
+    struct redis_scripted work; /* first */
     const struct filter *filter;
     struct redis_registry_filter part;
     struct slice after; /* in `place`, or of the page */
@@ -67,7 +67,7 @@ static uint64_t scan_wanted(const struct walk *walk)
                                                                             : REDIS_REGISTRY_SCAN;
 }
 
-static void walk_say(struct redis_call *call, struct redis_registry_work *work)
+static void walk_say(struct redis_call *call, struct redis_scripted *work)
 {
     struct walk *walk = (struct walk *)work;
 
@@ -87,7 +87,7 @@ static void walk_call(struct walk *walk)
     walk->work.words = HEAD_WORDS + walk->part.words;
     walk->work.bytes = walk->after.len + walk->part.bytes + 64;
     walk->work.turn.buckets = SCAN_TURN;
-    redis_registry_run(&walk->work);
+    redis_scripted_run(&walk->work);
 }
 
 /* ---- reading ---- */
@@ -173,7 +173,7 @@ static void take_part(struct walk *walk, struct redis_call *call, const struct r
     }
 }
 
-static void walk_node(struct redis_registry_work *work, struct redis_call *call,
+static void walk_node(struct redis_scripted *work, struct redis_call *call,
                       const struct redis_node *node)
 {
     struct walk *walk = (struct walk *)work;
@@ -226,7 +226,7 @@ static bool is_enough(const struct walk *walk)
     return enough > 0 && walk->count >= enough;
 }
 
-static void walk_next(struct redis_registry_work *work)
+static void walk_next(struct redis_scripted *work)
 {
     struct walk *walk = (struct walk *)work;
 
@@ -266,13 +266,13 @@ void redis_registry_page(struct backend *backend, struct registry_page *page)
 
 /* ---- counts ---- */
 
-static void total_say(struct redis_call *call, struct redis_registry_work *work)
+static void total_say(struct redis_call *call, struct redis_scripted *work)
 {
     (void)call;
     (void)work;
 }
 
-static void total_node(struct redis_registry_work *work, struct redis_call *call,
+static void total_node(struct redis_scripted *work, struct redis_call *call,
                        const struct redis_node *node)
 {
     struct registry_count *count = CONTAINER_OF(work->op, struct registry_count, op);
@@ -282,17 +282,17 @@ static void total_node(struct redis_registry_work *work, struct redis_call *call
     count->count = node->number < 0 ? UINT64_MAX : (uint64_t)node->number;
 }
 
-static void total_next(struct redis_registry_work *work)
+static void total_next(struct redis_scripted *work)
 {
     if (CONTAINER_OF(work->op, struct registry_count, op)->count == UINT64_MAX)
-        redis_registry_run(work); /* more have to be looked at */
+        redis_scripted_run(work); /* more have to be looked at */
     else
         redis_finish(work->redis, work->op, ERR_NONE);
 }
 
 void redis_registry_count(struct backend *backend, struct registry_count *count)
 {
-    struct redis_registry_work *total;
+    struct redis_scripted *total;
 
     count->count = 0;
     if (count->filter != NULL) {
@@ -303,5 +303,5 @@ void redis_registry_count(struct backend *backend, struct registry_count *count)
     total->say = total_say;
     total->node = total_node;
     total->next = total_next;
-    redis_registry_run(total);
+    redis_scripted_run(total);
 }

@@ -411,7 +411,7 @@ static const char page_script[] = PRELUDE BURY OCTETS
 static const char total_script[] = PRELUDE BURY REAP "if reap(500) == 500 then return -1 end\n"
                                                      "return redis.call('ZCARD', order)\n";
 
-const struct redis_registry_script redis_registry_scripts[REDIS_REGISTRY_SCRIPTS] = {
+const struct redis_scripted_text redis_registry_scripts[REDIS_REGISTRY_SCRIPTS] = {
     [REDIS_REGISTRY_PUT] = {put_script, true},      [REDIS_REGISTRY_PATCH] = {patch_script, true},
     [REDIS_REGISTRY_BEAT] = {beat_script, true},    [REDIS_REGISTRY_REMOVE] = {remove_script, true},
     [REDIS_REGISTRY_GET] = {get_script, false},     [REDIS_REGISTRY_PAGE] = {page_script, false},

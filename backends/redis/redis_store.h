@@ -31,9 +31,10 @@ struct redis_store {
     bool trim_unread;
     struct log_budget connects, losses, troubles;
 
-    struct counter dropped; /* messages of topics that a subscription missed; shared writers */
-    struct counter lost;    /* messages of streams that were removed before a group had them; shared
-                               writers */
+    struct counter dropped;    /* messages of topics that a subscription missed; shared writers */
+    _Atomic uint64_t sessions; /* as swept last */
+    struct counter lost; /* messages of streams that were removed before a group had them; shared
+                            writers */
 
     pthread_mutex_t lock;      /* of the rest, but for what is atomic */
     char *username, *password; /* NULL: none */

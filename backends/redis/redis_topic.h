@@ -5,6 +5,7 @@
 #define PRISM_BACKENDS_REDIS_REDIS_TOPIC_H
 
 #include "backends/redis/redis_registry.h"
+#include "backends/redis/redis_session.h"
 #include "backends/topic.h"
 #include "src/base/block.h"
 
@@ -88,7 +89,9 @@ struct redis_listening {
 
 struct redis_instance {
     struct redis shared; /* first */
-    struct redis_registry_names names;
+    struct redis_scripted_name registry_names[REDIS_REGISTRY_SCRIPTS];
+    struct redis_scripted_name session_names[REDIS_SESSION_SCRIPTS];
+    struct redis_session_sweep sweep;
     struct redis_listening listening;
     void (*closed)(void *);
     void *closed_arg;

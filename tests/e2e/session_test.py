@@ -50,11 +50,12 @@ class Sessions(suite.Case):
     def test_metadata_and_values(self):
         metadata = pb.SessionMetadata(user_id=self.user(), region="eu", client_id="phone",
                                       attributes={"agent": "ü", "": "", "ip": "::1"})
-        answer = self.sessions.CreateSession(metadata=metadata, data={"theme": value("dark"), "raw": value(b"\0\xff", "")})
+        values = {"theme": value("dark"), "raw": value(b"\0\xff", "")}
+        answer = self.sessions.CreateSession(metadata=metadata, data=values)
         found = self.sessions.GetSession(session_id=answer.session_id)
         self.assertTrue(found.found)
         self.assertEqual(found.session.metadata, metadata)
-        self.assertEqual(dict(found.session.data), {"theme": value("dark"), "raw": value(b"\0\xff", "")})
+        self.assertEqual(dict(found.session.data), values)
         self.assertEqual((found.session.version, dict(found.session.value_versions)), (1, {"theme": 1, "raw": 1}))
         self.assertEqual(found.session.created_at, answer.created_at)
         bare = self.sessions.CreateSession()
@@ -85,8 +86,9 @@ class Sessions(suite.Case):
         self.assertFalse(self.sessions.DeleteSession(session_id=gone).existed)
         self.assertFalse(self.sessions.GetSession(session_id=gone).found)
         self.assertFalse(self.sessions.GetSessionData(session_id=gone, key="a").found)
-        for call, request in (("SetSessionData", {"key": "a", "value": value("1")}), ("DeleteSessionData", {"key": "a"}),
-                              ("UpdateSession", {"remove": ["a"]}), ("RotateSession", {}),
+        for call, request in (("SetSessionData", {"key": "a", "value": value("1")}),
+                              ("DeleteSessionData", {"key": "a"}), ("RotateSession", {}),
+                              ("UpdateSession", {"remove": ["a"]}),
                               ("ExtendSession", {"additional_seconds": 1})):
             with self.subTest(call):
                 error = wire.failure(getattr(self.sessions, call), session_id=gone, **request)
@@ -105,14 +107,16 @@ class Sessions(suite.Case):
                 ("SetSessionData", {"session_id": id_, "key": "a"}, "value"),
                 ("SetSessionData", {"session_id": id_, "value": value("1")}, "key"),
                 ("SetSessionData", {"session_id": id_, "key": "a", "value": value("1", "t" * 2049)}, "value"),
-                ("SetSessionData", {"session_id": id_, "key": "a", "value": value("1"), "if_version": -1}, "if_version"),
+                ("SetSessionData", {"session_id": id_, "key": "a", "value": value("1"), "if_version": -1},
+                 "if_version"),
                 ("UpdateSession", {"session_id": id_, "set": {"a": value("1")}, "remove": ["b", "a"]}, "remove"),
                 ("UpdateSession", {"session_id": id_, "if_version": 0}, "if_version"),
                 ("ExtendSession", {"session_id": id_}, "additional_seconds"),
                 ("ExtendSession", {"session_id": id_, "additional_seconds": 0}, "additional_seconds"),
                 ("ExtendSession", {"session_id": id_, "expires_at": {"nanos": -1}}, "expires_at"),
                 ("DeleteUserSessions", {}, "user_id"), ("ListSessions", {"page_size": -1}, "page_size"),
-                ("ListSessions", {"page_token": "s:x"}, "page_token"), ("ListSessions", {"page_token": "7"}, "page_token")):
+                ("ListSessions", {"page_token": "s:x"}, "page_token"),
+                ("ListSessions", {"page_token": "7"}, "page_token")):
             with self.subTest(call, request=request):
                 error = wire.failure(getattr(self.sessions, call), **request)
                 self.assertEqual(error.code(), grpc.StatusCode.INVALID_ARGUMENT, error.details())

@@ -1,0 +1,130 @@
+#include "backends/redis/redis_scripted.h"
+
+#include "backends/redis/redis_store.h"
+
+#include <string.h>
+
+/* ---- keys ---- */
+
+struct slice redis_scripted_key(const struct redis *redis, struct arena *arena, const char *family,
+                                const char *name)
+{
+    const struct redis_store *store = redis_store_of(redis);
+    const char *colon = strchr(store->prefix, ':');
+    int root = (int)(colon - store->prefix);
+    int space = (int)store->prefix_len - root - 2;
+
+    return slice_str(arena_printf(arena, "%.*s:{%.*s}%%%s%s", root, store->prefix, space, colon + 1,
+                                  family, name));
+}
+
+void *redis_scripted_new(struct redis *redis, struct op *op, size_t bytes, const char *family,
+                         const char *const *keys, unsigned keys_n)
+{
+    struct redis_scripted *work = arena_zalloc(op_arena(op), bytes);
+
+    work->redis = redis;
+    work->op = op;
+    work->keys_n = keys_n;
+    for (unsigned i = 0; i < keys_n; i++)
+        work->keys[i] = redis_scripted_key(redis, op_arena(op), family, keys[i]);
+    return work;
+}
+
+/* ---- calls ---- */
+
+void redis_scripted_name(struct redis_scripted_name *names, const struct redis_scripted_text *texts,
+                         size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        redis_sha1_hex(slice_str(texts[i].text), names[i].sha1);
+}
+
+static void on_node(struct redis_call *call, const struct redis_node *node)
+{
+    struct redis_scripted *work = call->state;
+
+    if (node->type != REDIS_REPLY_ERROR)
+        work->node(work, call, node);
+    else if (redis_error_is(node->text, "NOSCRIPT"))
+        work->unknown = true;
+    else if (call->err.code == ERR_OK)
+        call->err = redis_error(op_arena(call->op), node->text);
+}
+
+static void end(struct redis_scripted *work, struct err err)
+{
+    redis_finish(work->redis, work->op, err.code != ERR_OK && work->wrote ? err_lost(err) : err);
+}
+
+static void on_end(struct redis_call *call)
+{
+    struct redis_scripted *work = call->state;
+
+    if (work->unknown && call->err.code == ERR_OK) {
+        redis_scripted_run(work);
+        return;
+    }
+    if (call->err.code != ERR_OK) {
+        end(work, call->err);
+        return;
+    }
+    work->wrote = work->script->writes;
+    work->next(work);
+}
+
+static void on_lost(struct redis_call *call, struct err why)
+{
+    end(call->state, why);
+}
+
+static const struct redis_kind reads = {
+    .item_errors = true, .node = on_node, .end = on_end, .lost = on_lost};
+static const struct redis_kind writes = {
+    .writes = true, .item_errors = true, .node = on_node, .end = on_end, .lost = on_lost};
+
+static void say(struct redis_scripted *work, struct redis_call *call)
+{
+    call->state = work;
+    redis_command(call, 3 + work->keys_n + work->words, work->unknown ? "EVAL" : "EVALSHA");
+    redis_word(call, work->unknown ? slice_str(work->script->text)
+                                   : slice_of(work->name->sha1, REDIS_SHA1_HEX));
+    redis_word_number(call, work->keys_n);
+    for (unsigned i = 0; i < work->keys_n; i++)
+        redis_word(call, work->keys[i]);
+    work->unknown = false;
+    work->say(call, work);
+}
+
+static size_t bytes_of(const struct redis_scripted *work)
+{
+    return work->bytes + redis_words(3 + work->keys_n + work->words) +
+           (work->unknown ? strlen(work->script->text) : 0);
+}
+
+static void start_turn(struct redis_turn *turn)
+{
+    struct redis_scripted *work = CONTAINER_OF(turn, struct redis_scripted, turn);
+    struct redis_call *call = redis_begin_turn(turn, &reads, bytes_of(work));
+
+    if (call != NULL)
+        say(work, call);
+}
+
+void redis_scripted_run(struct redis_scripted *work)
+{
+    struct redis_call *call;
+
+    if (work->in_turns) {
+        redis_turn_take(work->redis, &work->turn, work->op, start_turn);
+        return;
+    }
+    if (work->wrote && work->redis->phase != REDIS_READY) {
+        end(work, work->redis->down);
+        return;
+    }
+    call =
+        redis_begin(work->redis, work->op, work->script->writes ? &writes : &reads, bytes_of(work));
+    if (call != NULL)
+        say(work, call);
+}

@@ -1,0 +1,62 @@
+/* Operations that are one script, called once or several times, one after the other. Scripts are
+ * called by their names; a server that does not know one (restarted, flushed) answers NOSCRIPT and
+ * gets it whole.
+ *
+ * Their keys begin with <root>:{<namespace>}%, which starts no key of key-value, whatever the
+ * namespaces are called; the braces keep the keys of one namespace on one server of a cluster. */
+#ifndef PRISM_BACKENDS_REDIS_REDIS_SCRIPTED_H
+#define PRISM_BACKENDS_REDIS_REDIS_SCRIPTED_H
+
+#include "backends/redis/redis_call.h"
+#include "backends/redis/redis_text.h"
+
+enum { REDIS_SCRIPTED_KEYS = 5 };
+
+struct redis_scripted_text {
+    const char *text;
+    bool writes;
+};
+
+/* By which redis knows a script. */
+struct redis_scripted_name {
+    char sha1[REDIS_SHA1_HEX];
+};
+
+void redis_scripted_name(struct redis_scripted_name *names, const struct redis_scripted_text *texts,
+                         size_t n);
+
+/* First member of what an op keeps in its arena. thread: home. */
+struct redis_scripted {
+    struct redis *redis;
+    struct op *op;
+    const struct redis_scripted_text *script;
+    const struct redis_scripted_name *name;
+    struct slice keys[REDIS_SCRIPTED_KEYS];
+    unsigned keys_n;
+    struct redis_turn turn; /* of pages and counts */
+    bool in_turns;
+    bool unknown; /* redis does not know the script: it is sent whole */
+    bool wrote;   /* an earlier call had an effect */
+
+    /* Says the arguments of the next call. */
+    void (*say)(struct redis_call *call, struct redis_scripted *work);
+    unsigned words; /* how many */
+    size_t bytes;   /* of the arguments, about */
+    /* A part of the answer. */
+    void (*node)(struct redis_scripted *work, struct redis_call *call,
+                 const struct redis_node *node);
+    /* The answer is in, without an error: calls again, or finishes. */
+    void (*next)(struct redis_scripted *work);
+};
+
+/* In the op's arena, zeroed; bytes: of the struct around it. family: "registry:". */
+void *redis_scripted_new(struct redis *redis, struct op *op, size_t bytes, const char *family,
+                         const char *const *keys, unsigned keys_n);
+
+/* "<root>:{<namespace>}%<family><name>", in the arena. */
+struct slice redis_scripted_key(const struct redis *redis, struct arena *arena, const char *family,
+                                const char *name);
+
+void redis_scripted_run(struct redis_scripted *work);
+
+#endif

@@ -1,0 +1,90 @@
+/* Removes what expired sessions leave behind in the sorted sets, also where nobody asks for them
+ * any more. From the first session operation of an instance on: a script now and then, at once
+ * again while it finds as many as it may remove; it rests when there are no sessions left. Several
+ * instances sweep the same sets, and the second finds nothing to do. */
+#include "backends/redis/redis_topic.h"
+
+static void on_timer(struct timer *timer);
+
+static void rest(struct redis_session_sweep *sweep, uint64_t ms)
+{
+    struct worker *home = sweep->redis->base.home;
+
+    timer_arm(&home->timers, &sweep->timer, home->now_ns + ms * NS_PER_MS, on_timer);
+}
+
+static void on_node(struct redis_call *call, const struct redis_node *node)
+{
+    struct redis_session_sweep *sweep = call->state;
+
+    if (node->depth != 1 || node->type != REDIS_REPLY_INTEGER)
+        return;
+    if (sweep->parts++ == 0)
+        sweep->due = node->number;
+    else
+        sweep->left = node->number;
+}
+
+static void on_end(struct redis_call *call)
+{
+    struct redis_session_sweep *sweep = call->state;
+    bool answered = call->err.code == ERR_OK && sweep->parts == 2;
+
+    if (answered)
+        atomic_store(&redis_store_of(sweep->redis)->sessions, (uint64_t)sweep->left);
+    if (answered && sweep->left == 0)
+        sweep->running = false;
+    else
+        rest(sweep, answered && sweep->due == REDIS_SESSION_SWEEP ? 1 : REDIS_SESSION_SWEEP_MS);
+}
+
+/* With the instance, if it is being closed: nothing is armed then. */
+static void on_lost(struct redis_call *call, struct err why)
+{
+    struct redis_session_sweep *sweep = call->state;
+
+    (void)why;
+    if (sweep->redis->phase != REDIS_CLOSING)
+        rest(sweep, REDIS_SESSION_SWEEP_MS);
+}
+
+static const struct redis_kind kind = {
+    .writes = true, .node = on_node, .end = on_end, .lost = on_lost};
+
+static void on_timer(struct timer *timer)
+{
+    struct redis_session_sweep *sweep = CONTAINER_OF(timer, struct redis_session_sweep, timer);
+    static const char *const names[] = {"due", "all", "place"};
+    struct redis_call *call;
+    struct arena arena;
+
+    if (sweep->redis->phase != REDIS_READY) {
+        rest(sweep, REDIS_SESSION_SWEEP_MS);
+        return;
+    }
+    sweep->parts = 0;
+    arena_init(&arena, NULL);
+    call = redis_begin_own(sweep->redis, &kind, sweep);
+    redis_command(call, 3 + ARRAY_LEN(names) + 1, "EVAL");
+    redis_word(call, slice_str(redis_session_sweep_script));
+    redis_word_number(call, ARRAY_LEN(names));
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        redis_word(call, redis_scripted_key(sweep->redis, &arena, "session:", names[i]));
+    redis_word_number(call, REDIS_SESSION_SWEEP);
+    arena_clear(&arena);
+}
+
+void redis_session_sweep_start(struct redis_session_sweep *sweep, struct redis *redis)
+{
+    if (sweep->running)
+        return;
+    sweep->redis = redis;
+    sweep->running = true;
+    rest(sweep, REDIS_SESSION_SWEEP_MS);
+}
+
+void redis_session_sweep_stop(struct redis_session_sweep *sweep)
+{
+    if (sweep->redis != NULL)
+        timer_disarm(&sweep->redis->base.home->timers, &sweep->timer);
+}
