@@ -271,16 +271,24 @@ static bool can_probe(const struct slot *slot)
     return slot->store->type->probe != NULL;
 }
 
+static bool is_up(const struct backend_health *health)
+{
+    return health->state == BACKEND_READY || health->state == BACKEND_DEGRADED;
+}
+
+/* A probe that failed for want of a connection says nothing that the state does not say, and would
+ * still say it when the connection stands. */
 static void probed(struct op *op)
 {
     struct slot *slot = CONTAINER_OF(op, struct slot, probe);
+    struct backend_health health = backend_health(slot->store);
     const char *error = op->err.code == ERR_OK                  ? NULL
                         : op->err.code == ERR_DEADLINE_EXCEEDED ? "the backend does not answer"
                         : op->err.code == ERR_UNAUTHENTICATED
                             ? "the backend refuses our credentials"
                             : "the backend's probe failed";
 
-    atomic_store(&slot->probe_error, error);
+    atomic_store(&slot->probe_error, is_up(&health) ? error : NULL);
 }
 
 static void probe_over(struct op_group *group)
@@ -353,7 +361,7 @@ struct slot_status slots_status(const struct slots *slots, size_t i)
     const struct pattern_type *type = slot->space->config->pattern;
     struct backend_health health = backend_health(slot->store);
     const char *probe_error = atomic_load(&slot->probe_error);
-    bool up = health.state == BACKEND_READY || health.state == BACKEND_DEGRADED;
+    bool up = is_up(&health);
 
     if (probe_error != NULL && health.text != NULL)
         probe_error = health.text; /* the backend knows better */

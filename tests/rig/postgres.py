@@ -1,4 +1,5 @@
 """A real PostgreSQL of its own: superuser postgres, trusted on loopback."""
+import contextlib
 import glob
 import os
 import shutil
@@ -6,7 +7,7 @@ import signal
 import subprocess
 import unittest
 
-from rig import environment
+from rig import environment, wait
 from rig.server import Server, free_ports
 
 
@@ -60,6 +61,47 @@ class PostgresServer(Server):
     def ready(self):
         argv = [os.path.join(self.bin, "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
         return subprocess.run(argv, check=False).returncode == 0
+
+    def children(self):
+        """Its processes: one for each connection, and some of its own."""
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as f:
+            return [int(pid) for pid in f.read().split()]
+
+    def signal_children(self, number, children=None):
+        for pid in self.children() if children is None else children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def pause(self):
+        """The postmaster first, so that no process is added meanwhile."""
+        super().pause()
+        self.signal_children(signal.SIGSTOP)
+
+    def resume(self):
+        self.signal_children(signal.SIGCONT)
+        super().resume()
+
+    def kill(self):
+        """All of its processes: those that outlive the postmaster would go on to serve their connections."""
+        if self.process is None or not self.process.alive():
+            return
+        self.pause()
+        children = self.children()
+        self.signal_children(signal.SIGKILL, children)
+        super().kill()
+        wait.until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in children), self.patience,
+                   "its processes are gone")
+
+    def stop(self, number=signal.SIGINT):
+        """In an orderly way: SIGINT ends connections, SIGTERM waits for them."""
+        self.process.signal(number)
+        self.process.wait(self.patience)
+
+    def set_access(self, *lines):
+        """pg_hba.conf; the superuser of the tests stays trusted."""
+        with open(os.path.join(self.data, "pg_hba.conf"), "w", encoding="ascii") as f:
+            f.write("\n".join(["host all postgres 127.0.0.1/32 trust", *lines, ""]))
+        self.sql("SELECT pg_reload_conf()")
 
     def sql(self, text, database="postgres"):
         """Runs statements by psql and returns what they print, unaligned."""
