@@ -57,6 +57,12 @@ say "identities with metadata, and one payload to all that match"
 show prismctl register phone-1 city=Oslo app=12
 show prismctl register phone-2 city=Bergen app=11
 show prismctl multicast "update, please" --filter '{"app.lt": 12}'
+say "sessions: values of a user, another identifier at the login, and one logout everywhere"
+id=$("$bin/prismctl" session create cart=umbrella --user ada --client phone)
+show prismctl session set "$id" theme=dark
+id=$("$bin/prismctl" session rotate "$id")
+show prismctl session get "$id"
+show prismctl session end-user ada
 say "rates: one client and the server share this machine"
 show prism-bench run --server "$server" --pid "$pid" --operation store,retrieve --keys 5000 --seconds 1
 show prism-bench run --server "$server" --pid "$pid" --operation store-batch,retrieve-batch,scan --keys 5000 --seconds 1

@@ -39,7 +39,10 @@ enum {
     TAKES_LIMIT = 1 << 10,
     TAKES_DELIMITED = 1 << 11,
     TAKES_REPLACE = 1 << 12,
-    TAKES_MULTICAST = 1 << 13 /* --filter --max-targets --rate --dry-run */
+    TAKES_MULTICAST = 1 << 13, /* --filter --max-targets --rate --dry-run */
+    TAKES_OWNER = 1 << 14,     /* --user --region --client */
+    TAKES_EXCEPT = 1 << 15,
+    TAKES_TOUCH = 1 << 16
 };
 
 enum { MOST_HEADERS = 64 };
@@ -65,9 +68,11 @@ struct options {
     bool per_key, keep, delimited;
     uint32_t idle_ms; /* 0 = none */
     bool replace, dry_run;
-    const char *filter;  /* JSON; NULL = none */
-    int64_t max_targets; /* 0 = any number */
-    uint32_t rate;       /* a second; 0 = not bounded */
+    const char *filter;                          /* JSON; NULL = none */
+    int64_t max_targets;                         /* 0 = any number */
+    uint32_t rate;                               /* a second; 0 = not bounded */
+    const char *user, *region, *client, *except; /* NULL = none */
+    bool touch;
 };
 
 struct invocation {
@@ -95,7 +100,9 @@ command_fn command_caps, command_check, command_store, command_retrieve, command
     command_exists, command_expire, command_ttl, command_persist, command_count, command_scan,
     command_store_batch, command_retrieve_batch, command_remove_batch, command_publish,
     command_consume, command_deadletters_list, command_deadletters_redrive, command_register,
-    command_unregister, command_multicast, command_subscribe;
+    command_unregister, command_multicast, command_subscribe, command_session_create,
+    command_session_get, command_session_set, command_session_unset, command_session_rotate,
+    command_session_extend, command_session_end, command_session_end_user, command_session_list;
 
 /* ---- the connection ---- */
 

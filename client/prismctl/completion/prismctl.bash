@@ -5,15 +5,17 @@ _prismctl() {
     local common='--help --version --server --namespace --output --timeout --tls --tls-ca --tls-cert --tls-key
                   --tls-server-name'
     local kv='store retrieve remove exists store-batch retrieve-batch remove-batch scan count expire ttl persist'
+    local session='create get set unset rotate extend end end-user list'
     local command='' group='' i
 
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
         -s | -n | -o | -t | --server | --namespace | --output | --timeout | --tls-ca | --tls-cert | --tls-key | \
             --tls-server-name | --ttl | --if-version | --value-file | --limit | --page-size | \
-            --file | --key | --header | --batch | --group | --from | --idle | --filter | --max-targets | --rate) ((i++)) ;;
+            --file | --key | --header | --batch | --group | --from | --idle | --filter | --max-targets | --rate | \
+            --user | --region | --client | --except) ((i++)) ;;
         -*) ;;
-        kv | deadletters)
+        kv | deadletters | session)
             if [[ -z $group && -z $command ]]; then group=${COMP_WORDS[i]}; else command=${command:-${COMP_WORDS[i]}}; fi
             ;;
         *) command=${command:-${COMP_WORDS[i]}} ;;
@@ -35,7 +37,7 @@ _prismctl() {
         return
         ;;
     --server | -s | --namespace | -n | --timeout | -t | --tls-server-name | --ttl | --if-version | --limit | --page-size | \
-        --key | --header | --batch | --group | --idle | --filter | --max-targets | --rate)
+        --key | --header | --batch | --group | --idle | --filter | --max-targets | --rate | --user | --region | --client | --except)
         return
         ;;
     esac
@@ -43,7 +45,9 @@ _prismctl() {
     if [[ $word == -* ]]; then
         case $command in
         store | put) common+=' --ttl --if-absent --if-version --value-file' ;;
-        retrieve | get) common+=' --with-version' ;;
+        retrieve | get)
+            if [[ $group == session ]]; then common+=' --touch'; else common+=' --with-version'; fi
+            ;;
         store-batch | put-batch) common+=' --ttl --atomic' ;;
         remove-batch | delete-batch) common+=' --atomic' ;;
         scan) common+=' --values --limit --page-size' ;;
@@ -53,16 +57,22 @@ _prismctl() {
         multicast) common+=' --filter --max-targets --rate --dry-run' ;;
         subscribe) common+=' --limit' ;;
         consume) common+=' --group --from --per-key --keep --idle --limit --delimited' ;;
-        list) common+=' --idle --limit --delimited' ;;
+        list)
+            if [[ $group == session ]]; then common+=' --user --region --client --limit'; else common+=' --idle --limit --delimited'; fi
+            ;;
+        create) common+=' --user --region --client --ttl' ;;
+        end-user) common+=' --except' ;;
         redrive) common+=' --limit' ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$common" -- "$word")
     elif [[ -z $command && $group == kv ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$kv" -- "$word")
+    elif [[ -z $command && $group == session ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$session" -- "$word")
     elif [[ -z $command && $group == deadletters ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'list redrive' -- "$word")
     elif [[ -z $command ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'caps publish consume deadletters register unregister multicast subscribe check kv help' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'caps publish consume deadletters register unregister multicast subscribe session check kv help' -- "$word")
     elif [[ $command == check ]]; then
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
