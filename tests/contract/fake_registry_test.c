@@ -1,6 +1,7 @@
-/* The registry's contract on the fake world: at once, and with operations that finish on another
- * thread. */
+/* The contracts of the registry and of sessions on the fake world: at once, and with operations
+ * that finish on another thread. */
 #include "tests/contract/registry_contract.h"
+#include "tests/contract/session_contract.h"
 #include "tests/fake/fake_backend.h"
 
 #include <stdlib.h>
@@ -27,7 +28,7 @@ static int open_world(void **state)
 
     assert_non_null(fixture);
     worker_init(&fixture->worker, 0, no_wake);
-    fake_world_init(&fixture->world, FAKE_REGISTRY);
+    fake_world_init(&fixture->world, FAKE_REGISTRY | FAKE_SESSION);
     fixture->kv.worker = &fixture->worker;
     fixture->kv.pass_ms = pass_ms;
     kv_fixture_init(&fixture->kv);
@@ -54,10 +55,17 @@ static int close_world(void **state)
     return 0;
 }
 
+/* The world has one instance. */
+static struct backend *same(struct kv_fixture *kv)
+{
+    return kv->backend;
+}
+
 int main(void)
 {
     int failed = registry_contract("fake", open_world, close_world, NULL) +
-                 registry_contract("fake, threaded", open_threaded, close_world, NULL);
+                 registry_contract("fake, threaded", open_threaded, close_world, NULL) +
+                 session_contract("fake", open_world, close_world, same);
 
     return failed != 0;
 }

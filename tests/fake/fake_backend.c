@@ -200,6 +200,7 @@ static void cut(struct fake_world *world, struct backend_interfaces *has, unsign
     has->stream = (mask & FAKE_STREAM) != 0 ? &world->messages.stream : NULL;
     has->queue = (mask & FAKE_QUEUE) != 0 ? &world->messages.queue : NULL;
     has->registry = (mask & FAKE_REGISTRY) != 0 ? &world->registry.methods : NULL;
+    has->session = (mask & FAKE_SESSION) != 0 ? &world->sessions.methods : NULL;
     if ((mask & FAKE_WINDOW) == 0)
         has->kv_basic = &fake_basic_without_window;
     if ((mask & FAKE_BASIC) == 0)
@@ -225,6 +226,7 @@ void fake_world_init(struct fake_world *world, unsigned mask)
     };
     fake_messages_init(world);
     fake_registry_init(world);
+    fake_sessions_init(world);
     cut(world, &world->type.interfaces, mask);
     world->store.type = &world->type;
     world->held_end = &world->held;
@@ -249,6 +251,7 @@ void fake_world_clear(struct fake_world *world)
     fake_table_clear(world);
     fake_messages_clear(world);
     fake_registry_clear(world);
+    fake_sessions_clear(world);
 }
 
 void fake_world_offer(struct fake_world *world, unsigned mask)

@@ -14,6 +14,7 @@
 #include "backends/kv.h"
 #include "tests/fake/fake_messages.h"
 #include "tests/fake/fake_registry.h"
+#include "tests/fake/fake_session.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -42,6 +43,7 @@ enum {
     FAKE_STREAM = 1 << BACKEND_STREAM,
     FAKE_QUEUE = 1 << BACKEND_QUEUE,
     FAKE_REGISTRY = 1 << BACKEND_REGISTRY,
+    FAKE_SESSION = 1 << BACKEND_SESSION,
     /* What the backends of the protocol's table offer. */
     FAKE_AS_MEMSTORE = FAKE_BASIC | FAKE_WINDOW | FAKE_TTL | FAKE_SCAN | FAKE_CAS,
     FAKE_AS_REDIS = FAKE_ALL,
@@ -78,6 +80,7 @@ struct fake_world {
 
     struct fake_messages messages; /* topics, streams and queues */
     struct fake_registry registry; /* identities */
+    struct fake_sessions sessions;
 
     /* What happened. */
     uint64_t ops, cancelled, items_sent;
