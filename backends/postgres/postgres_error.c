@@ -18,6 +18,7 @@ static const struct meaning meanings[] = {
      "postgres ended the statement after command_timeout_ms; it had no effect", false},
     {"40P01", ERR_ABORTED, 50, "postgres ended a deadlock; nothing was written", false},
     {"40", ERR_ABORTED, 50, "postgres asks to try again; nothing was written", false},
+    {"23505", ERR_ALREADY_EXISTS, 0, "the identifier is taken", false},
     {"55P03", ERR_ABORTED, 50, "a lock could not be had; nothing was written", false},
     {"25006", ERR_UNAVAILABLE, 500, "this postgres is a read-only standby", true},
     {"26000", ERR_UNAVAILABLE, 100,

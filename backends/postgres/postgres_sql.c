@@ -1,4 +1,4 @@
-/* Statements of key-value, and the schema.
+/* Statements of key-value, and the schema; sessions: postgres_session_sql.h.
  *
  * A key is found by its SHA-256: PostgreSQL's indexes hold no 8,192 bytes. Scans walk an index of
  * the keys' first 1,024 bytes; within equal beginnings the rows are sorted by the whole key. Each
@@ -8,6 +8,8 @@
  * that was deleted in between. A row whose expires_at has passed is absent to every statement, and
  * removed by SQL_SWEEP. */
 #include "backends/postgres/postgres_sql.h"
+
+#include "backends/postgres/postgres_session_sql.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +81,34 @@ static const char *const statements[POSTGRES_STATEMENTS] = {
         "DELETE FROM @.keyvalue WHERE space = $1::int4 AND expires_at <= now() AND digest ="
         " ANY(ARRAY(SELECT digest FROM @.keyvalue WHERE space = $1 AND expires_at <= now()"
         " ORDER BY expires_at LIMIT $2::int8 FOR UPDATE SKIP LOCKED))",
+    [SQL_SESSION_CREATE] =
+        "SELECT * FROM @.session_create($1::int4, $2::bytea, $3::bytea, $4::bytea, $5::bytea,"
+        " $6::bytea, $7::int8, $8::int8, $9::int8, $10::int8, $11::int8, $12::bool, $13::int8,"
+        " $14::bytea[], $15::bytea[])",
+    [SQL_SESSION_GET] = SESSION_READ(""),
+    [SQL_SESSION_GET_ONE] = SESSION_READ(" AND v.name = $3::bytea"),
+    [SQL_SESSION_TOUCH] =
+        "UPDATE @.sessions SET used = $3::int8, expires = $4::int8 WHERE space = $1::int4"
+        " AND id = $2::bytea AND expires > $3 AND expires < $4",
+    [SQL_SESSION_PATCH] = "SELECT * FROM @.session_patch($1::int4, $2::bytea, $3::int8, $4::int8,"
+                          " $5::int4, $6::int8, $7::int8, $8::bytea[], $9::bytea[], $10::bytea[])",
+    [SQL_SESSION_ROTATE] =
+        "UPDATE @.sessions x SET id = $3::bytea, expires = @.session_used($4::int8, $5::int8,"
+        " x.ttl, x.ends, x.expires, n.now_ms), used = CASE WHEN @.session_used($4, $5, x.ttl,"
+        " x.ends, x.expires, n.now_ms) > x.expires THEN n.now_ms ELSE x.used END"
+        " FROM " SESSION_NOW " WHERE " SESSION_ONE " RETURNING x.expires",
+    [SQL_SESSION_EXTEND] =
+        "UPDATE @.sessions x SET expires = greatest(x.expires, least("
+        " CASE WHEN $3::int8 > 0 THEN x.expires + $3 ELSE $4::int8 END, n.now_ms + $5::int8,"
+        " CASE WHEN x.ends > 0 THEN x.ends END))"
+        " FROM " SESSION_NOW " WHERE " SESSION_ONE " RETURNING x.expires",
+    [SQL_SESSION_REMOVE] = "SELECT @.session_remove($1::int4, $2::bytea)",
+    [SQL_SESSION_REMOVE_USER] = "SELECT * FROM"
+                                " @.session_remove_user($1::int4, $2::bytea, $3::bytea, $4::int8)",
+    [SQL_SESSION_PAGE] = SESSION_PAGE(""),
+    [SQL_SESSION_PAGE_OF_USER] = SESSION_PAGE(" AND s.usr = $2 AND s.usr <> ''"),
+    [SQL_SESSION_PAGE_OF_REGION] = SESSION_PAGE(" AND s.region = $3 AND s.region <> ''"),
+    [SQL_SESSION_SWEEP] = "SELECT @.session_sweep($1::int4, $2::int8)",
 };
 
 static const char migration[] =
@@ -95,8 +125,8 @@ static const char migration[] =
     " PRIMARY KEY (space, digest)) WITH (fillfactor = 90);"
     "CREATE INDEX IF NOT EXISTS keyvalue_order ON @.keyvalue (space, substr(key, 1, 1024));"
     "CREATE INDEX IF NOT EXISTS keyvalue_expiry ON @.keyvalue (space, expires_at)"
-    " WHERE expires_at IS NOT NULL;"
-    "INSERT INTO @.migrations (version) VALUES (1) ON CONFLICT DO NOTHING;"
+    " WHERE expires_at IS NOT NULL;" SESSION_MIGRATION
+    "INSERT INTO @.migrations (version) VALUES (1), (2) ON CONFLICT DO NOTHING;"
     "COMMIT";
 
 const char *postgres_sql(enum postgres_statement statement)

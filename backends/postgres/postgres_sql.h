@@ -20,13 +20,26 @@ enum postgres_statement {
     SQL_TTL,
     SQL_PERSIST,
     SQL_SWEEP,
+    SQL_SESSION_CREATE,
+    SQL_SESSION_GET,
+    SQL_SESSION_GET_ONE,
+    SQL_SESSION_TOUCH,
+    SQL_SESSION_PATCH,
+    SQL_SESSION_ROTATE,
+    SQL_SESSION_EXTEND,
+    SQL_SESSION_REMOVE,
+    SQL_SESSION_REMOVE_USER,
+    SQL_SESSION_PAGE,
+    SQL_SESSION_PAGE_OF_USER,
+    SQL_SESSION_PAGE_OF_REGION,
+    SQL_SESSION_SWEEP,
     POSTGRES_STATEMENTS
 };
 
 _Static_assert(POSTGRES_STATEMENTS <= 64, "a connection keeps a bit for each");
 
 /* The newest migration. */
-enum { POSTGRES_SCHEMA_VERSION = 1 };
+enum { POSTGRES_SCHEMA_VERSION = 2 };
 
 const char *postgres_sql(enum postgres_statement statement);
 

@@ -88,6 +88,23 @@ static void sweep_result(struct postgres_call *call, const PGresult *result)
         sweep_in(postgres, 0);
 }
 
+/* Goes before, so that sweep_end comes after it. */
+static void session_sweep_result(struct postgres_call *call, const PGresult *result)
+{
+    struct postgres *postgres = call->conn->postgres;
+
+    if (!postgres->closing && PQntuples(result) == 1 && postgres_int8(result, 0, 0) == SWEEP_ROWS)
+        sweep_in(postgres, 0);
+}
+
+static void session_sweep_end(struct postgres_call *call)
+{
+    (void)call; /* a failure is tried again with the next one */
+}
+
+static const struct postgres_kind session_sweep_kind = {
+    .writes = true, .result = session_sweep_result, .end = session_sweep_end};
+
 static void sweep_end(struct postgres_call *call)
 {
     struct postgres *postgres = call->conn->postgres;
@@ -115,6 +132,7 @@ static void on_sweep(struct timer *timer)
     postgres_add_int4(&params, postgres->space);
     postgres_add_int8(&params, SWEEP_ROWS);
     postgres->sweeping = true;
+    postgres_run_own(conn, &session_sweep_kind, NULL, SQL_SESSION_SWEEP, &params);
     postgres_run_own(conn, &sweep_kind, NULL, SQL_SWEEP, &params);
     arena_clear(&scratch);
 }

@@ -72,6 +72,7 @@ static void s6_limit_ends_the_oldest(void **state)
     struct kv_fixture *fixture = fixture_of(state);
     struct session_create *creates = creations(fixture, 0, OFFERED, "alice", CAP);
     unsigned ended = 0;
+    const char *left;
 
     for (unsigned i = 0; i < OFFERED; i++)
         creates[i].end_oldest = true;
@@ -83,9 +84,20 @@ static void s6_limit_ends_the_oldest(void **state)
                                      arena_strdup(&fixture->arena, creates[i].ended[k])));
     }
     assert_int_equal(ended, OFFERED - CAP);
+    left = session_ids(fixture, fixture->backend, "alice", "", 100);
+    assert_int_equal(count_words(left), CAP);
+
+    /* Those that are there end in the order in which they were created. */
+    creates = creations(fixture, OFFERED, CAP, "alice", CAP);
+    for (unsigned i = 0; i < CAP; i++) {
+        creates[i].end_oldest = true;
+        kv_expect(kv_do(fixture, session_start_create, &creates[i].op), ERR_OK, NULL);
+        assert_int_equal(creates[i].ended_n, 1);
+        assert_true(slice_equal(creates[i].ended[0], slice_of(left, strcspn(left, " "))));
+        left += strcspn(left, " ") + (i + 1 < CAP);
+    }
     assert_string_equal(session_ids(fixture, fixture->backend, "alice", "", 100),
-                        "s00095 s00096 s00097 s00098 s00099");
-    assert_true(slice_equal(creates[CAP].ended[0], slice_str("s00000")));
+                        "s00100 s00101 s00102 s00103 s00104");
 }
 
 /* S6: those that have expired do not count. */
