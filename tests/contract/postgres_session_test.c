@@ -2,6 +2,7 @@
 #include "tests/contract/postgres_fixture.h"
 #include "tests/contract/session_contract.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,10 +89,10 @@ static void s3_reads_seldom_write_to_postgres(void **state)
     assert_true(gets != NULL && steps != NULL);
     session_make(kv, "s", "alice", SESSION_LONG_MS);
     kv_pass(kv, 5);
-    strncpy(before, postgres_fixture_sql(version), sizeof before - 1);
+    snprintf(before, sizeof before, "%s", postgres_fixture_sql(version));
     gets[0] = (struct session_get){.id = slice_str("s"), .use = session_test_use};
     kv_expect(kv_do(kv, session_start_get, &gets[0].op), ERR_OK, NULL);
-    strncpy(after, postgres_fixture_sql(version), sizeof after - 1);
+    snprintf(after, sizeof after, "%s", postgres_fixture_sql(version));
     assert_string_not_equal(before, after);
     for (unsigned i = 0; i < READS; i++) {
         gets[i] = (struct session_get){.id = slice_str("s"), .use = session_test_use};
