@@ -47,10 +47,23 @@ void parcel_unhold(struct parcel *parcel)
 
 /* ---- states ---- */
 
+/* A source that keeps one position has it back by not having it settled. */
+void delivery_hand_back(struct delivery *delivery)
+{
+    if (delivery->parcel->feed->from->settling->single)
+        settle_one(delivery, SETTLE_RELEASE, NULL);
+    else
+        delivery_over(delivery);
+}
+
 void delivery_ready(struct delivery *delivery, bool in_front)
 {
     struct feed *feed = delivery->parcel->feed;
 
+    if (delivery->leaving) {
+        delivery_hand_back(delivery);
+        return;
+    }
     delivery->state = DELIVERY_READY;
     delivery->member = NULL;
     delivery->next = in_front ? feed->ready : NULL;
@@ -94,32 +107,34 @@ static void parked_enough(struct timer *timer)
     delivery_ready(delivery, true);
 }
 
-/* False: it cannot wait here, because max_parked do. */
-static bool wait_here(struct delivery *delivery, uint64_t delay_ms)
+bool delivery_can_wait(const struct delivery *delivery, uint64_t delay_ms)
+{
+    const struct feed *feed = delivery->parcel->feed;
+
+    return delay_ms == 0 || delivery->leaving ||
+           feed->parked_count < feed->consumer->settings.max_parked;
+}
+
+static void wait_here(struct delivery *delivery, uint64_t delay_ms)
 {
     struct feed *feed = delivery->parcel->feed;
     struct worker *home = feed->consumer->base.home;
 
-    if (delay_ms == 0) {
+    if (delay_ms == 0 || delivery->leaving) {
         delivery_ready(delivery, true);
-        return true;
+        return;
     }
-    if (feed->parked_count >= feed->consumer->settings.max_parked)
-        return false;
     delivery->state = DELIVERY_PARKED;
     delivery->member = NULL;
     feed->parked_count++;
     counter_add(&feed->consumer->stats.parked, 1);
     timer_arm(&home->timers, &delivery->timer, home->now_ns + delay_ms * NS_PER_MS, parked_enough);
-    return true;
 }
 
-bool delivery_set_aside(struct delivery *delivery, uint64_t delay_ms)
+void delivery_set_aside(struct delivery *delivery, uint64_t delay_ms)
 {
-    if (!wait_here(delivery, delay_ms))
-        return false;
     delivery->message->attempt++;
-    return true;
+    wait_here(delivery, delay_ms);
 }
 
 void delivery_give_way(struct delivery *delivery)
@@ -130,7 +145,9 @@ void delivery_give_way(struct delivery *delivery)
 
     if (delivery->returns < MOST_DOUBLINGS)
         delivery->returns++;
-    if (!wait_here(delivery, delay_ms))
+    if (delivery_can_wait(delivery, delay_ms))
+        wait_here(delivery, delay_ms);
+    else
         delivery_ready(delivery, false);
 }
 

@@ -216,6 +216,7 @@ static void look_at_leases(struct timer *timer)
 
     for (struct parcel *parcel = feed->parcels, *next; parcel != NULL; parcel = next) {
         next = parcel->next;
+        parcel_hold(parcel);
         for (uint32_t i = 0; i < parcel->batch->n; i++) {
             struct delivery *delivery = &parcel->items[i];
 
@@ -226,6 +227,7 @@ static void look_at_leases(struct timer *timer)
             delivery->message->attempt++;
             delivery_ready(delivery, true);
         }
+        parcel_unhold(parcel);
     }
     feed_wake(feed);
 }
@@ -386,37 +388,57 @@ static void unready(struct feed *feed, struct delivery *delivery)
     feed->ready_count--;
 }
 
-static void lose(struct feed *feed, struct delivery *delivery, pb_revoke_reason reason)
+/* Out of what it waits in; false: a member has it, or its settlement is under way. */
+static bool take_out(struct feed *feed, struct delivery *delivery)
 {
     struct worker *home = feed->consumer->base.home;
 
     switch (delivery->state) {
     case DELIVERY_WAITING:
         lanes_remove(&feed->lanes, &delivery->lane);
-        break;
+        return true;
     case DELIVERY_READY:
         unready(feed, delivery);
-        break;
-    case DELIVERY_OUT:
-        member_revoke(delivery, reason);
-        break;
+        return true;
     case DELIVERY_PARKED:
         timer_disarm(&home->timers, &delivery->timer);
         feed->parked_count--;
         gauge_lower(&feed->consumer->stats.parked, 1);
-        break;
-    default: /* its settlement tells */
-        return;
+        return true;
+    default:
+        return false;
     }
+}
+
+static void lose(struct delivery *delivery, const struct subscription_move *move)
+{
+    struct feed *feed = delivery->parcel->feed;
+
+    if (delivery->state == DELIVERY_OUT)
+        member_revoke(delivery, reason_of(move->reason));
+    else if (!take_out(feed, delivery))
+        return; /* its settlement tells */
     counter_add(&feed->consumer->stats.lost, 1);
     delivery_over(delivery);
+}
+
+static void leave(struct delivery *delivery, const struct subscription_move *move)
+{
+    (void)move;
+    if (delivery->state == DELIVERY_OVER)
+        return;
+    delivery->leaving = true;
+    if (take_out(delivery->parcel->feed, delivery))
+        delivery_hand_back(delivery);
 }
 
 static void moved(struct subscription *subscription, const struct subscription_move *move)
 {
     struct feed *feed = feed_of(subscription);
+    void (*go)(struct delivery *, const struct subscription_move *) =
+        move->kind == MOVE_LOST ? lose : leave;
 
-    if (move->kind != MOVE_LOST)
+    if (move->kind == MOVE_GAINED)
         return;
     for (struct parcel *parcel = feed->parcels, *next; parcel != NULL; parcel = next) {
         next = parcel->next;
@@ -424,7 +446,7 @@ static void moved(struct subscription *subscription, const struct subscription_m
         /* Backwards: of a lane the later ones go before the first, which would start them. */
         for (uint32_t i = parcel->batch->n; i-- > 0;) {
             if (is_meant(move, parcel->items[i].message))
-                lose(feed, &parcel->items[i], reason_of(move->reason));
+                go(&parcel->items[i], move);
         }
         parcel_unhold(parcel);
     }

@@ -12,6 +12,10 @@
  *         delay. Holds no credit and no room of a member
  * DYING   on its way to the dead letters
  *
+ * A partition that leaves (MOVE_LEAVING) takes with it what no member has. What members have can be
+ * settled until it is lost; what comes back from them meanwhile leaves as well, so that nothing of
+ * a key is delivered here behind a message that another process may have by then.
+ *
  * thread: the feed's home worker, which is that of the member who came first. */
 #ifndef PRISM_PATTERNS_CONSUMER_FEED_H
 #define PRISM_PATTERNS_CONSUMER_FEED_H
@@ -45,6 +49,7 @@ struct delivery {
     uint64_t sequence;            /* of the member */
     uint64_t expires_ns, most_ns; /* OUT: end of the lease, and of all extensions; 0: none */
     uint8_t returns;              /* without having failed */
+    bool leaving;                 /* with its partition: nobody here gets it any more */
     enum delivery_state state;
 };
 
@@ -121,11 +126,15 @@ struct delivery *delivery_of(const struct incoming_batch *batch, const struct in
 /* To the next member with room. In front: before what came later. */
 void delivery_ready(struct delivery *delivery, bool in_front);
 struct delivery *feed_next_ready(struct feed *feed);
-/* It failed, and comes again here after the delay. False: max_parked. */
-bool delivery_set_aside(struct delivery *delivery, uint64_t delay_ms);
+/* False: max_parked wait already. */
+bool delivery_can_wait(const struct delivery *delivery, uint64_t delay_ms);
+/* It failed, and comes again here after the delay. No member has it, and it can wait. */
+void delivery_set_aside(struct delivery *delivery, uint64_t delay_ms);
 /* It comes again at once, and it was no attempt. One that returns again and again waits for longer
  * each time, up to half a second: meanwhile others have its room. */
 void delivery_give_way(struct delivery *delivery);
+/* Its partition leaves: the source gives it to whoever gets the partition. */
+void delivery_hand_back(struct delivery *delivery);
 /* It is settled, or no longer ours. */
 void delivery_over(struct delivery *delivery);
 /* All that is held is forgotten: the source has it back. */

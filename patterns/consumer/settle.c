@@ -184,8 +184,8 @@ static void count_settled(struct feed *feed, enum settle_how how)
 {
     struct consumer_stats *stats = &feed->consumer->stats;
 
-    if (how == SETTLE_RETRY) {
-        counter_add(&stats->retried, 1);
+    if (how == SETTLE_RETRY || how == SETTLE_RELEASE) {
+        counter_add(how == SETTLE_RETRY ? &stats->retried : &stats->released, 1);
         return;
     }
     counter_add(&stats->settled, 1);
@@ -200,7 +200,8 @@ static void one_settled(struct settlements *work, size_t i, struct err err)
 
     if (err.code != ERR_OK)
         receipt_fail(work->receipt, delivery->sequence, err);
-    if (err.code != ERR_OK && err.code != ERR_ABORTED) {
+    if (err.code != ERR_OK && err.code != ERR_ABORTED &&
+        work->settle.items[i].how != SETTLE_RELEASE) {
         put_back(delivery);
         return;
     }
@@ -320,20 +321,17 @@ static void release_here(struct delivery *delivery, struct receipt *receipt)
 
 static void park_here(struct delivery *delivery, uint64_t delay_ms, struct receipt *receipt)
 {
-    struct member *member = delivery->member;
-    uint64_t sequence = delivery->sequence;
-
-    if (!delivery_set_aside(delivery, delay_ms)) {
-        receipt_fail(receipt, sequence,
+    if (!delivery_can_wait(delivery, delay_ms)) {
+        receipt_fail(receipt, delivery->sequence,
                      err_about(ERR_RESOURCE_EXHAUSTED, "max_parked",
                                "as many messages of the group as may wait for a retry"));
         put_back(delivery);
         return;
     }
-    delivery->member = member; /* parking has taken it off */
-    member_release(delivery);
     counter_add(&delivery->parcel->feed->consumer->stats.retried, 1);
     receipt->settled++;
+    member_release(delivery);
+    delivery_set_aside(delivery, delay_ms);
 }
 
 static void refuse_death(struct delivery *delivery, struct receipt *receipt)
@@ -354,11 +352,14 @@ static bool has_failed_for_good(const struct delivery *delivery)
 
 /* Retries wait in the source where it can, so that their attempts survive this process. Where order
  * is kept per key they wait here: the key's lane stays theirs. */
-static bool waits_here(const struct feed *feed, uint64_t delay_ms)
+static bool waits_here(const struct delivery *delivery, uint64_t delay_ms)
 {
+    const struct feed *feed = delivery->parcel->feed;
     const struct message_settling *settling = feed->from->settling;
 
-    return feed->per_key || !settling->single || (delay_ms > 0 && !settling->delays);
+    if (!settling->single || delivery->leaving)
+        return !settling->single;
+    return feed->per_key || (delay_ms > 0 && !settling->delays);
 }
 
 void settle_reject(struct receipt *receipt, const struct which *which, pb_disposition disposition,
@@ -381,7 +382,7 @@ void settle_reject(struct receipt *receipt, const struct which *which, pb_dispos
         else if (disposition == CONSUMER_PB(DISPOSITION__DEAD_LETTER) ||
                  (how == SETTLE_RETRY && has_failed_for_good(delivery)))
             delivery_die(delivery, reason, receipt);
-        else if (how == SETTLE_RETRY && waits_here(feed, delay_ms))
+        else if (how == SETTLE_RETRY && waits_here(delivery, delay_ms))
             park_here(delivery, delay_ms, receipt);
         else
             source.items[source.n++] = delivery;

@@ -55,6 +55,9 @@ struct fake_subscription {
     struct fake_group *group;
     int64_t cursor; /* topics */
     bool started, opened, seeked, revoked, ending;
+    bool leaves, told_leaving; /* of partition `leaving`, until leaving_ms */
+    int32_t leaving;           /* nothing is taken of it any more */
+    uint64_t leaving_ms;
     struct err err;    /* ending */
     uint64_t lost[64]; /* tokens whose lease ran out, not told; the first ones */
     size_t n_lost;
@@ -68,8 +71,11 @@ struct fake_claim *fake_claim(struct fake_group *group, int64_t offset);
 bool fake_key_equal(const struct fake_kept *a, const struct fake_kept *b);
 int64_t fake_log_append(struct fake_world *world, struct fake_log *log, const struct outgoing *m);
 
-/* All of this subscription's deliveries are given back, without an attempt. */
+/* All of this subscription's deliveries, or those of one partition, are given back, without an
+ * attempt. */
 void fake_give_back(struct fake_subscription *s);
+void fake_give_back_of(struct fake_subscription *s, int32_t partition);
+bool fake_holds_of(const struct fake_subscription *s, int32_t partition);
 
 /* Retries and leases that are due. */
 void fake_expire(struct fake_subscription *s);

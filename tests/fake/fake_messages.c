@@ -296,6 +296,19 @@ void fake_revoke(struct fake_world *world, const char *topic, const char *group)
     fake_messages_look(world);
 }
 
+void fake_leave(struct fake_world *world, const char *topic, int32_t partition, uint64_t ms)
+{
+    for (struct fake_subscription *s = world->messages.open; s != NULL; s = s->next) {
+        if (s->kind != FAKE_KIND_STREAM || strcmp(s->log->name, topic) != 0)
+            continue;
+        s->leaves = true;
+        s->told_leaving = false;
+        s->leaving = partition;
+        s->leaving_ms = world->now_ms + ms;
+    }
+    fake_messages_look(world);
+}
+
 void fake_lose(struct fake_world *world, const char *topic, int64_t before)
 {
     struct fake_log *log = fake_log_find(world, FAKE_KIND_STREAM, slice_str(topic), false);

@@ -12,6 +12,8 @@
  *   stalled      nothing is handed over, no subscription opens
  *   open_error   subscriptions are closed with it instead of opened
  *   fake_revoke  all deliveries of a group are lost to another process, which gives them back
+ *   fake_leave   a partition leaves a group's subscriptions, in the given time or once all that
+ *                was handed over of it is settled
  *   fake_lose    retention removes messages
  *   fake_close   a subscription ends uncalled for
  *
@@ -79,6 +81,7 @@ const struct outgoing *fake_message(struct fake_world *world, const char *topic,
 /* Messages of a group that are not settled. */
 size_t fake_unsettled(struct fake_world *world, const char *topic, const char *group);
 void fake_revoke(struct fake_world *world, const char *topic, const char *group);
+void fake_leave(struct fake_world *world, const char *topic, int32_t partition, uint64_t ms);
 void fake_lose(struct fake_world *world, const char *topic, int64_t before);
 void fake_close(struct fake_world *world, const char *topic, struct err err);
 

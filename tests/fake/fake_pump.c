@@ -128,7 +128,7 @@ static bool may_take(const struct fake_subscription *s, int64_t offset)
     const struct fake_claim *claim = fake_claim(s->group, offset);
 
     return claim->state == FAKE_NEW && !kept->gone && kept->due_ms <= s->world->now_ms &&
-           !key_waits(s, offset);
+           !key_waits(s, offset) && (!s->leaves || kept->partition != s->leaving);
 }
 
 static void take(struct fake_subscription *s, struct fake_batch *batch, int64_t offset)
@@ -283,6 +283,30 @@ static void tell_moves(struct fake_subscription *s)
     s->n_lost = 0;
 }
 
+static void tell_leaving(struct fake_subscription *s)
+{
+    struct subscription_move move = {
+        .kind = MOVE_LEAVING,
+        .reason = MOVED_BY_GROUP,
+        .until_ns = s->leaving_ms * 1000000,
+        .partitions = &s->leaving,
+        .n_partitions = 1,
+    };
+    bool over = s->world->now_ms >= s->leaving_ms || !fake_holds_of(s, s->leaving);
+
+    if (!s->leaves || s->leaving_ms == 0)
+        return;
+    if (!s->told_leaving && !over)
+        subscription_moved(s->subscription, &move);
+    s->told_leaving = true;
+    if (!over)
+        return;
+    fake_give_back_of(s, s->leaving);
+    move.kind = MOVE_LOST;
+    s->leaving_ms = 0;
+    subscription_moved(s->subscription, &move);
+}
+
 static void look_at(struct fake_subscription *s)
 {
     struct fake_batch *batch;
@@ -302,6 +326,7 @@ static void look_at(struct fake_subscription *s)
     if (s->group != NULL)
         fake_expire(s);
     tell_moves(s);
+    tell_leaving(s);
     if (s->kind != FAKE_KIND_QUEUE &&
         (s->kind == FAKE_KIND_STREAM || subscription_may_take(s->subscription)))
         tell_gap(s);

@@ -29,14 +29,27 @@ static void fall_back(struct fake_subscription *s)
     }
 }
 
-void fake_give_back(struct fake_subscription *s)
+bool fake_holds_of(const struct fake_subscription *s, int32_t partition)
+{
+    for (int64_t i = 0; i < (int64_t)s->log->n; i++) {
+        const struct fake_claim *claim = fake_claim(s->group, i);
+
+        if (claim->state == FAKE_OUT && claim->holder == s &&
+            s->log->kept[i].partition == partition)
+            return true;
+    }
+    return false;
+}
+
+static void give_back(struct fake_subscription *s, bool all, int32_t partition)
 {
     if (s->kind == FAKE_KIND_TOPIC)
         return;
     for (int64_t i = 0; i < (int64_t)s->log->n; i++) {
         struct fake_claim *claim = fake_claim(s->group, i);
 
-        if (claim->state != FAKE_OUT || claim->holder != s)
+        if (claim->state != FAKE_OUT || claim->holder != s ||
+            (!all && s->log->kept[i].partition != partition))
             continue;
         claim->state = FAKE_NEW;
         claim->holder = NULL;
@@ -44,6 +57,16 @@ void fake_give_back(struct fake_subscription *s)
     }
     if (keeps_one_position(s))
         fall_back(s);
+}
+
+void fake_give_back(struct fake_subscription *s)
+{
+    give_back(s, true, -1);
+}
+
+void fake_give_back_of(struct fake_subscription *s, int32_t partition)
+{
+    give_back(s, false, partition);
 }
 
 void fake_expire(struct fake_subscription *s)
