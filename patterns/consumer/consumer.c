@@ -10,6 +10,8 @@
 static const enum backend_interface sources[] = {BACKEND_STREAM, BACKEND_QUEUE, BACKEND_TOPIC,
                                                  BACKEND_INTERFACE_COUNT};
 
+static const enum backend_interface keeps[] = {BACKEND_KV_BASIC, BACKEND_INTERFACE_COUNT};
+
 static const struct slot_schema slots[] = {
     [SLOT_SOURCE] =
         {
@@ -24,6 +26,14 @@ static const struct slot_schema slots[] = {
             .doc = "The backend for messages that failed too often.",
             .optional = true,
             .any_of = sources,
+            .meets = true,
+        },
+    [SLOT_OBJECT] =
+        {
+            .name = "object_store",
+            .doc = "Holds payloads that the producer put there (claim check).",
+            .optional = true,
+            .required = keeps,
             .meets = true,
         },
 };
@@ -124,7 +134,11 @@ static const struct service *const services[] = {&service, NULL};
 
 /* ---- the instance ---- */
 
-enum { MAX_ELEMENTS = 100000 }; /* deliveries named by one request */
+enum {
+    MAX_ELEMENTS = 100000, /* deliveries named by one request */
+    /* of a message: its key, and its headers, which come twice where they are text */
+    ROOM_FOR_THE_REST = MESSAGE_KEY_BYTES + 3 * MESSAGE_HEADER_BYTES,
+};
 
 static void read_settings(struct consumer *consumer)
 {
@@ -148,13 +162,19 @@ static void read_settings(struct consumer *consumer)
     to->max_lease_ms = values[MAX_LEASE_MS].number;
     if (to->max_frame_bytes > consumer->binding.max_message_bytes / 2)
         to->max_frame_bytes = consumer->binding.max_message_bytes / 2;
+    to->max_inline_bytes = consumer->binding.max_message_bytes > 2 * ROOM_FOR_THE_REST
+                               ? consumer->binding.max_message_bytes - ROOM_FOR_THE_REST
+                               : consumer->binding.max_message_bytes / 2;
 }
 
 static void make_plan(struct consumer *consumer)
 {
+    const struct backend_interfaces *has[SLOT_COUNT] = {0};
+
+    for (size_t i = 0; i < SLOT_COUNT; i++)
+        has[i] = consumer->binding.slots[i] != NULL ? &consumer->binding.slots[i]->has : NULL;
     consumer->facts = pattern_facts(&consumer->binding);
-    consumer->plan = consumer_plan_make(&consumer->source->has,
-                                        consumer->dead != NULL ? &consumer->dead->has : NULL);
+    consumer->plan = consumer_plan_make(has);
     consumer->caps = NULL;
 }
 
@@ -176,7 +196,9 @@ static struct pattern *consumer_bind(const struct pattern_binding *binding)
     consumer->binding = *binding;
     consumer->source = binding->slots[SLOT_SOURCE];
     consumer->dead = binding->slots[SLOT_DEAD];
-    consumer->dead_log = consumer->drop_log = (struct log_budget)LOG_BUDGET(1, 60000);
+    consumer->objects = binding->slots[SLOT_OBJECT];
+    consumer->dead_log = consumer->drop_log = consumer->object_log =
+        (struct log_budget)LOG_BUDGET(1, 60000);
     read_settings(consumer);
     arena_init(&consumer->caps_memory, NULL);
     make_plan(consumer);

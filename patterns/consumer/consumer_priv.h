@@ -5,6 +5,7 @@
 #ifndef PRISM_PATTERNS_CONSUMER_CONSUMER_PRIV_H
 #define PRISM_PATTERNS_CONSUMER_CONSUMER_PRIV_H
 
+#include "backends/kv.h"
 #include "backends/queue.h"
 #include "backends/stream.h"
 #include "backends/topic.h"
@@ -21,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SLOT_SOURCE, SLOT_DEAD, SLOT_COUNT };
+enum { SLOT_SOURCE, SLOT_DEAD, SLOT_OBJECT, SLOT_COUNT };
 
 struct feed;
 struct member;
@@ -41,10 +42,11 @@ struct consumer_plan {
     struct origin letters;           /* of the dead letter slot */
     const struct message_sink *sink; /* of the source: where redriven messages go */
     const struct message_sink *dead; /* of the dead letter slot */
+    const struct kv_basic *object;   /* of the object slot */
 };
 
-struct consumer_plan consumer_plan_make(const struct backend_interfaces *source,
-                                        const struct backend_interfaces *dead);
+/* By slot; NULL: empty. */
+struct consumer_plan consumer_plan_make(const struct backend_interfaces *const *slots);
 
 enum consumer_need {
     NEED_NOTHING,
@@ -83,12 +85,13 @@ struct consumer_settings {
     uint64_t max_in_flight_bytes, max_frame_bytes;
     uint64_t max_group_bytes, max_message_memory;
     uint64_t retry_delay_ms, max_lease_ms;
+    uint64_t max_inline_bytes; /* of a message of the server */
 };
 
 struct consumer_stats { /* written on the home worker of the groups */
     struct counter delivered, delivered_bytes, redelivered;
     struct counter settled, retried, released, dropped, dead_letters;
-    struct counter dead_letter_failures, redriven, late, lost, revoked;
+    struct counter dead_letter_failures, redriven, late, lost, revoked, object_failures;
     struct counter subscriptions, unsettled, parked, held_bytes; /* gauges */
 };
 
@@ -101,13 +104,13 @@ struct consumer {
     struct pattern base;
     struct arena memory; /* holds the instance itself */
     struct pattern_binding binding;
-    struct backend *source, *dead; /* dead: NULL = none */
+    struct backend *source, *dead, *objects; /* the latter two: NULL = none */
     struct consumer_settings settings;
     struct topics topics;
     uint32_t facts; /* pattern_facts, that the plan was made from */
     struct consumer_plan plan;
     struct consumer_stats stats;
-    struct log_budget dead_log, drop_log;
+    struct log_budget dead_log, drop_log, object_log;
 
     struct feed *feeds;         /* those that live here */
     unsigned starved;           /* of them: waiting for memory */
@@ -183,6 +186,7 @@ struct member_want {
     const char *consumer_id; /* "": made up */
     uint32_t max_in_flight, max_frame_messages;
     uint64_t max_in_flight_bytes, max_frame_bytes;
+    uint64_t max_inline_bytes;
     uint64_t lease_ms; /* 0: as long as the member is there */
     bool automatic;    /* settled when the transport has taken them */
 };

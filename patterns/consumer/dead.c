@@ -4,6 +4,7 @@
  *           -> failed -> told in the receipt, the delivery stays with its member
  *                     or, without a receipt, again after DEAD_AGAIN_MS, for as long as it takes */
 #include "patterns/consumer/member.h"
+#include "patterns/consumer/object.h"
 
 #include "pool/worker.h"
 #include "src/base/clock.h"
@@ -111,8 +112,9 @@ static void add_header(struct dead *dead, struct header *headers, const char *na
 /* The original bytes and headers, and what happened, in headers of a bounded size. */
 static void fill(struct dead *dead)
 {
-    const struct incoming *message = dead->delivery->message;
-    const struct feed *feed = dead->delivery->parcel->feed;
+    const struct delivery *delivery = dead->delivery;
+    const struct incoming *message = delivery->message;
+    const struct feed *feed = delivery->parcel->feed;
     struct slice id = feed_message_id(feed, message);
     struct arena *arena = &dead->memory;
     struct header *headers = arena_array(arena, message->n_headers + DEAD_HEADERS, sizeof *headers);
@@ -120,7 +122,7 @@ static void fill(struct dead *dead)
     dead->item = (struct outgoing){
         .topic = feed->dead_topic,
         .key = message->key,
-        .payload = message->payload,
+        .payload = delivery->claim != NULL ? message_empty() : message->payload,
         .shared = message->block,
         .headers = headers,
         .n_headers = message->n_headers,

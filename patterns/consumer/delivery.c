@@ -1,6 +1,7 @@
 /* Deliveries: from the batch to the end of each message. */
 #include "patterns/consumer/feed.h"
 #include "patterns/consumer/member.h"
+#include "patterns/consumer/object.h"
 
 #include "pool/worker.h"
 #include "src/base/clock.h"
@@ -126,6 +127,7 @@ static void wait_here(struct delivery *delivery, uint64_t delay_ms)
     }
     delivery->state = DELIVERY_PARKED;
     delivery->member = NULL;
+    object_release(delivery);
     feed->parked_count++;
     counter_add(&feed->consumer->stats.parked, 1);
     timer_arm(&home->timers, &delivery->timer, home->now_ns + delay_ms * NS_PER_MS, parked_enough);
@@ -157,6 +159,7 @@ void delivery_over(struct delivery *delivery)
 
     delivery->state = DELIVERY_OVER;
     delivery->member = NULL;
+    object_release(delivery);
     if (delivery->lane.lane != NULL)
         lanes_done(&parcel->feed->lanes, &delivery->lane);
     parcel->left--;
@@ -173,6 +176,7 @@ static void arrive(struct feed *feed, struct parcel *parcel, uint32_t i)
     delivery->parcel = parcel;
     delivery->message = &parcel->batch->items[i];
     delivery->lane.start = lane_free;
+    delivery->claim = object_claim(&parcel->memory, delivery->message);
     if (most != 0 && delivery->message->attempt > most && feed->from->settling != NULL)
         delivery_die(delivery, "delivered max_attempts times without success", NULL);
     else if (feed->per_key)
@@ -220,6 +224,10 @@ static void forget(struct feed *feed, struct delivery *delivery)
     case DELIVERY_OVER:
     case DELIVERY_SETTLING:
         return;
+    case DELIVERY_FETCHING:
+        if (!object_take_out(delivery))
+            return;
+        break;
     case DELIVERY_PARKED:
         feed->parked_count--;
         gauge_lower(&feed->consumer->stats.parked, 1);
@@ -233,6 +241,7 @@ static void forget(struct feed *feed, struct delivery *delivery)
     default:
         break;
     }
+    object_release(delivery);
     delivery->state = DELIVERY_OVER;
     delivery->parcel->left--;
 }

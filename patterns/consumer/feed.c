@@ -1,6 +1,7 @@
 /* A feed: the subscription of the backend, its credit, and whose turn it is. */
 #include "patterns/consumer/feed.h"
 #include "patterns/consumer/member.h"
+#include "patterns/consumer/object.h"
 
 #include "pool/worker.h"
 #include "src/base/clock.h"
@@ -45,6 +46,7 @@ struct feed *feed_new(struct consumer *consumer, const struct feed_want *want)
     feed->per_key = want->per_key;
     feed->members_end = &feed->members;
     feed->ready_end = &feed->ready;
+    feed->claims_end = &feed->claims;
     subscription_init(&feed->subscription, consumer->base.home, &events);
     feed->subscription.want = (struct subscription_want){
         .topic = feed->topic,
@@ -68,6 +70,7 @@ void feed_open(struct feed *feed)
 
     feed->opening = true;
     op_group_init(&feed->group, consumer->base.home, &feed->memory, 0);
+    op_group_init(&feed->gets, consumer->base.home, &feed->memory, 0);
     feed->next = consumer->feeds;
     feed->at = &consumer->feeds;
     if (feed->next != NULL)
@@ -80,8 +83,8 @@ static void maybe_free(struct feed *feed)
 {
     struct consumer *consumer = feed->consumer;
 
-    if (!feed->closed || !feed->going || feed->group.pending > 0 || feed->parcels != NULL ||
-        feed->queued)
+    if (!feed->closed || !feed->going || feed->group.pending > 0 || feed->getting > 0 ||
+        feed->parcels != NULL || feed->queued)
         return;
 
     struct arena memory = feed->memory;
@@ -162,7 +165,8 @@ static void set_starved(struct feed *feed, bool starved)
 
 static uint64_t messages_to_grant(const struct feed *feed)
 {
-    uint64_t room = 0, spoken = feed->ready_count + feed->subscription.credit_messages;
+    uint64_t room = 0;
+    uint64_t spoken = feed->ready_count + feed->fetching + feed->subscription.credit_messages;
 
     if (feed->lanes.waiting >= FEED_MAX_WAITING)
         return 0;
@@ -315,6 +319,7 @@ static void turn(struct job *job)
     if (feed->closed && feed->end.code != ERR_OK)
         end_members(feed, feed->end);
     deal(feed);
+    object_pump(feed);
     end_drained(feed);
     arm_leases(feed);
     grant(feed);
@@ -348,109 +353,6 @@ static void batch_came(struct subscription *subscription, struct incoming_batch 
     struct feed *feed = feed_of(subscription);
 
     feed_take_batch(feed, batch);
-}
-
-static bool is_meant(const struct subscription_move *move, const struct incoming *message)
-{
-    for (size_t i = 0; i < move->n_partitions; i++) {
-        if (move->partitions[i] == message->partition)
-            return true;
-    }
-    for (size_t i = 0; i < move->n_tokens; i++) {
-        if (move->tokens[i] == message->token)
-            return true;
-    }
-    return move->n_partitions == 0 && move->n_tokens == 0;
-}
-
-static pb_revoke_reason reason_of(enum move_reason reason)
-{
-    switch (reason) {
-    case MOVED_BY_SEEK:
-        return CONSUMER_PB(REVOKE_REASON__SEEK);
-    case MOVED_BY_LEASE:
-        return CONSUMER_PB(REVOKE_REASON__LEASE_EXPIRED);
-    default:
-        return CONSUMER_PB(REVOKE_REASON__REBALANCED);
-    }
-}
-
-/* Takes it out of the queue of those that are ready. */
-static void unready(struct feed *feed, struct delivery *delivery)
-{
-    struct delivery **at = &feed->ready;
-
-    while (*at != delivery)
-        at = &(*at)->next;
-    *at = delivery->next;
-    if (*at == NULL)
-        feed->ready_end = at;
-    feed->ready_count--;
-}
-
-/* Out of what it waits in; false: a member has it, or its settlement is under way. */
-static bool take_out(struct feed *feed, struct delivery *delivery)
-{
-    struct worker *home = feed->consumer->base.home;
-
-    switch (delivery->state) {
-    case DELIVERY_WAITING:
-        lanes_remove(&feed->lanes, &delivery->lane);
-        return true;
-    case DELIVERY_READY:
-        unready(feed, delivery);
-        return true;
-    case DELIVERY_PARKED:
-        timer_disarm(&home->timers, &delivery->timer);
-        feed->parked_count--;
-        gauge_lower(&feed->consumer->stats.parked, 1);
-        return true;
-    default:
-        return false;
-    }
-}
-
-static void lose(struct delivery *delivery, const struct subscription_move *move)
-{
-    struct feed *feed = delivery->parcel->feed;
-
-    if (delivery->state == DELIVERY_OUT)
-        member_revoke(delivery, reason_of(move->reason));
-    else if (!take_out(feed, delivery))
-        return; /* its settlement tells */
-    counter_add(&feed->consumer->stats.lost, 1);
-    delivery_over(delivery);
-}
-
-static void leave(struct delivery *delivery, const struct subscription_move *move)
-{
-    (void)move;
-    if (delivery->state == DELIVERY_OVER)
-        return;
-    delivery->leaving = true;
-    if (take_out(delivery->parcel->feed, delivery))
-        delivery_hand_back(delivery);
-}
-
-static void moved(struct subscription *subscription, const struct subscription_move *move)
-{
-    struct feed *feed = feed_of(subscription);
-    void (*go)(struct delivery *, const struct subscription_move *) =
-        move->kind == MOVE_LOST ? lose : leave;
-
-    if (move->kind == MOVE_GAINED)
-        return;
-    for (struct parcel *parcel = feed->parcels, *next; parcel != NULL; parcel = next) {
-        next = parcel->next;
-        parcel_hold(parcel);
-        /* Backwards: of a lane the later ones go before the first, which would start them. */
-        for (uint32_t i = parcel->batch->n; i-- > 0;) {
-            if (is_meant(move, parcel->items[i].message))
-                go(&parcel->items[i], move);
-        }
-        parcel_unhold(parcel);
-    }
-    feed_wake(feed);
 }
 
 static void gap_came(struct subscription *subscription, const struct subscription_gap *gap)
@@ -492,4 +394,4 @@ static void closed(struct subscription *subscription, struct err err)
 }
 
 static const struct subscription_events events = {
-    .opened = opened, .batch = batch_came, .moved = moved, .gap = gap_came, .closed = closed};
+    .opened = opened, .batch = batch_came, .moved = feed_moved, .gap = gap_came, .closed = closed};

@@ -8,6 +8,7 @@
  *            released                      +------- PARKED <----- SETTLING ---> OVER
  *
  * READY   bounded by the credit, which follows the room of the members
+ * FETCHING between READY and READY: its payload is got from the object store (object.h)
  * PARKED  a retry that waits here and not in the source: order per key, or a source that cannot
  *         delay. Holds no credit and no room of a member
  * DYING   on its way to the dead letters
@@ -29,6 +30,7 @@ enum { FEED_LANES = 1024, FEED_MAX_WAITING = 4096 };
 enum delivery_state {
     DELIVERY_WAITING,
     DELIVERY_READY,
+    DELIVERY_FETCHING,
     DELIVERY_OUT,
     DELIVERY_SETTLING,
     DELIVERY_PARKED,
@@ -36,6 +38,8 @@ enum delivery_state {
     DELIVERY_OVER
 };
 
+struct claim;
+struct object;
 struct parcel;
 
 /* A message that is not settled. */
@@ -45,6 +49,8 @@ struct delivery {
     struct timer timer; /* PARKED, DYING */
     struct parcel *parcel;
     struct incoming *message;
+    struct claim *claim;          /* NULL: its payload is in the message */
+    struct object *object;        /* its payload, or what becomes it; NULL: not fetched */
     struct member *member;        /* OUT, SETTLING; NULL: it left */
     uint64_t sequence;            /* of the member */
     uint64_t expires_ns, most_ns; /* OUT: end of the lease, and of all extensions; 0: none */
@@ -71,6 +77,7 @@ struct feed {
     const struct origin *from; /* of the plan: what the backend offers now */
     struct arena memory;       /* holds this struct */
     struct op_group group;     /* what outlives calls */
+    struct op_group gets;      /* of payloads */
     struct slice topic, group_name;
     struct slice dead_topic; /* null: dead letters go nowhere */
     bool shared, per_key;
@@ -84,6 +91,9 @@ struct feed {
     struct parcel *parcels;
     struct delivery *ready, **ready_end;
     size_t ready_count, parked_count, out_count;
+    struct delivery *claims, **claims_end; /* whose payloads wait for room */
+    size_t fetching, getting;              /* payloads: all, and those that are being asked for */
+    uint64_t object_bytes;                 /* of `held`: payloads */
     struct lanes lanes;
     uint64_t held;    /* bytes of batches */
     uint64_t counted; /* held and granted, as consumer->held has it */
@@ -116,6 +126,11 @@ void feed_wake(struct feed *feed);
 
 /* Nothing more is fetched. */
 void feed_drain(struct feed *feed);
+
+/* ---- moves.c ---- */
+
+/* An event of the source (subscription.h). */
+void feed_moved(struct subscription *subscription, const struct subscription_move *move);
 
 /* ---- delivery.c ---- */
 

@@ -1,5 +1,6 @@
 /* Frames: what a member is sent, gathered while the frame before it was under way. */
 #include "patterns/consumer/member.h"
+#include "patterns/consumer/object.h"
 #include "patterns/messaging/message_id.h"
 
 #include "pool/worker.h"
@@ -98,6 +99,22 @@ static void fill_metadata(struct arena *arena, pb_consumed_message *to,
     to->metadata[to->n_metadata++] = entry;
 }
 
+/* Without the one that tells where the payload lies, which is ours. */
+static const struct incoming *own_headers(struct arena *arena, const struct incoming *message)
+{
+    struct incoming *copy = arena_alloc(arena, sizeof *copy);
+    struct header *headers = arena_array(arena, message->n_headers, sizeof *headers);
+
+    *copy = *message;
+    copy->headers = headers;
+    copy->n_headers = 0;
+    for (size_t i = 0; i < message->n_headers; i++) {
+        if (!slice_equal(message->headers[i].name, slice_str(CLAIM_HEADER)))
+            headers[copy->n_headers++] = message->headers[i];
+    }
+    return copy;
+}
+
 static void fill_headers(struct arena *arena, pb_consumed_message *to,
                          const struct incoming *message)
 {
@@ -168,6 +185,18 @@ const char *member_message_id(const struct member *member, struct arena *arena,
                            message->partition, message->offset);
 }
 
+static Prism__Patterns__Schemas__ClaimReference *claim_of(struct arena *arena,
+                                                          const struct claim *claim)
+{
+    Prism__Patterns__Schemas__ClaimReference *to = arena_alloc(arena, sizeof *to);
+
+    prism__patterns__schemas__claim_reference__init(to);
+    to->key = arena_strdup(arena, claim->key);
+    to->size = (int64_t)claim->size;
+    to->sha256 = pb_bytes(slice_of(claim->sha256.bytes, DIGEST_BYTES));
+    return to;
+}
+
 static pb_consumed_message *message_of(const struct member *member, struct arena *arena,
                                        const struct delivery *delivery)
 {
@@ -179,7 +208,11 @@ static pb_consumed_message *message_of(const struct member *member, struct arena
     to->topic = slice_equal(message->topic, member->feed->topic)
                     ? pb_text(member->topic)
                     : name_of(arena, topics_unmap(&member->feed->consumer->topics, message->topic));
-    if (!message_is_null(message->payload)) {
+    if (delivery->claim != NULL &&
+        (delivery->object == NULL || delivery->claim->size > member->max_inline_bytes)) {
+        to->_claim_case = CONSUMER_PB(CONSUMED_MESSAGE___CLAIM_CLAIM);
+        to->claim = claim_of(arena, delivery->claim);
+    } else if (!message_is_null(message->payload)) {
         to->_payload_case = CONSUMER_PB(CONSUMED_MESSAGE___PAYLOAD_PAYLOAD);
         to->payload = pb_bytes(message->payload);
     }
@@ -191,7 +224,7 @@ static pb_consumed_message *message_of(const struct member *member, struct arena
         to->subscription_id = pb_text(member->id);
     to->sequence = (int64_t)delivery->sequence;
     fill_place(arena, to, message);
-    fill_headers(arena, to, message);
+    fill_headers(arena, to, delivery->claim != NULL ? own_headers(arena, message) : message);
     return to;
 }
 
@@ -239,22 +272,38 @@ static void add_messages(struct member *member, struct frame *frame, size_t most
     if (most > member->max_frame_messages)
         most = member->max_frame_messages;
     frame->parcels = arena_alloc(&frame->arena, most * sizeof(struct parcel *));
+    frame->objects = arena_alloc(&frame->arena, most * sizeof(struct object *));
     frame->sequences = arena_alloc(&frame->arena, most * sizeof *frame->sequences);
     frame->response.messages = arena_alloc(&frame->arena, most * sizeof(pb_consumed_message *));
-    while (frame->n < most && member_room(member) > 0) {
+    while (frame->n < most && feed->ready != NULL && member_room(member) > 0) {
         bytes += bytes_of(feed->ready->message);
         if (frame->n > 0 && bytes > member->max_frame_bytes)
             break;
 
         struct delivery *delivery = feed_next_ready(feed);
 
+        if (object_is_wanted(member, delivery)) {
+            object_fetch(delivery);
+            continue;
+        }
+
         hand_out(member, delivery);
         parcel_hold(delivery->parcel);
         frame->parcels[frame->n] = delivery->parcel;
+        frame->objects[frame->n] = object_ref(delivery->object);
         frame->sequences[frame->n++] = delivery->sequence;
         frame->response.messages[frame->response.n_messages++] =
             message_of(member, &frame->arena, delivery);
     }
+}
+
+/* So that a frame begins with a message that can be sent. */
+static void fetch_first(struct member *member)
+{
+    struct feed *feed = member->feed;
+
+    while (feed->ready != NULL && member_room(member) > 0 && object_is_wanted(member, feed->ready))
+        object_fetch(feed_next_ready(feed));
 }
 
 /* The notes go with this frame. */
@@ -295,6 +344,8 @@ void member_send(struct member *member, size_t most)
     struct frame *frame = &member->frame;
     pb_consume_response *response = &frame->response;
 
+    if (most > 0)
+        fetch_first(member);
     if (most > member->feed->ready_count) /* others were first */
         most = member->feed->ready_count;
     if (most == 0 ? !member_has_news(member) : member_room(member) == 0 && !member_has_news(member))
@@ -320,8 +371,10 @@ void member_send(struct member *member, size_t most)
 
 void frame_clear(struct frame *frame)
 {
-    for (size_t i = 0; i < frame->n; i++)
+    for (size_t i = 0; i < frame->n; i++) {
+        object_unref(frame->objects[i]);
         parcel_unhold(frame->parcels[i]);
+    }
     arena_clear(&frame->arena);
     *frame = (struct frame){0};
 }

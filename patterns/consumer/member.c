@@ -43,6 +43,7 @@ static struct member *new_member(struct outlet *outlet)
     member->max_frame_messages = want->max_frame_messages;
     member->max_frame_bytes = want->max_frame_bytes;
     member->max_in_flight_bytes = want->max_in_flight_bytes;
+    member->max_inline_bytes = want->max_inline_bytes;
     member->lease_ms = want->lease_ms;
     member->automatic = want->automatic;
     arena_init(&member->notes_memory, NULL);

@@ -33,6 +33,7 @@ struct frame {
     struct arena arena;
     pb_consume_response response;
     struct parcel **parcels; /* held, one for each message */
+    struct object **objects; /* likewise; NULL: the payload is in the message */
     uint64_t *sequences;
     size_t n;
 };
@@ -66,7 +67,7 @@ struct member {
     const char *consumer_id, *topic;
     struct settling settling;
     uint32_t max_frame_messages;
-    uint64_t max_frame_bytes, max_in_flight_bytes, lease_ms;
+    uint64_t max_frame_bytes, max_in_flight_bytes, max_inline_bytes, lease_ms;
     uint64_t credit;
     int64_t credit_bytes;
     bool credited, credited_bytes, automatic;

@@ -67,13 +67,15 @@ static struct origin origin_of(const struct backend_interfaces *has)
     return (struct origin){.source = has->topic != NULL ? &has->topic->source : NULL};
 }
 
-struct consumer_plan consumer_plan_make(const struct backend_interfaces *source,
-                                        const struct backend_interfaces *dead)
+struct consumer_plan consumer_plan_make(const struct backend_interfaces *const *slots)
 {
-    return (struct consumer_plan){.from = origin_of(source),
-                                  .letters = origin_of(dead),
-                                  .sink = sink_of(source),
-                                  .dead = sink_of(dead)};
+    const struct backend_interfaces *objects = slots[SLOT_OBJECT];
+
+    return (struct consumer_plan){.from = origin_of(slots[SLOT_SOURCE]),
+                                  .letters = origin_of(slots[SLOT_DEAD]),
+                                  .sink = sink_of(slots[SLOT_SOURCE]),
+                                  .dead = sink_of(slots[SLOT_DEAD]),
+                                  .object = objects != NULL ? objects->kv_basic : NULL};
 }
 
 bool consumer_meets(const struct consumer_plan *plan, enum consumer_need need)
@@ -123,13 +125,14 @@ const struct need *consumer_need_of(enum consumer_need need)
 size_t consumer_operations(const struct backend_type *const *slots, const uint32_t *emulate,
                            struct pattern_operation *out, size_t max)
 {
-    static const struct backend_interfaces nothing;
-    const struct backend_type *source = slots[SLOT_SOURCE], *dead = slots[SLOT_DEAD];
-    struct consumer_plan plan = consumer_plan_make(source != NULL ? &source->interfaces : &nothing,
-                                                   dead != NULL ? &dead->interfaces : NULL);
+    const struct backend_interfaces *has[SLOT_COUNT] = {0};
+    struct consumer_plan plan;
     size_t n = 0;
 
     (void)emulate;
+    for (size_t i = 0; i < SLOT_COUNT; i++)
+        has[i] = slots[i] != NULL ? &slots[i]->interfaces : NULL;
+    plan = consumer_plan_make(has);
     for (const struct consumer_operation *row = consumer_operation_table; row->name; row++) {
         enum pattern_how how = consumer_how(&plan, row->need);
 

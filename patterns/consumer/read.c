@@ -165,6 +165,8 @@ static struct err read_bounds(const struct consumer *consumer, const pb_subscrib
         return fault("max_frame_messages", "max_frame_messages has to be 1 or more");
     if (request->_max_frame_bytes_case != 0 && request->max_frame_bytes < 1)
         return fault("max_frame_bytes", "max_frame_bytes has to be 1 or more");
+    if (request->_max_inline_bytes_case != 0 && request->max_inline_bytes < 0)
+        return fault("max_inline_bytes", "max_inline_bytes is negative");
     if (request->_max_wait_ms_case != 0 && request->max_wait_ms < 0)
         return fault("max_wait_ms", "max_wait_ms is negative");
     /* The server's bounds hold; ConsumeStarted tells what came of it. */
@@ -179,6 +181,10 @@ static struct err read_bounds(const struct consumer *consumer, const pb_subscrib
     if (request->_max_frame_bytes_case != 0 &&
         (uint64_t)request->max_frame_bytes < want->max_frame_bytes)
         want->max_frame_bytes = (uint64_t)request->max_frame_bytes;
+    want->max_inline_bytes = settings->max_inline_bytes;
+    if (request->_max_inline_bytes_case != 0 &&
+        (uint64_t)request->max_inline_bytes < want->max_inline_bytes)
+        want->max_inline_bytes = (uint64_t)request->max_inline_bytes;
     return ERR_NONE;
 }
 

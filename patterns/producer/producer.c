@@ -36,6 +36,7 @@ static const struct slot_schema slots[] = {
             .optional = true,
             .required = keeps,
             .used_if_offered = expires,
+            .meets = true,
         },
 };
 

@@ -175,8 +175,12 @@ static struct err apply_settle(struct fake_world *world, struct op *op)
 {
     struct settle *settle = CONTAINER_OF(op, struct settle, op);
 
+    struct fake_subscription *s = settle->subscription->backend_data;
+
     for (size_t i = 0; i < settle->n; i++)
-        settle->items[i].err = settle_item(settle->subscription->backend_data, &settle->items[i]);
+        settle->items[i].err =
+            s != NULL ? settle_item(s, &settle->items[i])
+                      : err_make(ERR_ABORTED, "the subscription has been closed meanwhile");
     fake_messages_look(world);
     return ERR_NONE;
 }

@@ -1,0 +1,237 @@
+#include "patterns/consumer/object.h"
+
+#include "pool/worker.h"
+#include "src/base/clock.h"
+#include "src/base/container.h"
+
+/* A payload, and the operation that gets it. */
+struct object {
+    struct arena memory; /* holds this struct and the payload */
+    struct feed *feed;
+    struct delivery *delivery; /* while it is asked for */
+    struct kv_get get;
+    struct kv_room room;
+    size_t bytes;  /* as held */
+    unsigned refs; /* the delivery's, and one for each frame */
+};
+
+/* ---- claims ---- */
+
+struct claim *object_claim(struct arena *arena, const struct incoming *message)
+{
+    struct slice name = slice_str(CLAIM_HEADER);
+    struct claim claim, *copy;
+
+    for (size_t i = 0; i < message->n_headers && message->payload.len == 0; i++) {
+        if (!slice_equal(message->headers[i].name, name) ||
+            !claim_read(message->headers[i].value, &claim))
+            continue;
+        copy = arena_alloc(arena, sizeof *copy);
+        *copy = claim;
+        return copy;
+    }
+    return NULL;
+}
+
+bool object_is_wanted(const struct member *member, const struct delivery *delivery)
+{
+    return delivery->claim != NULL && delivery->object == NULL && !member->feed->letters &&
+           member->feed->consumer->plan.object != NULL &&
+           delivery->claim->size <= member->max_inline_bytes;
+}
+
+/* ---- memory ---- */
+
+static void count_held(struct feed *feed, size_t bytes)
+{
+    feed->held += bytes;
+    feed->object_bytes += bytes;
+    counter_add(&feed->consumer->stats.held_bytes, bytes);
+}
+
+static void free_object(struct object *object)
+{
+    struct feed *feed = object->feed;
+    struct arena memory = object->memory;
+
+    feed->held -= object->bytes;
+    feed->object_bytes -= object->bytes;
+    gauge_lower(&feed->consumer->stats.held_bytes, object->bytes);
+    arena_clear(&memory);
+    feed_wake(feed);
+}
+
+struct object *object_ref(struct object *object)
+{
+    if (object != NULL)
+        object->refs++;
+    return object;
+}
+
+void object_unref(struct object *object)
+{
+    if (object != NULL && --object->refs == 0)
+        free_object(object);
+}
+
+void object_release(struct delivery *delivery)
+{
+    if (delivery->object == NULL)
+        return;
+    delivery->message->payload = message_empty();
+    object_unref(delivery->object);
+    delivery->object = NULL;
+}
+
+static bool has_room(const struct feed *feed, uint64_t bytes)
+{
+    const struct consumer_settings *settings = &feed->consumer->settings;
+
+    if (feed->object_bytes == 0)
+        return true;
+    return feed->held + bytes <= settings->max_group_bytes &&
+           feed->consumer->held + bytes <= settings->max_message_memory;
+}
+
+/* ---- waiting for room ---- */
+
+static void wait_for_room(struct delivery *delivery)
+{
+    struct feed *feed = delivery->parcel->feed;
+
+    delivery->next = NULL;
+    *feed->claims_end = delivery;
+    feed->claims_end = &delivery->next;
+    feed_wake(feed);
+}
+
+void object_fetch(struct delivery *delivery)
+{
+    delivery->state = DELIVERY_FETCHING;
+    delivery->parcel->feed->fetching++;
+    wait_for_room(delivery);
+}
+
+bool object_take_out(struct delivery *delivery)
+{
+    struct feed *feed = delivery->parcel->feed;
+    struct delivery **at = &feed->claims;
+
+    if (delivery->object != NULL)
+        return false;
+    feed->fetching--;
+    if (timer_armed(&delivery->timer)) {
+        timer_disarm(&feed->consumer->base.home->timers, &delivery->timer);
+        return true;
+    }
+    while (*at != delivery)
+        at = &(*at)->next;
+    *at = delivery->next;
+    if (*at == NULL)
+        feed->claims_end = at;
+    return true;
+}
+
+/* ---- getting ---- */
+
+static void again(struct timer *timer)
+{
+    wait_for_room(CONTAINER_OF(timer, struct delivery, timer));
+}
+
+static void failed(struct delivery *delivery, struct err err)
+{
+    struct consumer *consumer = delivery->parcel->feed->consumer;
+    struct worker *home = consumer->base.home;
+
+    counter_add(&consumer->stats.object_failures, 1);
+    log_limited(&consumer->object_log, LOG_WARN, "object_not_fetched",
+                (const struct log_field[]){LOG_S("namespace", consumer->base.namespace_name),
+                                           LOG_S("error", err.text)},
+                2);
+    object_release(delivery);
+    timer_arm(&home->timers, &delivery->timer, home->now_ns + OBJECT_AGAIN_MS * NS_PER_MS, again);
+}
+
+static void over(struct delivery *delivery)
+{
+    delivery->parcel->feed->fetching--;
+}
+
+static void die(struct delivery *delivery, const char *reason)
+{
+    over(delivery);
+    object_release(delivery);
+    delivery_die(delivery, reason, NULL);
+}
+
+static void got(struct op *op)
+{
+    struct kv_get *get = CONTAINER_OF(op, struct kv_get, op);
+    struct object *object = CONTAINER_OF(get, struct object, get);
+    struct delivery *delivery = object->delivery;
+    struct feed *feed = object->feed;
+
+    feed->getting--;
+    feed_wake(feed);
+    if (feed->closing || feed->closed) {
+        over(delivery);
+        delivery_over(delivery);
+    } else if (delivery->leaving) {
+        over(delivery);
+        object_release(delivery);
+        delivery_hand_back(delivery);
+    } else if (op->err.code != ERR_OK) {
+        failed(delivery, op->err);
+    } else if (!get->found) {
+        die(delivery, "CLAIM_LOST: the object that holds the payload is not there");
+    } else if (object->room.exceeded || !claim_matches(delivery->claim, get->value)) {
+        die(delivery, "CLAIM_CORRUPT: the object is not the payload that was published");
+    } else {
+        over(delivery);
+        delivery->message->payload = get->value.len > 0 ? get->value : message_empty();
+        delivery_ready(delivery, true);
+    }
+}
+
+static void ask(struct delivery *delivery)
+{
+    enum { GET_MS = 30000 };
+
+    struct feed *feed = delivery->parcel->feed;
+    struct consumer *consumer = feed->consumer;
+    struct worker *home = consumer->base.home;
+    struct arena memory;
+
+    arena_init(&memory, NULL);
+
+    struct object *object = arena_zalloc(&memory, sizeof *object);
+
+    object->memory = memory;
+    object->feed = feed;
+    object->delivery = delivery;
+    object->refs = 1;
+    object->bytes = delivery->claim->size;
+    object->room.bytes = delivery->claim->size;
+    object->get = (struct kv_get){.key = delivery->claim->key, .room = &object->room};
+    delivery->object = object;
+    count_held(feed, object->bytes);
+    feed->getting++;
+    feed->gets.deadline_ns = home->now_ns + GET_MS * NS_PER_MS;
+    op_start(&object->get.op, &feed->gets, got);
+    object->get.op.arena = &object->memory;
+    consumer->plan.object->get(consumer->objects, &object->get);
+}
+
+void object_pump(struct feed *feed)
+{
+    while (feed->claims != NULL && feed->getting < OBJECT_WIDTH &&
+           has_room(feed, feed->claims->claim->size)) {
+        struct delivery *delivery = feed->claims;
+
+        feed->claims = delivery->next;
+        if (feed->claims == NULL)
+            feed->claims_end = &feed->claims;
+        ask(delivery);
+    }
+}
