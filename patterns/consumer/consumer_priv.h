@@ -57,8 +57,8 @@ enum consumer_need {
     NEED_KEYED,
     NEED_NULL_PAYLOAD,
     NEED_REDRIVE,
-    NEED_PARTITION_ORDER, /* not there yet, here and below */
-    NEED_ANYWHERE,
+    NEED_PARTITION_ORDER,
+    NEED_ANYWHERE, /* not there yet */
     NEED_COUNT
 };
 
@@ -139,6 +139,8 @@ struct err consumer_open_shared(struct pattern_shared **shared,
                                 const struct pattern_sharing *sharing);
 void consumer_close_shared(struct pattern_shared *shared);
 
+enum feed_order { ORDER_AS_READY, ORDER_BY_KEY, ORDER_BY_PARTITION };
+
 /* What a subscription reads. */
 struct feed_want {
     struct slice topic; /* the backend's name */
@@ -150,7 +152,7 @@ struct feed_want {
     enum gap_policy on_gap;
     struct slice dead_topic; /* the backend's name of where its dead letters go; null: nowhere */
     bool letters;            /* read from the dead letter slot: topic is the name of that */
-    bool per_key;
+    enum feed_order order;
     bool shared; /* others of this topic and group get their part of the same messages */
 };
 
@@ -187,6 +189,7 @@ struct member_want {
     uint32_t max_in_flight, max_frame_messages;
     uint64_t max_in_flight_bytes, max_frame_bytes;
     uint64_t max_inline_bytes;
+    uint64_t max_wait_ms;
     uint64_t lease_ms; /* 0: as long as the member is there */
     bool automatic;    /* settled when the transport has taken them */
 };

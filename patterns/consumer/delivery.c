@@ -168,6 +168,15 @@ void delivery_over(struct delivery *delivery)
 
 /* ---- arrival ---- */
 
+static struct slice lane_of(const struct delivery *delivery)
+{
+    const struct incoming *message = delivery->message;
+
+    return delivery->parcel->feed->order == ORDER_BY_KEY
+               ? message->key
+               : slice_of(&message->partition, sizeof message->partition);
+}
+
 static void arrive(struct feed *feed, struct parcel *parcel, uint32_t i)
 {
     struct delivery *delivery = &parcel->items[i];
@@ -179,8 +188,8 @@ static void arrive(struct feed *feed, struct parcel *parcel, uint32_t i)
     delivery->claim = object_claim(&parcel->memory, delivery->message);
     if (most != 0 && delivery->message->attempt > most && feed->from->settling != NULL)
         delivery_die(delivery, "delivered max_attempts times without success", NULL);
-    else if (feed->per_key)
-        lanes_put(&feed->lanes, delivery->message->key, &delivery->lane);
+    else if (feed->order != ORDER_AS_READY)
+        lanes_put(&feed->lanes, lane_of(delivery), &delivery->lane);
     else
         delivery_ready(delivery, false);
 }

@@ -43,7 +43,7 @@ struct feed *feed_new(struct consumer *consumer, const struct feed_want *want)
     feed->backend = want->letters ? consumer->dead : consumer->source;
     feed->from = want->letters ? &consumer->plan.letters : &consumer->plan.from;
     feed->shared = want->shared;
-    feed->per_key = want->per_key;
+    feed->order = want->order;
     feed->members_end = &feed->members;
     feed->ready_end = &feed->ready;
     feed->claims_end = &feed->claims;
@@ -57,9 +57,9 @@ struct feed *feed_new(struct consumer *consumer, const struct feed_want *want)
         .partition = want->partition,
         .position = message_copy(&feed->memory, want->position),
         .on_gap = want->on_gap,
-        .ordered = want->per_key,
+        .ordered = want->order != ORDER_AS_READY,
     };
-    if (feed->per_key)
+    if (feed->order != ORDER_AS_READY)
         lanes_init(&feed->lanes, &feed->memory, FEED_LANES, random_seed());
     return feed;
 }
@@ -90,6 +90,7 @@ static void maybe_free(struct feed *feed)
     struct arena memory = feed->memory;
 
     timer_disarm(&consumer->base.home->timers, &feed->leases);
+    timer_disarm(&consumer->base.home->timers, &feed->frames);
     consumer->held -= feed->counted;
     if (feed->starved)
         consumer->starved--;
@@ -274,6 +275,43 @@ static void rotate(struct feed *feed)
     feed->members_end = &first->next;
 }
 
+static void held_enough(struct timer *timer)
+{
+    feed_wake(CONTAINER_OF(timer, struct feed, frames));
+}
+
+static void look_at_frames(struct feed *feed, uint64_t at_ns)
+{
+    struct timer_wheel *timers = &feed->consumer->base.home->timers;
+
+    if (timer_armed(&feed->frames) && feed->frames_at_ns <= at_ns)
+        return;
+    timer_disarm(timers, &feed->frames);
+    feed->frames_at_ns = at_ns;
+    timer_arm(timers, &feed->frames, at_ns, held_enough);
+}
+
+/* Its frame may become fuller, and it allows to wait for that. */
+static bool holds_back(struct member *member, size_t share)
+{
+    uint64_t now = member->feed->consumer->base.home->now_ns, full = member_room(member);
+
+    if (full > member->max_frame_messages)
+        full = member->max_frame_messages;
+    if (member->max_wait_ns == 0 || share == 0 || share >= full || member_has_news(member)) {
+        member->waits_since_ns = 0;
+        return false;
+    }
+    if (member->waits_since_ns == 0)
+        member->waits_since_ns = now;
+    if (now >= member->waits_since_ns + member->max_wait_ns) {
+        member->waits_since_ns = 0;
+        return false;
+    }
+    look_at_frames(member->feed, member->waits_since_ns + member->max_wait_ns);
+    return true;
+}
+
 static void deal(struct feed *feed)
 {
     size_t takers = 0;
@@ -284,7 +322,8 @@ static void deal(struct feed *feed)
     size_t share = takers > 0 ? (feed->ready_count + takers - 1) / takers : 0;
 
     for (struct member *member = feed->members; member != NULL; member = member->next) {
-        if (member->over_sent || member->sending) /* nothing follows over */
+        if (member->over_sent || member->sending || /* nothing follows over */
+            holds_back(member, share))
             continue;
         if (member_has_news(member) || (share > 0 && feed->opened))
             member_send(member, feed->opened ? share : 0);

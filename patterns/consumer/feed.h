@@ -80,7 +80,8 @@ struct feed {
     struct op_group gets;      /* of payloads */
     struct slice topic, group_name;
     struct slice dead_topic; /* null: dead letters go nowhere */
-    bool shared, per_key;
+    enum feed_order order;
+    bool shared;
     bool letters;             /* it reads dead letters */
     struct feed *next_shared; /* under the lock of shared.c, with refs */
     unsigned refs;
@@ -100,8 +101,9 @@ struct feed {
     bool full;        /* it holds max_group_bytes */
     bool starved;     /* the worker holds max_message_memory */
     bool opening, opened, draining, closing, closed, queued, going;
-    struct err end; /* of a feed that ended by itself */
-    struct timer leases;
+    struct err end;              /* of a feed that ended by itself */
+    struct timer leases, frames; /* frames: that were held back */
+    uint64_t frames_at_ns;
     struct job turn;
     uint64_t dead_lettered, redelivered, settled;
     uint64_t last_settled_ms;

@@ -2,6 +2,7 @@
 #include "patterns/consumer/member.h"
 
 #include "pool/worker.h"
+#include "src/base/clock.h"
 #include "src/base/container.h"
 
 #include <stdlib.h>
@@ -45,6 +46,7 @@ static struct member *new_member(struct outlet *outlet)
     member->max_in_flight_bytes = want->max_in_flight_bytes;
     member->max_inline_bytes = want->max_inline_bytes;
     member->lease_ms = want->lease_ms;
+    member->max_wait_ns = want->max_wait_ms * NS_PER_MS;
     member->automatic = want->automatic;
     arena_init(&member->notes_memory, NULL);
     notes_init(&member->failures);
@@ -62,7 +64,7 @@ static struct err fits(const struct feed *feed, const struct feed_want *want)
                                         : err_make(ERR_UNAVAILABLE, "the subscription has ended");
     if (!feed->opening)
         return ERR_NONE;
-    if (feed->per_key != want->per_key)
+    if (feed->order != want->order)
         return err_about(ERR_FAILED_PRECONDITION, "order",
                          "the group is read in another order on this server");
     if (want->start != START_COMMITTED)

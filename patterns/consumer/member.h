@@ -68,6 +68,7 @@ struct member {
     struct settling settling;
     uint32_t max_frame_messages;
     uint64_t max_frame_bytes, max_in_flight_bytes, max_inline_bytes, lease_ms;
+    uint64_t max_wait_ns, waits_since_ns; /* to fill a frame; since 0: it does not wait */
     uint64_t credit;
     int64_t credit_bytes;
     bool credited, credited_bytes, automatic;

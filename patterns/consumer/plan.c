@@ -16,7 +16,8 @@ static const struct need needs[NEED_COUNT] = {
                                         "tell null from empty"),
     [NEED_REDRIVE] = NEED_PROPERTY("reading and redriving of dead letters not supported: no "
                                    "backend that keeps messages in slot `dead_letter_queue`"),
-    [NEED_PARTITION_ORDER] = NEED_PROPERTY("order per partition not supported by this server"),
+    [NEED_PARTITION_ORDER] = NEED_PROPERTY("order per partition not supported: the message_source "
+                                           "does not keep the order of what comes again"),
     [NEED_ANYWHERE] = NEED_PROPERTY("settlement by token not supported by this server"),
 };
 
@@ -96,10 +97,10 @@ bool consumer_meets(const struct consumer_plan *plan, enum consumer_need need)
     case NEED_REDRIVE:
         return plan->letters.settling != NULL && from->settling != NULL;
     case NEED_KEYED:
+    case NEED_PARTITION_ORDER:
         return from->settling != NULL && from->source->keyed;
     case NEED_NULL_PAYLOAD:
         return from->stream != NULL && from->stream->sink.null_payload;
-    case NEED_PARTITION_ORDER:
     case NEED_ANYWHERE:
         return false;
     case NEED_NOTHING:

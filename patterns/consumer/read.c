@@ -148,6 +148,8 @@ static struct err read_if_none(const pb_subscribe_request *request, struct feed_
 
 /* ---- bounds ---- */
 
+enum { MAX_WAIT_MS = 60000 };
+
 static struct err read_bounds(const struct consumer *consumer, const pb_subscribe_request *request,
                               struct member_want *want)
 {
@@ -167,8 +169,9 @@ static struct err read_bounds(const struct consumer *consumer, const pb_subscrib
         return fault("max_frame_bytes", "max_frame_bytes has to be 1 or more");
     if (request->_max_inline_bytes_case != 0 && request->max_inline_bytes < 0)
         return fault("max_inline_bytes", "max_inline_bytes is negative");
-    if (request->_max_wait_ms_case != 0 && request->max_wait_ms < 0)
-        return fault("max_wait_ms", "max_wait_ms is negative");
+    if (request->_max_wait_ms_case != 0 &&
+        (request->max_wait_ms < 0 || request->max_wait_ms > MAX_WAIT_MS))
+        return fault("max_wait_ms", "max_wait_ms has to be 0 to 60000");
     /* The server's bounds hold; ConsumeStarted tells what came of it. */
     if (request->_max_in_flight_case != 0 && (uint32_t)request->max_in_flight < want->max_in_flight)
         want->max_in_flight = (uint32_t)request->max_in_flight;
@@ -181,6 +184,8 @@ static struct err read_bounds(const struct consumer *consumer, const pb_subscrib
     if (request->_max_frame_bytes_case != 0 &&
         (uint64_t)request->max_frame_bytes < want->max_frame_bytes)
         want->max_frame_bytes = (uint64_t)request->max_frame_bytes;
+    if (request->_max_wait_ms_case != 0)
+        want->max_wait_ms = (uint64_t)request->max_wait_ms;
     want->max_inline_bytes = settings->max_inline_bytes;
     if (request->_max_inline_bytes_case != 0 &&
         (uint64_t)request->max_inline_bytes < want->max_inline_bytes)
@@ -199,6 +204,22 @@ static struct err read_lease(const struct consumer *consumer, const pb_subscribe
     return ERR_NONE;
 }
 
+/* Both need a source that hands over in the log's order what comes again. */
+static struct err read_order(const struct origin *from, pb_order_mode order, struct feed_want *want)
+{
+    bool kept = from->settling != NULL && from->source->keyed;
+
+    if (order == CONSUMER_PB(ORDER_MODE__ORDER_PER_KEY)) {
+        want->order = ORDER_BY_KEY;
+        return kept ? ERR_NONE : need_unmet(consumer_need_of(NEED_KEYED));
+    }
+    if (order == CONSUMER_PB(ORDER_MODE__ORDER_PARTITION)) {
+        want->order = ORDER_BY_PARTITION;
+        return kept ? ERR_NONE : need_unmet(consumer_need_of(NEED_PARTITION_ORDER));
+    }
+    return ERR_NONE;
+}
+
 static struct err read_modes(const struct consumer *consumer, const pb_subscribe_request *request,
                              struct member_want *want)
 {
@@ -209,12 +230,7 @@ static struct err read_modes(const struct consumer *consumer, const pb_subscribe
                        request->ack_mode != PRISM__PATTERNS__SCHEMAS__ACK_MODE__ACK_MANUAL);
     if (!want->automatic && from->settling == NULL)
         return need_unmet(consumer_need_of(NEED_SETTLING));
-    want->feed.per_key = request->order == CONSUMER_PB(ORDER_MODE__ORDER_PER_KEY);
-    if (want->feed.per_key && (from->settling == NULL || !from->source->keyed))
-        return need_unmet(consumer_need_of(NEED_KEYED));
-    if (request->order == CONSUMER_PB(ORDER_MODE__ORDER_PARTITION))
-        return need_unmet(consumer_need_of(NEED_PARTITION_ORDER));
-    return ERR_NONE;
+    return read_order(from, request->order, &want->feed);
 }
 
 /* Where dead letters go, or, with `dead_letters`, come from. */

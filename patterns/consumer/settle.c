@@ -359,7 +359,7 @@ static bool waits_here(const struct delivery *delivery, uint64_t delay_ms)
 
     if (!settling->single || delivery->leaving)
         return !settling->single;
-    return feed->per_key || (delay_ms > 0 && !settling->delays);
+    return feed->order != ORDER_AS_READY || (delay_ms > 0 && !settling->delays);
 }
 
 void settle_reject(struct receipt *receipt, const struct which *which, pb_disposition disposition,

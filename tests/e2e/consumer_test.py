@@ -157,6 +157,20 @@ class Consumer(suite.Case):
             self.assertEqual([m.payload for m in seen if m.ordering_key == b"good"], [b"good1", b"good2"])
             self.assertEqual(next(m.attempt for m in seen if m.payload == b"bad0"), 2)
 
+    def test_a_partition_comes_one_by_one(self):
+        self.publish([b"%d" % i for i in range(4)])
+        with self.member(order=pb.ORDER_PARTITION) as member:
+            seen = []
+            for i in range(5):
+                message, = member.take(1)
+                self.assertEqual(len(member.pending), 0)
+                seen.append((message.payload, message.attempt))
+                if i == 1:
+                    member.reject(message.sequence, delay_ms=50)
+                else:
+                    member.acknowledge(message.sequence)
+            self.assertEqual(seen, [(b"0", 1), (b"1", 1), (b"1", 2), (b"2", 1), (b"3", 1)])
+
     def test_dead_letters_keep_bytes_and_headers_and_tell_why(self):
         self.publish([b"\x00poison"], headers=[{"name": "h", "value": b"v"}])
         with self.member() as member, self.member(dead_letters=True) as dead:
@@ -301,7 +315,7 @@ class Consumer(suite.Case):
     def test_faults_of_a_request_end_the_stream(self):
         for subscribe, code in ((dict(topic=""), grpc.StatusCode.INVALID_ARGUMENT),
                                 (dict(topic="t", max_in_flight=0), grpc.StatusCode.INVALID_ARGUMENT),
-                                (dict(topic="t", order=pb.ORDER_PARTITION), grpc.StatusCode.UNIMPLEMENTED)):
+                                (dict(topic="t", max_wait_ms=-1), grpc.StatusCode.INVALID_ARGUMENT)):
             with self.assertRaises(grpc.RpcError) as caught:
                 Member(self.rpc, **subscribe).__enter__()
             self.assertEqual(caught.exception.code(), code)

@@ -186,6 +186,59 @@ static void test_a_settlement_that_fails_is_no_busy_loop(void **state)
     consumer_free(rig);
 }
 
+static void test_a_frame_waits_to_become_fuller(void **state)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    pb_subscribe_request subscribe = subscription();
+    struct call *call;
+    size_t frames;
+
+    (void)state;
+    subscribe._max_wait_ms_case = CONSUMER_PB(SUBSCRIBE_REQUEST___MAX_WAIT_MS_MAX_WAIT_MS);
+    subscribe.max_wait_ms = 100;
+    subscribe._max_frame_messages_case =
+        CONSUMER_PB(SUBSCRIBE_REQUEST___MAX_FRAME_MESSAGES_MAX_FRAME_MESSAGES);
+    subscribe.max_frame_messages = 3;
+    call = join(rig, &subscribe);
+    frames = call->sent_count;
+    put(rig, NULL, "a");
+    put(rig, NULL, "b");
+    assert_int_equal(call->sent_count, frames);
+    put(rig, NULL, "c");
+    assert_int_equal(call->sent_count, frames + 1);
+    assert_int_equal(deliveries(call), 3);
+    put(rig, NULL, "d");
+    assert_int_equal(deliveries(call), 3);
+    fake_rig_advance(rig, 101);
+    fake_rig_run(rig);
+    assert_int_equal(deliveries(call), 4);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+static void test_a_partition_comes_one_by_one(void **state)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    pb_subscribe_request subscribe = subscription();
+    struct call *call;
+
+    (void)state;
+    subscribe.order = CONSUMER_PB(ORDER_MODE__ORDER_PARTITION);
+    call = join(rig, &subscribe);
+    put(rig, "x", "a");
+    put(rig, "y", "b");
+    assert_int_equal(deliveries(call), 1);
+    reject(rig, call, 1, CONSUMER_PB(DISPOSITION__RETRY), 1000);
+    assert_int_equal(deliveries(call), 1);
+    fake_rig_advance(rig, 1001);
+    fake_rig_run(rig);
+    expect_delivery(call, 1, "a", 2);
+    ack(rig, call, 2);
+    expect_delivery(call, 2, "b", 1);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -196,6 +249,8 @@ int main(void)
         cmocka_unit_test(test_a_message_that_is_always_released_starves_nobody),
         cmocka_unit_test(test_a_released_message_keeps_its_place_among_its_key),
         cmocka_unit_test(test_a_settlement_that_fails_is_no_busy_loop),
+        cmocka_unit_test(test_a_frame_waits_to_become_fuller),
+        cmocka_unit_test(test_a_partition_comes_one_by_one),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
