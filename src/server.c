@@ -96,13 +96,24 @@ static bool is_disabled(const struct server *server, const struct service *servi
     return !server->config->deprecated_services && service->methods[0].replaced_by != NULL;
 }
 
+/* A deprecated service may be served by several patterns, each with methods of its own. */
+static bool is_named(const struct service *const *services, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(services[i]->name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void open_services(struct server *server)
 {
     const struct service *listed[MAX_SERVICES];
     size_t n = 0;
 
     for (size_t i = 0; i < server->service_count; i++) {
-        if (!is_disabled(server, server->services[i]))
+        if (!is_disabled(server, server->services[i]) &&
+            !is_named(listed, n, server->services[i]->name))
             listed[n++] = server->services[i];
     }
     server->health = health_new();

@@ -130,7 +130,7 @@ static const struct service service = {
     .method_count = ARRAY_LEN(methods),
 };
 
-static const struct service *const services[] = {&service, NULL};
+static const struct service *const services[] = {&service, &consumer_old_pubsub, NULL};
 
 /* ---- the instance ---- */
 

@@ -179,6 +179,15 @@ struct consumer *shared_home_of(struct consumer *consumer, const char *id);
 struct consumer *shared_home_of_group(struct consumer *consumer, struct slice topic,
                                       struct slice group);
 
+/* The subscription of the deprecated interface with this topic and name: its home, and its id, of
+ * SUBSCRIPTION_ID_BYTES and a NUL. NULL: there is none. thread: any. */
+struct consumer *shared_home_of_old(struct consumer *consumer, struct slice topic, const char *name,
+                                    char *id);
+
+/* ---- deprecated.c ---- */
+
+extern const struct service consumer_old_pubsub;
+
 /* ---- read.c: before the first effect ---- */
 
 /* What a member asks for. */
@@ -192,6 +201,7 @@ struct member_want {
     uint64_t max_wait_ms;
     uint64_t lease_ms; /* 0: as long as the member is there */
     bool automatic;    /* settled when the transport has taken them */
+    bool alone;        /* in: of no group, not even the default one */
 };
 
 /* Texts and slices lie in the arena or in the request. */

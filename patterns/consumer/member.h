@@ -55,6 +55,10 @@ struct outlet {
     bool orderly;        /* gone: by half-close */
     bool left;           /* nothing more goes to the home */
     bool bidi, headed, told_gone, draining;
+    /* NULL: frames are sent as they are. Otherwise writes the frame in its own way and ends in
+     * outlet_written, at once or later. */
+    void (*write)(struct outlet *);
+    size_t written; /* its own */
 };
 
 struct member {
@@ -86,6 +90,13 @@ struct member {
     bool leaving, over_sent, bye;
     struct err end;
 };
+
+/* ---- outlet.c ---- */
+
+struct outlet *outlet_new(struct call *call, bool bidi);
+/* What is in `request` is borrowed until the end of the call. */
+void outlet_join(struct outlet *outlet, const pb_subscribe_request *request);
+void outlet_written(struct outlet *outlet, struct err err);
 
 /* ---- member.c ---- */
 

@@ -51,12 +51,17 @@ static void draining(struct call *call, void *arg)
 
 /* ---- from the home ---- */
 
+void outlet_written(struct outlet *outlet, struct err err)
+{
+    outlet->send_err = err;
+    land(outlet, &outlet->sent);
+}
+
 static void sent(struct op *op)
 {
     struct outlet *outlet = CONTAINER_OF(op, struct outlet, sending);
 
-    outlet->send_err = op->err;
-    land(outlet, &outlet->sent);
+    outlet_written(outlet, op->err);
 }
 
 static void send_frame(struct job *job)
@@ -66,6 +71,10 @@ static void send_frame(struct job *job)
     if (!outlet->bidi && !outlet->headed)
         call_headers(outlet->call, "x-prism-subscription-id", slice_str(outlet->member->id));
     outlet->headed = true;
+    if (outlet->write != NULL) {
+        outlet->write(outlet);
+        return;
+    }
     call_send(outlet->call, &outlet->member->frame.response.base, &outlet->sending, sent);
 }
 
@@ -119,7 +128,7 @@ static void clear_arena(void *arena)
     arena_clear(arena);
 }
 
-static struct outlet *outlet_new(struct call *call, bool bidi)
+struct outlet *outlet_new(struct call *call, bool bidi)
 {
     struct outlet *outlet = arena_zalloc(call_arena(call), sizeof *outlet);
 
@@ -144,8 +153,7 @@ static struct outlet *outlet_new(struct call *call, bool bidi)
     return outlet;
 }
 
-/* Borrowed until the end: what it reads is in the call's arena. */
-static void join(struct outlet *outlet, const pb_subscribe_request *request)
+void outlet_join(struct outlet *outlet, const pb_subscribe_request *request)
 {
     struct consumer *consumer = consumer_of(outlet->call);
     struct err err = outlet->draining ? err_make(ERR_UNAVAILABLE, "the server is draining")
@@ -175,7 +183,7 @@ static void began(struct op *op)
                               "the first message has to be `subscribe`"));
         return;
     }
-    join(outlet, request->subscribe);
+    outlet_join(outlet, request->subscribe);
     if (!outlet->left)
         receive(outlet);
 }
@@ -203,5 +211,5 @@ void consumer_consume(struct call *call)
 
 void consumer_subscribe(struct call *call)
 {
-    join(outlet_new(call, false), call_request(call));
+    outlet_join(outlet_new(call, false), call_request(call));
 }

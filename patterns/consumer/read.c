@@ -262,9 +262,10 @@ struct err consumer_read(const struct consumer *consumer, struct arena *arena,
         .feed = {.topic = want->feed.topic, .group = want->feed.group},
         .topic = request->topic,
         .consumer_id = request->consumer_id,
+        .alone = want->alone,
     };
     /* A queue has one group: all who take from it. */
-    if (consumer->plan.from.queue != NULL)
+    if (consumer->plan.from.queue != NULL || want->alone)
         want->feed.group = message_empty();
     if (err.code == ERR_OK)
         err = check_name(request->consumer_id, "consumer_id");

@@ -229,3 +229,34 @@ struct consumer *shared_home_of(struct consumer *consumer, const char *id)
     pthread_mutex_unlock(&shared->lock);
     return home;
 }
+
+static const struct member *find_old(const struct consumer_shared *shared, struct slice topic,
+                                     const char *name)
+{
+    for (size_t i = 0; i < BUCKETS; i++) {
+        for (const struct member *m = shared->members[i]; m != NULL; m = m->next_listed) {
+            if (m->outlet->write != NULL && slice_equal(m->feed->topic, topic) &&
+                strcmp(m->consumer_id, name) == 0)
+                return m;
+        }
+    }
+    return NULL;
+}
+
+struct consumer *shared_home_of_old(struct consumer *consumer, struct slice topic, const char *name,
+                                    char *id)
+{
+    struct consumer_shared *shared = shared_of(consumer);
+    struct consumer *home = NULL;
+
+    pthread_mutex_lock(&shared->lock);
+
+    const struct member *member = find_old(shared, topic, name);
+
+    if (member != NULL) {
+        home = member->feed->consumer;
+        memcpy(id, member->id, SUBSCRIPTION_ID_BYTES + 1);
+    }
+    pthread_mutex_unlock(&shared->lock);
+    return home;
+}

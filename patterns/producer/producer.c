@@ -121,7 +121,7 @@ static const struct service service = {
     .method_count = ARRAY_LEN(methods),
 };
 
-static const struct service *const services[] = {&service, NULL};
+static const struct service *const services[] = {&service, &producer_old_pubsub, NULL};
 
 /* In the order of the methods; for sinks in this process. */
 enum { ONE_MESSAGE = 16 * 1024, FEW_MESSAGES = 2560, NEVER = 0 };
@@ -135,8 +135,7 @@ static const uint32_t *producer_inline_bytes(const struct pattern *pattern, size
 {
     const struct producer *producer = CONTAINER_OF(pattern, struct producer, base);
 
-    (void)index;
-    return producer->sink->type->inline_ok ? inline_bytes : NULL;
+    return index == 0 && producer->sink->type->inline_ok ? inline_bytes : NULL;
 }
 
 /* ---- the instance ---- */

@@ -175,6 +175,10 @@ void producer_stored_now(struct producer *producer);
 
 void producer_render(struct pattern *const *instances, size_t n, struct metrics_page *page);
 
+/* ---- deprecated.c ---- */
+
+extern const struct service producer_old_pubsub;
+
 /* ---- handlers ---- */
 
 call_handler_fn producer_get_capabilities, producer_publish, producer_publish_batch,

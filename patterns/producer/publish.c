@@ -3,19 +3,14 @@
  * happy path   read -> outbox -> settled -> reply
  * fault        Publish: a status. PublishBatch: that message's outcome; the others go on
  * not stored   told in the answer, as is an outcome that is not known */
+#include "patterns/producer/publish.h"
 #include "patterns/check.h"
 #include "patterns/need.h"
 #include "patterns/producer/prepare.h"
 
 #include "src/base/container.h"
 
-struct publishing {
-    struct frame frame;
-    struct call *call;
-    struct producer *producer;
-};
-
-static struct publishing *begin(struct call *call, size_t n, void (*settled)(struct frame *))
+struct publishing *publishing_begin(struct call *call, size_t n, void (*settled)(struct frame *))
 {
     struct publishing *publishing = arena_zalloc(call_arena(call), sizeof *publishing);
 
@@ -26,7 +21,7 @@ static struct publishing *begin(struct call *call, size_t n, void (*settled)(str
     return publishing;
 }
 
-static void put(struct publishing *publishing)
+void publishing_put(struct publishing *publishing)
 {
     frame_measure(&publishing->frame);
     prepare_frame(publishing->producer, call_group(publishing->call), &publishing->frame);
@@ -52,14 +47,14 @@ static void one_settled(struct frame *frame)
 
 void producer_publish(struct call *call)
 {
-    struct publishing *publishing = begin(call, 1, one_settled);
+    struct publishing *publishing = publishing_begin(call, 1, one_settled);
     struct reader reader = {.producer = publishing->producer, .arena = call_arena(call)};
     struct err err = reader_read(&reader, call_request(call), &publishing->frame.items[0]);
 
     if (err.code != ERR_OK)
         call_fail(call, err);
     else
-        put(publishing);
+        publishing_put(publishing);
 }
 
 /* ---- PublishBatch ---- */
@@ -118,12 +113,12 @@ void producer_publish_batch(struct call *call)
         return;
     }
 
-    struct publishing *publishing = begin(call, request->n_messages, all_settled);
+    struct publishing *publishing = publishing_begin(call, request->n_messages, all_settled);
 
     for (size_t i = 0; i < request->n_messages; i++) {
         err = reader_read(&reader, request->messages[i], &publishing->frame.items[i]);
         if (err.code != ERR_OK)
             frame_refuse(&publishing->frame, i, err);
     }
-    put(publishing);
+    publishing_put(publishing);
 }
