@@ -197,7 +197,7 @@ static struct pattern *consumer_bind(const struct pattern_binding *binding)
     consumer->source = binding->slots[SLOT_SOURCE];
     consumer->dead = binding->slots[SLOT_DEAD];
     consumer->objects = binding->slots[SLOT_OBJECT];
-    consumer->dead_log = consumer->drop_log = consumer->object_log =
+    consumer->dead_log = consumer->drop_log = consumer->object_log = consumer->stall_log =
         (struct log_budget)LOG_BUDGET(1, 60000);
     read_settings(consumer);
     arena_init(&consumer->caps_memory, NULL);

@@ -92,7 +92,7 @@ struct consumer_stats { /* written on the home worker of the groups */
     struct counter delivered, delivered_bytes, redelivered;
     struct counter settled, retried, released, dropped, dead_letters;
     struct counter dead_letter_failures, redriven, late, lost, revoked, object_failures;
-    struct counter subscriptions, unsettled, parked, held_bytes; /* gauges */
+    struct counter subscriptions, unsettled, parked, held_bytes, stalled; /* gauges */
 };
 
 static inline void gauge_lower(struct counter *gauge, uint64_t by)
@@ -110,7 +110,7 @@ struct consumer {
     uint32_t facts; /* pattern_facts, that the plan was made from */
     struct consumer_plan plan;
     struct consumer_stats stats;
-    struct log_budget dead_log, drop_log, object_log;
+    struct log_budget dead_log, drop_log, object_log, stall_log;
 
     struct feed *feeds;         /* those that live here */
     unsigned starved;           /* of them: waiting for memory */

@@ -76,6 +76,7 @@ void feed_open(struct feed *feed)
     if (feed->next != NULL)
         feed->next->at = &feed->next;
     consumer->feeds = feed;
+    feed_watch(feed);
     feed->from->source->open(feed->backend, &feed->subscription);
 }
 
@@ -91,6 +92,7 @@ static void maybe_free(struct feed *feed)
 
     timer_disarm(&consumer->base.home->timers, &feed->leases);
     timer_disarm(&consumer->base.home->timers, &feed->frames);
+    feed_watch_end(feed);
     consumer->held -= feed->counted;
     if (feed->starved)
         consumer->starved--;
@@ -391,6 +393,7 @@ static void batch_came(struct subscription *subscription, struct incoming_batch 
 {
     struct feed *feed = feed_of(subscription);
 
+    feed_watch_moves(feed);
     feed_take_batch(feed, batch);
 }
 

@@ -70,6 +70,15 @@ struct parcel {
     struct delivery items[];
 };
 
+/* Whether the source stands still: watch.c. */
+struct feed_watch {
+    struct timer timer;
+    struct op_group group;
+    struct arena memory; /* of the answer */
+    struct stream_position position;
+    bool asking, moved, suspected, stalled; /* moved: messages came since the last look */
+};
+
 struct feed {
     struct subscription subscription;
     struct consumer *consumer; /* at home */
@@ -105,6 +114,7 @@ struct feed {
     struct timer leases, frames; /* frames: that were held back */
     uint64_t frames_at_ns;
     struct job turn;
+    struct feed_watch watch;
     uint64_t dead_lettered, redelivered, settled;
     uint64_t last_settled_ms;
 };
@@ -128,6 +138,14 @@ void feed_wake(struct feed *feed);
 
 /* Nothing more is fetched. */
 void feed_drain(struct feed *feed);
+
+/* ---- watch.c ---- */
+
+/* From the opening to the end. */
+void feed_watch(struct feed *feed);
+void feed_watch_end(struct feed *feed);
+/* Messages have come. */
+void feed_watch_moves(struct feed *feed);
 
 /* ---- moves.c ---- */
 

@@ -88,6 +88,8 @@ static void add_feed(struct state *state, const struct feed *feed)
     response->last_updated_ms = (int64_t)feed->last_settled_ms;
     if (feed->starved)
         response->stalled_reason = pb_text("the messages that are held fill max_message_memory");
+    if (feed->watch.stalled)
+        response->stalled_reason = pb_text("messages wait, and the source hands over none");
     if (feed->full)
         response->stalled_reason = pb_text("the messages that are held fill max_group_bytes");
 }

@@ -239,6 +239,36 @@ static void test_a_partition_comes_one_by_one(void **state)
     consumer_free(rig);
 }
 
+/* C20: messages wait, credit is there, and nothing comes. */
+static void test_c20_a_source_that_stands_still_is_noticed(void **state)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    struct call *call = member(rig);
+    const struct counter *stalled = &consumer_in(rig)->stats.stalled;
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        fake_rig_advance(rig, 10001);
+        fake_rig_run(rig);
+    }
+    assert_int_equal(stat_of(stalled), 0);
+    rig->world.messages.faults.stalled = true;
+    put(rig, NULL, "a");
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(stat_of(stalled), 0);
+        fake_rig_advance(rig, 10001);
+        fake_rig_run(rig);
+    }
+    assert_int_equal(stat_of(stalled), 1);
+    rig->world.messages.faults.stalled = false;
+    fake_rig_advance(rig, 1);
+    fake_rig_run(rig);
+    assert_int_equal(deliveries(call), 1);
+    assert_int_equal(stat_of(stalled), 0);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +281,7 @@ int main(void)
         cmocka_unit_test(test_a_settlement_that_fails_is_no_busy_loop),
         cmocka_unit_test(test_a_frame_waits_to_become_fuller),
         cmocka_unit_test(test_a_partition_comes_one_by_one),
+        cmocka_unit_test(test_c20_a_source_that_stands_still_is_noticed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,119 @@
+/* Alive, and standing still? A group that has credit and gets nothing is looked at every now and
+ * then: when messages wait for it that nobody holds, at two looks one after the other, it is
+ * stalled. That is counted, logged and told by GetState until a message comes.
+ *
+ * Sources that cannot tell how many deliveries other processes hold (Kafka) are not watched: what
+ * they count as lag may be theirs. */
+#include "patterns/consumer/feed.h"
+
+#include "pool/worker.h"
+#include "src/base/clock.h"
+#include "src/base/container.h"
+
+enum { LOOK_MS = 10000, ANSWER_MS = 5000 };
+
+static void look(struct timer *timer);
+
+static void again(struct feed *feed)
+{
+    struct worker *home = feed->consumer->base.home;
+
+    timer_arm(&home->timers, &feed->watch.timer, home->now_ns + LOOK_MS * NS_PER_MS, look);
+}
+
+static void set_stalled(struct feed *feed, uint64_t waiting)
+{
+    struct consumer *consumer = feed->consumer;
+
+    if (feed->watch.stalled)
+        return;
+    feed->watch.stalled = true;
+    counter_add(&consumer->stats.stalled, 1);
+    log_limited(&consumer->stall_log, LOG_WARN, "group_stalled",
+                (const struct log_field[]){
+                    LOG_S("namespace", consumer->base.namespace_name), LOG_B("topic", feed->topic),
+                    LOG_B("group", feed->group_name), LOG_U("waiting", waiting)},
+                4);
+}
+
+void feed_watch_moves(struct feed *feed)
+{
+    feed->watch.suspected = false;
+    feed->watch.moved = true;
+    if (!feed->watch.stalled)
+        return;
+    feed->watch.stalled = false;
+    gauge_lower(&feed->consumer->stats.stalled, 1);
+}
+
+/* Messages that nobody holds; 0 where that is not known. */
+static uint64_t waiting(const struct stream_position *position)
+{
+    int64_t lag = 0;
+
+    if (!position->found || position->unsettled < 0)
+        return 0;
+    for (size_t i = 0; i < position->n; i++) {
+        if (position->partitions[i].lag < 0)
+            return 0;
+        lag += position->partitions[i].lag;
+    }
+    lag -= position->unsettled + (position->parked > 0 ? position->parked : 0);
+    return lag > 0 ? (uint64_t)lag : 0;
+}
+
+static void known(struct op *op)
+{
+    struct feed *feed = CONTAINER_OF(op, struct feed, watch.position.op);
+    uint64_t n = op->err.code == ERR_OK ? waiting(&feed->watch.position) : 0;
+
+    feed->watch.asking = false;
+    arena_clear(&feed->watch.memory);
+    if (n == 0 || feed->watch.moved)
+        feed->watch.suspected = false;
+    else if (feed->watch.suspected)
+        set_stalled(feed, n);
+    else
+        feed->watch.suspected = true;
+    feed_wake(feed); /* it may wait to be freed */
+}
+
+static bool waits_for_source(const struct feed *feed)
+{
+    const struct subscription *subscription = &feed->subscription;
+
+    return feed->opened && !feed->draining && !feed->closing && !feed->closed &&
+           subscription->credit_messages > 0 && subscription->credit_bytes > 0;
+}
+
+static void look(struct timer *timer)
+{
+    struct feed *feed = CONTAINER_OF(timer, struct feed, watch.timer);
+    struct worker *home = feed->consumer->base.home;
+
+    again(feed);
+    if (feed->watch.moved || feed->watch.asking || !waits_for_source(feed)) {
+        feed->watch.moved = false;
+        return;
+    }
+    feed->watch.asking = true;
+    arena_init(&feed->watch.memory, &home->arenas);
+    feed->watch.position =
+        (struct stream_position){.topic = feed->topic, .group = feed->group_name};
+    feed->watch.group.deadline_ns = home->now_ns + ANSWER_MS * NS_PER_MS;
+    op_start(&feed->watch.position.op, &feed->watch.group, known);
+    feed->from->stream->position(feed->backend, &feed->watch.position);
+}
+
+void feed_watch(struct feed *feed)
+{
+    op_group_init(&feed->watch.group, feed->consumer->base.home, &feed->watch.memory, 0);
+    if (feed->from->stream != NULL && feed->shared)
+        again(feed);
+}
+
+void feed_watch_end(struct feed *feed)
+{
+    timer_disarm(&feed->consumer->base.home->timers, &feed->watch.timer);
+    feed_watch_moves(feed);
+}
