@@ -137,21 +137,30 @@ static void count(struct feed *feed)
     feed->counted = now;
 }
 
+enum { CREDIT_BYTES = 4 * BATCH_BYTES, CREDIT_SHARE = 8 };
+
 static bool fetches(const struct feed *feed)
 {
     return feed->opened && !feed->draining && !feed->closing && !feed->closed;
 }
 
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Credit is memory that nobody else is given, whether messages come or not: a group has no more of
+ * it than keeps its source busy, and never all that is left. */
 static uint64_t bytes_to_grant(const struct feed *feed)
 {
     const struct consumer_settings *settings = &feed->consumer->settings;
     uint64_t group = settings->max_group_bytes, all = settings->max_message_memory;
-    uint64_t used = feed->held + in_credit(feed);
+    uint64_t credit = in_credit(feed), used = feed->held + credit;
     uint64_t bytes = used < group ? group - used : 0;
     uint64_t left = feed->consumer->held < all ? all - feed->consumer->held : 0;
 
-    if (bytes > left)
-        bytes = left;
+    bytes = smaller(bytes, credit < CREDIT_BYTES ? CREDIT_BYTES - credit : 0);
+    bytes = smaller(bytes, (left + CREDIT_SHARE - 1) / CREDIT_SHARE);
     return bytes == 0 && used == 0 ? 1 : bytes; /* one message at a time always goes on */
 }
 

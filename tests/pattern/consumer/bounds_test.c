@@ -239,6 +239,32 @@ static void test_a_partition_comes_one_by_one(void **state)
     consumer_free(rig);
 }
 
+/* Groups that get nothing have credit, too. */
+static void test_idle_groups_leave_memory_to_busy_ones(void **state)
+{
+    static char *const names[] = {"i", "j", "k", "l"};
+    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    pb_subscribe_request subscribe = subscription();
+    struct call *idle[4], *busy;
+
+    (void)state;
+    fake_rig_set(rig, "max_message_memory", 16 * HALF);
+    fake_rig_bind(rig);
+    subscribe.topic = pb_text("quiet");
+    for (int i = 0; i < 4; i++) {
+        subscribe.consumer_group = names[i];
+        idle[i] = join(rig, &subscribe);
+    }
+    busy = member(rig);
+    for (int i = 0; i < 6; i++)
+        put(rig, NULL, half('a'));
+    assert_int_equal(deliveries(busy), 6);
+    for (int i = 0; i < 4; i++)
+        leave(rig, idle[i]);
+    leave(rig, busy);
+    consumer_free(rig);
+}
+
 /* C20: messages wait, credit is there, and nothing comes. */
 static void test_c20_a_source_that_stands_still_is_noticed(void **state)
 {
@@ -281,6 +307,7 @@ int main(void)
         cmocka_unit_test(test_a_settlement_that_fails_is_no_busy_loop),
         cmocka_unit_test(test_a_frame_waits_to_become_fuller),
         cmocka_unit_test(test_a_partition_comes_one_by_one),
+        cmocka_unit_test(test_idle_groups_leave_memory_to_busy_ones),
         cmocka_unit_test(test_c20_a_source_that_stands_still_is_noticed),
     };
 
