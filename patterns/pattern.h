@@ -135,6 +135,10 @@ struct pattern_type {
     size_t (*operations)(const struct backend_type *const *slots, const uint32_t *emulate,
                          struct pattern_operation *out, size_t max);
 
+    /* Why this slot does not do all that it should for this instance although its backend answers:
+     * then it counts as degraded. Static text; NULL: it does. thread: any. May be NULL. */
+    const char *(*restriction)(const struct pattern *pattern, size_t slot);
+
     /* Families for /metrics. `instances` are all of this type: every namespace, every worker, those
      * of one namespace side by side (a family's head may stand on a page only once). thread: any.
      */

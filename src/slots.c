@@ -355,6 +355,23 @@ struct slot_place slots_place(const struct slots *slots, size_t i)
                                .at = (size_t)(slot - slot->space->slots)};
 }
 
+/* What the patterns know of a slot whose backend finds nothing wrong. */
+static const char *restriction_of(const struct slot *slot, unsigned workers)
+{
+    const struct space *space = slot->space;
+    const struct pattern_type *type = space->config->pattern;
+
+    for (unsigned w = 0; w < workers && type->restriction != NULL; w++) {
+        const char *text = NULL;
+
+        if (space->patterns[w] != NULL)
+            text = type->restriction(space->patterns[w], (size_t)(slot - space->slots));
+        if (text != NULL)
+            return text;
+    }
+    return NULL;
+}
+
 struct slot_status slots_status(const struct slots *slots, size_t i)
 {
     struct slot *slot = slots->filled[i];
@@ -373,8 +390,9 @@ struct slot_status slots_status(const struct slots *slots, size_t i)
                                 .backend = slot->store->type->name,
                                 .required = !slot->schema->optional,
                                 .serving = up && probe_error == NULL,
-                                .restriction =
-                                    health.state == BACKEND_DEGRADED ? health.text : NULL,
+                                .restriction = health.state == BACKEND_DEGRADED
+                                                   ? health.text
+                                                   : restriction_of(slot, slots->workers),
                                 .why = up                    ? probe_error
                                        : health.text != NULL ? health.text
                                                              : "connecting"};

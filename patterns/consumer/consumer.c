@@ -3,6 +3,7 @@
 #include "patterns/consumer/consumer_priv.h"
 
 #include "pool/worker.h"
+#include "src/base/clock.h"
 #include "src/base/container.h"
 
 /* ---- slots and settings ---- */
@@ -263,6 +264,20 @@ struct consumer *consumer_of(const struct call *call)
     return consumer;
 }
 
+/* Until one can be written, or nobody has tried for a while. */
+static const char *consumer_restriction(const struct pattern *pattern, size_t slot)
+{
+    enum { FORGOTTEN_MS = 60000 };
+
+    const struct consumer *consumer = CONTAINER_OF(pattern, struct consumer, base);
+    uint64_t failed_ns = atomic_load(&consumer->dead_failed_ns);
+
+    if (slot != SLOT_DEAD || failed_ns == 0 ||
+        clock_now_ns() > failed_ns + FORGOTTEN_MS * NS_PER_MS)
+        return NULL;
+    return "dead letters cannot be written";
+}
+
 const struct pattern_type pattern_consumer = {
     .name = "consumer",
     .service = "prism.patterns.consumer.ConsumerPattern",
@@ -278,5 +293,6 @@ const struct pattern_type pattern_consumer = {
     .unbind = consumer_unbind,
     .inline_bytes = consumer_inline_bytes,
     .operations = consumer_operations,
+    .restriction = consumer_restriction,
     .render = consumer_render,
 };

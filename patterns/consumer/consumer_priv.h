@@ -18,6 +18,7 @@
 #include "src/base/log.h"
 #include "src/rpc/call.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -110,6 +111,8 @@ struct consumer {
     uint32_t facts; /* pattern_facts, that the plan was made from */
     struct consumer_plan plan;
     struct consumer_stats stats;
+    /* CLOCK_MONOTONIC of the last dead letter that could not be written; 0: the last one could. */
+    _Atomic uint64_t dead_failed_ns;
     struct log_budget dead_log, drop_log, object_log, stall_log;
 
     struct feed *feeds;         /* those that live here */

@@ -180,10 +180,12 @@ static void test_c13_a_dead_letter_that_fails_leaves_the_message(void **state)
     rig->world.fail_with = err_make(ERR_UNAVAILABLE, "the fake is away");
     reject(rig, call, 1, DEAD, 0);
     assert_int_equal(last_failure(call), ERR_UNAVAILABLE);
+    assert_non_null(pattern_consumer.restriction(rig->pattern, SLOT_DEAD));
     assert_int_equal(fake_published(&rig->world, "t.g.dead"), 0);
     assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 1);
     reject(rig, call, 1, DEAD, 0);
     assert_int_equal(fake_published(&rig->world, "t.g.dead"), 1);
+    assert_null(pattern_consumer.restriction(rig->pattern, SLOT_DEAD));
     assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 0);
     assert_true(slice_equal(fake_message(&rig->world, "t.g.dead", 0)->headers[0].name,
                             slice_str("prism-dead-letter-reason")));
