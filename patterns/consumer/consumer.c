@@ -229,7 +229,15 @@ static const uint32_t *consumer_inline_bytes(const struct pattern *pattern, size
 static void tell_stopped(struct job *job)
 {
     struct consumer *consumer = CONTAINER_OF(job, struct consumer, stopping);
+    const struct consumer_stats *stats = &consumer->stats;
 
+    if (counter_read(&stats->delivered) > 0)
+        log_event(LOG_INFO, "consumer_stopped", LOG_S("namespace", consumer->base.namespace_name),
+                  LOG_U("delivered", counter_read(&stats->delivered)),
+                  LOG_U("settled", counter_read(&stats->settled)),
+                  LOG_U("dead_letters", counter_read(&stats->dead_letters)),
+                  LOG_U("dropped", counter_read(&stats->dropped)),
+                  LOG_U("given_back", counter_read(&stats->given_back)));
     consumer->stopped(consumer->stopped_arg);
 }
 

@@ -91,7 +91,7 @@ struct consumer_settings {
 
 struct consumer_stats { /* written on the home worker of the groups */
     struct counter delivered, delivered_bytes, redelivered;
-    struct counter settled, retried, released, dropped, dead_letters;
+    struct counter settled, retried, released, dropped, dead_letters, given_back;
     struct counter dead_letter_failures, redriven, late, lost, revoked, object_failures;
     struct counter subscriptions, unsettled, parked, held_bytes, stalled; /* gauges */
 };

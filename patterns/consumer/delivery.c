@@ -250,6 +250,7 @@ static void forget(struct feed *feed, struct delivery *delivery)
     default:
         break;
     }
+    counter_add(&feed->consumer->stats.given_back, feed->from->settling != NULL);
     object_release(delivery);
     delivery->state = DELIVERY_OVER;
     delivery->parcel->left--;

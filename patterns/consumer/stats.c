@@ -29,6 +29,7 @@ static const struct family families[] = {
      {{"settled", STAT(settled)},
       {"retry", STAT(retried)},
       {"released", STAT(released)},
+      {"given_back", STAT(given_back)},
       {"dropped", STAT(dropped)},
       {"dead_letter", STAT(dead_letters)},
       {"revoked", STAT(revoked)}}},

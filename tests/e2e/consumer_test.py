@@ -434,6 +434,8 @@ class Drain(suite.Case):
                 member.rest()
             self.assertEqual(caught.exception.code(), grpc.StatusCode.UNAVAILABLE)
             ending.join()
+            self.assertRegex(server.process.log(),
+                             '"event":"consumer_stopped".*"delivered":5,"settled":5,.*"given_back":0')
 
 
 if __name__ == "__main__":
