@@ -19,8 +19,9 @@
 enum {
     MAX_REDRIVES = 16,
     REDRIVE_BYTES = 256 << 10,
-    FIRST_MS = 15000, /* until the first batch: groups of some sources take seconds to form */
-    NEXT_MS = 2000,
+    FIRST_MS =
+        15000,      /* for letters that nobody holds: groups of some sources take seconds to form */
+    NEXT_MS = 2000, /* for those that others may give back */
 };
 
 static void next_batch(struct redrive *redrive);
@@ -166,7 +167,7 @@ static void next_batch(struct redrive *redrive)
         return;
     }
     grant(redrive);
-    wait_for(redrive, redrive->taken > 0 ? NEXT_MS : FIRST_MS);
+    wait_for(redrive, redrive->taken < redrive->sure ? FIRST_MS : NEXT_MS);
 }
 
 /* A step is over that the end had to wait for. */
@@ -193,8 +194,8 @@ void redrive_batch_over(struct redrive *redrive)
 
 /* ---- how many there are ---- */
 
-/* Those that nobody holds; UINT64_MAX: the source does not know. */
-static uint64_t there(const struct redrive *redrive)
+/* What the group has not settled; UINT64_MAX: the source does not know. */
+static uint64_t unsettled_letters(const struct redrive *redrive)
 {
     const struct stream_position *position = &redrive->position;
     int64_t sum = 0;
@@ -211,19 +212,22 @@ static uint64_t there(const struct redrive *redrive)
             return UINT64_MAX;
         sum += lag;
     }
-    if (position->found && position->unsettled > 0)
-        sum -= position->unsettled < sum ? position->unsettled : sum;
     return (uint64_t)sum;
 }
 
+/* Some of them may be in other hands, or come only when the source finds that nobody has them. */
 static void counted(struct redrive *redrive, struct err err)
 {
-    uint64_t letters = err.code == ERR_OK ? there(redrive) : 0;
+    uint64_t letters = err.code == ERR_OK ? unsettled_letters(redrive) : 0;
+    int64_t held = redrive->position.found ? redrive->position.unsettled : 0;
 
     if (err.code != ERR_OK && err.code != ERR_NOT_FOUND && redrive->end.code == ERR_OK)
         redrive->end = err;
     if (redrive->most > letters)
         redrive->most = letters;
+    redrive->sure = letters == UINT64_MAX ? 1 : letters;
+    if (held > 0)
+        redrive->sure -= (uint64_t)held < redrive->sure ? (uint64_t)held : redrive->sure;
     go_on(redrive);
 }
 

@@ -25,6 +25,7 @@ struct redrive {
     bool busy;
 
     uint64_t most, granted, taken, redriven, failed; /* messages */
+    uint64_t sure;                                   /* of them: that nobody holds */
     struct err why;                                  /* of the first that failed */
     struct err end;                                  /* of the call */
     bool stopping, closing;

@@ -289,6 +289,25 @@ static void test_letters_in_other_hands_are_left_to_them(void **state)
     consumer_free(rig);
 }
 
+static void test_letters_that_are_given_back_meanwhile_are_taken(void **state)
+{
+    struct fake_rig *rig = letters_rig();
+    pb_redrive_request request = wanted();
+    struct call *reader, *call;
+
+    (void)state;
+    bury(rig, 2);
+    reader = letter_reader(rig);
+    call = fake_call(rig, "Redrive", &request.base);
+    fake_rig_run(rig);
+    assert_int_equal(call->ends, 0);
+    leave(rig, reader);
+    assert_int_equal(call->ends, 1);
+    assert_int_equal(((const pb_redrive_response *)call->reply)->redriven_count, 2);
+    fake_call_free(call);
+    consumer_free(rig);
+}
+
 static void test_a_client_that_goes_away_ends_it(void **state)
 {
     struct fake_rig *rig = letters_rig();
@@ -351,6 +370,7 @@ int main(void)
         cmocka_unit_test(test_each_group_has_its_own),
         cmocka_unit_test(test_letters_are_read_and_stay),
         cmocka_unit_test(test_letters_in_other_hands_are_left_to_them),
+        cmocka_unit_test(test_letters_that_are_given_back_meanwhile_are_taken),
         cmocka_unit_test(test_a_client_that_goes_away_ends_it),
         cmocka_unit_test(test_requests_are_checked),
     };
