@@ -213,7 +213,7 @@ static bool revoke(struct kafka_listener *listener, const rd_kafka_topic_partiti
         return false;
     timer_disarm(&listener->instance->base.home->timers, &listener->revoke_timer);
     listener->list = rd_kafka_topic_partition_list_copy(list);
-    listener->commits = lost ? NULL : kafka_commits(listener, list);
+    listener->commits = lost ? NULL : kafka_commits(listener, list, true);
     for (int i = 0; i < list->cnt; i++) {
         struct kafka_part *part = kafka_part_find(listener, list->elems[i].partition);
 

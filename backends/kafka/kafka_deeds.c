@@ -100,6 +100,8 @@ static struct err commit_now(struct kafka_listener *listener)
     if (listener->commits == NULL)
         return ERR_NONE;
     answer = rd_kafka_queue_new(listener->rk);
+    for (int left = KAFKA_ANSWER_MS; left > 0 && kafka_is_joining(listener->joining); left -= 20)
+        rd_kafka_queue_poll(answer, 20); /* nothing comes: it waits */
     if (rd_kafka_commit_queue(listener->rk, listener->commits, answer, NULL, NULL) ==
         RD_KAFKA_RESP_ERR_NO_ERROR)
         event = rd_kafka_queue_poll(answer, KAFKA_ANSWER_MS);
@@ -196,8 +198,11 @@ static struct err make_consumer(struct kafka_listener *listener)
 
     if (conf == NULL)
         return kafka_unavailable();
+    listener->joining = kafka_joining_watch(conf);
     listener->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
     if (listener->rk == NULL) {
+        free(listener->joining);
+        listener->joining = NULL;
         rd_kafka_conf_destroy(conf);
         return kafka_unavailable();
     }
@@ -365,6 +370,7 @@ void kafka_run_destroy(struct kafka_task *task)
         rd_kafka_queue_destroy(listener->control);
         rd_kafka_destroy_flags(listener->rk,
                                listener->subscribed ? RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE : 0);
+        free(listener->joining);
     }
     kafka_deed_over(listener);
 }

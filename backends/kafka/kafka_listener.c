@@ -103,7 +103,7 @@ static void begin_close(struct kafka_listener *listener)
         rd_kafka_event_destroy(listener->event);
     listener->event = NULL;
     if (listener->group[0] != '\0')
-        listener->commits = kafka_commits(listener, NULL);
+        listener->commits = kafka_commits(listener, NULL, true);
     while (listener->parts != NULL)
         kafka_part_free(listener, listener->parts);
     if (listener->poll != NULL)

@@ -85,6 +85,7 @@ struct kafka_listener {
     bool bare; /* of a topic, not of a stream: nothing is settled */
 
     rd_kafka_t *rk;
+    struct kafka_joining *joining; /* NULL: no rk yet */
     rd_kafka_queue_t *control;
     int fd;
     struct kafka_poll *poll;
@@ -206,13 +207,21 @@ struct err kafka_part_settle(struct kafka_listener *listener, uint64_t token);
 /* Hands messages over, a bounded number. Returns whether there may be more. */
 bool kafka_take_turn(struct kafka_listener *listener);
 
+/* ---- kafka_joining.c ---- */
+
+/* Before the handle is made of conf. Freed by free(), after the handle is destroyed. */
+struct kafka_joining *kafka_joining_watch(rd_kafka_conf_t *conf);
+/* A commit that is sent now would cost the group's partitions. thread: any */
+bool kafka_is_joining(const struct kafka_joining *joining);
+
 /* ---- kafka_settle.c ---- */
 
 void kafka_settle(struct backend *backend, struct settle *settle);
 /* Commits soon. */
 void kafka_commit_soon(struct kafka_listener *listener);
-/* What is settled and not saved, of the partitions of the list (NULL: of all); NULL: nothing. */
+/* What is settled, of the partitions of the list (NULL: of all); NULL: nothing. all: also what was
+ * sent to be saved, of which the answer is not known yet. */
 rd_kafka_topic_partition_list_t *kafka_commits(struct kafka_listener *listener,
-                                               const rd_kafka_topic_partition_list_t *of);
+                                               const rd_kafka_topic_partition_list_t *of, bool all);
 
 #endif

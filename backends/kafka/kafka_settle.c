@@ -5,12 +5,12 @@
 enum { COMMIT_COUNT = 10000 };
 
 rd_kafka_topic_partition_list_t *kafka_commits(struct kafka_listener *listener,
-                                               const rd_kafka_topic_partition_list_t *of)
+                                               const rd_kafka_topic_partition_list_t *of, bool all)
 {
     rd_kafka_topic_partition_list_t *list = NULL;
 
     for (struct kafka_part *part = listener->parts; part != NULL; part = part->next) {
-        if (part->position < 0 || part->position == part->saved)
+        if (part->position < 0 || (!all && part->position == part->saved))
             continue;
         if (of != NULL &&
             rd_kafka_topic_partition_list_find((rd_kafka_topic_partition_list_t *)of,
@@ -34,7 +34,7 @@ static void commit(struct kafka_listener *listener)
     listener->unsaved = 0;
     if (listener->group[0] == '\0' || listener->rk == NULL || listener->closing)
         return;
-    list = kafka_commits(listener, NULL);
+    list = kafka_commits(listener, NULL, false);
     if (list == NULL)
         return;
     rd_kafka_offsets_store(listener->rk, list);
@@ -46,8 +46,9 @@ static void on_commit_timer(struct timer *timer)
 {
     struct kafka_listener *listener = CONTAINER_OF(timer, struct kafka_listener, commit_timer);
 
-    if (listener->busy)
-        kafka_commit_soon(listener); /* the desk may be moving partitions, with their positions */
+    /* The desk may be moving partitions, with their positions. */
+    if (listener->busy || kafka_is_joining(listener->joining))
+        kafka_commit_soon(listener);
     else
         commit(listener);
 }
@@ -56,7 +57,8 @@ void kafka_commit_soon(struct kafka_listener *listener)
 {
     struct worker *home = listener->instance->base.home;
 
-    if (listener->unsaved >= COMMIT_COUNT && !listener->busy)
+    if (listener->unsaved >= COMMIT_COUNT && !listener->busy &&
+        !kafka_is_joining(listener->joining))
         commit(listener);
     else if (!timer_armed(&listener->commit_timer))
         timer_arm(&home->timers, &listener->commit_timer,

@@ -1,6 +1,10 @@
 """A real Kafka that is killed, paused, cut off, and instances of prismd that die: what was acknowledged is consumed, in
 the order of its key, and nothing hangs."""
+import collections
 import signal
+import threading
+
+import grpc
 
 from rig import environment, suite, wait
 from rig.flow import FRAME, Flow
@@ -83,6 +87,74 @@ class Login(suite.Case):
         wait.until(lambda: "Kafka refused the login" in refused.process.log(), environment.PATIENCE, "it is told")
         self.assertNotIn("of-prism", server.process.log())
         self.assertNotIn("of-others", refused.process.log())
+
+
+class Settler(threading.Thread):
+    """A member that settles what it gets. `deliveries`: how often each number came; `settled`: told as settled."""
+
+    def __init__(self, server):
+        super().__init__(daemon=True)
+        self.server, self.deliveries, self.settled, self.started, self.over = server, collections.Counter(), set(), 0, 0
+        self.start()
+
+    def run(self):
+        with self.server.channel() as channel, Member(
+                consumer_service(channel), topic="t", consumer_group="g") as self.member:
+            self.started, held = True, collections.deque()
+            try:
+                while True:
+                    frame = self.member.frame()
+                    held.extend((m.sequence, int(m.payload)) for m in frame.messages)
+                    self.deliveries.update(int(m.payload) for m in frame.messages)
+                    if frame.messages:
+                        self.member.acknowledge(through=frame.messages[-1].sequence)
+                    while held and held[0][0] <= frame.settled_through:
+                        self.settled.add(held.popleft()[1])
+            except grpc.RpcError:
+                self.over = True
+
+    def stop(self):
+        self.member.answers.cancel()
+        self.join()
+
+
+class Rebalance(suite.Case):
+    def test_what_is_settled_while_a_dead_member_is_waited_for_stays_settled(self):
+        """The broker answers nothing else on a connection while a member joins. Commits that were sent meanwhile would
+        fail, and the library would take that for the loss of all partitions."""
+        kafka = self.borrow(KafkaServer())
+        kafka.create_topic("t", 4)
+        both = [self.borrow(Prismd(namespaces=namespaces(kafka.address))) for _ in range(3)]
+        publisher = producer_service(self.borrow(both[0].channel()))
+        published = 0
+
+        def publish(n):
+            nonlocal published
+            first, published = published, published + n
+            self.assertTrue(publisher.PublishBatch(messages=[
+                pb.PublishRequest(topic="t", payload=b"%d" % i, ordering_key=b"%d" % i)
+                for i in range(first, published)]).all_success)
+
+        def settles_some_of(n):
+            before = len(survivor.settled)
+            publish(n)
+            wait.until(lambda: len(survivor.settled) > before + n / 20, environment.PATIENCE, "it goes on")
+        survivor, dying = Settler(both[0]), Settler(both[1])
+        wait.until(lambda: survivor.started and dying.started, environment.PATIENCE, "both are members")
+        wait.until(lambda: [publish(8), dying.deliveries][1] and survivor.deliveries, environment.PATIENCE, "both read")
+        both[1].process.kill()
+        joining = Settler(both[2])
+        while not joining.started:
+            settles_some_of(40)
+        settles_some_of(40)
+        settled = set(survivor.settled)
+        self.assertGreater(len(settled), 10)
+        wait.until(lambda: {*survivor.deliveries, *joining.deliveries, *dying.deliveries} >= set(range(published)),
+                   environment.PATIENCE, "all that was published comes")
+        again = {n for n in settled if (survivor.deliveries + joining.deliveries)[n] > 1}
+        self.assertEqual(len(again), 0, f"of {len(settled)} that were settled")
+        survivor.stop()
+        joining.stop()
 
 
 class Instances(suite.Case):

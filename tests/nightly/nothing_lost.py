@@ -56,7 +56,8 @@ class Run:
         self.published = Published(keys, self.faults)
         self.groups = [Group("many", self.published, target.per_key),
                        Group("one", self.published, target.per_key or target.order_of_one)]
-        self.servers, self.disturbances, self.until = [], {}, None
+        self.servers, self.publishers, self.members = [], [], []
+        self.disturbances, self.until = {}, None
         self.begin = time.monotonic()
 
     # ---- asked by publishers ----

@@ -40,7 +40,10 @@ def _text(value):
 
 
 def _uuid_text():
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    """As Kafka makes them: none begins with a dash, which a command line would take for an option."""
+    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return text
 
 
 class KafkaServer(Server):
