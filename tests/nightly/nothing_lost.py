@@ -142,15 +142,16 @@ class Run:
         return kind
 
     def go_on(self, what):
-        """Every group gets on after a disturbance, or something hangs."""
-        marks = [(g, g.firsts) for g in self.groups]
+        """Every group gets on after a disturbance, or something hangs. Repeats count: a broker that has forgotten where
+        a group stood begins anew."""
+        marks = [(g, g.firsts + g.repeats) for g in self.groups]
 
         def on():
             for thread in self.publishers + self.members:
                 if thread.error:
                     raise AssertionError(f"a client failed: {thread.error!r}")
-            return (all(g.firsts > mark for g, mark in marks) or not any(p.is_alive() for p in self.publishers)
-                    or self.is_idle())
+            return (all(g.firsts + g.repeats > mark for g, mark in marks) or self.is_idle()
+                    or not any(p.is_alive() for p in self.publishers))
         wait.until(on, STUCK_SECONDS, f"messages flow after: {what}")
 
     def is_idle(self):
@@ -193,10 +194,10 @@ class Run:
             if publisher.is_alive():
                 self.faults.add("hangs", "a publisher does not end")
         for group in self.groups:
-            last, since = group.firsts, time.monotonic()
+            last, since = 0, time.monotonic()
             while not group.complete():
-                if group.firsts != last:
-                    last, since = group.firsts, time.monotonic()
+                if group.firsts + group.repeats != last:
+                    last, since = group.firsts + group.repeats, time.monotonic()
                 if time.monotonic() - since > self.options.patience:
                     break
                 time.sleep(wait.STEP)

@@ -120,7 +120,7 @@ class KafkaServer(Server):
         """One request, and its answer without size and correlation."""
         request = struct.pack(">hhi", key, version, 7) + _text("rig") + body
         answer = exchange(self.port, struct.pack(">i", len(request)) + request,
-                          lambda a: len(a) >= 4 and len(a) - 4 >= struct.unpack(">i", a[:4])[0])
+                          lambda a: len(a) >= 4 and len(a) - 4 >= struct.unpack(">i", a[:4])[0], self.patience)
         return answer[8:]
 
     def create_topic(self, name, partitions=1, **settings):

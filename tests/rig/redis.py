@@ -109,7 +109,8 @@ class RedisServer:
                 argv += ["--maxmemory", str(self.maxmemory), "--maxmemory-policy", "noeviction"]
             self.process = Process("redis", argv, self.folder)
             return self
-        start_until_ready(launch, RedisServer._answers, environment.PATIENCE, "redis-server answers PING")
+        patience = environment.PATIENCE * (5 if self.durable else 1)   # it reads its file first
+        start_until_ready(launch, RedisServer._answers, patience, "redis-server answers PING")
 
     def _answers(self):
         try:

@@ -23,10 +23,10 @@ def free_ports(n):
             s.close()
 
 
-def exchange(port, request, enough):
-    """Sends `request` and reads until enough(answer); b"" when nobody answers."""
+def exchange(port, request, enough, seconds=1):
+    """Sends `request` and reads until enough(answer); b"" when nobody answers within the time."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as s:
+        with socket.create_connection(("127.0.0.1", port), timeout=seconds) as s:
             s.sendall(request)
             answer = b""
             while not enough(answer):

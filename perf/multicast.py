@@ -1,0 +1,99 @@
+"""Multicasts through prismd: figures for messaging.py."""
+import statistics
+import time
+
+from rig.multicast import messages, namespace, pb, service, struct, where
+from rig.nats import NatsServer
+from rig.prismd import Prismd
+
+MEMSTORE = {"backend": "memstore", "config": {}}
+PAYLOAD = b"p" * 128
+BATCH = 1000
+SUBSCRIBERS = 200
+FIELDS = {"city": "Oslo", "level": 3, "beta": True, "team": "blue", "score": 1.5}
+WORK = 300000           # targets of one measurement
+
+
+def cpu_seconds(pid):
+    """User and system time of another process: what clock_getcpuclockid(3) gives."""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+class Registry:
+    """prismd with n identities of five fields each."""
+
+    def __init__(self, stack, messaging, n):
+        self.server = stack.enter_context(Prismd(namespaces=[namespace(MEMSTORE, messaging)], log={"level": "warn"}))
+        self.channel = stack.enter_context(self.server.channel())
+        self.registry, self.n = service(self.channel, timeout=300), n
+        for first in range(0, n, BATCH):
+            answer = self.registry.RegisterBatch(registrations=[
+                pb.RegisterRequest(identity=f"device-{i:08d}", metadata=struct(**FIELDS))
+                for i in range(first, min(n, first + BATCH))])
+            assert all(r.success for r in answer.results), answer
+
+    def multicast(self, filter_=None):
+        answer = self.registry.Multicast(filter=filter_, payload=PAYLOAD, results=pb.RESULTS_NONE, timeout_ms=240000)
+        assert answer.target_count == self.n and answer.failed_count == 0, answer
+
+    def cost(self, filter_=None):
+        """CPU us of prismd for each target, of enough multicasts to be measured, after one that is not."""
+        self.multicast(filter_)
+        times = max(1, WORK // self.n)
+        begin = cpu_seconds(self.server.pid)
+        for _ in range(times):
+            self.multicast(filter_)
+        return (cpu_seconds(self.server.pid) - begin) / times / self.n * 1e6
+
+
+def resident(process):
+    return int(process.status("VmHWM").split()[0]) * 1024
+
+
+def in_process(stack, n, rounds, flow):
+    """(ours, baseline) of each round: equality on one of five fields, queues without a receiver; and how many bytes
+    the peak of resident memory grew."""
+    registry = Registry(stack, MEMSTORE, n)
+    wanted = where(city="Oslo")
+    before = registry.server.process.resident_bytes()
+    pairs = [(registry.cost(wanted), flow("copy", "-", str(n), max(5 * n, WORK)).client) for _ in range(rounds)]
+    return pairs, resident(registry.server.process) - before
+
+
+def over_nats(stack, n, rounds, flow):
+    """The same over NATS, against nats.c that publishes as many messages."""
+    nats = stack.enter_context(NatsServer())
+    registry = Registry(stack, {"backend": "nats", "config": {"address": nats.address}}, n)
+    return [(registry.cost(), flow("publish-nats", nats.address, "t", WORK).client) for _ in range(rounds)]
+
+
+def delivered(stack, rounds, shared, start_echo, flow):
+    """For one delivery: each subscriber on a stream of its own, or all on one stream; against a bare stream whose
+    messages are written one by one."""
+    registry = Registry(stack, MEMSTORE, SUBSCRIBERS)
+    names = [f"device-{i:08d}" for i in range(SUBSCRIBERS)]
+    streams = [registry.registry.Subscribe(identities=part, timeout=600)
+               for part in ([names] if shared else [[n] for n in names])]
+    for one in streams:
+        next(one)
+    pairs, times = [], 20
+    echo, address = start_echo(stack)
+    for _ in range(rounds):
+        begin = cpu_seconds(registry.server.pid)
+        for _ in range(times):
+            registry.multicast()
+            for one in streams:
+                messages(one, 1)
+        ours = (cpu_seconds(registry.server.pid) - begin) / times / SUBSCRIBERS * 1e6
+        pairs.append((ours, flow("pass-single", address, "t", 20000, echo.pid).prismd))
+    for one in streams:
+        one.cancel()
+    return pairs
+
+
+def median(pairs):
+    ratios = sorted(a / b for a, b in pairs)
+    return {"ours": statistics.median(a for a, _ in pairs), "baseline": statistics.median(b for _, b in pairs),
+            "ratio": statistics.median(ratios), "ratio_min": ratios[0], "ratio_max": ratios[-1], "rounds": len(ratios)}
+
+
