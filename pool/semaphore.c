@@ -43,6 +43,16 @@ static void unlink_waiter(struct semaphore_waiter *waiter)
     waiter->next = waiter->prev = NULL;
 }
 
+/* Who waits behind it has no more right to a permit than before: all are held. */
+bool semaphore_leave(struct semaphore *semaphore, struct semaphore_waiter *waiter)
+{
+    (void)semaphore;
+    if (waiter->next == NULL)
+        return false;
+    unlink_waiter(waiter);
+    return true;
+}
+
 void semaphore_release(struct semaphore *semaphore)
 {
     struct semaphore_waiter *first = semaphore->waiters.next;

@@ -29,6 +29,9 @@ bool semaphore_try(struct semaphore *semaphore);
 /* Queues a waiter that is not queued yet; call only after semaphore_try refused. */
 void semaphore_wait(struct semaphore *semaphore, struct semaphore_waiter *waiter);
 
+/* Takes a waiter out again, which is not granted then. False: it was not waiting. */
+bool semaphore_leave(struct semaphore *semaphore, struct semaphore_waiter *waiter);
+
 /* Returns a permit; the first waiter gets it. */
 void semaphore_release(struct semaphore *semaphore);
 

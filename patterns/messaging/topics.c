@@ -69,15 +69,11 @@ static bool is_allowed(const struct topics *topics, struct slice name)
     return false;
 }
 
-static const char *fault_of(const struct topics *topics, struct slice name)
+const char *topics_fault(struct slice name)
 {
     static const char wild[] = "*>?[";
 
-    if (name.len == 0)
-        return "topic is empty";
-    if (name.len > topics->max_bytes)
-        return "topic is too long; the capabilities say max_topic_bytes";
-    if (name.data[0] == '$' || slice_starts_with(name, slice_str("__")))
+    if (slice_starts_with(name, slice_str("$")) || slice_starts_with(name, slice_str("__")))
         return "topics that begin with \"$\" or \"__\" belong to the backend";
     for (size_t i = 0; i < name.len; i++) {
         uint8_t c = name.data[i];
@@ -86,6 +82,15 @@ static const char *fault_of(const struct topics *topics, struct slice name)
             return "topic holds a blank, a control character or a wildcard";
     }
     return NULL;
+}
+
+static const char *fault_of(const struct topics *topics, struct slice name)
+{
+    if (name.len == 0)
+        return "topic is empty";
+    if (name.len > topics->max_bytes)
+        return "topic is too long; the capabilities say max_topic_bytes";
+    return topics_fault(name);
 }
 
 struct err topics_map(const struct topics *topics, struct arena *arena, struct slice name,

@@ -26,6 +26,9 @@ struct topics {
 void topics_init(struct topics *topics, struct arena *arena, const char *prefix,
                  const char *allowed);
 
+/* What the bytes of a name, or of the beginning of one, hold that they must not; NULL: nothing. */
+const char *topics_fault(struct slice name);
+
 /* INVALID_ARGUMENT or PERMISSION_DENIED about "topic", or ERR_NONE and the backend's name in *full:
  * `name` itself where there is no prefix, else in `arena`. */
 struct err topics_map(const struct topics *topics, struct arena *arena, struct slice name,

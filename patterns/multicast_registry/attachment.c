@@ -79,9 +79,7 @@ static void on_gap(struct subscription *subscription, const struct subscription_
     struct receiver *r = CONTAINER_OF(subscription, struct attachment, subscription)->receiver;
     uint64_t count = gap->count > 0 ? gap->count : 1; /* some, at least */
 
-    r->dropped += (int64_t)count;
-    counter_add(&r->multicast->stats.dropped, count);
-    r->has_news = true;
+    inbox_lost(r, count);
     receiver_look(r);
 }
 

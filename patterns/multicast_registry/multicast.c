@@ -265,10 +265,11 @@ static void send_last(struct sending *s)
     call_send(s->call, &progress.base, &s->sent, last_sent);
 }
 
-/* The walk has failed before anything was sent: that is a failure of the call. */
+/* The walk has failed before anything was sent, or nobody is there any more: that is a failure of
+ * the call. */
 static bool nothing_came_of_it(const struct sending *s)
 {
-    return s->err.code != ERR_OK && (s->tally.targets == 0 || s->stopped);
+    return s->err.code != ERR_OK && (s->tally.targets == 0 || s->gone);
 }
 
 void sending_over(struct sending *s)
@@ -282,6 +283,7 @@ void sending_over(struct sending *s)
         send_last(s);
     else
         reply(s);
+    arena_clear(&s->listed);
     op_group_leave(group);
 }
 
@@ -297,8 +299,10 @@ static void progress_sent(struct op *op)
 
     s->reporting = NULL;
     lane->state = LANE_WANTS_PAGE;
-    if (err.code != ERR_OK)
+    if (err.code != ERR_OK) {
+        s->gone = true;
         walk_stop(s, err);
+    }
     report_next(s);
     walk_reported(lane);
 }
@@ -325,7 +329,7 @@ void sending_report(struct lane *lane)
 {
     struct sending *s = lane->sending;
 
-    if (!s->streams || s->stopped)
+    if (!s->streams || s->gone)
         walk_reported(lane);
     else
         report_next(s);
@@ -337,6 +341,7 @@ static void cancelled(struct call *call, void *arg)
 {
     struct sending *s = arg;
 
+    s->gone = true;
     walk_stop(s, call_group(call)->cancelled);
 }
 
@@ -344,6 +349,7 @@ static void begin(struct sending *s)
 {
     counter_add(&s->multicast->stats.multicasts, 1);
     s->payload = block_copy(pb_slice(s->request->payload));
+    arena_init(&s->listed, NULL);
     make_headers(s);
     choose_page(s);
     op_group_enter(call_group(s->call)); /* the walk has a group of its own */

@@ -2,6 +2,7 @@
 #include "patterns/multicast_registry/multicast_registry.h"
 #include "patterns/multicast_registry/multicast_priv.h"
 
+#include "patterns/messaging/topics.h"
 #include "src/base/container.h"
 
 #include <string.h>
@@ -127,10 +128,16 @@ enum { MAX_ELEMENTS = 200000, MS_PER_S = 1000 };
 static struct err multicast_open_shared(struct pattern_shared **shared,
                                         const struct pattern_sharing *sharing)
 {
+    struct slice prefix = slice_str(sharing->behavior[TOPIC_PREFIX].text);
+
     (void)shared; /* nothing is: this looks at the settings only */
-    if (strlen(sharing->behavior[TOPIC_PREFIX].text) > MULTICAST_PREFIX_BYTES)
+    if (prefix.len > MULTICAST_PREFIX_BYTES)
         return err_about(ERR_INVALID_ARGUMENT, "topic_prefix",
                          "topic_prefix has at most 128 bytes");
+    if (topics_fault(prefix) != NULL)
+        return err_about(ERR_INVALID_ARGUMENT, "topic_prefix",
+                         "topic_prefix holds a blank, a control character or a wildcard, or begins "
+                         "with \"$\" or \"__\"");
     return ERR_NONE;
 }
 

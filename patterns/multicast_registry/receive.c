@@ -43,7 +43,7 @@ void receiver_look(struct receiver *r)
         return;
     }
     if (r->started || r->opening == 0)
-        inbox_send(r);
+        frame_send(r);
 }
 
 void receiver_end(struct receiver *r, struct err why)

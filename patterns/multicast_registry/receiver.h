@@ -2,7 +2,8 @@
  *
  *   receive.c     the RPCs: what is attached and detached, and the end
  *   attachment.c  topics of identities are opened, and their batches come in
- *   inbox.c       batches wait, and leave in frames: a payload once for all its identities
+ *   inbox.c       batches wait
+ *   frame.c       and leave in frames: a payload once for all its identities
  *
  * Memory: for each attachment a struct and a credit of ATTACHMENT_MESSAGES; what waits is counted
  * for the call (call_hold). A receiver that is too slow loses messages where its messaging backend
@@ -11,6 +12,7 @@
 #define PRISM_PATTERNS_MULTICAST_REGISTRY_RECEIVER_H
 
 #include "patterns/multicast_registry/multicast_priv.h"
+#include "src/base/container.h"
 
 enum {
     ATTACHMENT_MESSAGES = 32,
@@ -33,7 +35,14 @@ struct attachment {
     uint16_t identity_len, topic_len;
     uint8_t identity[REGISTRY_IDENTITY_BYTES];
     uint8_t topic[MESSAGE_TOPIC_BYTES];
+    uint64_t frame; /* the last one with a message of it, */
+    size_t place;   /* and where in it */
 };
+
+static inline struct attachment *attachment_of(const struct incoming_batch *batch)
+{
+    return CONTAINER_OF(batch->subscription, struct attachment, subscription);
+}
 
 /* Lives in the call's arena, with its attachments: a receive may still be open when it ends. */
 struct receiver {
@@ -49,6 +58,8 @@ struct receiver {
     struct incoming_batch *first, *last; /* linked by holder */
     size_t inbox_at;                     /* messages of the first that have left */
     uint64_t waiting_bytes;
+    uint64_t sent_bytes; /* payloads that the frame under way refers to */
+    uint64_t frames;
     bool sending, has_news;
     int64_t sequence, dropped;
     struct arena failures_arena;
@@ -73,15 +84,29 @@ void attachments_close(struct receiver *receiver);
 
 /* ---- inbox.c ---- */
 
+static inline struct incoming_batch *inbox_next(const struct incoming_batch *batch)
+{
+    return batch->holder;
+}
+
+/* The call's memory, as it is now. */
+struct err inbox_hold(struct receiver *receiver);
+
+/* So many will not reach the client. */
+void inbox_lost(struct receiver *receiver, uint64_t messages);
+
 void inbox_take(struct receiver *receiver, struct incoming_batch *batch);
 void inbox_fail(struct receiver *receiver, const struct attachment *attachment, struct err err);
 
-/* Sends a frame if there is something to say and none is on its way. */
-void inbox_send(struct receiver *receiver);
 void inbox_drop(struct receiver *receiver); /* all batches */
 
 /* The batches of one whose subscription is closed. */
 void inbox_forget(struct receiver *receiver, const struct attachment *attachment);
+
+/* ---- frame.c ---- */
+
+/* Sends a frame if there is something to say and none is on its way. */
+void frame_send(struct receiver *receiver);
 
 /* ---- receive.c ---- */
 

@@ -67,17 +67,21 @@ struct sending {
     uint8_t after[REGISTRY_IDENTITY_BYTES];
     size_t after_len;
     bool fetching, ended; /* the walk */
-    bool stopped;         /* nothing more is sent: the client is gone, or the walk has failed */
+    bool stopped;         /* nothing more is sent: the client is gone, or the time is over */
+    bool gone;            /* the client, that is: nobody takes an answer */
+    struct timer expiry;  /* of the multicast's own time */
     struct err err;       /* of the walk */
     struct lane lanes[LANES];
     uint64_t began_ns, paced_ns; /* paced: when the next page may go */
 
     struct tally tally;
-    /* Those that are listed: in the call's arena for Multicast. */
+    /* Those that are listed, for Multicast. */
     pb_delivery_result **failures, **others;
     size_t n_failures, failures_room, n_others, others_room;
-    uint64_t listed_bytes;
-    bool truncated;
+    struct arena
+        listed; /* holds them: counted for the call, and bounded by what there is room for */
+    uint64_t listed_bytes, held_bytes;
+    bool truncated, full;
 
     struct registry_count count;
     struct op sent; /* of a progress message */

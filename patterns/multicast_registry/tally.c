@@ -6,7 +6,11 @@
 
 #include <string.h>
 
-enum { FEWEST_RESULTS = 64, RESULT_BYTES = 64 /* of one, beside its texts, on the wire */ };
+enum {
+    FEWEST_RESULTS = 64,
+    RESULT_BYTES = 64, /* of one, beside its texts, on the wire */
+    LISTED_PIECE = 64 << 10
+};
 
 static pb_delivery_status status_of(const struct outgoing *item)
 {
@@ -74,12 +78,23 @@ static pb_delivery_result *make(struct arena *arena, const struct lane *lane, st
     return result;
 }
 
+/* Is there room for more? It is asked for in large pieces. */
+static bool may_list(struct sending *s)
+{
+    if (s->listed.bytes < s->held_bytes)
+        return true;
+    if (call_hold(s->call, s->listed.bytes + LISTED_PIECE).code != ERR_OK)
+        return false;
+    s->held_bytes = s->listed.bytes + LISTED_PIECE;
+    return true;
+}
+
 /* Of the one answer of Multicast: failures stand before others, so these make room for them. */
 static void list(struct lane *lane, struct slice identity, const struct outgoing *item,
                  pb_delivery_status status)
 {
     struct sending *s = lane->sending;
-    struct arena *arena = call_arena(s->call);
+    struct arena *arena = &s->listed;
     uint64_t bytes = identity.len + RESULT_BYTES;
     uint64_t most = s->multicast->binding.max_message_bytes;
     bool failed = item->err.code != ERR_OK;
@@ -90,7 +105,8 @@ static void list(struct lane *lane, struct slice identity, const struct outgoing
         s->listed_bytes -= strlen(s->others[--s->n_others]->identity) + RESULT_BYTES;
         s->truncated = true;
     }
-    if (s->listed_bytes + bytes > most) {
+    s->full = s->full || !may_list(s);
+    if (s->full || s->listed_bytes + bytes > most) {
         s->truncated = true;
         return;
     }

@@ -15,6 +15,11 @@ static void lane_publish(struct lane *lane);
 
 /* ---- the end ---- */
 
+static struct timer_wheel *timers_of(const struct sending *s)
+{
+    return &s->multicast->base.home->timers;
+}
+
 static void lane_idle(struct lane *lane)
 {
     struct sending *s = lane->sending;
@@ -25,6 +30,8 @@ static void lane_idle(struct lane *lane)
         if (s->lanes[i].state != LANE_IDLE)
             return;
     }
+    if (timer_armed(&s->expiry))
+        timer_disarm(timers_of(s), &s->expiry);
     op_group_leave(&s->group); /* its last operation may be this one: over() comes behind it */
 }
 
@@ -81,7 +88,7 @@ static void paced(struct timer *timer)
 static void lane_wait(struct lane *lane, uint64_t until_ns)
 {
     lane->state = LANE_PACED;
-    timer_arm(&lane->sending->multicast->base.home->timers, &lane->timer, until_ns, paced);
+    timer_arm(timers_of(lane->sending), &lane->timer, until_ns, paced);
 }
 
 static void published(struct op *op)
@@ -126,14 +133,7 @@ static void give_up(struct lane *lane)
 
 static void granted(struct semaphore_waiter *waiter)
 {
-    struct lane *lane = CONTAINER_OF(waiter, struct lane, permit);
-
-    if (!lane->sending->stopped) {
-        publish_now(lane);
-        return;
-    }
-    semaphore_release(&lane->sending->multicast->semaphore);
-    give_up(lane);
+    publish_now(CONTAINER_OF(waiter, struct lane, permit));
 }
 
 static void lane_publish(struct lane *lane)
@@ -326,6 +326,12 @@ static void lane_next(struct lane *lane)
 
 /* ---- for multicast.c ---- */
 
+static void time_is_up(struct timer *timer)
+{
+    walk_stop(CONTAINER_OF(timer, struct sending, expiry),
+              err_make(ERR_DEADLINE_EXCEEDED, "the multicast's time is over"));
+}
+
 /* All lanes count as busy until each has begun: one that finds nothing must not end the walk. */
 void walk_start(struct sending *s)
 {
@@ -336,12 +342,28 @@ void walk_start(struct sending *s)
     }
     s->group.idle = over;
     op_group_enter(&s->group); /* until all lanes are idle */
+    if (s->group.deadline_ns != call_group(s->call)->deadline_ns)
+        timer_arm(timers_of(s), &s->expiry, s->group.deadline_ns, time_is_up);
     lane_next(&s->lanes[0]);
 }
 
 void walk_reported(struct lane *lane)
 {
     lane_next(lane);
+}
+
+/* A lane that waits, for its time or for a permit, has nothing under way that would end by itself.
+ */
+static bool stop_waiting(struct lane *lane)
+{
+    struct sending *s = lane->sending;
+
+    if (lane->state == LANE_WAITS)
+        return semaphore_leave(&s->multicast->semaphore, &lane->permit);
+    if (lane->state != LANE_PACED || !timer_armed(&lane->timer))
+        return false;
+    timer_disarm(timers_of(s), &lane->timer);
+    return true;
 }
 
 void walk_stop(struct sending *s, struct err why)
@@ -354,12 +376,8 @@ void walk_stop(struct sending *s, struct err why)
     op_group_enter(&s->group);
     op_group_cancel(&s->group, why);
     for (int i = 0; i < LANES; i++) {
-        struct lane *lane = &s->lanes[i];
-
-        if (lane->state != LANE_PACED || !timer_armed(&lane->timer))
-            continue;
-        timer_disarm(&s->multicast->base.home->timers, &lane->timer);
-        give_up(lane);
+        if (stop_waiting(&s->lanes[i]))
+            give_up(&s->lanes[i]);
     }
     op_group_leave(&s->group);
 }

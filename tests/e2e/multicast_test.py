@@ -154,12 +154,12 @@ class Multicast(suite.Case):
         names = [f"many{i}" for i in range(50)]
         self.register(*names, group="many")
         stream = self.subscribe(*names)
-        self.registry.Multicast(filter=where(group="many"), payload=b"x" * 1000)
+        self.registry.Multicast(filter=where(group="many"), payload=b"x" * 5000)
         got, frames = set(), 0
         while len(got) < 50:
             for message in next(stream).messages:
                 frames += 1
-                self.assertEqual(message.payload, b"x" * 1000)
+                self.assertEqual(message.payload, b"x" * 5000)
                 got |= set(message.identities)
         self.assertEqual(got, set(names))
         self.assertLess(frames, 25, "identities share messages")
@@ -281,6 +281,17 @@ class Multicast(suite.Case):
             server.terminate()
             error = wire.failure(lambda: [f.draining for f in stream])
             self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE)
+
+
+class Start(suite.Case):
+    def test_a_prefix_that_is_no_name(self):
+        for prefix in ("a*", "a b", "__a", "a\tb", "x" * 129):
+            with self.subTest(prefix):
+                server = Prismd(namespaces=[namespace(MEMSTORE, MEMSTORE, topic_prefix=prefix)])
+                server.launch()
+                self.addCleanup(server.process.kill)
+                self.assertEqual(server.process.wait(environment.PATIENCE), 1)
+                self.assertIn("topic_prefix", server.log_events()[-1]["error"])
 
 
 if __name__ == "__main__":

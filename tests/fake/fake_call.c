@@ -202,6 +202,8 @@ static void sent_done(struct op *op)
 
 struct err call_hold(struct call *call, uint64_t bytes)
 {
+    if (call->rig->hold_limit > 0 && bytes > call->rig->hold_limit)
+        return err_make(ERR_RESOURCE_EXHAUSTED, "no room for more");
     call->held_bytes = bytes;
     return ERR_NONE;
 }

@@ -32,6 +32,7 @@ struct fake_rig {
     uint32_t emulate;                             /* slot 0 */
     unsigned slots;                               /* bits: the world stands in them; 1 */
     uint32_t max_message_bytes;                   /* FAKE_MAX_MESSAGE_BYTES */
+    uint64_t hold_limit;                          /* call_hold refuses more; 0 = nothing */
 
     /* private */
     struct pattern_shared *shared; /* NULL: the pattern shares nothing */

@@ -1,78 +1,6 @@
 /* Multicasts on a fake whose operations fail, are lost, wait, and are cancelled, in virtual time.
  */
-#include "patterns/messages.h"
-#include "patterns/multicast_registry/messages.h"
-#include "patterns/multicast_registry/multicast_registry.h"
-#include "src/base/container.h"
-#include "tests/fake/fake_call.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-enum { MASK = FAKE_REGISTRY | FAKE_TOPIC, BOTH_SLOTS = 3, TARGETS = 10, LAST_OPERATION = 12 };
-
-static struct fake_rig *unbound(void)
-{
-    struct fake_rig *rig = calloc(1, sizeof *rig);
-
-    assert_non_null(rig);
-    fake_rig_init(rig, &pattern_multicast_registry, MASK);
-    rig->slots = BOTH_SLOTS;
-    return rig;
-}
-
-static void enter(struct fake_rig *rig)
-{
-    for (int i = 0; i < TARGETS; i++) {
-        char name[8];
-
-        snprintf(name, sizeof name, "i%d", i);
-        fake_register(&rig->world, name, "{\"a\": 1}", 0);
-    }
-}
-
-static struct fake_rig *bound(void)
-{
-    struct fake_rig *rig = unbound();
-
-    fake_rig_bind(rig);
-    enter(rig);
-    return rig;
-}
-
-static void free_rig(struct fake_rig *rig)
-{
-    fake_rig_clear(rig);
-    free(rig);
-}
-
-static pb_multicast_request to_all(void)
-{
-    pb_multicast_request request = MULTICAST_PB(MULTICAST_REQUEST__INIT);
-
-    request.payload = (ProtobufCBinaryData){.len = 1, .data = (uint8_t *)(uintptr_t) "x"};
-    return request;
-}
-
-static void settle(struct fake_rig *rig, const struct call *call)
-{
-    for (int i = 0; i < 1000 && call->ends == 0; i++) {
-        fake_rig_run(rig);
-        fake_rig_advance(rig, 50);
-    }
-    assert_int_equal(call->ends, 1);
-}
-
-static const pb_multicast_response *answer_of(const struct call *call)
-{
-    assert_int_equal(call->status.code, ERR_OK);
-    return (const pb_multicast_response *)call->reply;
-}
+#include "tests/pattern/multicast_registry/multicast.h"
 
 static void expect_all_counted(const pb_multicast_response *answer)
 {
@@ -187,13 +115,6 @@ static void test_time_is_up(void **state)
     free_rig(rig);
 }
 
-static struct call *start(struct fake_rig *rig, bool streams)
-{
-    pb_multicast_request request = to_all();
-
-    return fake_call(rig, streams ? "MulticastStream" : "Multicast", &request.base);
-}
-
 static void check_stream(const struct call *call)
 {
     const pb_multicast_progress *last;
@@ -261,63 +182,6 @@ static void test_cancelled_at_every_step(void **state)
     }
 }
 
-/* Messages to several identities of one stream share a payload; what was taken in goes back. */
-static void test_a_receiver_in_every_state(void **state)
-{
-    pb_receive_request request = MULTICAST_PB(SUBSCRIBE_REQUEST__INIT);
-    char *names[] = {pb_text("i1"), pb_text("i2"), pb_text("i2")};
-
-    (void)state;
-    request.identities = names;
-    request.n_identities = ARRAY_LEN(names);
-    for (int slow = 0; slow < 2; slow++) {
-        for (int drained = 0; drained < 2; drained++) {
-            struct fake_rig *rig = bound();
-            struct call *call = fake_call_with(rig, "Subscribe", &request.base, 0, slow != 0);
-
-            for (int i = 0; i < 3; i++) {
-                struct call *sent = start(rig, false);
-
-                settle(rig, sent);
-                fake_call_free(sent);
-                fake_rig_run(rig);
-            }
-            if (!slow) {
-                assert_true(call->sent_count >= 1);
-                assert_int_equal(((const pb_receive_frame *)call->sent[0].message)->attached_count,
-                                 2);
-            }
-            if (drained) {
-                fake_call_drain(call);
-                fake_rig_run(rig);
-                while (fake_call_take(call))
-                    fake_rig_run(rig);
-            } else {
-                fake_call_cancel(call);
-            }
-            settle(rig, call);
-            fake_call_free(call);
-            free_rig(rig);
-        }
-    }
-}
-
-static void test_a_receiver_whose_topic_is_refused(void **state)
-{
-    struct fake_rig *rig = bound();
-    pb_receive_request request = MULTICAST_PB(SUBSCRIBE_REQUEST__INIT);
-    struct call *call;
-
-    (void)state;
-    rig->world.messages.faults.open_error = err_make(ERR_PERMISSION_DENIED, "not yours");
-    request.identity = pb_text("i1");
-    call = fake_call(rig, "Subscribe", &request.base);
-    settle(rig, call);
-    assert_int_equal(call->status.code, ERR_PERMISSION_DENIED);
-    fake_call_free(call);
-    free_rig(rig);
-}
-
 /* Waiting longer between attempts never waits beyond the time that the request gives. */
 static void test_attempts_end_in_time(void **state)
 {
@@ -345,79 +209,68 @@ static void test_attempts_end_in_time(void **state)
     free_rig(rig);
 }
 
-static void attach(struct fake_rig *rig, struct call *call, const char *name, bool leave)
-{
-    pb_attach_identities in = MULTICAST_PB(ATTACH_IDENTITIES__INIT);
-    pb_detach_identities out = MULTICAST_PB(DETACH_IDENTITIES__INIT);
-    pb_attach_request request = MULTICAST_PB(ATTACH_REQUEST__INIT);
-    char *names[] = {pb_text(name)};
-
-    in.identities = out.identities = names;
-    in.n_identities = out.n_identities = 1;
-    if (leave) {
-        request.action_case = MULTICAST_PB(ATTACH_REQUEST__ACTION_DETACH);
-        request.detach = &out;
-    } else {
-        request.action_case = MULTICAST_PB(ATTACH_REQUEST__ACTION_ATTACH);
-        request.attach = &in;
-    }
-    fake_call_push(call, &request.base);
-    fake_rig_run(rig);
-}
-
-static int32_t attached(const struct call *call)
-{
-    return ((const pb_receive_frame *)call->sent[call->sent_count - 1].message)->attached_count;
-}
-
-/* The topic is still being closed when the identity is attached again: the last word holds. */
-static void test_attached_again_while_it_leaves(void **state)
+/* A multicast that waits for its turn ends in time, and when its client goes. */
+static void test_a_turn_is_waited_for_in_time(void **state)
 {
     (void)state;
-    for (int words = 1; words <= 3; words++) {
-        struct fake_rig *rig = bound();
-        struct call *call = fake_call(rig, "Attach", NULL);
+    for (int cancelled = 0; cancelled < 2; cancelled++) {
+        struct fake_rig *rig = unbound();
+        pb_multicast_request request = to_all();
+        struct call *first, *second;
 
-        attach(rig, call, "i1", false);
-        assert_int_equal(attached(call), 1);
-        rig->world.messages.faults.holds_closes = true;
-        for (int i = 1; i <= words; i++)
-            attach(rig, call, "i1", i % 2 == 1);
-        rig->world.messages.faults.holds_closes = false;
-        fake_messages_look(&rig->world);
-        fake_rig_run(rig);
-        assert_int_equal(rig->world.messages.subscriptions, words % 2 == 0);
-        assert_int_equal(attached(call), words % 2 == 0);
-        fake_call_cancel(call);
-        settle(rig, call);
-        fake_rig_run(rig);
-        fake_call_free(call);
+        fake_rig_set(rig, "publish_permits", 1);
+        fake_rig_bind(rig);
+        enter(rig);
+        rig->world.mode = FAKE_PARKED;
+        first = start(rig, false);
+        fake_release(&rig->world, 1); /* its page: it has the permit */
+        fake_rig_drain(rig);
+        request._timeout_ms_case = MULTICAST_PB(MULTICAST_REQUEST___TIMEOUT_MS_TIMEOUT_MS);
+        request.timeout_ms = 500;
+        second = fake_call(rig, "Multicast", &request.base);
+        rig->world.order = FAKE_LAST_FIRST;
+        fake_release(&rig->world, 1); /* the second's page */
+        fake_rig_drain(rig);
+        assert_int_equal(second->ends, 0);
+        if (cancelled)
+            fake_call_cancel(second);
+        else
+            fake_rig_advance(rig, 600);
+        fake_rig_drain(rig);
+        assert_int_equal(first->ends, 0);
+        assert_int_equal(second->ends, 1);
+        if (!cancelled) {
+            assert_int_equal(answer_of(second)->failed_count, TARGETS);
+            assert_int_equal(answer_of(second)->results[0]->status,
+                             MULTICAST_PB(DELIVERY_STATUS__TIMEOUT));
+        }
+        fake_call_free(second);
+        settle(rig, first);
+        assert_int_equal(answer_of(first)->delivered_count + answer_of(first)->no_receiver_count,
+                         TARGETS);
+        fake_call_free(first);
         free_rig(rig);
     }
 }
 
-/* The stream ends while its next message is waited for. */
-static void test_attach_ends_before_its_client(void **state)
+/* Results are listed as far as there is memory for them; what was done is counted all the same. */
+static void test_results_are_charged(void **state)
 {
     (void)state;
-    for (int slow = 0; slow < 2; slow++) {
-        for (int drained = 0; drained < 2; drained++) {
-            struct fake_rig *rig = bound();
-            struct call *call = fake_call_with(rig, "Attach", NULL, 0, slow != 0);
+    for (int full = 0; full < 2; full++) {
+        struct fake_rig *rig = bound();
+        struct call *call;
 
-            attach(rig, call, "i1", false);
-            if (drained)
-                fake_call_drain(call);
-            else
-                fake_call_cancel(call);
-            fake_rig_run(rig);
-            while (fake_call_take(call))
-                fake_rig_run(rig);
-            settle(rig, call);
-            fake_rig_run(rig);
-            fake_call_free(call);
-            free_rig(rig);
-        }
+        rig->hold_limit = full ? 1000 : 0;
+        call = start(rig, false);
+        settle(rig, call);
+        assert_int_equal(answer_of(call)->target_count, TARGETS);
+        assert_int_equal(answer_of(call)->n_results, full ? 0 : TARGETS);
+        assert_int_equal(answer_of(call)->truncated, full);
+        if (!full)
+            assert_true(call->held_bytes > 0);
+        fake_call_free(call);
+        free_rig(rig);
     }
 }
 
@@ -430,11 +283,9 @@ int main(void)
         cmocka_unit_test(test_time_is_up),
         cmocka_unit_test(test_every_operation_fails_in_turn),
         cmocka_unit_test(test_cancelled_at_every_step),
-        cmocka_unit_test(test_a_receiver_in_every_state),
-        cmocka_unit_test(test_a_receiver_whose_topic_is_refused),
         cmocka_unit_test(test_attempts_end_in_time),
-        cmocka_unit_test(test_attached_again_while_it_leaves),
-        cmocka_unit_test(test_attach_ends_before_its_client),
+        cmocka_unit_test(test_a_turn_is_waited_for_in_time),
+        cmocka_unit_test(test_results_are_charged),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -146,6 +146,25 @@ static void test_granted_releases_at_once(void **state)
     assert_int_equal(scene.semaphore.held, 0);
 }
 
+static void test_who_leaves_is_not_granted(void **state)
+{
+    struct visitor visitors[WAITERS];
+    struct scene scene;
+
+    (void)state;
+    open_scene(&scene, visitors, 1);
+    take(&scene, 1);
+    wait_all(&scene, visitors);
+    for (unsigned i = 0; i < WAITERS; i += 2)
+        assert_true(semaphore_leave(&scene.semaphore, &visitors[i].waiter));
+    assert_false(semaphore_leave(&scene.semaphore, &visitors[0].waiter));
+    for (unsigned i = 0; i < WAITERS / 2; i++)
+        semaphore_release(&scene.semaphore);
+    assert_string_equal(scene.order, "bdfh");
+    semaphore_release(&scene.semaphore);
+    assert_int_equal(scene.semaphore.held, 0);
+}
+
 static void test_limit_of_zero_admits_nobody(void **state)
 {
     struct visitor visitors[WAITERS];
@@ -272,6 +291,7 @@ int main(void)
         cmocka_unit_test(test_permits_change_hands_in_order_of_arrival),
         cmocka_unit_test(test_no_overtaking),
         cmocka_unit_test(test_granted_releases_at_once),
+        cmocka_unit_test(test_who_leaves_is_not_granted),
         cmocka_unit_test(test_limit_of_zero_admits_nobody),
         cmocka_unit_test(test_as_the_model_says),
         cmocka_unit_test(test_misuse_aborts),

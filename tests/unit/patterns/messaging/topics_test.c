@@ -58,11 +58,25 @@ static void test_a_prefix_comes_and_goes(void **state)
     arena_clear(&arena);
 }
 
+/* The beginning of a name, too: it need not be long, and may be empty. */
+static void test_what_no_name_begins_with(void **state)
+{
+    static const char *const good[] = {"", "a", "team.", "prism.multicast.", "a-b_c/"};
+    static const char *const bad[] = {"$", "__x", "a b", "a*", "a>", "a?", "a[", "a\t", "\x7f"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(good); i++)
+        assert_null(topics_fault(slice_str(good[i])));
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_non_null(topics_fault(slice_str(bad[i])));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_patterns),
         cmocka_unit_test(test_a_prefix_comes_and_goes),
+        cmocka_unit_test(test_what_no_name_begins_with),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
