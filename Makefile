@@ -1,5 +1,5 @@
 # Thin: each target is one line over a CMake preset or a script in scripts/.
-.PHONY: run test build bench lint sanitize fuzz coverage docs nothing-lost
+.PHONY: run test build bench lint sanitize fuzz coverage docs nothing-lost delivery-proof
 
 run: ; @scripts/run.sh
 test: ; @scripts/test.sh
@@ -11,3 +11,4 @@ fuzz: ; @scripts/fuzz.sh
 coverage: ; @scripts/coverage.sh
 docs: ; @scripts/docs.sh
 nothing-lost: ; @scripts/nothing-lost.sh $(ARGS)
+delivery-proof: ; @scripts/delivery-proof.sh

@@ -126,6 +126,7 @@ const struct stream memstore_stream = {
              .null_payload = true,
              .null_header_values = true,
              .binary_headers = true,
+             .many_topics = true,
              .ack_means = "the message is in this process's memory: it survives its readers, not a "
                           "restart",
              .check_topic = messaging_check_topic,

@@ -396,6 +396,7 @@ const struct topic memstore_topic = {
              .null_payload = true,
              .null_header_values = true,
              .binary_headers = true,
+             .many_topics = true,
              .ack_means = "the message is in this process's memory, for those who listen now",
              .check_topic = messaging_check_topic,
              .publish = publish},

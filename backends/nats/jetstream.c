@@ -110,6 +110,7 @@ static const struct stream jet_stream = {
              .max_frame_bytes = NATS_FRAME_BYTES,
              .keyed = true,
              .dedups = true,
+             .many_topics = true,
              .dedup_survives = true,
              .ack_means = "the stream has it: its leader, and a majority of its replicas if it has "
                           "several; files are written, and synced as the server is configured to",

@@ -55,6 +55,7 @@ enum {
     {                                                                                              \
         .max_items = REDIS_STREAM_ITEMS, .max_frame_bytes = REDIS_STREAM_FRAME_BYTES,              \
         .max_message_bytes = REDIS_STREAM_MESSAGE_BYTES, .keyed = true, .binary_headers = true,    \
+        .many_topics = true,                                                                       \
         .ack_means = "redis has added the message to the stream; whether that is on disk is what " \
                      "`acknowledgement` says, and replicas follow later",                          \
         .check_topic = redis_stream_check_topic, .publish = redis_stream_publish                   \

@@ -1,13 +1,9 @@
 #include "patterns/multicast_registry/receiver.h"
 #include "pool/worker.h"
-#include "src/base/container.h"
 
 #include <string.h>
 
-static struct slice identity_of(const struct attachment *a)
-{
-    return slice_of(a->identity, a->identity_len);
-}
+static const char stream_group[] = "prism.multicast"; /* reads the stream of an identity */
 
 static size_t bucket_of(const struct receiver *r, struct slice identity)
 {
@@ -22,27 +18,33 @@ static struct attachment **find(struct receiver *r, struct slice identity)
 {
     struct attachment **at = &r->table[bucket_of(r, identity)];
 
-    while (*at != NULL && !slice_equal(identity_of(*at), identity))
+    while (*at != NULL && !slice_equal(attachment_identity(*at), identity))
         at = &(*at)->next;
     return at;
 }
 
+struct attachment *attachment_find(struct receiver *r, struct slice identity)
+{
+    return *find(r, identity);
+}
+
 static struct attachment *take_free(struct receiver *r)
 {
+    size_t bytes = sizeof(struct attachment) + r->leads * sizeof(struct lead);
     struct attachment *a = r->free;
 
     if (a == NULL)
-        return arena_zalloc(call_arena(r->call), sizeof *a);
+        return arena_zalloc(call_arena(r->call), bytes);
     r->free = a->next;
-    memset(a, 0, sizeof *a);
+    memset(a, 0, bytes);
     return a;
 }
 
-/* Its subscription is closed, and its batches are gone. */
+/* Its leads are closed, and their batches are gone. */
 static void let_go(struct attachment *a)
 {
     struct receiver *r = a->receiver;
-    struct attachment **at = find(r, identity_of(a));
+    struct attachment **at = find(r, attachment_identity(a));
 
     *at = a->next;
     r->attached--;
@@ -50,15 +52,45 @@ static void let_go(struct attachment *a)
     r->free = a;
 }
 
+static void unregister(struct attachment *a)
+{
+    a->receiver->registered -= a->registered;
+    a->registered = false;
+}
+
+const struct message_source *lead_source(const struct lead *lead)
+{
+    const struct multicast_plan *plan = &lead->attachment->receiver->multicast->plan;
+
+    return lead->kind == LEAD_QUEUE ? plan->kept_source : &plan->topic->source;
+}
+
+struct backend *lead_backend(const struct lead *lead)
+{
+    const struct multicast *multicast = lead->attachment->receiver->multicast;
+
+    return lead->kind == LEAD_QUEUE ? multicast->durability : multicast->messaging;
+}
+
 /* ---- events ---- */
 
-static void open_topic(struct attachment *a);
+static void leave(struct attachment *a);
+static void open_leads(struct attachment *a);
+
+static struct lead *lead_from(struct subscription *subscription)
+{
+    return CONTAINER_OF(subscription, struct lead, subscription);
+}
 
 static void on_opened(struct subscription *subscription)
 {
-    struct attachment *a = CONTAINER_OF(subscription, struct attachment, subscription);
+    struct lead *lead = lead_from(subscription);
+    struct attachment *a = lead->attachment;
     struct receiver *r = a->receiver;
 
+    lead->opened = true;
+    if (++a->leads_opened < r->leads || a->ended)
+        return;
     a->opened = true;
     r->opening--;
     r->open++;
@@ -69,25 +101,47 @@ static void on_opened(struct subscription *subscription)
 
 static void on_batch(struct subscription *subscription, struct incoming_batch *batch)
 {
-    struct attachment *a = CONTAINER_OF(subscription, struct attachment, subscription);
-
-    inbox_take(a->receiver, batch);
+    inbox_take(lead_from(subscription), batch);
 }
 
 static void on_gap(struct subscription *subscription, const struct subscription_gap *gap)
 {
-    struct receiver *r = CONTAINER_OF(subscription, struct attachment, subscription)->receiver;
-    uint64_t count = gap->count > 0 ? gap->count : 1; /* some, at least */
+    struct receiver *r = lead_from(subscription)->attachment->receiver;
 
-    inbox_lost(r, count);
+    inbox_lost(r, gap->count > 0 ? gap->count : 1); /* some, at least */
     receiver_look(r);
 }
 
-static void on_closed(struct subscription *subscription, struct err err)
+/* All of its leads are closed, and nothing of them is under way. */
+static bool is_over(const struct attachment *a)
 {
-    struct attachment *a = CONTAINER_OF(subscription, struct attachment, subscription);
+    for (size_t i = 0; i < a->receiver->leads; i++) {
+        if (!a->leads[i].closed || a->leads[i].settling > 0)
+            return false;
+    }
+    return true;
+}
+
+void attachment_settled(struct attachment *a)
+{
     struct receiver *r = a->receiver;
 
+    if (!is_over(a))
+        return;
+    if (a->again && !r->ending)
+        open_leads(a);
+    else
+        let_go(a);
+    r->has_news = true;
+}
+
+/* The first of its leads is closed: the others follow. */
+static void end(struct attachment *a, struct err err)
+{
+    struct receiver *r = a->receiver;
+
+    a->ended = true;
+    unregister(a);
     if (a->opened) {
         r->open--;
         counter_add(&r->multicast->stats.attached, UINT64_MAX); /* a gauge: minus one */
@@ -96,67 +150,114 @@ static void on_closed(struct subscription *subscription, struct err err)
     }
     if (err.code != ERR_OK && !a->leaving)
         inbox_fail(r, a, err);
-    inbox_forget(r, a);
-    if (a->again && !r->ending)
-        open_topic(a);
-    else
-        let_go(a);
-    r->has_news = true;
+}
+
+static void on_closed(struct subscription *subscription, struct err err)
+{
+    struct lead *lead = lead_from(subscription);
+    struct attachment *a = lead->attachment;
+    struct receiver *r = a->receiver;
+    bool again;
+
+    lead->closed = true;
+    kept_let_go(lead);
+    inbox_forget(lead);
+    if (!a->ended) {
+        end(a, err);
+        again = a->again;
+        leave(a);
+        a->again = again;
+    }
+    attachment_settled(a);
     receiver_look(r);
 }
 
-static const struct subscription_events events = {
-    .opened = on_opened, .batch = on_batch, .gap = on_gap, .closed = on_closed};
+static const struct subscription_events events = {.opened = on_opened,
+                                                  .batch = on_batch,
+                                                  .moved = kept_moved,
+                                                  .gap = on_gap,
+                                                  .closed = on_closed};
 
-static void open_topic(struct attachment *a)
+static void open_lead(struct lead *lead)
+{
+    const struct message_source *source = lead_source(lead);
+    const struct multicast *multicast = lead->attachment->receiver->multicast;
+    struct subscription_want *want = &lead->subscription.want;
+
+    subscription_init(&lead->subscription, multicast->base.home, &events);
+    want->topic = slice_of(lead->topic, lead->topic_len);
+    if (lead->kind == LEAD_QUEUE && multicast->plan.kept_in_stream) {
+        want->group = slice_str(stream_group);
+        want->start = START_COMMITTED;
+        want->if_none = START_EARLIEST;
+        want->on_gap = GAP_EARLIEST;
+    }
+    source->open(lead_backend(lead), &lead->subscription);
+    source->grant(lead_backend(lead), &lead->subscription, ATTACHMENT_MESSAGES, ATTACHMENT_BYTES);
+}
+
+static void name_lead(struct lead *lead, struct arena *scratch)
+{
+    const struct multicast_settings *settings = &lead->attachment->receiver->multicast->settings;
+    struct slice prefix =
+        lead->kind == LEAD_QUEUE ? settings->queue_prefix : settings->topic_prefix;
+    struct slice topic = convert_topic(prefix, scratch, attachment_identity(lead->attachment));
+
+    lead->topic_len = (uint16_t)topic.len;
+    memcpy(lead->topic, topic.data, topic.len);
+}
+
+static void open_leads(struct attachment *a)
 {
     struct receiver *r = a->receiver;
-    const struct message_source *source = &r->multicast->plan.topic->source;
+    struct arena scratch;
 
-    a->opened = a->leaving = a->again = false;
+    a->opened = a->ended = a->leaving = a->again = false;
+    a->leads_opened = 0;
     r->opening++;
-    subscription_init(&a->subscription, r->multicast->base.home, &events);
-    a->subscription.want.topic = slice_of(a->topic, a->topic_len);
-    source->open(r->multicast->messaging, &a->subscription);
-    source->grant(r->multicast->messaging, &a->subscription, ATTACHMENT_MESSAGES, ATTACHMENT_BYTES);
+    arena_init(&scratch, NULL);
+    for (size_t i = 0; i < r->leads; i++) {
+        a->leads[i] = (struct lead){.attachment = a, .kind = (uint8_t)i};
+        name_lead(&a->leads[i], &scratch);
+        open_lead(&a->leads[i]);
+    }
+    arena_clear(&scratch);
 }
 
 /* ---- what is attached ---- */
 
-void attachment_add(struct receiver *r, struct slice identity)
+struct attachment *attachment_add(struct receiver *r, struct slice identity)
 {
-    struct attachment **at = find(r, identity), *a;
-    struct arena scratch;
-    struct slice topic;
+    struct attachment **at = find(r, identity), *a = *at;
 
-    if (*at != NULL) {
-        (*at)->again = (*at)->leaving;
-        return;
+    if (a != NULL) {
+        a->again = a->leaving || a->ended;
+        return a;
     }
-    arena_init(&scratch, NULL);
-    topic = convert_topic(r->multicast, &scratch, identity);
     a = take_free(r);
     a->receiver = r;
     a->identity_len = (uint16_t)identity.len;
     memcpy(a->identity, identity.data, identity.len);
-    a->topic_len = (uint16_t)topic.len;
-    memcpy(a->topic, topic.data, topic.len);
-    arena_clear(&scratch);
     *at = a;
     r->attached++;
-    open_topic(a);
+    open_leads(a);
+    return a;
 }
 
 static void leave(struct attachment *a)
 {
-    struct receiver *r = a->receiver;
-
     a->again = false;
     if (a->leaving)
         return;
     a->leaving = true;
-    if (a->subscription.state == SUB_OPENING || a->subscription.state == SUB_RUNNING)
-        r->multicast->plan.topic->source.close(r->multicast->messaging, &a->subscription);
+    unregister(a);
+    for (size_t i = 0; i < a->receiver->leads; i++) {
+        struct lead *lead = &a->leads[i];
+
+        kept_let_go(lead);
+        if (lead->subscription.state == SUB_OPENING || lead->subscription.state == SUB_RUNNING)
+            lead_source(lead)->close(lead_backend(lead), &lead->subscription);
+    }
 }
 
 void attachment_remove(struct receiver *r, struct slice identity)
@@ -165,6 +266,15 @@ void attachment_remove(struct receiver *r, struct slice identity)
 
     if (a != NULL)
         leave(a);
+}
+
+void attachment_fail(struct attachment *a, struct err err)
+{
+    if (a->leaving)
+        return;
+    inbox_fail(a->receiver, a, err);
+    leave(a);
+    receiver_look(a->receiver);
 }
 
 void attachments_close(struct receiver *r)

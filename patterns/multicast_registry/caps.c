@@ -58,7 +58,9 @@ static schema_operation_capability *operation_of(const struct multicast *multica
     if (row->writes)
         operation.acknowledgement = caps_acknowledgement(multicast->registry->store);
     else if (row->sends)
-        operation.acknowledgement = PRISM__PATTERNS__SCHEMAS__ACKNOWLEDGEMENT__MEMORY;
+        operation.acknowledgement = multicast->durability != NULL
+                                        ? caps_acknowledgement(multicast->durability->store)
+                                        : PRISM__PATTERNS__SCHEMAS__ACKNOWLEDGEMENT__MEMORY;
     return caps_operation(&operation, arena);
 }
 
@@ -86,6 +88,13 @@ static pb_multicast_slots *slots_of(const struct multicast *multicast, struct ar
     slots->messaging_backend_type = pb_text(multicast->messaging->type->name);
     slots->messaging_interfaces =
         caps_interfaces(multicast->messaging, arena, &slots->n_messaging_interfaces);
+    if (multicast->durability == NULL)
+        return slots;
+    slots->_durability_backend_type_case =
+        MULTICAST_PB(SLOT_CONFIGURATION___DURABILITY_BACKEND_TYPE_DURABILITY_BACKEND_TYPE);
+    slots->durability_backend_type = pb_text(multicast->durability->type->name);
+    slots->durability_interfaces =
+        caps_interfaces(multicast->durability, arena, &slots->n_durability_interfaces);
     return slots;
 }
 
@@ -113,7 +122,10 @@ static pb_multicast_capabilities *describe(const struct multicast *multicast, st
     caps->slots = slots_of(multicast, arena);
     describe_filters(multicast, arena, caps);
     caps->supports_streaming = true;
-    caps->multicast_performance = MULTICAST_PB(MULTICAST_PERFORMANCE__MULTICAST_FANOUT);
+    caps->supports_durability = multicast->plan.kept_sink != NULL;
+    caps->multicast_performance = caps->supports_durability
+                                      ? MULTICAST_PB(MULTICAST_PERFORMANCE__MULTICAST_QUEUED)
+                                      : MULTICAST_PB(MULTICAST_PERFORMANCE__MULTICAST_FANOUT);
     if (multicast->settings.max_identities > 0 && multicast->settings.max_identities <= INT32_MAX) {
         caps->_max_identities_case = MULTICAST_PB(CAPABILITIES___MAX_IDENTITIES_MAX_IDENTITIES);
         caps->max_identities = (int32_t)multicast->settings.max_identities;

@@ -116,10 +116,8 @@ static bool escape(char *topic, size_t *len, struct slice identity)
     return true;
 }
 
-struct slice convert_topic(const struct multicast *multicast, struct arena *arena,
-                           struct slice identity)
+struct slice convert_topic(struct slice prefix, struct arena *arena, struct slice identity)
 {
-    struct slice prefix = multicast->settings.topic_prefix;
     char *topic = arena_alloc(arena, MESSAGE_TOPIC_BYTES);
     size_t len = prefix.len;
     struct digest digest;

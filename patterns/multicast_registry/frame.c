@@ -5,10 +5,11 @@
  * is not copied: gRPC writes it from there, for each of the streams that it goes to. */
 #include "patterns/multicast_registry/receiver.h"
 #include "src/base/block.h"
-#include "src/base/container.h"
+#include "src/base/clock.h"
+#include "src/base/utf8.h"
 
-#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum {
     LOOK_BACK = 8,
@@ -25,26 +26,30 @@ struct framing {
     const struct incoming *sources[FRAME_MESSAGES]; /* of the messages */
     size_t rooms[FRAME_MESSAGES];
     uint64_t bytes, referenced;
+    int64_t now_ms; /* Unix time */
 };
+
+static char *text_of(struct arena *arena, struct slice bytes)
+{
+    bool text = utf8_valid(bytes) && (bytes.len == 0 || memchr(bytes.data, 0, bytes.len) == NULL);
+
+    return arena_strdup(arena, text ? bytes : slice_of("", 0));
+}
 
 static void read_headers(struct framing *f, const struct incoming *from, pb_multicast_message *to)
 {
+    to->published_at_ms = travel_number(from, MULTICAST_HEADER_PUBLISHED);
+    to->content_type = text_of(&f->arena, travel_header(from, MULTICAST_HEADER_TYPE));
     to->metadata = arena_array(&f->arena, from->n_headers, sizeof *to->metadata);
     for (size_t i = 0; i < from->n_headers; i++) {
         const struct header *header = &from->headers[i];
         schema_header *copy;
 
-        if (slice_equal(header->name, slice_str("prism-published-at-ms"))) {
-            to->published_at_ms = strtoll(arena_strdup(&f->arena, header->value), NULL, 10);
+        if (travel_is_ours(header))
             continue;
-        }
-        if (slice_equal(header->name, slice_str("content-type"))) {
-            to->content_type = arena_strdup(&f->arena, header->value);
-            continue;
-        }
         copy = arena_alloc(&f->arena, sizeof *copy);
         prism__patterns__schemas__header__init(copy);
-        copy->name = arena_strdup(&f->arena, header->name);
+        copy->name = text_of(&f->arena, header->name);
         copy->_value_case = PRISM__PATTERNS__SCHEMAS__HEADER___VALUE_VALUE;
         copy->value = pb_bytes(header->value);
         to->metadata[to->n_metadata++] = copy;
@@ -87,9 +92,9 @@ static void add_message(struct framing *f, const struct incoming *from, char *id
     size_t i = f->frame.n_messages++;
 
     prism__patterns__multicast_registry__multicast_message__init(to);
-    to->message_id = arena_strdup(&f->arena, from->id);
+    to->message_id = text_of(&f->arena, travel_id(from));
     to->payload = pb_bytes(from->payload);
-    to->attempt = 1;
+    to->attempt = from->attempt > 1 ? (int32_t)from->attempt : 1;
     to->sequence = ++f->receiver->sequence;
     read_headers(f, from, to);
     f->messages[i] = to;
@@ -127,51 +132,89 @@ static void add(struct framing *f, const struct incoming *from, struct attachmen
     a->place = at;
 }
 
+static bool is_full(const struct framing *f)
+{
+    return f->frame.n_messages == FRAME_MESSAGES ||
+           (f->frame.n_messages > 0 && f->bytes >= FRAME_BYTES);
+}
+
+/* A kept message has a sequence of its own, to be confirmed by. */
+static void add_kept(struct framing *f, struct incoming_batch *batch, size_t at)
+{
+    const struct incoming *from = &batch->items[at];
+    struct lead *lead = lead_of(batch);
+    struct attachment *a = lead->attachment;
+
+    if (lead->subscription.state != SUB_RUNNING || a->leaving)
+        return; /* it is given back */
+    if (kept_is_replaced(batch, at) || kept_is_over(lead, from, f->now_ms)) {
+        kept_discard(lead, from);
+        return;
+    }
+    f->bytes += a->identity_len;
+    add_message(f, from, arena_strdup(&f->arena, attachment_identity(a)));
+    kept_sent(lead, from, f->receiver->sequence);
+}
+
 /* Messages up to the frame's bounds; returns how many. They stay until the frame is packed. */
-static size_t gather(struct framing *f)
+static size_t gather(struct framing *f, int kind)
 {
     struct receiver *r = f->receiver;
-    size_t at = r->inbox_at, n = 0;
+    struct inbox *inbox = &r->inboxes[kind];
+    size_t at = inbox->at, n = 0;
 
-    for (struct incoming_batch *batch = r->first; batch != NULL;
-         batch = inbox_next(batch), at = 0) {
-        for (; at < batch->n; at++, n++) {
-            if (f->frame.n_messages == FRAME_MESSAGES ||
-                (f->frame.n_messages > 0 && f->bytes >= FRAME_BYTES))
+    for (struct incoming_batch *b = inbox->first; b != NULL; b = inbox_next(b), at = 0) {
+        for (; at < b->n; at++, n++) {
+            if (is_full(f) || (kind == LEAD_QUEUE && !kept_has_room(r)))
                 return n;
-            add(f, &batch->items[at], attachment_of(batch));
+            if (kind == LEAD_QUEUE)
+                add_kept(f, b, at);
+            else
+                add(f, &b->items[at], lead_of(b)->attachment);
         }
     }
     return n;
 }
 
-static void grant_again(struct receiver *r, const struct incoming_batch *batch, uint32_t n)
+/* Of a topic, what has left makes room at once; of a queue, what is confirmed. */
+static void grant_again(const struct incoming_batch *batch)
 {
-    struct attachment *a = attachment_of(batch);
+    struct lead *lead = lead_of(batch);
 
-    if (a->receiver == r && a->subscription.state == SUB_RUNNING)
-        r->multicast->plan.topic->source.grant(r->multicast->messaging, &a->subscription, n,
-                                               batch->bytes);
+    if (lead->kind == LEAD_QUEUE) {
+        lead->owed_bytes += batch->bytes;
+        kept_grant(lead);
+    } else if (lead->subscription.state == SUB_RUNNING) {
+        lead_source(lead)->grant(lead_backend(lead), &lead->subscription, batch->n, batch->bytes);
+    }
 }
 
 /* The packed frame holds copies: what was gathered goes back, and credit with it. */
-static void release(struct receiver *r, size_t messages)
+static void release(struct receiver *r, int kind, size_t messages)
 {
+    struct inbox *inbox = &r->inboxes[kind];
+
     while (messages > 0) {
-        struct incoming_batch *batch = r->first;
+        struct incoming_batch *batch = inbox->first;
         size_t n = batch->left < messages ? batch->left : messages;
 
         messages -= n;
-        r->inbox_at += n;
+        inbox->at += n;
         if (n == batch->left) {
-            r->first = inbox_next(batch);
-            r->inbox_at = 0;
+            inbox->first = inbox_next(batch);
+            inbox->at = 0;
             r->waiting_bytes -= batch->bytes;
-            grant_again(r, batch, batch->n);
+            grant_again(batch);
         }
         incoming_drop(batch, (uint32_t)n);
     }
     (void)inbox_hold(r);
+}
+
+bool frame_has_messages(const struct receiver *r)
+{
+    return r->inboxes[LEAD_TOPIC].first != NULL ||
+           (r->inboxes[LEAD_QUEUE].first != NULL && kept_has_room(r));
 }
 
 static void frame_sent(struct op *op)
@@ -181,10 +224,10 @@ static void frame_sent(struct op *op)
     r->sending = false;
     r->sent_bytes = 0;
     (void)inbox_hold(r);
+    if (op->err.code == ERR_OK && !r->manual)
+        kept_through(r, r->sequence); /* no number was given meanwhile */
     if (op->err.code != ERR_OK)
         receiver_end(r, op->err);
-    else if (r->draining && !r->has_news && r->first == NULL)
-        receiver_end(r, err_about(ERR_UNAVAILABLE, "draining", "the server is about to stop"));
     else
         receiver_look(r);
 }
@@ -302,37 +345,71 @@ static void send_parts(struct framing *f)
     call_send_parts(r->call, w->parts, w->n, &r->sent, frame_sent);
 }
 
+/* What the frame says beside its messages. */
+static void fill(struct framing *f)
+{
+    struct receiver *r = f->receiver;
+    pb_receive_frame *frame = &f->frame;
+
+    if (!r->started) {
+        frame->subscription_id = r->id;
+        if (r->resumes) {
+            bool whole = r->leads > LEAD_QUEUE && r->manual;
+
+            frame->_recovered_case = MULTICAST_PB(SUBSCRIBE_RESPONSE___RECOVERED_RECOVERED);
+            frame->recovered = whole;
+            frame->_missed_count_case =
+                MULTICAST_PB(SUBSCRIBE_RESPONSE___MISSED_COUNT_MISSED_COUNT);
+            frame->missed_count = whole ? 0 : -1;
+        }
+    }
+    frame->dropped_count = r->dropped;
+    frame->attached_count = (int32_t)r->open;
+    frame->failures = r->failures.at;
+    frame->n_failures = r->failures.n;
+    frame->draining = r->draining;
+    frame->resume_token =
+        pb_text(arena_printf(&f->arena, "%s:%llu", r->id, (unsigned long long)r->sequence));
+}
+
+static void send(struct framing *f)
+{
+    struct receiver *r = f->receiver;
+
+    fill(f);
+    r->started = r->sending = true;
+    r->has_news = false;
+    r->dropped = 0;
+    r->sent_bytes = f->referenced;
+    if (f->referenced > 0)
+        send_parts(f);
+    else
+        call_send(r->call, &f->frame.base, &r->sent, frame_sent);
+    r->failures.n = r->failures.room = 0;
+    arena_clear(&r->failures_arena);
+}
+
 void frame_send(struct receiver *r)
 {
     struct framing f;
-    size_t gathered;
+    struct timespec now;
+    size_t kept, rest;
 
-    if (r->sending || r->ended || (r->first == NULL && !r->has_news))
+    if (r->sending || r->ended || (!frame_has_messages(r) && !r->has_news))
         return;
+    clock_gettime(CLOCK_REALTIME, &now);
     f.receiver = r;
     f.bytes = f.referenced = 0;
+    f.now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / (int64_t)NS_PER_MS;
     r->frames++;
     arena_init(&f.arena, NULL);
     prism__patterns__multicast_registry__subscribe_response__init(&f.frame);
     f.frame.messages = f.messages;
-    gathered = gather(&f);
-    if (!r->started)
-        f.frame.subscription_id = r->id;
-    f.frame.dropped_count = r->dropped;
-    f.frame.attached_count = (int32_t)r->open;
-    f.frame.failures = r->failures.at;
-    f.frame.n_failures = r->failures.n;
-    f.frame.draining = r->draining;
-    r->started = r->sending = true;
-    r->has_news = false;
-    r->dropped = 0;
-    r->sent_bytes = f.referenced;
-    if (f.referenced > 0)
-        send_parts(&f);
-    else
-        call_send(r->call, &f.frame.base, &r->sent, frame_sent);
-    r->failures.n = r->failures.room = 0;
-    arena_clear(&r->failures_arena);
-    release(r, gathered);
+    kept = gather(&f, LEAD_QUEUE);
+    rest = gather(&f, LEAD_TOPIC);
+    if (f.frame.n_messages > 0 || r->has_news)
+        send(&f);
+    release(r, LEAD_QUEUE, kept);
+    release(r, LEAD_TOPIC, rest);
     arena_clear(&f.arena);
 }

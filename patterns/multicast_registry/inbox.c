@@ -1,6 +1,5 @@
 /* Batches that wait until a frame has room for them. */
 #include "patterns/multicast_registry/receiver.h"
-#include "src/base/container.h"
 
 enum { FEWEST_FAILURES = 16 };
 
@@ -16,19 +15,29 @@ struct err inbox_hold(struct receiver *r)
     return call_hold(r->call, r->waiting_bytes + r->sent_bytes);
 }
 
-void inbox_take(struct receiver *r, struct incoming_batch *batch)
+/* What comes from a queue and is not confirmed is given back to it. */
+static void drop(struct receiver *r, struct incoming_batch *batch)
 {
+    if (lead_of(batch)->kind == LEAD_TOPIC)
+        inbox_lost(r, batch->left);
+    incoming_drop(batch, batch->left);
+}
+
+void inbox_take(struct lead *lead, struct incoming_batch *batch)
+{
+    struct receiver *r = lead->attachment->receiver;
+    struct inbox *inbox = &r->inboxes[lead->kind];
+
     batch->holder = NULL;
     if (r->ending) {
-        inbox_lost(r, batch->n);
-        incoming_drop(batch, batch->n);
+        drop(r, batch);
         return;
     }
-    if (r->first == NULL)
-        r->first = batch;
+    if (inbox->first == NULL)
+        inbox->first = batch;
     else
-        r->last->holder = batch;
-    r->last = batch;
+        inbox->last->holder = batch;
+    inbox->last = batch;
     r->waiting_bytes += batch->bytes;
     counter_add(&r->multicast->stats.received, batch->n);
 
@@ -54,7 +63,7 @@ void inbox_fail(struct receiver *r, const struct attachment *a, struct err err)
         r->failures.room = room;
     }
     prism__patterns__multicast_registry__receive_failure__init(failure);
-    failure->identity = arena_strdup(&r->failures_arena, slice_of(a->identity, a->identity_len));
+    failure->identity = arena_strdup(&r->failures_arena, attachment_identity(a));
     failure->code = (int32_t)err.code;
     failure->error = arena_strdup(&r->failures_arena, slice_str(err.text));
     r->failures.at[r->failures.n++] = failure;
@@ -62,41 +71,45 @@ void inbox_fail(struct receiver *r, const struct attachment *a, struct err err)
     r->has_news = true;
 }
 
-void inbox_forget(struct receiver *r, const struct attachment *a)
+void inbox_forget(struct lead *lead)
 {
+    struct receiver *r = lead->attachment->receiver;
+    struct inbox *inbox = &r->inboxes[lead->kind];
     struct incoming_batch *kept = NULL, *batch, *next;
 
-    for (batch = r->first, r->first = NULL; batch != NULL; batch = next) {
+    for (batch = inbox->first, inbox->first = NULL; batch != NULL; batch = next) {
         next = inbox_next(batch);
-        if (attachment_of(batch) == a) {
+        if (lead_of(batch) == lead) {
             if (kept == NULL)
-                r->inbox_at = 0;
+                inbox->at = 0;
             r->waiting_bytes -= batch->bytes;
-            inbox_lost(r, batch->left);
-            incoming_drop(batch, batch->left);
+            drop(r, batch);
             continue;
         }
         batch->holder = NULL;
         if (kept == NULL)
-            r->first = batch;
+            inbox->first = batch;
         else
             kept->holder = batch;
         kept = batch;
     }
-    r->last = kept;
+    inbox->last = kept;
     (void)inbox_hold(r); /* less than before: there is room */
 }
 
 void inbox_drop(struct receiver *r)
 {
-    while (r->first != NULL) {
-        struct incoming_batch *batch = r->first;
+    for (int kind = 0; kind < LEAD_KINDS; kind++) {
+        struct inbox *inbox = &r->inboxes[kind];
 
-        r->first = inbox_next(batch);
-        inbox_lost(r, batch->left);
-        incoming_drop(batch, batch->left);
+        while (inbox->first != NULL) {
+            struct incoming_batch *batch = inbox->first;
+
+            inbox->first = inbox_next(batch);
+            drop(r, batch);
+        }
+        inbox->at = 0;
     }
-    r->inbox_at = 0;
     r->waiting_bytes = 0;
     (void)inbox_hold(r);
 }

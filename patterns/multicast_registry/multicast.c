@@ -13,10 +13,7 @@
 #include <sys/random.h>
 #include <time.h>
 
-enum { ID_RANDOM_BYTES = 16, TIME_TEXT = 24, PACED_SHARE = 10 };
-
-static const char content_type_name[] = "content-type",
-                  published_at_name[] = "prism-published-at-ms";
+enum { ID_RANDOM_BYTES = 16, TIME_TEXT = 24, PACED_SHARE = 10, OUR_HEADERS = 5 };
 
 /* ---- the request ---- */
 
@@ -40,14 +37,31 @@ static struct err unmet(enum multicast_need need)
     return need_unmet(multicast_need_of(need));
 }
 
-/* What the bound backends cannot do is refused, not left out. */
-static struct err check_abilities(const struct multicast *multicast,
-                                  const pb_multicast_request *request)
+/* Kept messages are what the namespace is for, if it has a slot for them. */
+static void choose_way(struct sending *s)
 {
-    if (request->delivery > PRISM__PATTERNS__SCHEMAS__DELIVERY_SEMANTICS__AT_MOST_ONCE ||
-        request->_expires_after_ms_case != 0 || request->collapse_key[0] != '\0')
+    const struct multicast_plan *plan = &s->multicast->plan;
+
+    s->kept = plan->kept_sink != NULL &&
+              s->request->delivery != PRISM__PATTERNS__SCHEMAS__DELIVERY_SEMANTICS__AT_MOST_ONCE;
+    s->sink = s->kept ? plan->kept_sink : &plan->topic->sink;
+    s->carrier = s->kept ? s->multicast->durability : s->multicast->messaging;
+}
+
+/* What the bound backends cannot do is refused, not left out. */
+static struct err check_abilities(const struct sending *s)
+{
+    const pb_multicast_request *request = s->request;
+
+    if (request->delivery > PRISM__PATTERNS__SCHEMAS__DELIVERY_SEMANTICS__AT_LEAST_ONCE)
+        return unmet(NEED_IDEMPOTENCE);
+    if (!s->kept &&
+        (request->delivery == PRISM__PATTERNS__SCHEMAS__DELIVERY_SEMANTICS__AT_LEAST_ONCE ||
+         request->_expires_after_ms_case != 0 || request->collapse_key[0] != '\0'))
         return unmet(NEED_DURABILITY);
-    if (request->n_metadata > 0 && !multicast->plan.carries_headers)
+    if (request->await_confirmation)
+        return unmet(NEED_CONFIRMATION);
+    if (request->n_metadata > 0 && s->sink->bare)
         return unmet(NEED_HEADERS);
     return ERR_NONE;
 }
@@ -67,6 +81,12 @@ static struct err check_numbers(const struct multicast *multicast,
     if (request->_rate_per_second_case != 0 && request->rate_per_second < 1)
         return err_about(ERR_INVALID_ARGUMENT, "rate_per_second",
                          "rate_per_second has to be 1 or more");
+    if (request->_expires_after_ms_case != 0 && request->expires_after_ms < 1)
+        return err_about(ERR_INVALID_ARGUMENT, "expires_after_ms",
+                         "expires_after_ms has to be 1 or more");
+    if (strlen(request->collapse_key) > MULTICAST_COLLAPSE_BYTES)
+        return err_about(ERR_INVALID_ARGUMENT, "collapse_key",
+                         "collapse_key has at most 256 bytes");
     return ERR_NONE;
 }
 
@@ -106,13 +126,16 @@ static struct err check_headers(const pb_multicast_request *request, struct aren
 {
     size_t bytes = 0;
 
-    if (request->n_metadata > MESSAGE_HEADERS - 2)
-        return err_about(ERR_INVALID_ARGUMENT, "metadata", "a message has at most 254 headers");
+    if (request->n_metadata > MESSAGE_HEADERS - OUR_HEADERS)
+        return err_about(ERR_INVALID_ARGUMENT, "metadata", "a message has at most 251 headers");
     for (size_t i = 0; i < request->n_metadata; i++) {
-        if (request->metadata[i]->name[0] == '\0')
-            return check_at_item(
-                err_about(ERR_INVALID_ARGUMENT, "name", "a header's name must not be empty"), arena,
-                "metadata", i);
+        struct slice name = slice_str(request->metadata[i]->name);
+
+        if (name.len == 0 || slice_starts_with(name, slice_str(MULTICAST_HEADER_OURS)))
+            return check_at_item(err_about(ERR_INVALID_ARGUMENT, "name",
+                                           "a header's name is neither empty nor begins with "
+                                           "\"prism-\""),
+                                 arena, "metadata", i);
         bytes += strlen(request->metadata[i]->name) + request->metadata[i]->value.len;
     }
     if (bytes + TIME_TEXT + strlen(request->content_type != NULL ? request->content_type : "") >
@@ -121,37 +144,49 @@ static struct err check_headers(const pb_multicast_request *request, struct aren
     return ERR_NONE;
 }
 
-/* Media type and time travel as headers that any receiver can read. */
+static void add_header(struct sending *s, const char *name, struct slice value)
+{
+    s->headers[s->n_headers++] = (struct header){.name = slice_str(name), .value = value};
+}
+
+static void add_time(struct sending *s, const char *name, int64_t ms)
+{
+    add_header(s, name, slice_str(arena_printf(call_arena(s->call), "%lld", (long long)ms)));
+}
+
+/* What belongs to the message travels as headers that any receiver can read. */
 static void make_headers(struct sending *s)
 {
     const pb_multicast_request *request = s->request;
-    struct arena *arena = call_arena(s->call);
     struct timespec now;
+    int64_t now_ms;
 
-    if (!s->multicast->plan.carries_headers)
+    if (s->sink->bare)
         return;
     clock_gettime(CLOCK_REALTIME, &now);
-    s->headers = arena_array(arena, request->n_metadata + 2, sizeof *s->headers);
-    s->headers[s->n_headers++] = (struct header){
-        .name = slice_str(published_at_name),
-        .value = slice_str(arena_printf(arena, "%lld",
-                                        (long long)now.tv_sec * 1000 +
-                                            (long long)(now.tv_nsec / (long)NS_PER_MS)))};
+    now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / (int64_t)NS_PER_MS;
+    s->headers =
+        arena_array(call_arena(s->call), request->n_metadata + OUR_HEADERS, sizeof *s->headers);
+    add_time(s, MULTICAST_HEADER_PUBLISHED, now_ms);
     if (request->_content_type_case != 0)
-        s->headers[s->n_headers++] = (struct header){.name = slice_str(content_type_name),
-                                                     .value = slice_str(request->content_type)};
+        add_header(s, MULTICAST_HEADER_TYPE, slice_str(request->content_type));
+    if (request->_expires_after_ms_case != 0 && request->expires_after_ms < INT64_MAX - now_ms)
+        add_time(s, MULTICAST_HEADER_EXPIRES, now_ms + request->expires_after_ms);
+    if (request->collapse_key[0] != '\0')
+        add_header(s, MULTICAST_HEADER_COLLAPSE, slice_str(request->collapse_key));
+    if (s->sink->dedups)
+        add_header(s, MULTICAST_HEADER_ID, slice_str(s->id));
     for (size_t i = 0; i < request->n_metadata; i++)
-        s->headers[s->n_headers++] = (struct header){
-            .name = slice_str(request->metadata[i]->name),
-            .value = request->metadata[i]->_value_case != 0 ? pb_slice(request->metadata[i]->value)
-                                                            : message_empty()};
+        add_header(s, request->metadata[i]->name,
+                   request->metadata[i]->_value_case != 0 ? pb_slice(request->metadata[i]->value)
+                                                          : message_empty());
 }
 
 /* As many as one publish operation takes, and a tenth of a second's at a bounded rate. */
 static void choose_page(struct sending *s)
 {
-    const struct message_sink *sink = &s->multicast->plan.topic->sink;
-    size_t bytes = s->request->payload.len + MESSAGE_TOPIC_BYTES + strlen(s->id);
+    const struct message_sink *sink = s->sink;
+    size_t bytes = s->request->payload.len + 2 * MESSAGE_TOPIC_BYTES + strlen(s->id);
 
     for (size_t i = 0; i < s->n_headers; i++)
         bytes += s->headers[i].name.len + s->headers[i].value.len;
@@ -173,7 +208,7 @@ static struct err read_request(struct sending *s)
     struct err err = check_numbers(s->multicast, s->request);
 
     if (err.code == ERR_OK)
-        err = check_abilities(s->multicast, s->request);
+        err = check_abilities(s);
     if (err.code == ERR_OK)
         err = check_headers(s->request, arena);
     if (err.code == ERR_OK)
@@ -224,6 +259,8 @@ static void reply(struct sending *s)
     response.target_count = s->tally.targets;
     response.delivered_count = s->tally.delivered;
     response.no_receiver_count = s->tally.no_receiver;
+    response.pending_count = s->tally.pending;
+    response.skipped_count = s->tally.skipped;
     response.failed_count = s->tally.failed;
     response.multicast_id = pb_text(s->id);
     merge_results(s, &response);
@@ -236,6 +273,8 @@ static void fill_progress(const struct sending *s, pb_multicast_progress *progre
     progress->target_count = s->tally.targets;
     progress->delivered_count = s->tally.delivered;
     progress->no_receiver_count = s->tally.no_receiver;
+    progress->pending_count = s->tally.pending;
+    progress->skipped_count = s->tally.skipped;
     progress->failed_count = s->tally.failed;
     progress->multicast_id = pb_text(s->id);
 }
@@ -416,6 +455,7 @@ static void run(struct call *call, bool streams)
     s->multicast = multicast_of(call);
     s->request = call_request(call);
     s->streams = streams;
+    choose_way(s);
     err = read_request(s);
     if (err.code != ERR_OK) {
         call_fail(call, err);

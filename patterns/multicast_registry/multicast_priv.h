@@ -5,10 +5,13 @@
 #ifndef PRISM_PATTERNS_MULTICAST_REGISTRY_MULTICAST_PRIV_H
 #define PRISM_PATTERNS_MULTICAST_REGISTRY_MULTICAST_PRIV_H
 
+#include "backends/queue.h"
 #include "backends/registry.h"
+#include "backends/stream.h"
 #include "backends/topic.h"
 #include "patterns/messages.h"
 #include "patterns/multicast_registry/messages.h"
+#include "patterns/multicast_registry/travel.h"
 #include "patterns/pattern.h"
 #include "pool/semaphore.h"
 #include "src/base/arena.h"
@@ -19,11 +22,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SLOT_REGISTRY, SLOT_MESSAGING, SLOT_COUNT };
+enum { SLOT_REGISTRY, SLOT_MESSAGING, SLOT_DURABILITY, SLOT_COUNT };
 
 enum {
-    MULTICAST_ID_BYTES = 256,    /* longest message_id */
-    MULTICAST_PREFIX_BYTES = 128 /* longest topic_prefix */
+    MULTICAST_ID_BYTES = 256, /* longest message_id */
+    MULTICAST_COLLAPSE_BYTES = 256,
+    MULTICAST_PREFIX_BYTES = 128 /* longest topic_prefix and queue_prefix */
 };
 
 /* ---- plan.c: what is executed, and what GetCapabilities prints ---- */
@@ -31,8 +35,13 @@ enum {
 struct multicast_plan {
     const struct registry *registry; /* neither is NULL in a bound instance */
     const struct topic *topic;
-    uint64_t max_payload_bytes;
-    bool carries_headers; /* identifier, media type and time travel with the payload */
+    /* The durability slot's queues, else its streams; NULL: it is empty. */
+    const struct message_sink *kept_sink;
+    const struct message_source *kept_source;
+    const struct message_settling *settling;
+    bool kept_in_stream;        /* read by one group */
+    uint64_t max_payload_bytes; /* of either way */
+    bool carries_headers;       /* identifier, media type and time travel with the payload */
 };
 
 /* By slot index; NULL: empty. */
@@ -48,6 +57,7 @@ struct multicast_operation {
         NEED_RECEIVERS,
         NEED_IDEMPOTENCE,
         NEED_DURABILITY,
+        NEED_CONFIRMATION,
         NEED_COUNT
     } need;
     bool writes, many, sends;
@@ -65,11 +75,11 @@ size_t multicast_operations(const struct backend_type *const *slots, const uint3
 /* ---- multicast_registry.c: the instance ---- */
 
 struct multicast_settings {
-    struct slice topic_prefix;
+    struct slice topic_prefix, queue_prefix;
     uint64_t default_ttl_ms; /* 0 = never */
     uint64_t max_identities; /* 0 = no bound */
     uint64_t max_targets;    /* of a request that names none; 0 = no bound */
-    uint32_t attempts, permits, max_attached;
+    uint32_t attempts, permits, max_attached, max_in_flight, max_deliveries;
     uint64_t retry_delay_ms;
     struct filter_limits filter;
 };
@@ -77,20 +87,25 @@ struct multicast_settings {
 struct multicast_stats { /* written on the home worker */
     struct counter registered, unregistered, heartbeats, missing;
     struct counter multicasts, targets;
-    struct counter delivered, no_receiver, failed, timed_out, retries;
+    struct counter delivered, no_receiver, pending, skipped, failed, timed_out, retries;
     struct counter attached, received, dropped; /* attached: a gauge */
+    struct counter confirmed, unsettled;        /* unsettled: a gauge */
+    struct counter expired, replaced, given_up;
 };
+
+struct receiver;
 
 struct multicast {
     struct pattern base;
     struct arena memory; /* holds the instance itself */
     struct pattern_binding binding;
-    struct backend *registry, *messaging;
+    struct backend *registry, *messaging, *durability; /* durability: NULL, or not */
     struct multicast_settings settings;
     uint32_t facts; /* pattern_facts, that the plan was made from */
     struct multicast_plan plan;
     struct semaphore semaphore; /* publish operations */
     struct multicast_stats stats;
+    struct receiver *receivers;
 
     /* caps.c */
     struct arena caps_memory;
@@ -116,11 +131,22 @@ struct err convert_tags(struct arena *arena, char *const *tags, size_t n, struct
 /* The other way. `entry` has its document and tags, unless they were not asked for. */
 pb_identity *convert_entry(struct arena *arena, const struct registry_entry *entry);
 
-/* The topic of an identity: topic_prefix and the identity, where every byte but letters, digits and
+/* The topic of an identity: the prefix and the identity, where every byte but letters, digits and
  * "-" is "_" and two hexadecimal digits; where that is longer than MESSAGE_TOPIC_BYTES, "__" and
  * the SHA-256 of the identity. Nobody can name a wildcard, a level or a second topic. */
-struct slice convert_topic(const struct multicast *multicast, struct arena *arena,
-                           struct slice identity);
+struct slice convert_topic(struct slice prefix, struct arena *arena, struct slice identity);
+
+/* ---- shared.c: the instances of a namespace ---- */
+
+enum { BEHAVIOR_TOPIC_PREFIX, BEHAVIOR_QUEUE_PREFIX }; /* the first settings */
+
+struct err multicast_open_shared(struct pattern_shared **shared,
+                                 const struct pattern_sharing *sharing);
+void multicast_close_shared(struct pattern_shared *shared);
+void multicast_share(struct multicast *multicast);
+
+/* On that worker; NULL: there is none. */
+struct multicast *multicast_on(const struct multicast *multicast, unsigned worker);
 
 /* ---- stats.c ---- */
 

@@ -2,15 +2,14 @@
 #include "patterns/multicast_registry/multicast_registry.h"
 #include "patterns/multicast_registry/multicast_priv.h"
 
-#include "patterns/messaging/topics.h"
 #include "src/base/container.h"
-
-#include <string.h>
 
 /* ---- slots and settings ---- */
 
 static const enum backend_interface registers[] = {BACKEND_REGISTRY, BACKEND_INTERFACE_COUNT};
 static const enum backend_interface carries[] = {BACKEND_TOPIC, BACKEND_INTERFACE_COUNT};
+static const enum backend_interface keeps[] = {BACKEND_QUEUE, BACKEND_STREAM,
+                                               BACKEND_INTERFACE_COUNT};
 
 static const struct slot_schema slots[] = {
     [SLOT_REGISTRY] =
@@ -26,10 +25,20 @@ static const struct slot_schema slots[] = {
             .required = carries,
             .meets = true,
         },
+    [SLOT_DURABILITY] =
+        {
+            .name = "durability",
+            .doc = "Keeps messages until receivers have confirmed them: a queue for each identity, "
+                   "else a stream.",
+            .optional = true,
+            .any_of = keeps,
+            .meets = true,
+        },
 };
 
 enum behavior {
-    TOPIC_PREFIX,
+    TOPIC_PREFIX = BEHAVIOR_TOPIC_PREFIX,
+    QUEUE_PREFIX = BEHAVIOR_QUEUE_PREFIX,
     DEFAULT_TTL_SECONDS,
     MAX_IDENTITIES,
     MAX_UNBOUNDED_TARGETS,
@@ -37,6 +46,8 @@ enum behavior {
     RETRY_DELAY_MS,
     PUBLISH_PERMITS,
     MAX_ATTACHED,
+    MAX_IN_FLIGHT,
+    MAX_DELIVERIES,
     MAX_FILTER_DEPTH,
     MAX_FILTER_CLAUSES
 };
@@ -44,6 +55,8 @@ enum behavior {
 static const struct backend_setting behavior[] = {
     [TOPIC_PREFIX] = {"topic_prefix", SETTING_TEXT, "prism.multicast.", 0, 0,
                       "Put before the topic of every identity; at most 128 bytes."},
+    [QUEUE_PREFIX] = {"queue_prefix", SETTING_TEXT, "prism.queue.", 0, 0,
+                      "Put before the queue of every identity; at most 128 bytes."},
     [DEFAULT_TTL_SECONDS] = {"default_ttl_seconds", SETTING_UINT, "0", 0, 3153600000u,
                              "How long an identity that names no ttl is registered. 0: until it is "
                              "taken out."},
@@ -60,6 +73,11 @@ static const struct backend_setting behavior[] = {
                          "Pages of all multicasts of one worker that are being sent at a time."},
     [MAX_ATTACHED] = {"max_attached", SETTING_UINT, "10000", 1, 1000000,
                       "Most identities of one Subscribe or Attach stream."},
+    [MAX_IN_FLIGHT] = {"max_in_flight", SETTING_UINT, "1000", 1, 1000000,
+                       "Most kept messages that one stream has and has not confirmed."},
+    [MAX_DELIVERIES] = {"max_deliveries", SETTING_UINT, "16", 1, 1000000,
+                        "Times that a kept message is handed to receivers of its identity; then it "
+                        "is given up, and counted."},
     [MAX_FILTER_DEPTH] = {"max_filter_depth", SETTING_UINT, "5", 1, 32,
                           "Deepest nesting of a filter; a single condition has depth 1."},
     [MAX_FILTER_CLAUSES] = {"max_filter_clauses", SETTING_UINT, "20", 1, 1000,
@@ -125,28 +143,13 @@ static const uint32_t *multicast_inline_bytes(const struct pattern *pattern, siz
 /* Values of a document, with their names. */
 enum { MAX_ELEMENTS = 200000, MS_PER_S = 1000 };
 
-static struct err multicast_open_shared(struct pattern_shared **shared,
-                                        const struct pattern_sharing *sharing)
-{
-    struct slice prefix = slice_str(sharing->behavior[TOPIC_PREFIX].text);
-
-    (void)shared; /* nothing is: this looks at the settings only */
-    if (prefix.len > MULTICAST_PREFIX_BYTES)
-        return err_about(ERR_INVALID_ARGUMENT, "topic_prefix",
-                         "topic_prefix has at most 128 bytes");
-    if (topics_fault(prefix) != NULL)
-        return err_about(ERR_INVALID_ARGUMENT, "topic_prefix",
-                         "topic_prefix holds a blank, a control character or a wildcard, or begins "
-                         "with \"$\" or \"__\"");
-    return ERR_NONE;
-}
-
 static void read_settings(struct multicast *multicast)
 {
     const struct backend_value *values = multicast->binding.behavior;
     struct multicast_settings *to = &multicast->settings;
 
     to->topic_prefix = slice_str(values[TOPIC_PREFIX].text);
+    to->queue_prefix = slice_str(values[QUEUE_PREFIX].text);
     to->default_ttl_ms = values[DEFAULT_TTL_SECONDS].number * MS_PER_S;
     to->max_identities = values[MAX_IDENTITIES].number;
     to->max_targets = values[MAX_UNBOUNDED_TARGETS].number;
@@ -154,6 +157,8 @@ static void read_settings(struct multicast *multicast)
     to->retry_delay_ms = values[RETRY_DELAY_MS].number;
     to->permits = (uint32_t)values[PUBLISH_PERMITS].number;
     to->max_attached = (uint32_t)values[MAX_ATTACHED].number;
+    to->max_in_flight = (uint32_t)values[MAX_IN_FLIGHT].number;
+    to->max_deliveries = (uint32_t)values[MAX_DELIVERIES].number;
     to->filter = filter_limits_default();
     to->filter.max_depth = (uint32_t)values[MAX_FILTER_DEPTH].number;
     to->filter.max_clauses = (uint32_t)values[MAX_FILTER_CLAUSES].number;
@@ -165,7 +170,7 @@ static void make_plan(struct multicast *multicast)
 
     multicast->facts = pattern_facts(&multicast->binding);
     for (size_t i = 0; i < SLOT_COUNT; i++)
-        has[i] = &multicast->binding.slots[i]->has;
+        has[i] = multicast->binding.slots[i] != NULL ? &multicast->binding.slots[i]->has : NULL;
     multicast->plan = multicast_plan_make(has);
     multicast->caps = NULL;
 }
@@ -188,11 +193,13 @@ static struct pattern *multicast_bind(const struct pattern_binding *binding)
     multicast->binding = *binding;
     multicast->registry = binding->slots[SLOT_REGISTRY];
     multicast->messaging = binding->slots[SLOT_MESSAGING];
+    multicast->durability = binding->slots[SLOT_DURABILITY];
     read_settings(multicast);
     semaphore_init(&multicast->semaphore, multicast->settings.permits);
     arena_init(&multicast->caps_memory, NULL);
     make_plan(multicast);
     multicast_caps_build(multicast);
+    multicast_share(multicast);
     return &multicast->base;
 }
 
@@ -223,6 +230,7 @@ const struct pattern_type pattern_multicast_registry = {
     .behavior = behavior,
     .services = services,
     .open_shared = multicast_open_shared,
+    .close_shared = multicast_close_shared,
     .bind = multicast_bind,
     .unbind = multicast_unbind,
     .inline_bytes = multicast_inline_bytes,

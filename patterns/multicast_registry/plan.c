@@ -14,7 +14,9 @@ static const struct need needs[NEED_COUNT] = {
         NEED_PROPERTY("idempotent multicast not supported: nothing remembers which "
                       "identity had which message"),
     [NEED_DURABILITY] = NEED_PROPERTY("messages that wait for their receivers are not supported: "
-                                      "this server has no durability slot"),
+                                      "no backend is bound to slot `durability`"),
+    [NEED_CONFIRMATION] = NEED_PROPERTY("await_confirmation not supported: nobody tells the sender "
+                                        "what receivers confirm"),
 };
 
 const struct multicast_operation multicast_operation_table[] = {
@@ -33,12 +35,37 @@ const struct multicast_operation multicast_operation_table[] = {
     {"Multicast", "idempotent", NEED_IDEMPOTENCE, false, true, true},
     {"Multicast", "expires", NEED_DURABILITY, false, true, true},
     {"Multicast", "collapse", NEED_DURABILITY, false, true, true},
+    {"Multicast", "await_confirmation", NEED_CONFIRMATION, false, true, true},
     {"MulticastStream", NULL, NEED_NOTHING, false, true, true},
     {"Subscribe", NULL, NEED_NOTHING, false, true, false},
     {"Attach", NULL, NEED_NOTHING, false, true, false},
     {"Acknowledge", NULL, NEED_DURABILITY, false, false, false},
     {.name = NULL},
 };
+
+static uint64_t payload_bytes(const struct message_sink *sink)
+{
+    uint64_t most = sink->max_frame_bytes - MESSAGE_HEADER_BYTES - MESSAGE_TOPIC_BYTES;
+
+    return sink->max_message_bytes > 0 && sink->max_message_bytes < most ? sink->max_message_bytes
+                                                                         : most;
+}
+
+/* A queue forgets what is settled; a stream keeps it for as long as its retention says. */
+static void plan_durability(struct multicast_plan *plan, const struct backend_interfaces *has)
+{
+    const struct queue *queue = has->queue;
+    const struct stream *stream = has->stream;
+
+    if (queue == NULL && stream == NULL)
+        return;
+    plan->kept_in_stream = queue == NULL;
+    plan->kept_sink = queue != NULL ? &queue->sink : &stream->sink;
+    plan->kept_source = queue != NULL ? &queue->source : &stream->source;
+    plan->settling = queue != NULL ? &queue->settling : &stream->settling;
+    if (payload_bytes(plan->kept_sink) < plan->max_payload_bytes)
+        plan->max_payload_bytes = payload_bytes(plan->kept_sink);
+}
 
 struct multicast_plan multicast_plan_make(const struct backend_interfaces *const *slots)
 {
@@ -51,12 +78,10 @@ struct multicast_plan multicast_plan_make(const struct backend_interfaces *const
     if (plan.topic == NULL)
         return plan;
 
-    const struct message_sink *sink = &plan.topic->sink;
-
-    plan.carries_headers = !sink->bare;
-    plan.max_payload_bytes = sink->max_frame_bytes - MESSAGE_HEADER_BYTES - MESSAGE_TOPIC_BYTES;
-    if (sink->max_message_bytes > 0 && sink->max_message_bytes < plan.max_payload_bytes)
-        plan.max_payload_bytes = sink->max_message_bytes;
+    plan.max_payload_bytes = payload_bytes(&plan.topic->sink);
+    if (slots[SLOT_DURABILITY] != NULL)
+        plan_durability(&plan, slots[SLOT_DURABILITY]);
+    plan.carries_headers = plan.kept_sink != NULL ? !plan.kept_sink->bare : !plan.topic->sink.bare;
     return plan;
 }
 
@@ -70,6 +95,11 @@ enum pattern_how multicast_how(const struct multicast_plan *plan,
         return plan->carries_headers ? PATTERN_NATIVE : PATTERN_UNAVAILABLE;
     case NEED_RECEIVERS:
         return plan->topic->sink.tells_receivers ? PATTERN_NATIVE : PATTERN_UNAVAILABLE;
+    case NEED_DURABILITY:
+        return plan->kept_sink == NULL ? PATTERN_UNAVAILABLE : PATTERN_NATIVE;
+    case NEED_IDEMPOTENCE:
+        return plan->kept_sink != NULL && plan->kept_sink->dedups ? PATTERN_NATIVE
+                                                                  : PATTERN_UNAVAILABLE;
     case NEED_NOTHING:
         return row->sends ? PATTERN_PIPELINED : PATTERN_NATIVE;
     default:

@@ -3,16 +3,36 @@
 #include "patterns/check.h"
 #include "patterns/multicast_registry/receiver.h"
 #include "patterns/need.h"
-#include "src/base/container.h"
+#include "pool/worker.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 
-enum { FEWEST_BUCKETS = 16 };
+enum { FEWEST_BUCKETS = 16, RANDOM_BYTES = 14, TOKEN_BYTES = 64 };
 
 static void ask_for_more(struct receiver *r);
 
 /* ---- the end ---- */
+
+static void leave_instance(struct receiver *r)
+{
+    if (r->prev != NULL)
+        r->prev->next = r->next;
+    else
+        r->multicast->receivers = r->next;
+    if (r->next != NULL)
+        r->next->prev = r->prev;
+}
+
+static void join_instance(struct receiver *r)
+{
+    r->next = r->multicast->receivers;
+    if (r->next != NULL)
+        r->next->prev = r;
+    r->multicast->receivers = r;
+}
 
 static void finish(struct receiver *r)
 {
@@ -20,6 +40,7 @@ static void finish(struct receiver *r)
 
     r->ended = true;
     inbox_drop(r);
+    leave_instance(r);
     arena_clear(&r->failures_arena);
     arena_clear(&r->receive_arena);
     if (r->why.code == ERR_OK)
@@ -29,12 +50,19 @@ static void finish(struct receiver *r)
     op_group_leave(call_group(call));
 }
 
+/* It has got what waited for it, and what it was told to confirm is confirmed. */
+static bool is_drained(const struct receiver *r)
+{
+    return r->started && !r->sending && !r->has_news && !frame_has_messages(r) &&
+           r->unsettled == 0 && r->settling == 0;
+}
+
 void receiver_look(struct receiver *r)
 {
     if (r->ended)
         return;
     if (r->ending) {
-        if (r->attached == 0 && !r->sending)
+        if (r->attached == 0 && !r->sending && r->settling == 0 && !r->beating && r->entering == 0)
             finish(r);
         return;
     }
@@ -44,6 +72,8 @@ void receiver_look(struct receiver *r)
     }
     if (r->started || r->opening == 0)
         frame_send(r);
+    if (r->draining && is_drained(r))
+        receiver_end(r, err_about(ERR_UNAVAILABLE, "draining", "the server is about to stop"));
 }
 
 void receiver_end(struct receiver *r, struct err why)
@@ -52,6 +82,7 @@ void receiver_end(struct receiver *r, struct err why)
         return;
     r->ending = true;
     r->why = why;
+    presence_end(r);
     inbox_drop(r);
     attachments_close(r);
     receiver_look(r);
@@ -62,7 +93,8 @@ static void cancelled(struct call *call, void *arg)
     receiver_end(arg, call_group(call)->cancelled);
 }
 
-/* It gets what waits for it, and a word that it attaches elsewhere (frame_sent). */
+/* It gets what waits for it here, and a word that it attaches elsewhere; nothing more comes from
+ * queues, so that what it does not get is with others at once. */
 static void draining(struct call *call, void *arg)
 {
     struct receiver *r = arg;
@@ -83,30 +115,76 @@ static size_t buckets_for(uint32_t most)
     return n;
 }
 
+/* Nobody guesses it, and any worker reads from it where the receiver lives. */
+static void name_receiver(struct receiver *r, const uint8_t bytes[RANDOM_BYTES])
+{
+    for (size_t i = 0; i < RANDOM_BYTES; i++) {
+        r->id[2 * i] = "0123456789abcdef"[bytes[i] >> 4];
+        r->id[2 * i + 1] = "0123456789abcdef"[bytes[i] & 15];
+    }
+    snprintf(r->id + 2 * RANDOM_BYTES, sizeof r->id - 2 * RANDOM_BYTES, "%04x",
+             r->multicast->base.home->id & 0xffff);
+}
+
 static struct receiver *begin(struct call *call, bool bidi, size_t expected)
 {
     struct multicast *multicast = multicast_of(call);
-    uint8_t bytes[RECEIVER_ID_CHARS / 2];
+    uint8_t bytes[RANDOM_BYTES];
     struct receiver *r = arena_zalloc(call_arena(call), sizeof *r);
 
     r->call = call;
     r->multicast = multicast;
     r->bidi = bidi;
+    r->leads = multicast->plan.kept_sink != NULL ? LEAD_KINDS : LEAD_QUEUE;
+    r->max_in_flight = multicast->settings.max_in_flight;
     r->buckets = buckets_for(bidi ? multicast->settings.max_attached : (uint32_t)expected);
     r->table = arena_array(call_arena(call), r->buckets, sizeof *r->table);
     arena_init(&r->failures_arena, NULL);
     arena_init(&r->receive_arena, NULL);
     if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
         abort(); /* the kernel's generator is ready from early boot on */
-    for (size_t i = 0; i < sizeof bytes; i++) {
-        r->id[2 * i] = "0123456789abcdef"[bytes[i] >> 4];
-        r->id[2 * i + 1] = "0123456789abcdef"[bytes[i] & 15];
-    }
+    name_receiver(r, bytes);
+    join_instance(r);
     op_group_enter(
         call_group(call)); /* until finish, also while nothing but events is waited for */
     call_on_cancel(call, cancelled, r);
     call_on_drain(call, draining, r);
     return r;
+}
+
+/* ---- how it receives ---- */
+
+struct manner {
+    Prism__Patterns__Schemas__AckMode ack_mode;
+    bool bounds; /* max_in_flight is given */
+    int32_t max_in_flight;
+    const char *resume_token; /* NULL: none */
+};
+
+static struct err check_manner(const struct multicast *multicast, const struct manner *manner)
+{
+    size_t len = manner->resume_token != NULL ? strlen(manner->resume_token) : 0;
+
+    if (manner->ack_mode == PRISM__PATTERNS__SCHEMAS__ACK_MODE__ACK_MANUAL &&
+        multicast->plan.kept_sink == NULL)
+        return need_unmet(multicast_need_of(NEED_DURABILITY));
+    if (manner->bounds && manner->max_in_flight < 1)
+        return err_about(ERR_INVALID_ARGUMENT, "max_in_flight",
+                         "max_in_flight has to be 1 or more");
+    if (manner->resume_token != NULL && (len <= RECEIVER_ID_CHARS || len > TOKEN_BYTES ||
+                                         manner->resume_token[RECEIVER_ID_CHARS] != ':'))
+        return err_about(ERR_INVALID_ARGUMENT, "resume_token", "this is no token of a frame");
+    return ERR_NONE;
+}
+
+static void set_manner(struct receiver *r, const struct manner *manner)
+{
+    r->begun = true;
+    r->resumes = manner->resume_token != NULL;
+    r->manual =
+        r->leads > LEAD_QUEUE && manner->ack_mode != PRISM__PATTERNS__SCHEMAS__ACK_MODE__ACK_AUTO;
+    if (r->manual && manner->bounds && (size_t)manner->max_in_flight < r->max_in_flight)
+        r->max_in_flight = (size_t)manner->max_in_flight;
 }
 
 /* ---- Subscribe ---- */
@@ -120,8 +198,6 @@ static struct err check_subscribe(const struct multicast *multicast,
 
     if (err.code == ERR_OK && n == 0)
         err = err_about(ERR_INVALID_ARGUMENT, "identity", "name at least one identity");
-    if (err.code == ERR_OK && request->ack_mode == PRISM__PATTERNS__SCHEMAS__ACK_MODE__ACK_MANUAL)
-        err = need_unmet(multicast_need_of(NEED_DURABILITY));
     if (err.code == ERR_OK && request->identity[0] != '\0')
         err = convert_identity(request->identity, "identity", &identity);
     for (size_t i = 0; i < request->n_identities && err.code == ERR_OK; i++) {
@@ -135,14 +211,22 @@ static struct err check_subscribe(const struct multicast *multicast,
 void multicast_subscribe(struct call *call)
 {
     const pb_receive_request *request = call_request(call);
+    const struct manner manner = {
+        .ack_mode = request->ack_mode,
+        .bounds = request->_max_in_flight_case != 0,
+        .max_in_flight = request->max_in_flight,
+        .resume_token = request->_resume_token_case != 0 ? request->resume_token : NULL};
     struct err err = check_subscribe(multicast_of(call), request, call_arena(call));
     struct receiver *r;
 
+    if (err.code == ERR_OK)
+        err = check_manner(multicast_of(call), &manner);
     if (err.code != ERR_OK) {
         call_fail(call, err);
         return;
     }
     r = begin(call, false, request->n_identities + 1);
+    set_manner(r, &manner);
     r->has_news = true;
     if (request->identity[0] != '\0')
         attachment_add(r, slice_str(request->identity));
@@ -179,8 +263,10 @@ static struct err attach(struct receiver *r, const pb_attach_identities *request
     for (size_t i = 0; i < request->n_identities; i++)
         attachment_add(r, slice_str(request->identities[i]));
     r->has_news = true;
+    if (request->registration != NULL)
+        err = presence_register(r, request);
     receiver_look(r);
-    return ERR_NONE;
+    return err;
 }
 
 static struct err detach(struct receiver *r, const pb_detach_identities *request)
@@ -193,17 +279,51 @@ static struct err detach(struct receiver *r, const pb_detach_identities *request
     return err;
 }
 
+static struct err acknowledge(struct receiver *r, const pb_acknowledge_messages *request)
+{
+    if (!r->manual)
+        return err_about(ERR_INVALID_ARGUMENT, "acknowledge",
+                         "the stream does not receive with ACK_MANUAL");
+    kept_through(r, request->through);
+    for (size_t i = 0; i < request->n_sequences; i++)
+        kept_one(r, request->sequences[i]);
+    receiver_look(r);
+    return ERR_NONE;
+}
+
+/* The first message says how the stream receives. */
+static struct err begin_attach(struct receiver *r, const pb_attach_request *request)
+{
+    const struct manner manner = {
+        .ack_mode = request->ack_mode,
+        .bounds = request->_max_in_flight_case != 0,
+        .max_in_flight = request->max_in_flight,
+        .resume_token = request->_resume_token_case != 0 ? request->resume_token : NULL};
+    struct err err = check_manner(r->multicast, &manner);
+
+    if (err.code == ERR_OK && request->action_case != MULTICAST_PB(ATTACH_REQUEST__ACTION_ATTACH))
+        err = err_about(ERR_INVALID_ARGUMENT, "action", "the first message has to attach");
+    if (err.code == ERR_OK)
+        set_manner(r, &manner);
+    return err;
+}
+
 static struct err carry_out(struct receiver *r, const pb_attach_request *request)
 {
+    struct err err = r->begun ? ERR_NONE : begin_attach(r, request);
+
+    if (err.code != ERR_OK)
+        return err;
     switch (request->action_case) {
     case MULTICAST_PB(ATTACH_REQUEST__ACTION_ATTACH):
         return attach(r, request->attach);
     case MULTICAST_PB(ATTACH_REQUEST__ACTION_DETACH):
-        if (!r->started && r->attached == 0)
-            return err_about(ERR_INVALID_ARGUMENT, "action", "the first message has to attach");
         return detach(r, request->detach);
+    case MULTICAST_PB(ATTACH_REQUEST__ACTION_ACKNOWLEDGE):
+        return acknowledge(r, request->acknowledge);
     default:
-        return err_about(ERR_INVALID_ARGUMENT, "action", "attach or detach has to be set");
+        return err_about(ERR_INVALID_ARGUMENT, "action",
+                         "attach, detach or acknowledge has to be set");
     }
 }
 
@@ -237,9 +357,4 @@ static void ask_for_more(struct receiver *r)
 void multicast_attach(struct call *call)
 {
     ask_for_more(begin(call, true, 0));
-}
-
-void multicast_acknowledge(struct call *call)
-{
-    call_fail(call, need_unmet(multicast_need_of(NEED_DURABILITY)));
 }

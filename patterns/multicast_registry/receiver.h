@@ -1,62 +1,103 @@
 /* One receiver: a Subscribe or Attach stream and its attachments, one for each identity.
  *
- *   receive.c     the RPCs: what is attached and detached, and the end
- *   attachment.c  topics of identities are opened, and their batches come in
- *   inbox.c       batches wait
- *   frame.c       and leave in frames: a payload once for all its identities
+ *   receive.c      the RPCs: what is attached and detached, and the end
+ *   attachment.c   topics and queues of identities are opened, and their batches come in
+ *   presence.c     identities that the stream registers, and keeps alive
+ *   inbox.c        batches wait
+ *   frame.c        and leave in frames: a payload once for all its identities
+ *   kept.c         messages of queues, until they are confirmed
+ *   acknowledge.c  the RPC that confirms them
  *
- * Memory: for each attachment a struct and a credit of ATTACHMENT_MESSAGES; what waits is counted
- * for the call (call_hold). A receiver that is too slow loses messages where its messaging backend
- * keeps them, the oldest first, and is told how many. */
+ * An attachment reads from one or two places (leads): the identity's topic, for what is sent to
+ * those who listen, and, where the namespace has a durability slot, the identity's queue.
+ *
+ * Memory: for each attachment a struct and a credit of ATTACHMENT_MESSAGES on each lead; for each
+ * kept message that is sent and not confirmed a struct delivery, up to max_in_flight. What waits is
+ * counted for the call (call_hold). A receiver that is too slow loses messages of topics where its
+ * messaging backend keeps them, the oldest first, and is told how many; those of queues wait there.
+ */
 #ifndef PRISM_PATTERNS_MULTICAST_REGISTRY_RECEIVER_H
 #define PRISM_PATTERNS_MULTICAST_REGISTRY_RECEIVER_H
 
 #include "patterns/multicast_registry/multicast_priv.h"
+#include "pool/timer.h"
 #include "src/base/container.h"
 
 enum {
-    ATTACHMENT_MESSAGES = 32,
+    ATTACHMENT_MESSAGES = 32, /* of a lead: waiting here, or sent and not confirmed */
     ATTACHMENT_BYTES = 256 << 10,
     FRAME_MESSAGES = 256,
     FRAME_BYTES = 512 << 10,
-    RECEIVER_ID_CHARS = 32
+    RECEIVER_ID_CHARS = 32,
+    DELIVERY_ID_BYTES = MULTICAST_ID_BYTES
 };
+
+enum { LEAD_TOPIC, LEAD_QUEUE, LEAD_KINDS };
 
 struct receiver;
+struct attachment;
 
-/* Stays until its subscription is closed and its batches are released; then it may be used again.
- */
-struct attachment {
+/* Stays until its subscription is closed and its batches are released. */
+struct lead {
     struct subscription subscription;
-    struct receiver *receiver;
-    struct attachment *next; /* in the table's chain, or among the free ones */
-    bool opened, leaving;
-    bool again; /* while it is leaving: it was attached anew, and is opened when it is closed */
-    uint16_t identity_len, topic_len;
-    uint8_t identity[REGISTRY_IDENTITY_BYTES];
+    struct attachment *attachment;
+    uint8_t kind;
+    bool opened, closed;
+    uint16_t topic_len;
+    uint32_t owed;       /* messages of a queue that are settled: credit that is not given yet */
+    uint64_t owed_bytes; /* of batches that have left the inbox, likewise */
+    uint32_t out;        /* of a queue: handed over and not settled */
+    uint32_t settling;   /* settlements under way */
     uint8_t topic[MESSAGE_TOPIC_BYTES];
-    uint64_t frame; /* the last one with a message of it, */
-    size_t place;   /* and where in it */
 };
 
-static inline struct attachment *attachment_of(const struct incoming_batch *batch)
-{
-    return CONTAINER_OF(batch->subscription, struct attachment, subscription);
-}
+/* Once all its leads are closed it may be used again. */
+struct attachment {
+    struct receiver *receiver;
+    struct attachment *next; /* in the table's chain, or among the free ones */
+    bool opened, ended, leaving;
+    bool again; /* while it is leaving: it was attached anew, and is opened when it is closed */
+    bool registered;
+    uint8_t leads_opened;
+    uint16_t identity_len;
+    uint8_t identity[REGISTRY_IDENTITY_BYTES];
+    uint64_t frame;                /* the last one with a message of its topic, */
+    size_t place;                  /* and where in it */
+    uint64_t generation, grace_ms; /* registered by the stream */
+    struct lead leads[];           /* receiver->leads of them */
+};
+
+/* A kept message that is sent, and not confirmed. */
+struct delivery {
+    struct settle settle;
+    struct settlement item;
+    struct receiver *receiver;
+    struct lead *lead; /* stays until it is settled */
+    struct delivery *next, *prev;
+    int64_t sequence;
+    uint16_t id_len;
+    uint8_t id[DELIVERY_ID_BYTES];
+};
+
+struct inbox {
+    struct incoming_batch *first, *last; /* linked by holder */
+    size_t at;                           /* messages of the first that have left */
+};
 
 /* Lives in the call's arena, with its attachments: a receive may still be open when it ends. */
 struct receiver {
     struct call *call;
     struct multicast *multicast;
+    struct receiver *next, *prev;            /* of the instance */
     struct attachment **table;               /* by hash of the identity, `buckets` chains */
     size_t buckets, attached, opening, open; /* attached: those in the table */
+    size_t leads;                            /* of each attachment */
     struct attachment *free;
-    bool bidi, started, ending, ended, draining;
+    bool bidi, begun, started, ending, ended, draining, manual, resumes;
     struct err why; /* with which the call ends; ERR_OK: in order */
 
-    /* inbox.c */
-    struct incoming_batch *first, *last; /* linked by holder */
-    size_t inbox_at;                     /* messages of the first that have left */
+    /* inbox.c, frame.c */
+    struct inbox inboxes[LEAD_KINDS];
     uint64_t waiting_bytes;
     uint64_t sent_bytes; /* payloads that the frame under way refers to */
     uint64_t frames;
@@ -70,17 +111,46 @@ struct receiver {
     struct op sent;
     char id[RECEIVER_ID_CHARS + 1];
 
+    /* kept.c: in the order of their sequences */
+    struct delivery *first, *last, *spare;
+    size_t unsettled, settling, max_in_flight;
+
+    /* presence.c */
+    size_t registered, entering; /* identities; batches under way */
+    uint64_t grace_ms;           /* the shortest of theirs */
+    bool beating;
+    struct timer beat;
+
     struct call_receive receive; /* Attach */
     struct arena receive_arena;
 };
 
+static inline struct lead *lead_of(const struct incoming_batch *batch)
+{
+    return CONTAINER_OF(batch->subscription, struct lead, subscription);
+}
+
+static inline struct slice attachment_identity(const struct attachment *a)
+{
+    return slice_of(a->identity, a->identity_len);
+}
+
 /* ---- attachment.c ---- */
 
-/* Opens the topic of an identity; nothing if it is attached. One that is being detached is opened
+/* Opens what the identity has; nothing if it is attached. One that is being detached is opened
  * again once it is closed. The identity is valid. */
-void attachment_add(struct receiver *receiver, struct slice identity);
+struct attachment *attachment_add(struct receiver *receiver, struct slice identity);
 void attachment_remove(struct receiver *receiver, struct slice identity);
+/* It is received for no longer, and the client is told why. */
+void attachment_fail(struct attachment *attachment, struct err err);
+/* A settlement of one of its leads is over. */
+void attachment_settled(struct attachment *attachment);
+struct attachment *attachment_find(struct receiver *receiver, struct slice identity);
 void attachments_close(struct receiver *receiver);
+
+/* Where the lead reads, and of which backend. */
+const struct message_source *lead_source(const struct lead *lead);
+struct backend *lead_backend(const struct lead *lead);
 
 /* ---- inbox.c ---- */
 
@@ -95,18 +165,47 @@ struct err inbox_hold(struct receiver *receiver);
 /* So many will not reach the client. */
 void inbox_lost(struct receiver *receiver, uint64_t messages);
 
-void inbox_take(struct receiver *receiver, struct incoming_batch *batch);
+void inbox_take(struct lead *lead, struct incoming_batch *batch);
 void inbox_fail(struct receiver *receiver, const struct attachment *attachment, struct err err);
-
 void inbox_drop(struct receiver *receiver); /* all batches */
 
 /* The batches of one whose subscription is closed. */
-void inbox_forget(struct receiver *receiver, const struct attachment *attachment);
+void inbox_forget(struct lead *lead);
 
 /* ---- frame.c ---- */
 
 /* Sends a frame if there is something to say and none is on its way. */
 void frame_send(struct receiver *receiver);
+bool frame_has_messages(const struct receiver *receiver); /* that can be sent now */
+
+/* ---- kept.c ---- */
+
+/* The message is in the frame with this sequence; the client has it once the frame is sent. */
+void kept_sent(struct lead *lead, const struct incoming *message, int64_t sequence);
+/* A message that waits in a queue is replaced by a later one with its key, as far as they wait here
+ * together; its time may be over; it may have been handed over too often. True: counted. */
+bool kept_is_replaced(const struct incoming_batch *batch, size_t at);
+bool kept_is_over(struct lead *lead, const struct incoming *message, int64_t now_ms);
+/* It is not sent at all, and gone. */
+void kept_discard(struct lead *lead, const struct incoming *message);
+/* More may be sent. */
+bool kept_has_room(const struct receiver *receiver);
+/* Confirms all up to this sequence; this one; those with this identifier. Return how many. */
+size_t kept_through(struct receiver *receiver, int64_t sequence);
+size_t kept_one(struct receiver *receiver, int64_t sequence);
+size_t kept_named(struct receiver *receiver, struct slice id, char *const *identities, size_t n);
+/* The lead is closing: what is not confirmed is given back. */
+void kept_let_go(struct lead *lead);
+/* Gives the credit that is owed, if it is time. */
+void kept_grant(struct lead *lead);
+void kept_moved(struct subscription *subscription, const struct subscription_move *move);
+
+/* ---- presence.c ---- */
+
+/* Registers those that are attached. The names are valid, the metadata and grace are not checked.
+ */
+struct err presence_register(struct receiver *receiver, const pb_attach_identities *request);
+void presence_end(struct receiver *receiver);
 
 /* ---- receive.c ---- */
 

@@ -46,7 +46,7 @@ struct lane {
 };
 
 struct tally {
-    int32_t targets, delivered, no_receiver, failed;
+    int32_t targets, delivered, no_receiver, pending, skipped, failed;
     struct err first; /* what the first failure was */
 };
 
@@ -54,8 +54,11 @@ struct sending {
     struct call *call;
     struct multicast *multicast;
     const pb_multicast_request *request;
-    bool streams;          /* MulticastStream */
-    struct op_group group; /* with the multicast's own deadline */
+    bool streams; /* MulticastStream */
+    bool kept;    /* in queues, by the durability slot */
+    const struct message_sink *sink;
+    struct backend *carrier; /* whose sink it is */
+    struct op_group group;   /* with the multicast's own deadline */
     const struct filter *filter;
     const char *id;
     struct block *payload;

@@ -12,8 +12,11 @@ enum {
     LISTED_PIECE = 64 << 10
 };
 
-static pb_delivery_status status_of(const struct outgoing *item)
+static pb_delivery_status status_of(const struct sending *s, const struct outgoing *item)
 {
+    if (item->err.code == ERR_OK && s->kept)
+        return item->deduplicated ? MULTICAST_PB(DELIVERY_STATUS__SKIPPED)
+                                  : MULTICAST_PB(DELIVERY_STATUS__PENDING);
     if (item->err.code == ERR_OK)
         return item->receivers == 0 ? MULTICAST_PB(DELIVERY_STATUS__NO_RECEIVER)
                                     : MULTICAST_PB(DELIVERY_STATUS__DELIVERED);
@@ -33,6 +36,14 @@ static void count(struct sending *s, pb_delivery_status status, struct err err)
     case MULTICAST_PB(DELIVERY_STATUS__NO_RECEIVER):
         s->tally.no_receiver++;
         counter_add(&stats->no_receiver, 1);
+        return;
+    case MULTICAST_PB(DELIVERY_STATUS__PENDING):
+        s->tally.pending++;
+        counter_add(&stats->pending, 1);
+        return;
+    case MULTICAST_PB(DELIVERY_STATUS__SKIPPED):
+        s->tally.skipped++;
+        counter_add(&stats->skipped, 1);
         return;
     default:
         s->tally.failed++;
@@ -122,7 +133,7 @@ static void list(struct lane *lane, struct slice identity, const struct outgoing
 void tally_add(struct lane *lane, struct slice identity, const struct outgoing *item)
 {
     struct sending *s = lane->sending;
-    pb_delivery_status status = status_of(item);
+    pb_delivery_status status = status_of(s, item);
     Prism__Patterns__MulticastRegistry__ResultsMode mode = s->request->results;
 
     count(s, status, item->err);

@@ -117,7 +117,7 @@ static void publish_now(struct lane *lane)
     lane->publish.n = lane->n;
     op_start(&lane->publish.op, &s->group, published);
     lane->publish.op.arena = &lane->arena;
-    s->multicast->plan.topic->sink.publish(s->multicast->messaging, &lane->publish);
+    s->sink->publish(s->carrier, &lane->publish);
 }
 
 static void give_up(struct lane *lane)
@@ -168,14 +168,30 @@ static uint64_t pace(struct sending *s, size_t n)
 
 /* ---- fetching ---- */
 
+/* One that the backend compares has to be another for each identity. */
+static struct slice id_of(struct lane *lane, struct slice topic)
+{
+    const struct sending *s = lane->sending;
+
+    if (s->sink->bare)
+        return message_null();
+    if (!s->sink->dedups)
+        return slice_str(s->id);
+    return slice_str(
+        arena_printf(&lane->arena, "%s@%.*s", s->id, (int)topic.len, (const char *)topic.data));
+}
+
 static void add_target(struct lane *lane, struct slice identity)
 {
     struct sending *s = lane->sending;
+    const struct multicast_settings *settings = &s->multicast->settings;
+    struct slice topic = convert_topic(s->kept ? settings->queue_prefix : settings->topic_prefix,
+                                       &lane->arena, identity);
 
     lane->identities[lane->n] = identity;
     lane->items[lane->n++] = (struct outgoing){
-        .topic = convert_topic(s->multicast, &lane->arena, identity),
-        .id = s->multicast->plan.carries_headers ? slice_str(s->id) : message_null(),
+        .topic = topic,
+        .id = id_of(lane, topic),
         .payload = s->payload->bytes.len > 0 ? s->payload->bytes : message_empty(),
         .shared = s->payload,
         .headers = s->headers,

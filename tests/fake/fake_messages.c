@@ -188,6 +188,7 @@ static struct message_sink sink(void (*publish)(struct backend *, struct publish
         .null_payload = true,
         .null_header_values = true,
         .binary_headers = true,
+        .many_topics = true,
         .ack_means = "the fake has it",
         .check_topic = check_topic,
         .publish = publish,

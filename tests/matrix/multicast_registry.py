@@ -13,21 +13,28 @@ def slots(name, borrow):
         kind = "redis" if backend == "redis-pubsub" else backend
         if kind not in started:
             started[kind] = borrow(backends.slot(kind))
-    registry, messaging = [("redis" if b == "redis-pubsub" else b) for b in (name.split("+") * 2)[:2]]
-    return {"registry": started[registry], "messaging": started[messaging]}
+    names = [("redis" if b == "redis-pubsub" else b) for b in name.split("+")]
+    names += names[:1] * (2 - len(names))
+    return dict(zip(("registry", "messaging", "durability"), (started[n] for n in names)))
 
 
 def namespaces(slot):
-    return [namespace(slot["registry"], slot["messaging"])]
+    return [namespace(**slot)]
 
 
 def backend_type(capabilities):
-    return capabilities.slots.registry_backend_type, capabilities.slots.messaging_backend_type
+    slots_ = capabilities.slots
+    kept = (slots_.durability_backend_type,) if slots_.HasField("durability_backend_type") else ()
+    return slots_.registry_backend_type, slots_.messaging_backend_type, *kept
 
 
 def summary_agrees(capabilities, operation, announced):
+    kept = capabilities.slots.HasField("durability_backend_type")
     if operation == "Multicast":
-        return capabilities.multicast_performance == pb.MULTICAST_FANOUT and announced.how == schemas.PIPELINED
+        how = pb.MULTICAST_QUEUED if kept else pb.MULTICAST_FANOUT
+        return capabilities.multicast_performance == how and announced.how == schemas.PIPELINED
+    if operation == "Acknowledge":
+        return kept and capabilities.supports_durability
     return capabilities.generation > 0 and capabilities.supports_streaming and capabilities.supports_filtering
 
 
@@ -104,9 +111,11 @@ def Multicast(test, registry, announced):
     stream = receiver(test, registry, "a", "b")
     answer = registry.Multicast(filter=where(kind="x"), payload=b"hello")
     test.assertEqual((answer.success, answer.target_count, answer.failed_count), (True, 3, 0))
-    test.assertEqual(answer.delivered_count + answer.no_receiver_count, 3)
+    kept = registry.GetCapabilities().supports_durability
+    test.assertEqual(answer.pending_count, 3 if kept else 0)
+    test.assertEqual(answer.delivered_count + answer.no_receiver_count, 0 if kept else 3)
     told = {o.variant: o for o in registry.GetCapabilities().operations if o.operation == "Multicast"}["no_receiver"]
-    test.assertEqual(answer.no_receiver_count, 1 if told.availability == schemas.AVAILABLE else 0)
+    test.assertEqual(answer.no_receiver_count, 1 if told.availability == schemas.AVAILABLE and not kept else 0)
     got = set()
     while got != {"a", "b"}:
         for message in messages(stream, 1):
@@ -143,3 +152,22 @@ def Attach(test, registry, announced):
         got = set()
         while got != {"a", "b"}:
             got |= {i for m in stream.next().messages for i in m.identities}
+
+
+def Acknowledge(test, registry, announced):
+    """What nobody was there for waits in order; what is not confirmed comes again."""
+    enter(registry, "a")
+    for text in (b"1", b"2", b"3"):
+        test.assertEqual(registry.Multicast(identities=["a"], payload=text, message_id=text.decode()).pending_count, 1)
+    stream = registry.Subscribe(identity="a", ack_mode=schemas.ACK_MANUAL, timeout=environment.PATIENCE)
+    name = next(stream).subscription_id
+    test.assertEqual([m.payload for m in messages(stream, 3)], [b"1", b"2", b"3"])
+    answer = registry.Acknowledge(subscription_id=name, message_ids=["1", "3", "nothing"])
+    test.assertEqual((answer.acknowledged_count, list(answer.failed_ids)), (2, ["nothing"]))
+    stream.cancel()
+    again = registry.Subscribe(identity="a", ack_mode=schemas.ACK_MANUAL, timeout=environment.PATIENCE)
+    test.addCleanup(again.cancel)
+    name = next(again).subscription_id
+    message, = messages(again, 1)
+    test.assertEqual(message.payload, b"2")
+    test.assertEqual(registry.Acknowledge(subscription_id=name, message_ids=["2"]).acknowledged_count, 1)

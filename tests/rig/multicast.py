@@ -11,8 +11,9 @@ def service(channel, namespace=None, **options):
     return Service(channel, pb.DESCRIPTOR.services_by_name["MulticastRegistryPattern"], namespace, **options)
 
 
-def namespace(registry, messaging, name="default", **behavior):
-    return {"name": name, "pattern": "multicast_registry", "slots": {"registry": registry, "messaging": messaging},
+def namespace(registry, messaging, name="default", durability=None, **behavior):
+    slots = {"registry": registry, "messaging": messaging, "durability": durability}
+    return {"name": name, "pattern": "multicast_registry", "slots": {k: v for k, v in slots.items() if v},
             "behavior": behavior}
 
 

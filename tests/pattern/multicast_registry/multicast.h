@@ -16,16 +16,27 @@
 
 #include <cmocka.h>
 
-enum { MASK = FAKE_REGISTRY | FAKE_TOPIC, BOTH_SLOTS = 3, TARGETS = 10, LAST_OPERATION = 12 };
+enum {
+    MASK = FAKE_REGISTRY | FAKE_TOPIC,
+    BOTH_SLOTS = 3,
+    ALL_SLOTS = 7, /* with durability */
+    TARGETS = 10,
+    LAST_OPERATION = 12
+};
 
-static inline struct fake_rig *unbound(void)
+static inline struct fake_rig *unbound_with(unsigned mask, unsigned slots)
 {
     struct fake_rig *rig = calloc(1, sizeof *rig);
 
     assert_non_null(rig);
-    fake_rig_init(rig, &pattern_multicast_registry, MASK);
-    rig->slots = BOTH_SLOTS;
+    fake_rig_init(rig, &pattern_multicast_registry, mask);
+    rig->slots = slots;
     return rig;
+}
+
+static inline struct fake_rig *unbound(void)
+{
+    return unbound_with(MASK, BOTH_SLOTS);
 }
 
 static inline void enter(struct fake_rig *rig)
@@ -101,6 +112,59 @@ static inline void attach(struct fake_rig *rig, struct call *call, const char *n
     }
     fake_call_push(call, &request.base);
     fake_rig_run(rig);
+}
+
+static inline struct call *subscribed(struct fake_rig *rig, bool slow, size_t n,
+                                      const char *const *names)
+{
+    pb_receive_request request = MULTICAST_PB(SUBSCRIBE_REQUEST__INIT);
+    char *list[4];
+    struct call *call;
+
+    for (size_t i = 0; i < n; i++)
+        list[i] = pb_text(names[i]);
+    request.identities = list;
+    request.n_identities = n;
+    call = fake_call_with(rig, "Subscribe", &request.base, 0, slow);
+    fake_rig_run(rig);
+    return call;
+}
+
+static inline void multicast_text(struct fake_rig *rig, const char *id, const char *text)
+{
+    pb_multicast_request request = to_all();
+    struct call *call;
+
+    request.message_id = pb_text(id);
+    request.payload =
+        (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)(uintptr_t)text};
+    call = fake_call(rig, "Multicast", &request.base);
+    settle(rig, call);
+    fake_call_free(call);
+    fake_rig_run(rig);
+}
+
+static inline void end(struct fake_rig *rig, struct call *call)
+{
+    fake_call_cancel(call);
+    settle(rig, call);
+    fake_rig_run(rig);
+    fake_call_free(call);
+    free_rig(rig);
+}
+
+static inline size_t sent_messages(const struct call *call, const pb_multicast_message **out,
+                                   size_t max)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < call->sent_count; i++) {
+        const pb_receive_frame *frame = (const pb_receive_frame *)call->sent[i].message;
+
+        for (size_t j = 0; j < frame->n_messages && n < max; j++)
+            out[n++] = frame->messages[j];
+    }
+    return n;
 }
 
 #endif

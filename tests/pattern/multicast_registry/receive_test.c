@@ -114,57 +114,6 @@ static void test_attach_ends_before_its_client(void **state)
     }
 }
 
-static struct call *subscribed(struct fake_rig *rig, bool slow, size_t n, const char *const *names)
-{
-    pb_receive_request request = MULTICAST_PB(SUBSCRIBE_REQUEST__INIT);
-    char *list[4];
-    struct call *call;
-
-    for (size_t i = 0; i < n; i++)
-        list[i] = pb_text(names[i]);
-    request.identities = list;
-    request.n_identities = n;
-    call = fake_call_with(rig, "Subscribe", &request.base, 0, slow);
-    fake_rig_run(rig);
-    return call;
-}
-
-static void multicast_text(struct fake_rig *rig, const char *id, const char *text)
-{
-    pb_multicast_request request = to_all();
-    struct call *call;
-
-    request.message_id = pb_text(id);
-    request.payload =
-        (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)(uintptr_t)text};
-    call = fake_call(rig, "Multicast", &request.base);
-    settle(rig, call);
-    fake_call_free(call);
-    fake_rig_run(rig);
-}
-
-static void end(struct fake_rig *rig, struct call *call)
-{
-    fake_call_cancel(call);
-    settle(rig, call);
-    fake_rig_run(rig);
-    fake_call_free(call);
-    free_rig(rig);
-}
-
-static size_t sent_messages(const struct call *call, const pb_multicast_message **out, size_t max)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < call->sent_count; i++) {
-        const pb_receive_frame *frame = (const pb_receive_frame *)call->sent[i].message;
-
-        for (size_t j = 0; j < frame->n_messages && n < max; j++)
-            out[n++] = frame->messages[j];
-    }
-    return n;
-}
-
 /* Two messages with one identifier and one payload are two, also in one frame, and each identity
  * gets its messages in their order. */
 static void test_equal_messages_stay_two(void **state)

@@ -1,0 +1,288 @@
+/* Kept messages: what was sent of them, until the client confirms it. Each is settled by itself, at
+ * its source; settlements of a stream overlap, so that many cost the time of one.
+ *
+ *   sent       a delivery, in the order of sequences
+ *   confirmed  taken out, settled; the source's answer frees it and owes its lead one credit
+ *   not ours   the source says that somebody else has it: taken out, and not to be confirmed
+ *   closing    what is not confirmed is given back by the source */
+#include "patterns/multicast_registry/receiver.h"
+
+#include <string.h>
+
+enum { GRANT_AT_ONCE = ATTACHMENT_MESSAGES / 2 };
+
+/* ---- the list ---- */
+
+static struct delivery *take_spare(struct receiver *r)
+{
+    struct delivery *d = r->spare;
+
+    if (d == NULL)
+        return arena_zalloc(call_arena(r->call), sizeof *d);
+    r->spare = d->next;
+    memset(d, 0, offsetof(struct delivery, id));
+    return d;
+}
+
+static void give_spare(struct receiver *r, struct delivery *d)
+{
+    d->next = r->spare;
+    r->spare = d;
+}
+
+static void append(struct receiver *r, struct delivery *d)
+{
+    d->prev = r->last;
+    d->next = NULL;
+    if (r->last != NULL)
+        r->last->next = d;
+    else
+        r->first = d;
+    r->last = d;
+    r->unsettled++;
+    counter_add(&r->multicast->stats.unsettled, 1);
+}
+
+static void take_out(struct receiver *r, struct delivery *d)
+{
+    if (d->prev != NULL)
+        d->prev->next = d->next;
+    else
+        r->first = d->next;
+    if (d->next != NULL)
+        d->next->prev = d->prev;
+    else
+        r->last = d->prev;
+    r->unsettled--;
+    counter_add(&r->multicast->stats.unsettled, UINT64_MAX); /* a gauge: minus one */
+}
+
+/* ---- credit ---- */
+
+void kept_grant(struct lead *lead)
+{
+    const struct receiver *r = lead->attachment->receiver;
+    uint64_t bytes = lead->owed_bytes;
+    uint32_t n = lead->owed;
+
+    if (n == 0 || r->ending || r->draining || lead->subscription.state != SUB_RUNNING ||
+        (lead->out > 0 && n < GRANT_AT_ONCE))
+        return;
+    lead->owed = 0;
+    lead->owed_bytes = 0;
+    lead_source(lead)->grant(lead_backend(lead), &lead->subscription, n, bytes);
+}
+
+/* One message less is out. */
+static void owe(struct lead *lead)
+{
+    lead->out--;
+    lead->owed++;
+    kept_grant(lead);
+}
+
+/* ---- settlement ---- */
+
+static void settled(struct op *op)
+{
+    struct delivery *d = CONTAINER_OF(op, struct delivery, settle.op);
+    struct receiver *r = d->receiver;
+    struct lead *lead = d->lead;
+
+    r->settling--;
+    if (d->sequence > 0 && op->err.code == ERR_OK && d->item.err.code == ERR_OK)
+        counter_add(&r->multicast->stats.confirmed, 1);
+    give_spare(r, d);
+    lead->settling--;
+    owe(lead);
+    attachment_settled(lead->attachment);
+    receiver_look(r);
+}
+
+static void settle(struct delivery *d)
+{
+    struct receiver *r = d->receiver;
+
+    r->settling++;
+    d->lead->settling++;
+    d->item.how = SETTLE_DONE;
+    d->settle.subscription = &d->lead->subscription;
+    d->settle.items = &d->item;
+    d->settle.n = 1;
+    call_start(r->call, &d->settle.op, settled);
+    r->multicast->plan.settling->settle(r->multicast->durability, &d->settle);
+}
+
+static void confirm(struct delivery *d)
+{
+    take_out(d->receiver, d);
+    settle(d);
+}
+
+static struct delivery *make(struct lead *lead, const struct incoming *message)
+{
+    struct receiver *r = lead->attachment->receiver;
+    struct delivery *d = take_spare(r);
+
+    d->receiver = r;
+    d->lead = lead;
+    d->item.token = message->token;
+    lead->out++;
+    return d;
+}
+
+bool kept_is_replaced(const struct incoming_batch *batch, size_t at)
+{
+    struct slice key = travel_header(&batch->items[at], MULTICAST_HEADER_COLLAPSE);
+
+    if (key.len == 0)
+        return false;
+    for (const struct incoming_batch *b = batch; b != NULL; b = inbox_next(b), at = SIZE_MAX) {
+        for (size_t i = at + 1; b->subscription == batch->subscription && i < b->n; i++) {
+            if (!slice_equal(travel_header(&b->items[i], MULTICAST_HEADER_COLLAPSE), key))
+                continue;
+            counter_add(&lead_of(batch)->attachment->receiver->multicast->stats.replaced, 1);
+            return true;
+        }
+    }
+    return false;
+}
+
+bool kept_is_over(struct lead *lead, const struct incoming *message, int64_t now_ms)
+{
+    struct receiver *r = lead->attachment->receiver;
+    struct multicast_stats *stats = &r->multicast->stats;
+    int64_t expires_ms = travel_number(message, MULTICAST_HEADER_EXPIRES);
+
+    if (expires_ms > 0 && now_ms >= expires_ms) {
+        counter_add(&stats->expired, 1);
+        return true;
+    }
+    if (message->attempt <= r->multicast->settings.max_deliveries)
+        return false;
+    counter_add(&stats->given_up, 1);
+    inbox_lost(r, 1);
+    return true;
+}
+
+void kept_sent(struct lead *lead, const struct incoming *message, int64_t sequence)
+{
+    struct delivery *d = make(lead, message);
+    struct slice id = travel_id(message);
+
+    d->sequence = sequence;
+    if (id.len <= sizeof d->id) {
+        d->id_len = (uint16_t)id.len;
+        memcpy(d->id, id.data, id.len);
+    }
+    append(lead->attachment->receiver, d);
+}
+
+void kept_discard(struct lead *lead, const struct incoming *message)
+{
+    settle(make(lead, message));
+}
+
+bool kept_has_room(const struct receiver *r)
+{
+    return !r->draining && r->unsettled < r->max_in_flight;
+}
+
+/* ---- what the client confirms ---- */
+
+size_t kept_through(struct receiver *r, int64_t sequence)
+{
+    size_t n = 0;
+
+    while (r->first != NULL && r->first->sequence <= sequence) {
+        confirm(r->first);
+        n++;
+    }
+    return n;
+}
+
+/* Acknowledgements mostly come in the order of sending. */
+size_t kept_one(struct receiver *r, int64_t sequence)
+{
+    struct delivery *d = r->first;
+
+    while (d != NULL && d->sequence < sequence)
+        d = d->next;
+    if (d == NULL || d->sequence != sequence)
+        return 0;
+    confirm(d);
+    return 1;
+}
+
+static bool is_one_of(const struct delivery *d, char *const *identities, size_t n)
+{
+    struct slice identity = attachment_identity(d->lead->attachment);
+
+    for (size_t i = 0; i < n; i++) {
+        if (slice_equal(identity, slice_str(identities[i])))
+            return true;
+    }
+    return n == 0;
+}
+
+size_t kept_named(struct receiver *r, struct slice id, char *const *identities, size_t n)
+{
+    size_t confirmed = 0;
+
+    for (struct delivery *d = r->first, *next; d != NULL; d = next) {
+        next = d->next;
+        if (!slice_equal(slice_of(d->id, d->id_len), id) || !is_one_of(d, identities, n))
+            continue;
+        confirm(d);
+        confirmed++;
+    }
+    return confirmed;
+}
+
+/* ---- what is ours no longer ---- */
+
+/* Those that are being settled come to their end by themselves. */
+void kept_let_go(struct lead *lead)
+{
+    struct receiver *r = lead->attachment->receiver;
+
+    if (lead->kind != LEAD_QUEUE)
+        return;
+    for (struct delivery *d = r->first, *next; d != NULL; d = next) {
+        next = d->next;
+        if (d->lead != lead)
+            continue;
+        take_out(r, d);
+        give_spare(r, d);
+        lead->out--;
+    }
+}
+
+static bool is_named(const struct delivery *d, const struct subscription_move *move)
+{
+    if (move->n_tokens == 0)
+        return true;
+    for (size_t i = 0; i < move->n_tokens; i++) {
+        if (move->tokens[i] == d->item.token)
+            return true;
+    }
+    return false;
+}
+
+void kept_moved(struct subscription *subscription, const struct subscription_move *move)
+{
+    struct lead *lead = CONTAINER_OF(subscription, struct lead, subscription);
+    struct receiver *r = lead->attachment->receiver;
+
+    if (move->kind != MOVE_LOST)
+        return;
+    for (struct delivery *d = r->first, *next; d != NULL; d = next) {
+        next = d->next;
+        if (d->lead != lead || !is_named(d, move))
+            continue;
+        take_out(r, d);
+        give_spare(r, d);
+        owe(lead);
+    }
+    receiver_look(r);
+}

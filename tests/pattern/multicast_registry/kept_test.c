@@ -1,0 +1,392 @@
+/* Messages that are kept until receivers confirm them, on the fake's queues and streams. */
+#include "tests/pattern/multicast_registry/multicast.h"
+
+#include <time.h>
+
+static const char *const one[] = {"i1"};
+
+static struct fake_rig *keeping(unsigned kind)
+{
+    struct fake_rig *rig = unbound_with(MASK | kind, ALL_SLOTS);
+
+    fake_rig_set(rig, "max_deliveries", 3);
+    fake_rig_bind(rig);
+    fake_register(&rig->world, "i1", "{\"a\": 1}", 0);
+    fake_register(&rig->world, "i2", "{\"a\": 1}", 0);
+    return rig;
+}
+
+static const unsigned kinds[] = {FAKE_STREAM, FAKE_QUEUE};
+
+static size_t waiting(struct fake_rig *rig)
+{
+    return fake_unsettled(&rig->world, "prism.queue.i1", "prism.multicast");
+}
+
+static void texts_of(const struct call *call, char *out)
+{
+    const pb_multicast_message *got[32];
+    size_t n = sent_messages(call, got, ARRAY_LEN(got));
+
+    for (size_t i = 0; i < n; i++)
+        *out++ = (char)got[i]->payload.data[0];
+    *out = '\0';
+}
+
+static struct call *attached_with(struct fake_rig *rig, int32_t max_in_flight)
+{
+    pb_attach_identities in = MULTICAST_PB(ATTACH_IDENTITIES__INIT);
+    pb_attach_request request = MULTICAST_PB(ATTACH_REQUEST__INIT);
+    struct call *call = fake_call(rig, "Attach", NULL);
+    char *names[] = {pb_text("i1")};
+
+    in.identities = names;
+    in.n_identities = 1;
+    request.action_case = MULTICAST_PB(ATTACH_REQUEST__ACTION_ATTACH);
+    request.attach = &in;
+    request.ack_mode = PRISM__PATTERNS__SCHEMAS__ACK_MODE__ACK_MANUAL;
+    if (max_in_flight > 0) {
+        request._max_in_flight_case = MULTICAST_PB(ATTACH_REQUEST___MAX_IN_FLIGHT_MAX_IN_FLIGHT);
+        request.max_in_flight = max_in_flight;
+    }
+    fake_call_push(call, &request.base);
+    fake_rig_run(rig);
+    return call;
+}
+
+static void confirm(struct fake_rig *rig, struct call *call, int64_t through, int64_t one_more)
+{
+    pb_acknowledge_messages which = MULTICAST_PB(ACKNOWLEDGE_MESSAGES__INIT);
+    pb_attach_request request = MULTICAST_PB(ATTACH_REQUEST__INIT);
+
+    which.through = through;
+    which.sequences = &one_more;
+    which.n_sequences = one_more > 0;
+    request.action_case = MULTICAST_PB(ATTACH_REQUEST__ACTION_ACKNOWLEDGE);
+    request.acknowledge = &which;
+    fake_call_push(call, &request.base);
+    fake_rig_run(rig);
+}
+
+static void leave(struct fake_rig *rig, struct call *call)
+{
+    fake_call_cancel(call);
+    settle(rig, call);
+    fake_rig_run(rig);
+    fake_call_free(call);
+}
+
+/* Nobody is there: PENDING. Then they come in order, and those that are not confirmed come again.
+ */
+static void test_messages_wait_and_come_again(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        struct fake_rig *rig = keeping(kinds[k]);
+        pb_multicast_request request = to_all();
+        struct call *call = fake_call(rig, "Multicast", &request.base);
+        char seen[40];
+
+        settle(rig, call);
+        assert_int_equal(answer_of(call)->pending_count, 2);
+        assert_int_equal(answer_of(call)->results[0]->status,
+                         MULTICAST_PB(DELIVERY_STATUS__PENDING));
+        assert_true(answer_of(call)->success);
+        fake_call_free(call);
+        for (const char *text = "abcd"; *text != '\0'; text++)
+            multicast_text(rig, "", (char[]){*text, '\0'});
+        call = attached_with(rig, 0);
+        texts_of(call, seen);
+        assert_string_equal(seen, "xabcd");
+        confirm(rig, call, 2, 4);
+        leave(rig, call);
+        call = attached_with(rig, 0);
+        texts_of(call, seen);
+        assert_string_equal(seen, "bd");
+        confirm(rig, call, 2, 0);
+        leave(rig, call);
+        call = attached_with(rig, 0);
+        texts_of(call, seen);
+        assert_string_equal(seen, "");
+        assert_int_equal(waiting(rig), 0);
+        end(rig, call);
+    }
+}
+
+/* No more are sent than may be unconfirmed; each confirmation makes room. */
+static void test_the_window(void **state)
+{
+    struct fake_rig *rig = keeping(FAKE_STREAM);
+    struct call *call = attached_with(rig, 2);
+    char seen[40];
+
+    (void)state;
+    for (const char *text = "abcde"; *text != '\0'; text++)
+        multicast_text(rig, "", (char[]){*text, '\0'});
+    texts_of(call, seen);
+    assert_string_equal(seen, "ab");
+    confirm(rig, call, 0, 1);
+    texts_of(call, seen);
+    assert_string_equal(seen, "abc");
+    confirm(rig, call, 3, 0);
+    texts_of(call, seen);
+    assert_string_equal(seen, "abcde");
+    confirm(rig, call, 99, 99);
+    assert_int_equal(waiting(rig), 0);
+    end(rig, call);
+}
+
+/* More than the credit of an identity pass, if they are confirmed. */
+static void test_credit_comes_back(void **state)
+{
+    enum { MANY = 200 };
+
+    (void)state;
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        struct fake_rig *rig = keeping(kinds[k]);
+        struct call *call = attached_with(rig, 0);
+        int64_t last = 0;
+
+        for (int i = 0; i < MANY; i++)
+            multicast_text(rig, "", "m");
+        for (int i = 0; i < MANY && last < MANY; i++) {
+            const pb_multicast_message *got[MANY];
+            size_t n = sent_messages(call, got, MANY);
+
+            last = got[n - 1]->sequence;
+            confirm(rig, call, last, 0);
+        }
+        assert_int_equal(last, MANY);
+        end(rig, call);
+    }
+}
+
+/* By itself a message is confirmed when the transport has it, not before. */
+static void test_automatic_confirmation(void **state)
+{
+    struct fake_rig *rig = keeping(FAKE_STREAM);
+    pb_receive_request request = MULTICAST_PB(SUBSCRIBE_REQUEST__INIT);
+    struct call *call;
+
+    (void)state;
+    request.identity = pb_text("i1");
+    request.ack_mode = PRISM__PATTERNS__SCHEMAS__ACK_MODE__ACK_AUTO;
+    call = fake_call_with(rig, "Subscribe", &request.base, 0, true);
+    fake_rig_run(rig);
+    fake_call_take(call);
+    fake_rig_run(rig);
+    multicast_text(rig, "", "a");
+    assert_int_equal(waiting(rig), 1);
+    while (fake_call_take(call))
+        fake_rig_run(rig);
+    fake_rig_run(rig);
+    assert_int_equal(waiting(rig), 0);
+    end(rig, call);
+}
+
+static void multicast_with(struct fake_rig *rig, const char *text, int64_t expires_ms,
+                           const char *collapse_key)
+{
+    pb_multicast_request request = to_all();
+    struct call *call;
+
+    request.payload = (ProtobufCBinaryData){.len = 1, .data = (uint8_t *)(uintptr_t)text};
+    if (expires_ms > 0) {
+        request._expires_after_ms_case =
+            MULTICAST_PB(MULTICAST_REQUEST___EXPIRES_AFTER_MS_EXPIRES_AFTER_MS);
+        request.expires_after_ms = expires_ms;
+    }
+    request.collapse_key = pb_text(collapse_key);
+    call = fake_call(rig, "Multicast", &request.base);
+    settle(rig, call);
+    assert_int_equal(answer_of(call)->pending_count, 2);
+    fake_call_free(call);
+}
+
+static void pass_some_milliseconds(void)
+{
+    struct timespec from, now;
+
+    clock_gettime(CLOCK_REALTIME, &from);
+    do
+        clock_gettime(CLOCK_REALTIME, &now);
+    while ((now.tv_sec - from.tv_sec) * 1000 + (now.tv_nsec - from.tv_nsec) / 1000000 < 3);
+}
+
+static void test_what_is_not_worth_receiving(void **state)
+{
+    struct fake_rig *rig = keeping(FAKE_STREAM);
+    struct call *call;
+    char seen[40];
+
+    (void)state;
+    multicast_with(rig, "a", 1, "");
+    multicast_with(rig, "b", 1000000, "");
+    multicast_with(rig, "c", 0, "k");
+    multicast_with(rig, "d", 0, "other");
+    multicast_with(rig, "e", 0, "k");
+    pass_some_milliseconds();
+    call = attached_with(rig, 0);
+    texts_of(call, seen);
+    assert_string_equal(seen, "bde");
+    assert_int_equal(waiting(rig), 3);
+    end(rig, call);
+}
+
+/* A message that no receiver can confirm does not stay in front for ever. */
+static void test_given_up_after_so_many_deliveries(void **state)
+{
+    struct fake_rig *rig = keeping(FAKE_STREAM);
+    char seen[40];
+
+    (void)state;
+    for (uint64_t i = 0; i < 4; i++) {
+        struct call *call;
+
+        multicast_text(rig, "", i == 0 ? "a" : "b");
+        call = attached_with(rig, 0);
+        texts_of(call, seen);
+        confirm(rig, call, 0, seen[0] == 'a' ? 2 : 1);
+        leave(rig, call);
+        fake_revoke(&rig->world, "prism.queue.i1", "prism.multicast");
+        fake_rig_run(rig);
+    }
+    assert_true(waiting(rig) <= 1);
+    free_rig(rig);
+}
+
+/* To those who listen at the moment, past the queues. */
+static void test_at_most_once_is_not_kept(void **state)
+{
+    struct fake_rig *rig = keeping(FAKE_STREAM);
+    struct call *receiver = attached_with(rig, 0), *call;
+    pb_multicast_request request = to_all();
+    char seen[40];
+
+    (void)state;
+    request.delivery = PRISM__PATTERNS__SCHEMAS__DELIVERY_SEMANTICS__AT_MOST_ONCE;
+    call = fake_call(rig, "Multicast", &request.base);
+    settle(rig, call);
+    assert_int_equal(answer_of(call)->pending_count, 0);
+    assert_int_equal(answer_of(call)->target_count, 2);
+    fake_call_free(call);
+    fake_rig_run(rig);
+    texts_of(receiver, seen);
+    assert_string_equal(seen, "x");
+    assert_int_equal(waiting(rig), 0);
+    end(rig, receiver);
+}
+
+static struct call *acknowledge(struct fake_rig *rig, const char *subscription, const char *id)
+{
+    pb_acknowledge_request request = MULTICAST_PB(ACKNOWLEDGE_REQUEST__INIT);
+    char *ids[] = {pb_text(id), pb_text("unknown")};
+    struct call *call;
+
+    request.subscription_id = pb_text(subscription);
+    request.message_ids = ids;
+    request.n_message_ids = 2;
+    call = fake_call(rig, "Acknowledge", &request.base);
+    settle(rig, call);
+    return call;
+}
+
+static void test_the_rpc_that_confirms(void **state)
+{
+    struct fake_rig *rig = keeping(FAKE_STREAM);
+    struct call *receiver = subscribed(rig, false, 1, one), *call;
+    const char *name = ((const pb_receive_frame *)receiver->sent[0].message)->subscription_id;
+    const pb_acknowledge_response *answer;
+
+    (void)state;
+    multicast_text(rig, "m1", "a");
+    assert_int_equal(waiting(rig), 1);
+    call = acknowledge(rig, name, "m1");
+    answer = (const pb_acknowledge_response *)call->reply;
+    assert_int_equal(answer->acknowledged_count, 1);
+    assert_int_equal(answer->n_failed_ids, 1);
+    assert_string_equal(answer->failed_ids[0], "unknown");
+    fake_call_free(call);
+    fake_rig_run(rig);
+    assert_int_equal(waiting(rig), 0);
+    call = acknowledge(rig, "00000000000000000000000000000000", "m1");
+    assert_int_equal(call->status.code, ERR_NOT_FOUND);
+    fake_call_free(call);
+    call = acknowledge(rig, "nonsense", "m1");
+    assert_int_equal(call->status.code, ERR_NOT_FOUND);
+    fake_call_free(call);
+    end(rig, receiver);
+}
+
+/* Whatever fails: each call ends once, and what is not confirmed is still there. */
+static void test_every_operation_fails_in_turn(void **state)
+{
+    (void)state;
+    for (uint64_t at = 1; at <= LAST_OPERATION; at++) {
+        for (int variant = 0; variant < 8; variant++) {
+            struct fake_rig *rig = keeping(kinds[variant & 1]);
+            struct call *receiver, *call;
+
+            rig->world.mode = variant & 2 ? FAKE_PARKED : FAKE_AT_ONCE;
+            rig->world.order = FAKE_SHUFFLED;
+            rig->world.fail_with = err_make(ERR_UNAVAILABLE, "told to fail");
+            if (variant & 4)
+                rig->world.messages.faults.lose_at = at;
+            else
+                rig->world.fail_at = at;
+            receiver = attached_with(rig, 0);
+            for (int i = 0; i < 3; i++) {
+                call = start(rig, false);
+                settle(rig, call);
+                fake_call_free(call);
+                fake_rig_run(rig);
+                confirm(rig, receiver, i + 1, 0);
+            }
+            end(rig, receiver);
+        }
+    }
+}
+
+static void test_the_end_while_confirming(void **state)
+{
+    (void)state;
+    for (int drained = 0; drained < 2; drained++) {
+        struct fake_rig *rig = keeping(FAKE_QUEUE);
+        struct call *receiver = attached_with(rig, 0);
+
+        multicast_text(rig, "", "a");
+        multicast_text(rig, "", "b");
+        rig->world.mode = FAKE_PARKED;
+        confirm(rig, receiver, 1, 0);
+        if (drained) {
+            fake_call_drain(receiver);
+            fake_rig_run(rig);
+            assert_int_equal(receiver->ends, 0); /* "b" may still be confirmed */
+            confirm(rig, receiver, 2, 0);
+        } else {
+            fake_call_cancel(receiver);
+        }
+        settle(rig, receiver);
+        fake_rig_run(rig);
+        fake_call_free(receiver);
+        free_rig(rig);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_messages_wait_and_come_again),
+        cmocka_unit_test(test_the_window),
+        cmocka_unit_test(test_credit_comes_back),
+        cmocka_unit_test(test_automatic_confirmation),
+        cmocka_unit_test(test_what_is_not_worth_receiving),
+        cmocka_unit_test(test_given_up_after_so_many_deliveries),
+        cmocka_unit_test(test_at_most_once_is_not_kept),
+        cmocka_unit_test(test_the_rpc_that_confirms),
+        cmocka_unit_test(test_every_operation_fails_in_turn),
+        cmocka_unit_test(test_the_end_while_confirming),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
