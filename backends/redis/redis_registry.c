@@ -396,7 +396,7 @@ static void get_say(struct redis_call *call, struct redis_scripted *work)
         redis_word(call, get->identities[getting->items.done + i]);
 }
 
-static void get_record(struct getting *getting, struct redis_call *call, struct slice text)
+static void get_record(struct getting *getting, struct slice text)
 {
     struct registry_get *get = get_of(&getting->items);
     struct registry_entry *entry = &get->entries[get->looked_up++];
@@ -405,7 +405,8 @@ static void get_record(struct getting *getting, struct redis_call *call, struct 
     if (!getting->here)
         return;
     if (!redis_registry_record(arena_copy(arena, text), entry)) {
-        redis_unexpected(call);
+        counter_add(&getting->items.work.redis->base.stats.errors, 1); /* as in pages */
+        *entry = (struct registry_entry){0};
         return;
     }
     entry->identity = arena_copy(arena, get->identities[get->looked_up - 1]);
@@ -428,7 +429,7 @@ static void get_node(struct redis_scripted *work, struct redis_call *call,
         return;
     }
     if (items->parts++ % 2 == 1) {
-        get_record(getting, call, node->text);
+        get_record(getting, node->text);
         return;
     }
     getting->here = node->text.len > 0;
@@ -468,7 +469,7 @@ static void get(struct backend *backend, struct registry_get *get)
 }
 
 const struct registry redis_registry = {.native = REDIS_REGISTRY_OPS,
-                                        .indexed = false,
+                                        .indexed = true,
                                         .calls = "ceil(n/100)",
                                         .page_calls = "1..16",
                                         .put = put,

@@ -1,4 +1,4 @@
-/* The identity registry on four keys and a counter. With <root>:{<namespace>}%registry: before
+/* The identity registry on five keys and a counter. With <root>:{<namespace>}%registry: before
  * them, which starts no key of key-value, whatever the namespaces are called:
  *
  *   order       sorted set, all scores 0: the identities by their octets
@@ -7,6 +7,7 @@
  *               falls due is looked at
  *   entries     hash: a record for each
  *   generation  the last one that was given
+ *   index       sorted set, all scores 0: which identities have a field of a value
  *
  * Whatever looks at an identity compares its `life` with redis' clock in the same script, so that
  * one that has expired is gone at once; what is left of it goes with later calls, a few at a time.
@@ -34,7 +35,8 @@ enum {
     REDIS_REGISTRY_STEP = 100,
     REDIS_REGISTRY_SCAN = 256,
     REDIS_REGISTRY_BYTES = 1 << 20, /* entries of one answer, and one more */
-    REDIS_REGISTRY_KEYS = 5
+    REDIS_REGISTRY_KEYS = 6,
+    REDIS_REGISTRY_HINTS = 4 /* conditions of a filter that the index is asked for */
 };
 
 /* What scripts evaluate; redis has no regular expressions, and globs take more than they are worth
@@ -81,11 +83,15 @@ struct redis_registry_filter {
     const struct filter_node *nodes[64]; /* joined by AND */
     size_t n;
     bool whole; /* that is all of it: what redis gives back matches */
+    const struct filter_node
+        *hints[REDIS_REGISTRY_HINTS]; /* all have to hold; the index finds them */
+    size_t n_hints;
     unsigned words;
     size_t bytes;
 };
 
 void redis_registry_split(const struct filter *filter, struct redis_registry_filter *part);
+/* The hints' words: how many, and two for each; then the filter's. */
 void redis_registry_say_filter(struct redis_call *call, const struct redis_registry_filter *part);
 
 #endif

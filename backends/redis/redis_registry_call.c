@@ -9,8 +9,8 @@ enum { RECORD_HEADER = 29, RECORD_VERSION = 1 };
 void *redis_registry_new(struct backend *backend, struct op *op, size_t bytes,
                          enum redis_registry_call script)
 {
-    static const char *const keys[REDIS_REGISTRY_KEYS] = {"order", "due", "life", "entries",
-                                                          "generation"};
+    static const char *const keys[REDIS_REGISTRY_KEYS] = {"order",   "due",        "life",
+                                                          "entries", "generation", "index"};
     struct redis_scripted *work =
         redis_scripted_new(redis_of(backend), op, bytes, "registry:", keys, REDIS_REGISTRY_KEYS);
 

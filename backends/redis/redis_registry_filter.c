@@ -126,6 +126,11 @@ static void say_node(struct words *words, const struct filter_node *node)
 
 static void say_part(struct words *words, const struct redis_registry_filter *part)
 {
+    number(words, part->n_hints);
+    for (size_t i = 0; i < part->n_hints; i++) {
+        word(words, part->hints[i]->names[0]);
+        word(words, part->hints[i]->value);
+    }
     if (part->n == 0)
         return;
     word(words, slice_str("&"));
@@ -136,12 +141,25 @@ static void say_part(struct words *words, const struct redis_registry_filter *pa
 
 /* ---- for pages ---- */
 
+static void add_hints(struct redis_registry_filter *part, const struct filter_node *node)
+{
+    if (node->kind == FILTER_CONDITION && node->op == FILTER_EQUALS &&
+        node->place == FILTER_METADATA && node->names_n == 1 &&
+        part->n_hints < REDIS_REGISTRY_HINTS)
+        part->hints[part->n_hints++] = node;
+    for (const struct filter_node *child = node->kind == FILTER_AND ? node->first : NULL;
+         child != NULL; child = child->next)
+        add_hints(part, child);
+}
+
 void redis_registry_split(const struct filter *filter, struct redis_registry_filter *part)
 {
     const struct filter_node *root = filter != NULL ? filter_root(filter) : NULL;
     struct words words = {0};
 
-    part->n = 0;
+    part->n = part->n_hints = 0;
+    if (root != NULL)
+        add_hints(part, root);
     part->whole = root == NULL || is_native(root);
     if (root != NULL && part->whole) {
         part->nodes[part->n++] = root;

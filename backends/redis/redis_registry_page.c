@@ -13,7 +13,7 @@ enum {
     PAGE_MS = 50,
     SCAN_TURN = 1500, /* what a call counts as among SCANs (redis_turns.c): two at a time */
     HEAD_WORDS = 5,
-    HEAD_PARTS = 4
+    HEAD_PARTS = 5
 };
 
 struct walk {
@@ -122,12 +122,12 @@ static void keep(struct walk *walk, const struct registry_entry *entry)
 }
 
 /* Of candidates, those behind the last one that is taken come again with the next page. */
-static void take_record(struct walk *walk, struct redis_call *call, struct slice record)
+static void take_record(struct walk *walk, struct slice record)
 {
     struct registry_entry *entry = &walk->entry;
 
     if (!redis_registry_record(record, entry)) {
-        redis_unexpected(call);
+        counter_add(&walk->work.redis->base.stats.errors, 1); /* somebody else's, or damaged */
         return;
     }
     if (is_full(walk)) {
@@ -168,7 +168,7 @@ static void take_part(struct walk *walk, struct redis_call *call, const struct r
             redis_unexpected(call);
         return;
     default:
-        take_record(walk, call, node->text);
+        take_record(walk, node->text);
         return;
     }
 }
@@ -192,6 +192,8 @@ static void walk_node(struct redis_scripted *work, struct redis_call *call,
         walk->page->examined += (uint64_t)node->number;
     else if (walk->parts == 4)
         walk->matched = (uint64_t)node->number;
+    else if (walk->parts == HEAD_PARTS)
+        counter_add(&walk->work.redis->base.stats.errors, (uint64_t)node->number);
     else if (walk->parts > HEAD_PARTS)
         take_part(walk, call, node);
 }

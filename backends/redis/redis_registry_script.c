@@ -1,58 +1,8 @@
-/* What has to be one step for redis. KEYS: order, due, life, entries, generation. Lua compares
- * strings by the server's locale, so octets are compared by hand; numbers of records are doubles,
- * which hold generations (microseconds of Unix time, or one more than the last) exactly. */
-#include "backends/redis/redis_registry.h"
-
-#define PRELUDE                                                                                    \
-    "local order, due, life, entries = KEYS[1], KEYS[2], KEYS[3], KEYS[4]\n"                       \
-    "local sub, byte, pack, unpacked = string.sub, string.byte, struct.pack, struct.unpack\n"      \
-    "local clock = redis.call('TIME')\n"                                                           \
-    "local us = clock[1] * 1000000 + clock[2]\n"                                                   \
-    "local now = math.floor(us / 1000)\n"                                                          \
-    "local function alive(ends)\n"                                                                 \
-    "  return ends and (ends == 'inf' or tonumber(ends) > now)\n"                                  \
-    "end\n"
-
-/* Removes what is left of those that have expired. */
-#define BURY                                                                                       \
-    "local function bury(dead)\n"                                                                  \
-    "  if #dead == 0 then return end\n"                                                            \
-    "  redis.call('ZREM', order, unpack(dead))\n"                                                  \
-    "  redis.call('ZREM', due, unpack(dead))\n"                                                    \
-    "  redis.call('HDEL', life, unpack(dead))\n"                                                   \
-    "  redis.call('HDEL', entries, unpack(dead))\n"                                                \
-    "end\n"
-
-/* Looks at those whose time in `due` has come, n at most: it may be that they have been given more
- * since, for heartbeats do not touch `due`. Returns how many there were. */
-#define REAP                                                                                       \
-    "local function reap(n)\n"                                                                     \
-    "  local ids = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, n)\n"                 \
-    "  local dead, later = {}, {}\n"                                                               \
-    "  if #ids == 0 then return 0 end\n"                                                           \
-    "  for i, ends in ipairs(redis.call('HMGET', life, unpack(ids))) do\n"                         \
-    "    if alive(ends) then\n"                                                                    \
-    "      later[#later + 1] = ends\n"                                                             \
-    "      later[#later + 1] = ids[i]\n"                                                           \
-    "    else\n"                                                                                   \
-    "      dead[#dead + 1] = ids[i]\n"                                                             \
-    "    end\n"                                                                                    \
-    "  end\n"                                                                                      \
-    "  if #later > 0 then redis.call('ZADD', due, unpack(later)) end\n"                            \
-    "  bury(dead)\n"                                                                               \
-    "  return #ids\n"                                                                              \
-    "end\n"
-
-/* As strcmp, by octets. */
-#define OCTETS                                                                                     \
-    "local function octets(a, b)\n"                                                                \
-    "  local n = math.min(#a, #b)\n"                                                               \
-    "  if sub(a, 1, n) == sub(b, 1, n) then return #a - #b end\n"                                  \
-    "  for i = 1, n do\n"                                                                          \
-    "    local x, y = byte(a, i), byte(b, i)\n"                                                    \
-    "    if x ~= y then return x - y end\n"                                                        \
-    "  end\n"                                                                                      \
-    "end\n"
+/* What has to be one step for redis. KEYS: order, due, life, entries, generation, index. Lua
+ * compares strings by the server's locale, so octets are compared by hand; numbers of records are
+ * doubles, which hold generations (microseconds of Unix time, or one more than the last) exactly.
+ */
+#include "backends/redis/redis_registry_lua.h"
 
 /* ARGV: most identities or 0; then for each: identity, "replace" or "", the generation that has to
  * be there or 0, ttl or 0, document length and document and tags. Returns for each: 0 done, 1 is
@@ -60,6 +10,10 @@
 static const char put_script[] = PRELUDE BURY REAP
     "local max, n = tonumber(ARGV[1]), (#ARGV - 1) / 5\n"
     "local last = math.max(tonumber(redis.call('GET', KEYS[5]) or 0), us)\n"
+    "if not keeps and redis.call('ZCARD', order) == 0 then\n"
+    "  redis.call('ZADD', index, '0', '!')\n"
+    "  keeps = true\n"
+    "end\n"
     "redis.call('SET', KEYS[5], string.format('%.0f', last + n))\n"
     "reap(2 * n + 8)\n"
     "local function full()\n"
@@ -72,11 +26,12 @@ static const char put_script[] = PRELUDE BURY REAP
     "  local at = 5 * i - 3\n"
     "  local id, mode = ARGV[at], ARGV[at + 1]\n"
     "  local wanted, ttl = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])\n"
-    "  local here = alive(redis.call('HGET', life, id))\n"
+    "  local old = redis.call('HGET', entries, id)\n"
+    "  local here = sound(old) and alive(redis.call('HGET', life, id))\n"
     "  local registered, generation, code, expires = now, 0, 0, 0\n"
     "  if here then\n"
     "    local _\n"
-    "    _, generation, registered = unpacked('<Bdd', redis.call('HGET', entries, id))\n"
+    "    _, generation, registered = unpacked('<Bdd', old)\n"
     "  end\n"
     "  if wanted ~= 0 and not (here and generation == wanted) then code = 3\n"
     "  elseif here and mode == '' then code = 1\n"
@@ -85,6 +40,10 @@ static const char put_script[] = PRELUDE BURY REAP
     "    generation = last + i\n"
     "    if ttl > 0 then expires = now + ttl end\n"
     "    local record = pack('<Bddd', 1, generation, registered, ttl) .. ARGV[at + 4]\n"
+    "    if keeps then\n"
+    "      forget({old}, {id})\n"
+    "      learn(record, id)\n"
+    "    end\n"
     "    redis.call('HSET', entries, id, record)\n"
     "    local ends = ttl > 0 and string.format('%.0f', expires) or 'inf'\n"
     "    redis.call('HSET', life, id, ends)\n"
@@ -102,7 +61,7 @@ static const char put_script[] = PRELUDE BURY REAP
 /* ARGV: identity, "keep", "merge" or "replace", document, ttl or "", generation or 0, most bytes of
  * the document. Returns 0 done, 1 absent, 3 another generation, 4 too large; generation;
  * expires. */
-static const char patch_script[] = PRELUDE OCTETS
+static const char patch_script[] = PRELUDE OCTETS SOUND INDEX
     "local id, mode, new, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]\n"
     "local wanted, most = tonumber(ARGV[5]), tonumber(ARGV[6])\n"
     "local function field(s, p)\n"
@@ -130,6 +89,7 @@ static const char patch_script[] = PRELUDE OCTETS
     "local ends = redis.call('HGET', life, id)\n"
     "if not alive(ends) then return {1} end\n"
     "local record = redis.call('HGET', entries, id)\n"
+    "if not sound(record) then return {1} end\n"
     "local _, generation, registered, given, len, at = unpacked('<BdddI4', record)\n"
     "if wanted ~= 0 and generation ~= wanted then return {3} end\n"
     "local document = sub(record, at, at + len - 1)\n"
@@ -142,9 +102,13 @@ static const char patch_script[] = PRELUDE OCTETS
     "  redis.call('HSET', life, id, ends)\n"
     "  redis.call('ZADD', due, ends, id)\n"
     "end\n"
-    "redis.call('HSET', entries, id,\n"
-    "           pack('<BdddI4', 1, generation, registered, given, #document) .. document ..\n"
-    "           sub(record, at + len))\n"
+    "local changed = pack('<BdddI4', 1, generation, registered, given, #document) ..\n"
+    "                document .. sub(record, at + len)\n"
+    "if keeps and mode ~= 'keep' then\n"
+    "  forget({record}, {id})\n"
+    "  learn(changed, id)\n"
+    "end\n"
+    "redis.call('HSET', entries, id, changed)\n"
     "return {0, generation, ends == 'inf' and 0 or tonumber(ends)}\n";
 
 /* ARGV: ttl or 0, then for each: identity, generation or 0. For each: when it expires (0: never),
@@ -163,12 +127,16 @@ static const char beat_script[] = PRELUDE BURY REAP
     "  before = before and (before == 'inf' and math.huge or tonumber(before))\n"
     "  if not before or before <= now then code = -1\n"
     "  elseif wanted ~= '0' or ttl == 0 then\n"
-    "    local _, generation, _, own = unpacked('<Bddd', redis.call('HGET', entries, id))\n"
-    "    if ttl == 0 then\n"
-    "      code = own > 0 and now + own or 0\n"
-    "      ends = own > 0 and string.format('%.0f', code) or 'inf'\n"
+    "    local record = redis.call('HGET', entries, id)\n"
+    "    if not sound(record) then code = -1\n"
+    "    else\n"
+    "      local _, generation, _, own = unpacked('<Bddd', record)\n"
+    "      if ttl == 0 then\n"
+    "        code = own > 0 and now + own or 0\n"
+    "        ends = own > 0 and string.format('%.0f', code) or 'inf'\n"
+    "      end\n"
+    "      if wanted ~= '0' and tonumber(wanted) ~= generation then code = -2 end\n"
     "    end\n"
-    "    if wanted ~= '0' and tonumber(wanted) ~= generation then code = -2 end\n"
     "  end\n"
     "  if code >= 0 then\n"
     "    set[m + 1], set[m + 2] = id, ends\n"
@@ -187,55 +155,81 @@ static const char beat_script[] = PRELUDE BURY REAP
 
 /* ARGV: for each: identity, generation or 0. For each: 1 removed, 0 absent, 2 another generation.
  */
-static const char remove_script[] = PRELUDE BURY REAP
-    "local out = {}\n"
-    "for i = 1, #ARGV, 2 do\n"
-    "  local id, wanted, code = ARGV[i], tonumber(ARGV[i + 1]), 0\n"
-    "  if alive(redis.call('HGET', life, id)) then\n"
-    "    code = 1\n"
-    "    if wanted ~= 0 then\n"
-    "      local _, generation = unpacked('<Bd', redis.call('HGET', entries, id))\n"
-    "      if generation ~= wanted then code = 2 end\n"
-    "    end\n"
-    "  end\n"
-    "  if code == 1 then bury({id}) end\n"
-    "  out[#out + 1] = code\n"
-    "end\n"
-    "reap(#out + 8)\n"
-    "return out\n";
+static const char remove_script[] =
+    PRELUDE BURY REAP "local out = {}\n"
+                      "for i = 1, #ARGV, 2 do\n"
+                      "  local id, wanted, code = ARGV[i], tonumber(ARGV[i + 1]), 0\n"
+                      "  if alive(redis.call('HGET', life, id)) then\n"
+                      "    code = 1\n"
+                      "    local record = wanted ~= 0 and redis.call('HGET', entries, id)\n"
+                      "    if sound(record) then\n"
+                      "      local _, generation = unpacked('<Bd', record)\n"
+                      "      if generation ~= wanted then code = 2 end\n"
+                      "    end\n"
+                      "  end\n"
+                      "  if code == 1 then bury({id}) end\n"
+                      "  out[#out + 1] = code\n"
+                      "end\n"
+                      "reap(#out + 8)\n"
+                      "return out\n";
 
 /* ARGV: bytes after which to stop, "whole" or "", identities. For each: when it expires and record,
  * both empty if it is absent. */
 static const char get_script[] =
-    PRELUDE "local most, whole, bytes, out = tonumber(ARGV[1]), ARGV[2] ~= '', 0, {}\n"
-            "for i = 3, #ARGV do\n"
-            "  local id = ARGV[i]\n"
-            "  local ends = redis.call('HGET', life, id)\n"
-            "  if alive(ends) then\n"
-            "    local record = redis.call('HGET', entries, id)\n"
-            "    if not whole then record = sub(record, 1, 29) end\n"
-            "    bytes = bytes + #id + #record\n"
-            "    out[#out + 1] = ends\n"
-            "    out[#out + 1] = record\n"
-            "  else\n"
-            "    out[#out + 1] = ''\n"
-            "    out[#out + 1] = ''\n"
-            "  end\n"
-            "  if bytes >= most then break end\n"
-            "end\n"
-            "return out\n";
+    PRELUDE SOUND "local most, whole, bytes, out = tonumber(ARGV[1]), ARGV[2] ~= '', 0, {}\n"
+                  "for i = 3, #ARGV do\n"
+                  "  local id = ARGV[i]\n"
+                  "  local ends = redis.call('HGET', life, id)\n"
+                  "  local record = alive(ends) and redis.call('HGET', entries, id)\n"
+                  "  if sound(record) then\n"
+                  "    if not whole then record = sub(record, 1, 29) end\n"
+                  "    bytes = bytes + #id + #record\n"
+                  "    out[#out + 1] = ends\n"
+                  "    out[#out + 1] = record\n"
+                  "  else\n"
+                  "    out[#out + 1] = ''\n"
+                  "    out[#out + 1] = ''\n"
+                  "  end\n"
+                  "  if bytes >= most then break end\n"
+                  "end\n"
+                  "return out\n";
 
 /* ARGV: identity to go on behind or "", most entries (0: only counts), bytes after which to stop,
- * most identities to look at, "whole" or "", a filter as redis_registry_filter.c says it. Returns
- * whether there is more, the last identity looked at, how many the filter was evaluated for, how
- * many match; then for each identity, when it expires, record. */
+ * most identities to look at, "whole" or "", how many conditions of the index and for each name and
+ * value, a filter as redis_registry_filter.c says it. Returns whether there is more, the last
+ * identity looked at, how many the filter was evaluated for, how many match, how many records are
+ * none; then for each identity, when it expires, record. */
 static const char page_script[] = PRELUDE BURY OCTETS
     "local after, max, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])\n"
-    "local scan, whole = ARGV[4], ARGV[5] ~= ''\n"
+    "local scan, whole = tonumber(ARGV[4]), ARGV[5] ~= ''\n"
     "local at = 6\n"
     "local function word()\n"
     "  at = at + 1\n"
     "  return ARGV[at - 1]\n"
+    "end\n"
+    "local rarest, fewest\n"
+    "for _ = 1, tonumber(word()) do\n"
+    "  local t = term(word(), word())\n"
+    "  local n = keeps and redis.call('ZLEXCOUNT', index, '[' .. t, '(' .. t .. '\\255')\n"
+    "  if n and (not fewest or n < fewest) then rarest, fewest = t, n end\n"
+    "end\n"
+    "local function behind(key, prefix)\n"
+    "  local low = (after == '' and '[' or '(') .. prefix .. after\n"
+    "  if low == '[' then low = '-' end\n"
+    "  local high = prefix == '' and '+' or '(' .. prefix .. '\\255'\n"
+    "  local found = redis.call('ZRANGEBYLEX', key, low, high, 'LIMIT', 0, scan)\n"
+    "  if prefix == '' then return found end\n"
+    "  for i = 1, #found do found[i] = sub(found[i], #prefix + 1) end\n"
+    "  return found\n"
+    "end\n"
+    "local function candidates()\n"
+    "  if not rarest then return behind(order, '') end\n"
+    "  local ids, rest = behind(index, rarest), behind(index, '~')\n"
+    "  if #rest == 0 then return ids end\n"
+    "  for _, id in ipairs(rest) do ids[#ids + 1] = id end\n"
+    "  table.sort(ids, function(a, b) return octets(a, b) < 0 end)\n"
+    "  for i = #ids, scan + 1, -1 do ids[i] = nil end\n"
+    "  return ids\n"
     "end\n"
     "local function find(s, p, e, key, name)\n"
     "  while p < e do\n"
@@ -370,10 +364,10 @@ static const char page_script[] = PRELUDE BURY OCTETS
     "  local part = build()\n"
     "  return function(id, s, d, t) return not part(id, s, d, t) end\n"
     "end\n"
-    "local filter = at <= #ARGV and build()\n"
-    "local low = after == '' and '-' or '(' .. after\n"
-    "local ids = redis.call('ZRANGEBYLEX', order, low, '+', 'LIMIT', 0, scan)\n"
-    "local out, dead, examined, matched, bytes, done = {0, after, 0, 0}, {}, 0, 0, 0, 0\n"
+    "local filter = at <= #ARGV and build() or function() return true end\n"
+    "local ids = candidates()\n"
+    "local out, dead, examined, matched, bytes, done = {0, after, 0, 0, 0}, {}, 0, 0, 0, 0\n"
+    "local broken = 0\n"
     "for from = 1, #ids, 64 do\n"
     "  local last = math.min(from + 63, #ids)\n"
     "  local lives = redis.call('HMGET', life, unpack(ids, from, last))\n"
@@ -383,10 +377,13 @@ static const char page_script[] = PRELUDE BURY OCTETS
     "    done = i\n"
     "    if not alive(ends) then\n"
     "      dead[#dead + 1] = id\n"
-    "    elseif record then\n"
+    "    elseif not sound(record) then\n"
+    "      broken = broken + 1\n"
+    "    else\n"
     "      examined = examined + 1\n"
-    "      local len = unpacked('<I4', record, 26)\n"
-    "      if not filter or filter(id, record, 30, 30 + len) then\n"
+    "      local good, match = pcall(filter, id, record, 30, 30 + unpacked('<I4', record, 26))\n"
+    "      if not good then broken = broken + 1\n"
+    "      elseif match then\n"
     "        matched = matched + 1\n"
     "        if max > 0 then\n"
     "          if not whole then record = sub(record, 1, 29) end\n"
@@ -403,8 +400,8 @@ static const char page_script[] = PRELUDE BURY OCTETS
     "end\n"
     "pcall(bury, dead)\n"
     "if done > 0 then out[2] = ids[done] end\n"
-    "out[1] = (done < #ids or #ids == tonumber(scan)) and 1 or 0\n"
-    "out[3], out[4] = examined, matched\n"
+    "out[1] = (done < #ids or #ids == scan) and 1 or 0\n"
+    "out[3], out[4], out[5] = examined, matched, broken\n"
     "return out\n";
 
 /* How many have not expired; -1: there are more that may have. */

@@ -10,7 +10,7 @@
 #include "backends/redis/redis_call.h"
 #include "backends/redis/redis_text.h"
 
-enum { REDIS_SCRIPTED_KEYS = 5 };
+enum { REDIS_SCRIPTED_KEYS = 6 };
 
 struct redis_scripted_text {
     const char *text;

@@ -23,7 +23,7 @@ static int open_fixture(void **state)
     snprintf(address, sizeof address, "unix:%s", server.socket);
     redis_server_say(&server, "ACL SETUSER prism reset on >secret ~prism:* +evalsha +eval +time "
                               "+get +set +hget +hset +hmget +hdel +zadd +zrem +zcard "
-                              "+zrangebylex +zrangebyscore");
+                              "+zrangebylex +zrangebyscore +zscore +zlexcount");
     redis_fixture_open(&fixture->redis, "a", login);
     assert_int_equal(redis_fixture_store(&fixture->other, "a:b}", login).code, ERR_OK);
     assert_int_equal(redis_fixture_store(&fixture->peer_store, "a", login).code, ERR_OK);
@@ -128,31 +128,113 @@ static void keys_are_where_they_are_said_to_be(void **state)
     assert_string_equal(redis_server_say(&server, "ZCARD " KEY("order")), "1");
     assert_string_equal(redis_server_say(&server, "ZCARD " KEY("due")), "1");
     assert_string_equal(redis_server_say(&server, "HGET " KEY("life") " stays"), "inf");
-    assert_string_equal(redis_server_say(&server, "DBSIZE"), "6");
+    assert_string_equal(redis_server_say(&server, "DBSIZE"), "7");
+    assert_string_equal(redis_server_say(&server, "ZCARD " KEY("index")), "1"); /* its mark */
 }
 
-static void foreign_data_is_an_error(void **state)
+/* One record that is none takes nobody with it: it is skipped, and counted. */
+static void foreign_data_is_skipped(void **state)
 {
     struct kv_fixture *kv = *state;
-    struct slice name = slice_str("a");
-    struct registry_get get = {.identities = &name, .n = 1, .with_documents = true};
-    struct registry_page page = {.max_items = 10, .with_documents = true};
     static const char *const records[] = {"short", "000000000000000000000000000000000000000000"};
 
     for (size_t i = 0; i < 2; i++) {
         char command[160];
+        uint64_t errors = counter_read(&kv->backend->stats.errors);
 
-        registry_put_ok(kv, "a", "{}", 0);
+        registry_put_ok(kv, "a", "{\"n\": 1}", 0);
+        registry_put_ok(kv, "b", "{\"n\": 1}", 0);
         snprintf(command, sizeof command, "HSET %s a %s", KEY("entries"), records[i]);
         redis_server_say(&server, command);
-        get.op = page.op = (struct op){0};
-        kv_expect(kv_do(kv, registry_start_get, &get.op), ERR_INTERNAL, NULL);
-        kv_expect(kv_do(kv, registry_start_page, &page.op), ERR_INTERNAL, NULL);
+        assert_string_equal(registry_names(kv, kv->backend, NULL, 10), "b");
+        assert_true(counter_read(&kv->backend->stats.errors) > errors);
+        assert_string_equal(registry_names(kv, kv->backend, registry_filter(kv, "{\"n\": 1}"), 10),
+                            "b");
+        assert_string_equal(
+            registry_names(kv, kv->backend, registry_filter(kv, "{\"n.regex\": \"x\"}"), 10), "");
+        assert_null(registry_find(kv, kv->backend, "a"));
+        assert_non_null(registry_find(kv, kv->backend, "b"));
+        assert_int_equal(registry_beat_one(kv, "a", 0, 0).code, ERR_NOT_FOUND);
+        registry_put_ok(kv, "a", "{\"n\": 2}", 0); /* in its place */
+        assert_non_null(registry_find(kv, kv->backend, "a"));
         redis_server_say(&server, "FLUSHALL");
     }
+}
+
+static void a_foreign_key_is_an_error(void **state)
+{
+    struct kv_fixture *kv = *state;
+    struct registry_page page = {.max_items = 10, .with_documents = true};
+
     redis_server_say(&server, "SET " KEY("order") " x");
-    page.op = (struct op){0};
     kv_expect(kv_do(kv, registry_start_page, &page.op), ERR_FAILED_PRECONDITION, NULL);
+}
+
+enum { CROWD = 3000, EACH = 300 };
+
+static void put_crowd(struct kv_fixture *kv)
+{
+    for (unsigned i = 0; i < CROWD; i++) {
+        char json[96];
+
+        snprintf(json, sizeof json, "{\"city\": \"%s\", \"status\": \"online\", \"n\": %u}",
+                 i % EACH == 7 ? "Oslo" : "Bergen", i);
+        registry_put_ok(kv, kv_key(kv, "i", i), json, 0);
+    }
+}
+
+static uint64_t examined(struct kv_fixture *kv, const char *filter, size_t matches)
+{
+    struct registry_page page = {.filter = registry_filter(kv, filter), .max_items = 1000};
+
+    kv_expect(kv_do(kv, registry_start_page, &page.op), ERR_OK, NULL);
+    assert_int_equal(page.n, matches);
+    assert_false(page.more);
+    return page.examined;
+}
+
+/* An equality looks at what is equal, whatever the size of the registry: also where it stands in an
+ * AND beside a common one, after changes, and with documents of more fields than are indexed. */
+static void an_equality_is_looked_up(void **state)
+{
+    struct kv_fixture *kv = *state;
+    struct registry_patch patch = {.identity = slice_str("i00000"), .mode = REGISTRY_MERGE};
+    char *wide = arena_alloc(&kv->arena, 2000);
+    size_t len = 0;
+    bool existed;
+
+    put_crowd(kv);
+    assert_int_equal(examined(kv, "{\"city\": \"Oslo\"}", 10), 10);
+    assert_int_equal(examined(kv, "{\"status\": \"online\", \"city\": \"Oslo\"}", 10), 10);
+    assert_int_equal(examined(kv, "{\"city\": \"Oslo\", \"n.lt\": 1000}", 4), 10);
+    assert_int_equal(examined(kv, "{\"city\": \"Nowhere\"}", 0), 0);
+    assert_int_equal(registry_count_of(kv, kv->backend, registry_filter(kv, "{\"n\": 5}")), 1);
+    patch.document = registry_document(kv, "{\"city\": \"Oslo\"}");
+    kv_expect(kv_do(kv, registry_start_patch, &patch.op), ERR_OK, NULL);
+    registry_put_ok(kv, "i00007", "{\"city\": \"Bergen\"}", 0);
+    assert_int_equal(registry_remove_one(kv, kv->backend, "i00307", 0, &existed).code, ERR_OK);
+    assert_int_equal(examined(kv, "{\"city\": \"Oslo\"}", 9), 9);
+    len = (size_t)snprintf(wide, 2000, "{\"city\": \"Oslo\"");
+    for (unsigned i = 0; i < 60; i++)
+        len += (size_t)snprintf(wide + len, 2000 - len, ", \"f%u\": %u", i, i);
+    snprintf(wide + len, 2000 - len, "}");
+    registry_put_ok(kv, "aa", wide, 0);
+    assert_int_equal(examined(kv, "{\"city\": \"Oslo\"}", 10), 10);
+    assert_string_equal(
+        registry_names(kv, kv->backend, registry_filter(kv, "{\"city\": \"Oslo\"}"), 3),
+        "aa i00000 i00607 i00907 i01207 i01507 i01807 i02107 i02407 i02707");
+}
+
+/* What was written before there was an index is searched, and found. */
+static void an_older_registry_is_searched(void **state)
+{
+    struct kv_fixture *kv = *state;
+
+    registry_put_ok(kv, "a", "{\"city\": \"Oslo\"}", 0);
+    redis_server_say(&server, "DEL " KEY("index"));
+    registry_put_ok(kv, "b", "{\"city\": \"Oslo\"}", 0);
+    assert_string_equal(
+        registry_names(kv, kv->backend, registry_filter(kv, "{\"city\": \"Oslo\"}"), 3), "a b");
 }
 
 static void a_full_server_refuses(void **state)
@@ -227,13 +309,11 @@ int main(void)
 {
 #define ALONE(test) cmocka_unit_test_setup_teardown(test, open_default, close_default)
     const struct CMUnitTest tests[] = {
-        ALONE(scripts_are_sent_when_missing),
-        ALONE(generations_grow_over_a_loss),
-        ALONE(keys_are_where_they_are_said_to_be),
-        ALONE(foreign_data_is_an_error),
-        ALONE(a_full_server_refuses),
-        ALONE(outcomes_are_unknown_where_they_are),
-        ALONE(a_lost_server_ends_what_is_under_way),
+        ALONE(scripts_are_sent_when_missing),       ALONE(generations_grow_over_a_loss),
+        ALONE(keys_are_where_they_are_said_to_be),  ALONE(foreign_data_is_skipped),
+        ALONE(a_foreign_key_is_an_error),           ALONE(an_equality_is_looked_up),
+        ALONE(an_older_registry_is_searched),       ALONE(a_full_server_refuses),
+        ALONE(outcomes_are_unknown_where_they_are), ALONE(a_lost_server_ends_what_is_under_way),
     };
 #undef ALONE
 

@@ -151,7 +151,8 @@ class Coordinator(Stack):
                    "nothing is handed over")
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(registry.Multicast, payload=b"x", timeout=environment.PATIENCE)
-            wait.until(lambda: server.metric("prism_multicast_retries_total") > 0, environment.PATIENCE, "it is retried")
+            wait.until(lambda: server.metric("prism_multicast_retries_total") > 0, environment.PATIENCE,
+                       "it is retried")
             nats.start()
             self.assertEqual(answer.result().delivered_count, 1)
 
