@@ -126,7 +126,8 @@ struct message_sink {
     bool tells_receivers; /* outgoing.receivers is told: topics only */
     bool null_payload, null_header_values;
     bool binary_headers;      /* names and values may hold any byte */
-    bool many_topics;         /* one costs about as much as a message: there may be a million */
+    bool many_topics;         /* one costs about as much as a message: there may be a million; a
+                                 pattern that wants one for each of many things looks here */
     uint64_t dedup_window_ms; /* 0: unknown, or not dedups */
     uint64_t dedup_max_ids;   /* 0: no bound by count */
     const char *ack_means;    /* for clients: what has happened when an item is ERR_OK */

@@ -139,6 +139,7 @@ static void render(struct backend_store *const *stores, size_t n, struct metrics
 
 static const struct topic nats_topic = {
     .sink = {.max_items = NATS_ITEMS,
+             .many_topics = true,
              .max_frame_bytes = NATS_FRAME_BYTES,
              .keyed = true,
              .ack_means =

@@ -256,6 +256,7 @@ static void close_subscription(struct backend *backend, struct subscription *sub
 
 const struct topic redis_topic = {
     .sink = {.max_items = ITEMS,
+             .many_topics = true,
              .max_frame_bytes = FRAME_BYTES,
              .bare = true,
              .tells_receivers = true,

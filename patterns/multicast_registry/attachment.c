@@ -62,7 +62,9 @@ const struct message_source *lead_source(const struct lead *lead)
 {
     const struct multicast_plan *plan = &lead->attachment->receiver->multicast->plan;
 
-    return lead->kind == LEAD_QUEUE ? plan->kept_source : &plan->topic->source;
+    if (lead->kind == LEAD_QUEUE)
+        return plan->kept_source;
+    return plan->one_topic ? &hub_source : &plan->topic->source;
 }
 
 struct backend *lead_backend(const struct lead *lead)

@@ -405,8 +405,8 @@ void frame_send(struct receiver *r)
     arena_init(&f.arena, NULL);
     prism__patterns__multicast_registry__subscribe_response__init(&f.frame);
     f.frame.messages = f.messages;
-    kept = gather(&f, LEAD_QUEUE);
-    rest = gather(&f, LEAD_TOPIC);
+    kept = r->started ? gather(&f, LEAD_QUEUE) : 0; /* the first frame has none */
+    rest = r->started ? gather(&f, LEAD_TOPIC) : 0;
     if (f.frame.n_messages > 0 || r->has_news)
         send(&f);
     release(r, LEAD_QUEUE, kept);

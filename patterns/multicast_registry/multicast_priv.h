@@ -35,6 +35,7 @@ enum {
 struct multicast_plan {
     const struct registry *registry; /* neither is NULL in a bound instance */
     const struct topic *topic;
+    bool one_topic; /* for all identities, which are the keys in it: topics are costly there */
     /* The durability slot's queues, else its streams; NULL: it is empty. */
     const struct message_sink *kept_sink;
     const struct message_source *kept_source;
@@ -94,6 +95,20 @@ struct multicast_stats { /* written on the home worker */
 };
 
 struct receiver;
+struct lead;
+
+/* ---- hub.c: the one topic of all identities, dealt out to leads ---- */
+
+enum { HUB_BUCKETS = 4096 };
+
+struct hub {
+    struct subscription subscription;
+    enum { HUB_IDLE, HUB_OPENING, HUB_RUNNING, HUB_CLOSING } state;
+    struct lead **table;  /* HUB_BUCKETS chains, by identity */
+    struct lead *parting; /* those that are closed when the subscription is */
+    size_t leads;         /* in the table */
+    char topic[MESSAGE_TOPIC_BYTES + 1];
+};
 
 struct multicast {
     struct pattern base;
@@ -106,6 +121,7 @@ struct multicast {
     struct semaphore semaphore; /* publish operations */
     struct multicast_stats stats;
     struct receiver *receivers;
+    struct hub hub;
 
     /* caps.c */
     struct arena caps_memory;
@@ -135,6 +151,14 @@ pb_identity *convert_entry(struct arena *arena, const struct registry_entry *ent
  * "-" is "_" and two hexadecimal digits; where that is longer than MESSAGE_TOPIC_BYTES, "__" and
  * the SHA-256 of the identity. Nobody can name a wildcard, a level or a second topic. */
 struct slice convert_topic(struct slice prefix, struct arena *arena, struct slice identity);
+
+/* ---- hub.c ---- */
+
+void hub_init(struct multicast *multicast);
+struct slice hub_topic(const struct multicast *multicast);
+
+/* A source for leads: open, grant and close; each reads what is for its identity. */
+extern const struct message_source hub_source;
 
 /* ---- shared.c: the instances of a namespace ---- */
 

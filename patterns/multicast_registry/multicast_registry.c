@@ -199,6 +199,7 @@ static struct pattern *multicast_bind(const struct pattern_binding *binding)
     arena_init(&multicast->caps_memory, NULL);
     make_plan(multicast);
     multicast_caps_build(multicast);
+    hub_init(multicast);
     multicast_share(multicast);
     return &multicast->base;
 }

@@ -78,6 +78,7 @@ struct multicast_plan multicast_plan_make(const struct backend_interfaces *const
     if (plan.topic == NULL)
         return plan;
 
+    plan.one_topic = !plan.topic->sink.many_topics;
     plan.max_payload_bytes = payload_bytes(&plan.topic->sink);
     if (slots[SLOT_DURABILITY] != NULL)
         plan_durability(&plan, slots[SLOT_DURABILITY]);

@@ -5,6 +5,7 @@
  *   presence.c     identities that the stream registers, and keeps alive
  *   inbox.c        batches wait
  *   frame.c        and leave in frames: a payload once for all its identities
+ *   hub.c          what stands in for topics where those are costly
  *   kept.c         messages of queues, until they are confirmed
  *   acknowledge.c  the RPC that confirms them
  *
@@ -48,6 +49,15 @@ struct lead {
     uint64_t owed_bytes; /* of batches that have left the inbox, likewise */
     uint32_t out;        /* of a queue: handed over and not settled */
     uint32_t settling;   /* settlements under way */
+    struct {             /* hub.c */
+        struct lead *next;
+        struct job job;
+        bool landed, leaving;
+        struct err err; /* with which it is closed */
+        uint64_t missed;
+        struct incoming_batch *first, *last; /* that wait for credit */
+        size_t waiting, waiting_bytes;
+    } hub;
     uint8_t topic[MESSAGE_TOPIC_BYTES];
 };
 

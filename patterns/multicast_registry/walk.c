@@ -185,12 +185,16 @@ static void add_target(struct lane *lane, struct slice identity)
 {
     struct sending *s = lane->sending;
     const struct multicast_settings *settings = &s->multicast->settings;
-    struct slice topic = convert_topic(s->kept ? settings->queue_prefix : settings->topic_prefix,
-                                       &lane->arena, identity);
+    bool one = !s->kept && s->multicast->plan.one_topic;
+    struct slice topic =
+        one ? hub_topic(s->multicast)
+            : convert_topic(s->kept ? settings->queue_prefix : settings->topic_prefix, &lane->arena,
+                            identity);
 
     lane->identities[lane->n] = identity;
     lane->items[lane->n++] = (struct outgoing){
         .topic = topic,
+        .key = one ? identity : message_null(),
         .id = id_of(lane, topic),
         .payload = s->payload->bytes.len > 0 ? s->payload->bytes : message_empty(),
         .shared = s->payload,

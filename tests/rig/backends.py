@@ -40,7 +40,7 @@ def shared_kafka():
 @contextlib.contextmanager
 def _kafka(**config):
     with shared_kafka() as kafka:
-        for topic in ("orders", "t", "t.g.dead"):
+        for topic in ("orders", "t", "t.g.dead", "prism.multicast.all"):
             kafka.delete_topic(topic)
             kafka.create_topic(topic)
         yield {"backend": "kafka", "config": {"brokers": kafka.address, **config}}

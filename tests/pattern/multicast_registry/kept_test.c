@@ -113,6 +113,23 @@ static void test_messages_wait_and_come_again(void **state)
     }
 }
 
+/* The first frame says that the receiver stands, and no more, even if messages were there before.
+ */
+static void test_the_first_frame_is_empty(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        struct fake_rig *rig = keeping(kinds[k]);
+        struct call *call;
+
+        multicast_text(rig, "", "a");
+        call = attached_with(rig, 0);
+        assert_int_equal(((const pb_receive_frame *)call->sent[0].message)->n_messages, 0);
+        assert_int_equal(((const pb_receive_frame *)call->sent[1].message)->n_messages, 1);
+        end(rig, call);
+    }
+}
+
 /* No more are sent than may be unconfirmed; each confirmation makes room. */
 static void test_the_window(void **state)
 {
@@ -377,6 +394,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_messages_wait_and_come_again),
+        cmocka_unit_test(test_the_first_frame_is_empty),
         cmocka_unit_test(test_the_window),
         cmocka_unit_test(test_credit_comes_back),
         cmocka_unit_test(test_automatic_confirmation),
