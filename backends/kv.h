@@ -90,6 +90,9 @@ struct kv_exists {
 struct kv_batch;
 
 struct kv_basic {
+    /* kv_del.existed tells what was there just before: of several removals at the same time more
+     * than one may see the key. False: exactly one does. */
+    bool del_races;
     void (*put)(struct backend *, struct kv_put *);
     void (*get)(struct backend *, struct kv_get *);
     void (*del)(struct backend *, struct kv_del *);

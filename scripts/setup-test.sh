@@ -12,7 +12,7 @@ buf=@bufbuild/buf@1.50.0
 
 scripts/setup-build.sh
 need_packages "test" redis-server nats-server postgresql postgresql-client openjdk-17-jre-headless maven \
-    valgrind openssl clang-format-14 python3-grpcio python3-protobuf
+    valgrind openssl clang-format-14 python3-grpcio python3-protobuf python3-pip
 
 go_minor() { # GO: prints 19 for go1.19.8
     "$1" version | sed -n 's/.* go1\.\([0-9]*\).*/\1/p'
@@ -65,6 +65,54 @@ kafka_broker() {
 }
 kafka_broker
 
+# An S3 server that needs no compiler: jars from Maven Central.
+s3proxy=2.6.0
+s3_server() {
+    local folder=$cache/s3proxy-$s3proxy
+    if [ ! -d "$folder" ]; then
+        say "test: fetching S3Proxy $s3proxy (43 MB) into $folder"
+        mkdir -p "$cache"
+        rm -rf "$folder.part"
+        mvn -q -B -f scripts/s3proxy.xml -Ds3proxy="$s3proxy" -DincludeScope=runtime -DoutputDirectory="$folder.part" \
+            org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies
+        mv "$folder.part" "$folder"
+    fi
+    if [ ! -e "$folder.jsa" ]; then
+        say "test: starting S3Proxy once, for its archive of loaded classes"
+        PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 tests/rig/s3.py
+    fi
+}
+s3_server
+
+# What answers for DynamoDB: one that is quick, from npm, and one that knows transactions, for Debian's Python.
+dynalite=4.0.0
+moto=5.2.5
+dynamodb_servers() {
+    if [ ! -d "$cache/dynalite-$dynalite" ]; then
+        command -v npm >/dev/null || need_packages "test" nodejs npm
+        say "test: installing dynalite $dynalite (10 MB) into $cache/dynalite-$dynalite"
+        rm -rf "$cache/dynalite.part"
+        mkdir -p "$cache/dynalite.part"
+        npm install --silent --no-fund --no-audit --prefix "$cache/dynalite.part" "dynalite@$dynalite"
+        mv "$cache/dynalite.part" "$cache/dynalite-$dynalite"
+    fi
+    if [ ! -d "$cache/moto-$moto" ]; then
+        say "test: installing moto $moto (116 MB) into $cache/moto-$moto"
+        rm -rf "$cache/moto.part"
+        PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore /usr/bin/python3 -m pip install -q --target \
+            "$cache/moto.part" "moto[dynamodb]==$moto" flask flask-cors
+        mv "$cache/moto.part" "$cache/moto-$moto"
+    fi
+}
+dynamodb_servers
+
+# An S3 server that honours conditions on writes needs a newer Go than Debian 12 has; without one they go untested.
+conditional_s3() {
+    local go
+    go=$(find_go)
+    [ -z "$go" ] || [ "$(go_minor "$go")" -lt 25 ] || go_tool github.com/versity/versitygw/cmd/versitygw@v1.8.0
+}
+
 # The newest NATS needs a newer Go than Debian 12 has; without one, Debian's server alone is tested.
 newest_nats() {
     local go minor
@@ -77,6 +125,7 @@ newest_nats() {
 if command -v grpcurl >/dev/null; then :; else go_tool "$grpcurl"; fi
 if command -v ghz >/dev/null; then :; else go_tool "$ghz"; fi
 newest_nats
+conditional_s3
 
 go=$(find_go)
 if [ -n "$go" ] && [ "$(go_minor "$go")" -ge 23 ]; then go_tool "$protoc_gen_go"; else go_tool "$protoc_gen_go_old"; fi

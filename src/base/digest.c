@@ -1,6 +1,7 @@
 #include "src/base/digest.h"
 
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <stdlib.h>
 
 static void must(int done)
@@ -21,6 +22,17 @@ struct digest digest_of(const struct slice *parts, unsigned n)
         must(EVP_DigestUpdate(context, parts[i].data, parts[i].len));
     must(EVP_DigestFinal_ex(context, digest.bytes, NULL));
     EVP_MD_CTX_free(context);
+    return digest;
+}
+
+struct digest digest_hmac(struct slice key, struct slice data)
+{
+    struct digest digest;
+    static const uint8_t nothing[1];
+
+    if (HMAC(EVP_sha256(), key.len > 0 ? key.data : nothing, (int)key.len, data.data, data.len,
+             digest.bytes, NULL) == NULL)
+        abort();
     return digest;
 }
 

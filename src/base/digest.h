@@ -1,4 +1,4 @@
-/* SHA-256, by OpenSSL's libcrypto. */
+/* SHA-256 and its HMAC, by OpenSSL's libcrypto. */
 #ifndef PRISM_BASE_DIGEST_H
 #define PRISM_BASE_DIGEST_H
 
@@ -14,6 +14,9 @@ struct digest {
 
 /* Of the parts one after the other. thread: any. */
 struct digest digest_of(const struct slice *parts, unsigned n);
+
+/* HMAC-SHA-256 of the data. thread: any. */
+struct digest digest_hmac(struct slice key, struct slice data);
 
 /* DIGEST_HEX lower-case digits, no NUL. */
 void digest_hex(const struct digest *digest, char out[DIGEST_HEX]);

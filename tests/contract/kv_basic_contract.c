@@ -181,7 +181,8 @@ static void test_many_at_once(void **state)
 
 enum { DELETERS = 10, WRITERS = 20 };
 
-/* Many remove the same key at once: one of them did. */
+/* Many remove the same key at once: one of them did; or some saw it, where that is all that is
+ * promised. */
 static void test_delete_is_atomic(void **state)
 {
     struct kv_fixture *fixture = *state;
@@ -199,7 +200,7 @@ static void test_delete_is_atomic(void **state)
         kv_expect(dels[i].op.err, ERR_OK, NULL);
         existed += dels[i].existed;
     }
-    assert_int_equal(existed, 1);
+    assert_in_range(existed, 1, fixture->backend->has.kv_basic->del_races ? DELETERS : 1);
 }
 
 /* Many write one key at once while others read it: readers see a whole value, and one of them

@@ -92,6 +92,14 @@ char *kv_key(struct kv_fixture *fixture, const char *prefix, unsigned number)
     return arena_printf(&fixture->arena, "%s%05u", prefix, number);
 }
 
+static void run_portions(struct kv_fixture *fixture, const struct kv_step *steps, size_t n)
+{
+    size_t portion = fixture->portion != 0 ? fixture->portion : n;
+
+    for (size_t i = 0; i < n; i += portion)
+        kv_run(fixture, fixture->backend, steps + i, n - i < portion ? n - i : portion);
+}
+
 void kv_fill(struct kv_fixture *fixture, const char *prefix, unsigned from, unsigned to)
 {
     struct kv_put *puts = arena_array(&fixture->arena, to - from, sizeof *puts);
@@ -102,7 +110,7 @@ void kv_fill(struct kv_fixture *fixture, const char *prefix, unsigned from, unsi
         puts[i - from].value = puts[i - from].key;
         steps[i - from] = (struct kv_step){.start = kv_start_put, .op = &puts[i - from].op};
     }
-    kv_run(fixture, fixture->backend, steps, to - from);
+    run_portions(fixture, steps, to - from);
     for (unsigned i = from; i < to; i++)
         expect_ok(puts[i - from].op.err, "put", kv_key(fixture, prefix, i));
 }
@@ -116,7 +124,7 @@ void kv_empty(struct kv_fixture *fixture, const char *prefix, unsigned from, uns
         dels[i - from].key = slice_str(kv_key(fixture, prefix, i));
         steps[i - from] = (struct kv_step){.start = kv_start_del, .op = &dels[i - from].op};
     }
-    kv_run(fixture, fixture->backend, steps, to - from);
+    run_portions(fixture, steps, to - from);
     for (unsigned i = from; i < to; i++)
         expect_ok(dels[i - from].op.err, "del", kv_key(fixture, prefix, i));
 }

@@ -43,7 +43,9 @@ struct kv_fixture {
     /* Lets ms of the backend's time pass; NULL: time is real. Not for synchronisation: see
      * KV_UNTIL. */
     void (*pass_ms)(struct kv_fixture *fixture, unsigned ms);
-    void *own; /* of the backend's test */
+    void *own;        /* of the backend's test */
+    unsigned portion; /* operations that kv_fill and kv_empty begin at once, for servers that take
+                         longer than others; 0: all */
 
     /* ---- private ---- */
     struct arena arena; /* outputs of all operations, until the next test */

@@ -8,7 +8,7 @@ import source
 # Foreign libraries by the start of the header's name. Whatever is not listed is libc.
 LIBRARIES = {
     "ck": ("ck_",), "uv": ("uv.h", "uv/"), "grpc": ("grpc/", "grpcpp/"), "hiredis": ("hiredis/",), "nats": ("nats/",),
-    "rdkafka": ("librdkafka/",), "libpq": ("libpq-fe.h",),
+    "rdkafka": ("librdkafka/",), "libpq": ("libpq-fe.h",), "curl": ("curl/",), "cjson": ("cjson/",),
     "cyaml": ("cyaml/", "yaml.h"), "http": ("microhttpd.h",), "jemalloc": ("jemalloc/",), "nghttp2": ("nghttp2/",),
     "protobuf": ("protobuf-c/", "google/protobuf-c/"), "openssl": ("openssl/",), "cmocka": ("cmocka.h",),
 }
@@ -47,6 +47,11 @@ TABLE = [
     (r"backends/nats/", ("src/base/", "pool/", "backends/[^/]+$", "backends/X/"), ("nats",), ()),
     (r"backends/postgres/", ("src/base/", "src/filter/", "pool/", "backends/[^/]+$", "backends/X/"), ("libpq", "uv"),
      ()),
+    # What speaks signed HTTP shares a client; only that one knows libcurl.
+    (r"backends/aws/http.*\.[ch]", ("src/base/", "pool/", r"backends/aws/http.*\.h"), ("curl", "uv"), ()),
+    (r"backends/aws/", ("src/base/", "pool/", "backends/[^/]+$", "backends/X/"), (), ()),
+    (r"backends/dynamodb/", ("src/base/", "pool/", "backends/[^/]+$", "backends/aws/", "backends/X/"), ("cjson",), ()),
+    (r"backends/s3/", ("src/base/", "pool/", "backends/[^/]+$", "backends/aws/", "backends/X/"), (), ()),
     (r"backends/[^/]+/", ("src/base/", "src/filter/", "pool/", "backends/[^/]+$", "backends/X/"), (), ()),
     (r"patterns/", ("src/base/", "src/filter/", "pool/", "backends/[^/]+$", "src/rpc/call.h", "patterns/"),
      ("protobuf",), ANY),

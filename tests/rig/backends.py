@@ -2,10 +2,12 @@
 import contextlib
 import os
 
+from rig.dynamodb import DynamoServer
 from rig.kafka import KafkaServer
 from rig.nats import NatsServer
 from rig.postgres import PostgresServer
 from rig.redis import RedisServer
+from rig.s3 import ACCESS, BUCKET, SECRET, S3Proxy
 
 
 @contextlib.contextmanager
@@ -25,13 +27,21 @@ def _jetstream(**config):
         yield {"backend": "jetstream", "config": {"address": nats.address, "create_streams": True, **config}}
 
 
+def _shared_port(kind):
+    """Of a server that ctest has started for many tests (shared_server.py); None: there is none."""
+    path = os.environ.get(f"PRISM_TEST_{kind}_FILE", "")
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8") as f:
+        return int(f.read().split()[1])
+
+
 @contextlib.contextmanager
 def shared_kafka():
-    """The one that ctest has started for many tests (shared_kafka.py), or one of one's own."""
-    path = os.environ.get("PRISM_TEST_KAFKA_FILE", "")
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as f:
-            yield KafkaServer.at(int(f.read().split()[1]))
+    """The one that ctest has started for many tests (shared_server.py), or one of one's own."""
+    port = _shared_port("KAFKA")
+    if port:
+        yield KafkaServer.at(port)
     else:
         with KafkaServer() as kafka:
             yield kafka
@@ -72,9 +82,29 @@ def _postgres_ttl(**config):
         yield {**slot_config, "emulate": ["keyvalue_ttl"]}
 
 
-_STARTERS = {"jetstream": _jetstream, "kafka": _kafka, "memstore": _memstore, "nats": _nats, "postgres": _postgres,
-             "postgres-ttl": _postgres_ttl,
-             "redis": _redis, "redis-stream": _redis_stream}
+@contextlib.contextmanager
+def _dynamodb(**config):
+    port = _shared_port("DYNAMODB")
+    with contextlib.nullcontext(DynamoServer.at(port)) if port else DynamoServer() as server:
+        yield {"backend": "dynamodb", "config": {"endpoint": f"http://{server.address}", "table": "prism-test",
+                                                 "create_table": True, "access_key_id": ACCESS,
+                                                 "secret_access_key": SECRET, "key_prefix": f"t{os.getpid()}",
+                                                 **config}}
+
+
+@contextlib.contextmanager
+def _s3(**config):
+    port = _shared_port("S3")
+    # Who shares a server has names of his own.
+    with contextlib.nullcontext(S3Proxy.at(port)) if port else S3Proxy() as s3:
+        yield {"backend": "s3", "config": {"endpoint": f"http://{s3.address}", "bucket": BUCKET,
+                                           "force_path_style": True, "access_key_id": ACCESS,
+                                           "secret_access_key": SECRET, "key_prefix": f"t{os.getpid()}", **config}}
+
+
+_STARTERS = {"dynamodb": _dynamodb, "jetstream": _jetstream, "kafka": _kafka, "memstore": _memstore, "nats": _nats,
+             "postgres": _postgres, "postgres-ttl": _postgres_ttl, "redis": _redis, "redis-stream": _redis_stream,
+             "s3": _s3}
 
 
 def slot(name, **config):

@@ -2,7 +2,8 @@
 """Runs a program while real servers run: with_servers.py redis -- program arguments
 
 The servers' addresses go into the program's environment: PRISM_TEST_REDIS=127.0.0.1:PORT and PRISM_TEST_REDIS_UNIX,
-PRISM_TEST_NATS, PRISM_TEST_KAFKA and PRISM_TEST_POSTGRES, each HOST:PORT.
+PRISM_TEST_NATS, PRISM_TEST_KAFKA, PRISM_TEST_POSTGRES, PRISM_TEST_S3 and PRISM_TEST_DYNAMODB,
+PRISM_TEST_DYNAMODB_TXN, each HOST:PORT.
 The exit code is the program's; 77 (skipped) if a server is not installed, unless PRISM_REQUIRE_ALL=1.
 """
 import contextlib
@@ -15,16 +16,30 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
 from rig import environment, suite  # noqa: E402
+from rig.dynamodb import DynamoServer, MotoServer  # noqa: E402
 from rig.kafka import KafkaServer  # noqa: E402
 from rig.nats import NatsServer  # noqa: E402
 from rig.postgres import PostgresServer  # noqa: E402
 from rig.redis import RedisServer  # noqa: E402
+from rig.s3 import S3Proxy, Versity  # noqa: E402
 
 
 def start_redis(stack, env):
     redis = stack.enter_context(RedisServer())
     env["PRISM_TEST_REDIS"] = redis.address
     env["PRISM_TEST_REDIS_UNIX"] = redis.socket_path
+
+
+def start_dynamodb(stack, env):
+    env["PRISM_TEST_DYNAMODB"] = stack.enter_context(DynamoServer()).address
+    env["PRISM_TEST_DYNAMODB_TXN"] = stack.enter_context(MotoServer()).address
+
+
+def start_s3(stack, env):
+    """One that ignores conditions, and one that honours them, where there was a Go to build it with."""
+    env["PRISM_TEST_S3"] = stack.enter_context(S3Proxy()).address
+    with contextlib.suppress(unittest.SkipTest):
+        env["PRISM_TEST_S3_CONDITIONAL"] = stack.enter_context(Versity()).address
 
 
 def start_one(kind, variable):
@@ -35,7 +50,8 @@ def start_one(kind, variable):
 
 STARTERS = {"redis": start_redis, "nats": start_one(NatsServer, "PRISM_TEST_NATS"),
             "kafka": start_one(KafkaServer, "PRISM_TEST_KAFKA"),
-            "postgres": start_one(PostgresServer, "PRISM_TEST_POSTGRES")}
+            "postgres": start_one(PostgresServer, "PRISM_TEST_POSTGRES"), "s3": start_s3,
+            "dynamodb": start_dynamodb}
 
 
 def main():

@@ -1,0 +1,216 @@
+"""A real S3 server behind a front that is busy, slow, cut short, or says no: every call ends within its deadline and
+says why, nothing is left over, and prismd recovers by itself. The front verifies every signature."""
+import time
+
+import grpc
+from google.rpc import error_details_pb2
+
+from rig import backends, environment, s3, suite, tls, wait, wire
+from rig.aws_front import AwsFront
+from rig.keyvalue import pattern_service
+from rig.load import Load
+from rig.prismd import Prismd
+from rig.proxy import Proxy
+
+S = grpc.StatusCode
+DEADLINE = 2.0
+LATE = 10 if environment.SANITIZER else 5   # a busy machine may deliver an answer this much after its deadline
+
+
+def effect(error):
+    return wire.detail(error, error_details_pb2.ErrorInfo).metadata["effect"]
+
+
+class Faults(suite.Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.s3 = s3.S3Proxy()
+        cls.s3.__enter__()
+        cls.addClassCleanup(cls.s3.kill)
+
+    def setUp(self):
+        self.front = self.borrow(AwsFront(self.s3.port))
+        self.serve(self.front.url)
+
+    def tearDown(self):
+        wait.until(lambda: self.server.metric("prism_rpc_in_flight") == 0, environment.PATIENCE, "nothing is left over")
+        wait.until(lambda: self.server.metric("prism_backend_in_flight") == 0, environment.PATIENCE, "nor below")
+        self.assertEqual(self.front.refused[:3], [])
+
+    def serve(self, endpoint, **config):
+        slot = {"backend": "s3", "config": {"endpoint": endpoint, "bucket": s3.BUCKET, "force_path_style": True,
+                                            "access_key_id": s3.ACCESS, "secret_access_key": s3.SECRET, **config}}
+        self.server = self.borrow(Prismd(wait_for=Prismd.http_answers, namespaces=[backends.keyvalue(slot)]))
+        self.kv = pattern_service(self.borrow(self.server.channel()))
+
+    def ready(self):
+        return self.server.http("/readyz")[0] == 200
+
+    def store(self, value=b"v", **fields):
+        return self.kv.Store(key="k", value=value, timeout=DEADLINE, **fields)
+
+    def failure(self, method, **fields):
+        """The error of a call, which ends within its deadline."""
+        begun = time.monotonic()
+        error = wire.failure(method, timeout=DEADLINE, **fields)
+        self.assertLess(time.monotonic() - begun, DEADLINE + LATE)
+        return error
+
+    def works(self):
+        self.front.calm()
+        self.assertTrue(self.store(b"again").success)
+        self.assertEqual(self.kv.Retrieve(key="k").value, b"again")
+
+    # ---- busy ----
+
+    def test_a_busy_server_is_asked_again(self):
+        self.front.fail(2, 503, "SlowDown")
+        self.assertTrue(self.store().success)
+        self.front.fail(2, 503, "SlowDown")
+        self.assertEqual(self.kv.Retrieve(key="k", timeout=DEADLINE).value, b"v")
+        self.assertEqual(self.s3.client().get("prism/default/k"), b"v")
+
+    def test_one_that_stays_busy_is_resource_exhausted(self):
+        self.front.fail(50, 503, "SlowDown")
+        before = self.front.requests
+        error = self.failure(self.kv.Store, key="k", value=b"v")
+        self.assertEqual(error.code(), S.RESOURCE_EXHAUSTED)
+        self.assertIn("SlowDown", error.details())
+        self.assertGreater(wire.detail(error, error_details_pb2.RetryInfo).retry_delay.ToNanoseconds(), 0)
+        self.assertEqual(self.front.requests - before, 4, "max_attempts")
+        self.works()
+
+    def test_a_delay_past_the_deadline_is_not_waited_for(self):
+        self.front.fail(1, 503, "SlowDown", {"Retry-After": "60"})
+        begun = time.monotonic()
+        self.assertEqual(self.failure(self.kv.Store, key="k", value=b"v").code(), S.RESOURCE_EXHAUSTED)
+        self.assertLess(time.monotonic() - begun, DEADLINE)
+        self.works()
+
+    def test_failures_of_the_server(self):
+        self.front.fail(2, 500, "InternalError")
+        self.assertTrue(self.store().success)
+        self.front.fail(50, 502, "BadGateway")
+        error = self.failure(self.kv.Store, key="k", value=b"v")
+        self.assertEqual((error.code(), effect(error)), (S.UNAVAILABLE, "unknown"))
+        self.works()
+
+    # ---- lost ----
+
+    def test_a_lost_write_is_unknown_and_not_repeated(self):
+        before = self.front.checks
+        self.front.lose(1)
+        error = self.failure(self.kv.Store, key="k", value=b"lost")
+        self.assertEqual((error.code(), effect(error)), (S.UNAVAILABLE, "unknown"))
+        self.assertEqual(self.s3.client().get("prism/default/k"), b"lost")
+        wait.until(lambda: self.front.checks > before, environment.PATIENCE, "a check")
+        self.works()
+
+    def test_a_lost_read_is_repeated(self):
+        self.store()
+        self.front.lose(1)
+        self.assertEqual(self.kv.Retrieve(key="k", timeout=DEADLINE).value, b"v")
+        self.front.truncate(1)
+        self.assertEqual(self.kv.Retrieve(key="k", timeout=DEADLINE).value, b"v")
+
+    def test_an_answer_that_is_always_cut_short(self):
+        self.store(b"x" * 10000)
+        self.front.truncate(50)
+        error = self.failure(self.kv.Retrieve, key="k")
+        self.assertEqual(error.code(), S.UNAVAILABLE)
+        self.assertIn("cut short", error.details())
+        self.works()
+
+    # ---- slow ----
+
+    def test_a_silent_server_costs_the_deadline_and_no_more(self):
+        self.store()
+        self.front.hold()
+        error = self.failure(self.kv.Retrieve, key="k")
+        self.assertEqual(error.code(), S.DEADLINE_EXCEEDED)
+        error = self.failure(self.kv.Store, key="written in the end, maybe", value=b"w")
+        self.assertEqual(error.code(), S.DEADLINE_EXCEEDED)
+        self.works()
+
+    def test_load_over_a_server_that_stops_now_and_then(self):
+        def inspect(future, number, seconds):
+            if seconds > DEADLINE + LATE:
+                return f"call {number} took {seconds:.1f} s"
+            if future.code() not in (S.OK, S.UNAVAILABLE, S.DEADLINE_EXCEEDED, S.RESOURCE_EXHAUSTED):
+                return f"call {number}: {future.code()}: {future.details()}"
+            return None
+
+        calls = (lambda i: self.kv.Store.future(key=f"k{i % 50}", value=b"v", timeout=DEADLINE),
+                 lambda i: self.kv.Retrieve.future(key=f"k{i % 50}", timeout=DEADLINE),
+                 lambda i: self.kv.Remove.future(key=f"k{i % 50}", timeout=DEADLINE))
+        load = Load(lambda i: calls[i % 3](i), 32, inspect)
+        for _ in range(3):
+            seen = load.count()
+            wait.until(lambda seen=seen: load.count() > seen + 60, environment.PATIENCE, "the load runs")
+            self.front.fail(5, 503, "SlowDown")
+            self.front.lose(3)
+            self.front.truncate(3)
+            self.front.hold()
+            wait.until(lambda: self.front.waiting >= 16, environment.PATIENCE, "requests wait")
+            self.front.release()
+        load.stop(environment.PATIENCE)
+        self.assertEqual(load.unexpected[:5], [])
+        self.works()
+
+    # ---- refused ----
+
+    def refused(self, status, code, *words):
+        self.front.refuse_all(status, code)
+        error = self.failure(self.kv.Store, key="k", value=b"v")
+        self.assertEqual(error.code(), S.FAILED_PRECONDITION)
+        for word in words:
+            self.assertIn(word, error.details())
+        wait.until(lambda: not self.ready(), environment.PATIENCE, "not ready")
+        self.front.calm()
+        wait.until(self.ready, environment.PATIENCE, "ready again")
+        self.works()
+
+    def test_a_wrong_clock(self):
+        self.refused(403, "RequestTimeTooSkewed", "clock", "RequestTimeTooSkewed")
+
+    def test_an_expired_token(self):
+        self.refused(400, "ExpiredToken", "session token", "expired")
+
+    def test_wrong_credentials(self):
+        self.serve(self.front.url, secret_access_key="another")
+        error = self.failure(self.kv.Store, key="k", value=b"v")
+        self.assertEqual(error.code(), S.FAILED_PRECONDITION)
+        self.assertIn("secret key", error.details())
+        self.assertNotIn("another", self.server.process.log())
+        self.assertTrue(self.front.refused)
+        self.front = self.borrow(AwsFront(self.s3.port))
+
+    def test_a_refused_connection(self):
+        proxy = self.borrow(Proxy(self.front.port))
+        self.serve(f"http://localhost:{proxy.port}")
+        self.works()
+        proxy.refuse()
+        error = self.failure(self.kv.Store, key="k", value=b"v")
+        self.assertEqual(error.code(), S.UNAVAILABLE)
+        wait.until(lambda: not self.ready(), environment.PATIENCE, "not ready")
+        proxy.accept()
+        wait.until(self.ready, environment.PATIENCE, "ready again")
+        self.works()
+
+    # ---- TLS ----
+
+    def test_tls_with_an_authority_of_ones_own(self):
+        authority = tls.Authority(suite.subfolder("tls"))
+        front = self.borrow(AwsFront(self.s3.port, tls=authority.issue("server")))
+        self.serve(front.url, ca_file=authority.cert, session_token="a-token")
+        self.assertTrue(self.store(b"secret").success)
+        self.assertEqual(self.kv.Retrieve(key="k").value, b"secret")
+        self.assertEqual(front.refused, [])
+        self.serve(front.url)
+        error = self.failure(self.kv.Store, key="k", value=b"v")
+        self.assertEqual(error.code(), S.FAILED_PRECONDITION)
+        self.assertIn("certificate", error.details())
+
+
+if __name__ == "__main__":
+    suite.main(["Faults"])
