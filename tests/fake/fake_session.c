@@ -431,3 +431,14 @@ void fake_sessions_clear(struct fake_world *world)
     free(world->sessions.items);
     world->sessions.items = NULL;
 }
+
+void fake_session(struct fake_world *world, const char *id, const char *user)
+{
+    enum { AN_HOUR_MS = 3600000 };
+    struct session_create create = {.id = slice_str(id),
+                                    .owner = {.user = slice_str(user)},
+                                    .ttl_ms = AN_HOUR_MS,
+                                    .max_bytes = SESSION_MAX_BYTES};
+
+    require(apply_create(world, &create.op).code == ERR_OK, "a session that is new");
+}

@@ -35,4 +35,7 @@ struct fake_sessions {
 void fake_sessions_init(struct fake_world *world);
 void fake_sessions_clear(struct fake_world *world);
 
+/* Creates without an operation, for an hour. */
+void fake_session(struct fake_world *world, const char *id, const char *user);
+
 #endif
