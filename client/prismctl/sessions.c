@@ -411,7 +411,7 @@ int command_session_end_user(const struct invocation *in)
         json_int(&json, "ended", n);
         json_close(&json, '}');
     } else if (done == PRISM_OK) {
-        printf("%lld sessions ended\n", (long long)n);
+        printf("%lld session%s ended\n", (long long)n, n == 1 ? "" : "s");
     }
     return end(&s, in->options, done, &error);
 }
