@@ -17,7 +17,8 @@ class Sessions(suite.Case):
         cls.env = {**os.environ, "TSAN_OPTIONS": os.environ.get("CLIENT_TSAN_OPTIONS", "")}
 
     def ctl(self, *arguments, code=DONE):
-        done = subprocess.run([environment.ours("prismctl"), "-s", self.server.address, "session", *arguments],
+        done = subprocess.run([environment.ours("prismctl"), "-s", self.server.address, "-t", "60", "session",
+                               *arguments],
                               capture_output=True, text=True, timeout=120, check=False, env=self.env)
         self.assertEqual(done.returncode, code, done)
         return done.stdout
