@@ -34,7 +34,11 @@ static void again(struct timer *timer)
 {
     struct delivery *delivery = CONTAINER_OF(timer, struct delivery, timer);
 
-    delivery_die(delivery, "delivered max_attempts times without success", NULL);
+    if (delivery->leaving) {
+        delivery_hand_back(delivery);
+        return;
+    }
+    delivery_die(delivery, delivery->dying_of, NULL);
 }
 
 static void failed(struct dead *dead, struct err err)
@@ -55,6 +59,8 @@ static void failed(struct dead *dead, struct err err)
         return;
     }
     member_release(delivery);
+    if (delivery->dying_of == NULL)
+        delivery->dying_of = arena_strdup(&delivery->parcel->memory, slice_str(dead->reason));
     timer_arm(&home->timers, &delivery->timer, home->now_ns + DEAD_AGAIN_MS * NS_PER_MS, again);
 }
 

@@ -54,6 +54,7 @@ struct delivery {
     struct member *member;        /* OUT, SETTLING; NULL: it left */
     uint64_t sequence;            /* of the member */
     uint64_t expires_ns, most_ns; /* OUT: end of the lease, and of all extensions; 0: none */
+    const char *dying_of;         /* DYING, and it could not be written at once */
     uint8_t returns;              /* without having failed */
     bool leaving;                 /* with its partition: nobody here gets it any more */
     enum delivery_state state;
@@ -77,6 +78,7 @@ struct feed_watch {
     struct arena memory; /* of the answer */
     struct stream_position position;
     bool asking, moved, suspected, stalled; /* moved: messages came since the last look */
+    bool blind;                             /* the source cannot tell what others hold */
 };
 
 struct feed {

@@ -67,7 +67,7 @@ static struct err fits(const struct feed *feed, const struct feed_want *want)
     if (feed->order != want->order)
         return err_about(ERR_FAILED_PRECONDITION, "order",
                          "the group is read in another order on this server");
-    if (want->start != START_COMMITTED)
+    if (want->start != START_COMMITTED && feed->from->queue == NULL)
         return err_about(ERR_FAILED_PRECONDITION, "start",
                          "the group is being read: it goes on where it stands; use Seek");
     if (feed->subscription.want.on_gap != want->on_gap)

@@ -68,6 +68,7 @@ static void known(struct op *op)
     uint64_t n = op->err.code == ERR_OK ? waiting(&feed->watch.position) : 0;
 
     feed->watch.asking = false;
+    feed->watch.blind = op->err.code == ERR_OK && feed->watch.position.unsettled < 0;
     arena_clear(&feed->watch.memory);
     if (n == 0 || feed->watch.moved)
         feed->watch.suspected = false;
@@ -91,6 +92,8 @@ static void look(struct timer *timer)
     struct feed *feed = CONTAINER_OF(timer, struct feed, watch.timer);
     struct worker *home = feed->consumer->base.home;
 
+    if (feed->watch.blind)
+        return;
     again(feed);
     if (feed->watch.moved || feed->watch.asking || !waits_for_source(feed)) {
         feed->watch.moved = false;

@@ -188,6 +188,24 @@ static void test_what_is_lost_or_corrupt_dies(void **state)
     consumer_free(rig);
 }
 
+/* The dead letter tells why also when it could not be written at once. */
+static void test_the_reason_outlasts_a_failure(void **state)
+{
+    struct fake_rig *rig = objects_rig();
+    struct call *call = member(rig);
+
+    (void)state;
+    rig->world.fail_at = rig->world.ops + 3; /* the publish, the get, the dead letter */
+    rig->world.fail_with = err_make(ERR_UNAVAILABLE, "the fake is away");
+    claim_with(rig, 'a', NULL, NULL);
+    assert_int_equal(fake_published(&rig->world, "t.g.dead"), 0);
+    fake_rig_advance(rig, 1500);
+    fake_rig_run(rig);
+    expect_letter(rig, 0, "CLAIM_LOST");
+    leave(rig, call);
+    consumer_free(rig);
+}
+
 static void test_a_store_that_is_away_is_waited_for(void **state)
 {
     struct fake_rig *rig = objects_rig();
@@ -276,6 +294,7 @@ int main(void)
         cmocka_unit_test(test_payloads_are_bounded),
         cmocka_unit_test(test_a_payload_beyond_the_bound_comes_alone),
         cmocka_unit_test(test_what_is_lost_or_corrupt_dies),
+        cmocka_unit_test(test_the_reason_outlasts_a_failure),
         cmocka_unit_test(test_a_store_that_is_away_is_waited_for),
         cmocka_unit_test(test_one_that_is_too_large_comes_as_its_claim),
         cmocka_unit_test(test_an_end_at_any_moment_leaves_nothing),

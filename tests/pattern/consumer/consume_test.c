@@ -193,6 +193,52 @@ static void test_c13_a_dead_letter_that_fails_leaves_the_message(void **state)
     consumer_free(rig);
 }
 
+/* Who has the message by then writes the dead letter, if it comes to that. */
+static void test_a_dead_letter_of_a_message_that_was_lost_is_given_up(void **state)
+{
+    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    struct call *call, *other;
+
+    (void)state;
+    rig->slots = WITH_DEAD_LETTERS;
+    fake_rig_set(rig, "max_attempts", 1);
+    fake_rig_bind(rig);
+    call = member(rig);
+    other = member(rig);
+    put(rig, NULL, "a");
+    rig->world.fail_at = rig->world.ops + 1;
+    rig->world.fail_last = UINT64_MAX;
+    rig->world.fail_with = err_make(ERR_UNAVAILABLE, "the fake is away");
+    vanish(rig, deliveries(call) > 0 ? call : other);
+    fake_revoke(&rig->world, "t", "g");
+    fake_rig_run(rig);
+    rig->world.fail_at = 0;
+    fake_rig_advance(rig, 1500);
+    fake_rig_run(rig);
+    assert_int_equal(fake_published(&rig->world, "t.g.dead"), 0);
+    assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 1);
+    leave(rig, rig->calls);
+    consumer_free(rig);
+}
+
+static void test_members_of_a_queue_may_say_where_to_begin(void **state)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_QUEUE);
+    pb_subscribe_request subscribe = subscription();
+    struct call *calls[2];
+
+    (void)state;
+    subscribe.start_case = CONSUMER_PB(SUBSCRIBE_REQUEST__START_POSITION);
+    subscribe.position = CONSUMER_PB(START_POSITION__LATEST);
+    for (int i = 0; i < 2; i++) {
+        calls[i] = join(rig, &subscribe);
+        assert_int_equal(calls[i]->ends, 0);
+    }
+    leave(rig, calls[0]);
+    leave(rig, calls[1]);
+    consumer_free(rig);
+}
+
 static void test_c4_settlements_are_taken_during_a_drain(void **state)
 {
     struct fake_rig *rig = consumer_rig(FAKE_STREAM);
@@ -281,6 +327,8 @@ int main(void)
         cmocka_unit_test(test_c14_a_key_waits_for_its_failure),
         cmocka_unit_test(test_c11_after_the_last_attempt_comes_a_dead_letter),
         cmocka_unit_test(test_c13_a_dead_letter_that_fails_leaves_the_message),
+        cmocka_unit_test(test_a_dead_letter_of_a_message_that_was_lost_is_given_up),
+        cmocka_unit_test(test_members_of_a_queue_may_say_where_to_begin),
         cmocka_unit_test(test_c4_settlements_are_taken_during_a_drain),
         cmocka_unit_test(test_every_operation_may_fail),
         cmocka_unit_test(test_a_source_that_ends_ends_its_members),
