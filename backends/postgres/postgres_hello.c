@@ -23,6 +23,9 @@ static const char session[] =
     "SET statement_timeout = %" PRIu64 ";"
     "%s; SELECT to_regclass('@.spaces') IS NOT NULL;";
 
+static const char begin[] =
+    "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('prism migrations of @', 0));";
+
 static const char state[] = "SELECT (SELECT max(version) FROM @.migrations),"
                             " (SELECT id FROM @.spaces WHERE name = %s)";
 
@@ -70,10 +73,16 @@ static void migrate(struct postgres_conn *conn)
         LOG_S("schema", store->config.schema), LOG_I("from", conn->hello.version),
         LOG_I("to", POSTGRES_SCHEMA_VERSION)};
 
+    char *text = NULL;
+
     log_limited(&store->migrations, LOG_INFO, "postgres_migrating", fields, ARRAY_LEN(fields));
     conn->hello.step = HELLO_MIGRATE;
     conn->hello.migrated = true;
-    ask(conn, postgres_sql_migration());
+    if (asprintf(&text, "%s%s%s%s", begin, postgres_sql_keyvalue, postgres_sql_registry, "COMMIT") <
+        0)
+        abort();
+    ask(conn, text);
+    free(text);
 }
 
 bool postgres_hello_begin(struct postgres_conn *conn)

@@ -39,6 +39,15 @@ void postgres_add_int8(struct postgres_params *params, int64_t number)
     add_number(params, (uint64_t)number, 8);
 }
 
+void postgres_set_int8(struct postgres_params *params, int at, int64_t number)
+{
+    uint8_t *bytes = arena_alloc(params->arena, 8);
+
+    put_number(bytes, (uint64_t)number, 8);
+    params->values[at] = (const char *)bytes;
+    params->lengths[at] = 8;
+}
+
 void postgres_add_bool(struct postgres_params *params, bool value)
 {
     add_number(params, value, 1);

@@ -32,6 +32,8 @@ static inline void postgres_params_init(struct postgres_params *params, struct a
 void postgres_add(struct postgres_params *params, struct slice bytes);
 void postgres_add_int4(struct postgres_params *params, int32_t number);
 void postgres_add_int8(struct postgres_params *params, int64_t number);
+/* Another number in place of the one that was added as number `at`, from 0. */
+void postgres_set_int8(struct postgres_params *params, int at, int64_t number);
 void postgres_add_bool(struct postgres_params *params, bool value);
 void postgres_add_float8(struct postgres_params *params, double number);
 

@@ -111,9 +111,7 @@ static const char *const statements[POSTGRES_STATEMENTS] = {
     [SQL_SESSION_SWEEP] = "SELECT @.session_sweep($1::int4, $2::int8)",
 };
 
-static const char migration[] =
-    "BEGIN;"
-    "SELECT pg_advisory_xact_lock(hashtextextended('prism migrations of @', 0));"
+const char postgres_sql_keyvalue[] =
     "DO $$ BEGIN IF to_regnamespace('@') IS NULL THEN CREATE SCHEMA @; END IF; END $$;"
     "CREATE TABLE IF NOT EXISTS @.migrations"
     " (version int PRIMARY KEY, made_at timestamptz NOT NULL DEFAULT now());"
@@ -126,17 +124,12 @@ static const char migration[] =
     "CREATE INDEX IF NOT EXISTS keyvalue_order ON @.keyvalue (space, substr(key, 1, 1024));"
     "CREATE INDEX IF NOT EXISTS keyvalue_expiry ON @.keyvalue (space, expires_at)"
     " WHERE expires_at IS NOT NULL;" SESSION_MIGRATION
-    "INSERT INTO @.migrations (version) VALUES (1), (2) ON CONFLICT DO NOTHING;"
-    "COMMIT";
+    "INSERT INTO @.migrations (version) VALUES (1), (2) ON CONFLICT DO NOTHING;";
 
 const char *postgres_sql(enum postgres_statement statement)
 {
-    return statements[statement];
-}
-
-const char *postgres_sql_migration(void)
-{
-    return migration;
+    return statements[statement] != NULL ? statements[statement]
+                                         : postgres_sql_of_registry[statement];
 }
 
 char *postgres_sql_for(const char *sql, const char *schema)

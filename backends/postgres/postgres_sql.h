@@ -33,18 +33,28 @@ enum postgres_statement {
     SQL_SESSION_PAGE_OF_USER,
     SQL_SESSION_PAGE_OF_REGION,
     SQL_SESSION_SWEEP,
+    SQL_REGISTER,
+    SQL_BEAT,
+    SQL_UNREGISTER,
+    SQL_NAMED,
+    SQL_PATCH_READ,
+    SQL_PATCH_WRITE,
+    SQL_SWEEP_IDENTITIES,
     POSTGRES_STATEMENTS
 };
 
 _Static_assert(POSTGRES_STATEMENTS <= 64, "a connection keeps a bit for each");
 
 /* The newest migration. */
-enum { POSTGRES_SCHEMA_VERSION = 2 };
+enum { POSTGRES_SCHEMA_VERSION = 3 };
 
 const char *postgres_sql(enum postgres_statement statement);
 
-/* Brings any older schema to POSTGRES_SCHEMA_VERSION; harmless to one that is there. */
-const char *postgres_sql_migration(void);
+/* What brings an older schema to version 1.., harmless to one that is there. */
+extern const char postgres_sql_keyvalue[], postgres_sql_registry[];
+
+/* The statements of the registry, with NULL for the others (postgres_sql_registry.c). */
+extern const char *const postgres_sql_of_registry[POSTGRES_STATEMENTS];
 
 /* A copy with the schema's name in place of each '@'; the caller frees it. */
 char *postgres_sql_for(const char *sql, const char *schema);

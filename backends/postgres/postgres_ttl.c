@@ -134,6 +134,7 @@ static void on_sweep(struct timer *timer)
     postgres->sweeping = true;
     postgres_run_own(conn, &session_sweep_kind, NULL, SQL_SESSION_SWEEP, &params);
     postgres_run_own(conn, &sweep_kind, NULL, SQL_SWEEP, &params);
+    postgres_run_own(conn, &sweep_kind, NULL, SQL_SWEEP_IDENTITIES, &params);
     arena_clear(&scratch);
 }
 

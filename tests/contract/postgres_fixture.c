@@ -37,6 +37,17 @@ void postgres_fixture_open(struct redis_fixture *fixture, const char *namespace_
     redis_fixture_open_as(fixture, &backend_postgres, namespace_name, all);
 }
 
+struct backend_store *postgres_fixture_store(const char *namespace_name)
+{
+    struct backend_store *store;
+    const char *all[SETTINGS];
+
+    complete((redis_settings){NULL}, all);
+    assert_int_equal(redis_fixture_store_of(&backend_postgres, &store, namespace_name, all).code,
+                     ERR_OK);
+    return store;
+}
+
 int postgres_fixture_setup(void **state)
 {
     return postgres_fixture_setup_in(state, "prism");

@@ -18,6 +18,9 @@ const char *postgres_fixture_address(void);
 void postgres_fixture_open(struct redis_fixture *fixture, const char *namespace_name,
                            redis_settings settings);
 
+/* A store of that namespace in the schema prism. */
+struct backend_store *postgres_fixture_store(const char *namespace_name);
+
 /* For suites: two namespaces in one schema, ready. */
 int postgres_fixture_setup(void **state);
 int postgres_fixture_setup_in(void **state, const char *schema);

@@ -1,0 +1,107 @@
+/* The registry's contract on Postgres, by two instances; and what is special to this backend. */
+#include "tests/contract/postgres_fixture.h"
+#include "tests/contract/registry_contract.h"
+
+#include "src/base/container.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static struct backend_store *peer_store;
+static struct backend *peer_instance;
+
+static int open_fixture(void **state)
+{
+    struct postgres_fixture *fixture;
+
+    postgres_fixture_setup(state);
+    fixture = *state;
+    peer_store = postgres_fixture_store("a");
+    peer_instance = kv_open(&fixture->redis.kv, peer_store);
+    KV_UNTIL(&fixture->redis.kv, atomic_load(&peer_store->state) == BACKEND_READY);
+    return 0;
+}
+
+static struct backend *peer(struct kv_fixture *kv)
+{
+    (void)kv;
+    return peer_instance;
+}
+
+static int close_fixture(void **state)
+{
+    struct postgres_fixture *fixture = *state;
+
+    kv_close(&fixture->redis.kv, peer_instance);
+    backend_postgres.store_close(peer_store);
+    return postgres_fixture_teardown(state);
+}
+
+/* ---- what is special to this backend ---- */
+
+/* The plan of an equality filter, and of a tag, has the index in it. */
+static void lookups_use_the_index(void **state)
+{
+    static const struct {
+        const char *test, *index;
+    } plans[] = {
+        {"facts @> '{\"a\":{\"b\":1}}'", "identities_facts"},
+        {"labels @> '\"x\"'", "identities_labels"},
+    };
+    char sql[600];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(plans); i++) {
+        snprintf(sql, sizeof sql,
+                 "CREATE OR REPLACE FUNCTION plan() RETURNS SETOF text LANGUAGE plpgsql AS $f$"
+                 " BEGIN SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off;"
+                 " RETURN QUERY EXECUTE $q$EXPLAIN SELECT * FROM prism.identities"
+                 " WHERE %s$q$; END $f$",
+                 plans[i].test);
+        postgres_fixture_sql(sql);
+        snprintf(sql, sizeof sql,
+                 "SELECT count(*) > 0 FROM plan() AS line WHERE line LIKE '%%%s%%'",
+                 plans[i].index);
+        assert_string_equal(postgres_fixture_sql(sql), "t");
+    }
+    postgres_fixture_sql("DROP FUNCTION plan()");
+}
+
+/* The rows of those who have expired go, without anybody asking for them. */
+static void expired_rows_are_removed(void **state)
+{
+    struct kv_fixture *kv = *state;
+
+    registry_put_ok(kv, "stays", NULL, 0);
+    for (unsigned i = 0; i < 20; i++)
+        registry_put_ok(kv, kv_key(kv, "dies", i), NULL, 1);
+    KV_UNTIL(kv, strcmp(postgres_fixture_sql("SELECT count(*) FROM prism.identities"), "1") == 0);
+}
+
+/* Of a schema that was dropped, too: who was registered before is not taken for who is now. */
+static void generations_grow_over_a_loss(void **state)
+{
+    struct kv_fixture *kv = *state;
+    uint64_t before = registry_put_ok(kv, "a", NULL, 0);
+    struct registry_put_item item = registry_item(kv, "a", NULL, 0);
+    struct registry_put put = {.items = &item, .n = 1};
+
+    postgres_fixture_sql("DROP SCHEMA prism CASCADE");
+    KV_UNTIL(kv, (put.op = (struct op){0}, kv_do(kv, registry_start_put, &put.op).code == ERR_OK));
+    assert_true(item.generation > before);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        KV_TEST(lookups_use_the_index),
+        KV_TEST(expired_rows_are_removed),
+        KV_TEST(generations_grow_over_a_loss),
+    };
+
+    if (postgres_fixture_address() == NULL)
+        return 77;
+    return registry_contract("postgres", open_fixture, close_fixture, peer) +
+           cmocka_run_group_tests_name("postgres registry", tests, postgres_fixture_setup,
+                                       postgres_fixture_teardown);
+}
