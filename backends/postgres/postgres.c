@@ -2,6 +2,7 @@
 #include "backends/postgres/postgres.h"
 
 #include "backends/postgres/postgres_kv.h"
+#include "backends/postgres/postgres_queue.h"
 #include "backends/postgres/postgres_registry.h"
 #include "backends/postgres/postgres_session.h"
 
@@ -13,6 +14,7 @@ const struct backend_type backend_postgres = {
                    .kv_batch = &postgres_kv_batch,
                    .kv_txn = &postgres_kv_txn,
                    .kv_cas = &postgres_kv_cas,
+                   .queue = &postgres_queue,
                    .registry = &postgres_registry,
                    .session = &postgres_session},
     .emulations = {.kv_ttl = &postgres_kv_ttl},

@@ -24,6 +24,7 @@ enum postgres_phase {
 struct postgres_poll;
 struct postgres_call;
 struct postgres_group;
+struct postgres_listener;
 
 struct postgres_conn {
     struct postgres *postgres;
@@ -73,8 +74,9 @@ struct postgres {
     int32_t space; /* the namespace's number; set while a connection is ready */
 
     struct postgres_line gets, puts;
-    uint64_t in_flight;  /* ops accepted and not answered, on the wire or not */
-    uint64_t held_bytes; /* of them */
+    uint64_t in_flight;                  /* ops accepted and not answered, on the wire or not */
+    uint64_t held_bytes;                 /* of them */
+    struct postgres_listener *listeners; /* subscriptions of queues */
     struct timer sweep;
     bool sweeps; /* it is this instance that removes what has expired */
     bool sweeping;

@@ -78,8 +78,8 @@ static void migrate(struct postgres_conn *conn)
     log_limited(&store->migrations, LOG_INFO, "postgres_migrating", fields, ARRAY_LEN(fields));
     conn->hello.step = HELLO_MIGRATE;
     conn->hello.migrated = true;
-    if (asprintf(&text, "%s%s%s%s", begin, postgres_sql_keyvalue, postgres_sql_registry, "COMMIT") <
-        0)
+    if (asprintf(&text, "%s%s%s%sCOMMIT", begin, postgres_sql_keyvalue, postgres_sql_registry,
+                 postgres_sql_queue) < 0)
         abort();
     ask(conn, text);
     free(text);

@@ -25,6 +25,7 @@ enum setting {
     SET_MAX_IN_FLIGHT,
     SET_MAX_BUFFER,
     SET_SWEEP,
+    SET_QUEUE_POLL,
 };
 
 const struct backend_setting postgres_settings[] = {
@@ -60,6 +61,9 @@ const struct backend_setting postgres_settings[] = {
                         "except for one operation alone"},
     [SET_SWEEP] = {"sweep_interval_ms", SETTING_UINT, "1000", 10, 3600000,
                    "how often rows that have expired are removed"},
+    [SET_QUEUE_POLL] = {"queue_poll_ms", SETTING_UINT, "100", 5, 60000,
+                        "how often a queue that was empty is looked at again; what this process "
+                        "pushes is seen at once"},
     {.name = NULL},
 };
 
@@ -323,6 +327,7 @@ void postgres_settings_take(struct postgres_store *store, const struct backend_v
     store->max_in_flight = values[SET_MAX_IN_FLIGHT].number;
     store->max_buffer_bytes = values[SET_MAX_BUFFER].number;
     store->sweep_interval_ns = values[SET_SWEEP].number * NS_PER_MS;
+    store->queue_poll_ns = values[SET_QUEUE_POLL].number * NS_PER_MS;
 }
 
 void postgres_config_clear(struct postgres_config *config)

@@ -128,8 +128,10 @@ const char postgres_sql_keyvalue[] =
 
 const char *postgres_sql(enum postgres_statement statement)
 {
-    return statements[statement] != NULL ? statements[statement]
-                                         : postgres_sql_of_registry[statement];
+    if (statements[statement] != NULL)
+        return statements[statement];
+    return postgres_sql_of_registry[statement] != NULL ? postgres_sql_of_registry[statement]
+                                                       : postgres_sql_of_queue[statement];
 }
 
 char *postgres_sql_for(const char *sql, const char *schema)

@@ -40,21 +40,30 @@ enum postgres_statement {
     SQL_PATCH_READ,
     SQL_PATCH_WRITE,
     SQL_SWEEP_IDENTITIES,
+    SQL_PUSH,
+    SQL_TAKE,
+    SQL_SETTLE,
+    SQL_EXTEND,
+    SQL_QUEUE_COUNT,
+    SQL_DEAD_LIST,
+    SQL_REDRIVE,
+    SQL_PURGE,
     POSTGRES_STATEMENTS
 };
 
 _Static_assert(POSTGRES_STATEMENTS <= 64, "a connection keeps a bit for each");
 
 /* The newest migration. */
-enum { POSTGRES_SCHEMA_VERSION = 3 };
+enum { POSTGRES_SCHEMA_VERSION = 4 };
 
 const char *postgres_sql(enum postgres_statement statement);
 
 /* What brings an older schema to version 1.., harmless to one that is there. */
-extern const char postgres_sql_keyvalue[], postgres_sql_registry[];
+extern const char postgres_sql_keyvalue[], postgres_sql_registry[], postgres_sql_queue[];
 
-/* The statements of the registry, with NULL for the others (postgres_sql_registry.c). */
+/* The statements of the registry and of queues, with NULL for the others. */
 extern const char *const postgres_sql_of_registry[POSTGRES_STATEMENTS];
+extern const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS];
 
 /* A copy with the schema's name in place of each '@'; the caller frees it. */
 char *postgres_sql_for(const char *sql, const char *schema);

@@ -39,7 +39,7 @@ struct postgres_store {
     struct postgres_config config;
     char *sql[POSTGRES_STATEMENTS]; /* with the schema's name in them */
     unsigned connections;           /* of each worker */
-    uint64_t dial_timeout_ns, command_timeout_ns, sweep_interval_ns;
+    uint64_t dial_timeout_ns, command_timeout_ns, sweep_interval_ns, queue_poll_ns;
     uint64_t max_in_flight, max_buffer_bytes;
     struct log_budget connects, losses, migrations;
     atomic_bool swept; /* an instance removes what has expired; the others leave it to it */

@@ -135,7 +135,8 @@ static void older_schema_is_migrated(void **state)
     postgres_fixture_open(&fixture, "default", (redis_settings){"schema", "older", NULL});
     redis_until(&fixture, BACKEND_READY);
     session_make(&fixture.kv, "s", "alice", 60000);
-    assert_string_equal(postgres_fixture_sql("SELECT max(version) FROM older.migrations"), "2");
+    assert_string_equal(postgres_fixture_sql("SELECT max(version) >= 2 FROM older.migrations"),
+                        "t");
     redis_fixture_close(&fixture);
     postgres_fixture_sql("DROP SCHEMA older CASCADE");
 }

@@ -370,7 +370,8 @@ int main(void)
     if (postgres_fixture_address() == NULL)
         return 77;
     return kv_contract("postgres", postgres_fixture_setup, postgres_fixture_teardown) +
-           kv_contract("postgres emulated", setup_emulated, postgres_fixture_teardown) +
+           kv_ttl_contract("postgres emulated", setup_emulated, postgres_fixture_teardown) +
+           kv_cas_contract("postgres emulated", setup_emulated, postgres_fixture_teardown) +
            cmocka_run_group_tests_name("postgres", tests, postgres_fixture_setup,
                                        postgres_fixture_teardown);
 }

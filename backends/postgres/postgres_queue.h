@@ -1,0 +1,67 @@
+/* What the queue's files share. */
+#ifndef PRISM_BACKENDS_POSTGRES_POSTGRES_QUEUE_H
+#define PRISM_BACKENDS_POSTGRES_POSTGRES_QUEUE_H
+
+#include "backends/postgres/postgres_call.h"
+#include "backends/queue.h"
+
+enum {
+    POSTGRES_FRAME_ITEMS = 1000,
+    POSTGRES_FRAME_BYTES = 4 << 20,
+    POSTGRES_LEASE_MS = 30000,       /* of a delivery, if the subscription does not say */
+    POSTGRES_LEASE_MAX_MS = 43200000 /* 12 h */
+};
+
+extern const struct queue postgres_queue;
+
+/* A subscription of a queue, until it is closed. It asks for messages while it has credit: again at
+ * once while some come, else every queue_poll_ms. */
+struct postgres_listener {
+    struct postgres_listener *next; /* in postgres->listeners */
+    struct postgres *postgres;
+    struct subscription *subscription;
+    struct timer timer;
+    bool asking;                  /* a TAKE is on the wire */
+    uint32_t asked;               /* messages that it may bring */
+    bool withdrawn;               /* the credit that it holds is void */
+    struct incoming_batch *batch; /* what it has brought */
+    unsigned settling;            /* settlements on the wire */
+    bool releasing;               /* what is not settled is being given back */
+    struct job closed;
+    uint64_t *tokens; /* deliveries that are not settled: open addressing, 0 = free */
+    size_t n, room;
+};
+
+void postgres_queue_open(struct backend *backend, struct subscription *subscription);
+void postgres_queue_grant(struct backend *backend, struct subscription *subscription,
+                          uint32_t messages, uint64_t bytes);
+void postgres_queue_withdraw(struct backend *backend, struct subscription *subscription);
+void postgres_queue_close(struct backend *backend, struct subscription *subscription);
+
+/* Something may have come into a queue of this instance. */
+void postgres_queue_poke(struct postgres *postgres);
+
+/* All settlements of a listener that closes are in. */
+void postgres_queue_settled(struct postgres_listener *listener);
+
+void postgres_queue_settle(struct backend *backend, struct settle *settle);
+void postgres_queue_extend(struct backend *backend, struct extend *extend);
+
+/* ---- deliveries that are not settled (postgres_tokens.c) ---- */
+
+void postgres_tokens_add(struct postgres_listener *listener, uint64_t token);
+bool postgres_tokens_has(const struct postgres_listener *listener, uint64_t token);
+void postgres_tokens_remove(struct postgres_listener *listener, uint64_t token);
+
+/* ---- headers as one value (postgres_headers.c) ---- */
+
+size_t postgres_headers_bytes(const struct header *headers, size_t n);
+uint8_t *postgres_headers_put(uint8_t *to, const struct header *headers, size_t n);
+
+/* Copies into the arena; ends at the first thing that is no header. */
+const struct header *postgres_headers_read(struct arena *arena, struct slice bytes, size_t *n);
+
+/* A column: null stays null. In the arena. */
+struct slice postgres_copy(struct arena *arena, const PGresult *result, int row, int column);
+
+#endif

@@ -1,0 +1,81 @@
+/* Statements of queues. A message is one row: waiting when available_at has come, taken or delayed
+ * until then, dead when died_at is set. `delivery` is taken anew from a sequence each time that a
+ * message is handed out, so a late settlement finds no row. Times are Unix milliseconds, by the
+ * server's clock. */
+#include "backends/postgres/postgres_sql.h"
+
+#define NOW_MS "floor(extract(epoch FROM now()) * 1000)::int8"
+#define MINE   "m.delivery > 0 AND m.delivery = s.delivery"
+
+const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
+    [SQL_PUSH] =
+        "INSERT INTO @.messages (space, queue, key, message_id, payload, headers, pushed_at,"
+        " available_at) SELECT $1::int4, p.queue, p.key, p.message_id, p.payload, p.headers,"
+        " " NOW_MS ", " NOW_MS " + p.delay FROM unnest($2::bytea[], $3::bytea[], $4::bytea[],"
+        " $5::bytea[], $6::bytea[], $7::int8[]) WITH ORDINALITY"
+        " AS p(queue, key, message_id, payload, headers, delay, place) ORDER BY p.place"
+        " RETURNING id",
+    [SQL_TAKE] =
+        "WITH due AS MATERIALIZED (SELECT id, available_at, bytes FROM @.messages"
+        " WHERE space = $1::int4 AND queue = $2::bytea AND died_at = 0"
+        " AND available_at <= " NOW_MS
+        " ORDER BY available_at, id LIMIT $3::int8 FOR UPDATE SKIP LOCKED),"
+        " fits AS MATERIALIZED (SELECT id, available_at, sum(bytes) OVER (ORDER BY available_at, id"
+        " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM due),"
+        " taken AS (UPDATE @.messages m SET delivery = nextval('@.deliveries'),"
+        " attempts = attempts + 1, available_at = " NOW_MS " + $5::int8 FROM fits f"
+        " WHERE m.id = f.id AND (f.before IS NULL OR f.before < $4::int8)"
+        " RETURNING m.id, m.delivery, m.attempts, m.pushed_at, m.key, m.message_id, m.payload,"
+        " m.headers, f.available_at) SELECT * FROM taken ORDER BY available_at, id",
+    [SQL_SETTLE] =
+        "WITH s AS MATERIALIZED (SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[],"
+        " $4::bytea[]) AS s(delivery, how, delay, reason)),"
+        " gone AS (DELETE FROM @.messages m USING s WHERE " MINE " AND s.how = 0"
+        " RETURNING m.delivery),"
+        " back AS (UPDATE @.messages m SET delivery = 0,"
+        " attempts = CASE WHEN s.how = 2 THEN m.attempts - 1 ELSE m.attempts END,"
+        " available_at = CASE WHEN s.how = 2 THEN m.pushed_at ELSE " NOW_MS " + s.delay END,"
+        " died_at = CASE WHEN s.how = 3 THEN " NOW_MS " ELSE 0 END,"
+        " reason = CASE WHEN s.how = 3 THEN s.reason END"
+        " FROM s WHERE " MINE " AND s.how > 0 RETURNING s.delivery)"
+        " SELECT delivery FROM gone UNION ALL SELECT delivery FROM back",
+    [SQL_EXTEND] = "UPDATE @.messages m SET available_at = " NOW_MS " + $2::int8"
+                   " FROM unnest($1::int8[]) AS s(delivery) WHERE " MINE " RETURNING m.delivery",
+    [SQL_QUEUE_COUNT] =
+        "SELECT count(*) FILTER (WHERE died_at = 0 AND available_at <= " NOW_MS "),"
+        " count(*) FILTER (WHERE died_at = 0 AND available_at > " NOW_MS " AND delivery > 0),"
+        " count(*) FILTER (WHERE died_at = 0 AND available_at > " NOW_MS " AND delivery = 0),"
+        " count(*) FILTER (WHERE died_at > 0)"
+        " FROM @.messages WHERE space = $1::int4 AND queue = $2::bytea",
+    [SQL_DEAD_LIST] =
+        "SELECT id, died_at, attempts, pushed_at, key, message_id, payload, headers, reason, total"
+        " FROM (SELECT *, count(*) OVER () AS total, row_number() OVER keys AS place,"
+        " sum(bytes) OVER (keys ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM"
+        " (SELECT * FROM @.messages WHERE space = $1::int4 AND queue = $2::bytea AND died_at > 0"
+        " AND (died_at, id) > ($3::int8, $4::int8) ORDER BY died_at, id LIMIT $5::int8 + 1) AS page"
+        " WINDOW keys AS (ORDER BY died_at, id)) AS counted"
+        " WHERE place <= $5 AND (before IS NULL OR before <= $6::int8) ORDER BY place",
+    [SQL_REDRIVE] =
+        "UPDATE @.messages SET died_at = 0, reason = NULL, attempts = 0, pushed_at = " NOW_MS ","
+        " available_at = " NOW_MS " WHERE space = $1::int4 AND queue = $2::bytea AND died_at > 0"
+        " AND ($4::bool OR id = ANY($3::int8[]))",
+    [SQL_PURGE] = "DELETE FROM @.messages WHERE space = $1::int4 AND queue = $2::bytea"
+                  " AND died_at > 0 AND ($4::bool OR id = ANY($3::int8[]))",
+};
+
+const char postgres_sql_queue[] =
+    "CREATE SEQUENCE IF NOT EXISTS @.deliveries;"
+    "CREATE TABLE IF NOT EXISTS @.messages ("
+    " id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, space int NOT NULL, queue bytea NOT NULL,"
+    " key bytea, message_id bytea, payload bytea, headers bytea NOT NULL,"
+    " bytes bigint GENERATED ALWAYS AS (coalesce(octet_length(key), 0)"
+    "  + coalesce(octet_length(payload), 0) + octet_length(headers)) STORED,"
+    " pushed_at bigint NOT NULL, available_at bigint NOT NULL, attempts int NOT NULL DEFAULT 0,"
+    " delivery bigint NOT NULL DEFAULT 0, died_at bigint NOT NULL DEFAULT 0, reason bytea);"
+    "CREATE INDEX IF NOT EXISTS messages_due ON @.messages (space, queue, available_at, id)"
+    " WHERE died_at = 0;"
+    "CREATE INDEX IF NOT EXISTS messages_dead ON @.messages (space, queue, died_at, id)"
+    " WHERE died_at > 0;"
+    "CREATE UNIQUE INDEX IF NOT EXISTS messages_delivery ON @.messages (delivery)"
+    " WHERE delivery > 0;"
+    "INSERT INTO @.migrations (version) VALUES (4) ON CONFLICT DO NOTHING;";

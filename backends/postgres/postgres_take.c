@@ -1,0 +1,289 @@
+/* Taking: a subscription's listener asks for messages, hands them over as a batch, and gives back
+ * what is not settled when it is closed. */
+#include "backends/postgres/postgres_queue.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+/* A batch and all that it refers to. */
+struct taken {
+    struct incoming_batch batch; /* first */
+    struct arena arena;
+};
+
+static void ask(struct postgres_listener *listener);
+static void on_timer(struct timer *timer);
+
+static struct timer_wheel *timers_of(const struct postgres_listener *listener)
+{
+    return &listener->postgres->base.home->timers;
+}
+
+static void ask_in(struct postgres_listener *listener, uint64_t ns)
+{
+    timer_arm(timers_of(listener), &listener->timer, postgres_now(listener->postgres) + ns,
+              on_timer);
+}
+
+static bool is_closing(const struct postgres_listener *listener)
+{
+    return listener->subscription->state == SUB_CLOSING;
+}
+
+/* ---- the end ---- */
+
+static void on_closed(struct job *job)
+{
+    struct postgres_listener *listener = CONTAINER_OF(job, struct postgres_listener, closed);
+    struct subscription *subscription = listener->subscription;
+    struct postgres_listener **at = &listener->postgres->listeners;
+
+    while (*at != listener)
+        at = &(*at)->next;
+    *at = listener->next;
+    timer_disarm(timers_of(listener), &listener->timer);
+    free(listener->tokens);
+    free(listener);
+    subscription_closed(subscription, ERR_NONE);
+}
+
+static void closed(struct postgres_listener *listener)
+{
+    listener->closed.run = on_closed;
+    worker_land(listener->postgres->base.home, &listener->closed);
+}
+
+static void released(struct postgres_call *call)
+{
+    closed(call->state); /* if it failed, the leases run out */
+}
+
+static void release_result(struct postgres_call *call, const PGresult *result)
+{
+    (void)call;
+    (void)result;
+}
+
+static const struct postgres_kind release_kind = {
+    .writes = true, .result = release_result, .end = released};
+
+static void release(struct postgres_listener *listener)
+{
+    struct postgres_conn *conn = postgres_choose(listener->postgres);
+    struct postgres_array tokens, numbers;
+    struct postgres_params params;
+    struct arena scratch;
+
+    listener->releasing = true;
+    if (listener->n == 0 || conn == NULL) {
+        closed(listener);
+        return;
+    }
+    arena_init(&scratch, NULL);
+    postgres_params_init(&params, &scratch);
+    tokens = postgres_add_array(&params, POSTGRES_INT8, listener->n, 8 * listener->n);
+    for (size_t i = 0; i < listener->room; i++) {
+        if (listener->tokens[i] != 0)
+            postgres_element_int8(&tokens, (int64_t)listener->tokens[i]);
+    }
+    for (int column = 0; column < 2; column++) {
+        numbers = postgres_add_array(&params, POSTGRES_INT8, listener->n, 8 * listener->n);
+        for (size_t i = 0; i < listener->n; i++)
+            postgres_element_int8(&numbers, column == 0 ? SETTLE_RELEASE : 0);
+    }
+    numbers = postgres_add_array(&params, POSTGRES_BYTEA, listener->n, 0);
+    for (size_t i = 0; i < listener->n; i++)
+        postgres_element_null(&numbers);
+    postgres_run_own(conn, &release_kind, listener, SQL_SETTLE, &params);
+    arena_clear(&scratch);
+}
+
+void postgres_queue_settled(struct postgres_listener *listener)
+{
+    if (is_closing(listener) && !listener->asking && listener->settling == 0 &&
+        !listener->releasing)
+        release(listener);
+}
+
+/* ---- what comes ---- */
+
+static void release_batch(struct incoming_batch *batch)
+{
+    struct taken *taken = CONTAINER_OF(batch, struct taken, batch);
+
+    arena_clear(&taken->arena);
+    free(taken);
+}
+
+enum column { ID, DELIVERY, ATTEMPTS, PUSHED, KEY, MESSAGE_ID, PAYLOAD, HEADERS };
+
+static void take_row(struct taken *taken, struct slice queue, const PGresult *result, int row)
+{
+    struct incoming *m = &taken->batch.items[taken->batch.n++];
+    struct arena *arena = &taken->arena;
+
+    *m = (struct incoming){.topic = queue,
+                           .key = postgres_copy(arena, result, row, KEY),
+                           .id = postgres_copy(arena, result, row, MESSAGE_ID),
+                           .payload = postgres_copy(arena, result, row, PAYLOAD),
+                           .partition = -1,
+                           .offset = -1,
+                           .timestamp_ms = (uint64_t)postgres_int8(result, row, PUSHED),
+                           .attempt = (uint32_t)postgres_int4(result, row, ATTEMPTS),
+                           .token = (uint64_t)postgres_int8(result, row, DELIVERY)};
+    m->headers = postgres_headers_read(arena, postgres_bytes(result, row, HEADERS), &m->n_headers);
+    taken->batch.bytes += m->key.len + m->payload.len;
+    for (size_t i = 0; i < m->n_headers; i++)
+        taken->batch.bytes += m->headers[i].name.len + m->headers[i].value.len;
+}
+
+static void take_result(struct postgres_call *call, const PGresult *result)
+{
+    struct postgres_listener *listener = call->state;
+    struct subscription *subscription = listener->subscription;
+    int rows = PQntuples(result);
+    struct taken *taken;
+
+    listener->asked -= (uint32_t)rows;
+    if (rows == 0)
+        return;
+    if ((taken = calloc(1, sizeof *taken)) == NULL)
+        abort();
+    arena_init(&taken->arena, NULL);
+    taken->batch.release = release_batch;
+    taken->batch.items = arena_array(&taken->arena, (size_t)rows, sizeof *taken->batch.items);
+    for (int row = 0; row < rows; row++) {
+        take_row(taken, arena_copy(&taken->arena, subscription->want.topic), result, row);
+        postgres_tokens_add(listener, taken->batch.items[row].token);
+    }
+    if (!is_closing(listener) && !listener->withdrawn)
+        subscription->credit_bytes -= (int64_t)taken->batch.bytes;
+    listener->batch = &taken->batch;
+}
+
+/* The batch is handed over when the transaction is known to be committed. */
+static void take_end(struct postgres_call *call)
+{
+    struct postgres_listener *listener = call->state;
+    struct incoming_batch *batch = listener->batch;
+
+    listener->asking = false;
+    listener->batch = NULL;
+    if (!is_closing(listener) && !listener->withdrawn)
+        subscription_give_back(listener->subscription, listener->asked, 0);
+    listener->asked = 0;
+    if (batch != NULL)
+        subscription_deliver(listener->subscription, batch);
+    if (is_closing(listener))
+        postgres_queue_settled(listener);
+    else if (batch != NULL)
+        ask_in(listener, 0);
+    else
+        ask_in(listener, postgres_store_of(listener->postgres)->queue_poll_ns);
+}
+
+static const struct postgres_kind take_kind = {
+    .writes = true, .result = take_result, .end = take_end};
+
+/* ---- asking ---- */
+
+static void ask(struct postgres_listener *listener)
+{
+    struct subscription *subscription = listener->subscription;
+    struct postgres_conn *conn = postgres_choose(listener->postgres);
+    uint64_t bytes = BATCH_BYTES;
+    struct postgres_params params;
+    struct arena scratch;
+
+    if (conn == NULL || listener->asking || !subscription_may_take(subscription))
+        return;
+    if ((uint64_t)subscription->credit_bytes < bytes)
+        bytes = (uint64_t)subscription->credit_bytes;
+    listener->asked = subscription->credit_messages < BATCH_MESSAGES
+                          ? (uint32_t)subscription->credit_messages
+                          : BATCH_MESSAGES;
+    listener->withdrawn = false;
+    listener->asking = true;
+    subscription_take(subscription, listener->asked, 0);
+    arena_init(&scratch, &listener->postgres->base.home->arenas);
+    postgres_params_init(&params, &scratch);
+    postgres_add_int4(&params, listener->postgres->space);
+    postgres_add(&params, subscription->want.topic);
+    postgres_add_int8(&params, listener->asked);
+    postgres_add_int8(&params, (int64_t)bytes);
+    postgres_add_int8(&params,
+                      (int64_t)(subscription->want.lease_ms > 0 ? subscription->want.lease_ms
+                                                                : POSTGRES_LEASE_MS));
+    postgres_run_own(conn, &take_kind, listener, SQL_TAKE, &params);
+    arena_clear(&scratch);
+}
+
+/* Also tells when the server has come. Without credit, grant() asks; without a connection, the
+ * next turn. */
+static void on_timer(struct timer *timer)
+{
+    struct postgres_listener *listener = CONTAINER_OF(timer, struct postgres_listener, timer);
+
+    if (is_closing(listener))
+        return;
+    if (listener->subscription->state == SUB_OPENING && postgres_choose(listener->postgres) != NULL)
+        subscription_opened(listener->subscription);
+    ask(listener);
+    if (!listener->asking && !is_closing(listener))
+        ask_in(listener, postgres_store_of(listener->postgres)->queue_poll_ns);
+}
+
+void postgres_queue_poke(struct postgres *postgres)
+{
+    for (struct postgres_listener *l = postgres->listeners; l != NULL; l = l->next) {
+        if (!l->asking && !is_closing(l))
+            ask_in(l, 0);
+    }
+}
+
+/* ---- the methods ---- */
+
+void postgres_queue_open(struct backend *backend, struct subscription *subscription)
+{
+    struct postgres *postgres = postgres_of(backend);
+    struct postgres_listener *listener = calloc(1, sizeof *listener);
+
+    if (listener == NULL)
+        abort();
+    listener->postgres = postgres;
+    listener->subscription = subscription;
+    listener->next = postgres->listeners;
+    postgres->listeners = listener;
+    subscription_opening(subscription, listener);
+    ask_in(listener, 0);
+}
+
+void postgres_queue_grant(struct backend *backend, struct subscription *subscription,
+                          uint32_t messages, uint64_t bytes)
+{
+    struct postgres_listener *listener = subscription->backend_data;
+
+    (void)backend;
+    subscription_granted(subscription, messages, bytes);
+    if (!listener->asking)
+        ask_in(listener, 0);
+}
+
+void postgres_queue_withdraw(struct backend *backend, struct subscription *subscription)
+{
+    struct postgres_listener *listener = subscription->backend_data;
+
+    (void)backend;
+    subscription_withdrawn(subscription);
+    listener->withdrawn = true;
+}
+
+void postgres_queue_close(struct backend *backend, struct subscription *subscription)
+{
+    struct postgres_listener *listener = subscription->backend_data;
+
+    (void)backend;
+    subscription_closing(subscription);
+    timer_disarm(timers_of(listener), &listener->timer);
+    postgres_queue_settled(listener);
+}
