@@ -79,6 +79,29 @@ static void test_operations_of_an_empty_slot(void **state)
     assert_int_equal(pattern_keyvalue.operations(slots, &emulate, list, 3), 3);
 }
 
+/* A backend that would emulate expiry does so where the slot asks for it, and says so. */
+static void test_expiry_that_the_backend_emulates(void **state)
+{
+    struct fake_world world;
+    const struct backend_type *slots[1] = {&world.type};
+    struct pattern_operation list[32];
+    uint32_t emulate = 0;
+    size_t n;
+
+    (void)state;
+    fake_world_init(&world, FAKE_AS_S3);
+    world.type.emulations.kv_ttl = fake_interfaces.kv_ttl;
+    n = pattern_keyvalue.operations(slots, &emulate, list, ARRAY_LEN(list));
+    assert_int_equal(find(list, n, "SetExpiration", NULL)->how, PATTERN_UNAVAILABLE);
+    assert_non_null(strstr(find(list, n, "SetExpiration", NULL)->why, "emulate: [keyvalue_ttl]"));
+    emulate = 1u << BACKEND_KV_TTL;
+    n = pattern_keyvalue.operations(slots, &emulate, list, ARRAY_LEN(list));
+    assert_int_equal(find(list, n, "SetExpiration", NULL)->how, PATTERN_EMULATED);
+    assert_int_equal(find(list, n, "Store", "expiration")->how, PATTERN_EMULATED);
+    assert_int_equal(find(list, n, "Store", NULL)->how, PATTERN_NATIVE);
+    fake_world_clear(&world);
+}
+
 static void test_registry(void **state)
 {
     (void)state;
@@ -239,6 +262,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_operations_offline),
         cmocka_unit_test(test_operations_of_an_empty_slot),
+        cmocka_unit_test(test_expiry_that_the_backend_emulates),
         cmocka_unit_test(test_registry),
         cmocka_unit_test(test_slot),
         cmocka_unit_test(test_defaults_keep_their_own_bounds),
