@@ -57,7 +57,7 @@ int command_store(const struct invocation *in)
     int code = value_open(&value, in);
 
     if (code == EXIT_DONE && in->options->if_version != NULL &&
-        !base64_decode(in->options->if_version, &if_version))
+        !parse_base64(in->options->if_version, &if_version))
         code = fail_usage(in->options, "--if-version: not base64", NULL);
     if (code == EXIT_DONE)
         code = session_open(&session, in->options);

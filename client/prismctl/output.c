@@ -28,7 +28,7 @@ void print_base64(FILE *out, struct prism_bytes bytes)
     }
 }
 
-bool base64_decode(const char *text, struct prism_buffer *to)
+bool parse_base64(const char *text, struct prism_buffer *to)
 {
     size_t len = strlen(text), padding = 0;
     uint32_t word = 0;

@@ -37,6 +37,6 @@ void print_escaped(FILE *out, struct prism_bytes bytes);
 void print_base64(FILE *out, struct prism_bytes bytes);
 
 /* Decodes into a fresh buffer (free with free). False: not base64. */
-bool base64_decode(const char *text, struct prism_buffer *to);
+bool parse_base64(const char *text, struct prism_buffer *to);
 
 #endif
