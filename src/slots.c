@@ -11,15 +11,6 @@
 
 enum { PROBE_TIMEOUT_MS = 2000 };
 
-static void *zalloc(size_t n, size_t size)
-{
-    void *out = calloc(n, size);
-
-    if (out == NULL)
-        abort();
-    return out;
-}
-
 static bool is_poller(const struct slots *slots, unsigned worker)
 {
     return worker == slots->workers - 1;
@@ -112,7 +103,7 @@ static struct err open_stores(struct slots *slots, struct space *space)
 
         if (err.code != ERR_OK)
             return err;
-        slot->instances = zalloc(slots->workers, sizeof(struct backend *));
+        slot->instances = slots_zalloc(slots->workers, sizeof(struct backend *));
         slots->filled[slots->filled_count++] = slot;
     }
     return ERR_NONE;
@@ -185,7 +176,7 @@ static void bind_here(void *arg)
 static void register_space(struct slots *slots, struct space *space)
 {
     const struct pattern_type *type = space->config->pattern;
-    struct rpc_instance *instances = zalloc(slots->workers, sizeof *instances);
+    struct rpc_instance *instances = slots_zalloc(slots->workers, sizeof *instances);
 
     for (size_t s = 0; type->services[s] != NULL; s++) {
         for (unsigned w = 0; w < slots->workers; w++) {
@@ -203,7 +194,7 @@ static void register_space(struct slots *slots, struct space *space)
 
 static void bind_space(struct slots *slots, struct space *space)
 {
-    space->patterns = zalloc(slots->workers, sizeof(struct pattern *));
+    space->patterns = slots_zalloc(slots->workers, sizeof(struct pattern *));
     for (unsigned w = 0; w < slots->workers; w++) {
         struct bind_errand errand = {.slots = slots, .space = space, .worker = w};
 
@@ -218,15 +209,15 @@ static void init_probe(struct slots *slots, struct slot *slot);
 struct err slots_open(struct slots **out, const struct config *config, struct pool *pool,
                       struct rpc_server *server)
 {
-    struct slots *slots = zalloc(1, sizeof *slots);
+    struct slots *slots = slots_zalloc(1, sizeof *slots);
 
     slots->pool = pool;
     slots->server = server;
     slots->workers = pool_size(pool) + 1;
     slots->max_message_bytes = config->limits.max_message_bytes;
     slots->space_count = config->namespace_count;
-    slots->spaces = zalloc(slots->space_count, sizeof *slots->spaces);
-    slots->filled = zalloc(slots->space_count * PATTERN_MAX_SLOTS, sizeof(struct slot *));
+    slots->spaces = slots_zalloc(slots->space_count, sizeof *slots->spaces);
+    slots->filled = slots_zalloc(slots->space_count * PATTERN_MAX_SLOTS, sizeof(struct slot *));
     *out = slots;
     for (size_t i = 0; i < slots->space_count; i++) {
         slots->spaces[i].config = &config->namespaces[i];
@@ -396,106 +387,4 @@ struct slot_status slots_status(const struct slots *slots, size_t i)
                                 .why = up                    ? probe_error
                                        : health.text != NULL ? health.text
                                                              : "connecting"};
-}
-
-/* ---- metrics ---- */
-
-static void render_stat(const struct slots *slots, struct metrics_page *page, const char *name,
-                        const char *type, const char *help, size_t offset)
-{
-    metrics_family(page, name, type, help);
-    for (size_t i = 0; i < slots->filled_count; i++) {
-        const struct slot *slot = slots->filled[i];
-        const char *labels[] = {"namespace", slot->space->config->name, "slot", slot->schema->name,
-                                "backend",   slot->store->type->name,   NULL};
-        uint64_t sum = 0;
-
-        for (unsigned w = 0; w < slots->workers; w++) {
-            const char *stats =
-                slot->instances[w] != NULL ? (const char *)&slot->instances[w]->stats : NULL;
-
-            if (stats != NULL)
-                sum += counter_read((const struct counter *)(const void *)(stats + offset));
-        }
-        metrics_sample_u64(page, name, labels, sum);
-    }
-}
-
-static void render_health(const struct slots *slots, struct metrics_page *page)
-{
-    metrics_family(page, "prism_backend_up", "gauge", "1 while the slot's backend answers.");
-    for (size_t i = 0; i < slots->filled_count; i++) {
-        struct slot_status s = slots_status(slots, i);
-        const char *labels[] = {"namespace", s.namespace_name, "slot", s.slot,
-                                "backend",   s.backend,        NULL};
-
-        metrics_sample_u64(page, "prism_backend_up", labels, s.serving ? 1 : 0);
-    }
-    metrics_family(page, "prism_backend_degraded", "gauge",
-                   "1 while the slot's backend serves, but not all of what it should.");
-    for (size_t i = 0; i < slots->filled_count; i++) {
-        struct slot_status s = slots_status(slots, i);
-        const char *labels[] = {"namespace", s.namespace_name, "slot", s.slot,
-                                "backend",   s.backend,        NULL};
-
-        metrics_sample_u64(page, "prism_backend_degraded", labels, s.restriction != NULL ? 1 : 0);
-    }
-}
-
-/* Each pattern, and each backend type, once: with the instances of all namespaces. */
-static void render_patterns(const struct slots *slots, struct metrics_page *page)
-{
-    struct pattern **all = zalloc(slots->space_count * slots->workers, sizeof(struct pattern *));
-
-    for (const struct pattern_type *const *type = pattern_all(); *type != NULL; type++) {
-        size_t n = 0;
-
-        for (size_t i = 0; i < slots->space_count; i++) {
-            const struct space *space = &slots->spaces[i];
-
-            for (unsigned w = 0; space->config->pattern == *type && w < slots->workers; w++) {
-                if (space->patterns[w] !=
-                    NULL) /* nothing with a network backend runs on the poller */
-                    all[n++] = space->patterns[w];
-            }
-        }
-        if (n > 0 && (*type)->render != NULL)
-            (*type)->render(all, n, page);
-    }
-    free(all);
-}
-
-static void render_backends(const struct slots *slots, struct metrics_page *page)
-{
-    struct backend_store **all = zalloc(slots->filled_count, sizeof(struct backend_store *));
-
-    for (const struct backend_type *const *type = backend_all(); *type != NULL; type++) {
-        size_t n = 0;
-
-        for (size_t i = 0; i < slots->filled_count; i++) {
-            if (slots->filled[i]->store->type == *type && !slots->filled[i]->borrowed)
-                all[n++] = slots->filled[i]->store;
-        }
-        if (n > 0 && (*type)->render != NULL)
-            (*type)->render(all, n, page);
-    }
-    free(all);
-}
-
-void slots_render(void *arg, struct metrics_page *page)
-{
-    const struct slots *slots = arg;
-#define STAT(name, type, help, member)                                                             \
-    render_stat(slots, page, name, type, help, offsetof(struct backend_stats, member))
-    render_health(slots, page);
-    STAT("prism_backend_calls_total", "counter", "Operations given to the backend.", calls);
-    STAT("prism_backend_errors_total", "counter", "Of these, ended with an error.", errors);
-    STAT("prism_backend_connects_total", "counter", "Connections made.", connects);
-    STAT("prism_backend_sent_bytes_total", "counter", "Bytes sent to the backend.", bytes_sent);
-    STAT("prism_backend_received_bytes_total", "counter", "Bytes received from it.",
-         bytes_received);
-    STAT("prism_backend_in_flight", "gauge", "Operations given and not yet ended.", in_flight);
-#undef STAT
-    render_patterns(slots, page);
-    render_backends(slots, page);
 }

@@ -8,6 +8,7 @@
 #include "src/slots.h"
 
 #include <stdatomic.h>
+#include <stdlib.h>
 
 struct space;
 
@@ -46,6 +47,16 @@ struct slots {
     struct slot **filled; /* every slot that has a store */
     size_t filled_count;
 };
+
+/* Zeroed memory; aborts without it. Free with free(). */
+static inline void *slots_zalloc(size_t n, size_t size)
+{
+    void *out = calloc(n, size);
+
+    if (out == NULL)
+        abort();
+    return out;
+}
 
 /* By index; the last is the poller. */
 struct worker *slots_worker(const struct slots *slots, unsigned i);
