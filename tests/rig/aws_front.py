@@ -154,7 +154,7 @@ class AwsFront:
 
     @staticmethod
     def _is_check(handler):
-        return ("max-keys=1" in handler.path.split("?", 1)[-1] or
+        return (handler.path.endswith(("max-keys=1", "/%21probe")) or
                 handler.headers.get("X-Amz-Target", "").endswith((".DescribeTable", ".TransactGetItems")))
 
     def _arrived(self, check):
