@@ -387,6 +387,7 @@ enum prism_code prism_registry_receive(struct prism_registry *registry,
 
     request.identities = (char **)(uintptr_t)receiver->identities;
     request.n_identities = receiver->identity_count;
+    request.ack_mode = PRISM__PATTERNS__SCHEMAS__ACK_MODE__ACK_AUTO;
     begin(registry, &rpc, REGISTRY_SUBSCRIBE, receiver->deadline_ms, &request.base);
     rpc_wait(&rpc);
     rpc_stream(&rpc, on_frame, &receiving);

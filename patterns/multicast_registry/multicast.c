@@ -57,8 +57,10 @@ static struct err check_abilities(const struct sending *s)
         return unmet(NEED_IDEMPOTENCE);
     if (!s->kept &&
         (request->delivery == PRISM__PATTERNS__SCHEMAS__DELIVERY_SEMANTICS__AT_LEAST_ONCE ||
-         request->_expires_after_ms_case != 0 || request->collapse_key[0] != '\0'))
+         request->_expires_after_ms_case != 0))
         return unmet(NEED_DURABILITY);
+    if (!s->kept && request->collapse_key[0] != '\0')
+        return unmet(NEED_COLLAPSING);
     if (request->await_confirmation)
         return unmet(NEED_CONFIRMATION);
     if (request->n_metadata > 0 && s->sink->bare)

@@ -56,6 +56,7 @@ struct multicast_operation {
         NEED_SORTING,
         NEED_HEADERS,
         NEED_RECEIVERS,
+        NEED_COLLAPSING, /* done here: what waits together for a frame */
         NEED_IDEMPOTENCE,
         NEED_DURABILITY,
         NEED_CONFIRMATION,

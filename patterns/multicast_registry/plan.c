@@ -15,6 +15,8 @@ static const struct need needs[NEED_COUNT] = {
                       "identity had which message"),
     [NEED_DURABILITY] = NEED_PROPERTY("messages that wait for their receivers are not supported: "
                                       "no backend is bound to slot `durability`"),
+    [NEED_COLLAPSING] = NEED_PROPERTY("collapse_key is not supported: only messages that wait are "
+                                      "collapsed, and no backend is bound to slot `durability`"),
     [NEED_CONFIRMATION] = NEED_PROPERTY("await_confirmation not supported: nobody tells the sender "
                                         "what receivers confirm"),
 };
@@ -34,7 +36,7 @@ const struct multicast_operation multicast_operation_table[] = {
     {"Multicast", "at_least_once", NEED_DURABILITY, false, true, true},
     {"Multicast", "idempotent", NEED_IDEMPOTENCE, false, true, true},
     {"Multicast", "expires", NEED_DURABILITY, false, true, true},
-    {"Multicast", "collapse", NEED_DURABILITY, false, true, true},
+    {"Multicast", "collapse", NEED_COLLAPSING, false, true, true},
     {"Multicast", "await_confirmation", NEED_CONFIRMATION, false, true, true},
     {"MulticastStream", NULL, NEED_NOTHING, false, true, true},
     {"Subscribe", NULL, NEED_NOTHING, false, true, false},
@@ -98,6 +100,8 @@ enum pattern_how multicast_how(const struct multicast_plan *plan,
         return plan->topic->sink.tells_receivers ? PATTERN_NATIVE : PATTERN_UNAVAILABLE;
     case NEED_DURABILITY:
         return plan->kept_sink == NULL ? PATTERN_UNAVAILABLE : PATTERN_NATIVE;
+    case NEED_COLLAPSING:
+        return plan->kept_sink == NULL ? PATTERN_UNAVAILABLE : PATTERN_EMULATED;
     case NEED_IDEMPOTENCE:
         return plan->kept_sink != NULL && plan->kept_sink->dedups ? PATTERN_NATIVE
                                                                   : PATTERN_UNAVAILABLE;

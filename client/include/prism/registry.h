@@ -126,7 +126,8 @@ struct prism_receiver {
 };
 
 /* Receives until `receive` returns false, which is PRISM_OK, or the connection is lost or the
- * deadline is over; what is multicast until the next call is missed. */
+ * deadline is over; what is multicast until the next call is missed. Where the server keeps
+ * messages (a `durability` slot), each is confirmed as soon as the connection has taken it. */
 PRISM_API enum prism_code prism_registry_receive(struct prism_registry *registry,
                                                  const struct prism_receiver *receiver,
                                                  struct prism_error *error);
