@@ -130,8 +130,8 @@ bool postgres_version_read(struct slice text, int64_t *version)
 
 /* ---- statements about one key ---- */
 
-static void key_params(struct postgres_params *params, struct backend *backend, struct op *op,
-                       struct slice key)
+void postgres_key_params(struct postgres_params *params, struct backend *backend, struct op *op,
+                         struct slice key)
 {
     struct digest digest = postgres_digest(key);
 
@@ -152,7 +152,7 @@ static void del(struct backend *backend, struct kv_del *req)
 {
     struct postgres_params params;
 
-    key_params(&params, backend, &req->op, req->key);
+    postgres_key_params(&params, backend, &req->op, req->key);
     postgres_run(postgres_of(backend), &req->op, &del_kind, NULL, SQL_DELETE, &params);
 }
 
@@ -167,7 +167,7 @@ static void exists(struct backend *backend, struct kv_exists *req)
 {
     struct postgres_params params;
 
-    key_params(&params, backend, &req->op, req->key);
+    postgres_key_params(&params, backend, &req->op, req->key);
     postgres_run(postgres_of(backend), &req->op, &exists_kind, NULL, SQL_EXISTS, &params);
 }
 
@@ -194,7 +194,7 @@ static void put_if(struct backend *backend, struct kv_put_if *req)
     struct postgres_params params;
     int64_t version;
 
-    key_params(&params, backend, &req->op, req->key);
+    postgres_key_params(&params, backend, &req->op, req->key);
     if (absent)
         postgres_add(&params, req->key);
     else

@@ -70,4 +70,9 @@ bool postgres_version_read(struct slice text, int64_t *version);
 void postgres_get_one(struct backend *backend, struct kv_get *req);
 void postgres_put_one(struct backend *backend, struct kv_put *req);
 
+/* The parameters of a statement about one key: $1 the space, $2 the digest. They live in
+ * op_arena(op). */
+void postgres_key_params(struct postgres_params *params, struct backend *backend, struct op *op,
+                         struct slice key);
+
 #endif

@@ -4,16 +4,6 @@
 
 enum { SWEEP_ROWS = 1000 };
 
-static void key_params(struct postgres_params *params, struct backend *backend, struct op *op,
-                       struct slice key)
-{
-    struct digest digest = postgres_digest(key);
-
-    postgres_params_init(params, op_arena(op));
-    postgres_add_int4(params, postgres_of(backend)->space);
-    postgres_add(params, arena_copy(op_arena(op), postgres_digest_slice(&digest)));
-}
-
 static void expire_result(struct postgres_call *call, const PGresult *result)
 {
     CONTAINER_OF(call->op, struct kv_expire, op)->existed = postgres_changed(result) > 0;
@@ -25,7 +15,7 @@ static void expire(struct backend *backend, struct kv_expire *req)
 {
     struct postgres_params params;
 
-    key_params(&params, backend, &req->op, req->key);
+    postgres_key_params(&params, backend, &req->op, req->key);
     postgres_add_int8(&params, postgres_ttl(req->ttl_ms));
     postgres_run(postgres_of(backend), &req->op, &expire_kind, NULL, SQL_EXPIRE, &params);
 }
@@ -47,7 +37,7 @@ static void ttl_get(struct backend *backend, struct kv_ttl_get *req)
 {
     struct postgres_params params;
 
-    key_params(&params, backend, &req->op, req->key);
+    postgres_key_params(&params, backend, &req->op, req->key);
     postgres_run(postgres_of(backend), &req->op, &ttl_kind, NULL, SQL_TTL, &params);
 }
 
@@ -62,7 +52,7 @@ static void persist(struct backend *backend, struct kv_persist *req)
 {
     struct postgres_params params;
 
-    key_params(&params, backend, &req->op, req->key);
+    postgres_key_params(&params, backend, &req->op, req->key);
     postgres_run(postgres_of(backend), &req->op, &persist_kind, NULL, SQL_PERSIST, &params);
 }
 
