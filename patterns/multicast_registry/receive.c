@@ -78,14 +78,14 @@ void receiver_look(struct receiver *r)
 
 void receiver_end(struct receiver *r, struct err why)
 {
-    if (r->ending)
-        return;
-    r->ending = true;
-    r->why = why;
-    presence_end(r);
-    inbox_drop(r);
-    attachments_close(r);
-    receiver_look(r);
+    if (!r->ending) {
+        r->ending = true;
+        r->why = why;
+        presence_end(r);
+        inbox_drop(r);
+        attachments_close(r);
+    }
+    receiver_look(r); /* a send that failed may be the last thing that it waited for */
 }
 
 static void cancelled(struct call *call, void *arg)

@@ -181,16 +181,19 @@ void call_fail(struct call *call, struct err err)
 
 /* ---- sends ---- */
 
-static void send_cancelled(struct op *op, struct err why)
-{
-    (void)why;
-    op_finish(op, err_make(ERR_CANCELLED, "the client is gone"));
-}
-
 struct sending {
     op_done_fn *done;
     struct call *call;
 };
+
+static void send_cancelled(struct op *op, struct err why)
+{
+    const struct sending *sending = op->backend_data;
+
+    (void)why;
+    if (!sending->call->late_sends)
+        op_finish(op, err_make(ERR_CANCELLED, "the client is gone"));
+}
 
 static void sent_done(struct op *op)
 {
@@ -257,6 +260,11 @@ void call_send_parts(struct call *call, const struct call_part *parts, size_t n,
 {
     assert_may_send(call);
     send_message(call, receive_parts(call, parts, n), sent, done);
+}
+
+void fake_call_lose(struct call *call)
+{
+    op_finish(call->sending, err_make(ERR_CANCELLED, "the client is gone"));
 }
 
 bool fake_call_take(struct call *call)

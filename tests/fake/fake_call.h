@@ -79,6 +79,7 @@ struct call {
     struct fake_message *sent; /* by call_send, in order */
     size_t sent_count;
     bool slow_reader;        /* sends wait for fake_call_take */
+    bool late_sends;         /* a send that waits outlasts the client, until fake_call_lose */
     const char *header_name; /* call_headers; NULL: none */
     char *header_value;
     uint64_t held_bytes; /* call_hold */
@@ -119,6 +120,9 @@ void fake_call_drain(struct call *call);
 
 /* A slow reader takes one message. False: none waits. */
 bool fake_call_take(struct call *call);
+
+/* late_sends: the send that waits fails, since the client is gone. */
+void fake_call_lose(struct call *call);
 
 /* METHOD_BIDI: the client sends a message; NULL: it half-closes. One at a time. */
 void fake_call_push(struct call *call, const ProtobufCMessage *message);

@@ -89,6 +89,33 @@ static void test_attached_again_while_it_leaves(void **state)
     }
 }
 
+/* The client is gone, and its topics are closed, before the send under way is given up. */
+static void test_a_send_outlasts_the_topics(void **state)
+{
+    static const char *const names[] = {"i1", "i2"};
+
+    (void)state;
+    for (int one_topic = 0; one_topic < 2; one_topic++) {
+        struct fake_rig *rig = unbound();
+        struct call *call;
+
+        rig->world.messages.topic.sink.many_topics = !one_topic;
+        fake_rig_bind(rig);
+        call = subscribed(rig, true, 2, names);
+        call->late_sends = true;
+        fake_call_cancel(call);
+        fake_rig_run(rig);
+        assert_int_equal(rig->world.messages.subscriptions, 0);
+        assert_int_equal(call->ends, 0);
+        fake_call_lose(call);
+        settle(rig, call);
+        assert_int_equal(call->status.code, ERR_CANCELLED);
+        fake_rig_run(rig);
+        fake_call_free(call);
+        free_rig(rig);
+    }
+}
+
 /* The stream ends while its next message is waited for. */
 static void test_attach_ends_before_its_client(void **state)
 {
@@ -184,6 +211,7 @@ int main(void)
         cmocka_unit_test(test_a_receiver_in_every_state),
         cmocka_unit_test(test_a_receiver_whose_topic_is_refused),
         cmocka_unit_test(test_attached_again_while_it_leaves),
+        cmocka_unit_test(test_a_send_outlasts_the_topics),
         cmocka_unit_test(test_attach_ends_before_its_client),
         cmocka_unit_test(test_equal_messages_stay_two),
         cmocka_unit_test(test_what_a_detached_identity_had_is_counted),
