@@ -2,6 +2,7 @@
 #include "backends/redis/redis.h"
 
 #include "backends/redis/redis_kv.h"
+#include "backends/redis/redis_settings.h"
 #include "backends/redis/redis_topic.h"
 
 #include <assert.h>

@@ -152,8 +152,10 @@ static struct err parse(struct redis_address *address, struct slice text)
         return parse_path(address, skip(text, 5));
     if (slice_starts_with(text, slice_str("redis://")))
         return parse_url(address, skip(text, 8));
-    if (slice_starts_with(text, slice_str("rediss://")))
-        return fault("TLS to redis is not supported: put a tunnel on this machine in front of it");
+    if (slice_starts_with(text, slice_str("rediss://"))) {
+        address->tls = true;
+        return parse_url(address, skip(text, 9));
+    }
     return parse_host(address, text);
 }
 

@@ -1,8 +1,7 @@
 /* Calls in flight: commands out, answers in.
  *
- * Out: redis_words.c writes commands into hiredis' output buffer. The buffer goes out when the
- * batch of jobs ends (redis_write.c): commands of all calls of a batch share one write, whatever
- * they are.
+ * Out: redis_words.c writes commands into the link's buffer. The buffer goes out when the batch of
+ * jobs ends (redis_write.c): commands of all calls of a batch share one write, whatever they are.
  *
  * In: hiredis' reader finds the parts of an answer and calls take_x for each; the part goes to the
  * kind of the oldest unanswered call, which copies what it keeps into the arena of its op. No
@@ -13,6 +12,7 @@
  * Connection lost: see redis_fail_calls. */
 #include "backends/redis/redis_call.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { WATCH_STEP_MS = 10 };
@@ -131,8 +131,8 @@ void redis_take_answers(struct redis *redis)
                                                  .createInteger = take_integer,
                                                  .createNil = take_nil,
                                                  .freeObject = drop_answer};
-    redis->context->c.reader->fn = &redis->answers;
-    redis->context->c.reader->privdata = redis;
+    redis->link->reader->fn = &redis->answers;
+    redis->link->reader->privdata = redis;
 }
 
 /* ---- the line of calls ---- */
@@ -295,14 +295,38 @@ static void end_call(struct redis_call *call)
     let_go(call);
 }
 
-void redis_on_answer(redisAsyncContext *context, void *answer, void *arg)
+static void on_answer(struct redis *redis)
 {
-    struct redis_call *call = arg;
+    if (++redis->first->answered == redis->first->answers)
+        end_call(line_pop(redis));
+}
 
-    (void)context;
-    if (answer == NULL || ++call->answered < call->answers)
-        return;
-    end_call(line_pop(call->redis));
+static bool parse_all(struct redis *redis)
+{
+    struct redis_link *link = redis->link;
+    void *answer = redis;
+
+    while (answer != NULL && !link->doomed) {
+        answer = NULL;
+        if (redisReaderGetReply(link->reader, &answer) != REDIS_OK)
+            return false;
+        if (answer != NULL)
+            on_answer(redis);
+    }
+    return true;
+}
+
+bool redis_parse(struct redis *redis, const char *bytes, size_t len)
+{
+    struct redis_link *link = redis->link;
+    bool sound;
+
+    link->parsing = true;
+    sound = redisReaderFeed(link->reader, bytes, len) == REDIS_OK && parse_all(redis);
+    if (!sound)
+        snprintf(link->detail, sizeof link->detail, "%s", link->reader->errstr);
+    link->parsing = false;
+    return sound && !link->doomed;
 }
 
 void redis_unexpected(struct redis_call *call)

@@ -90,12 +90,12 @@ void redis_unexpected(struct redis_call *call);
 
 /* ---- for the connection ---- */
 
-/* Sets the functions by which hiredis hands over what it parses. */
+/* Sets the functions by which the reader hands over what it parses. */
 void redis_take_answers(struct redis *redis);
 
-/* hiredis: one answer is complete, or (NULL) will never come; the latter is told to all calls at
- * once by redis_fail_calls. */
-void redis_on_answer(redisAsyncContext *context, void *answer, void *arg);
+/* Takes bytes as they come off the wire. false: they are no answers, and link->detail says so; or
+ * an answer has made the connection end. */
+bool redis_parse(struct redis *redis, const char *bytes, size_t len);
 
 /* Decimal digits of n. */
 uint64_t redis_digits(uint64_t n);

@@ -5,33 +5,25 @@
  *      ▲                          │                      │                     │               │
  *      └──────────────────────────┴── failed, lost, refused, silent, dial timeout ─────────────┘
  *
- * Every way back ends in lost(): calls in flight fail, the state turns to DOWN, the next attempt is
- * timed with backoff and jitter. CLOSING leaves from any phase and ends when libuv has let go of
- * all handles.
+ * CONNECTING includes TLS' handshake. Every way back ends in lost(): calls in flight fail, the
+ * state turns to DOWN, the next attempt is timed with backoff and jitter. CLOSING leaves from any
+ * phase and ends when libuv has let go of all handles.
  *
  * READY turns to LEAVING when redis says what it would not say where we mean to be: that it is a
  * replica, a node of a cluster, or does not know us. Nothing new is sent, and with the last answer
  * the connection is lost(), so that the next one looks for the server by its name.
  *
- * hiredis' context is made for one connection. It goes by redisAsyncFree, ours or hiredis' own on
- * an error; both come by on_cleanup. Within an answer's callback hiredis delays the free until it
- * returns. Its connect callback must not free, and nothing here does. */
+ * A link is made for one connection and goes by end_link. While an answer is handed over, that
+ * waits until the answer has been taken. */
 #include "backends/redis/redis_call.h"
+#include "backends/redis/redis_tls.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 
 enum {
     BACKOFF_MIN_MS = 100,
     BACKOFF_MAX_MS = 2000,
     READS_AT_ONCE = 64,
-    READ_BYTES = 16384,
-};
-
-/* libuv frees a handle later than we let go of the connection, so it stands apart. */
-struct redis_poll {
-    uv_poll_t handle;
-    struct redis *redis;
 };
 
 static void attempt(struct redis *redis);
@@ -56,6 +48,9 @@ static void on_dial_timeout(struct timer *timer)
     struct redis *redis = CONTAINER_OF(timer, struct redis, timer);
 
     redis->why = redis_unavailable("redis did not answer within dial_timeout_ms");
+    if (redis->phase == REDIS_CONNECTING && redis->link->connected)
+        redis->why = redis_unavailable("redis did not answer TLS' handshake within "
+                                       "dial_timeout_ms: does it speak TLS on this port?");
     if (redis->hello.fatal.code != ERR_OK)
         redis->why = redis->hello.fatal;
     if (redis->phase == REDIS_RESOLVING)
@@ -190,35 +185,38 @@ static void closed_if_idle(struct redis *redis)
 
 static void on_poll_closed(uv_handle_t *handle)
 {
-    struct redis_poll *poll = handle->data;
-    struct redis *redis = poll->redis;
+    struct redis_link *link = CONTAINER_OF((uv_poll_t *)handle, struct redis_link, handle);
+    struct redis *redis = link->redis;
 
-    free(poll);
+    free(link);
     redis->handles--;
     closed_if_idle(redis);
 }
 
-/* hiredis: the context is being freed. */
-static void on_cleanup(void *arg)
+static void end_link(struct redis *redis)
 {
-    struct redis *redis = arg;
+    struct redis_link *link = redis->link;
 
-    const char *detail = redis->context->c.errstr;
-
-    uv_close((uv_handle_t *)&redis->poll->handle, on_poll_closed);
-    redis->poll = NULL;
-    redis->context = NULL;
-    lost(redis, detail);
+    if (link->parsing) {
+        link->doomed = true;
+        return;
+    }
+    if (link->problem != NULL && redis->why.code == ERR_OK)
+        redis->why = redis_unavailable(link->problem);
+    redis->link = NULL;
+    uv_close((uv_handle_t *)&link->handle, on_poll_closed); /* before the socket: it is watched */
+    redis_link_close(link);
+    lost(redis, link->detail); /* libuv lets go of it later */
 }
 
 void redis_drop(struct redis *redis, struct err why)
 {
-    if (redis->context == NULL)
+    if (redis->link == NULL)
         return;
     redis->why = redis->down = why;
     if (redis->phase == REDIS_READY)
-        redis->phase = REDIS_LEAVING; /* no new ops, also when the free is delayed */
-    redisAsyncFree(redis->context);
+        redis->phase = REDIS_LEAVING; /* no new ops, also when the end has to wait */
+    end_link(redis);
 }
 
 /* ---- what redis has said of itself ---- */
@@ -255,7 +253,7 @@ static void greeted(struct redis *redis)
         redis->on_ready(redis);
 }
 
-/* Behind each reading, outside the callbacks of hiredis. */
+/* Behind each reading, outside the callbacks of the reader. */
 static void after_reading(struct redis *redis)
 {
     bool told = redis->hello.done;
@@ -285,19 +283,24 @@ static void on_check(struct job *job)
 
 static void poll_for(struct redis *redis, int events)
 {
-    uv_poll_start(&redis->poll->handle, events, on_poll);
+    uv_poll_start(&redis->link->handle, events, on_poll);
 }
 
-/* hiredis reads 16 KiB at a time. While a large value comes, going round the loop for each would
- * cost more than the reading; a reader that grows shows one. */
+/* While a large value comes, going round the loop for each read would cost more than the reading.
+ */
 static void read_answers(struct redis *redis)
 {
+    char bytes[REDIS_READ_BYTES];
+
     redis->moved_ns = now_of(redis);
     for (unsigned i = 0; i < READS_AT_ONCE; i++) {
-        size_t held = redis->context->c.reader->len;
+        ssize_t n = redis_link_read(redis->link, bytes, sizeof bytes);
 
-        redisAsyncHandleRead(redis->context);
-        if (redis->context == NULL || redis->context->c.reader->len < held + READ_BYTES)
+        if (n < 0 || (n > 0 && !redis_parse(redis, bytes, (size_t)n))) {
+            end_link(redis);
+            return;
+        }
+        if (n < (ssize_t)sizeof bytes)
             return;
     }
 }
@@ -309,33 +312,53 @@ static void read_some(struct redis *redis)
         return;
     }
     read_answers(redis);
-    if (redis->context != NULL)
+    if (redis->link != NULL)
         after_reading(redis);
+}
+
+static void go_on_connecting(struct redis *redis)
+{
+    switch (redis_link_connect(redis->link)) {
+    case REDIS_LINK_READS:
+        poll_for(redis, UV_READABLE);
+        break;
+    case REDIS_LINK_WRITES:
+        poll_for(redis, UV_WRITABLE);
+        break;
+    case REDIS_LINK_FAILED:
+        end_link(redis);
+        break;
+    case REDIS_LINK_UP:
+        redis->phase = REDIS_GREETING;
+        redis->moved_ns = now_of(redis);
+        poll_for(redis, UV_READABLE);
+        redis_say_hello(redis);
+        break;
+    }
 }
 
 /* libuv stops a handle when it reports an error, which for a poll handle is no more than "ask the
  * socket". */
 static void on_poll(uv_poll_t *handle, int status, int events)
 {
-    struct redis *redis = ((struct redis_poll *)handle->data)->redis;
+    struct redis_link *link = CONTAINER_OF(handle, struct redis_link, handle);
+    struct redis *redis = link->redis;
 
-    if (redis->poll == NULL || handle != &redis->poll->handle)
+    if (redis->link != link)
         return;
     worker_look_at_clock(redis->base.home);
     if (redis->phase == REDIS_CONNECTING) {
-        redisAsyncHandleWrite(redis->context); /* on_connected, or on_cleanup */
-        if (redis->phase == REDIS_GREETING)
-            redis_say_hello(redis);
+        go_on_connecting(redis);
         return;
     }
     if (status < 0)
         poll_for(redis, UV_READABLE);
     if (status < 0 || (events & (UV_READABLE | UV_DISCONNECT)) != 0)
         read_some(redis);
-    if (redis->context == NULL || (events & UV_WRITABLE) == 0)
+    if (redis->link == NULL || (events & UV_WRITABLE) == 0)
         return;
     redis_flush(redis);
-    if (redis->context != NULL && redis->unsent == NULL)
+    if (redis->unsent == NULL)
         poll_for(redis, UV_READABLE);
 }
 
@@ -344,70 +367,48 @@ static void on_batch_end(struct batch_hook *hook)
     struct redis *redis = CONTAINER_OF(hook, struct redis, hook);
 
     watch(redis);
-    if (redis->context == NULL || redis->phase < REDIS_GREETING || redis->unsent != NULL ||
-        sdslen(redis->context->c.obuf) == 0)
+    if (redis->link == NULL || redis->phase < REDIS_GREETING || redis->unsent != NULL ||
+        sdslen(redis->link->out) == 0)
         return;
     redis_flush(redis);
-    if (redis->context != NULL && redis->unsent != NULL)
+    if (redis->unsent != NULL)
         poll_for(redis, UV_READABLE | UV_WRITABLE);
 }
 
 /* ---- an attempt ---- */
 
-/* Says nothing yet: hiredis would write it itself when this returns, and not count it. */
-static void on_connected(const redisAsyncContext *context, int status)
+static void adopt(struct redis *redis, struct redis_link *link)
 {
-    struct redis *redis = context->data;
+    struct redis_store *store = redis_store_of(redis);
+    struct ssl_ctx_st *tls = redis_store_tls(store);
 
-    if (status != REDIS_OK)
-        return; /* hiredis frees the context next */
-    redis->phase = REDIS_GREETING;
-    redis->moved_ns = now_of(redis);
-    if (!redis_store_of(redis)->address.unix_socket)
-        redisEnableKeepAlive(&redis->context->c);
-    poll_for(redis, UV_READABLE);
-}
-
-static void adopt(struct redis *redis, redisAsyncContext *context)
-{
-    struct redis_poll *poll = calloc(1, sizeof *poll);
-
-    if (poll == NULL)
-        abort();
-    fcntl(context->c.fd, F_SETFD, FD_CLOEXEC);
-    poll->redis = redis;
-    if (uv_poll_init(redis->base.home->loop, &poll->handle, context->c.fd) != 0)
+    if (uv_poll_init(redis->base.home->loop, &link->handle, link->fd) != 0)
         abort(); /* a fresh, non-blocking socket */
-    poll->handle.data = poll;
     redis->handles++;
-    redis->poll = poll;
-    redis->context = context;
-    context->data = redis;
-    context->ev.data = redis;
-    context->ev.cleanup = on_cleanup;
+    redis->link = link;
+    if (tls != NULL)
+        link->tls = redis_tls_session(
+            tls, link->fd, store->server_name != NULL ? store->server_name : store->address.host);
+    redis_tls_context_unref(tls); /* the session has its own */
     redis_take_answers(redis);
-    redisAsyncSetConnectCallback(context, on_connected);
     poll_for(redis, UV_WRITABLE);
 }
 
 static void connect_next(struct redis *redis)
 {
     const struct redis_address *address = &redis_store_of(redis)->address;
-    redisAsyncContext *context;
+    struct redis_link *link = redis_link_new(redis);
 
-    if (address->unix_socket)
-        context = redisAsyncConnectUnix(address->host);
-    else
-        context = redisAsyncConnect(redis->addresses[redis->address_at], address->port);
-    if (context == NULL)
-        abort();
     redis->phase = REDIS_CONNECTING;
-    if (context->err == 0) {
-        adopt(redis, context);
+    if (redis_link_open(link,
+                        address->unix_socket ? address->host : redis->addresses[redis->address_at],
+                        address->port)) {
+        adopt(redis, link);
         return;
     }
-    lost(redis, context->errstr);
-    redisAsyncFree(context);
+    redis_link_close(link);
+    lost(redis, link->detail);
+    free(link);
 }
 
 static void resolved(struct redis *redis, const char *problem)
@@ -478,8 +479,8 @@ void redis_stop(struct redis *redis, void (*closed)(void *), void *arg)
     worker_remove_hook(redis->base.home, &redis->hook);
     if (!redis->blocking)
         redis_leave(redis_store_of(redis), redis);
-    if (redis->context != NULL)
-        redisAsyncFree(redis->context);
+    if (redis->link != NULL)
+        end_link(redis);
     redis_fail_turns(redis);
     closed_if_idle(redis);
 }

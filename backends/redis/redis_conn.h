@@ -14,16 +14,16 @@
  *   close   redis_stop for each; closed() comes when the memory may go
  *
  * A blocking command is cancelled by redis_drop: redis forgets it with its connection. Its answers
- * are taken by redis_call.h as any others. Messages of SUBSCRIBE are answers without a question,
- * for which hiredis' asynchronous half has rules of its own: such a connection has `pushes`, which
- * read with redisReader itself, and shares redis_conn.c's way of connecting only. */
+ * are taken by redis_call.h as any others. Messages of SUBSCRIBE are answers without a question:
+ * such a connection has `pushes`, which read themselves, and shares redis_conn.c's way of
+ * connecting only. */
 #ifndef PRISM_BACKENDS_REDIS_REDIS_CONN_H
 #define PRISM_BACKENDS_REDIS_REDIS_CONN_H
 
+#include "backends/redis/redis_link.h"
 #include "backends/redis/redis_store.h"
 #include "pool/worker.h"
 
-#include <hiredis/async.h>
 #include <uv.h>
 
 enum { REDIS_ADDRESSES = 8 /* of one host name */ };
@@ -31,14 +31,13 @@ enum { REDIS_ADDRESSES = 8 /* of one host name */ };
 enum redis_phase {
     REDIS_WAITING, /* not connected; the timer starts the next attempt */
     REDIS_RESOLVING,
-    REDIS_CONNECTING,
-    REDIS_GREETING, /* connected; hello is under way */
+    REDIS_CONNECTING, /* TLS included */
+    REDIS_GREETING,   /* connected; hello is under way */
     REDIS_READY,
     REDIS_LEAVING, /* no new calls; ends with the last answer */
     REDIS_CLOSING
 };
 
-struct redis_poll;
 struct redis_call;
 struct redis_turn;
 
@@ -65,7 +64,7 @@ struct redis_hello {
 struct redis_pushes {
     void (*ready)(struct redis *redis);
     void (*read)(struct redis *redis); /* the socket has bytes or an error; may redis_drop */
-    void (*lost)(struct redis *redis); /* the context is gone; ready() may come again */
+    void (*lost)(struct redis *redis); /* the link is gone; ready() may come again */
 };
 
 struct redis {
@@ -81,8 +80,7 @@ struct redis {
     struct redis_hello hello;
     struct redis_facts facts; /* of the server, as told last */
     uint64_t ready_ns;
-    redisAsyncContext *context; /* NULL: no connection and none under way */
-    struct redis_poll *poll;    /* of the context */
+    struct redis_link *link; /* NULL: no connection and none under way */
     redisReplyObjectFunctions answers;
     struct timer timer;     /* next attempt; dial timeout; once ready, the watch over answers */
     struct batch_hook hook; /* writes what a batch of jobs has queued */
@@ -163,8 +161,8 @@ void redis_start(struct redis *redis, struct backend_store *store, struct worker
 void redis_stop(struct redis *redis, void (*closed)(void *), void *arg);
 
 /* Gives the connection up, if there is one, and makes a new one; why is what ops are told until
- * that is ready. Calls in flight fail with ERR_UNAVAILABLE. Safe within an answer; redis->context
- * may be gone afterwards. */
+ * that is ready. Calls in flight fail with ERR_UNAVAILABLE. Safe within an answer; redis->link may
+ * be gone afterwards. */
 void redis_drop(struct redis *redis, struct err why);
 
 /* ---- the name of the server (redis_resolve.c) ---- */
@@ -196,7 +194,10 @@ void redis_act_on_news(struct redis *redis);  /* errors that the calls have note
 void redis_report_serving(struct redis *redis);
 const char *redis_restriction(const struct redis *redis);
 
-/* ---- output (redis_write.c) ---- */
+/* ---- output (redis_words.c, redis_write.c) ---- */
+
+/* A command whose answer is taken by `pushes`. word: NULL: none. */
+void redis_say(struct redis *redis, const char *name, const struct slice *word);
 
 /* Writes as much as the socket takes. A broken connection is found by who reads next. */
 void redis_flush(struct redis *redis);

@@ -2,20 +2,18 @@
  *
  * Redis answers SUBSCRIBE and UNSUBSCRIBE in their order, between messages. A channel is confirmed
  * when its last command is answered: what is published from then on comes. The connection is read
- * by redisReader, which shows each part of an answer as it is found; nothing is kept of it but the
- * message made from it.
+ * by hiredis' reader, which shows each part of an answer as it is found; nothing is kept of it but
+ * the message made from it.
  *
  * Nothing is read while listeners have messages to hand over and credit for them. So what overflows
  * a backlog overflows it because there is no credit, and redis' own buffer takes the rest. */
 #include "backends/redis/redis_topic.h"
 #include "src/base/clock.h"
 
-#include <errno.h>
 #include <search.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 
-enum { READ_BYTES = 16384, READS_AT_ONCE = 4 };
+enum { READS_AT_ONCE = 4 };
 
 enum command { SUBSCRIBE, UNSUBSCRIBE, PING };
 
@@ -100,13 +98,11 @@ static void say(struct redis_listening *listening, enum command command,
 {
     static const char *const names[] = {"SUBSCRIBE", "UNSUBSCRIBE", "PING"};
     struct redis *redis = &listening->connection;
-    const char *words[] = {names[command], channel != NULL ? channel->text : NULL};
-    size_t lengths[] = {strlen(names[command]), channel != NULL ? channel->name.len : 0};
     struct redis_asked *asked = malloc(sizeof *asked);
 
-    if (asked == NULL || redisAppendCommandArgv(&redis->context->c, channel != NULL ? 2 : 1, words,
-                                                lengths) != REDIS_OK)
+    if (asked == NULL)
         abort();
+    redis_say(redis, names[command], channel != NULL ? &channel->name : NULL);
     *asked = (struct redis_asked){
         .command = command, .channel = channel, .said_ns = redis->base.home->now_ns};
     *listening->last = asked;
@@ -327,7 +323,7 @@ static void drop_answer(void *answer)
 
 static bool parse(struct redis_listening *listening, const char *bytes, size_t len)
 {
-    redisReader *reader = listening->connection.context->c.reader;
+    redisReader *reader = listening->connection.link->reader;
     void *answer;
 
     if (redisReaderFeed(reader, bytes, len) != REDIS_OK)
@@ -350,11 +346,8 @@ static void give_up(struct redis_listening *listening)
 static ssize_t receive(struct redis_listening *listening, char *bytes, size_t room)
 {
     struct redis *redis = &listening->connection;
-    ssize_t n;
+    ssize_t n = redis_link_read(redis->link, bytes, room);
 
-    do
-        n = recv(redis->context->c.fd, bytes, room, MSG_DONTWAIT);
-    while (n < 0 && errno == EINTR);
     if (n <= 0)
         return n;
     redis->moved_ns = redis->base.home->now_ns;
@@ -365,14 +358,14 @@ static ssize_t receive(struct redis_listening *listening, char *bytes, size_t ro
 static void on_read(struct redis *redis)
 {
     struct redis_listening *listening = listening_of(redis);
-    char bytes[READ_BYTES];
+    char bytes[REDIS_READ_BYTES];
 
     for (unsigned i = 0; i < READS_AT_ONCE && listening->under_way == 0; i++) {
         ssize_t n = receive(listening, bytes, sizeof bytes);
 
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        if (n == 0)
             return;
-        if (n <= 0 || !parse(listening, bytes, (size_t)n)) {
+        if (n < 0 || !parse(listening, bytes, (size_t)n)) {
             give_up(listening);
             return;
         }
@@ -401,7 +394,7 @@ static void on_watch(struct timer *timer)
 static void on_ready(struct redis *redis)
 {
     struct redis_listening *listening = listening_of(redis);
-    redisReader *reader = redis->context->c.reader;
+    redisReader *reader = redis->link->reader;
 
     reader->fn = &listening->functions;
     reader->privdata = listening;

@@ -1,98 +1,19 @@
-/* Settings of a slot, and what the instances of one slot share.
+/* What the instances of one slot share.
  *
  * Each worker has a connection of its own, so no call takes a lock. The store's lock guards the
- * tally of the instances' states and the login, touched when a connection comes or goes. */
+ * tally of the instances' states, the login and TLS' files, touched when a connection comes or
+ * goes. */
 #include "backends/redis/redis_store.h"
 
 #include "backends/redis/redis_conn.h"
+#include "backends/redis/redis_settings.h"
+#include "backends/redis/redis_tls.h"
 #include "src/base/clock.h"
 #include "src/base/secret.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum setting {
-    SET_ADDRESS,
-    SET_USERNAME,
-    SET_PASSWORD,
-    SET_DATABASE,
-    SET_DB,
-    SET_KEY_PREFIX,
-    SET_DIAL_TIMEOUT,
-    SET_COMMAND_TIMEOUT,
-    SET_MAX_IN_FLIGHT,
-    SET_MAX_BUFFER,
-    SET_CONNECTION, /* so many are every type's */
-    SET_CLAIM_IDLE = SET_CONNECTION,
-    SET_MAX_LENGTH,
-    SET_MAX_AGE,
-    SET_TRIM_UNREAD,
-};
-
-#define CONNECTION_SETTINGS(PREFIX_DOC)                                                            \
-    [SET_ADDRESS] =                                                                                \
-        {"address",                                                                                \
-         SETTING_TEXT,                                                                             \
-         "localhost:6379",                                                                         \
-         0,                                                                                        \
-         0,                                                                                        \
-         "HOST[:PORT], [IPV6]:PORT, redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE] or "            \
-         "unix:PATH"},                                                                             \
-    [SET_USERNAME] = {"username", SETTING_TEXT, "", 0, 0, "ACL user; empty: the default user"},    \
-    [SET_PASSWORD] = {"password", SETTING_SECRET, "", 0, 0, "empty: none"},                        \
-    [SET_DATABASE] = {"database", SETTING_UINT, "0", 0, INT32_MAX, "number of the database"},      \
-    [SET_DB] = {"db", SETTING_UINT, "0", 0, INT32_MAX, "another name for database"},               \
-    [SET_KEY_PREFIX] = {"key_prefix", SETTING_TEXT, "prism", 0, 0, PREFIX_DOC},                    \
-    [SET_DIAL_TIMEOUT] = {"dial_timeout_ms",                                                       \
-                          SETTING_UINT,                                                            \
-                          "5000",                                                                  \
-                          1,                                                                       \
-                          600000,                                                                  \
-                          "to connect, authenticate and select the database"},                     \
-    [SET_COMMAND_TIMEOUT] =                                                                        \
-        {"command_timeout_ms",                                                                     \
-         SETTING_UINT,                                                                             \
-         "5000",                                                                                   \
-         1,                                                                                        \
-         600000,                                                                                   \
-         "for calls without a deadline; a server that is silent for this long "                    \
-         "while it owes an answer is disconnected"},                                               \
-    [SET_MAX_IN_FLIGHT] = {"max_in_flight",                                                        \
-                           SETTING_UINT,                                                           \
-                           "16384",                                                                \
-                           1,                                                                      \
-                           1u << 20,                                                               \
-                           "operations without an answer, for each worker; more are refused"},     \
-    [SET_MAX_BUFFER] = {"max_buffer_bytes",                                                        \
-                        SETTING_UINT,                                                              \
-                        "67108864",                                                                \
-                        65536,                                                                     \
-                        1ull << 33,                                                                \
-                        "bytes of commands without an answer, for each worker; more are refused, " \
-                        "except for one operation alone"}
-
-const struct backend_setting redis_settings[] = {
-    CONNECTION_SETTINGS("keys are stored as <key_prefix>:<namespace>:<key>; 1 to 64 printable "
-                        "characters without ':' and '%'"),
-    {.name = NULL},
-};
-
-const struct backend_setting redis_stream_settings[] = {
-    CONNECTION_SETTINGS(
-        "of Prism's own keys, <key_prefix>:wake and <key_prefix>:order:..; 1 to 64 printable "
-        "characters without ':' and '%'"),
-    [SET_CLAIM_IDLE] = {"claim_idle_ms", SETTING_UINT, "20000", 100, 86400000,
-                        "what a process that has died had taken is taken over after this time; "
-                        "the same for all processes of a group"},
-    [SET_MAX_LENGTH] = {"max_length", SETTING_UINT, "0", 0, 1ull << 40,
-                        "entries of a stream, about; older ones are trimmed; 0: no bound"},
-    [SET_MAX_AGE] = {"max_age_ms", SETTING_UINT, "0", 0, 1ull << 42,
-                     "age of entries, about; older ones are trimmed; 0: no bound"},
-    [SET_TRIM_UNREAD] = {"trim_unread", SETTING_BOOL, "false", 0, 0,
-                         "trim also what a group has not settled; else trimming waits for it"},
-    {.name = NULL},
-};
 
 static char *copy_or_null(const char *text)
 {
@@ -101,75 +22,6 @@ static char *copy_or_null(const char *text)
     if (text[0] != '\0' && (copy = strdup(text)) == NULL)
         abort();
     return copy;
-}
-
-/* ---- what the table cannot say ---- */
-
-static bool is_given(const struct backend_value *value)
-{
-    return value->text[0] != '\0';
-}
-
-static bool is_named(const char *part_of_address)
-{
-    return part_of_address != NULL && part_of_address[0] != '\0';
-}
-
-static void fault(struct backend_faults *faults, enum setting at, const char *text, const char *fix)
-{
-    backend_fault_add(faults, (struct backend_fault){
-                                  .setting = redis_settings[at].name, .text = text, .fix = fix});
-}
-
-static void contradicts(struct backend_faults *faults, enum setting at, enum setting other,
-                        const char *text, const char *fix)
-{
-    backend_fault_add(faults, (struct backend_fault){.setting = redis_settings[at].name,
-                                                     .other = redis_settings[other].name,
-                                                     .text = text,
-                                                     .fix = fix});
-}
-
-/* What the address says and a setting too must not be different things. */
-static void check_against_address(const struct redis_address *address,
-                                  const struct backend_value *values, struct backend_faults *faults)
-{
-    static const enum setting names[] = {SET_DATABASE, SET_DB};
-
-    if (is_named(address->username) && is_given(&values[SET_USERNAME]))
-        contradicts(faults, SET_USERNAME, SET_ADDRESS, "the address names a user as well",
-                    "remove it, or the user from `address`");
-    if (address->password != NULL && is_given(&values[SET_PASSWORD]))
-        contradicts(faults, SET_PASSWORD, SET_ADDRESS, "the address holds a password as well",
-                    "remove it, or the password from `address`");
-    for (unsigned i = 0; address->database >= 0 && i < ARRAY_LEN(names); i++) {
-        uint64_t database = values[names[i]].number;
-
-        if (database != 0 && database != (uint64_t)address->database)
-            contradicts(faults, names[i], SET_ADDRESS, "the address names another database",
-                        "remove it, or the database from `address`");
-    }
-}
-
-void redis_settings_check(const struct backend_value *values, struct backend_faults *faults)
-{
-    struct redis_address address;
-    struct err e = redis_address_parse(&address, slice_str(values[SET_ADDRESS].text));
-    uint64_t database = values[SET_DATABASE].number, db = values[SET_DB].number;
-
-    if (e.code == ERR_OK)
-        check_against_address(&address, values, faults);
-    else
-        fault(
-            faults, SET_ADDRESS, e.text,
-            "like localhost:6379, [::1]:6379, redis://HOST:PORT/DATABASE or unix:/run/redis.sock");
-    redis_address_clear(&address);
-    if (database != 0 && db != 0 && database != db)
-        contradicts(faults, SET_DB, SET_DATABASE, "`database` says otherwise",
-                    "remove one of the two");
-    if (!redis_prefix_root_valid(values[SET_KEY_PREFIX].text))
-        fault(faults, SET_KEY_PREFIX, "is not 1 to 64 printable characters without ':' and '%'",
-              "remove it for the default, prism");
 }
 
 /* ---- login ---- */
@@ -194,9 +46,10 @@ void redis_login_clear(struct redis_login *login)
 static struct redis_login login_of(const struct redis_address *address,
                                    const struct backend_value *values)
 {
+    bool user_given = address->username != NULL && address->username[0] != '\0';
+
     return (struct redis_login){
-        .username = copy_or_null(is_named(address->username) ? address->username
-                                                             : values[SET_USERNAME].text),
+        .username = copy_or_null(user_given ? address->username : values[SET_USERNAME].text),
         .password = copy_or_null(address->password != NULL ? address->password
                                                            : values[SET_PASSWORD].text)};
 }
@@ -225,6 +78,66 @@ static void swap_login(struct redis_store *store, struct redis_login *login)
     *login = old;
 }
 
+/* ---- TLS ---- */
+
+static struct err tls_of(struct ssl_ctx_st **out, const struct redis_address *address,
+                         const struct backend_value *values)
+{
+    char *ca = copy_or_null(values[SET_TLS_CA].text);
+    char *cert = copy_or_null(values[SET_TLS_CERT].text);
+    char *key = copy_or_null(values[SET_TLS_KEY].text);
+    struct err err = ERR_NONE;
+
+    *out = NULL;
+    if (redis_settings_tls(address, values))
+        err = redis_tls_context(
+            out,
+            &(struct redis_tls_files){
+                .ca = ca, .cert = cert, .key = key, .verify = values[SET_TLS_VERIFY].number != 0});
+    free(ca);
+    free(cert);
+    free(key);
+    return err;
+}
+
+static void set_tls(struct redis_store *store, struct ssl_ctx_st *tls)
+{
+    struct ssl_ctx_st *old;
+
+    pthread_mutex_lock(&store->lock);
+    old = store->tls;
+    store->tls = tls;
+    pthread_mutex_unlock(&store->lock);
+    redis_tls_context_unref(old);
+}
+
+struct ssl_ctx_st *redis_store_tls(struct redis_store *store)
+{
+    struct ssl_ctx_st *tls;
+
+    pthread_mutex_lock(&store->lock);
+    tls = redis_tls_context_ref(store->tls);
+    pthread_mutex_unlock(&store->lock);
+    return tls;
+}
+
+/* Files that cannot be used change nothing. */
+static void reload_tls(struct redis_store *store, const struct redis_address *address,
+                       const struct backend_value *values)
+{
+    struct ssl_ctx_st *tls;
+    struct err err = tls_of(&tls, address, values);
+
+    if (err.code == ERR_OK)
+        set_tls(store, tls);
+    else
+        log_event(LOG_ERROR, "redis_tls_reload_failed",
+                  LOG_S("namespace", store->base.namespace_name), LOG_S("slot", store->base.slot),
+                  LOG_S("setting", err.subject), LOG_S("why", err.text));
+}
+
+/* ---- what is read again ---- */
+
 void redis_store_reload(struct backend_store *base, const struct backend_value *values)
 {
     struct redis_store *store = CONTAINER_OF(base, struct redis_store, base);
@@ -237,6 +150,7 @@ void redis_store_reload(struct backend_store *base, const struct backend_value *
 
     swap_login(store, &login);
     redis_login_clear(&login);
+    reload_tls(store, &address, values);
     redis_address_clear(&address);
 }
 
@@ -251,6 +165,8 @@ void redis_store_close(struct backend_store *base)
     redis_login_clear(&login);
     redis_address_clear(&store->address);
     free(store->prefix);
+    free(store->server_name);
+    set_tls(store, NULL);
     pthread_mutex_destroy(&store->lock);
     backend_store_clear(base);
     free(store);
@@ -262,6 +178,7 @@ static void take_settings(struct redis_store *store, const struct backend_value 
     store->command_timeout_ns = values[SET_COMMAND_TIMEOUT].number * NS_PER_MS;
     store->max_in_flight = values[SET_MAX_IN_FLIGHT].number;
     store->max_buffer_bytes = values[SET_MAX_BUFFER].number;
+    store->server_name = copy_or_null(values[SET_TLS_SERVER_NAME].text);
     if (store->base.type->settings == redis_stream_settings) {
         store->claim_idle_ms = values[SET_CLAIM_IDLE].number;
         store->max_length = values[SET_MAX_LENGTH].number;
@@ -305,8 +222,12 @@ struct err redis_store_new(struct backend_store **out, const struct backend_type
     take_settings(store, values);
     login = login_of(&store->address, values);
     swap_login(store, &login);
-    *out = &store->base;
-    return ERR_NONE;
+    e = tls_of(&store->tls, &store->address, values);
+    if (e.code == ERR_OK)
+        *out = &store->base;
+    else
+        redis_store_close(&store->base);
+    return e;
 }
 
 /* ---- health ---- */

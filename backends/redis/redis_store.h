@@ -1,7 +1,8 @@
-/* One slot's redis: settings, login, health, and what its instances tell each other.
+/* One slot's redis: login, TLS, health, and what its instances tell each other.
  *
  * A backend type of this folder has redis_settings or redis_stream_settings as its table,
- * redis_settings_check as its check, and opens its store with redis_store_new. */
+ * redis_settings_check as its check (redis_settings.h), and opens its store with redis_store_new.
+ */
 #ifndef PRISM_BACKENDS_REDIS_REDIS_STORE_H
 #define PRISM_BACKENDS_REDIS_REDIS_STORE_H
 
@@ -14,6 +15,7 @@
 #include <stdatomic.h>
 
 struct redis;
+struct ssl_ctx_st;
 
 enum { REDIS_RETRY_MS = 100 /* advice to callers when the connection is away */ };
 
@@ -29,6 +31,7 @@ struct redis_store {
     uint64_t dial_timeout_ns, command_timeout_ns, max_in_flight, max_buffer_bytes;
     uint64_t claim_idle_ms, max_length, max_age_ms; /* streams */
     bool trim_unread;
+    char *server_name; /* of its certificate; NULL: the host */
     struct log_budget connects, losses, troubles;
 
     struct counter dropped;    /* messages of topics that a subscription missed; shared writers */
@@ -38,6 +41,7 @@ struct redis_store {
 
     pthread_mutex_t lock;      /* of the rest, but for what is atomic */
     char *username, *password; /* NULL: none */
+    struct ssl_ctx_st *tls;    /* NULL: none */
     unsigned states[BACKEND_DOWN + 1];
     const char *texts[BACKEND_DOWN + 1]; /* the latest for each state; static */
     struct redis *instances;             /* those that report */
@@ -46,11 +50,6 @@ struct redis_store {
     _Atomic uint64_t largest_value; /* bytes; that any instance has read, written or measured */
     _Atomic uint64_t refused_bytes; /* the smallest word that redis refused for its size; 0: none */
 };
-
-extern const struct backend_setting redis_settings[];
-extern const struct backend_setting redis_stream_settings[]; /* begins with those */
-
-void redis_settings_check(const struct backend_value *values, struct backend_faults *faults);
 
 /* For a type with redis_settings; frees nothing of the type's own. As backend_type.store_open,
  * store_close and reload. */
@@ -67,6 +66,9 @@ struct redis_login {
 
 struct redis_login redis_store_login(struct redis_store *store);
 void redis_login_clear(struct redis_login *login);
+
+/* For a new connection; to be let go of. NULL: without TLS. thread: any. */
+struct ssl_ctx_st *redis_store_tls(struct redis_store *store);
 
 /* ---- what instances tell; thread: home of the instance ---- */
 

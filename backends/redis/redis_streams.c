@@ -1,5 +1,6 @@
 /* The backend type redis-stream: its descriptor and instances. */
 #include "backends/redis/redis.h"
+#include "backends/redis/redis_settings.h"
 #include "backends/redis/redis_stream.h"
 
 #include <stdio.h>

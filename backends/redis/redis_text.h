@@ -16,13 +16,15 @@ enum { REDIS_PORT = 6379, REDIS_PATH_BYTES = 107, REDIS_HOST_BYTES = 253 };
 
 struct redis_address {
     bool unix_socket;
+    bool tls;                  /* rediss:// */
     char *host;                /* or the socket's path; owned */
     uint16_t port;             /* 0 for a unix socket */
     char *username, *password; /* from redis://user:password@...; NULL = not given; owned */
     int64_t database;          /* from redis://.../N; -1 = not given */
 };
 
-/* HOST, HOST:PORT, [IPV6]:PORT, redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], unix:PATH. Errors
+/* HOST, HOST:PORT, [IPV6]:PORT, redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], the same with
+ * rediss://, unix:PATH. Errors
  * are ERR_INVALID_ARGUMENT about "address" with a static text; then *address is cleared. */
 struct err redis_address_parse(struct redis_address *address, struct slice text);
 void redis_address_clear(struct redis_address *address); /* secrets are overwritten */

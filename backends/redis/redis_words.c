@@ -1,5 +1,4 @@
-/* Commands as bytes. A command is registered with hiredis by its first word; the other words are
- * written straight behind it into hiredis' output buffer, so every byte is copied once. */
+/* Commands as bytes, written straight into the connection's buffer: every byte is copied once. */
 #include "backends/redis/redis_call.h"
 
 #include <stdlib.h>
@@ -13,25 +12,25 @@ uint64_t redis_digits(uint64_t n)
     return digits;
 }
 
-/* Appends behind what hiredis has in its buffer. */
+/* Room behind what is in the buffer. */
 static char *extend(struct redis *redis, size_t bytes)
 {
-    redisContext *c = &redis->context->c;
+    struct redis_link *link = redis->link;
 
-    if (sdsavail(c->obuf) < bytes) {
-        c->obuf = sdsMakeRoomFor(c->obuf, bytes);
-        if (c->obuf == NULL)
+    if (sdsavail(link->out) < bytes) {
+        link->out = sdsMakeRoomFor(link->out, bytes);
+        if (link->out == NULL)
             abort();
     }
-    return c->obuf + sdslen(c->obuf);
+    return link->out + sdslen(link->out);
 }
 
 static void extended(struct redis *redis, char *to)
 {
-    redisContext *c = &redis->context->c;
-    size_t bytes = (size_t)(to - (c->obuf + sdslen(c->obuf)));
+    sds out = redis->link->out;
+    size_t bytes = (size_t)(to - (out + sdslen(out)));
 
-    sdsinclen(c->obuf, bytes);
+    sdsinclen(out, bytes);
     *to = '\0';
     redis->queued_bytes += bytes;
 }
@@ -68,21 +67,33 @@ void redis_reserve(struct redis_call *call, size_t bytes)
 
 enum { LINE = 24 }; /* mark, 20 digits, CR LF, NUL */
 
+static char *put_word(char *to, const void *bytes, size_t len)
+{
+    to = put_line(to, '$', len);
+    to = put_bytes(to, bytes, len);
+    return put_bytes(to, "\r\n", 2);
+}
+
 void redis_command(struct redis_call *call, unsigned argc, const char *name)
 {
-    struct redis *redis = call->redis;
     size_t len = strlen(name);
-    char head[2 * LINE + 32], *to = head;
+    char *to = extend(call->redis, len + 2 * LINE + 2);
 
     to = put_line(to, '*', argc);
-    to = put_line(to, '$', len);
-    to = put_bytes(to, name, len);
-    to = put_bytes(to, "\r\n", 3); /* hiredis looks one byte further */
-    len = (size_t)(to - head) - 1;
-    if (redisAsyncFormattedCommand(redis->context, redis_on_answer, call, head, len) != REDIS_OK)
-        abort(); /* only a context that is being closed refuses, and then the phase is not READY */
+    extended(call->redis, put_word(to, name, len));
     call->answers++;
-    redis->queued_bytes += len;
+}
+
+void redis_say(struct redis *redis, const char *name, const struct slice *word)
+{
+    size_t len = strlen(name), more = word != NULL ? word->len + LINE + 2 : 0;
+    char *to = extend(redis, len + more + 2 * LINE + 2);
+
+    to = put_line(to, '*', word != NULL ? 2 : 1);
+    to = put_word(to, name, len);
+    if (word != NULL)
+        to = put_word(to, word->data, word->len);
+    extended(redis, to);
 }
 
 void redis_word_joined(struct redis_call *call, struct slice prefix, struct slice rest)

@@ -1,12 +1,9 @@
 /* Output of a connection.
  *
- * hiredis would write its buffer itself, but after each partial write it moves the rest to the
- * front: quadratic for values of megabytes. So a buffer that the socket does not take whole is
- * taken away from hiredis and sent from an offset, while hiredis fills a new one. */
+ * To move the rest to the front after each partial write would be quadratic for values of
+ * megabytes. So a buffer that the socket does not take whole is set aside and sent from an offset,
+ * while a new one is filled. */
 #include "backends/redis/redis_conn.h"
-
-#include <errno.h>
-#include <sys/socket.h>
 
 enum { BUFFER_KEPT = 256 << 10 };
 
@@ -21,13 +18,10 @@ void redis_output_clear(struct redis *redis)
 /* Bytes taken; -1: the connection is broken. */
 static ssize_t send_some(struct redis *redis, const char *from, size_t bytes)
 {
-    ssize_t n;
+    ssize_t n = redis_link_write(redis->link, from, bytes);
 
-    do
-        n = send(redis->context->c.fd, from, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
-    while (n < 0 && errno == EINTR);
     if (n < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
+        return -1;
     redis->sent_bytes += (uint64_t)n;
     counter_add(&redis->base.stats.bytes_sent, (uint64_t)n);
     return n;
@@ -49,32 +43,23 @@ static bool send_unsent(struct redis *redis)
     return true;
 }
 
-static sds empty(void)
-{
-    sds s = sdsempty();
-
-    if (s == NULL)
-        abort();
-    return s;
-}
-
 static bool send_buffer(struct redis *redis)
 {
-    redisContext *c = &redis->context->c;
-    size_t left = sdslen(c->obuf);
-    ssize_t n = send_some(redis, c->obuf, left);
+    struct redis_link *link = redis->link;
+    size_t left = sdslen(link->out);
+    ssize_t n = send_some(redis, link->out, left);
 
     if (n < 0)
         return false;
     if ((size_t)n < left) {
-        redis->unsent = c->obuf;
+        redis->unsent = link->out;
         redis->unsent_at = (size_t)n;
-        c->obuf = empty();
-    } else if (sdsalloc(c->obuf) > BUFFER_KEPT) {
-        sdsfree(c->obuf);
-        c->obuf = empty();
+        link->out = redis_link_buffer();
+    } else if (sdsalloc(link->out) > BUFFER_KEPT) {
+        sdsfree(link->out);
+        link->out = redis_link_buffer();
     } else {
-        sdsclear(c->obuf);
+        sdsclear(link->out);
     }
     return true;
 }
@@ -84,7 +69,7 @@ static bool send_buffer(struct redis *redis)
 static void discard(struct redis *redis)
 {
     redis_output_clear(redis);
-    sdsclear(redis->context->c.obuf);
+    sdsclear(redis->link->out);
 }
 
 void redis_flush(struct redis *redis)
@@ -93,7 +78,7 @@ void redis_flush(struct redis *redis)
 
     if (redis->unsent != NULL)
         sound = send_unsent(redis);
-    if (sound && redis->unsent == NULL && sdslen(redis->context->c.obuf) > 0)
+    if (sound && redis->unsent == NULL && sdslen(redis->link->out) > 0)
         sound = send_buffer(redis);
     if (!sound)
         discard(redis);

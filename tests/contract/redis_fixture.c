@@ -4,6 +4,8 @@
 #include "src/base/container.h"
 
 #include <errno.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +23,63 @@ static void read_setting(const struct backend_setting *setting, const char *text
                 (value->number >= setting->min && value->number <= setting->max));
 }
 
+/* ---- TLS instead of a unix socket ---- */
+
+enum { PATH = 200 };
+
+struct tls_texts {
+    char address[PATH], ca[PATH], cert[PATH], key[PATH];
+};
+
+static void set_text(const struct backend_type *type, struct backend_value *values,
+                     const char *name, const char *text)
+{
+    for (size_t i = 0; type->settings[i].name != NULL; i++) {
+        if (strcmp(type->settings[i].name, name) == 0)
+            values[i].text = text;
+    }
+}
+
+/* The port that the server of this socket has for TLS; 0: none. */
+static unsigned tls_port_of(const char *address)
+{
+    char path[PATH];
+    unsigned port = 0;
+    const char *end = strrchr(address, '/');
+    FILE *file;
+
+    if (strncmp(address, "unix:", 5) != 0 || end == NULL)
+        return 0;
+    snprintf(path, sizeof path, "%.*s/tls-port", (int)(end - address - 5), address + 5);
+    file = fopen(path, "r");
+    if (file == NULL)
+        return 0;
+    if (fscanf(file, "%u", &port) != 1)
+        port = 0;
+    fclose(file);
+    return port;
+}
+
+/* texts: to live until the store is open. values[0]: the address. */
+static void over_tls(const struct backend_type *type, struct backend_value *values,
+                     struct tls_texts *texts)
+{
+    const char *folder = getenv("PRISM_TEST_REDIS_TLS");
+    unsigned port = folder != NULL ? tls_port_of(values[0].text) : 0;
+
+    if (port == 0)
+        return;
+    signal(SIGPIPE, SIG_IGN); /* as prismd does */
+    snprintf(texts->address, PATH, "rediss://localhost:%u", port);
+    snprintf(texts->ca, PATH, "%s/ca.pem", folder);
+    snprintf(texts->cert, PATH, "%s/client.pem", folder);
+    snprintf(texts->key, PATH, "%s/client.key", folder);
+    set_text(type, values, "address", texts->address);
+    set_text(type, values, "tls_ca", texts->ca);
+    set_text(type, values, "tls_cert", texts->cert);
+    set_text(type, values, "tls_key", texts->key);
+}
+
 struct err redis_fixture_store_of(const struct backend_type *type, struct backend_store **store,
                                   const char *namespace_name, redis_settings settings)
 {
@@ -28,6 +87,7 @@ struct err redis_fixture_store_of(const struct backend_type *type, struct backen
     const struct backend_setting *known = type->settings;
     const struct backend_options options = {
         .namespace_name = namespace_name, .slot = "primary", .values = values};
+    struct tls_texts texts;
     size_t n = 0;
 
     for (; known[n].name != NULL; n++)
@@ -41,6 +101,7 @@ struct err redis_fixture_store_of(const struct backend_type *type, struct backen
         read_setting(&known[at], settings[i + 1], &values[at]);
     }
     *store = NULL;
+    over_tls(type, values, &texts);
     return type->store_open(store, &options);
 }
 

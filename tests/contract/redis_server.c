@@ -76,9 +76,40 @@ static bool answers(const struct redis_server *server)
     return up;
 }
 
+/* In the child, so nobody frees the texts. */
+static unsigned add_tls(const struct redis_server *server, const char **argv)
+{
+    static const char *const files[][2] = {{"--tls-cert-file", "server.pem"},
+                                           {"--tls-key-file", "server.key"},
+                                           {"--tls-ca-cert-file", "ca.pem"}};
+    unsigned n = 0;
+
+    argv[n++] = "--tls-port";
+    if (asprintf((char **)&argv[n++], "%u", server->tls_port) < 0)
+        die("asprintf");
+    for (unsigned i = 0; i < 3; i++) {
+        argv[n++] = files[i][0];
+        if (asprintf((char **)&argv[n++], "%s/%s", getenv("PRISM_TEST_REDIS_TLS"), files[i][1]) < 0)
+            die("asprintf");
+    }
+    return n;
+}
+
+/* Where fixtures find it: they know the socket. */
+static void tell_tls_port(const struct redis_server *server)
+{
+    char path[96];
+    FILE *file;
+
+    snprintf(path, sizeof path, "%s/tls-port", server->folder);
+    file = fopen(path, "w");
+    if (file == NULL || fprintf(file, "%u", server->tls_port) < 0 || fclose(file) != 0)
+        die(path);
+}
+
 static void child(const struct redis_server *server)
 {
-    const char *argv[REDIS_SERVER_ARGS + 16] = {"redis-server", "--save", "",       "--dir", NULL,
+    const char *argv[REDIS_SERVER_ARGS + 24] = {"redis-server", "--save", "",       "--dir", NULL,
                                                 "--unixsocket", NULL,     "--port", NULL};
     char port[8];
     unsigned n = 9;
@@ -90,6 +121,8 @@ static void child(const struct redis_server *server)
     argv[8] = port;
     for (unsigned i = 0; server->args[i] != NULL; i++)
         argv[n++] = server->args[i];
+    if (server->tls_port != 0)
+        n += add_tls(server, argv + n);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     dup2(log, 1);
     dup2(log, 2);
@@ -128,6 +161,10 @@ void redis_server_start(struct redis_server *server, const char *const *args)
     if (mkdtemp(server->folder) == NULL)
         die("mkdtemp");
     snprintf(server->socket, sizeof server->socket, "%s/redis.sock", server->folder);
+    if (getenv("PRISM_TEST_REDIS_TLS") != NULL) {
+        server->tls_port = free_port();
+        tell_tls_port(server);
+    }
     spawn(server);
 }
 

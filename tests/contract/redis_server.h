@@ -1,5 +1,8 @@
 /* A real redis-server for one test program: started by it in a folder of its own, on a unix socket
- * and a free loopback port, and gone when it ends, however it ends. */
+ * and a free loopback port, and gone when it ends, however it ends.
+ *
+ * With the environment's PRISM_TEST_REDIS_TLS, a folder of certificates (rig/with_servers.py), it
+ * has a port for TLS as well, and fixtures use that wherever a test names the unix socket. */
 #ifndef PRISM_TESTS_CONTRACT_REDIS_SERVER_H
 #define PRISM_TESTS_CONTRACT_REDIS_SERVER_H
 
@@ -10,8 +13,8 @@
 enum { REDIS_SERVER_ARGS = 24 };
 
 struct redis_server {
-    pid_t pid; /* 0: not running */
-    uint16_t port;
+    pid_t pid;               /* 0: not running */
+    uint16_t port, tls_port; /* tls_port 0: no TLS */
     char folder[64], socket[96];
     const char *args[REDIS_SERVER_ARGS]; /* borrowed */
 };

@@ -126,7 +126,6 @@ static void refuses_contradictions(void **state)
         {"address", "redis://u:p@localhost", "password", "q", NULL},
         {"address", "redis://u:p@localhost", "username", "v", NULL},
         {"database", "1", "db", "2", NULL},
-        {"address", "rediss://localhost", NULL},
         {"key_prefix", "a:b", NULL},
         {"key_prefix", "", NULL},
     };

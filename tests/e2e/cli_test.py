@@ -57,14 +57,14 @@ class Files(suite.Case):
                 backends.keyvalue({"backend": "redis", "config": {
                     "address": f"redis://u:{secrets[0]}@127.0.0.1:1/3", "username": "v", "password": secrets[1],
                     "database": 4, "db": 5, "key_prefix": "a:b", "dial_timeout_ms": "soon"}}, "a"),
-                backends.keyvalue({"backend": "redis", "config": {"address": f"rediss://:{secrets[0]}@h"}}, "b"),
+                backends.keyvalue({"backend": "redis", "config": {"address": f"redis://:{secrets[0]}@h/x"}}, "b"),
                 backends.keyvalue({"backend": "redis", "config": {"address": "127.0.0.1:1", "db": 5}}, "good")]})
         slot = "namespaces[0].slots.primary.config"
         places = {"workers": "digits only", "tls.cert": "does not exist", "tls.key": "is a folder",
                   "tls.client_ca": "does not exist", f"{slot}.username": "from `address`",
                   f"{slot}.password": "from `address`", f"{slot}.database": "from `address`",
                   f"{slot}.key_prefix": "':'", f"{slot}.dial_timeout_ms": "digits only",
-                  "namespaces[1].slots.primary.config.address": "tunnel"}
+                  "namespaces[1].slots.primary.config.address": "redis://HOST:PORT/DATABASE"}
         done = run("prismctl", "--output", "json", "check", path)
         self.assertNotEqual(done.returncode, 0)
         told = json.loads(done.stdout)["faults"]

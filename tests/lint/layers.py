@@ -28,6 +28,7 @@ TABLE = [
     (r"src/rpc/", ("src/base/", "pool/", "src/rpc/"), ("grpc", "protobuf"), ("google/",)),
     (r"backends/registry\.c", ("src/base/", "backends/"), (), ()),
     (r"backends/[^/]+\.[ch]", ("src/base/", "src/filter/", "pool/", "backends/[^/]+$"), (), ()),
+    (r"backends/redis/redis_tls\.[ch]", ("src/base/err.h", "backends/redis/redis_tls.h"), ("openssl",), ()),
     (r"backends/redis/", ("src/base/", "src/filter/", "pool/", "backends/[^/]+$", "backends/X/"), ("hiredis", "uv"),
      ()),
     # The floors of memstore; backends/memstore/shard.h tells them.

@@ -70,13 +70,15 @@ def commands_run(address):
 class RedisServer:
     """with RedisServer() as redis: ... It keeps its port and socket over kill() and restart()."""
 
-    def __init__(self, password=None, users=(), maxmemory=None, port=None, durable=False):
+    def __init__(self, password=None, users=(), maxmemory=None, port=None, durable=False, tls=()):
         self.program = environment.tool("redis-server")
         self.password = password
         self.users = users            # ACL lines: "user alice on >secret ~* +@all"
         self.maxmemory = maxmemory    # bytes
         self.durable = durable        # every write is on the disk before it is answered
+        self.tls = tls                # options of redis' TLS; it then has a second port, which speaks only that
         self.port = port or free_port()
+        self.tls_port = free_port() if tls else None
         self.folder = suite.subfolder("redis")
         self.socket_path = os.path.join(self.folder, "redis.sock")
         self.process = None
@@ -93,6 +95,10 @@ class RedisServer:
         return f"127.0.0.1:{self.port}"
 
     @property
+    def tls_address(self):
+        return f"127.0.0.1:{self.tls_port}"
+
+    @property
     def unix_address(self):
         return "unix:" + self.socket_path
 
@@ -101,6 +107,8 @@ class RedisServer:
             argv = [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket_path,
                     "--dir", self.folder, "--save", "", "--daemonize", "no",
                     *(["--appendonly", "yes", "--appendfsync", "always"] if self.durable else ["--appendonly", "no"])]
+            if self.tls:
+                argv += ["--tls-port", str(self.tls_port), *self.tls]
             if self.password:
                 argv += ["--requirepass", self.password]
             for user in self.users:

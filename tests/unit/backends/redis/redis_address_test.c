@@ -94,7 +94,7 @@ static void what_is_refused(void **state)
                                         "redis://h/x",
                                         "redis://h/1/2",
                                         "redis://:@",
-                                        "rediss://h",
+                                        "rediss://",
                                         "http://h",
                                         "redis://%zz@h",
                                         "redis://%@h",

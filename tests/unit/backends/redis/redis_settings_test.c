@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-enum { SETTINGS = 16, PAIRS = 12, FAULTS = 5 };
+enum { SETTINGS = 32, PAIRS = 12, FAULTS = 5 };
 
 struct example {
     const char *settings[PAIRS]; /* name, value, ..., NULL */
@@ -29,16 +29,20 @@ static size_t index_of(const char *name)
     return i;
 }
 
+static struct backend_value value_of(const char *text)
+{
+    return (struct backend_value){
+        .text = text, .number = strcmp(text, "true") == 0 ? 1 : strtoull(text, NULL, 10)};
+}
+
 static void read_values(struct backend_value *values, const char *const *settings)
 {
     const struct backend_setting *table = backend_redis.settings;
 
     for (size_t i = 0; table[i].name != NULL; i++)
-        values[i] = (struct backend_value){.text = table[i].fallback,
-                                           .number = strtoull(table[i].fallback, NULL, 10)};
+        values[i] = value_of(table[i].fallback);
     for (size_t i = 0; settings[i] != NULL; i += 2)
-        values[index_of(settings[i])] = (struct backend_value){
-            .text = settings[i + 1], .number = strtoull(settings[i + 1], NULL, 10)};
+        values[index_of(settings[i])] = value_of(settings[i + 1]);
 }
 
 static bool is_about(const struct backend_fault *fault, const char *at)
@@ -67,7 +71,14 @@ static const struct example examples[] = {
     {{"username", "u"}, {NULL}}, /* of one that needs none (nopass) */
     {{"address", "redis://:p@h", "username", "u"}, {NULL}},
     {{"address", "redis://h/0", "database", "0"}, {NULL}},
-    {{"address", "rediss://h"}, {"address"}},
+    {{"address", "rediss://h"}, {NULL}},
+    {{"tls", "true", "tls_server_name", "n"}, {NULL}},
+    {{"tls_ca", "/ca"}, {"tls_ca/tls"}},
+    {{"address", "unix:/s", "tls", "true"}, {"tls/address"}},
+    {{"address", "rediss://h", "tls_cert", "/c"}, {"tls_cert/tls_key"}},
+    {{"address", "rediss://h", "tls_key", "/k"}, {"tls_key/tls_cert"}},
+    {{"tls", "true", "tls_server_name", "n", "tls_verify", "false"},
+     {"tls_server_name/tls_verify"}},
     {{"address", ""}, {"address"}},
     {{"key_prefix", ""}, {"key_prefix"}},
     {{"key_prefix", "a:b"}, {"key_prefix"}},
