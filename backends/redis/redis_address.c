@@ -81,34 +81,56 @@ static struct err parse_user(struct redis_address *address, struct slice info)
     return ERR_NONE;
 }
 
-static struct err parse_host(struct redis_address *address, struct slice text)
+static struct err parse_seed(struct redis_seed *seed, struct slice text)
 {
     struct slice port;
-    uint64_t n = REDIS_PORT;
+    uint64_t n = 0;
     size_t end;
 
     if (text.len > 0 && text.data[0] == '[') {
         end = find(text, ']');
         if (end == text.len)
             return fault("the bracket of an IPv6 address is not closed");
-        address->host = copy(slice_of(text.data + 1, end - 1));
+        seed->host = copy(slice_of(text.data + 1, end - 1));
         port = skip(text, end + 1);
     } else {
         end = find(text, ':');
         if (end < text.len && find(skip(text, end + 1), ':') < text.len - end - 1)
             return fault("an IPv6 address is written in brackets: [::1]:6379");
-        address->host = copy(slice_of(text.data, end));
+        seed->host = copy(slice_of(text.data, end));
         port = skip(text, end);
     }
-    if (address->host[0] == '\0' || strlen(address->host) > REDIS_HOST_BYTES)
+    if (seed->host[0] == '\0' || strlen(seed->host) > REDIS_HOST_BYTES)
         return fault("the host is empty or too long");
-    for (const char *c = address->host; *c != '\0'; c++) {
+    for (const char *c = seed->host; *c != '\0'; c++) {
         if (!isalnum((unsigned char)*c) && strchr(".-_:%", *c) == NULL)
             return fault("the host holds a character that no host name has");
     }
     if (port.len > 0 && (port.data[0] != ':' || !number(skip(port, 1), UINT16_MAX, &n) || n == 0))
         return fault("the port is not a number from 1 to 65535");
-    address->port = (uint16_t)n;
+    seed->port = (uint16_t)n;
+    return ERR_NONE;
+}
+
+static struct err parse_host(struct redis_address *address, struct slice text)
+{
+    bool more = true;
+
+    while (more) {
+        size_t comma = find(text, ',');
+        struct err e;
+
+        if (address->seed_count == REDIS_SEEDS)
+            return fault("these are more than 16 servers");
+        e = parse_seed(&address->seeds[address->seed_count++], slice_of(text.data, comma));
+        if (e.code != ERR_OK)
+            return e;
+        more = comma < text.len;
+        if (more)
+            text = skip(text, comma + 1);
+    }
+    address->host = address->seeds[0].host;
+    address->port = address->seeds[0].port != 0 ? address->seeds[0].port : REDIS_PORT;
     return ERR_NONE;
 }
 
@@ -142,7 +164,8 @@ static struct err parse_path(struct redis_address *address, struct slice path)
     if (path.len == 0 || path.len > REDIS_PATH_BYTES || find(path, '\0') < path.len)
         return fault("the path of a unix socket has 1 to 107 bytes");
     address->unix_socket = true;
-    address->host = copy(path);
+    address->host = address->seeds[0].host = copy(path);
+    address->seed_count = 1;
     return ERR_NONE;
 }
 
@@ -174,7 +197,8 @@ void redis_address_clear(struct redis_address *address)
 {
     if (address->password != NULL)
         explicit_bzero(address->password, strlen(address->password));
-    free(address->host);
+    for (unsigned i = 0; i < address->seed_count; i++)
+        free(address->seeds[i].host);
     free(address->username);
     free(address->password);
     *address = (struct redis_address){.database = -1};

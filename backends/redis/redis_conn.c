@@ -103,7 +103,7 @@ static void log_lost(struct redis *redis, const char *detail, uint64_t wait_ms)
     struct redis_store *store = redis_store_of(redis);
     const struct log_field fields[] = {LOG_S("namespace", store->base.namespace_name),
                                        LOG_S("slot", store->base.slot),
-                                       LOG_S("host", store->shown_host),
+                                       LOG_S("host", redis_shown_host(redis)),
                                        LOG_U("worker", redis->base.home->id),
                                        LOG_S("why", redis->down.text),
                                        LOG_S("detail", detail),
@@ -123,13 +123,13 @@ static uint64_t next_delay_ms(struct redis *redis)
         if (redis->address_at != 0)
             return 0;
     }
-    return backoff_ms(redis);
+    return redis_seek_next(redis) ? 0 : backoff_ms(redis);
 }
 
 /* detail: what the system said, for the log. */
 static void lost(struct redis *redis, const char *detail)
 {
-    bool was_ready = redis->ready_ns != 0;
+    bool was_ready = redis->ready_ns != 0, told = redis->found.host[0] != '\0';
     uint64_t wait_ms;
 
     timer_disarm(&redis->base.home->timers, &redis->timer);
@@ -144,12 +144,14 @@ static void lost(struct redis *redis, const char *detail)
     if (redis->phase == REDIS_GREETING && redis->hello.fatal.code != ERR_OK)
         redis->why = redis->hello.fatal; /* redis said so, and hung up */
     if (redis->why.code == ERR_OK)
-        redis->why = redis_unavailable(was_ready ? "the connection to redis was lost"
-                                                 : "cannot connect to redis");
-    redis->down = redis->why;
+        redis->why = redis_unavailable(was_ready            ? "the connection to redis was lost"
+                                       : redis->to.sentinel ? "cannot connect to a sentinel"
+                                                            : "cannot connect to redis");
+    if (!told) /* by a sentinel, which was left for that: no failure */
+        redis->down = redis->why;
     wait_ms = next_delay_ms(redis);
     redis->phase = REDIS_WAITING;
-    redis->attempts++;
+    redis->attempts += !told;
     redis->ready_ns = 0;
     redis_fail_calls(redis);
     redis_fail_turns(redis);
@@ -229,6 +231,11 @@ static void greeted(struct redis *redis)
         redis_drop(redis, redis->hello.fatal);
         return;
     }
+    if (redis->to.sentinel) {
+        redis->found = redis->hello.found;
+        end_link(redis);
+        return;
+    }
     timer_disarm(&redis->base.home->timers, &redis->timer);
     redis->facts = redis->hello.facts;
     redis->news = REDIS_NEWS_NONE;
@@ -242,7 +249,7 @@ static void greeted(struct redis *redis)
 
     const struct log_field fields[] = {
         LOG_S("namespace", store->base.namespace_name), LOG_S("slot", store->base.slot),
-        LOG_S("host", store->shown_host), LOG_U("worker", redis->base.home->id),
+        LOG_S("host", redis_shown_host(redis)), LOG_U("worker", redis->base.home->id),
         LOG_S("restriction", redis_restriction(redis))};
 
     log_limited(&store->connects, LOG_INFO, "redis_connected", fields,
@@ -388,7 +395,7 @@ static void adopt(struct redis *redis, struct redis_link *link)
     redis->link = link;
     if (tls != NULL)
         link->tls = redis_tls_session(
-            tls, link->fd, store->server_name != NULL ? store->server_name : store->address.host);
+            tls, link->fd, store->server_name != NULL ? store->server_name : redis->to.host);
     redis_tls_context_unref(tls); /* the session has its own */
     redis_take_answers(redis);
     poll_for(redis, UV_WRITABLE);
@@ -396,13 +403,12 @@ static void adopt(struct redis *redis, struct redis_link *link)
 
 static void connect_next(struct redis *redis)
 {
-    const struct redis_address *address = &redis_store_of(redis)->address;
+    const struct redis_target *to = &redis->to;
     struct redis_link *link = redis_link_new(redis);
 
     redis->phase = REDIS_CONNECTING;
-    if (redis_link_open(link,
-                        address->unix_socket ? address->host : redis->addresses[redis->address_at],
-                        address->port)) {
+    if (redis_link_open(link, to->port == 0 ? to->host : redis->addresses[redis->address_at],
+                        to->port)) {
         adopt(redis, link);
         return;
     }
@@ -435,6 +441,7 @@ static void attempt(struct redis *redis)
     timer_arm(&redis->base.home->timers, &redis->timer,
               now_of(redis) + redis_store_of(redis)->dial_timeout_ns, on_dial_timeout);
     redis->phase = REDIS_RESOLVING;
+    redis_seek(redis);
     if (redis_resolve(redis, resolved))
         connect_next(redis);
 }

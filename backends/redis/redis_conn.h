@@ -41,6 +41,13 @@ enum redis_phase {
 struct redis_call;
 struct redis_turn;
 
+/* Whom an attempt goes to (redis_seek.c). */
+struct redis_target {
+    bool sentinel; /* it is asked for the primary, no more */
+    uint16_t port; /* 0 and a path: a unix socket */
+    char host[REDIS_HOST_BYTES + 1];
+};
+
 /* What the server says of itself. */
 struct redis_facts {
     bool role_known, replica, cluster;
@@ -55,7 +62,8 @@ struct redis_hello {
     uint8_t steps[16]; /* which question each answer belongs to */
     uint8_t naming;    /* of CONFIG GET: whose value comes next */
     bool done, asking;
-    struct err fatal; /* ERR_OK: none */
+    struct err fatal;          /* ERR_OK: none */
+    struct redis_target found; /* the primary that a sentinel has named; host empty: none */
     struct redis_facts facts;
 };
 
@@ -109,6 +117,10 @@ struct redis {
     sds unsent; /* what the socket did not take, from unsent_at; NULL: nothing */
     size_t unsent_at;
     uint64_t queued_bytes, sent_bytes; /* on this connection, since it began */
+
+    struct redis_target to;    /* of this attempt or connection */
+    struct redis_target found; /* of the next attempt, as a sentinel has told; host empty: none */
+    unsigned seed_at;          /* in store->address.seeds */
 
     uv_getaddrinfo_t resolver;
     void (*resolved)(struct redis *, const char *problem);
@@ -165,7 +177,18 @@ void redis_stop(struct redis *redis, void (*closed)(void *), void *arg);
  * be gone afterwards. */
 void redis_drop(struct redis *redis, struct err why);
 
-/* ---- the name of the server (redis_resolve.c) ---- */
+/* ---- whom to connect to (redis_seek.c) ---- */
+
+/* Chooses redis->to for an attempt. */
+void redis_seek(struct redis *redis);
+
+/* The attempt or the connection has ended. true: there is somebody to try at once. */
+bool redis_seek_next(struct redis *redis);
+
+/* For the log: nothing that came from ${..}. */
+const char *redis_shown_host(const struct redis *redis);
+
+/* ---- its name (redis_resolve.c) ---- */
 
 /* Fills redis->addresses and returns true; or false, and resolved() is called once, maybe before
  * this returns, with no addresses and the problem if there is one. */

@@ -4,13 +4,15 @@
  *   fatal    a refused login or database, a server that is not ready or wants no client, a node of
  *            a cluster: the connection is given up and tried again later, because somebody may mend
  *            it meanwhile; ops are told why
- *   not so   another refused word (CONFIG and INFO are often denied): the fact stays unknown */
+ *   not so   another refused word (CONFIG and INFO are often denied): the fact stays unknown
+ *
+ * A sentinel is only asked who the primary is. */
 #include "backends/redis/redis_call.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum step { STEP_AUTH, STEP_SELECT, STEP_NAME, STEP_CONFIG, STEP_INFO, STEP_PING };
+enum step { STEP_AUTH, STEP_SELECT, STEP_NAME, STEP_CONFIG, STEP_INFO, STEP_PING, STEP_PRIMARY };
 
 enum {
     NAME_BYTES = 128,
@@ -135,12 +137,30 @@ static void on_info(struct redis_facts *facts, struct slice text)
         facts->cluster = true;
 }
 
+/* What a sentinel says: OK to a login; the primary's host and port, nil if it knows no such name.
+ */
+static void on_primary(struct redis_hello *hello, const struct redis_node *node)
+{
+    if (node->type == REDIS_REPLY_ERROR)
+        fail(hello, ERR_UNAVAILABLE, REDIS_RETRY_MS,
+             "what is asked as a sentinel does not say who the primary is: it is none, or wants "
+             "another sentinel_password");
+    else if (node->type == REDIS_REPLY_NIL)
+        fail(hello, ERR_FAILED_PRECONDITION, 0, "the sentinels know no such sentinel_master");
+    else if (node->depth == 1 && node->index == 0 && node->text.len < sizeof hello->found.host)
+        memcpy(hello->found.host, node->text.data, node->text.len);
+    else if (node->depth == 1 && node->index == 1)
+        hello->found.port = (uint16_t)number_of(node->text);
+}
+
 static void facts_node(struct redis_call *call, const struct redis_node *node)
 {
     struct redis_hello *hello = call->state;
     unsigned step = hello->steps[call->answered];
 
-    if (node->type == REDIS_REPLY_ERROR)
+    if (call->redis->to.sentinel)
+        on_primary(hello, node);
+    else if (node->type == REDIS_REPLY_ERROR)
         on_error(hello, step, node->text);
     else if (step == STEP_CONFIG)
         on_config(hello, node);
@@ -152,6 +172,11 @@ static void facts_end(struct redis_call *call)
 {
     struct redis_hello *hello = call->state;
 
+    if (call->redis->to.sentinel && hello->found.port == 0)
+        fail(hello, ERR_UNAVAILABLE, REDIS_RETRY_MS, "a sentinel has named no primary");
+    if (redis_store_of(call->redis)->sentinel_master != NULL && hello->facts.replica)
+        fail(hello, ERR_UNAVAILABLE, REDIS_RETRY_MS,
+             "what the sentinels call the primary is a replica");
     if (hello->facts.cluster)
         fail(hello, ERR_FAILED_PRECONDITION, 0,
              "this redis is a node of a cluster, and cluster mode is not supported");
@@ -196,7 +221,8 @@ static void say_name(struct redis_call *call)
 
 static void say_login(struct redis_call *call)
 {
-    struct redis_login login = redis_store_login(redis_store_of(call->redis));
+    struct redis_login login =
+        redis_store_login(redis_store_of(call->redis), call->redis->to.sentinel);
 
     if (login.username != NULL || login.password != NULL) {
         say(call, STEP_AUTH, login.username != NULL ? 3 : 2, "AUTH");
@@ -232,6 +258,12 @@ void redis_say_hello(struct redis *redis)
 
     redis->hello = (struct redis_hello){.asking = true};
     say_login(call);
+    if (redis->to.sentinel) {
+        say(call, STEP_PRIMARY, 3, "SENTINEL");
+        say_word(call, "GET-MASTER-ADDR-BY-NAME");
+        say_word(call, store->sentinel_master);
+        return;
+    }
     if (store->database != 0) {
         say(call, STEP_SELECT, 2, "SELECT");
         redis_word_number(call, store->database);

@@ -44,15 +44,14 @@ static bool known_already(struct redis *redis, const char *host)
 
 bool redis_resolve(struct redis *redis, void (*resolved)(struct redis *, const char *problem))
 {
-    const struct redis_address *address = &redis_store_of(redis)->address;
     const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
 
-    if (address->unix_socket || known_already(redis, address->host))
+    if (redis->to.port == 0 || known_already(redis, redis->to.host))
         return true;
     redis->resolver.data = redis;
     redis->resolved = resolved;
     redis->address_count = 0;
-    if (uv_getaddrinfo(redis->base.home->loop, &redis->resolver, on_resolved, address->host, NULL,
+    if (uv_getaddrinfo(redis->base.home->loop, &redis->resolver, on_resolved, redis->to.host, NULL,
                        &hints) == 0)
         redis->handles++;
     else

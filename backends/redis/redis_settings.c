@@ -30,6 +30,24 @@
                         0,                                                                         \
                         "false: any certificate is taken, so who stands between can read along"}
 
+#define SENTINEL_SETTINGS                                                                          \
+    [SET_SENTINEL_MASTER] = {"sentinel_master",                                                    \
+                             SETTING_TEXT,                                                         \
+                             "",                                                                   \
+                             0,                                                                    \
+                             0,                                                                    \
+                             "the servers of address are sentinels (port 26379), "                 \
+                             "and this is their name for the primary; empty: none"},               \
+    [SET_SENTINEL_USERNAME] = {"sentinel_username",                                                \
+                               SETTING_TEXT,                                                       \
+                               "",                                                                 \
+                               0,                                                                  \
+                               0,                                                                  \
+                                                                                                   \
+                               "of the sentinels; empty: their default user"},                     \
+    [SET_SENTINEL_PASSWORD] = {                                                                    \
+        "sentinel_password", SETTING_SECRET, "", 0, 0, "of the sentinels; empty: none"}
+
 #define CONNECTION_SETTINGS(PREFIX_DOC)                                                            \
     [SET_ADDRESS] = {"address",                                                                    \
                      SETTING_TEXT,                                                                 \
@@ -37,12 +55,13 @@
                      0,                                                                            \
                      0,                                                                            \
                      "HOST[:PORT], [IPV6]:PORT, redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], "  \
-                     "rediss://.. for TLS, or unix:PATH"},                                         \
+                     "several with commas, rediss://.. for TLS, or unix:PATH"},                    \
     [SET_USERNAME] = {"username", SETTING_TEXT, "", 0, 0, "ACL user; empty: the default user"},    \
     [SET_PASSWORD] = {"password", SETTING_SECRET, "", 0, 0, "empty: none"},                        \
     [SET_DATABASE] = {"database", SETTING_UINT, "0", 0, INT32_MAX, "number of the database"},      \
     [SET_DB] = {"db", SETTING_UINT, "0", 0, INT32_MAX, "another name for database"},               \
     [SET_KEY_PREFIX] = {"key_prefix", SETTING_TEXT, "prism", 0, 0, PREFIX_DOC}, TLS_SETTINGS,      \
+    SENTINEL_SETTINGS,                                                                             \
     [SET_DIAL_TIMEOUT] = {"dial_timeout_ms",                                                       \
                           SETTING_UINT,                                                            \
                           "5000",                                                                  \
@@ -167,6 +186,26 @@ static void check_tls(const struct redis_address *address, const struct backend_
                     "remove one of the two");
 }
 
+static void check_sentinel(const struct redis_address *address, const struct backend_value *values,
+                           struct backend_faults *faults)
+{
+    static const enum redis_setting logins[] = {SET_SENTINEL_USERNAME, SET_SENTINEL_PASSWORD};
+    bool sentinel = is_given(&values[SET_SENTINEL_MASTER]);
+
+    for (unsigned i = 0; i < ARRAY_LEN(logins) && !sentinel; i++) {
+        if (is_given(&values[logins[i]]))
+            contradicts(faults, logins[i], SET_SENTINEL_MASTER, "no sentinel is asked",
+                        "add `sentinel_master`");
+    }
+    if (sentinel && address->unix_socket)
+        contradicts(faults, SET_SENTINEL_MASTER, SET_ADDRESS, "sentinels have no unix sockets",
+                    "name their hosts");
+    if (!sentinel && address->seed_count > 1)
+        contradicts(faults, SET_ADDRESS, SET_SENTINEL_MASTER,
+                    "these are several servers, and nothing says how they belong together",
+                    "name one, or add `sentinel_master`");
+}
+
 void redis_settings_check(const struct backend_value *values, struct backend_faults *faults)
 {
     struct redis_address address;
@@ -176,6 +215,7 @@ void redis_settings_check(const struct backend_value *values, struct backend_fau
     if (e.code == ERR_OK) {
         check_against_address(&address, values, faults);
         check_tls(&address, values, faults);
+        check_sentinel(&address, values, faults);
     } else {
         fault(
             faults, SET_ADDRESS, e.text,

@@ -54,28 +54,36 @@ static struct redis_login login_of(const struct redis_address *address,
                                                            : values[SET_PASSWORD].text)};
 }
 
-struct redis_login redis_store_login(struct redis_store *store)
+struct redis_login redis_store_login(struct redis_store *store, bool sentinel)
 {
+    const struct redis_login *of = sentinel ? &store->sentinel_login : &store->login;
     struct redis_login login;
 
     pthread_mutex_lock(&store->lock);
-    login.username = copy_text(store->username);
-    login.password = copy_text(store->password);
+    login.username = copy_text(of->username);
+    login.password = copy_text(of->password);
     pthread_mutex_unlock(&store->lock);
     return login;
 }
 
-/* The old login goes into *login. */
-static void swap_login(struct redis_store *store, struct redis_login *login)
+static void set_login(struct redis_store *store, struct redis_login *at, struct redis_login login)
 {
     struct redis_login old;
 
     pthread_mutex_lock(&store->lock);
-    old = (struct redis_login){.username = store->username, .password = store->password};
-    store->username = login->username;
-    store->password = login->password;
+    old = *at;
+    *at = login;
     pthread_mutex_unlock(&store->lock);
-    *login = old;
+    redis_login_clear(&old);
+}
+
+static void set_logins(struct redis_store *store, const struct redis_address *address,
+                       const struct backend_value *values)
+{
+    set_login(store, &store->login, login_of(address, values));
+    set_login(store, &store->sentinel_login,
+              (struct redis_login){.username = copy_or_null(values[SET_SENTINEL_USERNAME].text),
+                                   .password = copy_or_null(values[SET_SENTINEL_PASSWORD].text)});
 }
 
 /* ---- TLS ---- */
@@ -145,11 +153,7 @@ void redis_store_reload(struct backend_store *base, const struct backend_value *
 
     if (redis_address_parse(&address, slice_str(values[SET_ADDRESS].text)).code != ERR_OK)
         return;
-
-    struct redis_login login = login_of(&address, values);
-
-    swap_login(store, &login);
-    redis_login_clear(&login);
+    set_logins(store, &address, values);
     reload_tls(store, &address, values);
     redis_address_clear(&address);
 }
@@ -159,13 +163,13 @@ void redis_store_reload(struct backend_store *base, const struct backend_value *
 void redis_store_close(struct backend_store *base)
 {
     struct redis_store *store = CONTAINER_OF(base, struct redis_store, base);
-    struct redis_login login = {0};
 
-    swap_login(store, &login);
-    redis_login_clear(&login);
+    redis_login_clear(&store->login);
+    redis_login_clear(&store->sentinel_login);
     redis_address_clear(&store->address);
     free(store->prefix);
     free(store->server_name);
+    free(store->sentinel_master);
     set_tls(store, NULL);
     pthread_mutex_destroy(&store->lock);
     backend_store_clear(base);
@@ -179,6 +183,7 @@ static void take_settings(struct redis_store *store, const struct backend_value 
     store->max_in_flight = values[SET_MAX_IN_FLIGHT].number;
     store->max_buffer_bytes = values[SET_MAX_BUFFER].number;
     store->server_name = copy_or_null(values[SET_TLS_SERVER_NAME].text);
+    store->sentinel_master = copy_or_null(values[SET_SENTINEL_MASTER].text);
     if (store->base.type->settings == redis_stream_settings) {
         store->claim_idle_ms = values[SET_CLAIM_IDLE].number;
         store->max_length = values[SET_MAX_LENGTH].number;
@@ -199,7 +204,6 @@ struct err redis_store_new(struct backend_store **out, const struct backend_type
     const struct backend_value *values = options->values;
     struct backend_faults faults = {.count = 0};
     struct redis_store *store;
-    struct redis_login login;
     struct err e;
 
     redis_settings_check(values, &faults);
@@ -220,8 +224,7 @@ struct err redis_store_new(struct backend_store **out, const struct backend_type
     e = redis_address_parse(&store->address, slice_str(values[SET_ADDRESS].text));
     assert(e.code == ERR_OK);
     take_settings(store, values);
-    login = login_of(&store->address, values);
-    swap_login(store, &login);
+    set_logins(store, &store->address, values);
     e = tls_of(&store->tls, &store->address, values);
     if (e.code == ERR_OK)
         *out = &store->base;

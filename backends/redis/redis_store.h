@@ -21,6 +21,10 @@ enum { REDIS_RETRY_MS = 100 /* advice to callers when the connection is away */ 
 
 #define REDIS_VALUE_BYTES (512ull << 20)
 
+struct redis_login {
+    char *username, *password; /* NULL: none */
+};
+
 struct redis_store {
     struct backend_store base; /* first */
     struct redis_address address;
@@ -31,7 +35,8 @@ struct redis_store {
     uint64_t dial_timeout_ns, command_timeout_ns, max_in_flight, max_buffer_bytes;
     uint64_t claim_idle_ms, max_length, max_age_ms; /* streams */
     bool trim_unread;
-    char *server_name; /* of its certificate; NULL: the host */
+    char *server_name;     /* of its certificate; NULL: the host */
+    char *sentinel_master; /* NULL: the address is the server itself */
     struct log_budget connects, losses, troubles;
 
     struct counter dropped;    /* messages of topics that a subscription missed; shared writers */
@@ -39,9 +44,9 @@ struct redis_store {
     struct counter lost; /* messages of streams that were removed before a group had them; shared
                             writers */
 
-    pthread_mutex_t lock;      /* of the rest, but for what is atomic */
-    char *username, *password; /* NULL: none */
-    struct ssl_ctx_st *tls;    /* NULL: none */
+    pthread_mutex_t lock; /* of the rest, but for what is atomic */
+    struct redis_login login, sentinel_login;
+    struct ssl_ctx_st *tls; /* NULL: none */
     unsigned states[BACKEND_DOWN + 1];
     const char *texts[BACKEND_DOWN + 1]; /* the latest for each state; static */
     struct redis *instances;             /* those that report */
@@ -58,13 +63,9 @@ struct err redis_store_new(struct backend_store **store, const struct backend_ty
 void redis_store_close(struct backend_store *store);
 void redis_store_reload(struct backend_store *store, const struct backend_value *values);
 
-/* The login of new connections, into memory that the caller overwrites and frees with
- * redis_login_clear. thread: any. */
-struct redis_login {
-    char *username, *password; /* NULL: none */
-};
-
-struct redis_login redis_store_login(struct redis_store *store);
+/* The login of new connections, to redis or to its sentinels, into memory that the caller
+ * overwrites and frees with redis_login_clear. thread: any. */
+struct redis_login redis_store_login(struct redis_store *store, bool sentinel);
 void redis_login_clear(struct redis_login *login);
 
 /* For a new connection; to be let go of. NULL: without TLS. thread: any. */

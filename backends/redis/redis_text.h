@@ -12,19 +12,26 @@
 
 /* ---- where the server is (redis_address.c) ---- */
 
-enum { REDIS_PORT = 6379, REDIS_PATH_BYTES = 107, REDIS_HOST_BYTES = 253 };
+enum { REDIS_PORT = 6379, REDIS_PATH_BYTES = 107, REDIS_HOST_BYTES = 253, REDIS_SEEDS = 16 };
+
+struct redis_seed {
+    char *host;    /* owned */
+    uint16_t port; /* 0: not given */
+};
 
 struct redis_address {
     bool unix_socket;
-    bool tls;                  /* rediss:// */
-    char *host;                /* or the socket's path; owned */
-    uint16_t port;             /* 0 for a unix socket */
+    bool tls;                             /* rediss:// */
+    char *host;                           /* of the first seed, or the socket's path */
+    uint16_t port;                        /* likewise; 0 for a unix socket */
+    struct redis_seed seeds[REDIS_SEEDS]; /* of a list with commas */
+    unsigned seed_count;                  /* 1 or more */
     char *username, *password; /* from redis://user:password@...; NULL = not given; owned */
     int64_t database;          /* from redis://.../N; -1 = not given */
 };
 
 /* HOST, HOST:PORT, [IPV6]:PORT, redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], the same with
- * rediss://, unix:PATH. Errors
+ * rediss://, unix:PATH; [:PORT] may be followed by more hosts, with commas between them. Errors
  * are ERR_INVALID_ARGUMENT about "address" with a static text; then *address is cleared. */
 struct err redis_address_parse(struct redis_address *address, struct slice text);
 void redis_address_clear(struct redis_address *address); /* secrets are overwritten */

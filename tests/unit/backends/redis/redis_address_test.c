@@ -75,6 +75,26 @@ static void unix_sockets(void **state)
     }
 }
 
+static void several_servers(void **state)
+{
+    struct redis_address address;
+
+    (void)state;
+    assert_int_equal(redis_address_parse(&address, slice_str("redis://u:p@a,[::1]:1,b.c:2/3")).code,
+                     ERR_OK);
+    assert_int_equal(address.seed_count, 3);
+    assert_string_equal(address.seeds[0].host, "a");
+    assert_int_equal(address.seeds[0].port, 0);
+    assert_string_equal(address.seeds[1].host, "::1");
+    assert_int_equal(address.seeds[1].port, 1);
+    assert_string_equal(address.seeds[2].host, "b.c");
+    assert_int_equal(address.seeds[2].port, 2);
+    assert_int_equal(address.database, 3);
+    assert_string_equal(address.host, "a");
+    assert_int_equal(address.port, REDIS_PORT);
+    redis_address_clear(&address);
+}
+
 static void what_is_refused(void **state)
 {
     static const char *const cases[] = {"",
@@ -85,6 +105,10 @@ static void what_is_refused(void **state)
                                         "h:1a",
                                         "h:-1",
                                         "::1",
+                                        "a,",
+                                        "a,,b",
+                                        ",a",
+                                        "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q",
                                         "[::1",
                                         "[::1]x",
                                         "[::1]:",
@@ -133,6 +157,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_people_write),
         cmocka_unit_test(unix_sockets),
+        cmocka_unit_test(several_servers),
         cmocka_unit_test(what_is_refused),
     };
 

@@ -1,0 +1,61 @@
+/* Whom a connection goes to.
+ *
+ *   one server     the address, always
+ *   sentinels      one of them first, which names the primary; then the primary, once. However
+ *                  that ends, a sentinel is asked again: the next in the list, if this one did not
+ *                  answer
+ *
+ * So a failover is followed by every way in which a connection ends: it is lost, redis refuses
+ * writes (READONLY), or the probe finds that it has become a replica. */
+#include "backends/redis/redis_conn.h"
+
+#include <string.h>
+
+enum { SENTINEL_PORT = 26379 };
+
+static void set_target(struct redis *redis, const struct redis_target *to)
+{
+    if (strcmp(redis->to.host, to->host) != 0)
+        redis->address_at = 0;
+    redis->to = *to;
+}
+
+static void take_seed(struct redis *redis)
+{
+    const struct redis_store *store = redis_store_of(redis);
+    const struct redis_seed *seed = &store->address.seeds[redis->seed_at];
+    struct redis_target to = {.sentinel = store->sentinel_master != NULL, .port = seed->port};
+
+    if (seed->port == 0 && !store->address.unix_socket)
+        to.port = to.sentinel ? SENTINEL_PORT : REDIS_PORT;
+    memcpy(to.host, seed->host, strnlen(seed->host, REDIS_HOST_BYTES));
+    set_target(redis, &to);
+}
+
+void redis_seek(struct redis *redis)
+{
+    if (redis->found.host[0] == '\0') {
+        take_seed(redis);
+        return;
+    }
+    set_target(redis, &redis->found);
+    redis->found.host[0] = '\0';
+}
+
+bool redis_seek_next(struct redis *redis)
+{
+    if (redis->found.host[0] != '\0')
+        return true;
+    if (!redis->to.sentinel)
+        return false;
+    redis->seed_at = (redis->seed_at + 1) % redis_store_of(redis)->address.seed_count;
+    return redis->seed_at != 0; /* a round of all, then a delay */
+}
+
+const char *redis_shown_host(const struct redis *redis)
+{
+    const struct redis_store *store = redis_store_of(redis);
+
+    return store->sentinel_master != NULL && !redis->to.sentinel ? redis->to.host
+                                                                 : store->shown_host;
+}
