@@ -8,9 +8,16 @@
 #include <assert.h>
 #include <stdlib.h>
 
+static const struct backend_type backend_redis_cluster;
+
+static const struct backend_type *variant(const struct backend_value *values)
+{
+    return redis_settings_cluster(values) ? &backend_redis_cluster : &backend_redis;
+}
+
 static struct err store_open(struct backend_store **store, const struct backend_options *options)
 {
-    return redis_store_new(store, &backend_redis, options);
+    return redis_store_new(store, variant(options->values), options);
 }
 
 static struct backend *open_instance(struct backend_store *store, struct worker *worker)
@@ -21,24 +28,43 @@ static struct backend *open_instance(struct backend_store *store, struct worker 
         abort();
     redis_scripted_name(instance->registry_names, redis_registry_scripts, REDIS_REGISTRY_SCRIPTS);
     redis_scripted_name(instance->session_names, redis_session_scripts, REDIS_SESSION_SCRIPTS);
+    if (store->type == &backend_redis_cluster)
+        instance->cluster = redis_cluster_new(&instance->shared);
     redis_start(&instance->shared, store, worker, false);
     return &instance->shared.base;
+}
+
+static void free_instance(struct redis_instance *instance)
+{
+    void (*closed)(void *) = instance->closed;
+    void *closed_arg = instance->closed_arg;
+
+    redis_cluster_free(instance->cluster);
+    free(instance);
+    closed(closed_arg);
+}
+
+static void on_listening_closed(void *arg)
+{
+    free_instance(arg);
 }
 
 /* The other connection goes second: outcomes of calls do not wait for it. */
 static void on_shared_closed(void *arg)
 {
     struct redis_instance *instance = arg;
-    void (*closed)(void *) = instance->closed;
-    void *closed_arg = instance->closed_arg;
 
-    if (instance->listening.started) {
-        instance->listening.connection.memory = instance;
-        redis_stop(&instance->listening.connection, closed, closed_arg);
-        return;
-    }
-    free(instance);
-    closed(closed_arg);
+    if (instance->listening.started)
+        redis_stop(&instance->listening.connection, on_listening_closed, instance);
+    else
+        free_instance(instance);
+}
+
+static void close_shared(void *arg)
+{
+    struct redis_instance *instance = arg;
+
+    redis_stop(&instance->shared, on_shared_closed, instance);
 }
 
 static void close_instance(struct backend *backend, void (*closed)(void *), void *arg)
@@ -49,7 +75,10 @@ static void close_instance(struct backend *backend, void (*closed)(void *), void
     instance->closed = closed;
     instance->closed_arg = arg;
     redis_session_sweep_stop(&instance->sweep);
-    redis_stop(&instance->shared, on_shared_closed, instance);
+    if (instance->cluster != NULL)
+        redis_cluster_stop(instance->cluster, close_shared, instance);
+    else
+        close_shared(instance);
 }
 
 static void render(struct backend_store *const *stores, size_t n, struct metrics_page *page)
@@ -78,7 +107,7 @@ static void render(struct backend_store *const *stores, size_t n, struct metrics
 
 const struct backend_type backend_redis = {
     .name = "redis",
-    .doc = "Redis 6 or later, one server or a primary with replicas (not cluster mode)",
+    .doc = "Redis 6 or later: one server, a primary with replicas, or a cluster",
     .interfaces = {.kv_basic = &redis_kv_basic,
                    .kv_ttl = &redis_kv_ttl,
                    .kv_scan = &redis_kv_scan,
@@ -91,6 +120,7 @@ const struct backend_type backend_redis = {
     .limits = {.key_bytes = 512ull << 20, .value_bytes = REDIS_VALUE_BYTES, .pipeline = 128},
     .settings = redis_settings,
     .check = redis_settings_check,
+    .variant = variant,
     .store_open = store_open,
     .store_close = redis_store_close,
     .reload = redis_store_reload,
@@ -98,4 +128,26 @@ const struct backend_type backend_redis = {
     .close = close_instance,
     .probe = redis_probe,
     .render = render,
+};
+
+/* What one key, or one node, can do. Atomic batches, registry and sessions need keys that stay
+ * together. */
+static const struct backend_type backend_redis_cluster = {
+    .name = "redis-cluster",
+    .doc = "a cluster of Redis 6 or later: `redis` with `cluster: true`",
+    .interfaces = {.kv_basic = &redis_kv_basic,
+                   .kv_ttl = &redis_kv_ttl,
+                   .kv_scan = &redis_kv_scan,
+                   .kv_batch = &redis_cluster_batch,
+                   .kv_cas = &redis_kv_cas,
+                   .topic = &redis_topic},
+    .limits = {.key_bytes = 512ull << 20, .value_bytes = REDIS_VALUE_BYTES, .pipeline = 128},
+    .settings = redis_settings,
+    .check = redis_settings_check,
+    .store_open = store_open,
+    .store_close = redis_store_close,
+    .reload = redis_store_reload,
+    .open = open_instance,
+    .close = close_instance,
+    .probe = redis_probe,
 };

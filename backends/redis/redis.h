@@ -1,16 +1,20 @@
-/* Redis through hiredis, asynchronous, one connection for each worker. docs/backends/redis.md says
- * what operators and callers may rely on. The floors of this folder, each of which uses those above
- * it in this list:
+/* Redis, asynchronous, one connection for each worker; hiredis parses the answers.
+ * docs/backends/redis.md says what operators and callers may rely on. The floors of this folder,
+ * each of which uses those above it in this list:
  *
- *   redis_text.h   text in, text out: addresses, prefixes, cursors, errors, SHA-1
- *   redis_store.h  one slot: settings, login, health
- *   redis_conn.h   one connection; with redis_write.c (output), redis_resolve.c (its name),
- *                  redis_state.c (what it says of itself later)
+ *   redis_text.h   text in, text out: addresses, prefixes, cluster slots, cursors, errors, SHA-1
+ *   redis_settings.h  the tables of settings
+ *   redis_tls.h    TLS, and redis_link.h, the socket with it or without
+ *   redis_store.h  one slot: login, TLS, health
+ *   redis_conn.h   one connection; with redis_write.c (output), redis_seek.c (whom it goes to),
+ *                  redis_resolve.c (the name), redis_state.c (what it says of itself later)
+ *   redis_cluster.h   the primaries of a cluster, and who of them has a key
  *   redis_call.h   calls in flight (redis_call.c), turns of slow ones (redis_turns.c), and built on
  *                  them what is said first (redis_hello.c) and the life of a connection
  *                  (redis_conn.c)
  *   redis_kv.h     the interfaces: redis_kv.c, redis_batch.c, redis_get_many.c, redis_txn.c,
- *                  redis_cas.c, redis_scan.c, redis_count.c
+ *                  redis_cas.c, redis_scan.c, redis_count.c; over a cluster redis_part.c (scans),
+ *                  redis_cluster_batch.c
  *   redis_scripted.h  operations that are scripts
  *   redis_registry.h  the identity registry: redis_registry_*.c
  *   redis_session.h   sessions: redis_session_*.c

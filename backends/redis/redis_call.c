@@ -63,8 +63,18 @@ static void note_error(struct redis_call *call, struct slice text)
     enum redis_news news = redis_error_news(text, &e);
 
     call->refused = true;
+    if (redis->cluster != NULL && redis_redirect_parse(text, &redis->redirect)) {
+        redis->redirected = call;
+        call->err =
+            redis_unavailable("a slot of the redis cluster is moving, or has moved: try again");
+        return;
+    }
     if (news == REDIS_NEWS_SIZE)
         note_refused_size(call);
+    if (news == REDIS_NEWS_CLUSTER && redis->cluster != NULL) {
+        redis_cluster_stale(redis->cluster); /* its map is news, the connection is good */
+        return;
+    }
     if (news > redis->news) {
         redis->news = news;
         redis->news_err = e;
@@ -87,14 +97,14 @@ static void *take(const redisReadTask *task, struct redis_node node)
     struct redis *redis = task->privdata;
     struct redis_call *call = redis->first;
 
-    counter_add(&redis->base.stats.bytes_received, wire_bytes(&node));
+    counter_add(&redis->stats->bytes_received, wire_bytes(&node));
     if (call == NULL)
         return NULL;
     node.depth = depth_of(task);
     node.index = node.depth == 0 ? call->answered : (size_t)task->idx;
     if (node.type == REDIS_REPLY_ERROR)
         note_error(call, node.text);
-    if (call->wanted)
+    if (call->wanted && redis->redirected != call)
         deliver(call, &node);
     return redis;
 }
@@ -167,7 +177,7 @@ static void line_up(struct redis *redis, struct redis_call *call)
     redis->last = &call->next;
     redis->in_flight++;
     redis->held_bytes += call->bytes;
-    counter_add(&redis->base.stats.in_flight, 1);
+    counter_add(&redis->stats->in_flight, 1);
 }
 
 static struct redis_call *line_pop(struct redis *redis)
@@ -179,7 +189,7 @@ static struct redis_call *line_pop(struct redis *redis)
         redis->last = &redis->first;
     redis->in_flight--;
     redis->held_bytes -= call->bytes;
-    counter_add(&redis->base.stats.in_flight, (uint64_t)-1);
+    counter_add(&redis->stats->in_flight, (uint64_t)-1);
     return call;
 }
 
@@ -200,7 +210,7 @@ void redis_abandon(struct op *op, struct err why)
 void redis_finish(struct redis *redis, struct op *op, struct err err)
 {
     if (err.code != ERR_OK)
-        counter_add(&redis->base.stats.errors, 1);
+        counter_add(&redis->stats->errors, 1);
     op->backend_data = NULL;
     op->backend_word = 0;
     op_finish(op, err);
@@ -241,7 +251,7 @@ struct redis_call *redis_begin(struct redis *redis, struct op *op, const struct 
     bool step = op->cancel != NULL; /* of an op that is parked already */
     struct err refused = step && redis->phase == REDIS_READY ? ERR_NONE : room_for(redis, bytes);
 
-    counter_add(&redis->base.stats.calls, 1);
+    counter_add(&redis->stats->calls, 1);
     if (refused.code != ERR_OK) {
         redis_finish(redis, op, refused);
         return NULL;
@@ -282,8 +292,23 @@ static void let_go(struct redis_call *call)
         left(redis, word);
 }
 
+/* true: the op goes on elsewhere. */
+static bool redirected(struct redis_call *call)
+{
+    struct redis *redis = call->redis;
+
+    if (redis->redirected != call)
+        return false;
+    redis->redirected = NULL;
+    return redis_cluster_redirect(redis->cluster, call);
+}
+
 static void end_call(struct redis_call *call)
 {
+    if (redirected(call)) {
+        let_go(call);
+        return;
+    }
     if (call->kind->writes && !call->kind->unstored && !call->refused)
         call->redis->wrote = true;
     if (call->wanted) {
@@ -362,6 +387,7 @@ void redis_fail_calls(struct redis *redis)
         let_go(call);
     }
     redis->queued_bytes = redis->sent_bytes = 0;
+    redis->redirected = NULL;
 }
 
 void redis_free_calls(struct redis *redis)

@@ -2,6 +2,7 @@
 #ifndef PRISM_BACKENDS_REDIS_REDIS_CALL_H
 #define PRISM_BACKENDS_REDIS_REDIS_CALL_H
 
+#include "backends/redis/redis_cluster.h"
 #include "backends/redis/redis_conn.h"
 #include "src/base/clock.h"
 
@@ -26,6 +27,9 @@ struct redis_kind {
     /* The other answers will not come: the connection is gone, or the op has to end. Finishes the
      * op, if there is one. NULL: the op ends with why. */
     void (*lost)(struct redis_call *call, struct err why);
+    /* Starts the op's command once more, on the node of a cluster that has its key. NULL: the op
+     * ends with ERR_UNAVAILABLE. Of kinds with one answer. */
+    void (*again)(struct redis *redis, struct op *op);
 };
 
 /* Commands sent together for one op. It outlives the op if that is cancelled: answers then have no
@@ -52,6 +56,14 @@ struct redis_call {
  */
 struct redis_call *redis_begin(struct redis *redis, struct op *op, const struct redis_kind *kind,
                                size_t bytes);
+
+/* Whose connection takes an op with this key of the namespace. */
+static inline struct redis *redis_to(struct backend *backend, struct slice key)
+{
+    struct redis *redis = redis_of(backend);
+
+    return redis->cluster == NULL ? redis : redis_cluster_to(redis->cluster, key);
+}
 
 /* A call without an op, for questions of the connection's own. */
 struct redis_call *redis_begin_own(struct redis *redis, const struct redis_kind *kind, void *state);

@@ -46,17 +46,21 @@ static void absent_node(struct redis_call *call, const struct redis_node *node)
     request_of(call)->stored = node->type == REDIS_REPLY_STATUS;
 }
 
-static const struct redis_kind absent_kind = {.writes = true, .node = absent_node, .end = finish};
+static void if_absent(struct redis *redis, struct op *op);
+
+static const struct redis_kind absent_kind = {
+    .writes = true, .node = absent_node, .end = finish, .again = if_absent};
 
 static uint64_t ttl_of(const struct kv_put_if *req)
 {
     return req->ttl_ms < REDIS_TTL_MAX_MS ? req->ttl_ms : REDIS_TTL_MAX_MS;
 }
 
-static void if_absent(struct redis *redis, struct kv_put_if *req)
+static void if_absent(struct redis *redis, struct op *op)
 {
+    const struct kv_put_if *req = CONTAINER_OF(op, struct kv_put_if, op);
     struct redis_call *call =
-        redis_begin(redis, &req->op, &absent_kind, redis_set_bytes(req->key, req->value));
+        redis_begin(redis, op, &absent_kind, redis_set_bytes(req->key, req->value));
 
     if (call == NULL)
         return;
@@ -91,8 +95,17 @@ static void script_end(struct redis_call *call)
         finish(call);
 }
 
-static const struct redis_kind script_kind = {
-    .writes = true, .item_errors = true, .node = script_node, .end = script_end};
+/* As a whole: a node that wants ASKING before it wants that before each command. */
+static void script_again(struct redis *redis, struct op *op)
+{
+    by_script(redis, CONTAINER_OF(op, struct kv_put_if, op), false);
+}
+
+static const struct redis_kind script_kind = {.writes = true,
+                                              .item_errors = true,
+                                              .node = script_node,
+                                              .end = script_end,
+                                              .again = script_again};
 
 static void by_script(struct redis *redis, struct kv_put_if *req, bool by_name)
 {
@@ -117,10 +130,10 @@ static void put_if(struct backend *backend, struct kv_put_if *req)
 {
     switch (req->condition) {
     case KV_IF_ABSENT:
-        if_absent(redis_of(backend), req);
+        if_absent(redis_to(backend, req->key), &req->op);
         return;
     case KV_IF_VERSION:
-        by_script(redis_of(backend), req, true);
+        by_script(redis_to(backend, req->key), req, true);
         return;
     }
 }

@@ -156,6 +156,8 @@ static void lost(struct redis *redis, const char *detail)
     redis_fail_calls(redis);
     redis_fail_turns(redis);
     redis->left = false;
+    if (redis->cluster != NULL)
+        redis_cluster_lost(redis->cluster, redis);
     if (wait_ms > 0) {
         redis_report(redis, BACKEND_DOWN, redis->down.text);
         log_lost(redis, detail, wait_ms);
@@ -171,7 +173,6 @@ static void finish_close(struct job *job)
     void *arg = redis->closed_arg;
 
     redis_free_calls(redis);
-    free(redis->memory);
     closed(arg);
 }
 
@@ -245,7 +246,7 @@ static void greeted(struct redis *redis)
     redis->attempts = 0;
     redis_take_facts(redis);
     redis_report_serving(redis);
-    counter_add(&redis->base.stats.connects, 1);
+    counter_add(&redis->stats->connects, 1);
 
     const struct log_field fields[] = {
         LOG_S("namespace", store->base.namespace_name), LOG_S("slot", store->base.slot),
@@ -460,6 +461,8 @@ void redis_start(struct redis *redis, struct backend_store *base, struct worker 
                                    .limits = base->type->limits};
     redis->base.limits.key_bytes -= store->prefix_len;
     redis->blocking = blocking;
+    if (redis->stats == NULL)
+        redis->stats = &redis->base.stats;
     redis->last = &redis->first;
     redis->turns_last = &redis->turns;
     redis->random = (clock_now_ns() ^ (uint64_t)(uintptr_t)redis) | 1;

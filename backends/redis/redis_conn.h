@@ -40,17 +40,11 @@ enum redis_phase {
 
 struct redis_call;
 struct redis_turn;
-
-/* Whom an attempt goes to (redis_seek.c). */
-struct redis_target {
-    bool sentinel; /* it is asked for the primary, no more */
-    uint16_t port; /* 0 and a path: a unix socket */
-    char host[REDIS_HOST_BYTES + 1];
-};
+struct redis_cluster;
 
 /* What the server says of itself. */
 struct redis_facts {
-    bool role_known, replica, cluster;
+    bool role_known, replica, cluster_known, cluster;
     bool appendonly_known, appendonly, fsync_always;
     bool maxmemory_known, maxmemory, policy_evicts;
     uint64_t bulk_bytes,
@@ -76,7 +70,11 @@ struct redis_pushes {
 };
 
 struct redis {
-    struct backend base; /* first */
+    struct backend base;           /* first */
+    struct backend_stats *stats;   /* the instance's; set before redis_start, NULL: base.stats */
+    struct redis_cluster *cluster; /* that it belongs to (redis_cluster.h); NULL: none */
+    struct redis_call *redirected; /* the cluster keeps its key elsewhere: .. */
+    struct redis_redirect redirect;
     bool blocking;
     const struct redis_pushes *pushes; /* set before redis_start; NULL: answers only */
     void (*on_ready)(struct redis *);  /* likewise: calls can be made; may be NULL */
@@ -118,9 +116,13 @@ struct redis {
     size_t unsent_at;
     uint64_t queued_bytes, sent_bytes; /* on this connection, since it began */
 
-    struct redis_target to;    /* of this attempt or connection */
-    struct redis_target found; /* of the next attempt, as a sentinel has told; host empty: none */
-    unsigned seed_at;          /* in store->address.seeds */
+    struct redis_target to; /* of this attempt or connection */
+    bool fixed;             /* `to` is set before redis_start, and stays */
+    const char *not_yet; /* why it does not serve although it is connected; static; NULL: it does */
+    struct redis_target found;  /* of the next attempt, as a sentinel has told; host empty: none */
+    unsigned seed_at;           /* in store->address.seeds, and behind them: */
+    struct redis_target *known; /* nodes of the cluster, likewise to be tried; owned by that */
+    unsigned known_count;
 
     uv_getaddrinfo_t resolver;
     void (*resolved)(struct redis *, const char *problem);
@@ -132,7 +134,6 @@ struct redis {
     struct job check;                  /* ask for the facts again; landed by other instances */
     atomic_bool check_pending;
 
-    void *memory; /* freed before closed(); NULL: that is the caller's affair */
     struct job closed_job;
     void (*closed)(void *);
     void *closed_arg;
@@ -168,8 +169,7 @@ static inline uint64_t redis_largest_value(const struct redis *redis)
 void redis_start(struct redis *redis, struct backend_store *store, struct worker *worker,
                  bool blocking);
 
-/* As backend_type.close. The memory stays the caller's until closed(), unless redis->memory names
- * it. */
+/* As backend_type.close. The memory stays the caller's until closed(). */
 void redis_stop(struct redis *redis, void (*closed)(void *), void *arg);
 
 /* Gives the connection up, if there is one, and makes a new one; why is what ops are told until

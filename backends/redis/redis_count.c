@@ -128,11 +128,19 @@ static void count_node(struct redis_call *call, const struct redis_node *node)
     }
 }
 
+/* Behind one primary of a cluster comes the next. */
+static bool goes_on(const struct counting *counting, const struct redis *redis)
+{
+    return counting->redis != redis && counting->redis != NULL;
+}
+
 static void count_end(struct redis_call *call)
 {
     struct counting *counting = call->state;
 
-    if (call->err.code != ERR_OK || counting->at == 0)
+    if (call->err.code == ERR_OK && counting->at == 0 && call->redis->cluster != NULL)
+        counting->redis = redis_cluster_next(call->redis->cluster, call->redis);
+    if (call->err.code != ERR_OK || (counting->at == 0 && !goes_on(counting, call->redis)))
         redis_finish(call->redis, call->op, call->err);
     else
         count_round(counting);
@@ -161,10 +169,11 @@ static void count_round(struct counting *counting)
 void redis_count(struct backend *backend, struct kv_count *req)
 {
     struct redis *redis = redis_of(backend);
+    struct redis *first = redis->cluster == NULL ? redis : redis_cluster_next(redis->cluster, NULL);
     struct arena *arena = op_arena(&req->op);
     struct counting *counting = arena_zalloc(arena, sizeof *counting);
 
-    counting->redis = redis;
+    counting->redis = first != NULL ? first : redis;
     counting->req = req;
     counting->pattern = redis_scan_pattern(redis, arena, req->prefix);
     counting->seen.all = &redis_store_of(redis)->count_slots;

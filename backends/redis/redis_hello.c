@@ -133,8 +133,10 @@ static void on_info(struct redis_facts *facts, struct slice text)
         facts->role_known = true;
         facts->replica = holds(text, "role:slave");
     }
-    if (holds(text, "cluster_enabled:1"))
-        facts->cluster = true;
+    if (holds(text, "cluster_enabled:")) {
+        facts->cluster_known = true;
+        facts->cluster = holds(text, "cluster_enabled:1");
+    }
 }
 
 /* What a sentinel says: OK to a login; the primary's host and port, nil if it knows no such name.
@@ -177,9 +179,12 @@ static void facts_end(struct redis_call *call)
     if (redis_store_of(call->redis)->sentinel_master != NULL && hello->facts.replica)
         fail(hello, ERR_UNAVAILABLE, REDIS_RETRY_MS,
              "what the sentinels call the primary is a replica");
-    if (hello->facts.cluster)
+    if (hello->facts.cluster && call->redis->cluster == NULL)
         fail(hello, ERR_FAILED_PRECONDITION, 0,
-             "this redis is a node of a cluster, and cluster mode is not supported");
+             "this redis is a node of a cluster: see the setting `cluster`");
+    if (hello->facts.cluster_known && !hello->facts.cluster && call->redis->cluster != NULL)
+        fail(hello, ERR_FAILED_PRECONDITION, 0,
+             "this redis is no node of a cluster, as `cluster: true` says");
     hello->asking = false;
     hello->done = true;
 }

@@ -30,23 +30,31 @@ static void status_node(struct redis_call *call, const struct redis_node *node)
         redis_unexpected(call);
 }
 
-static const struct redis_kind put_kind = {.writes = true, .node = status_node};
+static void put_at(struct redis *redis, struct op *op);
 
-static void put(struct backend *backend, struct kv_put *req)
+static const struct redis_kind put_kind = {.writes = true, .node = status_node, .again = put_at};
+
+static void put_at(struct redis *redis, struct op *op)
 {
+    const struct kv_put *req = CONTAINER_OF(op, struct kv_put, op);
     struct redis_call *call =
-        redis_begin(redis_of(backend), &req->op, &put_kind, redis_set_bytes(req->key, req->value));
+        redis_begin(redis, op, &put_kind, redis_set_bytes(req->key, req->value));
 
     if (call != NULL)
         redis_set(call, req->key, req->value, req->ttl_ms);
 }
 
+static void put(struct backend *backend, struct kv_put *req)
+{
+    put_at(redis_to(backend, req->key), &req->op);
+}
+
 /* ---- commands with a key and nothing else ---- */
 
-static void key_command(struct backend *backend, struct op *op, const struct redis_kind *kind,
+static void key_command(struct redis *redis, struct op *op, const struct redis_kind *kind,
                         const char *name, struct slice key)
 {
-    struct redis_call *call = redis_begin(redis_of(backend), op, kind, key.len + redis_words(3));
+    struct redis_call *call = redis_begin(redis, op, kind, key.len + redis_words(3));
 
     if (call == NULL)
         return;
@@ -71,11 +79,18 @@ static void get_node(struct redis_call *call, const struct redis_node *node)
         req->version = redis_version(op_arena(&req->op), req->value);
 }
 
-static const struct redis_kind get_kind = {.node = get_node};
+static void get_at(struct redis *redis, struct op *op);
+
+static const struct redis_kind get_kind = {.node = get_node, .again = get_at};
+
+static void get_at(struct redis *redis, struct op *op)
+{
+    key_command(redis, op, &get_kind, "GET", CONTAINER_OF(op, struct kv_get, op)->key);
+}
 
 static void get(struct backend *backend, struct kv_get *req)
 {
-    key_command(backend, &req->op, &get_kind, "GET", req->key);
+    get_at(redis_to(backend, req->key), &req->op);
 }
 
 /* 0 or 1. */
@@ -91,11 +106,18 @@ static void del_node(struct redis_call *call, const struct redis_node *node)
     CONTAINER_OF(call->op, struct kv_del, op)->existed = count_of(call, node);
 }
 
-static const struct redis_kind del_kind = {.writes = true, .node = del_node};
+static void del_at(struct redis *redis, struct op *op);
+
+static const struct redis_kind del_kind = {.writes = true, .node = del_node, .again = del_at};
+
+static void del_at(struct redis *redis, struct op *op)
+{
+    key_command(redis, op, &del_kind, "DEL", CONTAINER_OF(op, struct kv_del, op)->key);
+}
 
 static void del(struct backend *backend, struct kv_del *req)
 {
-    key_command(backend, &req->op, &del_kind, "DEL", req->key);
+    del_at(redis_to(backend, req->key), &req->op);
 }
 
 static void exists_node(struct redis_call *call, const struct redis_node *node)
@@ -103,11 +125,18 @@ static void exists_node(struct redis_call *call, const struct redis_node *node)
     CONTAINER_OF(call->op, struct kv_exists, op)->found = count_of(call, node);
 }
 
-static const struct redis_kind exists_kind = {.node = exists_node};
+static void exists_at(struct redis *redis, struct op *op);
+
+static const struct redis_kind exists_kind = {.node = exists_node, .again = exists_at};
+
+static void exists_at(struct redis *redis, struct op *op)
+{
+    key_command(redis, op, &exists_kind, "EXISTS", CONTAINER_OF(op, struct kv_exists, op)->key);
+}
 
 static void exists(struct backend *backend, struct kv_exists *req)
 {
-    key_command(backend, &req->op, &exists_kind, "EXISTS", req->key);
+    exists_at(redis_to(backend, req->key), &req->op);
 }
 
 const struct kv_basic redis_kv_basic = {.put = put, .get = get, .del = del, .exists = exists};
@@ -119,18 +148,26 @@ static void expire_node(struct redis_call *call, const struct redis_node *node)
     CONTAINER_OF(call->op, struct kv_expire, op)->existed = count_of(call, node);
 }
 
-static const struct redis_kind expire_kind = {.writes = true, .node = expire_node};
+static void expire_at(struct redis *redis, struct op *op);
 
-static void expire(struct backend *backend, struct kv_expire *req)
+static const struct redis_kind expire_kind = {
+    .writes = true, .node = expire_node, .again = expire_at};
+
+static void expire_at(struct redis *redis, struct op *op)
 {
-    struct redis_call *call =
-        redis_begin(redis_of(backend), &req->op, &expire_kind, req->key.len + redis_words(4));
+    const struct kv_expire *req = CONTAINER_OF(op, struct kv_expire, op);
+    struct redis_call *call = redis_begin(redis, op, &expire_kind, req->key.len + redis_words(4));
 
     if (call == NULL)
         return;
     redis_command(call, 3, "PEXPIRE");
     redis_word_key(call, req->key);
     redis_word_number(call, req->ttl_ms < REDIS_TTL_MAX_MS ? req->ttl_ms : REDIS_TTL_MAX_MS);
+}
+
+static void expire(struct backend *backend, struct kv_expire *req)
+{
+    expire_at(redis_to(backend, req->key), &req->op);
 }
 
 /* -2: no such key; -1: no expiry; 0: in its last millisecond. */
@@ -147,11 +184,18 @@ static void ttl_node(struct redis_call *call, const struct redis_node *node)
     req->ttl_ms = node->number > 0 ? (uint64_t)node->number : req->has_ttl;
 }
 
-static const struct redis_kind ttl_kind = {.node = ttl_node};
+static void ttl_get_at(struct redis *redis, struct op *op);
+
+static const struct redis_kind ttl_kind = {.node = ttl_node, .again = ttl_get_at};
+
+static void ttl_get_at(struct redis *redis, struct op *op)
+{
+    key_command(redis, op, &ttl_kind, "PTTL", CONTAINER_OF(op, struct kv_ttl_get, op)->key);
+}
 
 static void ttl_get(struct backend *backend, struct kv_ttl_get *req)
 {
-    key_command(backend, &req->op, &ttl_kind, "PTTL", req->key);
+    ttl_get_at(redis_to(backend, req->key), &req->op);
 }
 
 static void persist_node(struct redis_call *call, const struct redis_node *node)
@@ -159,11 +203,19 @@ static void persist_node(struct redis_call *call, const struct redis_node *node)
     CONTAINER_OF(call->op, struct kv_persist, op)->removed = count_of(call, node);
 }
 
-static const struct redis_kind persist_kind = {.writes = true, .node = persist_node};
+static void persist_at(struct redis *redis, struct op *op);
+
+static const struct redis_kind persist_kind = {
+    .writes = true, .node = persist_node, .again = persist_at};
+
+static void persist_at(struct redis *redis, struct op *op)
+{
+    key_command(redis, op, &persist_kind, "PERSIST", CONTAINER_OF(op, struct kv_persist, op)->key);
+}
 
 static void persist(struct backend *backend, struct kv_persist *req)
 {
-    key_command(backend, &req->op, &persist_kind, "PERSIST", req->key);
+    persist_at(redis_to(backend, req->key), &req->op);
 }
 
 const struct kv_ttl redis_kv_ttl = {

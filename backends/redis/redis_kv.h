@@ -16,7 +16,7 @@ enum {
 
 extern const struct kv_basic redis_kv_basic;
 extern const struct kv_ttl redis_kv_ttl;
-extern const struct kv_batch redis_kv_batch;
+extern const struct kv_batch redis_kv_batch, redis_cluster_batch;
 extern const struct kv_txn redis_kv_txn;
 extern const struct kv_scan redis_kv_scan;
 extern const struct kv_cas redis_kv_cas;
@@ -40,5 +40,22 @@ struct slice redis_scan_pattern(const struct redis *redis, struct arena *arena,
 void redis_scan_command(struct redis_call *call, uint64_t at, struct slice pattern, uint32_t count);
 void redis_scan_next(struct redis_call *call, struct slice text, uint64_t *next);
 void redis_count(struct backend *backend, struct kv_count *req);
+
+/* What a page of a cluster is about (redis_part.c): a part of the slots, on one primary. */
+struct redis_part {
+    struct redis_slots slots; /* redis NULL: no cluster, or nobody has them */
+};
+
+/* Takes the cursor; empty: the beginning. false: it is none of this scope. *from is where the
+ * primary's own SCAN goes on. */
+bool redis_part_begin(const struct redis_cluster *cluster, struct arena *arena, struct slice scope,
+                      struct slice cursor, struct redis_part *part, struct redis_cursor *from);
+
+/* Is this key, with its prefix, in the part? Without a cluster: yes. */
+bool redis_part_has(const struct redis_part *part, struct slice key);
+
+/* rest: of the primary's SCAN. false: the last part is done; else *next is the cursor. */
+bool redis_part_end(struct arena *arena, struct slice scope, const struct redis_part *part,
+                    const struct redis_cursor *rest, struct slice *next);
 
 #endif

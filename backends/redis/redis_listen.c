@@ -351,7 +351,7 @@ static ssize_t receive(struct redis_listening *listening, char *bytes, size_t ro
     if (n <= 0)
         return n;
     redis->moved_ns = redis->base.home->now_ns;
-    counter_add(&redis->base.stats.bytes_received, (uint64_t)n);
+    counter_add(&redis->stats->bytes_received, (uint64_t)n);
     return n;
 }
 
@@ -448,5 +448,6 @@ void redis_listening_start(struct redis_listening *listening, struct backend *ba
                                                        .createNil = take_nil,
                                                        .freeObject = drop_answer};
     listening->connection.pushes = &pushes;
+    listening->connection.cluster = redis_of(backend)->cluster; /* any node will do */
     redis_start(&listening->connection, backend->store, backend->home, true);
 }

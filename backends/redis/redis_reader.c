@@ -58,7 +58,7 @@ struct redis_call *redis_reader_call(struct redis_reader *reader, const struct r
 {
     struct redis *redis = &reader->streams->shared;
 
-    counter_add(&redis->base.stats.calls, 1);
+    counter_add(&redis->stats->calls, 1);
     reader->calls++;
     if (busy) {
         reader->busy = true;
@@ -101,7 +101,7 @@ void redis_reader_refused(struct redis_reader *reader, struct slice error)
 {
     struct err err = redis_stream_error(&reader->texts, error);
 
-    counter_add(&reader->streams->shared.base.stats.errors, 1);
+    counter_add(&reader->streams->shared.stats->errors, 1);
     reader->refused = err.code;
     reader->no_group = redis_error_is(error, "NOGROUP");
     if (reader->no_group)

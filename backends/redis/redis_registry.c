@@ -405,7 +405,7 @@ static void get_record(struct getting *getting, struct slice text)
     if (!getting->here)
         return;
     if (!redis_registry_record(arena_copy(arena, text), entry)) {
-        counter_add(&getting->items.work.redis->base.stats.errors, 1); /* as in pages */
+        counter_add(&getting->items.work.redis->stats->errors, 1); /* as in pages */
         *entry = (struct registry_entry){0};
         return;
     }

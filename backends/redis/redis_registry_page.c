@@ -127,7 +127,7 @@ static void take_record(struct walk *walk, struct slice record)
     struct registry_entry *entry = &walk->entry;
 
     if (!redis_registry_record(record, entry)) {
-        counter_add(&walk->work.redis->base.stats.errors, 1); /* somebody else's, or damaged */
+        counter_add(&walk->work.redis->stats->errors, 1); /* somebody else's, or damaged */
         return;
     }
     if (is_full(walk)) {
@@ -193,7 +193,7 @@ static void walk_node(struct redis_scripted *work, struct redis_call *call,
     else if (walk->parts == 4)
         walk->matched = (uint64_t)node->number;
     else if (walk->parts == HEAD_PARTS)
-        counter_add(&walk->work.redis->base.stats.errors, (uint64_t)node->number);
+        counter_add(&walk->work.redis->stats->errors, (uint64_t)node->number);
     else if (walk->parts > HEAD_PARTS)
         take_part(walk, call, node);
 }

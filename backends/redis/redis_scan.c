@@ -1,4 +1,5 @@
-/* Pages of keys by SCAN, values by MGET.
+/* Pages of keys by SCAN, values by MGET. In a cluster a page is of one part of the slots, and
+ * values come by a GET each (redis_part.c).
  *
  *   page      SCAN rounds until the page is nearly full, the keyspace ends, ROUNDS are done or
  *             PAGE_MS have passed: the caller gets a cursor soon, however few keys match
@@ -31,6 +32,7 @@ struct scan {
     struct redis *redis;
     struct kv_scan_page *req;
     struct slice pattern, scope;
+    struct redis_part part;
     struct redis_cursor from;
     struct redis_turn turn;
     uint64_t began_ns;
@@ -61,7 +63,11 @@ static void values_end(struct redis_call *call);
 static void finish(struct scan *scan);
 
 static const struct redis_kind round_kind = {.node = round_node, .end = round_end};
+static void gets_node(struct redis_call *call, const struct redis_node *node);
+
 static const struct redis_kind values_kind = {.node = values_node, .end = values_end};
+static const struct redis_kind gets_kind = {
+    .item_errors = true, .node = gets_node, .end = values_end};
 
 static uint32_t count_for(size_t items)
 {
@@ -115,17 +121,39 @@ static struct scan *scan_new(struct redis *redis, struct kv_scan_page *req)
     return scan;
 }
 
+/* Takes the cursor, and chooses the connection. */
+static struct err begin(struct scan *scan)
+{
+    struct kv_scan_page *req = scan->req;
+    struct arena *arena = op_arena(&req->op);
+    struct err bad =
+        err_about(ERR_INVALID_ARGUMENT, "cursor", "not a cursor of this prefix and namespace");
+
+    if (scan->redis->cluster == NULL)
+        return req->cursor.len == 0 ||
+                       redis_cursor_decode(arena, scan->scope, req->cursor, &scan->from)
+                   ? ERR_NONE
+                   : bad;
+    if (!redis_part_begin(scan->redis->cluster, arena, scan->scope, req->cursor, &scan->part,
+                          &scan->from))
+        return bad;
+    if (scan->part.slots.redis == NULL)
+        return redis_unavailable("no primary of the redis cluster has these slots");
+    scan->redis = scan->part.slots.redis;
+    return ERR_NONE;
+}
+
 static void page(struct backend *backend, struct kv_scan_page *req)
 {
     struct scan *scan = scan_new(redis_of(backend), req);
 
+    struct err err = begin(scan);
+
+    if (err.code != ERR_OK) {
+        redis_finish(redis_of(backend), &req->op, err);
+        return;
+    }
     if (req->cursor.len > 0) {
-        if (!redis_cursor_decode(op_arena(&req->op), scan->scope, req->cursor, &scan->from)) {
-            redis_finish(scan->redis, &req->op,
-                         err_about(ERR_INVALID_ARGUMENT, "cursor",
-                                   "not a cursor of this prefix and namespace"));
-            return;
-        }
         scan->at = scan->from.at;
         if (scan->from.within && scan->from.count >= 1 && scan->from.count <= COUNT_MAX)
             scan->count = scan->from.count;
@@ -215,8 +243,9 @@ static void answer_add(struct scan *scan, struct redis_call *call, struct slice 
         redis_unexpected(call);
         return;
     }
-    scan->answer[scan->answer_len++] =
-        arena_copy(op_arena(call->op), slice_of(key.data + prefix, key.len - prefix));
+    if (redis_part_has(&scan->part, key))
+        scan->answer[scan->answer_len++] =
+            arena_copy(op_arena(call->op), slice_of(key.data + prefix, key.len - prefix));
 }
 
 static void round_node(struct redis_call *call, const struct redis_node *node)
@@ -362,15 +391,45 @@ static void values(struct scan *scan)
     for (size_t i = 0; i < n; i++)
         bytes += scan->keys[scan->taken + i].len;
 
-    struct redis_call *call = redis_begin(scan->redis, &scan->req->op, &values_kind, bytes);
+    bool gets = scan->redis->cluster != NULL; /* the keys have different slots */
+    struct redis_call *call =
+        redis_begin(scan->redis, &scan->req->op, gets ? &gets_kind : &values_kind, bytes);
 
     if (call == NULL)
         return;
     call->state = scan;
     scan->looked_up = scan->taken + n;
-    redis_command(call, (unsigned)n + 1, "MGET");
-    for (size_t i = 0; i < n; i++)
+    if (!gets)
+        redis_command(call, (unsigned)n + 1, "MGET");
+    for (size_t i = 0; i < n; i++) {
+        if (gets)
+            redis_command(call, 2, "GET");
         redis_word_key(call, scan->keys[scan->taken + i]);
+    }
+}
+
+static void take_value(struct scan *scan, struct redis_call *call, const struct redis_node *node)
+{
+    if (call->err.code != ERR_OK || scan->taken >= scan->looked_up || budget_spent(scan))
+        return;
+
+    struct slice key = scan->keys[scan->taken++];
+
+    if (node->type != REDIS_REPLY_STRING)
+        return;
+    redis_met_value(scan->redis, node->text.len);
+    take_item(scan, key, arena_copy(op_arena(call->op), node->text));
+}
+
+/* A key of another type is left out, as by MGET. */
+static void gets_node(struct redis_call *call, const struct redis_node *node)
+{
+    if (node->type == REDIS_REPLY_ERROR && !redis_error_is(node->text, "WRONGTYPE")) {
+        if (call->err.code == ERR_OK)
+            call->err = redis_error(op_arena(call->op), node->text);
+        return;
+    }
+    take_value(call->state, call, node);
 }
 
 /* nil: removed or expired meanwhile, or no string; it is left out. Past the budget values are not
@@ -385,15 +444,7 @@ static void values_node(struct redis_call *call, const struct redis_node *node)
             redis_unexpected(call);
         return;
     }
-    if (call->err.code != ERR_OK || scan->taken >= scan->looked_up || budget_spent(scan))
-        return;
-
-    struct slice key = scan->keys[scan->taken++];
-
-    if (node->type != REDIS_REPLY_STRING)
-        return;
-    redis_met_value(scan->redis, node->text.len);
-    take_item(scan, key, arena_copy(op_arena(call->op), node->text));
+    take_value(scan, call, node);
 }
 
 static void values_end(struct redis_call *call)
@@ -431,7 +482,10 @@ static void finish(struct scan *scan)
     struct redis_cursor rest = rest_of(scan);
 
     req->more = rest.within || rest.at != 0;
-    if (req->more)
+    if (scan->redis->cluster != NULL)
+        req->more =
+            redis_part_end(op_arena(&req->op), scan->scope, &scan->part, &rest, &req->next_cursor);
+    else if (req->more)
         req->next_cursor = redis_cursor_encode(op_arena(&req->op), scan->scope, &rest);
     redis_finish(scan->redis, &req->op, ERR_NONE);
 }

@@ -4,6 +4,8 @@
  *   sentinels      one of them first, which names the primary; then the primary, once. However
  *                  that ends, a sentinel is asked again: the next in the list, if this one did not
  *                  answer
+ *   a cluster      for its map, any node that the address names or that it had; for a node of the
+ *                  map, that one, always
  *
  * So a failover is followed by every way in which a connection ends: it is lost, redis refuses
  * writes (READONLY), or the probe finds that it has become a replica. */
@@ -23,6 +25,12 @@ static void set_target(struct redis *redis, const struct redis_target *to)
 static void take_seed(struct redis *redis)
 {
     const struct redis_store *store = redis_store_of(redis);
+
+    if (redis->seed_at >= store->address.seed_count) {
+        set_target(redis, &redis->known[redis->seed_at - store->address.seed_count]);
+        return;
+    }
+
     const struct redis_seed *seed = &store->address.seeds[redis->seed_at];
     struct redis_target to = {.sentinel = store->sentinel_master != NULL, .port = seed->port};
 
@@ -34,6 +42,8 @@ static void take_seed(struct redis *redis)
 
 void redis_seek(struct redis *redis)
 {
+    if (redis->fixed)
+        return;
     if (redis->found.host[0] == '\0') {
         take_seed(redis);
         return;
@@ -46,9 +56,11 @@ bool redis_seek_next(struct redis *redis)
 {
     if (redis->found.host[0] != '\0')
         return true;
-    if (!redis->to.sentinel)
+    if (redis->fixed || (!redis->to.sentinel && redis->cluster == NULL))
         return false;
-    redis->seed_at = (redis->seed_at + 1) % redis_store_of(redis)->address.seed_count;
+    redis->seed_at++;
+    if (redis->seed_at >= redis_store_of(redis)->address.seed_count + redis->known_count)
+        redis->seed_at = 0;
     return redis->seed_at != 0; /* a round of all, then a delay */
 }
 
@@ -56,6 +68,7 @@ const char *redis_shown_host(const struct redis *redis)
 {
     const struct redis_store *store = redis_store_of(redis);
 
-    return store->sentinel_master != NULL && !redis->to.sentinel ? redis->to.host
-                                                                 : store->shown_host;
+    bool learnt = redis->fixed || (store->sentinel_master != NULL && !redis->to.sentinel);
+
+    return learnt ? redis->to.host : store->shown_host;
 }

@@ -45,8 +45,15 @@
                                0,                                                                  \
                                                                                                    \
                                "of the sentinels; empty: their default user"},                     \
-    [SET_SENTINEL_PASSWORD] = {                                                                    \
-        "sentinel_password", SETTING_SECRET, "", 0, 0, "of the sentinels; empty: none"}
+    [SET_SENTINEL_PASSWORD] =                                                                      \
+        {"sentinel_password", SETTING_SECRET, "", 0, 0, "of the sentinels; empty: none"},          \
+    [SET_CLUSTER] = {                                                                              \
+        "cluster",                                                                                 \
+        SETTING_BOOL,                                                                              \
+        "false",                                                                                   \
+        0,                                                                                         \
+        0,                                                                                         \
+        "the servers of address are nodes of a cluster, from which the others are learnt"}
 
 #define CONNECTION_SETTINGS(PREFIX_DOC)                                                            \
     [SET_ADDRESS] = {"address",                                                                    \
@@ -157,6 +164,11 @@ static void check_against_address(const struct redis_address *address,
     }
 }
 
+bool redis_settings_cluster(const struct backend_value *values)
+{
+    return values[SET_CLUSTER].number != 0;
+}
+
 bool redis_settings_tls(const struct redis_address *address, const struct backend_value *values)
 {
     return address->tls || values[SET_TLS].number != 0;
@@ -200,10 +212,43 @@ static void check_sentinel(const struct redis_address *address, const struct bac
     if (sentinel && address->unix_socket)
         contradicts(faults, SET_SENTINEL_MASTER, SET_ADDRESS, "sentinels have no unix sockets",
                     "name their hosts");
-    if (!sentinel && address->seed_count > 1)
+    if (!sentinel && values[SET_CLUSTER].number == 0 && address->seed_count > 1)
         contradicts(faults, SET_ADDRESS, SET_SENTINEL_MASTER,
                     "these are several servers, and nothing says how they belong together",
-                    "name one, or add `sentinel_master`");
+                    "name one, or add `sentinel_master` or `cluster: true`");
+}
+
+static void check_cluster(const struct redis_address *address, const struct backend_value *values,
+                          struct backend_faults *faults)
+{
+    static const enum redis_setting numbers[] = {SET_DATABASE, SET_DB};
+
+    if (values[SET_CLUSTER].number == 0)
+        return;
+    if (is_given(&values[SET_SENTINEL_MASTER]))
+        contradicts(faults, SET_CLUSTER, SET_SENTINEL_MASTER,
+                    "the nodes of a cluster watch each other: no sentinel does",
+                    "remove one of the two");
+    if (address->unix_socket)
+        contradicts(faults, SET_CLUSTER, SET_ADDRESS, "nodes of a cluster are reached by host",
+                    "name their hosts");
+    for (unsigned i = 0; i < ARRAY_LEN(numbers); i++) {
+        if (values[numbers[i]].number != 0)
+            contradicts(faults, numbers[i], SET_CLUSTER, "a cluster has one database, 0",
+                        "remove it");
+    }
+    if (address->database > 0)
+        contradicts(faults, SET_ADDRESS, SET_CLUSTER, "a cluster has one database, 0",
+                    "remove the database from `address`");
+}
+
+void redis_stream_settings_check(const struct backend_value *values, struct backend_faults *faults)
+{
+    redis_settings_check(values, faults);
+    if (values[SET_CLUSTER].number != 0)
+        fault(faults, SET_CLUSTER,
+              "streams and queues use several keys at a time, which a cluster may keep apart",
+              "remove it, and name one server or sentinels");
 }
 
 void redis_settings_check(const struct backend_value *values, struct backend_faults *faults)
@@ -216,6 +261,7 @@ void redis_settings_check(const struct backend_value *values, struct backend_fau
         check_against_address(&address, values, faults);
         check_tls(&address, values, faults);
         check_sentinel(&address, values, faults);
+        check_cluster(&address, values, faults);
     } else {
         fault(
             faults, SET_ADDRESS, e.text,

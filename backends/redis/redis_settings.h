@@ -21,6 +21,7 @@ enum redis_setting {
     SET_SENTINEL_MASTER,
     SET_SENTINEL_USERNAME,
     SET_SENTINEL_PASSWORD,
+    SET_CLUSTER,
     SET_DIAL_TIMEOUT,
     SET_COMMAND_TIMEOUT,
     SET_MAX_IN_FLIGHT,
@@ -37,6 +38,9 @@ extern const struct backend_setting redis_stream_settings[]; /* begins with thos
 
 /* As backend_type.check. */
 void redis_settings_check(const struct backend_value *values, struct backend_faults *faults);
+void redis_stream_settings_check(const struct backend_value *values, struct backend_faults *faults);
+
+bool redis_settings_cluster(const struct backend_value *values);
 
 /* The address says rediss://, or `tls` does. */
 bool redis_settings_tls(const struct redis_address *address, const struct backend_value *values);

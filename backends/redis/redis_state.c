@@ -30,6 +30,10 @@ void redis_report_serving(struct redis *redis)
 {
     const char *text = redis_restriction(redis);
 
+    if (redis->not_yet != NULL) {
+        redis_report(redis, BACKEND_CONNECTING, redis->not_yet);
+        return;
+    }
     redis_report(redis, text != NULL ? BACKEND_DEGRADED : BACKEND_READY, text);
 }
 

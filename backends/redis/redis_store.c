@@ -275,6 +275,10 @@ void redis_report(struct redis *redis, enum backend_state state, const char *tex
 
     if (redis->blocking)
         return;
+    if (redis->fixed && state == BACKEND_DOWN) { /* the others serve */
+        state = BACKEND_DEGRADED;
+        text = "a primary of the redis cluster is not connected";
+    }
     pthread_mutex_lock(&store->lock);
     store->states[redis->reported]--;
     store->states[state]++;

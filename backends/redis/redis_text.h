@@ -36,6 +36,31 @@ struct redis_address {
 struct err redis_address_parse(struct redis_address *address, struct slice text);
 void redis_address_clear(struct redis_address *address); /* secrets are overwritten */
 
+/* Whom an attempt to connect goes to. */
+struct redis_target {
+    bool sentinel; /* it is asked for the primary, no more */
+    uint16_t port; /* 0 and a path: a unix socket */
+    char host[REDIS_HOST_BYTES + 1];
+};
+
+/* ---- where a cluster keeps a key (redis_slot.c) ---- */
+
+enum { REDIS_SLOTS = 16384 };
+
+/* The slot of a key, which is head and tail together: of what stands between its first { and the
+ * next }, if there is something; else of all of it. */
+unsigned redis_slot(struct slice head, struct slice tail);
+
+/* A node's answer that another one has the slot. */
+struct redis_redirect {
+    bool ask; /* for this command alone, and only after ASKING */
+    unsigned slot;
+    struct redis_target to; /* host empty: that of the node itself */
+};
+
+/* false: the error says something else. */
+bool redis_redirect_parse(struct slice error, struct redis_redirect *redirect);
+
 /* ---- whose keys are whose (redis_prefix.c) ---- */
 
 /* 1 to 64 printable characters without ':' and '%'. */

@@ -88,7 +88,8 @@ struct redis_listening {
 };
 
 struct redis_instance {
-    struct redis shared; /* first */
+    struct redis shared;           /* first */
+    struct redis_cluster *cluster; /* NULL: one server */
     struct redis_scripted_name registry_names[REDIS_REGISTRY_SCRIPTS];
     struct redis_scripted_name session_names[REDIS_SESSION_SCRIPTS];
     struct redis_session_sweep sweep;

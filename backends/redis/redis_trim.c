@@ -16,7 +16,7 @@ static bool by_chance(struct redis_streams *streams, uint32_t appended)
 static void trim_node(struct redis_call *call, const struct redis_node *node)
 {
     if (node->type == REDIS_REPLY_ERROR)
-        counter_add(&call->redis->base.stats.errors, 1);
+        counter_add(&call->redis->stats->errors, 1);
 }
 
 static void trim_end(struct redis_call *call)

@@ -23,7 +23,7 @@ static ssize_t send_some(struct redis *redis, const char *from, size_t bytes)
     if (n < 0)
         return -1;
     redis->sent_bytes += (uint64_t)n;
-    counter_add(&redis->base.stats.bytes_sent, (uint64_t)n);
+    counter_add(&redis->stats->bytes_sent, (uint64_t)n);
     return n;
 }
 

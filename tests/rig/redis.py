@@ -70,13 +70,14 @@ def commands_run(address):
 class RedisServer:
     """with RedisServer() as redis: ... It keeps its port and socket over kill() and restart()."""
 
-    def __init__(self, password=None, users=(), maxmemory=None, port=None, durable=False, tls=()):
+    def __init__(self, password=None, users=(), maxmemory=None, port=None, durable=False, tls=(), options=()):
         self.program = environment.tool("redis-server")
         self.password = password
         self.users = users            # ACL lines: "user alice on >secret ~* +@all"
         self.maxmemory = maxmemory    # bytes
         self.durable = durable        # every write is on the disk before it is answered
         self.tls = tls                # options of redis' TLS; it then has a second port, which speaks only that
+        self.options = options        # more of them, as redis-server's arguments
         self.port = port or free_port()
         self.tls_port = free_port() if tls else None
         self.folder = suite.subfolder("redis")
@@ -107,6 +108,7 @@ class RedisServer:
             argv = [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket_path,
                     "--dir", self.folder, "--save", "", "--daemonize", "no",
                     *(["--appendonly", "yes", "--appendfsync", "always"] if self.durable else ["--appendonly", "no"])]
+            argv += self.options
             if self.tls:
                 argv += ["--tls-port", str(self.tls_port), *self.tls]
             if self.password:

@@ -1,0 +1,46 @@
+/* The nodes of a cluster, as one worker sees them: a connection to each primary, and which of them
+ * has which slots. The instance's own connection goes to any node: it asks for the map, publishes,
+ * and takes what no primary is known for. thread: home of the instance. */
+#ifndef PRISM_BACKENDS_REDIS_REDIS_CLUSTER_H
+#define PRISM_BACKENDS_REDIS_REDIS_CLUSTER_H
+
+#include "backends/redis/redis_conn.h"
+
+struct redis_primary;
+
+/* One contiguous part of the map. */
+struct redis_slots {
+    unsigned from, to;
+    struct redis *redis; /* of the primary; NULL: nobody has them */
+    const char *id;      /* of that node */
+};
+
+/* Makes the map for an instance whose connection is `shared`, before redis_start of that. */
+struct redis_cluster *redis_cluster_new(struct redis *shared);
+
+/* Lets go of all primaries; then closed(arg). The cluster's memory goes with redis_cluster_free,
+ * once `shared` is closed. */
+void redis_cluster_stop(struct redis_cluster *cluster, void (*closed)(void *), void *arg);
+void redis_cluster_free(struct redis_cluster *cluster); /* NULL: nothing */
+
+/* The connection for a key of the namespace. Never NULL. */
+struct redis *redis_cluster_to(struct redis_cluster *cluster, struct slice key);
+
+/* The part of the map that begins at this slot. */
+struct redis_slots redis_cluster_slots(const struct redis_cluster *cluster, unsigned from);
+
+/* The primary behind this one, in an order that holds while the map does; NULL: the first one, or
+ * behind the last one. */
+struct redis *redis_cluster_next(const struct redis_cluster *cluster, const struct redis *after);
+
+/* ---- for the calls and the connections ---- */
+
+/* Asks for the map, unless that is under way. */
+void redis_cluster_stale(struct redis_cluster *cluster);
+void redis_cluster_lost(struct redis_cluster *cluster, const struct redis *redis);
+
+/* Sends the call's op to where call->redis->redirect says. false: it cannot, and ends with the
+ * call's err. */
+bool redis_cluster_redirect(struct redis_cluster *cluster, struct redis_call *call);
+
+#endif
