@@ -21,12 +21,14 @@ static struct state *state_new(struct call *call, const char *topic, const char 
 {
     struct state *state = arena_zalloc(call_arena(call), sizeof *state);
     struct consumer *consumer = consumer_of(call);
-    struct err err =
-        consumer_read_group(consumer, call_arena(call), topic, group, &state->topic, &state->group);
+    struct err err = consumer_meets(&consumer->plan, NEED_POSITION)
+                         ? ERR_NONE
+                         : need_unmet(consumer_need_of(NEED_POSITION));
 
     state->call = call;
-    if (err.code == ERR_OK && consumer->plan.from.stream == NULL)
-        err = need_unmet(consumer_need_of(NEED_POSITION));
+    if (err.code == ERR_OK)
+        err = consumer_read_group(consumer, call_arena(call), topic, group, &state->topic,
+                                  &state->group);
     if (err.code != ERR_OK) {
         call_fail(call, err);
         return NULL;

@@ -266,12 +266,12 @@ void consumer_extend(struct call *call)
     const pb_extend_request *request = call_request(call);
     struct unary *unary = unary_new(call);
 
+    if (!read_deliveries(unary, request->deliveries))
+        return;
     if (request->lease_ms < 1 || request->lease_ms > CONSUMER_MAX_DELAY_MS) {
         call_fail(call, err_about(ERR_INVALID_ARGUMENT, "lease_ms", "lease_ms is out of range"));
         return;
     }
-    if (!read_deliveries(unary, request->deliveries))
-        return;
     unary->lease_ms = (uint64_t)request->lease_ms;
     go(unary, extend_there, was_extended);
 }
