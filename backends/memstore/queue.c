@@ -80,7 +80,7 @@ static void leave(struct channel *channel)
 
 static struct slice number_text(struct arena *arena, int64_t number)
 {
-    return slice_str(arena_printf(arena, "%lld", (long long)number));
+    return slice_str(arena_decimal(arena, number));
 }
 
 /* Copies: the entry may go before the answer does. */

@@ -419,11 +419,9 @@ static void gap_came(struct subscription *subscription, const struct subscriptio
             told->partition = gap->partition;
         }
         if (gap->missing_from >= 0)
-            told->first_missing =
-                arena_printf(&member->notes_memory, "%lld", (long long)gap->missing_from);
+            told->first_missing = arena_decimal(&member->notes_memory, gap->missing_from);
         if (gap->goes_on_at >= 0)
-            told->first_available =
-                arena_printf(&member->notes_memory, "%lld", (long long)gap->goes_on_at);
+            told->first_available = arena_decimal(&member->notes_memory, gap->goes_on_at);
         if (gap->count > 0) {
             told->_count_case = CONSUMER_PB(GAP___COUNT_COUNT);
             told->count = (int64_t)gap->count;

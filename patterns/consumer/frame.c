@@ -150,7 +150,7 @@ static void fill_place(struct arena *arena, pb_consumed_message *to, const struc
     if (!message_is_null(message->position))
         to->position = arena_strdup(arena, message->position);
     else if (message->offset >= 0)
-        to->position = arena_printf(arena, "%lld", (long long)message->offset);
+        to->position = arena_decimal(arena, message->offset);
     if (message->timestamp_ms != 0) {
         to->_timestamp_ms_case = CONSUMER_PB(CONSUMED_MESSAGE___TIMESTAMP_MS_TIMESTAMP_MS);
         to->timestamp_ms = (int64_t)message->timestamp_ms;

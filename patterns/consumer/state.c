@@ -132,7 +132,7 @@ static void add_partition(struct state *state, const struct stream_partition *fr
     if (!message_is_null(from->position))
         to->committed_position = arena_strdup(&state->memory, from->position);
     else if (from->committed >= 0)
-        to->committed_position = arena_printf(&state->memory, "%lld", (long long)from->committed);
+        to->committed_position = arena_decimal(&state->memory, from->committed);
     response->partitions[response->n_partitions++] = to;
 }
 

@@ -1,18 +1,34 @@
 #include "patterns/messaging/message_id.h"
 
 #include "backends/message.h"
+#include "src/base/decimal.h"
+
+#include <string.h>
+
+static char *add(char *to, struct slice part)
+{
+    if (part.len > 0)
+        memcpy(to, part.data, part.len);
+    return to + part.len;
+}
 
 char *message_id_made(struct arena *arena, struct slice topic, struct slice position,
                       int32_t partition, int64_t offset)
 {
-    const char *name = (const char *)topic.data;
-    int bytes = (int)topic.len; /* <= MESSAGE_TOPIC_BYTES */
+    size_t behind = message_is_null(position) ? 2 * (DECIMAL_BYTES + 1) : position.len + 1;
+    char *out = arena_alloc(arena, topic.len + behind + 1), *at = out;
 
-    if (!message_is_null(position))
-        return arena_printf(arena, "%.*s/%.*s", bytes, name, (int)position.len,
-                            (const char *)position.data);
-    if (offset < 0)
-        return arena_printf(arena, "%s", "");
-    return arena_printf(arena, "%.*s/%d/%lld", bytes, name, partition < 0 ? 0 : partition,
-                        (long long)offset);
+    if (!message_is_null(position) || offset >= 0) {
+        at = add(at, topic);
+        *at++ = '/';
+    }
+    if (!message_is_null(position)) {
+        at = add(at, position);
+    } else if (offset >= 0) {
+        at += decimal_write(at, partition < 0 ? 0 : partition);
+        *at++ = '/';
+        at += decimal_write(at, offset);
+    }
+    *at = '\0';
+    return out;
 }

@@ -153,7 +153,7 @@ static void add_header(struct sending *s, const char *name, struct slice value)
 
 static void add_time(struct sending *s, const char *name, int64_t ms)
 {
-    add_header(s, name, slice_str(arena_printf(call_arena(s->call), "%lld", (long long)ms)));
+    add_header(s, name, slice_str(arena_decimal(call_arena(s->call), ms)));
 }
 
 /* What belongs to the message travels as headers that any receiver can read. */

@@ -1,5 +1,7 @@
 #include "src/base/arena.h"
 
+#include "src/base/decimal.h"
+
 #include <stdalign.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -157,6 +159,13 @@ char *arena_printf(struct arena *arena, const char *format, ...)
     vsnprintf(out, (size_t)n + 1, format, again);
     va_end(again);
     return out;
+}
+
+char *arena_decimal(struct arena *arena, int64_t number)
+{
+    char text[DECIMAL_BYTES];
+
+    return arena_strdup(arena, slice_of(text, decimal_write(text, number)));
 }
 
 void arena_adopt(struct arena *arena, void *ptr, void (*dispose)(void *))

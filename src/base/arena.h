@@ -14,6 +14,7 @@
 
 #include <stdalign.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum { ARENA_BLOCK_BYTES = 8192 };
 
@@ -78,6 +79,9 @@ static inline char *arena_strdup(struct arena *arena, struct slice from)
 
 char *arena_printf(struct arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* The number in decimal. */
+char *arena_decimal(struct arena *arena, int64_t number);
 
 /* Ties foreign memory to the arena: dispose(ptr) runs in arena_clear. */
 void arena_adopt(struct arena *arena, void *ptr, void (*dispose)(void *));

@@ -260,6 +260,19 @@ static void test_printf(void **state)
     arena_clear(&arena);
 }
 
+static void test_decimal(void **state)
+{
+    static const int64_t numbers[] = {0, 7, -1, 10, 1234567890123, INT64_MAX, INT64_MIN};
+    struct arena arena;
+
+    (void)state;
+    arena_init(&arena, NULL);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        assert_string_equal(arena_decimal(&arena, numbers[i]),
+                            arena_printf(&arena, "%lld", (long long)numbers[i]));
+    arena_clear(&arena);
+}
+
 #if UNDER_ASAN
 static void use_after_clear(void)
 {
@@ -294,6 +307,7 @@ int main(void)
         cmocka_unit_test(test_blocks_are_recycled_up_to_max),
         cmocka_unit_test(test_copies),
         cmocka_unit_test(test_printf),
+        cmocka_unit_test(test_decimal),
 #if UNDER_ASAN
         cmocka_unit_test(test_use_after_clear_is_seen),
 #endif
