@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { DELIVERY_THREADS = 2, BACKOFF_FIRST_MS = 100, BACKOFF_MAX_MS = 2000 };
+enum { DELIVERY_THREADS = 2, BACKOFF_FIRST_MS = 100, BACKOFF_MAX_MS = 2000, ASKS = 10 };
 
 struct err nats_unavailable(void)
 {
@@ -296,17 +296,20 @@ static void take_last(struct nats_store *store, struct round *round)
 }
 
 /* The library does not look whether its PING could be written, and says that all is well if it
- * could not. What is left in its buffer shows it. A connection lost in the middle may pass for
- * good, too.
+ * could not. What is left in its buffer may show it, or is its own answer to a PING of the server,
+ * which leaves with the next question. A connection lost in the middle may pass for good, too.
  */
 natsStatus nats_ask(struct nats_store *store)
 {
     natsConnection *connection = store->connection;
     natsStatus s = NATS_IO_ERROR;
+    int left = 1;
 
-    if (!store->write_failed)
+    for (unsigned i = 0; i < ASKS && left > 0 && !store->write_failed; i++) {
         s = natsConnection_FlushTimeout(connection, (int64_t)store->config.ack_timeout_ms);
-    if (s == NATS_OK && natsConnection_Buffered(connection) != 0)
+        left = s == NATS_OK ? natsConnection_Buffered(connection) : 0;
+    }
+    if (s == NATS_OK && left != 0)
         return NATS_IO_ERROR;
     if (s == NATS_OK && natsConnection_Status(connection) != NATS_CONN_STATUS_CONNECTED)
         return NATS_CONNECTION_CLOSED;
