@@ -187,13 +187,18 @@ static natsStatus add_header(natsMsg *message, struct slice name, struct slice v
     return s;
 }
 
+static void copy_subject(char subject[MESSAGE_TOPIC_BYTES + 1], struct slice topic)
+{
+    memcpy(subject, topic.data, topic.len);
+    subject[topic.len] = '\0';
+}
+
 natsStatus nats_message_out(natsMsg **out, const struct outgoing *item, const char *reply)
 {
     char subject[MESSAGE_TOPIC_BYTES + 1];
     natsStatus s;
 
-    memcpy(subject, item->topic.data, item->topic.len);
-    subject[item->topic.len] = '\0';
+    copy_subject(subject, item->topic);
     s = natsMsg_Create(out, subject, reply, (const char *)item->payload.data,
                        (int)item->payload.len);
     if (s != NATS_OK)
@@ -206,6 +211,32 @@ natsStatus nats_message_out(natsMsg **out, const struct outgoing *item, const ch
         s = add_header(*out, slice_str(ID_HEADER), item->id);
     if (s != NATS_OK)
         natsMsg_Destroy(*out);
+    return s;
+}
+
+/* What has no headers needs no message of the library's, whose making costs more than its way out.
+ */
+static bool is_bare(const struct outgoing *item)
+{
+    return item->n_headers == 0 && message_is_null(item->key) && message_is_null(item->id);
+}
+
+natsStatus nats_message_publish(natsConnection *connection, const struct outgoing *item)
+{
+    char subject[MESSAGE_TOPIC_BYTES + 1];
+    natsMsg *message;
+    natsStatus s;
+
+    if (is_bare(item)) {
+        copy_subject(subject, item->topic);
+        return natsConnection_Publish(connection, subject, item->payload.data,
+                                      (int)item->payload.len);
+    }
+    s = nats_message_out(&message, item, NULL);
+    if (s != NATS_OK)
+        return s;
+    s = natsConnection_PublishMsg(connection, message);
+    natsMsg_Destroy(message);
     return s;
 }
 

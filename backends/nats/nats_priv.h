@@ -264,6 +264,9 @@ struct err nats_check_message(const struct outgoing *item, uint64_t max_payload)
 /* reply: where an answer goes; NULL: nowhere. */
 natsStatus nats_message_out(natsMsg **out, const struct outgoing *item, const char *reply);
 
+/* Into the library's buffer, to be flushed. The item has passed the check. */
+natsStatus nats_message_publish(natsConnection *connection, const struct outgoing *item);
+
 /* Slices point into the message and the arena. */
 void nats_message_in(struct incoming *in, natsMsg *message, struct arena *arena);
 

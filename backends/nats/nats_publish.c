@@ -206,18 +206,6 @@ void nats_publish_answered(struct nats_store *store)
     store->refused_some = true;
 }
 
-static natsStatus write_item(struct nats_store *store, const struct outgoing *item)
-{
-    natsMsg *message;
-    natsStatus s = nats_message_out(&message, item, NULL);
-
-    if (s != NATS_OK)
-        return s;
-    s = natsConnection_PublishMsg(store->connection, message);
-    natsMsg_Destroy(message);
-    return s;
-}
-
 /* Returns whether anything was written. What comes behind a failed write was not sent. */
 static bool write_items(struct nats_store *store, struct nats_publication *p)
 {
@@ -237,7 +225,7 @@ static bool write_items(struct nats_store *store, struct nats_publication *p)
             item->err = denied();
             continue;
         }
-        s = write_item(store, item);
+        s = nats_message_publish(store->connection, item);
         if (s == NATS_OK)
             wrote = true;
         else if (s == NATS_MAX_PAYLOAD)
