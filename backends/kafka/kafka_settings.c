@@ -52,7 +52,7 @@ const struct backend_setting kafka_settings[] = {
     [SET_PARTITIONER] = {"partitioner", SETTING_TEXT, "murmur2_random", 0, 0,
                          "how keys choose partitions: murmur2_random is the Java client's, "
                          "consistent_random librdkafka's, fnv1a_random Sarama's"},
-    [SET_LINGER] = {"linger_ms", SETTING_UINT, "1", 0, 1000,
+    [SET_LINGER] = {"linger_ms", SETTING_UINT, "5", 0, 1000,
                     "for how long messages are gathered into a request"},
     [SET_PUBLISH_TIMEOUT] = {"publish_timeout_ms", SETTING_UINT, "10000", 1000, 300000,
                              "a message that is not acknowledged by then is given up: its outcome "

@@ -71,7 +71,7 @@ void flow_publish_kafka(struct flow *flow)
 
     memset(payload, 'p', sizeof payload);
     set(conf, "enable.idempotence", "true");
-    set(conf, "linger.ms", "1");
+    set(conf, "linger.ms", "5");
     set(conf, "queue.buffering.max.messages", "10000000");
     set(conf, "partitioner", "murmur2_random");
     rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR);
