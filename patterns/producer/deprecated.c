@@ -53,7 +53,7 @@ static void translate(struct arena *arena, const old_publish_request *from, pb_p
 static void publish(struct call *call)
 {
     struct publishing *publishing = publishing_begin(call, 1, settled);
-    struct reader reader = {.producer = publishing->producer, .arena = call_arena(call)};
+    struct reader reader = reader_of(publishing->producer, call, call_arena(call));
     struct outgoing *message = &publishing->frame.items[0];
     pb_publish_request *request = arena_alloc(call_arena(call), sizeof *request);
 

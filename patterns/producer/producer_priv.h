@@ -134,15 +134,19 @@ int64_t producer_generation(struct producer *producer);
 /* ---- read.c: before the first effect ---- */
 
 /* Reads the messages of one request. Consecutive ones mostly have the same topic: it is looked at
- * once. Zeroed but for the first two members. */
+ * once. Made by reader_of. */
 struct reader {
     const struct producer *producer;
     struct arena *arena; /* for what is not borrowed from the request */
+    struct header trace; /* the call's; value empty: it has none, or the sink carries no headers */
     struct slice topic;  /* for messages that name none */
     struct slice last_topic, last_full;
     struct err last_err;
     bool has_last;
 };
+
+struct reader reader_of(const struct producer *producer, const struct call *call,
+                        struct arena *arena);
 
 /* ERR_NONE and a message that can be sent, or what is wrong with it. Texts are static or in the
  * arena. */

@@ -48,7 +48,7 @@ static void one_settled(struct frame *frame)
 void producer_publish(struct call *call)
 {
     struct publishing *publishing = publishing_begin(call, 1, one_settled);
-    struct reader reader = {.producer = publishing->producer, .arena = call_arena(call)};
+    struct reader reader = reader_of(publishing->producer, call, call_arena(call));
     struct err err = reader_read(&reader, call_request(call), &publishing->frame.items[0]);
 
     if (err.code != ERR_OK)
@@ -105,7 +105,7 @@ void producer_publish_batch(struct call *call)
 {
     const pb_publish_batch_request *request = call_request(call);
     struct producer *producer = producer_of(call);
-    struct reader reader = {.producer = producer, .arena = call_arena(call)};
+    struct reader reader = reader_of(producer, call, call_arena(call));
     struct err err = check_batch(producer, call);
 
     if (err.code != ERR_OK) {

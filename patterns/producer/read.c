@@ -2,6 +2,7 @@
  * has been seen to when the request was decoded. */
 #include "patterns/check.h"
 #include "patterns/messaging/claim.h"
+#include "patterns/messaging/trace.h"
 #include "patterns/need.h"
 #include "patterns/producer/producer_priv.h"
 
@@ -11,6 +12,20 @@
 #include <stdlib.h>
 
 #define REQUEST(NAME) PRISM__PATTERNS__PRODUCER__PUBLISH_REQUEST___##NAME
+
+/* ---- the reader ---- */
+
+struct reader reader_of(const struct producer *producer, const struct call *call,
+                        struct arena *arena)
+{
+    struct reader reader = {.producer = producer, .arena = arena};
+
+    if (!producer->plan.sink->bare)
+        reader.trace = (struct header){.name = slice_str(TRACE_HEADER), .value = trace_of(call)};
+    return reader;
+}
+
+/* ---- topic ---- */
 
 /* An optional field of bytes: present and empty is not null. */
 static struct slice present(ProtobufCBinaryData bytes)
@@ -65,11 +80,12 @@ static int by_name(const void *a, const void *b)
     return slice_compare(((const struct header *)a)->name, ((const struct header *)b)->name);
 }
 
-/* First `headers` as they are, then `metadata` by name, so that it has an order. */
+/* First `headers` as they are, then `metadata` by name, so that it has an order. There is room for
+ * one more. */
 static struct header *copy_headers(struct arena *arena, const pb_publish_request *request)
 {
     struct header *headers =
-        arena_alloc(arena, (request->n_headers + request->n_metadata) * sizeof *headers);
+        arena_alloc(arena, (request->n_headers + request->n_metadata + 1) * sizeof *headers);
     struct header *at = headers;
 
     for (size_t i = 0; i < request->n_headers; i++) {
@@ -86,20 +102,35 @@ static struct header *copy_headers(struct arena *arena, const pb_publish_request
     return headers;
 }
 
+/* The call's trace goes on with the message, unless its publisher gave it one of its own. It never
+ * makes a message that could be sent one that cannot. */
+static void add_trace(const struct reader *reader, struct header *headers, struct outgoing *out,
+                      size_t most)
+{
+    if (reader->trace.value.len == 0 || out->n_headers >= most)
+        return;
+    for (size_t i = 0; i < out->n_headers; i++) {
+        if (slice_equal(headers[i].name, reader->trace.name))
+            return;
+    }
+    headers[out->n_headers++] = reader->trace;
+}
+
 static struct err read_headers(const struct reader *reader, const pb_publish_request *request,
                                struct outgoing *out)
 {
     size_t n = request->n_headers + request->n_metadata;
     uint32_t ours = producer_claims(reader->producer, out) ? 1 : 0; /* the reference */
     size_t bytes = ours * CLAIM_HEADER_BYTES;
+    struct header *headers;
 
-    if (n == 0)
+    if (n == 0 && reader->trace.value.len == 0)
         return ERR_NONE;
     if (reader->producer->plan.sink->bare)
         return need_unmet(producer_need_of(NEED_HEADERS));
     if (n + ours > MESSAGE_HEADERS)
         return check_items(n, MESSAGE_HEADERS - ours, reader->arena, "headers");
-    out->headers = copy_headers(reader->arena, request);
+    out->headers = headers = copy_headers(reader->arena, request);
     out->n_headers = n;
     for (size_t i = 0; i < n; i++) {
         struct err err = check_header(reader, &out->headers[i]);
@@ -111,6 +142,8 @@ static struct err read_headers(const struct reader *reader, const pb_publish_req
     if (bytes > MESSAGE_HEADER_BYTES)
         return err_about(ERR_INVALID_ARGUMENT, "headers",
                          "the headers are too long; the capabilities say max_header_bytes");
+    if (bytes + TRACE_BYTES <= MESSAGE_HEADER_BYTES)
+        add_trace(reader, headers, out, MESSAGE_HEADERS - ours);
     return ERR_NONE;
 }
 

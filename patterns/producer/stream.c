@@ -284,7 +284,7 @@ static void keep_topic(struct stream *stream, const char *topic)
 static void read_frame(struct stream *stream, struct parcel *parcel, const pb_publish_frame *from)
 {
     struct frame *frame = &parcel->frame;
-    struct reader reader = {.producer = stream->producer, .arena = &parcel->arena};
+    struct reader reader = reader_of(stream->producer, stream->call, &parcel->arena);
 
     keep_topic(stream, from->topic);
     if (stream->topic != NULL)

@@ -41,6 +41,25 @@ const void *call_request(const struct call *call)
     return call->home.request;
 }
 
+/* The metadata does not change from the first hand-over until the call has ended, so its worker may
+ * read it. A short value lies in the grpc_slice itself, hence the pointer to it. */
+struct slice call_metadata(const struct call *call, const char *name)
+{
+    const grpc_metadata_array *all = &call->poller.metadata;
+    const grpc_metadata *found = NULL;
+
+    for (size_t i = 0; i < all->count; i++) {
+        if (grpc_slice_str_cmp(all->metadata[i].key, name) != 0)
+            continue;
+        if (found != NULL)
+            return slice_of("", 0);
+        found = &all->metadata[i];
+    }
+    return found == NULL
+               ? slice_of("", 0)
+               : slice_of(GRPC_SLICE_START_PTR(found->value), GRPC_SLICE_LENGTH(found->value));
+}
+
 struct op_group *call_group(struct call *call)
 {
     return &call->home.group;

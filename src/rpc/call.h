@@ -64,6 +64,14 @@ void *call_pattern(const struct call *call);
  * request as received: borrowed, like all of it, until the call has ended (above). */
 const void *call_request(const struct call *call);
 
+/* What the client sent in its metadata under this name, lower case; empty when it sent none, or
+ * several. Borrowed until the call has ended. */
+struct slice call_metadata(const struct call *call, const char *name);
+
+/* What the client sent in its metadata under this name, lower case; empty when it sent none, or
+ * several. Borrowed until the call has ended. */
+struct slice call_metadata(const struct call *call, const char *name);
+
 struct op_group *call_group(struct call *call);
 
 /* op_start in this call's group: home worker, deadline, cancellation. */

@@ -7,7 +7,7 @@ import grpc
 
 from rig import backends, suite, wait, wire
 from rig.keyvalue import pattern_service
-from rig.messaging import (Member, consumed as pb, consumer, consumer_service, pb as published, producer,
+from rig.messaging import (Member, Stream, consumed as pb, consumer, consumer_service, pb as published, producer,
                            producer_service)
 from rig.prismd import Prismd
 
@@ -65,6 +65,23 @@ class Consumer(suite.Case):
             self.assertEqual((message.message_id, message.topic, message.sequence, message.attempt),
                              ("m1", self.topic, 1, 1))
             member.settle(1)
+
+    def test_the_trace_of_a_call_goes_on_with_its_messages(self):
+        trace, own = "00-%032x-%016x-01" % (7, 9), "00-%032x-%016x-00" % (1, 2)
+        with_own = {"topic": self.topic, "payload": b"own", "headers": [{"name": "traceparent", "value": own.encode()}]}
+        for metadata in (trace, "00-" + 32 * "0" + trace[35:], trace.upper() + "x"):
+            self.publisher.Publish(topic=self.topic, payload=b"plain", metadata=(("traceparent", metadata),))
+        self.publisher.Publish(**with_own, metadata=(("traceparent", trace),))
+        with Stream(self.publisher.PublishStream, metadata=(("traceparent", trace),)) as stream:
+            stream.send(published.PublishFrame(topic=self.topic, messages=[
+                published.PublishRequest(payload=b"one", headers=[{"name": "a", "value": b"b"}]),
+                published.PublishRequest(payload=b"two")]))
+            stream.until(lambda ack: ack.settled_through == 2)
+        with self.member() as member:
+            self.assertEqual([[(h.name, h.value.decode()) for h in m.headers] for m in member.take(6)],
+                             [[("traceparent", trace)], [], [], [("traceparent", own)],
+                              [("a", "b"), ("traceparent", trace)], [("traceparent", trace)]])
+            member.settle(6)
 
     def test_a_group_goes_on_where_it_stopped(self):
         self.publish([b"%d" % i for i in range(10)])

@@ -168,7 +168,7 @@ def write_archive():
     path = archive_path()
     with KafkaServer(jvm=[f"-XX:ArchiveClassesAtExit={path}.part"]) as kafka:
         kafka.process.signal(signal.SIGTERM)
-        kafka.process.wait(kafka.patience)
+        kafka.process.wait(5 * kafka.patience)  # writing takes a slow machine longer than starting
     os.rename(path + ".part", path)
 
 
