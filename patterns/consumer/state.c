@@ -9,6 +9,8 @@ struct state {
     struct call *call;
     struct stream_position position;
     struct stream_seek seek;
+    const Prism__Patterns__Schemas__PartitionPositions *places; /* Seek: NULL: `seek` is all */
+    size_t moved;                                               /* of places */
     struct errand errand;
     struct consumer *home;
     const char *consumer_id;
@@ -226,16 +228,66 @@ static void reply_seek(struct state *state, struct err err)
     call_reply(state->call, &response.base);
 }
 
+/* Of several partitions some were moved, and then one could not be. */
+static struct err moved_in_part(const struct state *state, struct err err)
+{
+    if (state->places == NULL || state->moved == 0)
+        return err;
+    err.text = arena_printf(call_arena(state->call),
+                            "%zu of %zu partitions were moved; then %d: %s", state->moved,
+                            state->places->n_partitions, (int)state->seek.partition, err.text);
+    return err;
+}
+
+static void seek_next(struct state *state);
+
 static void sought(struct op *op)
 {
     struct stream_seek *seek = CONTAINER_OF(op, struct stream_seek, op);
     struct state *state = CONTAINER_OF(seek, struct state, seek);
+    struct err err = op->err;
 
-    if (op->err.code == ERR_UNAVAILABLE || op->err.code == ERR_CANCELLED ||
-        op->err.code == ERR_DEADLINE_EXCEEDED || op->err.code == ERR_INVALID_ARGUMENT)
-        call_fail(state->call, op->err);
+    if (err.code == ERR_OK && state->places != NULL &&
+        ++state->moved < state->places->n_partitions) {
+        seek_next(state);
+        return;
+    }
+    err = moved_in_part(state, err);
+    if (err.code == ERR_UNAVAILABLE || err.code == ERR_CANCELLED ||
+        err.code == ERR_DEADLINE_EXCEEDED || err.code == ERR_INVALID_ARGUMENT)
+        call_fail(state->call, err);
     else
-        reply_seek(state, op->err);
+        reply_seek(state, err);
+}
+
+static struct err read_place(const pb_partition_position *place, struct stream_seek *seek)
+{
+    seek->partition = place->partition;
+    switch (place->place_case) {
+    case PRISM__PATTERNS__SCHEMAS__PARTITION_POSITION__PLACE_OFFSET:
+        seek->start = START_OFFSET;
+        seek->at = place->offset;
+        return place->offset < 0
+                   ? err_about(ERR_INVALID_ARGUMENT, "positions.offset", "offset is negative")
+                   : ERR_NONE;
+    case PRISM__PATTERNS__SCHEMAS__PARTITION_POSITION__PLACE_POSITION:
+        seek->start = START_POSITION;
+        seek->position = slice_str(place->position);
+        return ERR_NONE;
+    default:
+        return err_about(ERR_INVALID_ARGUMENT, "positions", "a place has to be set");
+    }
+}
+
+/* One partition after the other: the source moves a group within one. */
+static void seek_next(struct state *state)
+{
+    struct consumer *consumer = consumer_of(state->call);
+
+    state->seek = (struct stream_seek){.topic = state->topic, .group = state->group};
+    read_place(state->places->partitions[state->moved], &state->seek);
+    call_start(state->call, &state->seek.op, sought);
+    consumer->plan.from.stream->seek(consumer->source, &state->seek);
 }
 
 static void previous_known(struct op *op)
@@ -248,15 +300,40 @@ static void previous_known(struct op *op)
         call_fail(state->call, op->err);
         return;
     }
+    if (state->places != NULL) {
+        seek_next(state);
+        return;
+    }
     state->seek.topic = state->topic;
     state->seek.group = state->group;
     call_start(state->call, &state->seek.op, sought);
     consumer->plan.from.stream->seek(consumer->source, &state->seek);
 }
 
-static struct err read_target(const pb_seek_request *request, struct stream_seek *seek)
+/* All of them, before the first is moved. */
+static struct err read_places(struct state *state,
+                              const Prism__Patterns__Schemas__PartitionPositions *places)
 {
-    const pb_partition_position *place;
+    if (places->n_partitions == 0)
+        return err_about(ERR_INVALID_ARGUMENT, "positions", "a place has to be set");
+    for (size_t i = 0; i < places->n_partitions; i++) {
+        struct err err = read_place(places->partitions[i], &state->seek);
+
+        if (err.code != ERR_OK)
+            return err;
+        for (size_t j = 0; j < i; j++) {
+            if (places->partitions[j]->partition == places->partitions[i]->partition)
+                return err_about(ERR_INVALID_ARGUMENT, "positions",
+                                 "a partition is named more than once");
+        }
+    }
+    state->places = places;
+    return ERR_NONE;
+}
+
+static struct err read_target(struct state *state, const pb_seek_request *request)
+{
+    struct stream_seek *seek = &state->seek;
 
     seek->partition = request->_partition_case == CONSUMER_PB(SEEK_REQUEST___PARTITION_PARTITION)
                           ? request->partition
@@ -279,19 +356,7 @@ static struct err read_target(const pb_seek_request *request, struct stream_seek
                                                                                  : START_LATEST;
         break;
     case CONSUMER_PB(SEEK_REQUEST__TARGET_POSITIONS):
-        if (request->positions->n_partitions != 1)
-            return err_make(ERR_UNIMPLEMENTED, "Seek in several partitions at once not supported: "
-                                               "name one");
-        place = request->positions->partitions[0];
-        seek->partition = place->partition;
-        seek->start =
-            place->place_case == PRISM__PATTERNS__SCHEMAS__PARTITION_POSITION__PLACE_OFFSET
-                ? START_OFFSET
-                : START_POSITION;
-        seek->at = seek->start == START_OFFSET ? place->offset : 0;
-        seek->position =
-            seek->start == START_POSITION ? slice_str(place->position) : message_null();
-        break;
+        return read_places(state, request->positions);
     default:
         return err_about(ERR_INVALID_ARGUMENT, "target", "a target has to be set");
     }
@@ -318,7 +383,7 @@ void consumer_seek(struct call *call)
     state = state_new(call, request->topic, request->consumer_group);
     if (state == NULL)
         return;
-    err = read_target(request, &state->seek);
+    err = read_target(state, request);
     if (err.code != ERR_OK)
         call_fail(call, err);
     else

@@ -312,6 +312,17 @@ class Consumer(suite.Case):
             error = self.rpc.Seek(topic=self.topic, consumer_group="g", **place_behind(first[1]))
             self.assertEqual((error.success, error.code), (False, grpc.StatusCode.OUT_OF_RANGE.value[0]))
 
+    def test_seek_takes_the_places_that_were_told(self):
+        self.publish([b"%d" % i for i in range(3)])
+        with self.member() as member:
+            member.settle(member.take(3)[0].sequence)
+            state = self.rpc.GetState(topic=self.topic, consumer_group="g")
+            places = [{"partition": p.partition, "offset": p.committed_offset} if p.HasField("committed_offset") else
+                      {"partition": p.partition, "position": p.committed_position} for p in state.partitions]
+            member.settle(3)
+            self.assertTrue(self.rpc.Seek(topic=self.topic, consumer_group="g", positions={"partitions": places}).success)
+            self.assertEqual([m.payload for m in member.take(2)], [b"1", b"2"])
+
     def test_half_close_gives_back_without_an_attempt(self):
         self.publish([b"a", b"b"])
         with self.member() as member:
