@@ -116,7 +116,8 @@ static struct err resolve_place(struct kafka_listener *listener, struct kafka_pl
 
     if (start == START_COMMITTED && place->committed < 0) {
         start = listener->if_none;
-        place->save = start == START_LATEST; /* or a restart would miss what comes meanwhile */
+        place->save = true; /* or the group's lag is not known, and a restart of one that begins
+                             * with the newest would miss what comes meanwhile */
     }
     if (start == START_COMMITTED)
         place->offset = place->committed;

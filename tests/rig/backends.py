@@ -48,9 +48,9 @@ def shared_kafka():
 
 
 @contextlib.contextmanager
-def _kafka(**config):
+def _kafka(topics=("orders", "t", "t.g.dead", "prism.multicast.all"), **config):
     with shared_kafka() as kafka:
-        for topic in ("orders", "t", "t.g.dead", "prism.multicast.all"):
+        for topic in topics:
             kafka.delete_topic(topic)
             kafka.create_topic(topic)
         yield {"backend": "kafka", "config": {"brokers": kafka.address, **config}}
@@ -107,8 +107,11 @@ _STARTERS = {"dynamodb": _dynamodb, "jetstream": _jetstream, "kafka": _kafka, "m
              "s3": _s3}
 
 
-def slot(name, **config):
-    """A context manager that yields the slot's configuration while the server runs."""
+def slot(name, topics=None, **config):
+    """A context manager that yields the slot's configuration while the server runs. `topics`: those that have to be
+    there, where a topic has to be made before it is used."""
+    if topics is not None and name == "kafka":
+        config["topics"] = topics
     return _STARTERS[name](**config)
 
 
