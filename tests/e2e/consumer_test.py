@@ -363,7 +363,8 @@ class Consumer(suite.Case):
             places = [{"partition": p.partition, "offset": p.committed_offset} if p.HasField("committed_offset") else
                       {"partition": p.partition, "position": p.committed_position} for p in state.partitions]
             member.settle(3)
-            self.assertTrue(self.rpc.Seek(topic=self.topic, consumer_group="g", positions={"partitions": places}).success)
+            reply = self.rpc.Seek(topic=self.topic, consumer_group="g", positions={"partitions": places})
+            self.assertTrue(reply.success)
             self.assertEqual([m.payload for m in member.take(2)], [b"1", b"2"])
 
     def test_half_close_gives_back_without_an_attempt(self):
