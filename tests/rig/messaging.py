@@ -1,5 +1,6 @@
 """The messaging patterns, as clients see them."""
 import queue
+import unittest
 
 from rig.wire import Service
 from prism.patterns.consumer import consumer_pattern_pb2 as consumed
@@ -26,6 +27,12 @@ def consumer(slot_config, name="default", dead_letters=None, objects=None, **beh
     """A namespace of the consumer pattern."""
     slots = {"message_source": slot_config, "dead_letter_queue": dead_letters, "object_store": objects}
     return {"name": name, "pattern": "consumer", "slots": {k: v for k, v in slots.items() if v}, "behavior": behavior}
+
+
+def topics_of(case):
+    """A topic for each test, with that of its dead letters."""
+    names = unittest.defaultTestLoader.getTestCaseNames(case)
+    return [topic for name in names for topic in (name, name + ".g.dead")]
 
 
 class Stream:
