@@ -3,11 +3,11 @@
 #include "client/src/channel.h"
 #include "client/src/error.h"
 #include "client/src/status.h"
+#include "client/src/stream.h"
 
 #include "prism/patterns/schemas/messaging.pb-c.h"
 
 #include <grpc/byte_buffer.h>
-#include <grpc/byte_buffer_reader.h>
 #include <grpc/support/time.h>
 #include <stdlib.h>
 
@@ -16,13 +16,6 @@ typedef Prism__Patterns__Consumer__ConsumeRequest wire_request;
 typedef Prism__Patterns__Consumer__ConsumeResponse wire_frame;
 
 /* ---- sending; the caller holds the lock ---- */
-
-static void start(struct prism_subscription *s, const grpc_op *ops, size_t n, void *tag)
-{
-    /* It fails only when used wrongly, and then nothing would ever come back. */
-    if (grpc_call_start_batch(s->call, ops, n, tag, NULL) != GRPC_CALL_OK)
-        abort();
-}
 
 static grpc_byte_buffer *take_bytes(uint8_t *bytes, size_t len)
 {
@@ -42,7 +35,7 @@ void stream_send_settlements(struct prism_subscription *s)
 
     op.data.send_message.send_message = take_bytes(bytes, len);
     s->sending = true;
-    start(s, &op, 1, &s->sending);
+    stream_start(s->call, &op, 1, &s->sending);
     grpc_byte_buffer_destroy(op.data.send_message.send_message);
 }
 
@@ -62,7 +55,7 @@ static void half_close(struct prism_subscription *s)
     grpc_op op = {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT};
 
     s->half_closed = s->sending = true;
-    start(s, &op, 1, &s->sending);
+    stream_start(s->call, &op, 1, &s->sending);
 }
 
 /* ---- a stream begins ---- */
@@ -140,7 +133,7 @@ static void ask_for_frame(struct prism_subscription *s, bool first)
     ops[0].data.recv_message.recv_message = &s->incoming;
     ops[1].data.recv_initial_metadata.recv_initial_metadata = &s->initial;
     s->tags++;
-    start(s, ops, first ? 2 : 1, &s->incoming);
+    stream_start(s->call, ops, first ? 2 : 1, &s->incoming);
 }
 
 void stream_begin(struct prism_subscription *s)
@@ -169,50 +162,26 @@ void stream_begin(struct prism_subscription *s)
     request[0].data.send_initial_metadata.metadata = (grpc_metadata *)channel->metadata;
     uint8_t *bytes = pack_subscribe(s, &len);
     request[1].data.send_message.send_message = take_bytes(bytes, len);
-    start(s, request, 2, &s->sending);
+    stream_start(s->call, request, 2, &s->sending);
     grpc_byte_buffer_destroy(request[1].data.send_message.send_message);
     ask_for_frame(s, true);
     status.data.recv_status_on_client.trailing_metadata = &s->trailing;
     status.data.recv_status_on_client.status = &s->status;
     status.data.recv_status_on_client.status_details = &s->status_text;
     s->tags++;
-    start(s, &status, 1, &s->status);
+    stream_start(s->call, &status, 1, &s->status);
     pthread_mutex_unlock(&s->lock);
 }
 
 /* ---- a stream ends ---- */
 
-/* Of what can the next stream not be better? */
-static bool is_for_good(enum prism_code code)
-{
-    switch (code) {
-    case PRISM_INVALID_ARGUMENT:
-    case PRISM_NOT_FOUND:
-    case PRISM_PERMISSION_DENIED:
-    case PRISM_FAILED_PRECONDITION:
-    case PRISM_ABORTED:
-    case PRISM_OUT_OF_RANGE:
-    case PRISM_UNIMPLEMENTED:
-    case PRISM_UNAUTHENTICATED:
-        return true;
-    default:
-        return false;
-    }
-}
-
 static void plan_retry(struct prism_subscription *s)
 {
-    const struct prism_retry *retry = &s->consumer->channel->retry;
-    unsigned doublings = s->failures < 20 ? s->failures : 20;
-    uint64_t wait_ms = (uint64_t)retry->initial_ms << doublings;
+    bool planned = s->failures == 0 && s->draining; /* by the server: go elsewhere at once */
 
-    if (wait_ms > retry->max_ms)
-        wait_ms = retry->max_ms;
-    if (wait_ms < s->ended.retry_after_ms)
-        wait_ms = s->ended.retry_after_ms;
-    /* Members that lost one server together do not come to the next one together. */
-    wait_ms -= rpc_now_ns() / 1000 % (wait_ms / 2 + 1);
-    s->retry_at_ns = s->failures == 0 && s->draining ? 0 : rpc_now_ns() + wait_ms * RPC_NS_PER_MS;
+    s->retry_at_ns =
+        planned ? 0
+                : stream_retry_at_ns(s->consumer->channel, s->failures, s->ended.retry_after_ms);
     s->failures++;
 }
 
@@ -229,7 +198,7 @@ static void end(struct prism_subscription *s)
     status_to_error(s->status, s->status_text, &s->trailing, &s->ended);
     if (s->ended.code == PRISM_CANCELLED)
         error_set(&s->ended, PRISM_UNAVAILABLE, "Consume: the server broke the stream off");
-    s->for_good = is_for_good(s->ended.code);
+    s->for_good = stream_ended_for_good(s->ended.code);
     grpc_slice_unref(s->status_text);
     grpc_metadata_array_destroy(&s->initial);
     grpc_metadata_array_destroy(&s->trailing);
@@ -242,23 +211,6 @@ static void end(struct prism_subscription *s)
 }
 
 /* ---- events ---- */
-
-static wire_frame *decode(grpc_byte_buffer *buffer)
-{
-    grpc_byte_buffer_reader reader;
-    ProtobufCMessage *message = NULL;
-    grpc_slice bytes;
-
-    if (grpc_byte_buffer_reader_init(&reader, buffer)) {
-        bytes = grpc_byte_buffer_reader_readall(&reader);
-        message =
-            protobuf_c_message_unpack(&prism__patterns__consumer__consume_response__descriptor,
-                                      NULL, GRPC_SLICE_LENGTH(bytes), GRPC_SLICE_START_PTR(bytes));
-        grpc_slice_unref(bytes);
-        grpc_byte_buffer_reader_destroy(&reader);
-    }
-    return (wire_frame *)message;
-}
 
 /* The caller holds the lock. */
 static void count(struct prism_subscription *s, const wire_frame *frame)
@@ -284,7 +236,8 @@ static void on_frame(struct prism_subscription *s)
     s->tags--;
     if (s->incoming == NULL) /* the end: the status says why */
         return;
-    s->frame = decode(s->incoming);
+    s->frame = (wire_frame *)stream_decode(
+        s->incoming, &prism__patterns__consumer__consume_response__descriptor);
     grpc_byte_buffer_destroy(s->incoming);
     s->incoming = NULL;
     pthread_mutex_lock(&s->lock);

@@ -1,14 +1,11 @@
 /* The Producer client object. Happy path of a publish: messages_pack borrows the caller's messages
  * -> rpc_run -> published_take. The results point into the server's answer, which
  * prism_published.owned keeps together with the array of results. */
-#include "prism/producer.h"
+#include "client/src/producer_priv.h"
 
 #include "client/src/channel.h"
 #include "client/src/error.h"
-#include "client/src/rpc.h"
 
-#include "prism/patterns/producer/producer_pattern.pb-c.h"
-#include "prism/patterns/schemas/messaging.pb-c.h"
 #include "prism/patterns/schemas/slot_schema.pb-c.h"
 
 #include <stdio.h>
@@ -16,18 +13,8 @@
 #include <string.h>
 
 typedef Prism__Patterns__Producer__Capabilities wire_capabilities;
-typedef Prism__Patterns__Producer__PublishRequest wire_request;
-typedef Prism__Patterns__Producer__PublishResponse wire_response;
 typedef Prism__Patterns__Producer__PublishBatchRequest wire_batch_request;
 typedef Prism__Patterns__Producer__PublishBatchResponse wire_batch_response;
-typedef Prism__Patterns__Schemas__Header wire_header;
-
-enum producer_method {
-    PRODUCER_GET_CAPABILITIES,
-    PRODUCER_PUBLISH,
-    PRODUCER_PUBLISH_BATCH,
-    PRODUCER_METHOD_COUNT
-};
 
 #define METHOD(name_, response_, reads_only_)                                                      \
     {                                                                                              \
@@ -40,13 +27,7 @@ static const struct rpc_method methods[PRODUCER_METHOD_COUNT] = {
     [PRODUCER_GET_CAPABILITIES] = METHOD("GetCapabilities", capabilities, true),
     [PRODUCER_PUBLISH] = METHOD("Publish", publish_response, false),
     [PRODUCER_PUBLISH_BATCH] = METHOD("PublishBatch", publish_batch_response, false),
-};
-
-struct prism_producer {
-    struct prism_channel *channel;
-    void *registered[PRODUCER_METHOD_COUNT];
-    struct prism_producer_capabilities capabilities; /* its texts live in answer */
-    wire_capabilities *answer;
+    [PRODUCER_PUBLISH_STREAM] = METHOD("PublishStream", publish_ack, false),
 };
 
 struct owned {
@@ -130,7 +111,7 @@ const struct prism_producer_capabilities *prism_producer_capabilities(
 
 /* The messages as they are packed; they borrow the caller's bytes. */
 struct packing {
-    wire_request *requests, **request_list;
+    wire_message *requests, **request_list;
     wire_header *headers, **header_list;
 };
 
@@ -148,8 +129,8 @@ static void packing_free(struct packing *packing)
     free(packing->header_list);
 }
 
-static enum prism_code check_message(const struct prism_producer *producer,
-                                     const struct prism_message *message, struct prism_error *error)
+enum prism_code producer_check(const struct prism_producer *producer,
+                               const struct prism_message *message, struct prism_error *error)
 {
     if (message->topic == NULL || *message->topic == '\0')
         return error_about(error, "topic", "topic must not be empty");
@@ -167,7 +148,7 @@ static enum prism_code check_message(const struct prism_producer *producer,
     return PRISM_OK;
 }
 
-static void fill_headers(wire_request *request, const struct prism_message *message,
+static void fill_headers(wire_message *request, const struct prism_message *message,
                          wire_header *headers, wire_header **list)
 {
     for (size_t i = 0; i < message->header_count; i++) {
@@ -181,7 +162,8 @@ static void fill_headers(wire_request *request, const struct prism_message *mess
     request->headers = list;
 }
 
-static void fill_request(wire_request *request, const struct prism_message *message)
+void producer_fill(wire_message *request, const struct prism_message *message, wire_header *headers,
+                   wire_header **list)
 {
     prism__patterns__producer__publish_request__init(request);
     request->topic = (char *)(uintptr_t)message->topic;
@@ -199,6 +181,7 @@ static void fill_request(wire_request *request, const struct prism_message *mess
             PRISM__PATTERNS__PRODUCER__PUBLISH_REQUEST___ORDERING_KEY_ORDERING_KEY;
         request->ordering_key = borrow(message->ordering_key);
     }
+    fill_headers(request, message, headers, list);
 }
 
 static void packing_init(struct packing *packing, const struct prism_message *messages, size_t n)
@@ -212,9 +195,8 @@ static void packing_init(struct packing *packing, const struct prism_message *me
     packing->headers = alloc_zeroed(headers, sizeof *packing->headers);
     packing->header_list = alloc_zeroed(headers, sizeof(void *));
     for (size_t i = 0; i < n; i++) {
-        fill_request(&packing->requests[i], &messages[i]);
-        fill_headers(&packing->requests[i], &messages[i], packing->headers + next,
-                     packing->header_list + next);
+        producer_fill(&packing->requests[i], &messages[i], packing->headers + next,
+                      packing->header_list + next);
         packing->request_list[i] = &packing->requests[i];
         next += messages[i].header_count;
     }
@@ -239,13 +221,17 @@ void prism_published_free(struct prism_published *published)
     *published = (struct prism_published){0};
 }
 
-static uint32_t advice_ms(int64_t ms)
+uint32_t producer_advice_ms(int64_t ms)
 {
     return ms <= 0 ? 0 : ms < INT32_MAX ? (uint32_t)ms : INT32_MAX;
 }
 
-/* A contradiction between success, code and outcome counts as unknown. */
-static struct prism_publish_result result_from(const wire_response *from)
+enum prism_code producer_code(int32_t code)
+{
+    return code > 0 && code <= PRISM_UNAUTHENTICATED ? (enum prism_code)code : PRISM_UNKNOWN;
+}
+
+struct prism_publish_result producer_result(const wire_result *from)
 {
     struct prism_publish_result result = {
         .message = "",
@@ -253,7 +239,7 @@ static struct prism_publish_result result_from(const wire_response *from)
         .position = from->position,
         .offset = -1,
         .partition = -1,
-        .retry_after_ms = advice_ms(from->retry_after_ms),
+        .retry_after_ms = producer_advice_ms(from->retry_after_ms),
         .deduplicated = from->deduplicated,
         .claim_checked = from->claim_checked,
     };
@@ -269,9 +255,7 @@ static struct prism_publish_result result_from(const wire_response *from)
     }
     if (!from->success && from->outcome == PRISM__PATTERNS__PRODUCER__OUTCOME__NOT_STORED)
         result.outcome = PRISM_NOT_STORED;
-    result.code = from->code > 0 && from->code <= PRISM_UNAUTHENTICATED
-                      ? (enum prism_code)from->code
-                      : PRISM_UNKNOWN;
+    result.code = producer_code(from->code);
     result.message = from->_error_case == PRISM__PATTERNS__PRODUCER__PUBLISH_RESPONSE___ERROR_ERROR
                          ? from->error
                          : "the server gives no reason";
@@ -281,7 +265,7 @@ static struct prism_publish_result result_from(const wire_response *from)
 /* Takes the answer out of the rpc. An answer with another number of results cannot be matched to
  * the messages, so what became of them is unknown. */
 static enum prism_code published_take(struct prism_published *published, struct rpc *rpc,
-                                      wire_response *const *results, size_t count, size_t n,
+                                      wire_result *const *results, size_t count, size_t n,
                                       struct prism_error *error)
 {
     struct owned *owned;
@@ -293,7 +277,7 @@ static enum prism_code published_take(struct prism_published *published, struct 
     }
     owned = alloc_zeroed(1, sizeof *owned + n * sizeof owned->results[0]);
     for (size_t i = 0; i < n; i++) {
-        owned->results[i] = result_from(results[i]);
+        owned->results[i] = producer_result(results[i]);
         published->stored += owned->results[i].outcome == PRISM_STORED;
     }
     owned->answer = rpc->response;
@@ -337,12 +321,12 @@ enum prism_code prism_publish(struct prism_producer *producer, const struct pris
                               struct prism_published *published, struct prism_error *error)
 {
     struct packing packing;
-    wire_response *result;
+    wire_result *result;
     struct rpc rpc;
     enum prism_code code;
 
     *published = (struct prism_published){.outcome = PRISM_NOT_STORED};
-    code = check_message(producer, message, error);
+    code = producer_check(producer, message, error);
     if (code != PRISM_OK)
         return code;
     packing_init(&packing, message, 1);
@@ -352,7 +336,7 @@ enum prism_code prism_publish(struct prism_producer *producer, const struct pris
     published->outcome = PRISM_OUTCOME_UNKNOWN;
     if (code != PRISM_OK)
         return call_failed(published, &rpc, error);
-    result = (wire_response *)rpc.response;
+    result = (wire_result *)rpc.response;
     return published_take(published, &rpc, &result, 1, 1, error);
 }
 
@@ -370,7 +354,7 @@ static enum prism_code check_batch(const struct prism_producer *producer,
         return error_about(error, "messages", "%zu messages, and a batch has at most %lld", n,
                            (long long)capabilities->max_batch_messages);
     for (size_t i = 0; i < n; i++) {
-        enum prism_code code = check_message(producer, &messages[i], error);
+        enum prism_code code = producer_check(producer, &messages[i], error);
         char field[sizeof error->field];
 
         if (code == PRISM_OK)

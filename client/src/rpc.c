@@ -7,9 +7,9 @@
 #include "client/src/channel.h"
 #include "client/src/error.h"
 #include "client/src/status.h"
+#include "client/src/stream.h"
 
 #include <grpc/byte_buffer.h>
-#include <grpc/byte_buffer_reader.h>
 #include <grpc/support/alloc.h>
 #include <grpc/support/time.h>
 #include <stdatomic.h>
@@ -186,22 +186,6 @@ static bool may_repeat(const struct rpc *rpc, enum prism_code code, bool refused
     return code == PRISM_UNAVAILABLE && (rpc->method->reads_only || !was_sent(rpc));
 }
 
-static ProtobufCMessage *decode(const struct rpc *rpc, grpc_byte_buffer *received)
-{
-    grpc_byte_buffer_reader reader;
-    ProtobufCMessage *message;
-    grpc_slice bytes;
-
-    if (!grpc_byte_buffer_reader_init(&reader, received))
-        return NULL;
-    bytes = grpc_byte_buffer_reader_readall(&reader);
-    message = protobuf_c_message_unpack(rpc->method->response, NULL, GRPC_SLICE_LENGTH(bytes),
-                                        GRPC_SLICE_START_PTR(bytes));
-    grpc_slice_unref(bytes);
-    grpc_byte_buffer_reader_destroy(&reader);
-    return message;
-}
-
 /* Status to error; then everything that belongs to the attempt is let go. */
 static void attempt_close(struct rpc *rpc)
 {
@@ -230,7 +214,8 @@ void rpc_attempt_finish(struct rpc *rpc)
     TAKE_OVER(rpc);
     attempt_close(rpc);
     if (rpc->error.code == PRISM_OK) {
-        rpc->response = rpc->received == NULL ? NULL : decode(rpc, rpc->received);
+        rpc->response =
+            rpc->received == NULL ? NULL : stream_decode(rpc->received, rpc->method->response);
         if (rpc->response == NULL)
             error_set(&rpc->error, PRISM_INTERNAL, "%s: the server's answer does not decode",
                       rpc->method->name);
@@ -331,7 +316,7 @@ void rpc_stream(struct rpc *rpc, rpc_message_fn *on_message, void *context)
     status = status_op(rpc);
     start_batch(rpc, &status, 1, rpc);
     while ((received = next_message(rpc, queue)) != NULL) {
-        ProtobufCMessage *decoded = good ? decode(rpc, received) : NULL;
+        ProtobufCMessage *decoded = good ? stream_decode(received, rpc->method->response) : NULL;
 
         grpc_byte_buffer_destroy(received);
         if (good && (decoded == NULL || !on_message(context, decoded))) {

@@ -211,7 +211,8 @@ static void go_on(struct stream *stream)
     if (stream->over)
         return;
     if (is_done(stream) && !stream->half_closed) {
-        fail(stream, err_make(ERR_UNAVAILABLE, "the server is draining"));
+        /* All that was read is settled, so what was not is in nobody's hands. */
+        fail(stream, err_about(ERR_UNAVAILABLE, "draining", "the server is draining"));
         return;
     }
     if (is_done(stream)) {

@@ -79,16 +79,20 @@ class Publish(suite.Case):
     def test_unavailable(self):
         self.publish("t", "m", "-t", "1", code=UNAVAILABLE, server=f"127.0.0.1:{free_port()}")
 
-    def test_example(self):
-        program = os.path.join(os.path.dirname(os.path.abspath(environment.BIN)), "examples", "publish")
+    def example(self, name, *arguments):
+        program = os.path.join(os.path.dirname(os.path.abspath(environment.BIN)), "examples", name)
         prefix = []
         if not environment.SANITIZER:
             prefix = [environment.tool("valgrind"), "-q", "--leak-check=full", "--error-exitcode=9",
                       "--show-leak-kinds=definite,indirect", "--errors-for-leak-kinds=definite,indirect"]
-        done = subprocess.run([*prefix, program, self.server.address], capture_output=True, text=True, timeout=120,
-                              check=False, env=self.env)
+        done = subprocess.run([*prefix, program, self.server.address, *arguments], capture_output=True, text=True,
+                              timeout=120, check=False, env=self.env)
         self.assertEqual(done.returncode, 0, done)
-        self.assertEqual(done.stdout.count("stored as example/"), 3, done)
+        return done.stdout
+
+    def test_examples(self):
+        self.assertEqual(self.example("publish").count("stored as example/"), 3)
+        self.assertEqual(self.example("publisher", "2000"), "2000 stored\n")
 
 
 if __name__ == "__main__":
