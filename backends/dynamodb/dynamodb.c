@@ -1,5 +1,5 @@
 /* The dynamodb backend: its settings and its descriptor. */
-#include "backends/dynamodb/dynamodb_priv.h"
+#include "backends/dynamodb/dynamodb_session.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,7 +106,8 @@ const struct backend_type backend_dynamodb = {
                    .kv_scan = &dynamodb_kv_scan,
                    .kv_batch = &dynamodb_kv_batch,
                    .kv_txn = &dynamodb_kv_txn,
-                   .kv_cas = &dynamodb_kv_cas},
+                   .kv_cas = &dynamodb_kv_cas,
+                   .session = &dynamodb_session},
     .limits = {.key_bytes = DYNAMODB_KEY_BYTES,
                .value_bytes = DYNAMODB_VALUE_BYTES,
                .pipeline = 32},

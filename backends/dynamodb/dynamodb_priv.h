@@ -39,6 +39,10 @@ struct dynamodb_store {
 
 struct dynamodb {
     struct aws_client aws; /* first */
+    /* of sessions (dynamodb_session_create.c) */
+    struct session_turn *turns; /* under way or waiting */
+    uint64_t creations, sweep_after;
+    uint32_t owed; /* places that were counted and not used: the next creation counts less */
 };
 
 static inline struct dynamodb_store *dynamodb_store_of(const struct aws_task *task)
@@ -137,6 +141,13 @@ bool dynamodb_is_exception(struct aws_call *call, const char *name);
 
 /* A transaction was cancelled, for this reason among others. */
 bool dynamodb_reason(struct aws_call *call, const char *code);
+
+/* ---- transactions (dynamodb_txn.c) ---- */
+
+/* {"ClientRequestToken":"..","TransactItems":[: the items and "]}" follow. */
+struct text dynamodb_txn_begin(struct aws_task *task);
+/* To be sent; may be sent again without harm. */
+struct aws_call *dynamodb_txn_call(struct aws_task *task, void (*done)(struct aws_call *));
 
 /* ---- health and the table (dynamodb_table.c) ---- */
 

@@ -1,5 +1,5 @@
 /* Health by a look at the table, which is made if that is asked for. */
-#include "backends/dynamodb/dynamodb_priv.h"
+#include "backends/dynamodb/dynamodb_session.h"
 
 #include <cjson/cJSON.h>
 #include <string.h>
@@ -98,7 +98,7 @@ static bool has_key(const cJSON *table, const char *attribute, const char *kind,
     return key && typed;
 }
 
-/* ---- transactions, which not every server has ---- */
+/* ---- transactions, which not every server has, and sessions need ---- */
 
 static void on_transaction(struct aws_call *call)
 {
@@ -108,6 +108,7 @@ static void on_transaction(struct aws_call *call)
 
     if (has != (backend->has.kv_txn != NULL)) {
         backend->has.kv_txn = has ? &dynamodb_kv_txn : NULL;
+        backend->has.session = has ? &dynamodb_session : NULL;
         atomic_fetch_add(&backend->store->facts_version, 1);
     }
     aws_checked(task->client, BACKEND_READY, NULL);

@@ -16,8 +16,7 @@ static struct err outcome_of(struct aws_call *call)
     return dynamodb_outcome(call, &answer);
 }
 
-/* {"ClientRequestToken":"..","TransactItems":[ */
-static struct text begin_write(struct aws_task *task)
+struct text dynamodb_txn_begin(struct aws_task *task)
 {
     struct text body = text_new(task->arena, REQUEST_BYTES);
 
@@ -27,7 +26,7 @@ static struct text begin_write(struct aws_task *task)
     return body;
 }
 
-static struct aws_call *write_call(struct aws_task *task, void (*done)(struct aws_call *))
+struct aws_call *dynamodb_txn_call(struct aws_task *task, void (*done)(struct aws_call *))
 {
     struct aws_call *call = dynamodb_call(task, "TransactWriteItems", done);
 
@@ -54,7 +53,7 @@ static void put_many(struct backend *backend, struct kv_put_many *req)
         return;
     store = dynamodb_store_of(task);
     many = dynamodb_many_new(task, req->items, sizeof *req->items, req->n, true);
-    body = begin_write(task);
+    body = dynamodb_txn_begin(task);
     for (size_t i = 0; i < req->n; i++) {
         const struct kv_put_item *item = &req->items[i];
 
@@ -70,7 +69,7 @@ static void put_many(struct backend *backend, struct kv_put_many *req)
         comma = ",";
     }
     text_add(&body, "]}");
-    dynamodb_send(write_call(task, on_put), &body);
+    dynamodb_send(dynamodb_txn_call(task, on_put), &body);
 }
 
 /* ---- removals ---- */
@@ -123,7 +122,7 @@ static void text_removal(struct text *body, struct removal *removal, size_t i)
 static void erase(struct removal *removal)
 {
     struct aws_task *task = removal->many->task;
-    struct text body = begin_write(task);
+    struct text body = dynamodb_txn_begin(task);
     const char *comma = "";
 
     for (size_t i = 0; i < removal->req->n; i++) {
@@ -134,7 +133,7 @@ static void erase(struct removal *removal)
         comma = ",";
     }
     text_add(&body, "]}");
-    dynamodb_send(write_call(task, on_removed), &body);
+    dynamodb_send(dynamodb_txn_call(task, on_removed), &body);
 }
 
 /* The answers are in the order of the questions. */

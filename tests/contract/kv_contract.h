@@ -44,8 +44,9 @@ struct kv_fixture {
      * KV_UNTIL. */
     void (*pass_ms)(struct kv_fixture *fixture, unsigned ms);
     void *own;        /* of the backend's test */
-    unsigned portion; /* operations that kv_fill and kv_empty begin at once, for servers that take
-                         longer than others; 0: all */
+    unsigned portion; /* operations that kv_fill, kv_empty and session_run begin at once, for
+                         servers that take longer than others, a multiple of 4; 0: all */
+    unsigned divisor; /* of the numbers of sessions in tests of many, for the same; 0: 1 */
 
     /* ---- private ---- */
     struct arena arena; /* outputs of all operations, until the next test */

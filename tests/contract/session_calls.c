@@ -30,6 +30,11 @@ int session_contract(const char *name, CMFixtureFunction setup, CMFixtureFunctio
            session_many_contract(name, setup, teardown, peer);
 }
 
+unsigned session_many(const struct kv_fixture *fixture, unsigned n)
+{
+    return fixture->divisor > 0 ? n / fixture->divisor : n;
+}
+
 struct err session_do(struct kv_fixture *fixture, struct backend *backend, kv_start_fn *start,
                       struct op *op)
 {
@@ -37,6 +42,14 @@ struct err session_do(struct kv_fixture *fixture, struct backend *backend, kv_st
 
     kv_run(fixture, backend, &step, 1);
     return op->err;
+}
+
+void session_run(struct kv_fixture *fixture, const struct kv_step *steps, size_t n)
+{
+    size_t portion = fixture->portion != 0 ? fixture->portion : n;
+
+    for (size_t i = 0; i < n; i += portion)
+        kv_run(fixture, fixture->backend, steps + i, n - i < portion ? n - i : portion);
 }
 
 int session_empty(void **state)
@@ -57,8 +70,7 @@ int session_empty(void **state)
             removes[i].id = page.entries[i].id;
             steps[i] = (struct kv_step){.start = session_start_remove, .op = &removes[i].op};
         }
-        if (page.n > 0)
-            kv_run(fixture, fixture->backend, steps, page.n);
+        session_run(fixture, steps, page.n);
     }
     return 0;
 }

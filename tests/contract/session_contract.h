@@ -33,6 +33,9 @@ kv_start_fn session_start_create, session_start_get, session_start_patch, sessio
 kv_start_fn session_start_extend, session_start_remove, session_start_remove_user;
 kv_start_fn session_start_page;
 
+/* So many, or as many as the fixture's server is made to hold. */
+unsigned session_many(const struct kv_fixture *fixture, unsigned n);
+
 /* Tests begin without sessions, and end so. */
 int session_empty(void **state);
 int session_tear_down(void **state);
@@ -53,6 +56,9 @@ struct session_value session_pair(const char *name, const char *value);
 /* Any outcome, on the given instance. */
 struct err session_do(struct kv_fixture *fixture, struct backend *backend, kv_start_fn *start,
                       struct op *op);
+
+/* Steps of which each is known to be quick: all at once, or in the fixture's portions. */
+void session_run(struct kv_fixture *fixture, const struct kv_step *steps, size_t n);
 
 /* Fails the test unless it is created. */
 void session_make(struct kv_fixture *fixture, const char *id, const char *user, uint64_t ttl_ms);

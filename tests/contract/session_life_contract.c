@@ -282,29 +282,30 @@ static void race_steps(struct kv_fixture *fixture, struct race *race, const char
  * fifteen seconds have: nothing is there afterwards. */
 static void s2_removed_stays_removed(void **state)
 {
-    enum { ROUNDS = 67, SESSIONS = 500, MOST_MS = 15000 };
+    enum { ROUNDS = 67, MOST_MS = 15000 };
     struct kv_fixture *fixture = fixture_of(state);
+    unsigned sessions = session_many(fixture, 500);
     uint64_t until_ms = kv_clock_ms() + MOST_MS;
 
     for (unsigned round = 0; round < ROUNDS && kv_clock_ms() < until_ms; round++) {
-        struct session_create *creates = arena_array(&fixture->arena, SESSIONS, sizeof *creates);
-        struct race *races = arena_array(&fixture->arena, SESSIONS, sizeof *races);
+        struct session_create *creates = arena_array(&fixture->arena, sessions, sizeof *creates);
+        struct race *races = arena_array(&fixture->arena, sessions, sizeof *races);
         struct kv_step *steps =
-            arena_array(&fixture->arena, (size_t)PARTS * SESSIONS, sizeof *steps);
+            arena_array(&fixture->arena, (size_t)PARTS * sessions, sizeof *steps);
 
-        for (unsigned i = 0; i < SESSIONS; i++) {
+        for (unsigned i = 0; i < sessions; i++) {
             char *id = kv_key(fixture, "race", i);
 
             creates[i] = session_new(id, "alice", SESSION_LONG_MS);
             steps[i] = (struct kv_step){.start = session_start_create, .op = &creates[i].op};
         }
-        kv_run(fixture, fixture->backend, steps, SESSIONS);
-        for (unsigned i = 0; i < SESSIONS; i++) {
+        session_run(fixture, steps, sessions);
+        for (unsigned i = 0; i < sessions; i++) {
             kv_expect(creates[i].op.err, ERR_OK, NULL);
             race_steps(fixture, &races[i], kv_key(fixture, "race", i), i, &steps[PARTS * i]);
         }
-        kv_run(fixture, fixture->backend, steps, (size_t)PARTS * SESSIONS);
-        for (unsigned i = 0; i < SESSIONS; i++) {
+        session_run(fixture, steps, (size_t)PARTS * sessions);
+        for (unsigned i = 0; i < sessions; i++) {
             kv_expect(races[i].remove.op.err, ERR_OK, NULL);
             assert_true(races[i].remove.existed);
         }

@@ -152,7 +152,7 @@ static void conditions(void **state)
 }
 
 /* S1: 32 clients set different values, all at once and on two instances. */
-static void s1_different_values_are_all_kept(void **state)
+static void s1_32_clients_set_different_values_and_all_are_kept(void **state)
 {
     struct kv_fixture *fixture = fixture_of(state);
     struct session_value *values = arena_array(&fixture->arena, CLIENTS, sizeof *values);
@@ -310,7 +310,8 @@ int session_values_contract(const char *name, CMFixtureFunction setup, CMFixture
         cmocka_unit_test_teardown(absent_everywhere, session_tear_down),
         cmocka_unit_test_teardown(patch_sets_and_removes, session_tear_down),
         cmocka_unit_test_teardown(conditions, session_tear_down),
-        cmocka_unit_test_teardown(s1_different_values_are_all_kept, session_tear_down),
+        cmocka_unit_test_teardown(s1_32_clients_set_different_values_and_all_are_kept,
+                                  session_tear_down),
         cmocka_unit_test_teardown(s1_counting_under_a_condition, session_tear_down),
         cmocka_unit_test_teardown(s10_size_is_checked_with_the_write, session_tear_down),
         cmocka_unit_test_teardown(s10_creation_too_large, session_tear_down),

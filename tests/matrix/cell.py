@@ -45,7 +45,7 @@ class Cell(suite.Case):
         """What the pattern makes its namespaces of: the slot's configuration, or one for each of several slots."""
         if hasattr(pattern, "slots"):
             return pattern.slots(BACKEND, self.borrow)
-        return self.borrow(backends.slot(BACKEND))
+        return self.borrow(backends.slot(getattr(pattern, "SERVERS", {}).get(BACKEND, BACKEND)))
 
     @staticmethod
     def backend_types():

@@ -2,6 +2,8 @@
 from rig.session import later, listed, namespace, pb, seconds, service as service, value  # noqa: F401
 from prism.patterns.schemas import slot_schema_pb2 as schemas
 
+SERVERS = {"dynamodb": "dynamodb-transactions"}
+
 
 def namespaces(slot):
     return [namespace(slot)]

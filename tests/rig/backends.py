@@ -2,7 +2,7 @@
 import contextlib
 import os
 
-from rig.dynamodb import DynamoServer
+from rig.dynamodb import DynamoServer, DynamoTransactions
 from rig.kafka import KafkaServer
 from rig.nats import NatsServer
 from rig.postgres import PostgresServer
@@ -83,13 +83,18 @@ def _postgres_ttl(**config):
 
 
 @contextlib.contextmanager
-def _dynamodb(**config):
-    port = _shared_port("DYNAMODB")
-    with contextlib.nullcontext(DynamoServer.at(port)) if port else DynamoServer() as server:
+def _dynamodb(kind=DynamoServer, **config):
+    port = _shared_port("DYNAMODB") if kind is DynamoServer else None
+    with contextlib.nullcontext(kind.at(port)) if port else kind() as server:
         yield {"backend": "dynamodb", "config": {"endpoint": f"http://{server.address}", "table": "prism-test",
                                                  "create_table": True, "access_key_id": ACCESS,
                                                  "secret_access_key": SECRET, "key_prefix": f"t{os.getpid()}",
                                                  **config}}
+
+
+def _dynamodb_transactions(**config):
+    """With what sessions need."""
+    return _dynamodb(DynamoTransactions, **config)
 
 
 @contextlib.contextmanager
@@ -102,7 +107,8 @@ def _s3(**config):
                                            "secret_access_key": SECRET, "key_prefix": f"t{os.getpid()}", **config}}
 
 
-_STARTERS = {"dynamodb": _dynamodb, "jetstream": _jetstream, "kafka": _kafka, "memstore": _memstore, "nats": _nats,
+_STARTERS = {"dynamodb": _dynamodb, "dynamodb-transactions": _dynamodb_transactions,
+             "jetstream": _jetstream, "kafka": _kafka, "memstore": _memstore, "nats": _nats,
              "postgres": _postgres, "postgres-ttl": _postgres_ttl, "redis": _redis, "redis-stream": _redis_stream,
              "s3": _s3}
 

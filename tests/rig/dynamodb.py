@@ -1,6 +1,6 @@
 """Servers that speak DynamoDB's protocol, as scripts/setup-test.sh installs them: dynalite, which knows no
-transactions, and moto's, which does and takes five times as long. Neither checks a signature, throttles or expires
-anything by itself: rig/aws_front.py stands before them where that matters.
+transactions, or those that the rig gives it; and moto's, which does and takes five times as long. None of them checks a
+signature, throttles or expires anything by itself: rig/aws_front.py stands before them where that matters.
 """
 import os
 import sys
@@ -46,6 +46,14 @@ class DynamoServer(Server):
 
     def ready(self):
         return http_status(self.port, "/") == 200
+
+
+class DynamoTransactions(DynamoServer):
+    """dynalite with transactions of the rig's own: quick enough for tests of many sessions."""
+
+    def argv(self):
+        front = os.path.join(os.path.dirname(os.path.abspath(__file__)), "dynalite_txn.js")
+        return [self.program, front, os.path.join(folder(), "node_modules", "dynalite"), str(self.port)]
 
 
 class MotoServer(Server):

@@ -3,9 +3,9 @@
 
 The servers' addresses go into the program's environment: PRISM_TEST_REDIS=127.0.0.1:PORT and PRISM_TEST_REDIS_UNIX,
 PRISM_TEST_NATS, PRISM_TEST_KAFKA, PRISM_TEST_POSTGRES, PRISM_TEST_S3 and PRISM_TEST_DYNAMODB,
-PRISM_TEST_DYNAMODB_TXN, each HOST:PORT, and PRISM_TEST_REDIS_CLUSTER, three of those with commas. redis-tls starts
-nothing: PRISM_TEST_REDIS_TLS is a folder of certificates, with which tests/contract/redis_server.c has servers speak
-TLS.
+PRISM_TEST_DYNAMODB_TXN, PRISM_TEST_DYNAMODB_SESSIONS, each HOST:PORT, and PRISM_TEST_REDIS_CLUSTER, three of those with
+commas. redis-tls starts nothing: PRISM_TEST_REDIS_TLS is a folder of certificates, with which
+tests/contract/redis_server.c has servers speak TLS.
 The exit code is the program's; 77 (skipped) if a server is not installed, unless PRISM_REQUIRE_ALL=1.
 """
 import contextlib
@@ -18,7 +18,7 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
 from rig import environment, suite  # noqa: E402
-from rig.dynamodb import DynamoServer, MotoServer  # noqa: E402
+from rig.dynamodb import DynamoServer, DynamoTransactions, MotoServer  # noqa: E402
 from rig.kafka import KafkaServer  # noqa: E402
 from rig.nats import NatsServer  # noqa: E402
 from rig.postgres import PostgresServer  # noqa: E402
@@ -64,7 +64,8 @@ STARTERS = {"redis": start_redis, "redis-tls": start_redis_tls,
             "redis-cluster": start_one(RedisCluster, "PRISM_TEST_REDIS_CLUSTER"),
             "nats": start_one(NatsServer, "PRISM_TEST_NATS"), "kafka": start_one(KafkaServer, "PRISM_TEST_KAFKA"),
             "postgres": start_one(PostgresServer, "PRISM_TEST_POSTGRES"), "s3": start_s3,
-            "dynamodb": start_dynamodb}
+            "dynamodb": start_dynamodb,
+            "dynamodb_session": start_one(DynamoTransactions, "PRISM_TEST_DYNAMODB_SESSIONS")}
 
 
 def main():
