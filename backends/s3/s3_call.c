@@ -37,14 +37,16 @@ struct aws_call *s3_object_call(struct aws_task *task, const char *method, struc
     return call;
 }
 
-struct aws_call *s3_probe_call(struct aws_task *task, void (*done)(struct aws_call *))
+struct aws_call *s3_named_call(struct aws_task *task, const char *method, struct slice below,
+                               void (*done)(struct aws_call *))
 {
     struct s3_store *store = s3_store_of(task->client);
-    struct slice name = slice_str(arena_printf(task->arena, "%s!probe", store->names.root));
+    struct slice name = slice_str(arena_printf(task->arena, "%s%.*s", store->names.root,
+                                               (int)below.len, (const char *)below.data));
     char *spelled = arena_alloc(task->arena, 3 * name.len + 1);
 
     sigv4_encode(name, true, spelled);
-    return call_new(task, "PUT", arena_printf(task->arena, "%s/%s", store->bucket_path, spelled),
+    return call_new(task, method, arena_printf(task->arena, "%s/%s", store->bucket_path, spelled),
                     done);
 }
 

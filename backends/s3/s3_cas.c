@@ -84,7 +84,7 @@ static void end(struct aws_call *call, bool honoured)
 static void put_probe(struct aws_task *task, const char *condition, const char *value,
                       void (*done)(struct aws_call *))
 {
-    struct aws_call *call = s3_probe_call(task, done);
+    struct aws_call *call = s3_named_call(task, "PUT", slice_str("!probe"), done);
 
     aws_call_header(call, "Content-Type", "application/octet-stream");
     aws_call_header(call, condition, value);

@@ -65,8 +65,9 @@ struct aws_call *s3_object_call(struct aws_task *task, const char *method, struc
 struct aws_call *s3_bucket_call(struct aws_task *task, const char *query,
                                 void (*done)(struct aws_call *));
 
-/* A write of the object on which conditions are tried. */
-struct aws_call *s3_probe_call(struct aws_task *task, void (*done)(struct aws_call *));
+/* A call about the object of this name below the root. */
+struct aws_call *s3_named_call(struct aws_task *task, const char *method, struct slice below,
+                               void (*done)(struct aws_call *));
 
 /* The tag of an answer, without its quotes. */
 struct slice s3_version(const struct aws_call *call);
@@ -82,6 +83,7 @@ struct slice s3_element(struct slice xml, const char *name);
 
 extern const struct kv_basic s3_kv_basic;
 extern const struct kv_cas s3_kv_cas;
+extern const struct kv_scan s3_kv_scan;
 
 /* The last part of a check: are conditions honoured? Ends the check. */
 void s3_try_conditions(struct aws_task *task);

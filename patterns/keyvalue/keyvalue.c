@@ -12,8 +12,8 @@ static const enum backend_interface required[] = {BACKEND_KV_BASIC, BACKEND_INTE
 static const enum backend_interface used[] = {BACKEND_KV_TTL,   BACKEND_KV_SCAN,
                                               BACKEND_KV_BATCH, BACKEND_KV_TXN,
                                               BACKEND_KV_CAS,   BACKEND_INTERFACE_COUNT};
-/* Not scan: without one, keys that are not known cannot be found. Not expiration: without one in
- * the store, a key would outlive its time whenever nobody is there to remove it. */
+/* Not scan: without one in the store, keys that are not known cannot be found. Not expiration:
+ * without one in the store, a key would outlive its time whenever nobody is there to remove it. */
 static const enum backend_interface emulatable[] = {BACKEND_KV_BATCH, BACKEND_INTERFACE_COUNT};
 
 static const struct slot_schema slots[] = {

@@ -56,6 +56,7 @@ struct keyvalue_plan {
     uint32_t width;          /* backend calls in flight for one batch */
     bool ttl_emulated;       /* by the backend, because the slot says `emulate:` */
     bool ttl_emulatable;     /* the backend would */
+    bool scan_emulatable;    /* likewise */
     bool in_order;           /* single operations take effect in the order of their starts */
 };
 

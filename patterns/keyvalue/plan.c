@@ -18,6 +18,9 @@ static const struct need needs[NEED_COUNT] = {
 static const struct need ttl_or_emulate =
     NEED_OR_EMULATE("expiration", BACKEND_KV_TTL, "KeyValueTTLInterface", "keyvalue_ttl");
 
+static const struct need scan_or_emulate =
+    NEED_OR_EMULATE("scan", BACKEND_KV_SCAN, "KeyValueScanInterface", "keyvalue_scan");
+
 enum {
     LIMIT_ITEM = LIMIT_KEY | LIMIT_VALUE,
     LIMIT_KEYS = LIMIT_KEY | LIMIT_ITEMS,
@@ -62,6 +65,8 @@ struct keyvalue_plan keyvalue_plan_make(const struct keyvalue_offer *offer)
     const struct kv_batch *many = has->kv_batch;
     const struct kv_ttl *ttl_emulated = offer->emulations->kv_ttl;
     bool emulate_ttl = (offer->emulate & 1u << BACKEND_KV_TTL) != 0 && has->kv_ttl == NULL;
+    const struct kv_scan *scan_emulated = offer->emulations->kv_scan;
+    bool emulate_scan = (offer->emulate & 1u << BACKEND_KV_SCAN) != 0 && has->kv_scan == NULL;
     batch_run_fn *run = NULL;
 
     if (batching == BATCHING_PIPELINED && has->kv_basic != NULL)
@@ -74,7 +79,8 @@ struct keyvalue_plan keyvalue_plan_make(const struct keyvalue_offer *offer)
         .ttl = emulate_ttl ? ttl_emulated : has->kv_ttl,
         .ttl_emulated = emulate_ttl && ttl_emulated != NULL,
         .ttl_emulatable = has->kv_ttl == NULL && ttl_emulated != NULL,
-        .scan = has->kv_scan,
+        .scan = emulate_scan ? scan_emulated : has->kv_scan,
+        .scan_emulatable = has->kv_scan == NULL && scan_emulated != NULL,
         .batch = many,
         .txn = has->kv_txn,
         .cas = has->kv_cas,
@@ -109,6 +115,8 @@ const struct need *keyvalue_need_of(const struct keyvalue_plan *plan, enum keyva
 {
     if (need == NEED_TTL && plan->ttl_emulatable)
         return &ttl_or_emulate;
+    if (need == NEED_SCAN && plan->scan_emulatable)
+        return &scan_or_emulate;
     return need != NEED_NOTHING ? &needs[need] : NULL;
 }
 

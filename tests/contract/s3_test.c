@@ -33,7 +33,10 @@ static int open_contract(void **state)
     redis_fixture_open_as(&fixture->base, &backend_s3, "a", settings);
     assert_int_equal(redis_fixture_store_of(&backend_s3, &fixture->other, "a/b", settings).code,
                      ERR_OK);
+    fixture->base.kv.portion = 100;
+    fixture->base.kv.backend->has.kv_scan = backend_s3.emulations.kv_scan;
     fixture->base.kv.elsewhere = kv_open(&fixture->base.kv, fixture->other);
+    fixture->base.kv.elsewhere->has.kv_scan = backend_s3.emulations.kv_scan;
     redis_until(&fixture->base, BACKEND_READY);
     KV_UNTIL(&fixture->base.kv, atomic_load(&fixture->other->state) == BACKEND_READY);
     *state = fixture;
@@ -215,6 +218,45 @@ static void large_values_pass(void **state)
     test_free(large);
 }
 
+/* Names that are spelled otherwise where a key ends than where it goes on, and those of digests: a
+ * scan of any prefix tells exactly the keys that begin so. */
+static void names_of_all_kinds_are_listed(void **state)
+{
+    struct redis_fixture *fixture = *state;
+    char long_key[400], longer_key[401];
+    const char *const keys[] = {"n/",    "n/b",   "n//b",   "n/./c", "n/.",      "n/..",  "n/..d",
+                                "n/...", "n/ b&", "n/\xff", "n/!2F", longer_key, long_key};
+    const char *const prefixes[] = {"n",     "n/",  "n//",    "n/.", "n/..",
+                                    "n/...", "n/ ", long_key, "n/x"};
+
+    memset(long_key, 'x', sizeof long_key);
+    memcpy(long_key, "n/x", 3);
+    long_key[sizeof long_key - 1] = '\0';
+    snprintf(longer_key, sizeof longer_key, "%sy", long_key);
+    fixture->kv.backend->has.kv_scan = backend_s3.emulations.kv_scan;
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+        kv_put_ok(&fixture->kv, keys[i], "v", 0);
+    for (size_t p = 0; p < ARRAY_LEN(prefixes); p++) {
+        struct kv_scan_page page = {.prefix = slice_str(prefixes[p]), .more = true};
+        struct kv_count count = {.prefix = page.prefix};
+        unsigned wanted = 0, seen = 0;
+
+        for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+            wanted += slice_starts_with(slice_str(keys[i]), page.prefix);
+        while (page.more) {
+            page.op = (struct op){0};
+            page.cursor = page.next_cursor;
+            page.max_items = 2;
+            page.max_bytes = UINT64_MAX;
+            kv_expect(kv_do(&fixture->kv, kv_start_page, &page.op), ERR_OK, NULL);
+            seen += (unsigned)page.n;
+        }
+        assert_int_equal(seen, wanted);
+        kv_expect(kv_do(&fixture->kv, kv_start_count, &count.op), ERR_OK, NULL);
+        assert_int_equal(count.count, wanted);
+    }
+}
+
 /* More than there are connections: the others wait for one, and each answer finds its operation. */
 static void many_at_once(void **state)
 {
@@ -342,7 +384,8 @@ int main(void)
         cmocka_unit_test(bounds_are_kept),
         cmocka_unit_test(closes_with_operations_in_flight),
     };
-    const struct CMUnitTest values[] = {KV_TEST(large_values_pass), KV_TEST(many_at_once)};
+    const struct CMUnitTest values[] = {
+        KV_TEST(large_values_pass), KV_TEST(names_of_all_kinds_are_listed), KV_TEST(many_at_once)};
     const struct CMUnitTest lacking[] = {KV_TEST(conditions_that_are_ignored_are_not_offered)};
     const struct CMUnitTest offered[] = {KV_TEST(conditions_are_offered_unless_told_not_to)};
     const char *address = getenv("PRISM_TEST_S3");

@@ -51,7 +51,8 @@ class Cell(suite.Case):
     def backend_types():
         """As the capabilities name them: one, or one for each slot."""
         names = [("redis" if name == "redis-pubsub" else name) for name in BACKEND.split("+")]
-        return tuple(names + names[:1] * (2 - len(names))) if PATTERN == "multicast_registry" else BACKEND
+        return tuple(names + names[:1] * (2 - len(names))) if PATTERN == "multicast_registry" else \
+            BACKEND.removesuffix("-emulated")
 
     @staticmethod
     def commands(slot):

@@ -107,10 +107,17 @@ def _s3(**config):
                                            "secret_access_key": SECRET, "key_prefix": f"t{os.getpid()}", **config}}
 
 
+@contextlib.contextmanager
+def _s3_emulated(**config):
+    """With what s3 does only where it is asked for."""
+    with _s3(**config) as slot_config:
+        yield {**slot_config, "emulate": ["keyvalue_batch", "keyvalue_scan"]}
+
+
 _STARTERS = {"dynamodb": _dynamodb, "dynamodb-transactions": _dynamodb_transactions,
              "jetstream": _jetstream, "kafka": _kafka, "memstore": _memstore, "nats": _nats,
              "postgres": _postgres, "postgres-ttl": _postgres_ttl, "redis": _redis, "redis-stream": _redis_stream,
-             "s3": _s3}
+             "s3": _s3, "s3-emulated": _s3_emulated}
 
 
 def slot(name, topics=None, **config):
