@@ -59,12 +59,27 @@ void claim_check_write(struct prepared *prepared)
 
 /* ---- after the sink ---- */
 
+/* Nobody else knows its name: it is told, so that it can be removed by hand. */
+static void orphaned(struct prepared *prepared, struct err err)
+{
+    struct producer *producer = prepared->preparing->producer;
+    struct slice key = prepared->claim.key;
+
+    counter_add(&producer->stats.orphans, 1);
+    log_limited(&producer->orphan_log, LOG_WARN, "object_orphaned",
+                (const struct log_field[]){
+                    LOG_S("namespace", producer->base.namespace_name),
+                    LOG_S("key", arena_strdup(prepared->preparing->frame->arena, key)),
+                    LOG_S("error", err.text)},
+                3);
+}
+
 static void removed(struct op *op)
 {
     struct prepared *prepared = CONTAINER_OF(op, struct prepared, op);
 
     if (op->err.code != ERR_OK)
-        counter_add(&prepared->preparing->producer->stats.orphans, 1);
+        orphaned(prepared, op->err);
     prepare_step_done(prepared);
 }
 

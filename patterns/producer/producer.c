@@ -204,6 +204,7 @@ static struct pattern *producer_bind(const struct pattern_binding *binding)
     semaphore_init(&producer->after, PREPARE_PERMITS);
     op_group_init(&producer->background, binding->worker, &producer->memory, 0);
     epochs_init(&producer->epochs, &producer->memory);
+    producer->orphan_log = (struct log_budget)LOG_BUDGET(100, 60000);
     arena_init(&producer->caps_memory, NULL);
     make_plan(producer);
     producer_caps_build(producer);

@@ -16,6 +16,7 @@
 #include "pool/op.h"
 #include "pool/semaphore.h"
 #include "src/base/arena.h"
+#include "src/base/log.h"
 #include "src/rpc/call.h"
 
 #include <stdbool.h>
@@ -101,6 +102,7 @@ struct producer {
     struct op_group background;
     struct latency latency;
     struct epochs epochs;
+    struct log_budget orphan_log;
     struct producer *next; /* of the namespace's other workers: shared.c */
 
     /* caps.c */

@@ -125,6 +125,10 @@ class AwsFront:
         with self.lock:
             self.refusal = ("fail", status, code, {})
 
+    def let_pass(self, n):
+        """Before what it is told next."""
+        self._plan(n, "pass")
+
     def lose(self, n):
         self._plan(n, "lose")
 
