@@ -41,8 +41,9 @@ class Orphans(suite.Case):
         self.redis = self.borrow(RedisServer())
         self.s3 = self.borrow(s3.S3Proxy())
         self.front = self.borrow(AwsFront(self.s3.port))
-        objects = {"backend": "s3", "config": {"endpoint": self.front.url, "bucket": s3.BUCKET, "force_path_style": True,
-                                               "access_key_id": s3.ACCESS, "secret_access_key": s3.SECRET}}
+        config = {"endpoint": self.front.url, "bucket": s3.BUCKET, "force_path_style": True,
+                  "access_key_id": s3.ACCESS, "secret_access_key": s3.SECRET}
+        objects = {"backend": "s3", "config": config}
         sink = {"backend": "redis-stream", "config": {"address": self.redis.address}}
         self.server = self.borrow(Prismd(workers=1, namespaces=[
             producer(sink, objects=objects, claim_check_threshold=1000, retry_for_ms=1),
