@@ -110,9 +110,12 @@ static void s3_reads_seldom_write_to_postgres(void **state)
 static void s5_expired_rows_are_removed(void **state)
 {
     struct kv_fixture *kv = *state;
+    struct session_value value = session_pair("k", "v");
+    struct session_create create = session_new("short", "alice", 200);
 
-    session_make(kv, "short", "alice", 200);
-    kv_expect(session_put(kv, "short", "k", "v"), ERR_OK, NULL);
+    create.values = &value; /* with it: a moment later it may have expired */
+    create.n = 1;
+    kv_expect(kv_do(kv, session_start_create, &create.op), ERR_OK, NULL);
     session_make(kv, "long", "alice", 60000);
     kv_expect(session_put(kv, "long", "k", "v"), ERR_OK, NULL);
     KV_UNTIL(kv, strcmp(postgres_fixture_sql("SELECT count(*) FROM alone.sessions"), "1") == 0);

@@ -16,10 +16,12 @@ REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: \w+Sanitizer|runtime error:|A
 
 
 class Prismd:
-    """with Prismd(namespaces=[...], limits={...}) as server: ... Ports are filled in; a configuration may override."""
+    """with Prismd(namespaces=[...], limits={...}) as server: ... Ports are filled in; a configuration may override.
+    PRISM_DEPRECATED in the environment is deprecated_services of those that say nothing of it."""
 
     def __init__(self, credentials=None, env=None, wait_for=None, **config):
-        self.config = {"log": {"level": "info"}, **config}
+        deprecated = os.environ.get("PRISM_DEPRECATED")
+        self.config = {"log": {"level": "info"}, **({"deprecated_services": deprecated} if deprecated else {}), **config}
         self.env = env
         self.credentials = credentials
         self.wait_for = wait_for or Prismd.serving
