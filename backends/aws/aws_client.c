@@ -29,6 +29,40 @@ static void drop_calls(struct aws_task *task)
         aws_call_drop(task->calls);
 }
 
+static void close_http(struct aws_client *client);
+
+/* A task and its memory. */
+struct own {
+    struct arena memory; /* holds this */
+    struct aws_task task;
+};
+
+struct aws_task *aws_task_own(struct aws_client *client, uint32_t timeout_ms)
+{
+    struct arena memory;
+    struct own *own;
+
+    arena_init(&memory, NULL);
+    own = arena_zalloc(&memory, sizeof *own);
+    own->memory = memory;
+    own->task.client = client;
+    own->task.arena = &own->memory;
+    own->task.deadline_ns = client->base.home->now_ns + timeout_ms * NS_PER_MS;
+    link_task(client, &own->task);
+    client->own++;
+    return &own->task;
+}
+
+static void end_own(struct aws_task *task)
+{
+    struct aws_client *client = task->client;
+    struct arena memory = CONTAINER_OF(task, struct own, task)->memory;
+
+    arena_clear(&memory);
+    if (--client->own == 0 && client->closing)
+        close_http(client);
+}
+
 void aws_task_finish(struct aws_task *task, struct err err)
 {
     struct aws_client *client = task->client;
@@ -40,8 +74,12 @@ void aws_task_finish(struct aws_task *task, struct err err)
     unlink_task(task);
     if (err.code != ERR_OK)
         counter_add(&client->base.stats.errors, 1);
-    if (op == NULL) {
+    if (op == NULL && task == client->check) {
         client->check = NULL;
+        return;
+    }
+    if (op == NULL) {
+        end_own(task);
         return;
     }
     client->in_flight--;
@@ -149,19 +187,36 @@ static void on_http_closed(void *arg)
     closed(closed_arg);
 }
 
+static void close_http(struct aws_client *client)
+{
+    http_close(client->http, on_http_closed, client);
+}
+
+/* Not the tasks of its own: they end by themselves. */
+static struct aws_task *first_to_end(const struct aws_client *client)
+{
+    struct aws_task *task = client->tasks;
+
+    while (task != NULL && task->op == NULL && task != client->check)
+        task = task->next;
+    return task;
+}
+
 void aws_client_close(struct backend *backend, void (*closed)(void *), void *arg)
 {
     struct aws_client *client = aws_client_of(backend);
+    struct aws_task *task;
 
     client->closing = true;
     client->closed = closed;
     client->closed_arg = arg;
     aws_check_stop(client);
-    while (client->tasks != NULL)
-        end_early(client->tasks, err_make(ERR_UNAVAILABLE, "the backend is shutting down"));
+    while ((task = first_to_end(client)) != NULL)
+        end_early(task, err_make(ERR_UNAVAILABLE, "the backend is shutting down"));
     assert(client->in_flight == 0);
     aws_tally(aws_store_of(client), (int)client->reported, -1, NULL);
-    http_close(client->http, on_http_closed, client);
+    if (client->own == 0)
+        close_http(client);
 }
 
 void aws_client_probe(struct backend *backend, struct op *op)

@@ -61,6 +61,7 @@ struct aws_client {
     struct arena check_arena; /* its memory */
     unsigned failed_checks;   /* one after the other */
 
+    unsigned own; /* tasks of the instance's own; close waits for them */
     bool closing;
     void (*closed)(void *);
     void *closed_arg;
@@ -70,7 +71,7 @@ struct aws_client {
 struct aws_task {
     struct aws_task *next, **at; /* in client->tasks */
     struct aws_client *client;
-    struct op *op;          /* NULL: a check of the client's own */
+    struct op *op;          /* NULL: a check, or a task of the instance's own */
     struct arena *arena;    /* its memory and that of its calls */
     uint64_t deadline_ns;   /* 0: none */
     struct aws_call *calls; /* on the wire, or waiting for their next attempt */
@@ -135,6 +136,10 @@ void aws_client_probe(struct backend *backend, struct op *op);
 
 /* The operation begins. NULL: it was refused, and is finished. */
 struct aws_task *aws_task_begin(struct backend *backend, struct op *op);
+
+/* A task of the instance's own: it has memory of its own, ends by aws_task_finish as the others,
+ * and within timeout_ms; the instance is closed when it has ended. From `abandoned` too. */
+struct aws_task *aws_task_own(struct aws_client *client, uint32_t timeout_ms);
 
 /* Lets go of what is still under way, then ends the op. The task is gone. */
 void aws_task_finish(struct aws_task *task, struct err err);

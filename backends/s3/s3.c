@@ -10,7 +10,8 @@ enum setting {
     SET_KEY_PREFIX,
     SET_PATH_STYLE,
     SET_FLAT_NAMES,
-    SET_CONDITIONAL
+    SET_CONDITIONAL,
+    SET_MULTIPART
 };
 
 static const struct backend_setting settings[] = {
@@ -29,6 +30,8 @@ static const struct backend_setting settings[] = {
         {"conditional_writes", SETTING_BOOL, "true", 0, 0,
          "true: tried on the object <key_prefix>/<namespace>/!probe, and offered where "
          "the server honours them; false: not offered"},
+    [SET_MULTIPART] = {"multipart_bytes", SETTING_UINT, "33554432", 8388608, 5368709120,
+                       "larger values are uploaded in parts of 8 MiB, four at once"},
     {.name = NULL},
 };
 
@@ -105,6 +108,7 @@ static struct err open_of(const struct backend_type *type, struct backend_store 
     }
     store->names.root = root_new(values[SET_KEY_PREFIX].text, options->namespace_name);
     store->conditional = values[SET_CONDITIONAL].number != 0;
+    store->multipart_bytes = values[SET_MULTIPART].number;
     store->names.flat = values[SET_FLAT_NAMES].number != 0;
     *out = &store->aws.base;
     return ERR_NONE;

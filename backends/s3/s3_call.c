@@ -32,7 +32,7 @@ struct aws_call *s3_object_call(struct aws_task *task, const char *method, struc
     stpcpy(stpcpy(path, store->bucket_path), "/");
     sigv4_encode(name, true, path + len);
     call = call_new(task, method, path, done);
-    if (digested && strcmp(method, "PUT") == 0)
+    if (digested && (strcmp(method, "PUT") == 0 || strcmp(method, "POST") == 0))
         aws_call_header(call, "x-amz-meta-prism-key", s3_name_spell(key, task->arena));
     return call;
 }

@@ -40,6 +40,10 @@ static void put(struct backend *backend, struct kv_put *req)
 
     if (task == NULL)
         return;
+    if (req->value.len > s3_store_of(task->client)->multipart_bytes) {
+        s3_put_in_parts(task, req);
+        return;
+    }
     call = s3_object_call(task, "PUT", req->key, on_put);
     aws_call_header(call, "Content-Type", "application/octet-stream");
     call->body = req->value;

@@ -21,7 +21,8 @@ struct s3_store {
     char *bucket_path;    /* before "/object": "/bucket", or "" when the host names the bucket */
     char *bucket_prefix;  /* "bucket."; NULL: the path names it */
     struct s3_names names;
-    bool conditional; /* conditional writes are tried, and offered where they work */
+    uint64_t multipart_bytes; /* larger values go in parts */
+    bool conditional;         /* conditional writes are tried, and offered where they work */
 };
 
 struct s3 {
@@ -84,6 +85,9 @@ struct slice s3_element(struct slice xml, const char *name);
 extern const struct kv_basic s3_kv_basic;
 extern const struct kv_cas s3_kv_cas;
 extern const struct kv_scan s3_kv_scan;
+
+/* A value that is larger than multipart_bytes (s3_multipart.c). */
+void s3_put_in_parts(struct aws_task *task, const struct kv_put *req);
 
 /* The last part of a check: are conditions honoured? Ends the check. */
 void s3_try_conditions(struct aws_task *task);

@@ -218,6 +218,35 @@ static void large_values_pass(void **state)
     test_free(large);
 }
 
+/* In three parts, the last of them short, under a name that is a digest; written over once. */
+static void values_in_parts_pass(void **state)
+{
+    enum { BYTES = 20 << 20 };
+    struct redis_fixture fixture;
+    uint8_t *bytes = test_malloc(BYTES);
+    char key[400];
+
+    (void)state;
+    memset(key, 'k', sizeof key - 1);
+    key[sizeof key - 1] = '\0';
+    redis_fixture_open_as(&fixture, &backend_s3, "default",
+                          (redis_settings){HERE, "multipart_bytes", "8388608", NULL});
+    redis_until(&fixture, BACKEND_READY);
+    for (unsigned round = 0; round < 2; round++) {
+        struct kv_put put = {.key = slice_str(key), .value = slice_of(bytes, BYTES)};
+        struct kv_get get = {.key = put.key};
+
+        for (size_t i = 0; i < BYTES; i++)
+            bytes[i] = (uint8_t)((i + round) * 2654435761u >> 24);
+        kv_expect(kv_do(&fixture.kv, kv_start_put, &put.op), ERR_OK, NULL);
+        kv_expect(kv_do(&fixture.kv, kv_start_get, &get.op), ERR_OK, NULL);
+        assert_true(get.found && slice_equal(get.value, put.value));
+    }
+    assert_true(kv_del_ok(&fixture.kv, key));
+    test_free(bytes);
+    redis_fixture_close(&fixture);
+}
+
 /* Names that are spelled otherwise where a key ends than where it goes on, and those of digests: a
  * scan of any prefix tells exactly the keys that begin so. */
 static void names_of_all_kinds_are_listed(void **state)
@@ -384,8 +413,9 @@ int main(void)
         cmocka_unit_test(bounds_are_kept),
         cmocka_unit_test(closes_with_operations_in_flight),
     };
-    const struct CMUnitTest values[] = {
-        KV_TEST(large_values_pass), KV_TEST(names_of_all_kinds_are_listed), KV_TEST(many_at_once)};
+    const struct CMUnitTest values[] = {KV_TEST(large_values_pass), KV_TEST(values_in_parts_pass),
+                                        KV_TEST(names_of_all_kinds_are_listed),
+                                        KV_TEST(many_at_once)};
     const struct CMUnitTest lacking[] = {KV_TEST(conditions_that_are_ignored_are_not_offered)};
     const struct CMUnitTest offered[] = {KV_TEST(conditions_are_offered_unless_told_not_to)};
     const char *address = getenv("PRISM_TEST_S3");

@@ -49,12 +49,13 @@ static unsigned count_words(const char *text)
 /* S6: 100 creations at once; exactly as many live as may. */
 static void s6_limit_refuses(void **state)
 {
-    enum { CAP = 5, OFFERED = 100 };
+    enum { CAP = 5 };
     struct kv_fixture *fixture = fixture_of(state);
-    struct session_create *creates = creations(fixture, 0, OFFERED, "alice", CAP);
+    unsigned offered = session_many(fixture, 100);
+    struct session_create *creates = creations(fixture, 0, offered, "alice", CAP);
 
-    assert_int_equal(run_creations(fixture, creates, OFFERED), CAP);
-    for (unsigned i = 0; i < OFFERED; i++) {
+    assert_int_equal(run_creations(fixture, creates, offered), CAP);
+    for (unsigned i = 0; i < offered; i++) {
         if (creates[i].op.err.code != ERR_OK)
             kv_expect(creates[i].op.err, ERR_RESOURCE_EXHAUSTED, "max_sessions_per_user");
         assert_int_equal(creates[i].ended_n, 0);

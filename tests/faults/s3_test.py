@@ -37,10 +37,11 @@ class Faults(suite.Case):
         wait.until(lambda: self.server.metric("prism_backend_in_flight") == 0, environment.PATIENCE, "nor below")
         self.assertEqual(self.front.refused[:3], [])
 
-    def serve(self, endpoint, **config):
+    def serve(self, endpoint, server=None, **config):
         slot = {"backend": "s3", "config": {"endpoint": endpoint, "bucket": s3.BUCKET, "force_path_style": True,
                                             "access_key_id": s3.ACCESS, "secret_access_key": s3.SECRET, **config}}
-        self.server = self.borrow(Prismd(wait_for=Prismd.http_answers, namespaces=[backends.keyvalue(slot)]))
+        self.server = self.borrow(Prismd(wait_for=Prismd.http_answers, namespaces=[backends.keyvalue(slot)],
+                                          **(server or {})))
         self.kv = pattern_service(self.borrow(self.server.channel()))
 
     def ready(self):
@@ -120,6 +121,56 @@ class Faults(suite.Case):
         self.assertEqual(error.code(), S.UNAVAILABLE)
         self.assertIn("cut short", error.details())
         self.works()
+
+    # ---- uploads in parts ----
+
+    LARGE = bytes(20 << 20)
+
+    def serve_in_parts(self):
+        self.serve(self.front.url, {"limits": {"max_message_bytes": 32 << 20}, "drain_timeout_ms": 500},
+                   multipart_bytes=8 << 20)
+        wait.until(self.ready, environment.PATIENCE, "it is ready")
+        self.front.let_pass(1)  # the upload begins
+
+    def seen(self, words):
+        return [request for request in self.front.seen if words in request]
+
+    def aborted(self):
+        return any(request.startswith("DELETE") for request in self.seen("uploadId="))
+
+    def test_parts_are_tried_again(self):
+        self.serve_in_parts()
+        self.front.fail(2, 503, "SlowDown")
+        self.assertTrue(self.kv.Store(key="k", value=self.LARGE, timeout=environment.PATIENCE).success)
+        self.assertEqual(self.kv.Retrieve(key="k", timeout=environment.PATIENCE).value, self.LARGE)
+        self.assertFalse(self.aborted())
+
+    def test_an_upload_that_fails_is_aborted(self):
+        self.serve_in_parts()
+        self.front.fail(1, 403, "AccessDenied")
+        error = wire.failure(self.kv.Store, key="never", value=self.LARGE, timeout=environment.PATIENCE)
+        self.assertEqual(error.code(), S.PERMISSION_DENIED)
+        wait.until(self.aborted, environment.PATIENCE, "the upload is aborted")
+        self.assertFalse(self.kv.Exists(key="never").exists)
+
+    def test_an_upload_whose_call_ends_is_aborted(self):
+        self.serve_in_parts()
+        self.front.stall(3)
+        error = self.failure(self.kv.Store, key="k", value=self.LARGE)
+        self.assertEqual(error.code(), S.DEADLINE_EXCEEDED)
+        wait.until(self.aborted, environment.PATIENCE, "the upload is aborted")
+        self.front.calm()
+
+    def test_an_upload_that_a_drain_ends_is_aborted(self):
+        self.serve_in_parts()
+        self.front.stall(3)
+        call = self.kv.Store.future(key="k", value=self.LARGE, timeout=60)
+        wait.until(lambda: len(self.seen("partNumber=")) == 3, environment.PATIENCE, "its parts are under way")
+        self.assertEqual(self.server.terminate(), 3)  # a call was cut off
+        self.assertTrue(self.aborted())
+        self.assertIn(call.exception().code(), (S.UNAVAILABLE, S.CANCELLED))
+        self.front.calm()
+        self.serve(self.front.url)
 
     # ---- slow ----
 

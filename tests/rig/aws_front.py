@@ -7,11 +7,13 @@ on command.
         f.refuse_all(403, "X")         every request gets this, prismd's own too, until calm()
         f.lose(1)                      the next request is done, its answer is lost: the connection closes
         f.truncate(1)                  the next answer is announced whole, and ends after half of it
+        f.stall(3)                     the next 3 requests are not done until calm()
         f.hold(), f.release()          requests arrive, nothing is done or answered meanwhile
         f.unprocessed(2, times=1)      DynamoDB: the next BatchWriteItem hands its last 2 requests back
         f.requests, f.checks           how many came: for clients, and of prismd's own, which plans do not count
         f.refused                      what was wrong with those whose signature was
 """
+import collections
 import hashlib
 import http.client
 import http.server
@@ -64,6 +66,7 @@ class AwsFront:
         """tls: (certificate path, key path)."""
         self.target, self.tls = target_port, tls
         self.lock, self.plans, self.held, self.refusal = threading.Condition(), [], False, None
+        self.stalled, self.seen = False, collections.deque(maxlen=1000)
         self.requests, self.checks, self.refused, self.waiting, self.back, self.backs = 0, 0, [], 0, 0, 0
         front = self
 
@@ -135,6 +138,12 @@ class AwsFront:
     def truncate(self, n):
         self._plan(n, "truncate")
 
+    def stall(self, n):
+        """No answer, until it is calm."""
+        with self.lock:
+            self.stalled = True
+            self.plans += [("stall",)] * n
+
     def unprocessed(self, n, times=1):
         with self.lock:
             self.back, self.backs = n, times
@@ -152,7 +161,8 @@ class AwsFront:
         """Forgets what it was told and has not done."""
         self.release()
         with self.lock:
-            self.plans, self.backs, self.refusal = [], 0, None
+            self.plans, self.backs, self.refusal, self.stalled = [], 0, None, False
+            self.lock.notify_all()
 
     # ---- requests ----
 
@@ -173,8 +183,16 @@ class AwsFront:
             return self.plans.pop(0) if self.plans and not check else ("pass",)
 
     def serve(self, handler):
-        body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        announced = int(handler.headers.get("Content-Length", 0))
+        body = handler.rfile.read(announced)
+        if len(body) < announced:  # it was given up
+            handler.close_connection = True
+            return
+        self.seen.append(f"{handler.command} {handler.path}")
         plan = self._arrived(self._is_check(handler))
+        if plan[0] == "stall":
+            with self.lock:
+                self.lock.wait_for(lambda: not self.stalled)
         wrong = fault_of(handler.command, handler.path, handler.headers, body)
         if wrong:
             self.refused.append(f"{handler.command} {handler.path}: {wrong}")

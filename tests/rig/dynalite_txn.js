@@ -95,7 +95,7 @@ async function serve(req, body) {
 }
 
 let turn = Promise.resolve();
-http.createServer((req, res) => {
+const server = http.createServer((req, res) => {
     const parts = [];
     req.on('data', (part) => parts.push(part));
     req.on('end', () => {
@@ -106,4 +106,6 @@ http.createServer((req, res) => {
             res.end(out.body);
         }).catch((error) => { console.error(error); res.destroy(); });
     });
-}).listen(Number(port), '127.0.0.1');
+});
+server.keepAliveTimeout = 0; /* else it closes connections that a client is about to use */
+server.listen(Number(port), '127.0.0.1');

@@ -20,8 +20,8 @@ class Prismd:
     PRISM_DEPRECATED in the environment is deprecated_services of those that say nothing of it."""
 
     def __init__(self, credentials=None, env=None, wait_for=None, **config):
-        deprecated = os.environ.get("PRISM_DEPRECATED")
-        self.config = {"log": {"level": "info"}, **({"deprecated_services": deprecated} if deprecated else {}), **config}
+        switched = os.environ.get("PRISM_DEPRECATED")
+        self.config = {"log": {"level": "info"}, **({"deprecated_services": switched} if switched else {}), **config}
         self.env = env
         self.credentials = credentials
         self.wait_for = wait_for or Prismd.serving
