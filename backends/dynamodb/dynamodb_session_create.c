@@ -154,7 +154,7 @@ static void on_reserved(struct aws_call *call)
     struct err err;
 
     if (dynamodb_unheld(call)) {
-        if (c->req->end_oldest && c->req->max_per_user > 0 && c->victim == NULL &&
+        if (c->req->end_oldest && c->req->max_per_user > 0 && c->rounds == 0 &&
             c->req->owner.user.len > 0)
             look(c); /* it may be in the place of another */
         else if (!c->swept)

@@ -153,6 +153,12 @@ static void s7_limit_of_the_namespace(void **state)
     creates = creations(fixture, 100, 2, "", 0);
     creates[0].max_sessions = creates[1].max_sessions = 20;
     assert_int_equal(run_creations(fixture, creates, 2), 1);
+    /* Who has fewer than he may ends none of his own, and nobody else's. */
+    creates = creations(fixture, 200, 1, "alice", 5);
+    creates->max_sessions = 20;
+    creates->end_oldest = true;
+    kv_expect(kv_do(fixture, session_start_create, &creates->op), ERR_RESOURCE_EXHAUSTED,
+              "max_sessions");
 }
 
 /* S9: all of a user at once, but one; on every instance. */
