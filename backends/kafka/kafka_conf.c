@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+enum { LEAST_SHARE_BYTES = 16 << 10, MOST_FETCH_BYTES = 1 << 20 /* the library's default */ };
+
 /* Of the library itself, by name. value NULL: the library's default stays. */
 struct property {
     const char *name, *value;
@@ -142,15 +144,27 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,
         rd_kafka_error_destroy(error);
 }
 
+/* What the library may hold of a partition: it fetches while it has less than this, and about as
+ * much at a time. */
+static uint64_t share_bytes(const struct kafka_config *config, int partitions)
+{
+    uint64_t share = config->subscription_bytes / (2 * (uint64_t)(partitions > 0 ? partitions : 1));
+
+    return share < LEAST_SHARE_BYTES ? LEAST_SHARE_BYTES : share;
+}
+
 /* queued.min.messages: a full queue puts the library's fetcher to sleep for a second, which is no
- * way to hold it back; only bytes bound it. */
-rd_kafka_conf_t *kafka_conf_consumer(struct kafka_store *store, const char *group)
+ * way to hold it back; only bytes bound it. They count for each queue, and each partition has one.
+ */
+rd_kafka_conf_t *kafka_conf_consumer(struct kafka_store *store, const char *group, int partitions)
 {
     const struct kafka_config *config = &store->config;
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     struct number session = number(config->session_timeout_ms);
     struct number heartbeat = number(config->session_timeout_ms / 5);
-    struct number kbytes = number(config->subscription_bytes / 1024);
+    uint64_t share = share_bytes(config, partitions);
+    struct number kbytes = number(share / 1024);
+    struct number fetch = number(share < MOST_FETCH_BYTES ? share : MOST_FETCH_BYTES);
     const struct property properties[] = {
         {"group.id", group},
         {"partition.assignment.strategy", "cooperative-sticky"},
@@ -161,6 +175,7 @@ rd_kafka_conf_t *kafka_conf_consumer(struct kafka_store *store, const char *grou
         {"heartbeat.interval.ms", heartbeat.text},
         {"queued.min.messages", "10000000"},
         {"queued.max.messages.kbytes", kbytes.text},
+        {"max.partition.fetch.bytes", fetch.text},
         {"fetch.wait.max.ms", "500"},
         {"fetch.error.backoff.ms", "100"},
         {"socket.timeout.ms", "10000"},

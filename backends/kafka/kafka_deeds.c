@@ -188,11 +188,11 @@ void kafka_run_seek(struct kafka_task *task)
 
 /* ---- open ---- */
 
-static struct err make_consumer(struct kafka_listener *listener)
+static struct err make_consumer(struct kafka_listener *listener, int partitions)
 {
     struct kafka_store *store = kafka_listener_store(listener);
     const char *group = listener->group[0] != '\0' ? listener->group : "prism-without-group";
-    rd_kafka_conf_t *conf = kafka_conf_consumer(store, group);
+    rd_kafka_conf_t *conf = kafka_conf_consumer(store, group, partitions);
     const uint64_t one = 1;
     char why[256];
 
@@ -224,6 +224,22 @@ static struct err subscribe(struct kafka_listener *listener)
     return err;
 }
 
+/* How many partitions has it? Asked by a handle that is there: one that would not be used costs
+ * four threads. */
+static int look_up(struct kafka_listener *listener, struct err *err)
+{
+    struct kafka_producer *producer = kafka_producer_ref(kafka_listener_store(listener));
+    int n;
+
+    if (producer == NULL) {
+        *err = kafka_unavailable();
+        return -1;
+    }
+    n = kafka_partitions(producer->rk, listener->topic, err);
+    kafka_producer_unref(producer);
+    return n;
+}
+
 /* Subscribing to a topic that does not exist makes the library fail badly: it is looked up first.
  */
 void kafka_run_open(struct kafka_task *task)
@@ -233,8 +249,11 @@ void kafka_run_open(struct kafka_task *task)
     int n = 0;
 
     listener->first = true;
-    if (!atomic_load(&listener->abandoned) && listener->rk == NULL)
-        err = make_consumer(listener);
+    if (!atomic_load(&listener->abandoned) && listener->rk == NULL) {
+        n = look_up(listener, &err);
+        if (n >= 0 && !atomic_load(&listener->abandoned))
+            err = make_consumer(listener, n);
+    }
     if (!atomic_load(&listener->abandoned) && err.code == ERR_OK)
         n = kafka_partitions(listener->rk, listener->topic, &err);
     if (atomic_load(&listener->abandoned) || err.code != ERR_OK) {

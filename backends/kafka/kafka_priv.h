@@ -71,7 +71,8 @@ void kafka_login_clear(struct kafka_login *login);
 /* The library's configuration; NULL: it refuses a value, and the reason is logged. Files are read
  * when the handle is made. */
 rd_kafka_conf_t *kafka_conf_producer(struct kafka_store *store);
-rd_kafka_conf_t *kafka_conf_consumer(struct kafka_store *store, const char *group);
+/* partitions: of the topic; they share what is fetched ahead. */
+rd_kafka_conf_t *kafka_conf_consumer(struct kafka_store *store, const char *group, int partitions);
 
 /* ---- kafka_desk.c ---- */
 

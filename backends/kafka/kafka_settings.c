@@ -74,8 +74,8 @@ const struct backend_setting kafka_settings[] = {
                          "messages to be settled"},
     [SET_SUBSCRIPTION_BUFFER] = {"subscription_buffer_bytes", SETTING_UINT, "16777216", 65536,
                                  1ull << 31,
-                                 "bytes that the client library fetches ahead for each partition "
-                                 "of a topic and group"},
+                                 "bytes that the client library fetches ahead for a topic and "
+                                 "group; its partitions share them"},
     [SET_MAX_SPAN] = {"max_span", SETTING_UINT, "100000", 1000, 10000000,
                       "messages of a partition between the oldest one that is not settled and the "
                       "newest one delivered; 8 bytes each"},
