@@ -7,6 +7,7 @@ from rig.kafka import KafkaServer
 from rig.nats import NatsServer
 from rig.postgres import PostgresServer
 from rig.redis import RedisServer
+from rig.redis_cluster import RedisCluster
 from rig.s3 import ACCESS, BUCKET, SECRET, S3Proxy
 
 
@@ -19,6 +20,12 @@ def _memstore(**config):
 def _redis(**config):
     with RedisServer() as redis:
         yield {"backend": "redis", "config": {"address": redis.address, **config}}
+
+
+@contextlib.contextmanager
+def _redis_cluster(**config):
+    with RedisCluster() as cluster:
+        yield {"backend": "redis", "config": {"address": cluster.address, "cluster": True, **config}}
 
 
 @contextlib.contextmanager
@@ -116,7 +123,8 @@ def _s3_emulated(**config):
 
 _STARTERS = {"dynamodb": _dynamodb, "dynamodb-transactions": _dynamodb_transactions,
              "jetstream": _jetstream, "kafka": _kafka, "memstore": _memstore, "nats": _nats,
-             "postgres": _postgres, "postgres-ttl": _postgres_ttl, "redis": _redis, "redis-stream": _redis_stream,
+             "postgres": _postgres, "postgres-ttl": _postgres_ttl, "redis": _redis, "redis-cluster": _redis_cluster,
+             "redis-stream": _redis_stream,
              "s3": _s3, "s3-emulated": _s3_emulated}
 
 
