@@ -24,7 +24,7 @@ class Sentinel:
             with open(path, "w", encoding="ascii") as f:
                 f.write(f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
                         f"sentinel monitor {NAME} 127.0.0.1 {self.primary_port} {self.quorum}\n"
-                        f"sentinel down-after-milliseconds {NAME} 500\nsentinel failover-timeout {NAME} 2000\n")
+                        f"sentinel down-after-milliseconds {NAME} 2000\nsentinel failover-timeout {NAME} 2000\n")
                 if self.password:
                     f.write(f"requirepass {self.password}\nsentinel sentinel-pass {self.password}\n")
             self.process = Process("sentinel", [self.program, path, "--sentinel"], self.folder)
