@@ -90,8 +90,10 @@ static void settled(struct op *op)
     struct lead *lead = d->lead;
 
     r->settling--;
-    if (d->sequence > 0 && op->err.code == ERR_OK && d->item.err.code == ERR_OK)
+    if (d->sequence > 0 && op->err.code == ERR_OK && d->item.err.code == ERR_OK) {
         counter_add(&r->multicast->stats.confirmed, 1);
+        telling_start(d);
+    }
     give_spare(r, d);
     lead->settling--;
     owe(lead);
@@ -175,6 +177,7 @@ void kept_sent(struct lead *lead, const struct incoming *message, int64_t sequen
         d->id_len = (uint16_t)id.len;
         memcpy(d->id, id.data, id.len);
     }
+    telling_note(d, message);
     append(lead->attachment->receiver, d);
 }
 

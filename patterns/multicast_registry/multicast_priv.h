@@ -42,6 +42,7 @@ struct multicast_plan {
     const struct message_settling *settling;
     bool kept_in_stream;        /* read by one group */
     uint64_t max_payload_bytes; /* of either way */
+    bool confirms;              /* the sender can wait for what receivers confirm */
     bool carries_headers;       /* identifier, media type and time travel with the payload */
 };
 
@@ -92,6 +93,7 @@ struct multicast_stats { /* written on the home worker */
     struct counter delivered, no_receiver, pending, skipped, failed, timed_out, retries;
     struct counter attached, received, dropped; /* attached: a gauge */
     struct counter confirmed, unsettled;        /* unsettled: a gauge */
+    struct counter untold; /* confirmations that did not reach a sender who waits for them */
     struct counter expired, replaced, given_up;
 };
 

@@ -17,8 +17,10 @@ static const struct need needs[NEED_COUNT] = {
                                       "no backend is bound to slot `durability`"),
     [NEED_COLLAPSING] = NEED_PROPERTY("collapse_key is not supported: only messages that wait are "
                                       "collapsed, and no backend is bound to slot `durability`"),
-    [NEED_CONFIRMATION] = NEED_PROPERTY("await_confirmation not supported: nobody tells the sender "
-                                        "what receivers confirm"),
+    [NEED_CONFIRMATION] = NEED_PROPERTY(
+        "await_confirmation not supported: Multicast (not MulticastStream) waits for messages that "
+        "are kept, in slot `durability`, and needs in slot `messaging` a backend whose topics cost "
+        "little: one is made for each such multicast"),
 };
 
 const struct multicast_operation multicast_operation_table[] = {
@@ -84,6 +86,7 @@ struct multicast_plan multicast_plan_make(const struct backend_interfaces *const
     plan.max_payload_bytes = payload_bytes(&plan.topic->sink);
     if (slots[SLOT_DURABILITY] != NULL)
         plan_durability(&plan, slots[SLOT_DURABILITY]);
+    plan.confirms = plan.kept_sink != NULL && !plan.kept_sink->bare && !plan.one_topic;
     plan.carries_headers = plan.kept_sink != NULL ? !plan.kept_sink->bare : !plan.topic->sink.bare;
     return plan;
 }
@@ -102,6 +105,8 @@ enum pattern_how multicast_how(const struct multicast_plan *plan,
         return plan->kept_sink == NULL ? PATTERN_UNAVAILABLE : PATTERN_NATIVE;
     case NEED_COLLAPSING:
         return plan->kept_sink == NULL ? PATTERN_UNAVAILABLE : PATTERN_EMULATED;
+    case NEED_CONFIRMATION:
+        return plan->confirms ? PATTERN_EMULATED : PATTERN_UNAVAILABLE;
     case NEED_IDEMPOTENCE:
         return plan->kept_sink != NULL && plan->kept_sink->dedups ? PATTERN_NATIVE
                                                                   : PATTERN_UNAVAILABLE;

@@ -7,6 +7,7 @@
  *   frame.c        and leave in frames: a payload once for all its identities
  *   hub.c          what stands in for topics where those are costly
  *   kept.c         messages of queues, until they are confirmed
+ *   telling.c      senders who wait for that are told
  *   acknowledge.c  the RPC that confirms them
  *
  * An attachment reads from one or two places (leads): the identity's topic, for what is sent to
@@ -85,6 +86,7 @@ struct delivery {
     struct lead *lead; /* stays until it is settled */
     struct delivery *next, *prev;
     int64_t sequence;
+    char confirm_to[MULTICAST_CONFIRM_CHARS + 1]; /* empty: nobody waits for it */
     uint16_t id_len;
     uint8_t id[DELIVERY_ID_BYTES];
 };
@@ -209,6 +211,13 @@ void kept_let_go(struct lead *lead);
 /* Gives the credit that is owed, if it is time. */
 void kept_grant(struct lead *lead);
 void kept_moved(struct subscription *subscription, const struct subscription_move *move);
+
+/* ---- telling.c ---- */
+
+/* Notes whether the sender of the message waits for its confirmation. */
+void telling_note(struct delivery *delivery, const struct incoming *message);
+/* It is confirmed, and settled. The receiver stays until this is told (settling). */
+void telling_start(const struct delivery *delivery);
 
 /* ---- presence.c ---- */
 

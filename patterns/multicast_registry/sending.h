@@ -1,8 +1,10 @@
 /* A multicast on its way: a walk over the registry in pages, each sent as one publish operation.
  *
- *   multicast.c  the request, the answer, progress
+ *   request.c    the request, checked
+ *   multicast.c  the call, the answer, progress
  *   walk.c       lanes: a lane fetches a page, publishes it, tries the rest again, and goes on
  *   tally.c      what became of each delivery
+ *   awaiting.c   who has confirmed, where the sender waits for that
  *
  * Memory: LANES pages, whatever the number of targets, and of the deliveries that are listed one by
  * one as many as fit the answer. The payload is one block for all of them.
@@ -15,7 +17,7 @@
 #include "patterns/multicast_registry/multicast_priv.h"
 #include "pool/timer.h"
 
-enum { LANES = 2 };
+enum { LANES = 2, OUR_HEADERS = 6 /* at most: see make_headers */ };
 
 struct sending;
 
@@ -46,8 +48,18 @@ struct lane {
 };
 
 struct tally {
-    int32_t targets, delivered, no_receiver, pending, skipped, failed;
+    int32_t targets, delivered, no_receiver, pending, skipped, failed, confirmed;
     struct err first; /* what the first failure was */
+};
+
+struct awaited;
+
+struct awaiting {
+    struct subscription subscription;
+    const char *name;       /* of its topic, behind MULTICAST_CONFIRM_LEVEL */
+    struct awaited **table; /* by hash of the identity */
+    size_t waiting, early;  /* not confirmed; confirmed before their delivery was noted */
+    bool walks, waits, answered;
 };
 
 struct sending {
@@ -86,11 +98,18 @@ struct sending {
     uint64_t listed_bytes, held_bytes;
     bool truncated, full;
 
+    struct awaiting awaiting;
     struct registry_count count;
     struct op sent; /* of a progress message */
     bool progress_under_way;
     struct lane *reporting;
 };
+
+/* ---- request.c ---- */
+
+struct err sending_read(struct sending *sending);
+void sending_choose_page(struct sending *sending);
+const char *sending_random_id(struct arena *arena);
 
 /* ---- walk.c ---- */
 
@@ -107,10 +126,27 @@ void walk_reported(struct lane *lane);
 
 /* The outcome of one delivery. */
 void tally_add(struct lane *lane, struct slice identity, const struct outgoing *item);
+bool tally_has_room(struct sending *sending); /* in `listed`, for one more */
+
+/* ---- awaiting.c: await_confirmation ---- */
+
+enum { AWAITED_MOST = 10000 }; /* targets of one multicast */
+
+/* Opens the topic, then starts the walk. */
+void awaiting_open(struct sending *sending);
+/* The delivery is PENDING. result: where it is listed; NULL: nowhere. */
+void awaiting_note(const struct lane *lane, struct slice identity, pb_delivery_result *result);
+/* The walk is over. True: the answer waits, and comes by sending_answer. */
+bool awaiting_waits(struct sending *sending);
+/* The call is answered. False: its group is left when the topic is closed. */
+bool awaiting_answered(struct sending *sending);
+/* The client is gone. False: the walk is under way, and has to be stopped. */
+bool awaiting_stop(struct sending *sending, struct err why);
 
 /* ---- multicast.c ---- */
 
-void sending_report(struct lane *lane); /* ends in walk_reported */
-void sending_over(struct sending *sending);
+void sending_report(struct lane *lane);     /* ends in walk_reported */
+void sending_over(struct sending *sending); /* the walk is */
+void sending_answer(struct sending *sending);
 
 #endif

@@ -53,8 +53,8 @@ static void count(struct sending *s, pb_delivery_status status, struct err err)
     }
 }
 
-static void append(struct arena *arena, pb_delivery_result ***list, size_t *n, size_t *room,
-                   pb_delivery_result *result)
+static pb_delivery_result *append(struct arena *arena, pb_delivery_result ***list, size_t *n,
+                                  size_t *room, pb_delivery_result *result)
 {
     if (*n == *room) {
         size_t more = *room > 0 ? *room * 2 : FEWEST_RESULTS;
@@ -65,7 +65,7 @@ static void append(struct arena *arena, pb_delivery_result ***list, size_t *n, s
         *list = grown;
         *room = more;
     }
-    (*list)[(*n)++] = result;
+    return (*list)[(*n)++] = result;
 }
 
 static pb_delivery_result *make(struct arena *arena, const struct lane *lane, struct slice identity,
@@ -90,7 +90,7 @@ static pb_delivery_result *make(struct arena *arena, const struct lane *lane, st
 }
 
 /* Is there room for more? It is asked for in large pieces. */
-static bool may_list(struct sending *s)
+bool tally_has_room(struct sending *s)
 {
     if (s->listed.bytes < s->held_bytes)
         return true;
@@ -100,9 +100,10 @@ static bool may_list(struct sending *s)
     return true;
 }
 
-/* Of the one answer of Multicast: failures stand before others, so these make room for them. */
-static void list(struct lane *lane, struct slice identity, const struct outgoing *item,
-                 pb_delivery_status status)
+/* Of the one answer of Multicast: failures stand before others, so these make room for them. NULL:
+ * there is no room. */
+static pb_delivery_result *list(struct lane *lane, struct slice identity,
+                                const struct outgoing *item, pb_delivery_status status)
 {
     struct sending *s = lane->sending;
     struct arena *arena = &s->listed;
@@ -116,34 +117,44 @@ static void list(struct lane *lane, struct slice identity, const struct outgoing
         s->listed_bytes -= strlen(s->others[--s->n_others]->identity) + RESULT_BYTES;
         s->truncated = true;
     }
-    s->full = s->full || !may_list(s);
+    s->full = s->full || !tally_has_room(s);
     if (s->full || s->listed_bytes + bytes > most) {
         s->truncated = true;
-        return;
+        return NULL;
     }
     s->listed_bytes += bytes;
     if (failed)
-        append(arena, &s->failures, &s->n_failures, &s->failures_room,
-               make(arena, lane, identity, item, status));
-    else
-        append(arena, &s->others, &s->n_others, &s->others_room,
-               make(arena, lane, identity, item, status));
+        return append(arena, &s->failures, &s->n_failures, &s->failures_room,
+                      make(arena, lane, identity, item, status));
+    return append(arena, &s->others, &s->n_others, &s->others_room,
+                  make(arena, lane, identity, item, status));
+}
+
+static bool is_asked_for(const struct sending *s, const struct outgoing *item)
+{
+    switch (s->request->results) {
+    case MULTICAST_PB(RESULTS_MODE__RESULTS_NONE):
+        return false;
+    case MULTICAST_PB(RESULTS_MODE__RESULTS_FAILURES):
+        return item->err.code != ERR_OK;
+    default:
+        return true;
+    }
 }
 
 void tally_add(struct lane *lane, struct slice identity, const struct outgoing *item)
 {
     struct sending *s = lane->sending;
     pb_delivery_status status = status_of(s, item);
-    Prism__Patterns__MulticastRegistry__ResultsMode mode = s->request->results;
+    pb_delivery_result *listed = NULL;
 
     count(s, status, item->err);
-    if (mode == MULTICAST_PB(RESULTS_MODE__RESULTS_NONE) ||
-        (mode == MULTICAST_PB(RESULTS_MODE__RESULTS_FAILURES) && item->err.code == ERR_OK))
+    if (!s->streams && is_asked_for(s, item))
+        listed = list(lane, identity, item, status);
+    if (s->request->await_confirmation && status == MULTICAST_PB(DELIVERY_STATUS__PENDING))
+        awaiting_note(lane, identity, listed);
+    if (!s->streams || !is_asked_for(s, item))
         return;
-    if (!s->streams) {
-        list(lane, identity, item, status);
-        return;
-    }
     if (lane->results == NULL || lane->n_results == 0)
         lane->results = arena_array(&lane->arena, s->page_items, sizeof *lane->results);
     lane->results[lane->n_results++] = make(&lane->arena, lane, identity, item, status);

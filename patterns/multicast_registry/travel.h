@@ -11,8 +11,14 @@
 #define MULTICAST_HEADER_PUBLISHED "prism-published-at-ms"
 #define MULTICAST_HEADER_EXPIRES   "prism-expires-at-ms"
 #define MULTICAST_HEADER_COLLAPSE  "prism-collapse-key"
+#define MULTICAST_HEADER_CONFIRM   "prism-confirm-to" /* awaiting.c: where this is told */
 #define MULTICAST_HEADER_ID        "prism-message-id" /* where the backend's own id is another */
 #define MULTICAST_HEADER_OURS      "prism-"
+
+/* Behind topic_prefix, and before a name of MULTICAST_CONFIRM_CHARS hexadecimal digits. No topic of
+ * an identity has a dot behind the prefix. */
+#define MULTICAST_CONFIRM_LEVEL "confirm."
+enum { MULTICAST_CONFIRM_CHARS = 32 };
 
 static inline struct slice travel_header(const struct incoming *from, const char *name)
 {
