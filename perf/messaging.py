@@ -224,7 +224,8 @@ TARGETS = [
      "the same, CPU of the servers"),
 ]
 
-MULTICASTS = ["multicast-inprocess", "multicast-memory", "multicast-nats", "multicast-deliver"]
+MULTICASTS = ["filter", "registry-memory", "multicast-inprocess", "multicast-memory", "multicast-nats",
+              "multicast-deliver"]
 
 
 def record(target, bench, error):
@@ -262,6 +263,19 @@ def multicast_rows(options):
             except unittest.SkipTest as e:
                 rows.append({"name": name, "part": "", "unit": "us/target", "error": str(e)})
                 return None
+    def stated(value):
+        return {"ours": value, "baseline": 0, "ratio": 0, "ratio_min": 0, "ratio_max": 0, "rounds": 1}
+
+    result = measure("filter", lambda stack: multicast.filter_cost(environment.ours("prism-filter-bench")))
+    if result:
+        for part, unit, bound, value in zip(("instructions", "cpu", "allocations"), ("instructions", "ns", ""),
+                                            (80, None, 0), result):
+            add("filter", part, unit, bound, "one equality on a document of 5 fields", stated(value), "ours")
+    for n in sizes[1:]:
+        result = measure("registry-memory", lambda stack, n=n: multicast.resident_each(stack, n))
+        if result:
+            add("registry-memory", f"{n}", "bytes/identity", None, "5 fields, registered on memstore", stated(result),
+                "ours")
     costs = []
     for n in sizes:
         result = measure("multicast-inprocess", lambda stack, n=n: multicast.in_process(stack, n, options.rounds, flow))
@@ -274,7 +288,7 @@ def multicast_rows(options):
         add("multicast-inprocess", "flat", "us/target", 1.5, f"{sizes[-1]} targets against {sizes[0]}",
             multicast.median([(b[0], a[0]) for a, b in zip(costs[0], costs[-1])]))
         add("multicast-memory", f"{sizes[-1]}", "MiB", 32, "growth of prismd's peak of resident memory",
-            {"ours": growth / 2**20, "baseline": 0, "ratio": 0, "ratio_min": 0, "ratio_max": 0, "rounds": 1}, "ours")
+            stated(growth / 2**20), "ours")
     result = measure("multicast-nats", lambda stack: multicast.over_nats(stack, 10000, options.rounds, flow))
     if result:
         add("multicast-nats", "", "us/target", 2.5, "10,000 targets over NATS; nats.c publishes as many",

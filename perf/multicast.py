@@ -1,7 +1,13 @@
 """Multicasts through prismd: figures for messaging.py."""
+import json
+import os
+import re
 import statistics
+import subprocess
 import time
+import unittest
 
+from rig import suite
 from rig.multicast import messages, namespace, pb, service, struct, where
 from rig.nats import NatsServer
 from rig.prismd import Prismd
@@ -58,6 +64,28 @@ def in_process(stack, n, rounds, flow):
     before = registry.server.process.resident_bytes()
     pairs = [(registry.cost(wanted), flow("copy", "-", str(n), max(5 * n, WORK)).client) for _ in range(rounds)]
     return pairs, resident(registry.server.process) - before
+
+
+def resident_each(stack, n):
+    """Bytes of prismd for each of n registered identities of five fields, beyond those of the first thousand."""
+    few = Registry(stack, MEMSTORE, BATCH).server.process.resident_bytes()
+    return (Registry(stack, MEMSTORE, n).server.process.resident_bytes() - few) / (n - BATCH)
+
+
+def filter_cost(program):
+    """(instructions, nanoseconds, allocations) of one evaluation: equality on one of five fields."""
+    few, many, totals = 10000, 50000, []
+    for n in (few, many):
+        out = os.path.join(suite.subfolder("filter"), "callgrind.out")
+        try:
+            subprocess.run(["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", program, str(n)], check=True,
+                           capture_output=True)
+        except FileNotFoundError as error:
+            raise unittest.SkipTest("valgrind is not installed") from error
+        with open(out, encoding="utf-8") as lines:
+            totals.append(int(re.findall(r"^totals: (\d+)", lines.read(), re.M)[-1]))
+    timed = json.loads(subprocess.run([program], check=True, capture_output=True, text=True).stdout)
+    return (totals[1] - totals[0]) / (many - few), timed["ns"], timed["allocations"]
 
 
 def over_nats(stack, n, rounds, flow):

@@ -339,8 +339,22 @@ void *order_first(const struct order *order, uint64_t *number)
     return node->slots[0].member;
 }
 
+/* Members lie anywhere in memory, and whoever walks reads each of them: those a few places ahead
+ * are fetched meanwhile. Behind a member's end this asks for what is not read, and does no harm. */
+static void fetch_ahead(const struct order_place *place)
+{
+    enum { AHEAD = 6, LINES = 4, LINE_BYTES = 64 };
+    const struct order_node *leaf = place->leaf;
+
+    if (place->at + AHEAD >= leaf->n)
+        return;
+    for (unsigned i = 0; i < LINES; i++)
+        __builtin_prefetch((const char *)leaf->slots[place->at + AHEAD].member + i * LINE_BYTES);
+}
+
 void order_next(struct order_place *place)
 {
+    fetch_ahead(place);
     if (++place->at == place->leaf->n)
         *place = (struct order_place){.leaf = place->leaf->next};
 }

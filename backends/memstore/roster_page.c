@@ -164,7 +164,7 @@ void roster_page(struct roster *roster, struct registry_page *page)
     struct walk walk = walk_of(roster, page->filter);
     uint64_t bytes = 0;
 
-    page->entries = arena_array(op_arena(&page->op), page->max_items, sizeof *page->entries);
+    page->entries = arena_alloc(op_arena(&page->op), page->max_items * sizeof *page->entries);
     page->n = 0;
     page->examined = 0;
     page->next = page->after;

@@ -89,44 +89,59 @@ pb_identity *convert_entry(struct arena *arena, const struct registry_entry *ent
 
 /* ---- topics ---- */
 
+/* clang-format off */
+static const bool plain[UINT8_MAX + 1] = { /* letters, digits and "-" */
+    0,0,0,0,0,0,0,0, 0,0,0,0,0,0,0,0, 0,0,0,0,0,0,0,0, 0,0,0,0,0,0,0,0,
+    0,0,0,0,0,0,0,0, 0,0,0,0,0,1,0,0, 1,1,1,1,1,1,1,1, 1,1,0,0,0,0,0,0,
+    0,1,1,1,1,1,1,1, 1,1,1,1,1,1,1,1, 1,1,1,1,1,1,1,1, 1,1,1,0,0,0,0,0,
+    0,1,1,1,1,1,1,1, 1,1,1,1,1,1,1,1, 1,1,1,1,1,1,1,1, 1,1,1,0,0,0,0,0,
+};
+/* clang-format on */
+
 static bool is_plain(uint8_t byte)
 {
-    return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
-           (byte >= '0' && byte <= '9') || byte == '-';
+    return plain[byte];
 }
 
-/* Appends the identity, escaped. False: it does not fit. */
-static bool escape(char *topic, size_t *len, struct slice identity)
+static void escape(char *to, struct slice identity)
 {
     static const char digits[] = "0123456789ABCDEF";
 
     for (size_t i = 0; i < identity.len; i++) {
         uint8_t byte = identity.data[i];
 
-        if (*len + (is_plain(byte) ? 1 : 3) > MESSAGE_TOPIC_BYTES)
-            return false;
         if (is_plain(byte)) {
-            topic[(*len)++] = (char)byte;
+            *to++ = (char)byte;
             continue;
         }
-        topic[(*len)++] = '_';
-        topic[(*len)++] = digits[byte >> 4];
-        topic[(*len)++] = digits[byte & 15];
+        *to++ = '_';
+        *to++ = digits[byte >> 4];
+        *to++ = digits[byte & 15];
     }
-    return true;
 }
 
+/* A multicast makes one for each target: it is as short as it can be, and mostly a copy. */
 struct slice convert_topic(struct slice prefix, struct arena *arena, struct slice identity)
 {
-    char *topic = arena_alloc(arena, MESSAGE_TOPIC_BYTES);
-    size_t len = prefix.len;
+    size_t escaped = 0, len;
     struct digest digest;
+    char *topic;
 
+    for (size_t i = 0; i < identity.len; i++)
+        escaped += !is_plain(identity.data[i]);
+    len = prefix.len + identity.len + 2 * escaped;
+    if (len > MESSAGE_TOPIC_BYTES)
+        len = prefix.len + 2 + DIGEST_HEX;
+    topic = arena_alloc(arena, len);
     memcpy(topic, prefix.data, prefix.len);
-    if (escape(topic, &len, identity))
-        return slice_of(topic, len);
-    digest = digest_of(&identity, 1);
-    memcpy(topic + prefix.len, "__", 2);
-    digest_hex(&digest, topic + prefix.len + 2);
-    return slice_of(topic, prefix.len + 2 + DIGEST_HEX);
+    if (prefix.len + identity.len + 2 * escaped > MESSAGE_TOPIC_BYTES) {
+        digest = digest_of(&identity, 1);
+        memcpy(topic + prefix.len, "__", 2);
+        digest_hex(&digest, topic + prefix.len + 2);
+    } else if (escaped > 0) {
+        escape(topic + prefix.len, identity);
+    } else {
+        memcpy(topic + prefix.len, identity.data, identity.len);
+    }
+    return slice_of(topic, len);
 }

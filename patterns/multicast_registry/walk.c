@@ -241,8 +241,9 @@ static void walk_failed(struct sending *s, struct err err)
 static void prepare(struct lane *lane, size_t room)
 {
     lane->n = 0;
-    lane->identities = arena_array(&lane->arena, room, sizeof *lane->identities);
-    lane->items = arena_array(&lane->arena, room, sizeof *lane->items);
+    /* written one by one, as a whole: no need to clear them before */
+    lane->identities = arena_alloc(&lane->arena, room * sizeof *lane->identities);
+    lane->items = arena_alloc(&lane->arena, room * sizeof *lane->items);
 }
 
 static void paged(struct op *op)
