@@ -57,6 +57,9 @@ say "identities with metadata, and one payload to all that match"
 show prismctl register phone-1 city=Oslo app=12
 show prismctl register phone-2 city=Bergen app=11
 show prismctl multicast "update, please" --filter '{"app.lt": 12}'
+say "10,000 more, whose names come from the standard input, and one payload to all of them"
+seq -f device-%05.0f 10000 | show prismctl register - kind=device
+show prismctl multicast "to 10,000" --filter '{"kind": "device"}'
 say "sessions: values of a user, another identifier at the login, and one logout everywhere"
 id=$("$bin/prismctl" session create cart=umbrella --user ada --client phone)
 show prismctl session set "$id" theme=dark

@@ -44,7 +44,7 @@ static void try_atomic(struct prism_keyvalue *keyvalue)
 int main(int argc, char **argv)
 {
     const char *server = argc > 1 ? argv[1] : "127.0.0.1:8980";
-    const struct prism_channel_options options = {.deadline_ms = 10000, .log = warn};
+    const struct prism_channel_options options = {.deadline_ms = 60000, .log = warn};
     struct prism_channel *channel = NULL;
     struct prism_keyvalue *keyvalue = NULL;
     struct prism_error error;

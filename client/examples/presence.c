@@ -39,12 +39,13 @@ static enum prism_code tell(struct prism_registry *registry, struct prism_error 
 int main(int argc, char **argv)
 {
     const char *server = argc > 1 ? argv[1] : "127.0.0.1:8980";
+    const struct prism_channel_options options = {.deadline_ms = 60000}; /* of each call */
     struct prism_channel *channel = NULL;
     struct prism_registry *registry = NULL;
     struct prism_error error;
     enum prism_code code;
 
-    code = prism_channel_open(server, NULL, &channel, &error);
+    code = prism_channel_open(server, &options, &channel, &error);
     if (code == PRISM_OK)
         code = prism_registry_open(channel, &registry, &error);
     if (code == PRISM_OK)

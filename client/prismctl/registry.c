@@ -74,6 +74,36 @@ static bool read_field(char *argument, struct prism_field *field)
     return true;
 }
 
+/* Of those whose names are the lines of the standard input. */
+static enum prism_code register_lines(struct prism_registry *registry,
+                                      const struct prism_register_options *options, int64_t *count,
+                                      struct prism_error *error)
+{
+    enum prism_code code = PRISM_OK;
+    char *line = NULL;
+    size_t room = 0;
+    ssize_t len;
+
+    while (code == PRISM_OK && (len = getline(&line, &room, stdin)) > 0) {
+        line[len - (line[len - 1] == '\n')] = '\0';
+        code = prism_registry_register(registry, line, options, NULL, error);
+        *count += code == PRISM_OK;
+    }
+    free(line);
+    return code;
+}
+
+static void print_registered(const char *identity, int64_t number)
+{
+    struct json json = {.out = stdout};
+
+    json_open(&json, NULL, '{');
+    if (identity != NULL)
+        json_text(&json, "identity", identity);
+    json_int(&json, identity != NULL ? "generation" : "registered", number);
+    json_close(&json, '}');
+}
+
 static int register_with(const struct invocation *in, const struct prism_field *fields, size_t n)
 {
     const struct prism_register_options options = {.fields = fields,
@@ -81,21 +111,19 @@ static int register_with(const struct invocation *in, const struct prism_field *
                                                    .ttl_ms = in->options->ttl_s * MS_PER_S,
                                                    .replace = in->options->replace};
     struct registry_session s;
+    const char *identity = strcmp(in->arguments[0], "-") != 0 ? in->arguments[0] : NULL;
     struct prism_error error;
-    int64_t generation = 0;
+    int64_t number = 0; /* the generation, or how many */
     int code = open_registry(&s, in->options);
 
-    if (code == EXIT_DONE && prism_registry_register(s.registry, in->arguments[0], &options,
-                                                     &generation, &error) != PRISM_OK)
+    if (code == EXIT_DONE &&
+        (identity != NULL ? prism_registry_register(s.registry, identity, &options, &number, &error)
+                          : register_lines(s.registry, &options, &number, &error)) != PRISM_OK)
         code = fail(in->options, &error);
-    if (code == EXIT_DONE && in->options->json) {
-        struct json json = {.out = stdout};
-
-        json_open(&json, NULL, '{');
-        json_text(&json, "identity", in->arguments[0]);
-        json_int(&json, "generation", generation);
-        json_close(&json, '}');
-    }
+    if (code == EXIT_DONE && in->options->json)
+        print_registered(identity, number);
+    else if (code == EXIT_DONE && identity == NULL)
+        printf("%lld registered\n", (long long)number);
     close_registry(&s);
     return code;
 }

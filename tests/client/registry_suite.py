@@ -16,12 +16,12 @@ class Registry(suite.Case):
         cls.env = {**os.environ, "TSAN_OPTIONS": os.environ.get("CLIENT_TSAN_OPTIONS", "")}
 
     def start(self, *arguments):
-        return subprocess.Popen([environment.ours("prismctl"), "-s", self.server.address, *arguments],
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env)
+        return subprocess.Popen([environment.ours("prismctl"), "-s", self.server.address, *arguments], env=self.env,
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-    def ctl(self, *arguments, code=DONE):
+    def ctl(self, *arguments, code=DONE, stdin=b""):
         child = self.start(*arguments)
-        out, err = child.communicate(timeout=120)
+        out, err = child.communicate(stdin, timeout=120)
         self.assertEqual(child.returncode, code, (out, err))
         return out
 
@@ -60,6 +60,14 @@ class Registry(suite.Case):
         done = subprocess.run([*prefix, program, self.server.address], capture_output=True, text=True, timeout=120,
                               check=False, env=self.env)
         self.assertEqual((done.returncode, done.stdout), (0, "1 of the phones match, 0 of them listen\n"), done)
+
+    def test_names_from_standard_input(self):
+        names = b"".join(b"line%d\n" % n for n in range(20))
+        self.assertEqual(self.ctl("register", "-", "kind=lines", stdin=names), b"20 registered\n")
+        self.assertEqual(json.loads(self.ctl("register", "-", "kind=lines", "--replace", "-o", "json",
+                                             stdin=names.rstrip())), {"registered": 20})
+        self.ctl("register", "-", "kind=lines", stdin=b"other\nline3\n", code=REFUSED)
+        self.assertIn(b"21 targets", self.ctl("multicast", "x", "--filter", '{"kind": "lines"}'))
 
     def test_usage(self):
         for line in (("register",), ("register", "a", "no-value"), ("multicast",), ("subscribe",),
