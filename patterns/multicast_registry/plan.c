@@ -10,9 +10,10 @@ static const struct need needs[NEED_COUNT] = {
                                    "only"),
     [NEED_RECEIVERS] = NEED_PROPERTY("NO_RECEIVER is not told: the messaging backend does not say "
                                      "how many receivers there are"),
-    [NEED_IDEMPOTENCE] =
-        NEED_PROPERTY("idempotent multicast not supported: nothing remembers which "
-                      "identity had which message"),
+    [NEED_IDEMPOTENCE] = NEED_PROPERTY(
+        "idempotent multicast not supported: nothing remembers which identity had which "
+        "message; it needs in slot `durability` a backend that compares identifiers "
+        "(jetstream). Receivers can tell a repetition by its message_id"),
     [NEED_DURABILITY] = NEED_PROPERTY("messages that wait for their receivers are not supported: "
                                       "no backend is bound to slot `durability`"),
     [NEED_COLLAPSING] = NEED_PROPERTY("collapse_key is not supported: only messages that wait are "
