@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PROGRESS_MS = 500, DAY_MS = 86400000, MS_PER_S = 1000 };
+enum { PROGRESS_MS = 500, DAY_MS = 86400000, MS_PER_S = 1000, NAMES_AT_ONCE = 500 };
 
 struct registry_session {
     struct session session;
@@ -74,22 +74,41 @@ static bool read_field(char *argument, struct prism_field *field)
     return true;
 }
 
-/* Of those whose names are the lines of the standard input. */
+/* Reads lines; returns how many. */
+static size_t read_names(char **names, size_t most)
+{
+    size_t n = 0, room;
+    ssize_t len;
+
+    for (; n < most; n++) {
+        names[n] = NULL;
+        room = 0;
+        len = getline(&names[n], &room, stdin);
+        if (len <= 0) {
+            free(names[n]);
+            break;
+        }
+        names[n][len - (names[n][len - 1] == '\n')] = '\0';
+    }
+    return n;
+}
+
+/* Those whose names are the lines of the standard input. */
 static enum prism_code register_lines(struct prism_registry *registry,
                                       const struct prism_register_options *options, int64_t *count,
                                       struct prism_error *error)
 {
+    char *names[NAMES_AT_ONCE];
     enum prism_code code = PRISM_OK;
-    char *line = NULL;
-    size_t room = 0;
-    ssize_t len;
+    size_t n, registered;
 
-    while (code == PRISM_OK && (len = getline(&line, &room, stdin)) > 0) {
-        line[len - (line[len - 1] == '\n')] = '\0';
-        code = prism_registry_register(registry, line, options, NULL, error);
-        *count += code == PRISM_OK;
+    while (code == PRISM_OK && (n = read_names(names, NAMES_AT_ONCE)) > 0) {
+        code = prism_registry_register_many(registry, (const char *const *)names, n, options,
+                                            &registered, error);
+        *count += (int64_t)registered;
+        for (size_t i = 0; i < n; i++)
+            free(names[i]);
     }
-    free(line);
     return code;
 }
 

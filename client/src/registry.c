@@ -18,6 +18,7 @@ typedef Prism__Patterns__MulticastRegistry__MulticastProgress wire_progress;
 typedef Prism__Patterns__MulticastRegistry__MulticastRequest wire_multicast;
 typedef Prism__Patterns__MulticastRegistry__RegisterRequest wire_register;
 typedef Prism__Patterns__MulticastRegistry__RegisterResponse wire_registered;
+typedef Prism__Patterns__MulticastRegistry__RegisterBatchResponse wire_batched;
 typedef Prism__Patterns__MulticastRegistry__SubscribeRequest wire_subscribe;
 typedef Prism__Patterns__MulticastRegistry__SubscribeResponse wire_frame;
 typedef Prism__Patterns__MulticastRegistry__UnregisterRequest wire_unregister;
@@ -26,6 +27,7 @@ typedef Prism__Patterns__MulticastRegistry__UnregisterResponse wire_unregistered
 enum registry_method {
     REGISTRY_GET_CAPABILITIES,
     REGISTRY_REGISTER,
+    REGISTRY_REGISTER_MANY,
     REGISTRY_UNREGISTER,
     REGISTRY_ENUMERATE,
     REGISTRY_MULTICAST,
@@ -44,6 +46,7 @@ enum registry_method {
 static const struct rpc_method methods[REGISTRY_METHOD_COUNT] = {
     [REGISTRY_GET_CAPABILITIES] = METHOD("GetCapabilities", capabilities, true),
     [REGISTRY_REGISTER] = METHOD("Register", register_response, false),
+    [REGISTRY_REGISTER_MANY] = METHOD("RegisterBatch", register_batch_response, false),
     [REGISTRY_UNREGISTER] = METHOD("Unregister", unregister_response, false),
     [REGISTRY_ENUMERATE] = METHOD("Enumerate", enumerate_response, true),
     [REGISTRY_MULTICAST] = METHOD("MulticastStream", multicast_progress, false),
@@ -143,7 +146,8 @@ static void pack_field(Google__Protobuf__Value *to, const struct prism_field *fr
     }
 }
 
-static void pack_metadata(struct packing *packing, const struct prism_register_options *options)
+static void pack(struct packing *packing, const struct prism_register_options *options,
+                 wire_register *request)
 {
     size_t n = options->field_count;
 
@@ -160,6 +164,20 @@ static void pack_metadata(struct packing *packing, const struct prism_register_o
     }
     packing->metadata.n_fields = n;
     packing->metadata.fields = packing->list;
+    request->metadata = &packing->metadata;
+    request->n_tags = options->tag_count;
+    request->tags = (char **)(uintptr_t)options->tags;
+    request->replace = options->replace;
+    google__protobuf__duration__init(&packing->ttl);
+    if (options->ttl_ms > 0) {
+        packing->ttl.seconds = options->ttl_ms / 1000;
+        packing->ttl.nanos = (int32_t)(options->ttl_ms % 1000) * 1000000;
+        request->ttl = &packing->ttl;
+    }
+    if (options->if_generation > 0) {
+        request->_if_generation_case = WIRE(REGISTER_REQUEST___IF_GENERATION_IF_GENERATION);
+        request->if_generation = options->if_generation;
+    }
 }
 
 static void packing_free(struct packing *packing)
@@ -180,22 +198,8 @@ enum prism_code prism_registry_register(struct prism_registry *registry, const c
 
     if (options == NULL)
         options = &defaults;
-    pack_metadata(&packing, options);
+    pack(&packing, options, &request);
     request.identity = (char *)(uintptr_t)identity;
-    request.metadata = &packing.metadata;
-    request.n_tags = options->tag_count;
-    request.tags = (char **)(uintptr_t)options->tags;
-    request.replace = options->replace;
-    google__protobuf__duration__init(&packing.ttl);
-    if (options->ttl_ms > 0) {
-        packing.ttl.seconds = options->ttl_ms / 1000;
-        packing.ttl.nanos = (int32_t)(options->ttl_ms % 1000) * 1000000;
-        request.ttl = &packing.ttl;
-    }
-    if (options->if_generation > 0) {
-        request._if_generation_case = WIRE(REGISTER_REQUEST___IF_GENERATION_IF_GENERATION);
-        request.if_generation = options->if_generation;
-    }
     if (run(registry, &rpc, REGISTRY_REGISTER, &request.base) == PRISM_OK) {
         const wire_registered *answer = (const wire_registered *)rpc.response;
 
@@ -204,6 +208,53 @@ enum prism_code prism_registry_register(struct prism_registry *registry, const c
         take_outcome(&rpc, answer->success, answer->code, answer->error);
     }
     packing_free(&packing);
+    return end(&rpc, error);
+}
+
+/* The first that is no success is what is told. */
+static size_t take_outcomes(struct rpc *rpc, const wire_batched *answer)
+{
+    size_t registered = 0;
+
+    for (size_t i = 0; i < answer->n_results; i++) {
+        const wire_registered *one = answer->results[i];
+
+        registered += one->success != 0;
+        if (rpc->error.code == PRISM_OK)
+            take_outcome(rpc, one->success, one->code, one->error);
+    }
+    return registered;
+}
+
+enum prism_code prism_registry_register_many(struct prism_registry *registry,
+                                             const char *const *identities, size_t count,
+                                             const struct prism_register_options *options,
+                                             size_t *registered, struct prism_error *error)
+{
+    static const struct prism_register_options defaults = {0};
+    Prism__Patterns__MulticastRegistry__RegisterBatchRequest request =
+        WIRE(REGISTER_BATCH_REQUEST__INIT);
+    wire_register like = WIRE(REGISTER_REQUEST__INIT), *each = alloc_zeroed(count, sizeof *each),
+                  **list = alloc_zeroed(count, sizeof *list);
+    struct packing packing;
+    size_t n = 0;
+    struct rpc rpc;
+
+    pack(&packing, options != NULL ? options : &defaults, &like);
+    for (size_t i = 0; i < count; i++) {
+        each[i] = like;
+        each[i].identity = (char *)(uintptr_t)identities[i];
+        list[i] = &each[i];
+    }
+    request.n_registrations = count;
+    request.registrations = list;
+    if (run(registry, &rpc, REGISTRY_REGISTER_MANY, &request.base) == PRISM_OK)
+        n = take_outcomes(&rpc, (const wire_batched *)rpc.response);
+    if (registered != NULL)
+        *registered = n;
+    packing_free(&packing);
+    free(each);
+    free(list);
     return end(&rpc, error);
 }
 

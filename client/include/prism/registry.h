@@ -56,6 +56,15 @@ PRISM_API enum prism_code prism_registry_register(struct prism_registry *registr
                                                   const struct prism_register_options *options,
                                                   int64_t *generation, struct prism_error *error);
 
+/* Many at once, 1,000 at most, all with the same options; each has an outcome of its own.
+ * registered: how many are, NULL = not told. errors: of the first that is not, as above; the others
+ * are. */
+PRISM_API enum prism_code prism_registry_register_many(struct prism_registry *registry,
+                                                       const char *const *identities, size_t count,
+                                                       const struct prism_register_options *options,
+                                                       size_t *registered,
+                                                       struct prism_error *error);
+
 /* if_generation 0: any. existed: whether it was registered; may be NULL.
  * errors: FAILED_PRECONDITION (another generation), and what any write may return. */
 PRISM_API enum prism_code prism_registry_unregister(struct prism_registry *registry,
