@@ -236,6 +236,8 @@ static void remember(struct redis_cluster *cluster)
     for (; n < count; n++)
         shared->known[n] = cluster->reading.nodes[n].to;
     shared->known_count = (unsigned)count;
+    if (shared->seed_at >= redis_store_of(shared)->address.seed_count + count)
+        shared->seed_at = 0;
 }
 
 static void take_map(struct redis_cluster *cluster)
