@@ -62,6 +62,19 @@ static void *run_thread(void *arg)
     return NULL;
 }
 
+/* A thread that was woken and does not run yet counts as idle. Each will take one of the tasks that
+ * are due: one more would wait behind a call that blocks. */
+static bool needs_thread(const struct kafka_desk *desk)
+{
+    uint64_t now = clock_now_ns();
+    unsigned due = 0;
+
+    for (const struct kafka_task *task = desk->first;
+         task != NULL && task->due_ns <= now && due <= desk->idle; task = task->next)
+        due++;
+    return desk->idle == 0 || due > desk->idle;
+}
+
 /* Threads that wait may all be waiting for a task that is due later: they are woken as well. */
 void kafka_desk_put(struct kafka_desk *desk, struct kafka_task *task, uint64_t after_ms)
 {
@@ -73,7 +86,7 @@ void kafka_desk_put(struct kafka_desk *desk, struct kafka_task *task, uint64_t a
         at = &(*at)->next;
     task->next = *at;
     *at = task;
-    if (desk->idle == 0 && desk->threads < KAFKA_DESK_THREADS) {
+    if (desk->threads < KAFKA_DESK_THREADS && needs_thread(desk)) {
         if (pthread_create(&desk->ids[desk->threads], NULL, run_thread, desk) == 0) {
             desk->threads++;
         } else if (desk->threads == 0) {
