@@ -306,8 +306,8 @@ static void pages_stay_in_order(void **state)
         assert_true(seen[i] <= 1);
 }
 
-/* 10,000 sessions of 100 users; while they are listed, half expire and others are ended: lists are
- * complete and without ghosts. */
+/* Of 10,000 sessions of 100 users half expire and others are ended; then lists are complete and
+ * without ghosts. */
 static void s5_10000_sessions_of_100_users_without_ghosts(void **state)
 {
     struct kv_fixture *fixture = fixture_of(state);
