@@ -52,6 +52,11 @@ static void send_frame(struct prism_publisher *p, size_t n)
     frame.resume = p->waiting.first->resume;
     frame.with_results = p->options.positions;
     frame.failure_mode = wire_mode(p->options.after_failure);
+    if (frame.resume) {
+        p->resumed_from = p->sent_through + 1;
+        p->failed = false;
+    }
+    p->sent_through += (int64_t)n;
     for (size_t i = 0; i < n; i++) {
         struct parcel *parcel = parcels_take(&p->waiting);
 
@@ -107,7 +112,8 @@ void publish_stream_begin(struct prism_publisher *p)
     grpc_metadata_array_init(&p->trailing);
     p->status_text = grpc_empty_slice();
     p->incoming = NULL;
-    p->settled_through = 0;
+    p->settled_through = p->sent_through = p->resumed_from = 0;
+    p->failed = false;
     p->stats.streams++;
     p->call =
         grpc_channel_create_registered_call(channel->grpc, NULL, GRPC_PROPAGATE_DEFAULTS, p->queue,
@@ -151,6 +157,7 @@ static void settle_failed(struct prism_publisher *p,
     publisher_settle(p, &p->sent, known ? PRISM_NOT_STORED : PRISM_OUTCOME_UNKNOWN,
                      producer_code(failure->code), failure->error);
     parcel->result.retry_after_ms = producer_advice_ms(failure->retry_after_ms);
+    p->failed = p->failed || p->settled_through >= p->resumed_from;
 }
 
 /* Results and failures borrow the acknowledgement's texts. */
@@ -209,17 +216,24 @@ static void take_back(struct prism_publisher *p)
     parcels_init(&p->sent);
 }
 
-/* What was sent may be stored. What was put behind it must not overtake it. */
+/* What was sent may be stored. */
 static void lose(struct prism_publisher *p)
+{
+    p->failed = p->failed || p->sent.n > 0;
+    while (p->sent.n > 0)
+        publisher_settle(p, &p->sent, PRISM_OUTCOME_UNKNOWN, PRISM_UNAVAILABLE,
+                         "the stream was lost before the message was settled");
+}
+
+/* A message failed, or is unknown, and with the stream the server has forgotten of which key it
+ * was. What was put behind it must not overtake it. */
+static void stop(struct prism_publisher *p)
 {
     struct parcels kept;
     struct parcel *parcel;
 
     parcels_init(&kept);
-    p->stopped = p->stopped || p->options.after_failure != PRISM_CONTINUE;
-    while (p->sent.n > 0)
-        publisher_settle(p, &p->sent, PRISM_OUTCOME_UNKNOWN, PRISM_UNAVAILABLE,
-                         "the stream was lost before the message was settled");
+    p->stopped = p->options.after_failure != PRISM_CONTINUE;
     for (bool resumed = false; p->waiting.n > 0;) {
         resumed = resumed || p->waiting.first->resume;
         if (p->options.after_failure == PRISM_CONTINUE || resumed ||
@@ -228,7 +242,7 @@ static void lose(struct prism_publisher *p)
             parcels_add(&kept, parcels_take(&p->waiting));
         else
             publisher_settle(p, &p->waiting, PRISM_NOT_STORED, PRISM_ABORTED,
-                             "an earlier message was lost with its stream");
+                             "an earlier message failed, or was lost with its stream");
         p->stopped = p->stopped && !resumed;
     }
     while ((parcel = parcels_take(&kept)) != NULL)
@@ -250,8 +264,10 @@ static void end(struct prism_publisher *p)
     p->call = NULL;
     if (p->sent.n > 0 && harmless && p->draining)
         take_back(p);
-    else if (p->sent.n > 0)
+    else
         lose(p);
+    if (p->failed)
+        stop(p);
     p->refused = stream_ended_for_good(p->ended.code);
     p->retry_at_ns =
         p->draining && p->failures == 0

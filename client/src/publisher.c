@@ -284,7 +284,7 @@ static enum prism_code may_put(const struct prism_publisher *p, const struct pri
         return error_set(error, PRISM_CANCELLED, "the publisher is being closed");
     if (p->stopped && !p->resuming && (ordered || p->options.after_failure == PRISM_STOP_ALL))
         return error_set(error, PRISM_ABORTED,
-                         "an earlier message was lost with its stream: resume first");
+                         "an earlier message failed, or was lost with its stream: resume first");
     return PRISM_OK;
 }
 

@@ -49,7 +49,9 @@ struct prism_publisher {
     struct prism_error ended; /* how the last stream did */
     struct prism_publisher_stats stats;
     grpc_call *call; /* NULL: there is no stream */
-    bool sending, half_closed, begun, draining;
+    bool sending, half_closed, draining;
+    int64_t sent_through, resumed_from; /* numbers on the stream */
+    bool failed;   /* behind a message of this stream nothing is stored, until resumed */
     size_t window; /* 0: the server has not told yet */
     uint64_t window_bytes;
     wire_message **list; /* of a frame */

@@ -41,6 +41,13 @@ class Publisher(suite.Case):
         self.server.terminate()
         self.ends(child)
 
+    def test_a_new_stream_forgets_no_failure(self):
+        child = self.start("--failed")
+        self.assertEqual(child.stdout.readline(), b"go\n")
+        self.server.terminate()
+        self.start_again()
+        self.ends(child)
+
     def flows(self):
         """Messages are stored."""
         stored = 'prism_producer_messages_total{namespace="default",outcome="stored"}'

@@ -4,7 +4,8 @@
  *   prism_publisher_put   copies a message, and waits for room if there is none
  *   the publisher         fills a frame while the one before is on its way, within the window that
  *                         the server grants, and begins a new stream when one is lost
- *   settled()             tells what became of each message: once, in the order of putting
+ *   settled()             tells what became of each message: once, in the order of putting; only
+ *                         what is ABORTED because a stream ended comes before its turn
  *
  * Budget: max_messages and max_bytes of messages that are not settled; more is not taken.
  *
@@ -14,7 +15,7 @@
  *
  * Order. Messages of one topic with the same ordering_key are stored in the order of putting. After
  * one that failed, or is unknown, what was put behind it is not stored but told as ABORTED, until
- * prism_publisher_resume: of its key, if the server had it; of every key, if a stream was lost.
+ * prism_publisher_resume: of its key; of every key, once the stream has ended on which it was.
  *
  * Threads: every function may be called on any thread, but close once and alone. settled() runs on
  * the publisher's own thread: it must not block, and may put with a timeout of 0. */
