@@ -1,6 +1,8 @@
 /* Where the server is, as people write it. */
 #include "backends/redis/redis_text.h"
 
+#include "src/base/secret.h"
+
 #include <ctype.h>
 #include <stdlib.h>
 
@@ -195,11 +197,9 @@ struct err redis_address_parse(struct redis_address *address, struct slice text)
 
 void redis_address_clear(struct redis_address *address)
 {
-    if (address->password != NULL)
-        explicit_bzero(address->password, strlen(address->password));
+    secret_free(address->password);
     for (unsigned i = 0; i < address->seed_count; i++)
         free(address->seeds[i].host);
     free(address->username);
-    free(address->password);
     *address = (struct redis_address){.database = -1};
 }

@@ -13,10 +13,11 @@
 
 enum {
     PAGE_ITEMS = 1000,
-    LISTINGS = 16,        /* of a page: it may be empty then, and not the last */
-    COUNT_LISTINGS = 128, /* of a count, whose answers stay in memory until it ends */
-    AT_ONCE = 16,         /* objects that are asked for */
+    LISTINGS = 16,       /* of a page: it may be empty then, and not the last */
+    COUNT_LISTINGS = 32, /* of a count, whose answers stay in memory until it ends */
+    AT_ONCE = 16,        /* objects that are asked for */
     ANSWER_BYTES = 4 << 20,
+    LARGEST_VALUE = 64 << 20, /* that is listed with its key; Retrieve tells longer ones */
     PHASES = 3,
 };
 
@@ -220,7 +221,7 @@ static void ask(struct scan *scan, struct listed *item)
 
     call->state = item;
     call->http.wanted = "x-amz-meta-prism-key:";
-    call->max_answer = item->bytes > ANSWER_BYTES ? item->bytes : ANSWER_BYTES;
+    call->max_answer = whole ? LARGEST_VALUE : ANSWER_BYTES; /* what others wrote may be longer */
     scan->in_flight++;
     aws_call_start(call);
 }
