@@ -75,7 +75,7 @@ void redis_put_plain(struct backend *backend, struct kv_put_many *req)
     redis_command(call, 2 * (unsigned)req->n + 1, "MSET");
     for (size_t i = 0; i < req->n; i++) {
         redis_word_key(call, req->items[i].base.key);
-        redis_word_value(call, req->items[i].value);
+        redis_word(call, req->items[i].value);
     }
 }
 
@@ -133,7 +133,7 @@ static void del_many(struct backend *backend, struct kv_del_many *req)
 }
 
 const struct kv_batch redis_kv_batch = {.max_items = REDIS_BATCH_ITEMS,
-                                        .calls = "ceil(n/1000)",
+                                        .calls = "ceil(n/1000); n to 3n for reads",
                                         .put_many = put_many,
                                         .get_many = redis_get_many,
                                         .del_many = del_many};

@@ -77,7 +77,6 @@ void redis_command(struct redis_call *call, unsigned argc, const char *name);
 void redis_word(struct redis_call *call, struct slice word);
 void redis_word_key(struct redis_call *call,
                     struct slice key); /* puts the namespace's prefix before it */
-void redis_word_value(struct redis_call *call, struct slice value); /* notes its size */
 void redis_word_joined(struct redis_call *call, struct slice head,
                        struct slice tail); /* one word */
 void redis_word_number(struct redis_call *call, uint64_t number);
@@ -131,7 +130,9 @@ struct redis_turn {
     struct redis *redis;
     struct op *op;
     uint32_t buckets; /* COUNT of the SCAN; set by the caller before redis_turn_take */
-    void (*start)(struct redis_turn *); /* calls redis_begin_turn */
+    void (*start)(struct redis_turn *);                     /* calls redis_begin_turn */
+    void (*elsewhere)(struct redis_turn *, struct err why); /* not NULL: other ops work for this
+                                                               one, and this cancels them */
 };
 
 /* Starts at once or when it is this one's turn, unless the op ends before. The turn is in the op's

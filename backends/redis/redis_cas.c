@@ -66,7 +66,7 @@ static void if_absent(struct redis *redis, struct op *op)
         return;
     redis_command(call, req->ttl_ms > 0 ? 6 : 4, "SET");
     redis_word_key(call, req->key);
-    redis_word_value(call, req->value);
+    redis_word(call, req->value);
     redis_word(call, slice_str("NX"));
     if (req->ttl_ms > 0) {
         redis_word(call, slice_str("PX"));
@@ -122,7 +122,7 @@ static void by_script(struct redis *redis, struct kv_put_if *req, bool by_name)
     redis_word(call, slice_str("1"));
     redis_word_key(call, req->key);
     redis_word(call, req->version);
-    redis_word_value(call, req->value);
+    redis_word(call, req->value);
     redis_word_number(call, ttl_of(req));
 }
 

@@ -107,10 +107,9 @@ struct redis {
     uint64_t turns_waiting;
     uint64_t turns_held; /* buckets of the SCANs on the wire */
     uint64_t in_flight;
-    uint64_t held_bytes; /* of commands not answered yet */
-    uint64_t moved_ns;   /* when redis last took or gave a byte */
-    uint64_t values_met; /* read, written or measured by this instance */
-    bool strlen_denied;  /* the user may not measure values */
+    uint64_t held_bytes;                 /* of commands not answered yet */
+    uint64_t moved_ns;                   /* when redis last took or gave a byte */
+    bool getrange_denied, strlen_denied; /* the user may not do it */
 
     sds unsent; /* what the socket did not take, from unsent_at; NULL: nothing */
     size_t unsent_at;
@@ -152,17 +151,6 @@ static inline struct redis_store *redis_store_of(const struct redis *redis)
 static inline struct err redis_unavailable(const char *text)
 {
     return (struct err){.code = ERR_UNAVAILABLE, .retry_after_ms = REDIS_RETRY_MS, .text = text};
-}
-
-static inline void redis_met_value(struct redis *redis, uint64_t bytes)
-{
-    redis->values_met++;
-    redis_store_met_value(redis_store_of(redis), bytes);
-}
-
-static inline uint64_t redis_largest_value(const struct redis *redis)
-{
-    return atomic_load_explicit(&redis_store_of(redis)->largest_value, memory_order_relaxed);
 }
 
 /* Begins to connect. The memory is zeroed, and the caller's until closed(). */

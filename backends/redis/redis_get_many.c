@@ -1,11 +1,14 @@
-/* Many keys in one MGET, whose answer is bounded before it is asked for: redis builds and sends the
- * whole answer, whatever the caller has room for, and every call of the worker waits behind it.
+/* Many keys, whose values are bounded before they are asked for: redis builds and sends the whole
+ * answer, whatever the caller has room for, and every call of the worker waits behind it. Others
+ * write too, so nothing that this process has seen tells how large a value is.
  *
- *   small values   one MGET, if as many values of the largest size that this store has met would
- *                  fit, and this instance has met as many values at all
- *   else           a STRLEN for each key, then one MGET of the keys whose values fit
- *   no STRLEN      (a user without that permission) MGET in portions: a few keys first, then as
- *                  many as fit by the mean size so far
+ *   heads     a GETRANGE for each key, which gets the whole of a small value
+ *   lengths   a STRLEN for each key whose value is longer
+ *   values    one MGET of those that fit, and of the keys whose value is empty, or which are absent
+ *
+ * A user who may not do the one does the next for all keys; without STRLEN, MGET comes in portions:
+ * a few keys first, then as many as fit by the mean size so far. A single key, and a request
+ * without a bound, is one MGET.
  *
  * MGET answers nil for a key of another type as for an absent one. EXISTS over the nil keys tells
  * whether there is such a key; if so, STRLEN names it. */
@@ -14,12 +17,15 @@
 enum { PORTION_FIRST = 16 };
 
 #define LENGTH_UNKNOWN UINT64_MAX
+#define LENGTH_DONE    (UINT64_MAX - 1) /* the item has its outcome */
 
 /* A request under way, in the arena of its op. */
 struct get_many {
     struct redis *redis;
     struct kv_get_many *req;
     uint64_t *lengths; /* by item; NULL: not asked for */
+    uint64_t head;     /* bytes of a value that is got by GETRANGE */
+    bool measured;     /* no value is longer than its length says */
     uint32_t *asked;   /* items of the command under way, in its order */
     size_t asked_count;
     size_t next; /* the first item that no MGET has asked for */
@@ -29,6 +35,7 @@ struct get_many {
     long long existing;
 };
 
+static void heads_end(struct redis_call *call);
 static void lengths_end(struct redis_call *call);
 static void values_end(struct redis_call *call);
 static void types_end(struct redis_call *call);
@@ -62,23 +69,84 @@ static void ask(struct get_many *many, const struct redis_kind *kind, const char
         redis_word_key(call, many->req->items[many->asked[i]].base.key);
 }
 
-static void ask_each(struct get_many *many, const struct redis_kind *kind, const char *name)
+/* head: the words of GETRANGE follow each key. */
+static void ask_each(struct get_many *many, const struct redis_kind *kind, const char *name,
+                     bool head)
 {
-    size_t bytes = words_bytes(many) + many->asked_count * redis_words(2);
+    size_t bytes = words_bytes(many) + many->asked_count * redis_words(head ? 4 : 2);
     struct redis_call *call = redis_begin(many->redis, &many->req->op, kind, bytes);
 
     if (call == NULL)
         return;
     call->state = many;
     for (size_t i = 0; i < many->asked_count; i++) {
-        redis_command(call, 2, name);
+        redis_command(call, head ? 4 : 2, name);
         redis_word_key(call, many->req->items[many->asked[i]].base.key);
+        if (head) {
+            redis_word_number(call, 0);
+            redis_word_number(call, many->head); /* a byte more: it is longer */
+        }
     }
 }
 
 static struct kv_get_item *asked_item(struct get_many *many, size_t i)
 {
     return &many->req->items[many->asked[i]];
+}
+
+/* Has it no outcome yet? */
+static bool is_wanted(const struct get_many *many, size_t i)
+{
+    return many->req->items[i].base.err.code == ERR_OK &&
+           (many->lengths == NULL || many->lengths[i] != LENGTH_DONE);
+}
+
+/* ---- heads ---- */
+
+static void take_head(struct get_many *many, uint32_t i, struct slice value)
+{
+    struct kv_get_item *item = &many->req->items[i];
+
+    if (value.len == 0) {
+        many->lengths[i] = 0; /* or absent */
+        return;
+    }
+    if (value.len > many->head) {
+        many->measured = false;
+        return;
+    }
+    many->lengths[i] = LENGTH_DONE;
+    item->found = true;
+    item->value = kv_room_copy(many->req->room, op_arena(&many->req->op), value);
+}
+
+static void heads_node(struct redis_call *call, const struct redis_node *node)
+{
+    struct get_many *many = call->state;
+
+    if (node->type == REDIS_REPLY_STRING && node->depth == 0) {
+        take_head(many, many->asked[node->index], node->text);
+    } else if (node->type != REDIS_REPLY_ERROR) {
+        redis_unexpected(call);
+    } else if (redis_error_is(node->text, "NOPERM")) {
+        many->redis->getrange_denied = true;
+        many->measured = false;
+    } else {
+        asked_item(many, node->index)->base.err = redis_error(op_arena(call->op), node->text);
+    }
+}
+
+static const struct redis_kind heads_kind = {
+    .item_errors = true, .node = heads_node, .end = heads_end};
+
+static void ask_heads(struct get_many *many)
+{
+    many->head = redis_value_head(many->req);
+    many->measured = true;
+    many->asked_count = many->req->n;
+    for (size_t i = 0; i < many->req->n; i++)
+        many->asked[i] = (uint32_t)i;
+    ask_each(many, &heads_kind, "GETRANGE", true);
 }
 
 /* ---- lengths ---- */
@@ -91,17 +159,13 @@ static void lengths_node(struct redis_call *call, const struct redis_node *node)
         redis_unexpected(call);
         return;
     }
-
-    struct kv_get_item *item = asked_item(many, node->index);
-
     if (node->type == REDIS_REPLY_INTEGER) {
-        redis_met_value(many->redis, (uint64_t)node->number);
         if (many->lengths != NULL)
             many->lengths[many->asked[node->index]] = (uint64_t)node->number;
     } else if (redis_error_is(node->text, "NOPERM")) {
         many->redis->strlen_denied = true;
     } else {
-        item->base.err = redis_error(op_arena(call->op), node->text);
+        asked_item(many, node->index)->base.err = redis_error(op_arena(call->op), node->text);
     }
 }
 
@@ -110,15 +174,13 @@ static const struct redis_kind lengths_kind = {
 
 static void ask_lengths(struct get_many *many)
 {
-    struct arena *arena = op_arena(&many->req->op);
-
-    many->lengths = arena_array(arena, many->req->n, sizeof *many->lengths);
-    many->asked_count = many->req->n;
+    many->asked_count = 0;
     for (size_t i = 0; i < many->req->n; i++) {
-        many->lengths[i] = LENGTH_UNKNOWN;
-        many->asked[i] = (uint32_t)i;
+        if (is_wanted(many, i) && many->lengths[i] == LENGTH_UNKNOWN)
+            many->asked[many->asked_count++] = (uint32_t)i;
     }
-    ask_each(many, &lengths_kind, "STRLEN");
+    many->measured = true;
+    ask_each(many, &lengths_kind, "STRLEN", false);
 }
 
 static void lengths_end(struct redis_call *call)
@@ -129,6 +191,18 @@ static void lengths_end(struct redis_call *call)
         end(many, call->err);
     else
         ask_values(many);
+}
+
+static void heads_end(struct redis_call *call)
+{
+    struct get_many *many = call->state;
+
+    if (call->err.code != ERR_OK)
+        end(many, call->err);
+    else if (many->measured || many->redis->strlen_denied)
+        ask_values(many);
+    else
+        ask_lengths(many);
 }
 
 /* ---- values ---- */
@@ -148,44 +222,52 @@ static void choose_by_length(struct get_many *many)
     for (; many->next < many->req->n; many->next++) {
         size_t i = many->next;
 
-        if (many->req->items[i].base.err.code != ERR_OK)
+        if (!is_wanted(many, i))
             continue;
-        if (many->lengths[i] != LENGTH_UNKNOWN && many->lengths[i] > left) {
+        if (many->lengths[i] > left) {
             leave_out(many, i);
             continue;
         }
-        left -= many->lengths[i] != LENGTH_UNKNOWN ? many->lengths[i] : 0;
+        left -= many->lengths[i];
         many->asked[many->asked_count++] = (uint32_t)i;
     }
 }
 
 static size_t portion(const struct get_many *many)
 {
-    size_t left = many->req->n - many->next, n = PORTION_FIRST;
+    if (many->req->room == NULL || !many->redis->strlen_denied)
+        return many->req->n;
+    if (many->fetched == 0)
+        return PORTION_FIRST;
+    return many->req->room->bytes / (many->fetched_bytes / many->fetched + 1) + 1;
+}
 
-    if (many->redis->strlen_denied && many->req->room != NULL) {
-        if (many->fetched > 0)
-            n = many->req->room->bytes / (many->fetched_bytes / many->fetched + 1) + 1;
-        return n < left ? n : left;
-    }
-    return left;
+static bool lengths_are_known(const struct get_many *many)
+{
+    return many->lengths != NULL && !many->redis->strlen_denied;
 }
 
 static void choose(struct get_many *many)
 {
+    size_t n = portion(many);
+
     many->asked_count = 0;
-    if (many->lengths != NULL && !many->redis->strlen_denied) {
+    if (lengths_are_known(many)) {
         choose_by_length(many);
         return;
     }
-    for (size_t n = portion(many); n > 0; n--)
-        many->asked[many->asked_count++] = (uint32_t)many->next++;
+    for (; many->next < many->req->n && many->asked_count < n; many->next++) {
+        if (is_wanted(many, many->next))
+            many->asked[many->asked_count++] = (uint32_t)many->next;
+    }
 }
 
 /* Without lengths, nothing is known of the keys behind the first value that did not fit. */
 static void leave_out_rest(struct get_many *many)
 {
     for (; many->next < many->req->n; many->next++) {
+        if (!is_wanted(many, many->next))
+            continue;
         many->req->items[many->next].found = true;
         many->req->items[many->next].value = slice_of(NULL, 1);
     }
@@ -210,7 +292,6 @@ static void values_node(struct redis_call *call, const struct redis_node *node)
         many->absent++;
         return;
     }
-    redis_met_value(many->redis, node->text.len);
     many->fetched++;
     many->fetched_bytes += node->text.len;
     item->value = kv_room_copy(many->req->room, op_arena(call->op), node->text);
@@ -244,7 +325,7 @@ static void existing_end(struct redis_call *call)
     if (call->err.code != ERR_OK || many->existing == 0 || many->redis->strlen_denied)
         end(many, call->err);
     else
-        ask_each(many, &types_kind, "STRLEN");
+        ask_each(many, &types_kind, "STRLEN", false);
 }
 
 static const struct redis_kind existing_kind = {.node = existing_node, .end = existing_end};
@@ -274,7 +355,6 @@ static void ask_values(struct get_many *many)
 static void values_end(struct redis_call *call)
 {
     struct get_many *many = call->state;
-    bool lengths_known = many->lengths != NULL && !many->redis->strlen_denied;
 
     if (call->err.code != ERR_OK) {
         end(many, call->err);
@@ -284,19 +364,15 @@ static void values_end(struct redis_call *call)
         leave_out_rest(many);
     if (many->next < many->req->n)
         ask_values(many);
-    else if (many->absent > 0 && !lengths_known)
+    else if (many->absent > 0 && !lengths_are_known(many))
         check_absent(many);
     else
         end(many, ERR_NONE);
 }
 
-/* Will the answer stay within the room, as far as this store has met values? */
-static bool fits_surely(const struct redis *redis, const struct kv_get_many *req)
+uint64_t redis_value_head(const struct kv_get_many *req)
 {
-    uint64_t largest = redis_largest_value(redis);
-
-    return req->n == 1 || req->room == NULL ||
-           (redis->values_met >= req->n && req->room->bytes / req->n >= largest);
+    return req->room->bytes / 4 / req->n;
 }
 
 void redis_get_many(struct backend *backend, struct kv_get_many *req)
@@ -308,12 +384,18 @@ void redis_get_many(struct backend *backend, struct kv_get_many *req)
     many->redis = redis;
     many->req = req;
     many->asked = arena_array(arena, req->n, sizeof *many->asked);
+    if (req->n > 1 && req->room != NULL)
+        many->lengths = arena_array(arena, req->n, sizeof *many->lengths);
     for (size_t i = 0; i < req->n; i++) {
         req->items[i].base.err = ERR_NONE;
         req->items[i].found = false;
+        if (many->lengths != NULL)
+            many->lengths[i] = LENGTH_UNKNOWN;
     }
-    if (fits_surely(redis, req) || redis->strlen_denied)
-        ask_values(many);
-    else
+    if (many->lengths != NULL && !redis->getrange_denied)
+        ask_heads(many);
+    else if (lengths_are_known(many))
         ask_lengths(many);
+    else
+        ask_values(many);
 }

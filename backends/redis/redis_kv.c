@@ -17,7 +17,7 @@ void redis_set(struct redis_call *call, struct slice key, struct slice value, ui
 {
     redis_command(call, ttl_ms > 0 ? 5 : 3, "SET");
     redis_word_key(call, key);
-    redis_word_value(call, value);
+    redis_word(call, value);
     if (ttl_ms == 0)
         return;
     redis_word(call, slice_str("PX"));
@@ -73,7 +73,6 @@ static void get_node(struct redis_call *call, const struct redis_node *node)
     req->found = node->type == REDIS_REPLY_STRING;
     if (!req->found)
         return;
-    redis_met_value(call->redis, node->text.len);
     req->value = kv_room_copy(req->room, op_arena(&req->op), node->text);
     if (req->want_version && req->value.data != NULL)
         req->version = redis_version(op_arena(&req->op), req->value);

@@ -32,6 +32,10 @@ void redis_put_plain(struct backend *backend, struct kv_put_many *req);
 
 void redis_get_many(struct backend *backend, struct kv_get_many *req);
 
+/* The longest value that is read before its length is known: all of them together take a quarter of
+ * the room, which is the most that may be read in vain. */
+uint64_t redis_value_head(const struct kv_get_many *req);
+
 /* Shared by scan and count. */
 enum redis_scan_part { REDIS_SCAN_ANSWER, REDIS_SCAN_CURSOR, REDIS_SCAN_KEYS, REDIS_SCAN_KEY };
 enum redis_scan_part redis_scan_part(struct redis_call *call, const struct redis_node *node);

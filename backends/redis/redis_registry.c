@@ -117,7 +117,7 @@ static void put_say(struct redis_call *call, struct redis_scripted *work)
         redis_word(call, slice_str(item->replace ? "replace" : ""));
         redis_word_number(call, item->if_generation);
         redis_word_number(call, item->ttl_ms);
-        redis_word_value(call, body_of(op_arena(work->op), item));
+        redis_word(call, body_of(op_arena(work->op), item));
     }
 }
 
@@ -292,7 +292,7 @@ static void patch_say(struct redis_call *call, struct redis_scripted *work)
 
     redis_word(call, patch->identity);
     redis_word(call, slice_str(modes[patch->mode]));
-    redis_word_value(call, patch->document);
+    redis_word(call, patch->document);
     if (patch->set_ttl)
         redis_word_number(call, patch->ttl_ms);
     else

@@ -1,9 +1,10 @@
-/* Pages of keys by SCAN, values by MGET. In a cluster a page is of one part of the slots, and
- * values come by a GET each (redis_part.c).
+/* Pages of keys by SCAN. In a cluster a page is of one part of the slots (redis_part.c).
  *
  *   page      SCAN rounds until the page is nearly full, the keyspace ends, ROUNDS are done or
  *             PAGE_MS have passed: the caller gets a cursor soon, however few keys match
- *   values    MGET for the page's keys, in portions, until the byte budget is passed
+ *   values    of the page's keys, by the same get_many that serves batches, which asks for no more
+ *             than the byte budget has room for; the page ends before the first key whose value
+ *             does not fit, unless the page would be empty: then that one value is read
  *   finish    the cursor of what was not taken
  *
  * SCAN answers with whole hash buckets, maybe more keys than asked for, and a page may not grow;
@@ -19,7 +20,7 @@
 
 #include <stdlib.h>
 
-enum { ROUNDS = 16, COUNT_MAX = 1000, ANSWER_MAX = 1 << 20, VALUES_FIRST = 16, PAGE_MS = 50 };
+enum { ROUNDS = 16, COUNT_MAX = 1000, ANSWER_MAX = 1 << 20, PAGE_MS = 50 };
 
 /* One SCAN call whose keys are in the page. */
 struct round {
@@ -29,7 +30,8 @@ struct round {
 
 /* A page under construction, in the arena of its op. */
 struct scan {
-    struct redis *redis;
+    struct redis *redis; /* that is asked; in a cluster, a primary */
+    struct backend *front;
     struct kv_scan_page *req;
     struct slice pattern, scope;
     struct redis_part part;
@@ -47,10 +49,14 @@ struct scan {
     size_t n;
     struct round rounds[ROUNDS + 1];
     unsigned round_count, calls;
-    bool left_over;   /* the last round had more keys than room */
-    size_t looked_up; /* keys whose values have been asked for */
-    size_t taken;     /* keys that are in the page for good, or gone */
+    bool left_over; /* the last round had more keys than room */
+    size_t taken;   /* keys that are in the page for good, or gone */
     uint64_t bytes;
+    bool full; /* the next value does not fit */
+
+    struct op_group reads; /* of values */
+    struct kv_get_many many;
+    struct kv_room bytes_left;
 };
 
 static void scan_round(struct scan *scan);
@@ -58,16 +64,9 @@ static void round_node(struct redis_call *call, const struct redis_node *node);
 static void round_end(struct redis_call *call);
 static void take_round(struct scan *scan);
 static void values(struct scan *scan);
-static void values_node(struct redis_call *call, const struct redis_node *node);
-static void values_end(struct redis_call *call);
 static void finish(struct scan *scan);
 
 static const struct redis_kind round_kind = {.node = round_node, .end = round_end};
-static void gets_node(struct redis_call *call, const struct redis_node *node);
-
-static const struct redis_kind values_kind = {.node = values_node, .end = values_end};
-static const struct redis_kind gets_kind = {
-    .item_errors = true, .node = gets_node, .end = values_end};
 
 static uint32_t count_for(size_t items)
 {
@@ -107,6 +106,7 @@ static struct scan *scan_new(struct redis *redis, struct kv_scan_page *req)
     struct scan *scan = arena_zalloc(arena, sizeof *scan);
 
     scan->redis = redis;
+    scan->front = &redis->base;
     scan->req = req;
     scan->began_ns = redis->base.home->now_ns;
     scan->scope = scope_of(redis, arena, req->prefix);
@@ -363,96 +363,83 @@ static void take_item(struct scan *scan, struct slice key, struct slice value)
     scan->bytes += key.len + value.len;
 }
 
-/* A few values first; they tell how many more the budget has room for. */
-static size_t portion(const struct scan *scan)
+static const struct kv_batch *batch_of(const struct scan *scan)
 {
-    size_t left = scan->n - scan->taken, n = VALUES_FIRST;
+    return scan->redis->cluster != NULL ? &redis_cluster_batch : &redis_kv_batch;
+}
 
-    if (scan->req->max_bytes == 0)
-        return left;
-    if (scan->req->n > 0)
-        n = (scan->req->max_bytes - scan->bytes) / (scan->bytes / scan->req->n + 1) + 1;
-    return n < left ? n : left;
+/* Takes what was read, in the order of the keys. */
+static struct err take_values(struct scan *scan)
+{
+    for (size_t i = 0; i < scan->many.n && !budget_spent(scan); i++) {
+        const struct kv_get_item *item = &scan->many.items[i];
+        enum err_code code = item->base.err.code;
+
+        if (code != ERR_OK && code != ERR_FAILED_PRECONDITION)
+            return item->base.err;
+        if (code == ERR_OK && item->found && item->value.data == NULL && item->value.len > 0) {
+            scan->full = true;
+            return ERR_NONE;
+        }
+        if (code == ERR_OK && item->found)
+            take_item(scan, item->base.key, item->value);
+        scan->taken++; /* it may also be gone, or of another type */
+    }
+    return ERR_NONE;
+}
+
+static void on_read(struct op *op)
+{
+    struct scan *scan = CONTAINER_OF(op, struct scan, many.op);
+    struct err err = op->err.code == ERR_OK ? take_values(scan) : op->err;
+
+    scan->turn.elsewhere = NULL;
+    if (err.code != ERR_OK)
+        redis_finish(scan->redis, &scan->req->op, err);
+    else
+        values(scan);
+}
+
+static void cancel_reads(struct redis_turn *turn, struct err why)
+{
+    op_group_cancel(&CONTAINER_OF(turn, struct scan, turn)->reads, why);
+}
+
+/* bounded: by what is left of the budget. */
+static void read_values(struct scan *scan, size_t n, bool bounded)
+{
+    struct op *op = &scan->req->op;
+    struct kv_get_many *many = &scan->many;
+
+    scan->redis = redis_of(scan->front); /* a primary may leave meanwhile */
+    scan->full = false;
+    *many = (struct kv_get_many){.n = n, .room = bounded ? &scan->bytes_left : NULL};
+    many->items = arena_zalloc(op_arena(op), n * sizeof *many->items);
+    for (size_t i = 0; i < n; i++)
+        many->items[i].base.key = scan->keys[scan->taken + i];
+    scan->bytes_left.bytes = scan->req->max_bytes - scan->bytes;
+    if (scan->reads.home == NULL)
+        op_group_init(&scan->reads, scan->front->home, op_arena(op), op_deadline_ns(op));
+    scan->turn.elsewhere = cancel_reads;
+    op_start(&many->op, &scan->reads, on_read);
+    batch_of(scan)->get_many(scan->front, many);
 }
 
 static void values(struct scan *scan)
 {
+    size_t left, most = batch_of(scan)->max_items;
+
     if (!scan->req->with_values) {
         while (scan->taken < scan->n && !budget_spent(scan))
             take_item(scan, scan->keys[scan->taken++], slice_of(NULL, 0));
     }
-    if (scan->taken == scan->n || budget_spent(scan)) {
+    left = scan->n - scan->taken;
+    if (left == 0 || budget_spent(scan) || (scan->full && scan->req->n > 0))
         finish(scan);
-        return;
-    }
-
-    size_t n = portion(scan), bytes = redis_words((unsigned)n + 1);
-
-    for (size_t i = 0; i < n; i++)
-        bytes += scan->keys[scan->taken + i].len;
-
-    bool gets = scan->redis->cluster != NULL; /* the keys have different slots */
-    struct redis_call *call =
-        redis_begin(scan->redis, &scan->req->op, gets ? &gets_kind : &values_kind, bytes);
-
-    if (call == NULL)
-        return;
-    call->state = scan;
-    scan->looked_up = scan->taken + n;
-    if (!gets)
-        redis_command(call, (unsigned)n + 1, "MGET");
-    for (size_t i = 0; i < n; i++) {
-        if (gets)
-            redis_command(call, 2, "GET");
-        redis_word_key(call, scan->keys[scan->taken + i]);
-    }
-}
-
-static void take_value(struct scan *scan, struct redis_call *call, const struct redis_node *node)
-{
-    if (call->err.code != ERR_OK || scan->taken >= scan->looked_up || budget_spent(scan))
-        return;
-
-    struct slice key = scan->keys[scan->taken++];
-
-    if (node->type != REDIS_REPLY_STRING)
-        return;
-    redis_met_value(scan->redis, node->text.len);
-    take_item(scan, key, arena_copy(op_arena(call->op), node->text));
-}
-
-/* A key of another type is left out, as by MGET. */
-static void gets_node(struct redis_call *call, const struct redis_node *node)
-{
-    if (node->type == REDIS_REPLY_ERROR && !redis_error_is(node->text, "WRONGTYPE")) {
-        if (call->err.code == ERR_OK)
-            call->err = redis_error(op_arena(call->op), node->text);
-        return;
-    }
-    take_value(call->state, call, node);
-}
-
-/* nil: removed or expired meanwhile, or no string; it is left out. Past the budget values are not
- * copied. */
-static void values_node(struct redis_call *call, const struct redis_node *node)
-{
-    struct scan *scan = call->state;
-
-    if (node->depth == 0) {
-        if (node->type != REDIS_REPLY_ARRAY ||
-            (size_t)node->number != scan->looked_up - scan->taken)
-            redis_unexpected(call);
-        return;
-    }
-    take_value(scan, call, node);
-}
-
-static void values_end(struct redis_call *call)
-{
-    if (call->err.code != ERR_OK)
-        redis_finish(call->redis, call->op, call->err);
+    else if (scan->full)
+        read_values(scan, 1, false);
     else
-        values(call->state);
+        read_values(scan, left < most ? left : most, scan->req->max_bytes > 0);
 }
 
 /* ---- the end ---- */
@@ -491,6 +478,6 @@ static void finish(struct scan *scan)
 }
 
 const struct kv_scan redis_kv_scan = {.max_items = REDIS_SCAN_ITEMS,
-                                      .calls = "1..16 SCAN, and with values 1..3 MGET",
+                                      .calls = "1..16 SCAN, and with values those of a batch",
                                       .page = page,
                                       .count = redis_count};

@@ -136,7 +136,7 @@ static void create_say(struct redis_call *call, struct redis_scripted *work)
     redis_word_number(call, REDIS_SESSION_SCAN);
     for (size_t i = 0; i < create->n; i++) {
         redis_word(call, create->values[i].name);
-        redis_word_value(call, create->values[i].value);
+        redis_word(call, create->values[i].value);
     }
 }
 
@@ -235,7 +235,7 @@ static void patch_say(struct redis_call *call, struct redis_scripted *work)
     redis_word_number(call, patch->set_n);
     for (size_t i = 0; i < patch->set_n; i++) {
         redis_word(call, patch->set[i].name);
-        redis_word_value(call, patch->set[i].value);
+        redis_word(call, patch->set[i].value);
     }
     for (size_t i = 0; i < patch->remove_n; i++)
         redis_word(call, patch->remove[i]);

@@ -52,7 +52,6 @@ struct redis_store {
     struct redis *instances;             /* those that report */
 
     _Atomic uint64_t count_slots;   /* that counts remember keys in (redis_count.c) */
-    _Atomic uint64_t largest_value; /* bytes; that any instance has read, written or measured */
     _Atomic uint64_t refused_bytes; /* the smallest word that redis refused for its size; 0: none */
 };
 
@@ -89,17 +88,5 @@ void redis_facts_changed(struct redis_store *store);
 
 /* Has all other instances ask their server for its facts (redis_conn.c). */
 void redis_check_others(struct redis *redis);
-
-/* How large values are, as far as this process has seen. It tells how many of them may be asked for
- * at once. */
-static inline void redis_store_met_value(struct redis_store *store, uint64_t bytes)
-{
-    uint64_t largest = atomic_load_explicit(&store->largest_value, memory_order_relaxed);
-
-    while (bytes > largest &&
-           !atomic_compare_exchange_weak_explicit(&store->largest_value, &largest, bytes,
-                                                  memory_order_relaxed, memory_order_relaxed))
-        ;
-}
 
 #endif

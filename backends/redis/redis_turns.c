@@ -34,11 +34,16 @@ static void leave_line(struct redis *redis, struct redis_turn *turn)
     redis->turns_waiting--;
 }
 
-/* The op's backend_word is the turn; while that does not wait, a call has the op. */
+/* The op's backend_word is the turn; while that does not wait, a call has the op, or what the turn
+ * says. */
 static void cancel(struct op *op, struct err why)
 {
     struct redis_turn *turn = (struct redis_turn *)(uintptr_t)op->backend_word;
 
+    if (turn->elsewhere != NULL) {
+        turn->elsewhere(turn, why);
+        return;
+    }
     if (turn->at == NULL && op->backend_data != NULL) {
         redis_abandon(op, why);
         return;

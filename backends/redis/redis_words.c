@@ -115,12 +115,6 @@ void redis_word(struct redis_call *call, struct slice text)
     redis_word_joined(call, slice_of(NULL, 0), text);
 }
 
-void redis_word_value(struct redis_call *call, struct slice value)
-{
-    redis_met_value(call->redis, value.len);
-    redis_word_joined(call, slice_of(NULL, 0), value);
-}
-
 void redis_word_key(struct redis_call *call, struct slice key)
 {
     const struct redis_store *store = redis_store_of(call->redis);

@@ -249,6 +249,39 @@ static void test_asks_within_the_room(void **state)
     assert_int_equal(room.exceeded, n > small + 3);
 }
 
+/* Somebody else makes many small values large: what this instance has seen of values tells nothing.
+ */
+static void test_values_of_others(void **state)
+{
+    enum { N = 40, BYTES = 1 << 20, ROOM = 2 * BYTES };
+    struct kv_fixture *fixture = *state;
+
+    need_many(fixture);
+    if (fixture->stranger == NULL)
+        skip();
+
+    struct kv_get_many get = kv_get_items(fixture, "batch/others/", N), again = get;
+    struct kv_room room = {.bytes = ROOM}, later = room;
+    struct counter *received = &fixture->backend->stats.bytes_received;
+
+    kv_fill(fixture, "batch/others/", 0, N);
+    get.room = &room;
+    kv_expect(kv_do(fixture, kv_start_get_many, &get.op), ERR_OK, NULL);
+    assert_false(room.exceeded);
+    kv_swell(fixture, "batch/others/", N, BYTES);
+
+    uint64_t before = counter_read(received);
+
+    again.room = &later;
+    kv_expect(kv_do(fixture, kv_start_get_many, &again.op), ERR_OK, NULL);
+    assert_true(counter_read(received) - before <= ROOM + BYTES);
+    assert_true(later.exceeded);
+    for (unsigned i = 0; i < N; i++) {
+        assert_true(again.items[i].found);
+        assert_int_equal(again.items[i].value.data != NULL, i < ROOM / BYTES);
+    }
+}
+
 int kv_batch_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown)
 {
     const struct CMUnitTest tests[] = {
@@ -260,6 +293,7 @@ int kv_batch_contract(const char *name, CMFixtureFunction setup, CMFixtureFuncti
         KV_TEST(test_large_values),
         KV_TEST(test_values_beyond_the_room),
         KV_TEST(test_asks_within_the_room),
+        KV_TEST(test_values_of_others),
     };
 
     return kv_group(name, "kv_batch", tests, sizeof tests / sizeof tests[0], setup, teardown);

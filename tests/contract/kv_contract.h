@@ -40,6 +40,8 @@ struct kv_fixture {
                       it */
     struct backend *backend;   /* under test */
     struct backend *elsewhere; /* same server, another namespace; NULL: isolation is not tested */
+    struct backend *stranger;  /* the same namespace, through a store of its own, as from another
+                                  process; NULL: what others write is not tested */
     /* Lets ms of the backend's time pass; NULL: time is real. Not for synchronisation: see
      * KV_UNTIL. */
     void (*pass_ms)(struct kv_fixture *fixture, unsigned ms);

@@ -1,5 +1,7 @@
 #include "tests/contract/kv_many.h"
 
+#include <string.h>
+
 struct kv_put_many kv_put_items(struct kv_fixture *fixture, const char *prefix, size_t n)
 {
     struct kv_put_many many = {.n = n};
@@ -30,4 +32,17 @@ struct kv_del_many kv_del_items(struct kv_fixture *fixture, const char *prefix, 
     for (size_t i = 0; i < n; i++)
         many.items[i].base.key = slice_str(kv_key(fixture, prefix, (unsigned)i));
     return many;
+}
+
+void kv_swell(struct kv_fixture *fixture, const char *prefix, unsigned n, size_t bytes)
+{
+    struct slice value = slice_of(memset(arena_alloc(&fixture->arena, bytes), 'x', bytes), bytes);
+
+    for (unsigned i = 0; i < n; i++) {
+        struct kv_put put = {.key = slice_str(kv_key(fixture, prefix, i)), .value = value};
+        struct kv_step write = {kv_start_put, &put.op};
+
+        kv_run(fixture, fixture->stranger, &write, 1);
+        kv_expect(put.op.err, ERR_OK, NULL);
+    }
 }

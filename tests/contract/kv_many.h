@@ -9,4 +9,7 @@ struct kv_put_many kv_put_items(struct kv_fixture *fixture, const char *prefix, 
 struct kv_get_many kv_get_items(struct kv_fixture *fixture, const char *prefix, size_t n);
 struct kv_del_many kv_del_items(struct kv_fixture *fixture, const char *prefix, size_t n);
 
+/* The stranger gives prefix 00000.. of kv_fill other values, of so many bytes each. */
+void kv_swell(struct kv_fixture *fixture, const char *prefix, unsigned n, size_t bytes);
+
 #endif

@@ -1,7 +1,7 @@
 /* kv_scan: pages and counts. The promises that matter under change: a key that is there from the
  * first page to the last is returned at least once, or exactly once where the backend says so;
  * nothing else than keys of the prefix is; and a cursor that is not one of ours is refused. */
-#include "tests/contract/kv_contract.h"
+#include "tests/contract/kv_many.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -200,6 +200,40 @@ static void test_byte_budget(void **state)
         expect_seen(fixture, seen, 0, KEYS);
         assert_true(walk.pages > 1);
     }
+}
+
+/* Values that somebody else has made large are not asked for beyond the budget, and one more. */
+static void test_values_of_others(void **state)
+{
+    enum { N = 24, BYTES = 1 << 20, BUDGET = 2 * BYTES };
+    struct kv_fixture *fixture = *state;
+
+    kv_need(fixture, BACKEND_KV_SCAN);
+    if (fixture->stranger == NULL)
+        skip();
+
+    struct walk walk = walk_of(fixture, "scan/others/", N);
+    struct counter *received = &fixture->backend->stats.bytes_received;
+    unsigned seen[N] = {0};
+
+    kv_fill(fixture, "scan/others/", 0, N);
+    walk.with_values = true;
+    while (walk_on(&walk))
+        ;
+    kv_swell(fixture, "scan/others/", N, BYTES);
+    walk = walk_of(fixture, "scan/others/", N);
+    walk.with_values = true;
+    walk.max_bytes = BUDGET;
+    for (;;) {
+        uint64_t before = counter_read(received);
+        bool on = walk_on(&walk);
+
+        assert_true(counter_read(received) - before <= BUDGET + BYTES);
+        if (!on)
+            break;
+        tally(&walk, "scan/others/", seen, N);
+    }
+    expect_seen(fixture, seen, 0, N);
 }
 
 static void put_bytes(struct kv_fixture *fixture, const void *key, size_t len)
@@ -434,6 +468,7 @@ int kv_scan_contract(const char *name, CMFixtureFunction setup, CMFixtureFunctio
         KV_TEST(test_pages_of_all_sizes),
         KV_TEST(test_values),
         KV_TEST(test_byte_budget),
+        KV_TEST(test_values_of_others),
         KV_TEST(test_prefixes_are_bytes),
         KV_TEST(test_empty_prefix_is_the_namespace),
         KV_TEST(test_order),

@@ -9,7 +9,7 @@ static const char *nodes;
 
 struct contract_fixture {
     struct redis_fixture redis; /* first */
-    struct backend_store *other;
+    struct backend_store *other, *stranger;
 };
 
 static int open_contract(void **state)
@@ -20,7 +20,10 @@ static int open_contract(void **state)
     redis_fixture_open(&fixture->redis, "a", settings);
     assert_int_equal(redis_fixture_store(&fixture->other, "a:b", settings).code, ERR_OK);
     fixture->redis.kv.elsewhere = kv_open(&fixture->redis.kv, fixture->other);
+    assert_int_equal(redis_fixture_store(&fixture->stranger, "a", settings).code, ERR_OK);
+    fixture->redis.kv.stranger = kv_open(&fixture->redis.kv, fixture->stranger);
     redis_until(&fixture->redis, BACKEND_READY);
+    KV_UNTIL(&fixture->redis.kv, atomic_load(&fixture->stranger->state) == BACKEND_READY);
     KV_UNTIL(&fixture->redis.kv, atomic_load(&fixture->other->state) == BACKEND_READY);
     *state = fixture;
     return 0;
@@ -30,6 +33,8 @@ static int close_contract(void **state)
 {
     struct contract_fixture *fixture = *state;
 
+    kv_close(&fixture->redis.kv, fixture->redis.kv.stranger);
+    fixture->stranger->type->store_close(fixture->stranger);
     kv_close(&fixture->redis.kv, fixture->redis.kv.elsewhere);
     fixture->other->type->store_close(fixture->other);
     redis_fixture_close(&fixture->redis);

@@ -36,7 +36,7 @@ static int close_default(void **state)
 
 struct contract_fixture {
     struct redis_fixture redis; /* first */
-    struct backend_store *other;
+    struct backend_store *other, *stranger;
 };
 
 static int open_contract(void **state)
@@ -46,13 +46,17 @@ static int open_contract(void **state)
     redis_settings login = {"address", address, "username", "prism", "password", "secret", NULL};
 
     snprintf(address, sizeof address, "unix:%s", server.socket);
-    redis_server_say(&server, "ACL SETUSER prism reset on >secret ~prism:* +get +set +del +exists "
-                              "+pexpire +pttl +persist +mget +strlen +mset +multi +exec +scan "
-                              "+evalsha +eval");
+    redis_server_say(&server,
+                     "ACL SETUSER prism reset on >secret ~prism:* +get +set +del +exists "
+                     "+pexpire +pttl +persist +mget +getrange +strlen +mset +multi +exec +scan "
+                     "+evalsha +eval");
     redis_fixture_open(&fixture->redis, "a", login);
     assert_int_equal(redis_fixture_store(&fixture->other, "a:b", login).code, ERR_OK);
     fixture->redis.kv.elsewhere = kv_open(&fixture->redis.kv, fixture->other);
+    assert_int_equal(redis_fixture_store(&fixture->stranger, "a", login).code, ERR_OK);
+    fixture->redis.kv.stranger = kv_open(&fixture->redis.kv, fixture->stranger);
     redis_until(&fixture->redis, BACKEND_READY);
+    KV_UNTIL(&fixture->redis.kv, atomic_load(&fixture->stranger->state) == BACKEND_READY);
     KV_UNTIL(&fixture->redis.kv, atomic_load(&fixture->other->state) == BACKEND_READY);
     *state = fixture;
     return 0;
@@ -62,6 +66,8 @@ static int close_contract(void **state)
 {
     struct contract_fixture *fixture = *state;
 
+    kv_close(&fixture->redis.kv, fixture->redis.kv.stranger);
+    fixture->stranger->type->store_close(fixture->stranger);
     kv_close(&fixture->redis.kv, fixture->redis.kv.elsewhere);
     backend_redis.store_close(fixture->other);
     redis_fixture_close(&fixture->redis);
@@ -173,18 +179,18 @@ static void tells_what_the_user_may_not_do(void **state)
 }
 
 /* Without STRLEN, values are asked for in portions, and what was not asked for is not absent. */
-static void many_values_without_strlen(void **state)
+static void many_values_by(const char *rights)
 {
     enum { N = 40, BYTES = 100000, ROOM = 5 * BYTES };
     struct redis_fixture fixture;
-    char address[128];
+    char address[128], command[160];
     struct kv_get_item items[N];
     struct kv_room room = {.bytes = ROOM};
     struct kv_get_many many = {.items = items, .n = N, .room = &room};
 
-    (void)state;
+    snprintf(command, sizeof command, "ACL SETUSER portions reset on >secret ~prism:* %s", rights);
     snprintf(address, sizeof address, "unix:%s", server.socket);
-    redis_server_say(&server, "ACL SETUSER portions on >secret ~prism:* +set +get +mget +exists");
+    redis_server_say(&server, command);
     redis_fixture_open(
         &fixture, "default",
         (redis_settings){"address", address, "username", "portions", "password", "secret", NULL});
@@ -208,6 +214,14 @@ static void many_values_without_strlen(void **state)
     assert_true(counter_read(&fixture.kv.backend->stats.bytes_received) - before < 20 * BYTES);
     redis_fixture_close(&fixture);
     test_free(text);
+}
+
+static void many_values_as_the_user_may(void **state)
+{
+    (void)state;
+    many_values_by("+set +get +mget +exists");
+    many_values_by("+set +get +mget +exists +strlen");
+    many_values_by("+set +get +mget +exists +getrange");
 }
 
 static void acknowledgement_is_as_configured(void **state)
@@ -391,7 +405,7 @@ int main(void)
         cmocka_unit_test(refuses_contradictions),
         cmocka_unit_test(logs_in_as_an_acl_user),
         cmocka_unit_test(tells_what_the_user_may_not_do),
-        cmocka_unit_test(many_values_without_strlen),
+        cmocka_unit_test(many_values_as_the_user_may),
         cmocka_unit_test(acknowledgement_is_as_configured),
         KV_TEST(keys_are_where_they_are_said_to_be),
         KV_TEST(another_type_is_refused),
