@@ -69,6 +69,7 @@ void aws_task_finish(struct aws_task *task, struct err err)
     struct op *op = task->op;
 
     drop_calls(task);
+    aws_turn_end(task);
     if (err.code != ERR_OK && task->unsure)
         err = err_lost(err);
     unlink_task(task);

@@ -22,7 +22,11 @@
 struct aws_task;
 struct aws_call;
 
-enum { AWS_RETRY_MS = 100, AWS_CALL_HEADERS = 4 };
+enum {
+    AWS_RETRY_MS = 100,
+    AWS_CALL_HEADERS = 4,
+    AWS_TURNS = 4 /* enumerations of one instance that ask at the same time */
+};
 
 /* What an answer means for the call. */
 enum aws_verdict {
@@ -50,6 +54,8 @@ struct aws_client {
     struct sigv4_key key;
 
     struct aws_task *tasks;
+    struct aws_task *turns, **turns_last; /* that wait for their turn, in order (aws_turns.c) */
+    uint32_t turns_held;
     uint32_t in_flight;
     uint32_t retry_tokens; /* in tenths of a retry */
     uint64_t random;
@@ -80,6 +86,11 @@ struct aws_task {
      * May be NULL. */
     void (*abandoned)(struct aws_task *task);
     void *state; /* the service's own */
+    /* private: aws_turns.c */
+    struct aws_task *turn_next, **turn_at; /* in client->turns; turn_at NULL: does not wait */
+    void (*turn_start)(struct aws_task *);
+    bool turn_held;
+    struct aws_memory *memory;
 };
 
 struct aws_call {
@@ -160,6 +171,20 @@ bool aws_call_later(struct aws_call *call, bool brought_something);
 
 /* For who ends a task: the call is let go of, done() does not come. */
 void aws_call_drop(struct aws_call *call);
+
+/* ---- turns of slow enumerations (aws_turns.c) ---- */
+
+/* Starts at once or when it is this one's turn, unless the task ends before. A task that has a turn
+ * gives it back first, so that those that wait come in between; aws_task_finish gives it back. The
+ * task has no call under way. */
+void aws_turn_take(struct aws_task *task, void (*start)(struct aws_task *));
+
+/* From now on each turn of the task has memory of its own, task->arena, which stays until the end
+ * of the next one: for counts, whose answers are of no use once they are counted. */
+void aws_turn_memory(struct aws_task *task);
+
+/* For who ends the task: neither waits nor has a turn any more. */
+void aws_turn_end(struct aws_task *task);
 
 /* ---- checks (aws_check.c) ---- */
 

@@ -252,8 +252,9 @@ static void text_what(struct text *body, struct scan *scan, bool long_prefix)
         text_add(body, ",\"ProjectionExpression\":\"k,e,f\"");
 }
 
-static void query(struct scan *scan)
+static void query_in_turn(struct aws_task *task)
 {
+    struct scan *scan = task->state;
     struct dynamodb_store *store = dynamodb_store_of(scan->task);
     struct aws_call *call = dynamodb_call(scan->task, "Query", on_page);
     struct text body = text_new(scan->task->arena, REQUEST_BYTES + 3 * scan->prefix.len);
@@ -261,6 +262,8 @@ static void query(struct scan *scan)
 
     if (head.len > DYNAMODB_HEAD_BYTES)
         head.len = DYNAMODB_HEAD_BYTES;
+    if (scan->place.after != NULL) /* from the turn before */
+        scan->place.after = arena_strdup(task->arena, slice_str(scan->place.after));
     scan->queries++;
     text_add(&body, "{");
     text_table(&body, store);
@@ -274,6 +277,11 @@ static void query(struct scan *scan)
     text_add(&body, "}");
     call->max_answer = ANSWER_MAX;
     dynamodb_send(call, &body);
+}
+
+static void query(struct scan *scan)
+{
+    aws_turn_take(scan->task, query_in_turn);
 }
 
 static struct scan *scan_new(struct aws_task *task, struct slice prefix)
@@ -315,6 +323,7 @@ static void count(struct backend *backend, struct kv_count *req)
     scan->counts = true;
     scan->count = req;
     req->count = 0;
+    aws_turn_memory(task);
     query(scan);
 }
 

@@ -13,9 +13,8 @@
 
 enum {
     PAGE_ITEMS = 1000,
-    LISTINGS = 16,       /* of a page: it may be empty then, and not the last */
-    COUNT_LISTINGS = 32, /* of a count, whose answers stay in memory until it ends */
-    AT_ONCE = 16,        /* objects that are asked for */
+    LISTINGS = 16, /* of a page: it may be empty then, and not the last */
+    AT_ONCE = 16,  /* objects that are asked for */
     ANSWER_BYTES = 4 << 20,
     LARGEST_VALUE = 64 << 20, /* that is listed with its key; Retrieve tells longer ones */
     PHASES = 3,
@@ -239,7 +238,7 @@ static void ask_on(struct scan *scan)
         listed_all(scan);
 }
 
-/* A page is whole; a count goes on. */
+/* A page is whole; a count goes on, and forgets what it has counted. */
 static void listed_all(struct scan *scan)
 {
     if (scan->err.code != ERR_OK || scan->count == NULL) {
@@ -250,13 +249,10 @@ static void listed_all(struct scan *scan)
         scan->count->count +=
             !scan->items[i].gone && slice_starts_with(scan->items[i].key, scan->prefix);
     scan->n = scan->next = 0;
-    if (!scan->more)
-        end(scan, ERR_NONE);
-    else if (scan->listings < COUNT_LISTINGS)
+    if (scan->more)
         list(scan);
     else
-        end(scan, err_about(ERR_RESOURCE_EXHAUSTED, "prefix",
-                            "too many keys to be counted by listing them; scan them instead"));
+        end(scan, ERR_NONE);
 }
 
 /* ---- listings ---- */
@@ -319,7 +315,7 @@ static void on_listed(struct aws_call *call)
     truncated = slice_equal(s3_element(call->http.body_out, "IsTruncated"), slice_str("true"));
     stopped = take_all(scan, call->http.body_out);
     scan->more = stopped || truncated || next_phase(scan);
-    if (!scan->more || is_full(scan) || scan->listings % LISTINGS == 0)
+    if (!scan->more || is_full(scan) || scan->count != NULL || scan->listings == LISTINGS)
         ask_on(scan);
     else
         list(scan);
@@ -336,21 +332,28 @@ static char *encoded(struct scan *scan, struct slice name)
     return out;
 }
 
-static void list(struct scan *scan)
+static void list_in_turn(struct aws_task *task)
 {
-    struct arena *arena = scan->task->arena;
+    struct scan *scan = task->state;
+    struct arena *arena = task->arena;
     size_t room = scan->count != NULL ? PAGE_ITEMS - scan->n : scan->page->max_items - scan->n;
     const char *query = arena_printf(arena, "list-type=2&max-keys=%zu&prefix=%s",
                                      room < PAGE_ITEMS ? room : PAGE_ITEMS,
                                      encoded(scan, scan->heads[scan->phase]));
     struct aws_call *call;
 
+    scan->after = arena_copy(arena, scan->after); /* from the turn before */
     if (scan->after.len > 0)
         query = arena_printf(arena, "%s&start-after=%s", query, encoded(scan, scan->after));
     scan->listings++;
     call = s3_bucket_call(scan->task, query, on_listed);
     call->max_answer = ANSWER_BYTES;
     aws_call_start(call);
+}
+
+static void list(struct scan *scan)
+{
+    aws_turn_take(scan->task, list_in_turn);
 }
 
 static struct scan *scan_new(struct aws_task *task, struct slice prefix, size_t items)
@@ -392,6 +395,7 @@ static void count(struct backend *backend, struct kv_count *req)
     scan = scan_new(task, req->prefix, PAGE_ITEMS);
     scan->count = req;
     req->count = 0;
+    aws_turn_memory(task);
     list(scan);
 }
 

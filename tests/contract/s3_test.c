@@ -402,6 +402,27 @@ static void conditions_are_offered_unless_told_not_to(void **state)
     redis_fixture_close(&other);
 }
 
+/* A count takes what two listings of a thousand names take, however many it needs. */
+static void counts_forget_what_they_counted(void **state)
+{
+    enum { KEYS = 3200 };
+    struct redis_fixture *fixture = *state;
+    struct kv_count all = {.prefix = slice_str("counted/")};
+    struct kv_count some = {.prefix = slice_str("counted/000")};
+    size_t before, of_some;
+
+    fixture->kv.portion = 100;
+    fixture->kv.backend->has.kv_scan = backend_s3.emulations.kv_scan;
+    kv_fill(&fixture->kv, "counted/", 0, KEYS);
+    before = fixture->kv.arena.bytes;
+    kv_expect(kv_do(&fixture->kv, kv_start_count, &some.op), ERR_OK, NULL);
+    assert_int_equal(some.count, 100);
+    of_some = fixture->kv.arena.bytes - before;
+    kv_expect(kv_do(&fixture->kv, kv_start_count, &all.op), ERR_OK, NULL);
+    assert_int_equal(all.count, KEYS);
+    assert_true(fixture->kv.arena.bytes - before <= 2 * of_some);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -415,7 +436,8 @@ int main(void)
     };
     const struct CMUnitTest values[] = {KV_TEST(large_values_pass), KV_TEST(values_in_parts_pass),
                                         KV_TEST(names_of_all_kinds_are_listed),
-                                        KV_TEST(many_at_once)};
+                                        KV_TEST(many_at_once),
+                                        KV_TEST(counts_forget_what_they_counted)};
     const struct CMUnitTest lacking[] = {KV_TEST(conditions_that_are_ignored_are_not_offered)};
     const struct CMUnitTest offered[] = {KV_TEST(conditions_are_offered_unless_told_not_to)};
     const char *address = getenv("PRISM_TEST_S3");

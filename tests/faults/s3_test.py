@@ -37,9 +37,10 @@ class Faults(suite.Case):
         wait.until(lambda: self.server.metric("prism_backend_in_flight") == 0, environment.PATIENCE, "nor below")
         self.assertEqual(self.front.refused[:3], [])
 
-    def serve(self, endpoint, server=None, **config):
-        slot = {"backend": "s3", "config": {"endpoint": endpoint, "bucket": s3.BUCKET, "force_path_style": True,
-                                            "access_key_id": s3.ACCESS, "secret_access_key": s3.SECRET, **config}}
+    def serve(self, endpoint, server=None, emulate=(), **config):
+        slot = {"backend": "s3", "emulate": list(emulate),
+                "config": {"endpoint": endpoint, "bucket": s3.BUCKET, "force_path_style": True,
+                           "access_key_id": s3.ACCESS, "secret_access_key": s3.SECRET, **config}}
         self.server = self.borrow(Prismd(wait_for=Prismd.http_answers, namespaces=[backends.keyvalue(slot)],
                                           **(server or {})))
         self.kv = pattern_service(self.borrow(self.server.channel()))
@@ -207,6 +208,25 @@ class Faults(suite.Case):
         load.stop(environment.PATIENCE)
         self.assertEqual(load.unexpected[:5], [])
         self.works()
+
+    def test_counts_take_turns(self):
+        """Four of a worker ask at once; the others wait, and what is no enumeration waits for none of them."""
+        self.serve(self.front.url, {"workers": 1}, emulate=["keyvalue_scan"])
+        self.store()
+        self.front.hold()
+        before = self.front.requests
+        counts = [self.kv.Count.future(prefix="k", timeout=environment.PATIENCE) for _ in range(12)]
+        wait.until(lambda: self.server.metric("prism_backend_in_flight") == 12, environment.PATIENCE, "all are begun")
+        retrieve = self.kv.Retrieve.future(key="k", timeout=environment.PATIENCE)
+        wait.until(lambda: any(r.startswith("GET") and "?" not in r for r in list(self.front.seen)),
+                   environment.PATIENCE, "the retrieve has arrived")
+        wait.until(lambda: self.front.requests - before >= 4 + 1, environment.PATIENCE, "four counts have")
+        self.assertEqual(self.front.requests - before, 4 + 1)
+        counts.pop(5).cancel()
+        counts.pop(1).cancel()
+        self.front.release()
+        self.assertEqual(retrieve.result().value, b"v")
+        self.assertEqual([count.result().count for count in counts], [1] * 10)
 
     # ---- refused ----
 
