@@ -142,6 +142,12 @@ struct backend_health {
     const char *text; /* why not READY; NULL if READY */
 };
 
+/* Open files at most, in what a slot is used for as a rule. */
+struct backend_descriptors {
+    uint32_t instance; /* of each: connections, with what replaces one */
+    uint32_t store;    /* beside them, of the whole slot */
+};
+
 struct backend_stats { /* one per instance: written on its worker */
     struct counter calls, errors, connects, bytes_sent, bytes_received;
     struct counter in_flight; /* gauge */
@@ -173,6 +179,9 @@ struct backend_type {
     /* The type that these values, which have passed the check, ask for: one with the same table.
      * NULL: this one, always. thread: any. */
     const struct backend_type *(*variant)(const struct backend_value *values);
+    /* For these values, which have passed the check: they are kept free of client connections.
+     * NULL: none. thread: any. */
+    struct backend_descriptors (*descriptors)(const struct backend_value *values);
     /* Main thread, before workers run calls. Reads settings, no I/O. On error *store stays NULL;
      * what check finds is one. Copies what it keeps of options. */
     struct err (*store_open)(struct backend_store **store, const struct backend_options *options);

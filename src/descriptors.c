@@ -1,13 +1,14 @@
 #include "src/descriptors.h"
 
+#include "backends/backend.h"
+#include "src/base/container.h"
+
 #include <sys/resource.h>
 
 enum {
     PROCESS = 96,   /* standard streams, epoll sets, files, the admin port's connections */
     PER_WORKER = 4, /* its loop */
-    PER_NAMESPACE =
-        4,       /* for each worker: connections of its slots, and one more that replaces one */
-    MOST = 60000 /* src/rpc keeps tables by number */
+    MOST = 60000    /* src/rpc keeps tables by number */
 };
 
 static uint64_t raise_limit(void)
@@ -26,11 +27,34 @@ static uint64_t raise_limit(void)
     return limit.rlim_cur;
 }
 
+static uint64_t of_slot(const struct config_slot *slot, uint64_t instances)
+{
+    struct backend_descriptors most = {0};
+
+    if (slot->backend != NULL && slot->backend->descriptors != NULL)
+        most = slot->backend->descriptors(slot->values);
+    return instances * most.instance + most.store;
+}
+
+/* What backends may need is theirs: they are bounded by their settings, clients by what is left. */
+static uint64_t reserve_of(const struct config *config)
+{
+    uint64_t instances = config->workers + 1ull; /* and the poller's */
+    uint64_t reserve = PROCESS + instances * PER_WORKER;
+
+    for (size_t i = 0; i < config->namespace_count; i++) {
+        const struct config_namespace *ns = &config->namespaces[i];
+
+        for (size_t k = 0; k < ARRAY_LEN(ns->slots); k++)
+            reserve += of_slot(&ns->slots[k], instances);
+    }
+    return reserve;
+}
+
 /* A quarter, at the least: with a tiny limit backends and clients must get along. */
 static uint32_t room_for_connections(const struct config *config, uint64_t limit)
 {
-    uint64_t reserve =
-        PROCESS + (config->workers + 1ull) * (PER_WORKER + PER_NAMESPACE * config->namespace_count);
+    uint64_t reserve = reserve_of(config);
     uint64_t room = limit > reserve ? limit - reserve : 0;
 
     if (room < limit / 4)

@@ -67,6 +67,14 @@ void aws_settings_check(const struct backend_setting *table, const struct backen
 
 /* ---- the store ---- */
 
+enum { CURL = 8 /* what wakes it, and looks up names */ };
+
+struct backend_descriptors aws_descriptors(const struct backend_value *values)
+{
+    return (struct backend_descriptors){.instance =
+                                            (uint32_t)values[AWS_MAX_CONNECTIONS].number + CURL};
+}
+
 /* A port that is the scheme's own is left out, as it is from the header Host. */
 static void take_endpoint(struct aws_store *store, const char *endpoint, const char *default_host)
 {

@@ -133,6 +133,9 @@ struct aws_store {
     const char *texts[BACKEND_DOWN + 1]; /* the latest for each state; static */
 };
 
+/* As backend_type.descriptors. */
+struct backend_descriptors aws_descriptors(const struct backend_value *values);
+
 /* For a type's own check. */
 void aws_settings_check(const struct backend_setting *table, const struct backend_value *values,
                         struct backend_faults *faults);

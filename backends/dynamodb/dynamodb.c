@@ -113,6 +113,7 @@ const struct backend_type backend_dynamodb = {
                .pipeline = 32},
     .settings = settings,
     .check = check,
+    .descriptors = aws_descriptors,
     .store_open = store_open,
     .reload = aws_store_reload,
     .store_close = store_close,

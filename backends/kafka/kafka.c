@@ -208,6 +208,7 @@ const struct backend_type backend_kafka = {
     .interfaces = {.topic = &kafka_topic, .stream = &kafka_stream},
     .settings = kafka_settings,
     .check = kafka_settings_check,
+    .descriptors = kafka_descriptors,
     .store_open = kafka_store_open,
     .reload = kafka_store_reload,
     .store_stop = kafka_store_stop,

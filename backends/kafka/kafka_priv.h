@@ -62,6 +62,8 @@ struct kafka_config {
 extern const struct backend_setting kafka_settings[];
 
 void kafka_settings_check(const struct backend_value *values, struct backend_faults *faults);
+/* As backend_type.descriptors. */
+struct backend_descriptors kafka_descriptors(const struct backend_value *values);
 /* values have passed the check. */
 void kafka_config_take(struct kafka_config *config, const struct backend_value *values);
 void kafka_config_clear(struct kafka_config *config);

@@ -246,3 +246,12 @@ void kafka_login_clear(struct kafka_login *login)
     secret_free(login->password);
     *login = (struct kafka_login){0};
 }
+
+/* The library has a connection to each broker, and two files to wake its thread, for the producer
+ * and again for each topic and group that is consumed: enough for a dozen of those on three
+ * brokers. */
+struct backend_descriptors kafka_descriptors(const struct backend_value *values)
+{
+    (void)values;
+    return (struct backend_descriptors){.instance = 2, .store = 256};
+}

@@ -139,6 +139,7 @@ const struct backend_type backend_jetstream = {
     .interfaces = {.stream = &jet_stream},
     .settings = nats_settings,
     .check = nats_settings_check,
+    .descriptors = nats_descriptors,
     .store_open = jet_store_open,
     .reload = nats_store_reload,
     .store_close = jet_store_close,

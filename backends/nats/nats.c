@@ -161,6 +161,7 @@ const struct backend_type backend_nats = {
     .interfaces = {.topic = &nats_topic},
     .settings = nats_settings,
     .check = nats_settings_check,
+    .descriptors = nats_descriptors,
     .variant = variant,
     .store_open = open_store,
     .reload = nats_store_reload,

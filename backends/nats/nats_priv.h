@@ -71,6 +71,8 @@ struct nats_config {
 extern const struct backend_setting nats_settings[];
 
 void nats_settings_check(const struct backend_value *values, struct backend_faults *faults);
+/* As backend_type.descriptors. */
+struct backend_descriptors nats_descriptors(const struct backend_value *values);
 bool nats_settings_jetstream(const struct backend_value *values);
 /* values have passed the check. */
 void nats_config_take(struct nats_config *config, const struct backend_value *values);

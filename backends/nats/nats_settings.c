@@ -360,3 +360,10 @@ natsStatus nats_options(natsOptions **out, const struct nats_config *config,
         *out = options;
     return s;
 }
+
+/* All instances share the library's connection. */
+struct backend_descriptors nats_descriptors(const struct backend_value *values)
+{
+    (void)values;
+    return (struct backend_descriptors){.store = 8};
+}

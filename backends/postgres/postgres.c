@@ -23,6 +23,7 @@ const struct backend_type backend_postgres = {
                .pipeline = 128},
     .settings = postgres_settings,
     .check = postgres_settings_check,
+    .descriptors = postgres_descriptors,
     .store_open = postgres_store_open,
     .store_close = postgres_store_close,
     .reload = postgres_store_reload,

@@ -367,3 +367,9 @@ void postgres_login_clear(struct postgres_login *login)
     secret_free(login->password);
     *login = (struct postgres_login){0};
 }
+
+/* Each connection may be replaced, and while it is made, its name is looked up. */
+struct backend_descriptors postgres_descriptors(const struct backend_value *values)
+{
+    return (struct backend_descriptors){.instance = 2 * (uint32_t)values[SET_CONNECTIONS].number};
+}

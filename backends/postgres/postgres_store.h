@@ -53,6 +53,8 @@ struct postgres_store {
 extern const struct backend_setting postgres_settings[];
 
 void postgres_settings_check(const struct backend_value *values, struct backend_faults *faults);
+/* As backend_type.descriptors. */
+struct backend_descriptors postgres_descriptors(const struct backend_value *values);
 
 /* For values that have passed the check. The caller clears both. */
 void postgres_settings_take(struct postgres_store *store, const struct backend_value *values);

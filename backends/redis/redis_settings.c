@@ -275,3 +275,21 @@ void redis_settings_check(const struct backend_value *values, struct backend_fau
         fault(faults, SET_KEY_PREFIX, "is not 1 to 64 printable characters without ':' and '%'",
               "remove it for the default, prism");
 }
+
+/* ---- open files ---- */
+
+enum { CONNECTIONS = 4, PRIMARIES = 64 };
+
+/* Commands have a connection, what waits (topics, streams) another; each may be replaced. */
+struct backend_descriptors redis_descriptors(const struct backend_value *values)
+{
+    (void)values;
+    return (struct backend_descriptors){.instance = CONNECTIONS};
+}
+
+/* How many primaries there are, only the cluster knows: few have more than these. */
+struct backend_descriptors redis_cluster_descriptors(const struct backend_value *values)
+{
+    (void)values;
+    return (struct backend_descriptors){.instance = CONNECTIONS + PRIMARIES};
+}

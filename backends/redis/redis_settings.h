@@ -36,6 +36,10 @@ enum redis_setting {
 extern const struct backend_setting redis_settings[];
 extern const struct backend_setting redis_stream_settings[]; /* begins with those */
 
+/* As backend_type.descriptors: of one server, and of a cluster. */
+struct backend_descriptors redis_descriptors(const struct backend_value *values);
+struct backend_descriptors redis_cluster_descriptors(const struct backend_value *values);
+
 /* As backend_type.check. */
 void redis_settings_check(const struct backend_value *values, struct backend_faults *faults);
 void redis_stream_settings_check(const struct backend_value *values, struct backend_faults *faults);

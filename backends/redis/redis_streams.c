@@ -138,6 +138,7 @@ const struct backend_type backend_redis_stream = {
     .limits = {.key_bytes = 512ull << 20, .value_bytes = REDIS_VALUE_BYTES, .pipeline = 128},
     .settings = redis_stream_settings,
     .check = redis_stream_settings_check,
+    .descriptors = redis_descriptors,
     .store_open = store_open,
     .store_close = redis_store_close,
     .reload = redis_store_reload,

@@ -152,9 +152,9 @@ static struct backend *open_instance(struct backend_store *store, struct worker 
         .name = NAME, .doc = DOC, .interfaces = {.kv_basic = &s3_kv_basic, .kv_cas = &s3_kv_cas},  \
         .emulations = {.kv_scan = &s3_kv_scan},                                                    \
         .limits = {.key_bytes = S3_KEY_BYTES, .value_bytes = S3_VALUE_BYTES, .pipeline = 32},      \
-        .settings = settings, .check = check, .store_open = OPEN, .reload = aws_store_reload,      \
-        .store_close = store_close, .open = open_instance, .close = aws_client_close,              \
-        .probe = aws_client_probe,                                                                 \
+        .settings = settings, .check = check, .descriptors = aws_descriptors, .store_open = OPEN,  \
+        .reload = aws_store_reload, .store_close = store_close, .open = open_instance,             \
+        .close = aws_client_close, .probe = aws_client_probe,                                      \
     }
 
 const struct backend_type backend_s3 =
