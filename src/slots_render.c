@@ -77,7 +77,10 @@ static void render_backends(const struct slots *slots, struct metrics_page *page
         size_t n = 0;
 
         for (size_t i = 0; i < slots->filled_count; i++) {
-            if (slots->filled[i]->store->type == *type && !slots->filled[i]->borrowed)
+            const struct backend_type *of = slots->filled[i]->store->type;
+            bool like = of == *type || (of->render != NULL && of->render == (*type)->render);
+
+            if (like && !slots->filled[i]->borrowed) /* variants of a type have its function */
                 all[n++] = slots->filled[i]->store;
         }
         if (n > 0 && (*type)->render != NULL)

@@ -20,6 +20,8 @@ static struct err store_open(struct backend_store **store, const struct backend_
     return redis_store_new(store, variant(options->values), options);
 }
 
+static const struct redis_cluster_events no_events = {NULL};
+
 static struct backend *open_instance(struct backend_store *store, struct worker *worker)
 {
     struct redis_instance *instance = calloc(1, sizeof *instance);
@@ -29,7 +31,7 @@ static struct backend *open_instance(struct backend_store *store, struct worker 
     redis_scripted_name(instance->registry_names, redis_registry_scripts, REDIS_REGISTRY_SCRIPTS);
     redis_scripted_name(instance->session_names, redis_session_scripts, REDIS_SESSION_SCRIPTS);
     if (store->type == &backend_redis_cluster)
-        instance->cluster = redis_cluster_new(&instance->shared);
+        instance->cluster = redis_cluster_new(&instance->shared, &no_events);
     redis_start(&instance->shared, store, worker, false);
     return &instance->shared.base;
 }
@@ -131,8 +133,8 @@ const struct backend_type backend_redis = {
     .render = render,
 };
 
-/* What one key, or one node, can do. Atomic batches, registry and sessions need keys that stay
- * together. */
+/* What one key, or one node, can do, and scripts whose keys stay together. Those of an atomic batch
+ * are the client's, which do not. */
 static const struct backend_type backend_redis_cluster = {
     .name = "redis-cluster",
     .doc = "a cluster of Redis 6 or later: `redis` with `cluster: true`",
@@ -141,7 +143,9 @@ static const struct backend_type backend_redis_cluster = {
                    .kv_scan = &redis_kv_scan,
                    .kv_batch = &redis_cluster_batch,
                    .kv_cas = &redis_kv_cas,
-                   .topic = &redis_topic},
+                   .topic = &redis_topic,
+                   .registry = &redis_registry,
+                   .session = &redis_session},
     .limits = {.key_bytes = 512ull << 20, .value_bytes = REDIS_VALUE_BYTES, .pipeline = 128},
     .settings = redis_settings,
     .check = redis_settings_check,
@@ -152,4 +156,5 @@ static const struct backend_type backend_redis_cluster = {
     .open = open_instance,
     .close = close_instance,
     .probe = redis_probe,
+    .render = render,
 };

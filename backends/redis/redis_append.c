@@ -277,6 +277,12 @@ void redis_stream_publish(struct backend *backend, struct publish *publish)
         return;
     }
 
+    if (redis->cluster != NULL && append->n_lots > 1) {
+        redis_scatter(backend, publish, append->order, append->n);
+        return;
+    }
+    redis = redis_to_key(redis, append->order[0]->topic);
+
     struct redis_call *call = redis_begin(redis, &publish->op, &append_kind, bytes);
 
     if (call == NULL)

@@ -55,18 +55,31 @@ static void note_refused_size(const struct redis_call *call)
         atomic_store_explicit(&store->refused_bytes, call->largest, memory_order_relaxed);
 }
 
+/* The cluster keeps the key of this command elsewhere. A kind that cannot go there is given an
+ * error that says so. */
+static void note_redirect(struct redis_call *call, struct redis_node *node)
+{
+    struct redis *redis = call->redis;
+
+    if (call->kind->again == NULL) {
+        redis_cluster_moved(redis->cluster, redis, redis->redirect);
+        node->text = slice_str(REDIS_ERROR_MOVING);
+        return;
+    }
+    redis->redirected = call;
+    redis_error_news(slice_str(REDIS_ERROR_MOVING), &call->err);
+}
+
 /* What an error tells of the server; the connection looks at it behind each reading. */
-static void note_error(struct redis_call *call, struct slice text)
+static void note_error(struct redis_call *call, struct redis_node *node)
 {
     struct redis *redis = call->redis;
     struct err e;
-    enum redis_news news = redis_error_news(text, &e);
+    enum redis_news news = redis_error_news(node->text, &e);
 
     call->refused = true;
-    if (redis->cluster != NULL && redis_redirect_parse(text, &redis->redirect)) {
-        redis->redirected = call;
-        call->err =
-            redis_unavailable("a slot of the redis cluster is moving, or has moved: try again");
+    if (redis->cluster != NULL && redis_redirect_parse(node->text, &redis->redirect)) {
+        note_redirect(call, node);
         return;
     }
     if (news == REDIS_NEWS_SIZE)
@@ -103,7 +116,7 @@ static void *take(const redisReadTask *task, struct redis_node node)
     node.depth = depth_of(task);
     node.index = node.depth == 0 ? call->answered : (size_t)task->idx;
     if (node.type == REDIS_REPLY_ERROR)
-        note_error(call, node.text);
+        note_error(call, &node);
     if (call->wanted && redis->redirected != call)
         deliver(call, &node);
     return redis;

@@ -27,8 +27,9 @@ struct redis_kind {
     /* The other answers will not come: the connection is gone, or the op has to end. Finishes the
      * op, if there is one. NULL: the op ends with why. */
     void (*lost)(struct redis_call *call, struct err why);
-    /* Starts the op's command once more, on the node of a cluster that has its key. NULL: the op
-     * ends with ERR_UNAVAILABLE. Of kinds with one answer. */
+    /* Starts the op's command once more, on the node of a cluster that has its key; the call in
+     * op->backend_data is the one that was sent away. Of kinds with one answer. NULL: such an
+     * answer is an error, ERR_UNAVAILABLE. */
     void (*again)(struct redis *redis, struct op *op);
 };
 
@@ -44,6 +45,7 @@ struct redis_call {
     /* It has left the line, whatever became of its op; may start others. NULL: nobody asks. */
     void (*left)(struct redis *redis, uint32_t left_word);
     uint32_t left_word;
+    uint64_t *hops; /* where it is counted how often its op was sent away; NULL: backend_word */
     uint64_t sent_ns, bytes, offset; /* offset: of its first byte in the connection's output */
     uint64_t largest;                /* bytes of its longest word */
     uint32_t answers, answered;
@@ -63,6 +65,14 @@ static inline struct redis *redis_to(struct backend *backend, struct slice key)
     struct redis *redis = redis_of(backend);
 
     return redis->cluster == NULL ? redis : redis_cluster_to(redis->cluster, key);
+}
+
+/* Whose connection takes a command with this key as it is. */
+static inline struct redis *redis_to_key(struct redis *redis, struct slice key)
+{
+    if (redis->cluster == NULL)
+        return redis;
+    return redis_cluster_at(redis->cluster, redis_slot(slice_of(NULL, 0), key));
 }
 
 /* A call without an op, for questions of the connection's own. */

@@ -2,52 +2,37 @@
  *
  *   asked for     by CLUSTER SLOTS: when the instance's connection is made, when a node sends a
  *                 call elsewhere for good (MOVED) or has no answer (CLUSTERDOWN), when a connection
- *                 to a primary is lost or cannot be made
+ *                 to a primary is lost or cannot be made; and every cluster_refresh_ms, because not
+ *                 every change shows in that
  *   taken         primaries that have no slot any more are let go of, new ones connected to
  *
  * MOVED and ASK are followed to primaries that are known; an op is sent HOPS times at most, so that
  * it ends though two nodes should name each other. Who is sent to an unknown one ends with
  * ERR_UNAVAILABLE, while the new map is asked for: nothing has been done for it. */
 #include "backends/redis/redis_call.h"
+#include "backends/redis/redis_map.h"
 
 #include <stdlib.h>
 
-enum { HOPS = 5, NODES_MAX = 1024, ID_BYTES = 40 };
+enum { HOPS = 5 };
 
 struct redis_primary {
     struct redis redis; /* first */
     struct redis_primary *next;
     struct redis_cluster *cluster;
-    char id[ID_BYTES + 1];
+    char id[REDIS_NODE_ID + 1];
     bool kept; /* it is in the map that is being taken */
-};
-
-/* A map as it comes. */
-struct range {
-    unsigned from, to, node;
-};
-
-struct named {
-    struct redis_target to;
-    char id[ID_BYTES + 1];
-};
-
-struct reading {
-    bool under_way, broken;
-    size_t place; /* in the entry that is being read: 0, 1 its slots, 2 its primary */
-    struct range range;
-    struct named node;
-    struct range *ranges;
-    size_t range_count, range_room;
-    struct named *nodes;
-    size_t node_count, node_room;
 };
 
 struct redis_cluster {
     struct redis *shared;
+    const struct redis_cluster_events *events;
     struct redis_primary *primaries; /* in the order of their ids */
     struct redis_primary *owners[REDIS_SLOTS];
-    struct reading reading;
+    struct redis_map map; /* as it comes */
+    bool asking;          /* for it */
+    struct timer refresh; /* since the map was last asked for */
+    struct job refresh_job;
     unsigned stopping; /* connections that are being closed */
     void (*closed)(void *);
     void *closed_arg;
@@ -77,7 +62,8 @@ static void let_go_of(struct redis_primary *primary)
     redis_stop(&primary->redis, on_primary_closed, primary);
 }
 
-static struct redis_primary *primary_new(struct redis_cluster *cluster, const struct named *named)
+static struct redis_primary *primary_new(struct redis_cluster *cluster,
+                                         const struct redis_map_node *named)
 {
     struct redis_primary *primary = calloc(1, sizeof *primary), **at = &cluster->primaries;
     struct backend *base = &cluster->shared->base;
@@ -90,6 +76,7 @@ static struct redis_primary *primary_new(struct redis_cluster *cluster, const st
     primary->redis.stats = cluster->shared->stats;
     primary->redis.to = named->to;
     primary->redis.fixed = true;
+    primary->redis.on_ready = cluster->events->ready;
     while (*at != NULL && strcmp((*at)->id, primary->id) < 0)
         at = &(*at)->next;
     primary->next = *at;
@@ -103,7 +90,8 @@ static bool is_at(const struct redis_primary *primary, const struct redis_target
     return primary->redis.to.port == to->port && strcmp(primary->redis.to.host, to->host) == 0;
 }
 
-static struct redis_primary *primary_of(struct redis_cluster *cluster, const struct named *named)
+static struct redis_primary *primary_of(struct redis_cluster *cluster,
+                                        const struct redis_map_node *named)
 {
     struct redis_primary *p = cluster->primaries;
 
@@ -135,106 +123,25 @@ static void drop_others(struct redis_cluster *cluster)
 
 /* ---- the map ---- */
 
-static void forget_reading(struct reading *reading)
-{
-    free(reading->ranges);
-    free(reading->nodes);
-    *reading = (struct reading){0};
-}
-
-static void *grown(void *items, size_t count, size_t *room, size_t bytes)
-{
-    if (count < *room)
-        return items;
-    *room = *room > 0 ? 2 * *room : 16;
-    items = realloc(items, *room * bytes);
-    if (items == NULL)
-        abort();
-    return items;
-}
-
-/* The entry's primary is complete. */
-static void add_range(struct reading *reading)
-{
-    size_t node = 0;
-
-    while (node < reading->node_count && strcmp(reading->nodes[node].id, reading->node.id) != 0)
-        node++;
-    if (reading->range.from > reading->range.to || reading->range.to >= REDIS_SLOTS ||
-        reading->range_count == REDIS_SLOTS || node == NODES_MAX || reading->node.to.port == 0) {
-        reading->broken = true;
-        return;
-    }
-    if (node == reading->node_count) {
-        reading->nodes = grown(reading->nodes, node, &reading->node_room, sizeof *reading->nodes);
-        reading->nodes[reading->node_count++] = reading->node;
-    }
-    reading->range.node = (unsigned)node;
-    reading->ranges =
-        grown(reading->ranges, reading->range_count, &reading->range_room, sizeof *reading->ranges);
-    reading->ranges[reading->range_count++] = reading->range;
-}
-
-static void take_number(struct reading *reading, size_t place, long long number)
-{
-    unsigned n = number >= 0 && number <= UINT16_MAX ? (unsigned)number : UINT16_MAX;
-
-    if (place == 0)
-        reading->range.from = n;
-    else if (place == 1)
-        reading->range.to = n;
-}
-
-/* Of the primary: host, port, id. A node that does not know its own host has none. */
-static void take_node(struct reading *reading, const struct redis *redis,
-                      const struct redis_node *node)
-{
-    struct named *named = &reading->node;
-
-    if (node->index == 0) {
-        *named = (struct named){.to = {.port = 0}};
-        if (node->type == REDIS_REPLY_STRING && node->text.len > 0 && node->text.data[0] != '?' &&
-            node->text.len < sizeof named->to.host)
-            memcpy(named->to.host, node->text.data, node->text.len);
-        else
-            memcpy(named->to.host, redis->to.host, sizeof named->to.host);
-    } else if (node->index == 1 && node->type == REDIS_REPLY_INTEGER) {
-        named->to.port =
-            node->number > 0 && node->number <= UINT16_MAX ? (uint16_t)node->number : 0;
-    } else if (node->index == 2 && node->text.len <= ID_BYTES) {
-        memcpy(named->id, node->text.data, node->text.len);
-        add_range(reading);
-    }
-}
-
 static void map_node(struct redis_call *call, const struct redis_node *node)
 {
     struct redis_cluster *cluster = call->state;
-    struct reading *reading = &cluster->reading;
 
-    if (node->type == REDIS_REPLY_ERROR)
-        reading->broken = true;
-    if (node->depth == 2) {
-        reading->place = node->index;
-        if (node->type == REDIS_REPLY_INTEGER)
-            take_number(reading, node->index, node->number);
-    } else if (node->depth == 3 && reading->place == 2) {
-        take_node(reading, call->redis, node);
-    }
+    redis_map_take(&cluster->map, call->redis, node);
 }
 
 /* Where to ask when the node that is asked now is gone. */
 static void remember(struct redis_cluster *cluster)
 {
     struct redis *shared = cluster->shared;
-    size_t n = 0, count = cluster->reading.node_count;
+    size_t n = 0, count = cluster->map.node_count;
 
     free(shared->known);
     shared->known = calloc(count, sizeof *shared->known);
     if (shared->known == NULL)
         abort();
     for (; n < count; n++)
-        shared->known[n] = cluster->reading.nodes[n].to;
+        shared->known[n] = cluster->map.nodes[n].to;
     shared->known_count = (unsigned)count;
     if (shared->seed_at >= redis_store_of(shared)->address.seed_count + count)
         shared->seed_at = 0;
@@ -242,12 +149,12 @@ static void remember(struct redis_cluster *cluster)
 
 static void take_map(struct redis_cluster *cluster)
 {
-    const struct reading *reading = &cluster->reading;
+    const struct redis_map *map = &cluster->map;
 
     memset(cluster->owners, 0, sizeof cluster->owners);
-    for (size_t i = 0; i < reading->range_count; i++) {
-        const struct range *range = &reading->ranges[i];
-        struct redis_primary *primary = primary_of(cluster, &reading->nodes[range->node]);
+    for (size_t i = 0; i < map->range_count; i++) {
+        const struct redis_map_range *range = &map->ranges[i];
+        struct redis_primary *primary = primary_of(cluster, &map->nodes[range->node]);
 
         for (unsigned slot = range->from; slot <= range->to; slot++)
             cluster->owners[slot] = primary;
@@ -258,23 +165,51 @@ static void take_map(struct redis_cluster *cluster)
         cluster->shared->not_yet = NULL;
         redis_report_serving(cluster->shared);
     }
+    if (cluster->events->mapped != NULL)
+        cluster->events->mapped(cluster->shared);
+}
+
+static void refresh(struct job *job)
+{
+    redis_cluster_stale(CONTAINER_OF(job, struct redis_cluster, refresh_job));
+}
+
+static void on_refresh(struct timer *timer)
+{
+    struct redis_cluster *cluster = CONTAINER_OF(timer, struct redis_cluster, refresh);
+
+    worker_land(cluster->shared->base.home, &cluster->refresh_job);
+}
+
+/* Half by chance, so that workers and processes do not ask in step. Once it is over the map is
+ * asked for, now or when the connection is ready, and the end of that is here. */
+static void refresh_later(struct redis_cluster *cluster)
+{
+    struct redis *shared = cluster->shared;
+    uint64_t ms = redis_store_of(shared)->cluster_refresh_ms;
+
+    redis_map_clear(&cluster->map);
+    cluster->asking = false;
+    if (cluster->closed == NULL)
+        timer_arm(&shared->base.home->timers, &cluster->refresh,
+                  shared->base.home->now_ns +
+                      (ms / 2 + redis_chance(shared) % (ms / 2 + 1)) * NS_PER_MS,
+                  on_refresh);
 }
 
 static void map_end(struct redis_call *call)
 {
     struct redis_cluster *cluster = call->state;
 
-    if (!cluster->reading.broken && cluster->reading.range_count > 0 && cluster->closed == NULL)
+    if (redis_map_sound(&cluster->map) && cluster->closed == NULL)
         take_map(cluster);
-    forget_reading(&cluster->reading);
+    refresh_later(cluster);
 }
 
 static void map_lost(struct redis_call *call, struct err why)
 {
-    struct redis_cluster *cluster = call->state;
-
     (void)why;
-    forget_reading(&cluster->reading);
+    refresh_later(call->state);
 }
 
 static const struct redis_kind map_kind = {
@@ -284,9 +219,9 @@ void redis_cluster_stale(struct redis_cluster *cluster)
 {
     struct redis_call *call;
 
-    if (cluster->reading.under_way || cluster->shared->phase != REDIS_READY)
+    if (cluster->asking || cluster->shared->phase != REDIS_READY || cluster->closed != NULL)
         return;
-    cluster->reading.under_way = true;
+    cluster->asking = true;
     call = redis_begin_own(cluster->shared, &map_kind, cluster);
     redis_command(call, 2, "CLUSTER");
     redis_word(call, slice_str("SLOTS"));
@@ -305,13 +240,18 @@ static void on_ready(struct redis *redis)
 
 /* ---- where an op goes ---- */
 
+struct redis *redis_cluster_at(struct redis_cluster *cluster, unsigned slot)
+{
+    struct redis_primary *owner = cluster->owners[slot];
+
+    return owner != NULL ? &owner->redis : cluster->shared;
+}
+
 struct redis *redis_cluster_to(struct redis_cluster *cluster, struct slice key)
 {
     const struct redis_store *store = redis_store_of(cluster->shared);
-    struct redis_primary *owner =
-        cluster->owners[redis_slot(slice_of(store->prefix, store->prefix_len), key)];
 
-    return owner != NULL ? &owner->redis : cluster->shared;
+    return redis_cluster_at(cluster, redis_slot(slice_of(store->prefix, store->prefix_len), key));
 }
 
 static void ignore_node(struct redis_call *call, const struct redis_node *node)
@@ -347,22 +287,42 @@ static struct redis_primary *named_by(struct redis_cluster *cluster, const struc
     return primary;
 }
 
-/* The op's backend_word counts how often it was sent: ops with turns, which use it otherwise, are
- * of kinds that are not sent again. */
+/* NULL: it is not connected. */
+static struct redis_primary *take_redirect(struct redis_cluster *cluster, const struct redis *redis,
+                                           struct redis_redirect *redirect)
+{
+    struct redis_primary *to = named_by(cluster, redis, redirect);
+
+    if (!redirect->ask)
+        redis_cluster_stale(cluster);
+    if (to == NULL || to->redis.phase != REDIS_READY)
+        return NULL;
+    if (!redirect->ask)
+        cluster->owners[redirect->slot] = to;
+    return to;
+}
+
+void redis_cluster_moved(struct redis_cluster *cluster, const struct redis *redis,
+                         struct redis_redirect redirect)
+{
+    take_redirect(cluster, redis, &redirect);
+}
+
+/* An op's backend_word counts how often it was sent, unless its kind uses that otherwise. */
+static bool may_go_again(struct redis_call *call)
+{
+    uint64_t *hops = call->hops != NULL ? call->hops : &call->op->backend_word;
+
+    return (*hops)++ < HOPS;
+}
+
 bool redis_cluster_redirect(struct redis_cluster *cluster, struct redis_call *call)
 {
     struct redis_redirect redirect = call->redis->redirect;
-    struct redis_primary *to = named_by(cluster, call->redis, &redirect);
+    struct redis_primary *to = take_redirect(cluster, call->redis, &redirect);
 
-    if (!redirect.ask)
-        redis_cluster_stale(cluster);
-    if (to == NULL || to->redis.phase != REDIS_READY)
+    if (to == NULL || !call->wanted || !may_go_again(call))
         return false;
-    if (!redirect.ask)
-        cluster->owners[redirect.slot] = to;
-    if (!call->wanted || call->kind->again == NULL || call->op->backend_word >= HOPS)
-        return false;
-    call->op->backend_word++;
     if (redirect.ask) {
         struct redis_call *asking = redis_begin_own(&to->redis, &asking_kind, NULL);
 
@@ -398,13 +358,21 @@ struct redis *redis_cluster_next(const struct redis_cluster *cluster, const stru
 
 /* ---- its life ---- */
 
-struct redis_cluster *redis_cluster_new(struct redis *shared)
+struct redis *redis_cluster_shared(const struct redis_cluster *cluster)
+{
+    return cluster->shared;
+}
+
+struct redis_cluster *redis_cluster_new(struct redis *shared,
+                                        const struct redis_cluster_events *events)
 {
     struct redis_cluster *cluster = calloc(1, sizeof *cluster);
 
     if (cluster == NULL)
         abort();
     cluster->shared = shared;
+    cluster->events = events;
+    cluster->refresh_job.run = refresh;
     shared->cluster = cluster;
     shared->on_ready = on_ready;
     shared->stats = &shared->base.stats;
@@ -416,6 +384,7 @@ void redis_cluster_stop(struct redis_cluster *cluster, void (*closed)(void *), v
 {
     struct redis_primary *primary = cluster->primaries;
 
+    timer_disarm(&cluster->shared->base.home->timers, &cluster->refresh);
     memset(cluster->owners, 0, sizeof cluster->owners);
     cluster->primaries = NULL;
     while (primary != NULL) {

@@ -15,16 +15,27 @@ struct redis_slots {
     const char *id;      /* of that node */
 };
 
+/* What the instance is told; members may be NULL. */
+struct redis_cluster_events {
+    void (*ready)(struct redis *primary); /* a new connection to it */
+    void (*mapped)(struct redis *shared); /* slots may have gone to other primaries */
+};
+
 /* Makes the map for an instance whose connection is `shared`, before redis_start of that. */
-struct redis_cluster *redis_cluster_new(struct redis *shared);
+struct redis_cluster *redis_cluster_new(struct redis *shared,
+                                        const struct redis_cluster_events *events);
+
+/* The instance's own connection. */
+struct redis *redis_cluster_shared(const struct redis_cluster *cluster);
 
 /* Lets go of all primaries; then closed(arg). The cluster's memory goes with redis_cluster_free,
  * once `shared` is closed. */
 void redis_cluster_stop(struct redis_cluster *cluster, void (*closed)(void *), void *arg);
 void redis_cluster_free(struct redis_cluster *cluster); /* NULL: nothing */
 
-/* The connection for a key of the namespace. Never NULL. */
+/* The connection for a key of the namespace, and for a slot. Never NULL. */
 struct redis *redis_cluster_to(struct redis_cluster *cluster, struct slice key);
+struct redis *redis_cluster_at(struct redis_cluster *cluster, unsigned slot);
 
 /* The part of the map that begins at this slot. */
 struct redis_slots redis_cluster_slots(const struct redis_cluster *cluster, unsigned from);
@@ -42,5 +53,9 @@ void redis_cluster_lost(struct redis_cluster *cluster, const struct redis *redis
 /* Sends the call's op to where call->redis->redirect says. false: it cannot, and ends with the
  * call's err. */
 bool redis_cluster_redirect(struct redis_cluster *cluster, struct redis_call *call);
+
+/* A node has said where a slot is; whoever asked for it does not go there by itself. */
+void redis_cluster_moved(struct redis_cluster *cluster, const struct redis *redis,
+                         struct redis_redirect redirect);
 
 #endif

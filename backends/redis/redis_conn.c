@@ -90,10 +90,7 @@ static uint64_t backoff_ms(struct redis *redis)
         ms *= 2;
     if (ms > BACKOFF_MAX_MS)
         ms = BACKOFF_MAX_MS;
-    redis->random ^= redis->random << 13;
-    redis->random ^= redis->random >> 7;
-    redis->random ^= redis->random << 17;
-    return ms / 2 + redis->random % (ms / 2 + 1);
+    return ms / 2 + redis_chance(redis) % (ms / 2 + 1);
 }
 
 /* ---- the end of a connection or of an attempt ---- */

@@ -116,7 +116,9 @@ struct redis {
     uint64_t queued_bytes, sent_bytes; /* on this connection, since it began */
 
     struct redis_target to; /* of this attempt or connection */
-    bool fixed;             /* `to` is set before redis_start, and stays */
+    bool fixed;             /* `to` is set before redis_start, and stays; or, if it aims: */
+    bool aims;              /* each attempt goes to the node of the cluster that has `slot` */
+    unsigned slot;
     const char *not_yet; /* why it does not serve although it is connected; static; NULL: it does */
     struct redis_target found;  /* of the next attempt, as a sentinel has told; host empty: none */
     unsigned seed_at;           /* in store->address.seeds, and behind them: */
@@ -151,6 +153,15 @@ static inline struct redis_store *redis_store_of(const struct redis *redis)
 static inline struct err redis_unavailable(const char *text)
 {
     return (struct err){.code = ERR_UNAVAILABLE, .retry_after_ms = REDIS_RETRY_MS, .text = text};
+}
+
+/* Pseudo-random, for jitter. */
+static inline uint64_t redis_chance(struct redis *redis)
+{
+    redis->random ^= redis->random << 13;
+    redis->random ^= redis->random >> 7;
+    redis->random ^= redis->random << 17;
+    return redis->random;
 }
 
 /* Begins to connect. The memory is zeroed, and the caller's until closed(). */

@@ -176,7 +176,7 @@ void redis_enter(struct redis_reader *reader)
 
     redis_say_script(call, redis_script_enter, 2, 6);
     redis_word(call, reader->key);
-    redis_word(call, reader->streams->notes);
+    redis_word(call, reader->notes);
     redis_word(call, reader->group);
     redis_word(call, slice_str(mode));
     redis_word(call, slice_str(text));

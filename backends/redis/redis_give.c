@@ -15,7 +15,7 @@ static uint64_t claim_idle_ns(const struct redis_reader *reader)
 
 static bool connected(const struct redis_reader *reader)
 {
-    return reader->streams->shared.phase == REDIS_READY;
+    return redis_reader_at(reader)->phase == REDIS_READY;
 }
 
 static uint64_t keep_due(const struct redis_reader *reader, const struct redis_held *held)
@@ -72,7 +72,7 @@ void redis_say_give(struct redis_call *call, const struct redis_reader *reader, 
 {
     redis_say_script(call, redis_script_give, 2, 4 + 3 * n);
     redis_word(call, reader->key);
-    redis_word(call, reader->streams->notes);
+    redis_word(call, reader->notes);
     redis_word(call, reader->group);
     redis_word(call, reader->consumer);
     redis_word(call, slice_str(REDIS_NOBODY));
@@ -238,7 +238,7 @@ void redis_reader_leave(struct redis_reader *reader)
 struct keeping {
     struct redis_reader *reader;
     uint64_t sent_ns;
-    uint32_t n, at;
+    uint32_t n;
     uint64_t tokens[];
 };
 
@@ -246,13 +246,13 @@ static void keep_node(struct redis_call *call, const struct redis_node *node)
 {
     struct keeping *keeping = call->state;
     struct redis_reader *reader = keeping->reader;
+    size_t at = call->answered * (size_t)REDIS_STEP_IDS + node->index;
     bool of_before;
 
-    if (node->depth != 1 || node->type != REDIS_REPLY_INTEGER || keeping->at == keeping->n)
+    if (node->depth != 1 || node->type != REDIS_REPLY_INTEGER || at >= keeping->n)
         return;
 
-    struct redis_held *held =
-        redis_held_by(&reader->holds, keeping->tokens[keeping->at++], &of_before);
+    struct redis_held *held = redis_held_by(&reader->holds, keeping->tokens[at], &of_before);
 
     if (held == NULL || held->state == HELD_SETTLING)
         return;

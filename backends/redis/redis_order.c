@@ -1,8 +1,8 @@
 /* Order by key. Redis gives each entry of a group to whoever asks first, so a group that keeps
  * order is read by one subscription at a time: its name stands in
- * <key_prefix>:order:<topic>:<group>, for half as long again as claim_idle_ms, and is renewed. The
- * others stand by, and one of them goes on when it ends, or does not renew: by then all that it had
- * taken can be claimed.
+ * <key_prefix>:order:<topic>:<group> (in a cluster <key_prefix>:order:{tag}:<topic>:<group>), for
+ * half as long again as claim_idle_ms, and is renewed. The others stand by, and one of them goes on
+ * when it ends, or does not renew: by then all that it had taken can be claimed.
  *
  * What is given back here (released, retried, a lease that ran out) stays with the reader, without
  * its bytes, and is taken again by XCLAIM. A message waits while an older one of its lane does; a
@@ -241,11 +241,6 @@ static void take_again(struct redis_reader *reader, uint32_t n)
 
 enum { NOT_OWNER, NEW_OWNER, STILL_OWNER };
 
-static struct slice lock_of(const struct redis_reader *reader)
-{
-    return slice_of(reader->order->lock, reader->order->lock_len);
-}
-
 /* What a former owner may still hold is void: it is another's, or will be claimed. */
 static void lock_told(struct redis_reader *reader, long long answer)
 {
@@ -294,7 +289,7 @@ static void lock(struct redis_reader *reader)
     reader->order->locking = true;
     reader->order->lock_ns = redis_reader_now(reader) + claim_idle_ms(reader) * NS_PER_MS / 4;
     redis_say_script(call, redis_script_lock, 1, 2);
-    redis_word(call, lock_of(reader));
+    redis_word(call, reader->order->lock);
     redis_word(call, reader->consumer);
     redis_word_number(call, claim_idle_ms(reader) + claim_idle_ms(reader) / 2);
 }
@@ -310,8 +305,8 @@ void redis_order_renew(struct redis_reader *reader)
 void redis_say_unlock(struct redis_call *call, struct redis_reader *reader)
 {
     redis_say_script(call, redis_script_unlock, 2, 4);
-    redis_word(call, lock_of(reader));
-    redis_word(call, reader->streams->notes);
+    redis_word(call, reader->order->lock);
+    redis_word(call, reader->notes);
     redis_word(call, reader->consumer);
     redis_word(call, slice_str(reader->streams->origin));
     redis_word(call, reader->key);
@@ -341,20 +336,19 @@ bool redis_order_first(struct redis_reader *reader)
 
 void redis_order_init(struct redis_reader *reader)
 {
-    static const char name[] = ":order:";
     struct redis_order *order = calloc(1, sizeof *order);
-    size_t root = (size_t)(strchr(reader->streams->notes_text, ':') - reader->streams->notes_text);
-    char *at;
+    struct slice name = redis_stream_key(reader->streams, &reader->texts, "order", reader->key);
+    uint8_t *at;
 
     if (order == NULL)
         abort();
-    order->lock_len = root + strlen(name) + reader->key.len + 1 + reader->group.len;
-    at = order->lock = malloc(order->lock_len);
-    if (at == NULL)
-        abort();
-    memcpy(at, reader->streams->notes_text, root);
-    memcpy(at += root, name, strlen(name));
-    memcpy(at += strlen(name), reader->key.data, reader->key.len);
+    order->lock.len = name.len + reader->key.len + reader->group.len + 2;
+    at = arena_alloc(&reader->texts, order->lock.len);
+    order->lock.data = at;
+    memcpy(at, name.data, name.len);
+    at += name.len;
+    *at++ = ':';
+    memcpy(at, reader->key.data, reader->key.len);
     at += reader->key.len;
     *at++ = ':';
     memcpy(at, reader->group.data, reader->group.len);
@@ -363,8 +357,5 @@ void redis_order_init(struct redis_reader *reader)
 
 void redis_order_clear(struct redis_reader *reader)
 {
-    if (reader->order == NULL)
-        return;
-    free(reader->order->lock);
     free(reader->order);
 }

@@ -42,7 +42,7 @@ static void set_retention(const struct redis_store *store, struct stream_describ
 
 void redis_stream_describe(struct backend *backend, struct stream_describe *describe)
 {
-    struct redis *redis = redis_of(backend);
+    struct redis *redis = redis_to_key(redis_of(backend), describe->topic);
 
     describe->found = false;
     describe->partitions = 0;
@@ -170,7 +170,7 @@ static const struct redis_kind position_kind = {
 
 void redis_stream_position(struct backend *backend, struct stream_position *position)
 {
-    struct redis *redis = redis_of(backend);
+    struct redis *redis = redis_to_key(redis_of(backend), position->topic);
     struct place *place = arena_zalloc(op_arena(&position->op), sizeof *place);
     struct redis_call *call =
         redis_begin(redis, &position->op, &position_kind, 2 * position->topic.len + 512);
@@ -207,7 +207,7 @@ static void seek_node(struct redis_call *call, const struct redis_node *node)
 static void seek_end(struct redis_call *call)
 {
     const struct stream_seek *seek = CONTAINER_OF(call->op, struct stream_seek, op);
-    struct redis_streams *streams = CONTAINER_OF(call->redis, struct redis_streams, shared);
+    const struct redis_streams *streams = redis_streams_at(call->redis);
 
     for (struct redis_reader *reader = streams->readers; reader != NULL; reader = reader->next) {
         if (call->err.code == ERR_OK && slice_equal(reader->key, seek->topic) &&
@@ -221,7 +221,8 @@ static const struct redis_kind seek_kind = {.writes = true, .node = seek_node, .
 
 void redis_stream_seek(struct backend *backend, struct stream_seek *seek)
 {
-    struct redis *redis = redis_of(backend);
+    struct redis_streams *streams = redis_streams_of(backend);
+    struct redis *redis = redis_to_key(&streams->shared, seek->topic);
     char text[REDIS_ID_BYTES];
     struct slice checked;
     struct err err = redis_start_id(seek->start, seek->at, seek->position, text, &checked);
@@ -239,11 +240,11 @@ void redis_stream_seek(struct backend *backend, struct stream_seek *seek)
         return;
     redis_say_script(call, redis_script_enter, 2, 6);
     redis_word(call, seek->topic);
-    redis_word(call, redis_streams_of(backend)->notes);
+    redis_word(call, redis_stream_key(streams, op_arena(&seek->op), "wake", seek->topic));
     redis_word(call, seek->group);
     redis_word(call, slice_str("seek"));
     redis_word(call, slice_str(text));
     redis_word(call, slice_str("none"));
     redis_word(call, checked);
-    redis_word(call, slice_str(redis_streams_of(backend)->origin));
+    redis_word(call, slice_str(streams->origin));
 }

@@ -50,8 +50,8 @@ static const struct redis_kind count_kind = {
 
 static void count(struct backend *backend, struct queue_count *count)
 {
-    struct redis_call *call =
-        redis_begin(redis_of(backend), &count->op, &count_kind, 2 * count->queue.len + 512);
+    struct redis_call *call = redis_begin(redis_to_key(redis_of(backend), count->queue), &count->op,
+                                          &count_kind, 2 * count->queue.len + 512);
 
     if (call == NULL)
         return;

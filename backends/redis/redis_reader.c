@@ -56,7 +56,7 @@ static void set_timer(struct redis_reader *reader)
 struct redis_call *redis_reader_call(struct redis_reader *reader, const struct redis_kind *kind,
                                      bool busy)
 {
-    struct redis *redis = &reader->streams->shared;
+    struct redis *redis = redis_reader_at(reader);
 
     counter_add(&redis->stats->calls, 1);
     reader->calls++;
@@ -150,13 +150,23 @@ static void leave(struct redis_reader *reader)
     reader->fetched = NULL;
     if (!reader->leaving) {
         reader->leaving = true;
-        if (reader->streams->shared.phase == REDIS_READY && reader->entered_once) {
+        if (redis_reader_at(reader)->phase == REDIS_READY && reader->entered_once) {
             redis_reader_leave(reader);
             return;
         }
     }
     reader->ended = true;
     redis_reader_wake(reader);
+}
+
+/* The cluster has given its topic to another node. */
+static void follow(struct redis_reader *reader)
+{
+    bool first = reader->was == NULL;
+
+    reader->was = redis_reader_at(reader);
+    if (!first)
+        redis_reader_connected(reader);
 }
 
 static void go_on(struct redis_reader *reader)
@@ -167,8 +177,10 @@ static void go_on(struct redis_reader *reader)
         leave(reader);
         return;
     }
-    if (reader->streams->shared.phase != REDIS_READY)
+    if (redis_reader_at(reader)->phase != REDIS_READY)
         return; /* on_ready wakes it */
+    if (reader->was != redis_reader_at(reader) && !reader->busy)
+        follow(reader);
     if (reader->entered_once && reader->tend_ns != 0 && reader->tend_ns <= now)
         redis_tend(reader);
     if (reader->order != NULL)
@@ -192,13 +204,11 @@ static void go_on(struct redis_reader *reader)
 static void end(struct redis_reader *reader)
 {
     struct subscription *subscription = reader->subscription;
-    struct redis_streams *streams = reader->streams;
-
     timer_disarm(&subscription->home->timers, &reader->timer);
     *reader->at = reader->next;
     if (reader->next != NULL)
         reader->next->at = reader->at;
-    streams->n_readers--;
+    redis_wait_leave(reader);
     if (subscription->state == SUB_CLOSING)
         reader->err = ERR_NONE; /* it was asked for */
     else
@@ -298,7 +308,6 @@ static void enlist(struct redis_reader *reader)
     if (reader->next != NULL)
         reader->next->at = &reader->next;
     streams->readers = reader;
-    streams->n_readers++;
 }
 
 void redis_reader_open(struct backend *backend, struct subscription *subscription, bool queue)
@@ -318,11 +327,13 @@ void redis_reader_open(struct backend *backend, struct subscription *subscriptio
                                     .most = FIRST_MOST};
     arena_init(&reader->texts, NULL);
     name_all(reader);
+    reader->slot = redis_slot(slice_of(NULL, 0), reader->key);
+    reader->notes = redis_stream_key(streams, &reader->texts, "wake", reader->key);
     if (subscription->want.ordered && !queue)
         redis_order_init(reader);
     enlist(reader);
     subscription_opening(subscription, reader);
-    redis_wait_start(streams);
+    redis_wait_join(reader);
     reader->err = redis_stream_check_name(&streams->shared, subscription->want.topic);
     if (reader->err.code != ERR_OK) {
         struct err err = reader->err;

@@ -23,11 +23,11 @@ void *redis_scripted_new(struct redis *redis, struct op *op, size_t bytes, const
 {
     struct redis_scripted *work = arena_zalloc(op_arena(op), bytes);
 
-    work->redis = redis;
     work->op = op;
     work->keys_n = keys_n;
     for (unsigned i = 0; i < keys_n; i++)
         work->keys[i] = redis_scripted_key(redis, op_arena(op), family, keys[i]);
+    work->redis = redis_to_key(redis, work->keys[0]);
     return work;
 }
 
@@ -78,14 +78,29 @@ static void on_lost(struct redis_call *call, struct err why)
     end(call->state, why);
 }
 
+/* At another node of the cluster, which may not know the script. */
+static void again(struct redis *redis, struct op *op)
+{
+    struct redis_call *call = op->backend_data;
+    struct redis_scripted *work = call->state;
+
+    work->redis = redis;
+    redis_scripted_run(work);
+}
+
 static const struct redis_kind reads = {
-    .item_errors = true, .node = on_node, .end = on_end, .lost = on_lost};
-static const struct redis_kind writes = {
-    .writes = true, .item_errors = true, .node = on_node, .end = on_end, .lost = on_lost};
+    .item_errors = true, .node = on_node, .end = on_end, .lost = on_lost, .again = again};
+static const struct redis_kind writes = {.writes = true,
+                                         .item_errors = true,
+                                         .node = on_node,
+                                         .end = on_end,
+                                         .lost = on_lost,
+                                         .again = again};
 
 static void say(struct redis_scripted *work, struct redis_call *call)
 {
     call->state = work;
+    call->hops = &work->hops;
     redis_command(call, 3 + work->keys_n + work->words, work->unknown ? "EVAL" : "EVALSHA");
     redis_word(call, work->unknown ? slice_str(work->script->text)
                                    : slice_of(work->name->sha1, REDIS_SHA1_HEX));

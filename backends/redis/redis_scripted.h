@@ -3,7 +3,9 @@
  * gets it whole.
  *
  * Their keys begin with <root>:{<namespace>}%, which starts no key of key-value, whatever the
- * namespaces are called; the braces keep the keys of one namespace on one server of a cluster. */
+ * namespaces are called; the braces keep the keys of one namespace on one server of a cluster,
+ * because a script may use any of them. So a namespace is as large as one server there, and
+ * namespaces are spread. */
 #ifndef PRISM_BACKENDS_REDIS_REDIS_SCRIPTED_H
 #define PRISM_BACKENDS_REDIS_REDIS_SCRIPTED_H
 
@@ -35,8 +37,9 @@ struct redis_scripted {
     unsigned keys_n;
     struct redis_turn turn; /* of pages and counts */
     bool in_turns;
-    bool unknown; /* redis does not know the script: it is sent whole */
-    bool wrote;   /* an earlier call had an effect */
+    uint64_t hops; /* how often the cluster has sent it elsewhere */
+    bool unknown;  /* redis does not know the script: it is sent whole */
+    bool wrote;    /* an earlier call had an effect */
 
     /* Says the arguments of the next call. */
     void (*say)(struct redis_call *call, struct redis_scripted *work);

@@ -5,11 +5,11 @@
  *                  that ends, a sentinel is asked again: the next in the list, if this one did not
  *                  answer
  *   a cluster      for its map, any node that the address names or that it had; for a node of the
- *                  map, that one, always
+ *                  map, that one, always; for a slot, whoever has it
  *
  * So a failover is followed by every way in which a connection ends: it is lost, redis refuses
  * writes (READONLY), or the probe finds that it has become a replica. */
-#include "backends/redis/redis_conn.h"
+#include "backends/redis/redis_cluster.h"
 
 #include <string.h>
 
@@ -42,6 +42,8 @@ static void take_seed(struct redis *redis)
 
 void redis_seek(struct redis *redis)
 {
+    if (redis->aims)
+        set_target(redis, &redis_cluster_at(redis->cluster, redis->slot)->to);
     if (redis->fixed)
         return;
     if (redis->found.host[0] == '\0') {

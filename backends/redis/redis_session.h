@@ -79,6 +79,7 @@ struct redis_session_sweep {
     struct timer timer;
     struct redis *redis;
     bool running; /* armed, or a call is under way */
+    bool stopped; /* for good */
     long long due, left;
     unsigned parts;
 };

@@ -17,6 +17,8 @@ static void on_node(struct redis_call *call, const struct redis_node *node)
 {
     struct redis_session_sweep *sweep = call->state;
 
+    if (node->type == REDIS_REPLY_ERROR) /* a replica, full, moving: later */
+        counter_add(&sweep->redis->stats->errors, 1);
     if (node->depth != 1 || node->type != REDIS_REPLY_INTEGER)
         return;
     if (sweep->parts++ == 0)
@@ -28,43 +30,47 @@ static void on_node(struct redis_call *call, const struct redis_node *node)
 static void on_end(struct redis_call *call)
 {
     struct redis_session_sweep *sweep = call->state;
-    bool answered = call->err.code == ERR_OK && sweep->parts == 2;
+    bool answered = sweep->parts == 2;
 
     if (answered)
         atomic_store(&redis_store_of(sweep->redis)->sessions, (uint64_t)sweep->left);
     if (answered && sweep->left == 0)
         sweep->running = false;
-    else
+    else if (!sweep->stopped)
         rest(sweep, answered && sweep->due == REDIS_SESSION_SWEEP ? 1 : REDIS_SESSION_SWEEP_MS);
 }
 
-/* With the instance, if it is being closed: nothing is armed then. */
 static void on_lost(struct redis_call *call, struct err why)
 {
     struct redis_session_sweep *sweep = call->state;
 
     (void)why;
-    if (sweep->redis->phase != REDIS_CLOSING)
+    if (!sweep->stopped)
         rest(sweep, REDIS_SESSION_SWEEP_MS);
 }
 
 static const struct redis_kind kind = {
-    .writes = true, .node = on_node, .end = on_end, .lost = on_lost};
+    .writes = true, .item_errors = true, .node = on_node, .end = on_end, .lost = on_lost};
 
 static void on_timer(struct timer *timer)
 {
     struct redis_session_sweep *sweep = CONTAINER_OF(timer, struct redis_session_sweep, timer);
     static const char *const names[] = {"due", "all", "place"};
-    struct redis_call *call;
     struct arena arena;
+    struct redis *redis;
 
-    if (sweep->redis->phase != REDIS_READY) {
+    arena_init(&arena, NULL);
+    redis =
+        redis_to_key(sweep->redis, redis_scripted_key(sweep->redis, &arena, "session:", names[0]));
+    if (redis->phase != REDIS_READY) {
+        arena_clear(&arena);
         rest(sweep, REDIS_SESSION_SWEEP_MS);
         return;
     }
     sweep->parts = 0;
-    arena_init(&arena, NULL);
-    call = redis_begin_own(sweep->redis, &kind, sweep);
+
+    struct redis_call *call = redis_begin_own(redis, &kind, sweep);
+
     redis_command(call, 3 + ARRAY_LEN(names) + 1, "EVAL");
     redis_word(call, slice_str(redis_session_sweep_script));
     redis_word_number(call, ARRAY_LEN(names));
@@ -76,7 +82,7 @@ static void on_timer(struct timer *timer)
 
 void redis_session_sweep_start(struct redis_session_sweep *sweep, struct redis *redis)
 {
-    if (sweep->running)
+    if (sweep->running || sweep->stopped)
         return;
     sweep->redis = redis;
     sweep->running = true;
@@ -85,6 +91,7 @@ void redis_session_sweep_start(struct redis_session_sweep *sweep, struct redis *
 
 void redis_session_sweep_stop(struct redis_session_sweep *sweep)
 {
+    sweep->stopped = true;
     if (sweep->redis != NULL)
         timer_disarm(&sweep->redis->base.home->timers, &sweep->timer);
 }

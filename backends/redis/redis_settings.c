@@ -3,6 +3,8 @@
 
 #include "src/base/container.h"
 
+#include <string.h>
+
 #define TLS_SETTINGS                                                                               \
     [SET_TLS] = {"tls", SETTING_BOOL, "false", 0, 0, "redis must speak TLS"},                      \
     [SET_TLS_CA] = {"tls_ca",                                                                      \
@@ -47,13 +49,20 @@
                                "of the sentinels; empty: their default user"},                     \
     [SET_SENTINEL_PASSWORD] =                                                                      \
         {"sentinel_password", SETTING_SECRET, "", 0, 0, "of the sentinels; empty: none"},          \
-    [SET_CLUSTER] = {                                                                              \
-        "cluster",                                                                                 \
-        SETTING_BOOL,                                                                              \
-        "false",                                                                                   \
-        0,                                                                                         \
-        0,                                                                                         \
-        "the servers of address are nodes of a cluster, from which the others are learnt"}
+    [SET_CLUSTER] =                                                                                \
+        {"cluster",                                                                                \
+         SETTING_BOOL,                                                                             \
+         "false",                                                                                  \
+         0,                                                                                        \
+         0,                                                                                        \
+         "the servers of address are nodes of a cluster, from which the others are learnt"},       \
+    [SET_CLUSTER_REFRESH] = {                                                                      \
+        "cluster_refresh_ms",                                                                      \
+        SETTING_UINT,                                                                              \
+        "30000",                                                                                   \
+        100,                                                                                       \
+        86400000,                                                                                  \
+        "the map of a cluster is asked for again after half to all of this time"}
 
 #define CONNECTION_SETTINGS(PREFIX_DOC)                                                            \
     [SET_ADDRESS] = {"address",                                                                    \
@@ -245,10 +254,9 @@ static void check_cluster(const struct redis_address *address, const struct back
 void redis_stream_settings_check(const struct backend_value *values, struct backend_faults *faults)
 {
     redis_settings_check(values, faults);
-    if (values[SET_CLUSTER].number != 0)
-        fault(faults, SET_CLUSTER,
-              "streams and queues use several keys at a time, which a cluster may keep apart",
-              "remove it, and name one server or sentinels");
+    if (values[SET_CLUSTER].number != 0 && strchr(values[SET_KEY_PREFIX].text, '{') != NULL)
+        contradicts(faults, SET_KEY_PREFIX, SET_CLUSTER,
+                    "holds a brace, which says where a cluster keeps a key", "remove it");
 }
 
 void redis_settings_check(const struct backend_value *values, struct backend_faults *faults)

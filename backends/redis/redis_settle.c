@@ -282,10 +282,11 @@ static void give_up(struct settling *settling, struct err err)
 
 void redis_stream_settle(struct backend *backend, struct settle *settle)
 {
-    struct redis *redis = redis_of(backend);
     struct redis_reader *reader = redis_reader_of(settle->subscription);
+    struct redis *redis = redis_reader_at(reader);
     struct settling *settling = plan(reader, settle);
 
+    (void)backend;
     if (settling == NULL) {
         redis_finish(redis, &settle->op, ERR_NONE);
         return;
@@ -311,21 +312,22 @@ struct extending {
     struct extend *extend;
     uint64_t sent_ns;
     uint32_t *order;
-    uint32_t n, at;
+    uint32_t n;
 };
 
 static void extend_node(struct redis_call *call, const struct redis_node *node)
 {
     struct extending *extending = call->state;
     struct redis_reader *reader = extending->reader;
+    size_t at = call->answered * (size_t)REDIS_STEP_IDS + node->index;
     bool of_before;
 
     if (node->type == REDIS_REPLY_ERROR)
         call->err = redis_stream_error(op_arena(call->op), node->text);
-    if (node->depth != 1 || node->type != REDIS_REPLY_INTEGER || extending->at == extending->n)
+    if (node->depth != 1 || node->type != REDIS_REPLY_INTEGER || at >= extending->n)
         return;
 
-    struct lease *item = &extending->extend->items[extending->order[extending->at++]];
+    struct lease *item = &extending->extend->items[extending->order[at]];
     struct redis_held *held = out_by(reader, item->token, &of_before);
 
     if (held == NULL || node->number != 1)
@@ -407,10 +409,11 @@ static struct extending *look(struct redis_reader *reader, struct extend *extend
 
 void redis_stream_extend(struct backend *backend, struct extend *extend)
 {
-    struct redis *redis = redis_of(backend);
     struct redis_reader *reader = redis_reader_of(extend->subscription);
+    struct redis *redis = redis_reader_at(reader);
     struct extending *extending = look(reader, extend);
 
+    (void)backend;
     if (extending->n == 0) {
         redis_finish(redis, &extend->op, ERR_NONE);
         return;

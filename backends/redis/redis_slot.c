@@ -1,6 +1,8 @@
 /* Where a cluster keeps a key. */
 #include "backends/redis/redis_text.h"
 
+#include <stdio.h>
+
 /* One byte of CRC-16/XMODEM, without a table. */
 static uint16_t crc_add(uint16_t crc, uint8_t byte)
 {
@@ -31,20 +33,46 @@ static size_t find(const struct parts *key, size_t from, char c)
     return from;
 }
 
+/* The bytes that count. */
+static void bounds_of(const struct parts *key, size_t *from, size_t *to)
+{
+    size_t len = key->head.len + key->tail.len;
+    size_t open = find(key, 0, '{'), shut = open < len ? find(key, open, '}') : len;
+    bool tagged = shut < len && shut > open + 1;
+
+    *from = tagged ? open + 1 : 0;
+    *to = tagged ? shut : len;
+}
+
 unsigned redis_slot(struct slice head, struct slice tail)
 {
     const struct parts key = {head, tail};
-    size_t len = head.len + tail.len, from = 0, to = len;
-    size_t open = find(&key, 0, '{'), shut = open < len ? find(&key, open, '}') : len;
     uint16_t crc = 0;
+    size_t i, to;
 
-    if (shut < len && shut > open + 1) {
-        from = open + 1;
-        to = shut;
-    }
-    for (size_t i = from; i < to; i++)
+    for (bounds_of(&key, &i, &to); i < to; i++)
         crc = crc_add(crc, byte_at(&key, i));
     return crc % REDIS_SLOTS;
+}
+
+struct slice redis_slot_tag(struct arena *arena, struct slice key)
+{
+    const struct slice none = slice_of(NULL, 0);
+    size_t from, to;
+
+    bounds_of(&(const struct parts){key, none}, &from, &to);
+
+    struct parts part = {slice_of(key.data + from, to - from), none};
+
+    if (find(&part, 0, '}') == part.head.len)
+        return arena_copy(arena, part.head);
+    for (unsigned n = 0;; n++) { /* some 16,000 of them */
+        char text[16];
+        struct slice tag = slice_of(text, (size_t)snprintf(text, sizeof text, "%u", n));
+
+        if (redis_slot(tag, none) == redis_slot(key, none))
+            return arena_copy(arena, tag);
+    }
 }
 
 /* The next word of digits, and what comes behind the space after it. */

@@ -182,6 +182,7 @@ static void take_settings(struct redis_store *store, const struct backend_value 
     store->command_timeout_ns = values[SET_COMMAND_TIMEOUT].number * NS_PER_MS;
     store->max_in_flight = values[SET_MAX_IN_FLIGHT].number;
     store->max_buffer_bytes = values[SET_MAX_BUFFER].number;
+    store->cluster_refresh_ms = values[SET_CLUSTER_REFRESH].number;
     store->server_name = copy_or_null(values[SET_TLS_SERVER_NAME].text);
     store->sentinel_master = copy_or_null(values[SET_SENTINEL_MASTER].text);
     if (store->base.type->settings == redis_stream_settings) {

@@ -33,6 +33,7 @@ struct redis_store {
     char *prefix;
     size_t prefix_len;
     uint64_t dial_timeout_ns, command_timeout_ns, max_in_flight, max_buffer_bytes;
+    uint64_t cluster_refresh_ms;
     uint64_t claim_idle_ms, max_length, max_age_ms; /* streams */
     bool trim_unread;
     char *server_name;     /* of its certificate; NULL: the host */

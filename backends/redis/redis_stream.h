@@ -1,6 +1,7 @@
 /* Streams and queues on redis' streams. All of it belongs to the worker.
  *
  *   redis_append.c    XADD for a frame
+ *   redis_scatter.c   a frame whose topics are on several nodes of a cluster
  *   redis_entry.c     messages as fields of entries, and back; batches
  *   redis_reader.c    a subscription: what it does next (redis_tell.c: what it tells;
  *                     redis_enter.c, redis_recover.c: where it stands; redis_fetch.c: new messages;
@@ -8,22 +9,27 @@
  *   redis_order.c     order by key
  *   redis_held.c      what a subscription has taken and not settled
  *   redis_settle.c    settlements, leases, giving back
- *   redis_wait.c      the connection that waits for new entries of all topics
+ *   redis_watch.h     the connections that wait for new entries: redis_wait.c, redis_watch.c
  *   redis_place.c     where groups stand: describe, position, seek
  *   redis_queue.c     queues on the same code
  *   redis_script.c    what has to be one step for redis
  *   redis_trim.c      what is removed
  *
  * Two connections for each worker: `shared` has all commands, each of which is answered at once;
- * `waiting` has one XREAD BLOCK for all topics whose readers have got everything there is, and so
+ * a watch has one XREAD BLOCK for all topics whose readers have got everything there is, and so
  * stands in nobody's way. What comes on it only wakes readers: they take messages by XREADGROUP,
  * within their credit.
+ *
+ * In a cluster each topic belongs to the node that has its slot, and so do the keys of ours that
+ * scripts use beside it, which carry a hash tag of that slot. An XREAD cannot ask for keys of
+ * several slots: each hash tag has a watch of its own, REDIS_WATCHES at most, and readers of topics
+ * beyond look for themselves every POLL_MS.
  *
  * A delivery is redis' own pending entry: owned by the subscription's consumer name, kept alive by
  * XCLAIM JUSTID, counted by redis. What is given back (released, retried, a lease that ran out, the
  * end of a subscription) goes to a consumer that is nobody, REDIS_NOBODY, idle for a day, and a
- * note in the stream <key_prefix>:wake tells all processes. There XAUTOCLAIM finds it, and what a
- * process that has died had taken as well. */
+ * note in the stream <key_prefix>:wake (in a cluster <key_prefix>:wake:{tag}) tells all processes.
+ * There XAUTOCLAIM finds it, and what a process that has died had taken as well. */
 #ifndef PRISM_BACKENDS_REDIS_REDIS_STREAM_H
 #define PRISM_BACKENDS_REDIS_REDIS_STREAM_H
 
@@ -33,6 +39,7 @@
 
 extern const struct stream redis_stream;
 extern const struct queue redis_queue;
+extern const struct backend_type backend_redis_stream_cluster;
 
 #define REDIS_NOBODY      "prism:nobody"
 #define REDIS_QUEUE_GROUP "prism:queue" /* the one group of a queue */
@@ -46,6 +53,7 @@ enum {
     REDIS_STREAM_LEASE_MS = 24 * 3600 * 1000,
     REDIS_NOBODY_IDLE_MS = 24 * 3600 * 1000,
     REDIS_STEP_IDS = 500, /* of one script, so that it is short */
+    REDIS_WATCHES = 256,  /* connections of one worker that wait, in a cluster */
     REDIS_ID_BYTES = 44   /* two numbers, '-', NUL */
 };
 
@@ -81,6 +89,8 @@ struct err redis_stream_check_topic(struct slice topic);
 struct err redis_stream_check_name(const struct redis *redis, struct slice topic);
 struct err redis_stream_error(struct arena *arena, struct slice reply);
 void redis_stream_publish(struct backend *backend, struct publish *publish);
+void redis_scatter(struct backend *backend, struct publish *publish, struct outgoing **order,
+                   uint32_t n); /* valid ones, by topic */
 
 /* ---- trimming (redis_trim.c) ---- */
 
@@ -181,10 +191,15 @@ void redis_holds_clear(struct redis_holds *holds);
 /* ---- readers (redis_reader.c) ---- */
 
 struct redis_streams;
+struct redis_watch;
 
 struct redis_reader {
     struct redis_reader *next, **at; /* in streams->readers */
     struct redis_streams *streams;
+    unsigned slot;             /* of the key, in a cluster */
+    const struct redis *was;   /* whom it talked to last; not to be followed */
+    struct slice notes;        /* the key that tells of its topic; in `texts` */
+    struct redis_watch *watch; /* NULL: it looks for itself */
     struct subscription *subscription;
     bool queue, alone;                 /* alone: it has no group, and one of its own here */
     struct redis_order *order;         /* NULL: order by key is not asked for */
@@ -347,8 +362,7 @@ struct redis_order {
     bool retakes;                        /* the answer that is being read is of such */
     uint32_t waiting[REDIS_LANES];       /* HELD_AGAIN and HELD_PARKED, by lane */
     struct redis_id ids[BATCH_MESSAGES]; /* that are taken again */
-    char *lock;                          /* the key where the owner's name stands */
-    size_t lock_len;
+    struct slice lock;                   /* the key where the owner's name stands; in `texts` */
 };
 
 void redis_order_init(struct redis_reader *reader);
@@ -372,41 +386,49 @@ void redis_say_unlock(struct redis_call *call, struct redis_reader *reader);
 
 /* Wakes the reader when there is something behind reader->seen. */
 void redis_wait_for(struct redis_reader *reader);
-void redis_wait_start(struct redis_streams *streams); /* once */
-void redis_wait_stop(struct redis_streams *streams);
+/* A reader comes, with its notes, and goes. */
+void redis_wait_join(struct redis_reader *reader);
+void redis_wait_leave(struct redis_reader *reader);
+/* The cluster may have other nodes. */
+void redis_wait_look(struct redis_streams *streams);
+/* All watches end; then gone(streams), at once or later. Their work is over already: `shared` is
+ * closed. */
+void redis_wait_stop(struct redis_streams *streams, void (*gone)(struct redis_streams *));
 
 struct redis_streams {
-    struct redis shared;  /* first */
-    struct redis waiting; /* the connection */
-    bool waiting_started;
-    char origin[20];    /* this instance, in notes and names */
-    struct slice notes; /* the stream's key */
-    char *notes_text;
+    struct redis shared; /* first */
+    struct redis_cluster *cluster;
+    char origin[20]; /* this instance, in notes and names */
     struct redis_reader *readers;
-    unsigned n_readers;
     uint64_t names_made;
     uint64_t random; /* not 0 */
-    /* redis_wait.c */
-    struct job wait_job;
-    bool wait_landed, introducing, asked, poking;
-    bool changed;          /* readers wait that the XREAD under way does not ask for */
-    bool may_poke;         /* CLIENT UNBLOCK is permitted, as far as is known */
-    uint64_t client;       /* the connection's number; 0: unknown */
-    struct redis_id noted; /* the last note that was seen */
-    bool notes_known;      /* ... is set */
-    bool caught_up;        /* the readers have looked at what was given back before it */
-    struct timer guard, poke_again;
-    uint64_t rest_ns; /* nothing is asked before */
-    struct {          /* of the answer that is being read */
-        bool is_note, refused;
-        uint8_t key_len, topic_len, group_len;
-        unsigned field;
-        bool is_ours, is_seek;
-        uint8_t key[256], topic[256], group[256];
-    } read;
+    struct redis_watch *watches;
+    unsigned n_watches;
+    void (*gone)(struct redis_streams *);
     void (*closed)(void *);
     void *closed_arg;
 };
+
+/* "<key_prefix>:<name>", and in a cluster a tag that keeps it with the topic, in the arena. */
+struct slice redis_stream_key(const struct redis_streams *streams, struct arena *arena,
+                              const char *name, struct slice topic);
+
+/* Of the instance's own connection, or of one to a primary. */
+static inline struct redis_streams *redis_streams_at(struct redis *redis)
+{
+    if (redis->cluster != NULL)
+        redis = redis_cluster_shared(redis->cluster);
+    return CONTAINER_OF(redis, struct redis_streams, shared);
+}
+
+/* Who has the reader's topic now. */
+static inline struct redis *redis_reader_at(const struct redis_reader *reader)
+{
+    struct redis_streams *streams = reader->streams;
+
+    return streams->cluster == NULL ? &streams->shared
+                                    : redis_cluster_at(streams->cluster, reader->slot);
+}
 
 static inline struct redis_streams *redis_streams_of(struct backend *backend)
 {

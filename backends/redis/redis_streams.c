@@ -27,9 +27,14 @@ const struct stream redis_stream = {
     .seek = redis_stream_seek,
 };
 
+static const struct backend_type *variant(const struct backend_value *values)
+{
+    return redis_settings_cluster(values) ? &backend_redis_stream_cluster : &backend_redis_stream;
+}
+
 static struct err store_open(struct backend_store **store, const struct backend_options *options)
 {
-    return redis_store_new(store, &backend_redis_stream, options);
+    return redis_store_new(store, variant(options->values), options);
 }
 
 /* ---- instances ---- */
@@ -43,18 +48,48 @@ static void on_ready(struct redis *redis)
         redis_reader_connected(reader);
 }
 
-static void name_notes(struct redis_streams *streams)
+/* Another primary of the cluster, or a new connection to it. */
+static void on_primary_ready(struct redis *primary)
 {
-    static const char name[] = "wake";
-    const char *prefix = redis_store_of(&streams->shared)->prefix;
-    size_t root = (size_t)(strchr(prefix, ':') - prefix) + 1;
+    struct redis_streams *streams = redis_streams_at(primary);
 
-    streams->notes_text = malloc(root + sizeof name);
-    if (streams->notes_text == NULL)
-        abort();
-    memcpy(streams->notes_text, prefix, root);
-    memcpy(streams->notes_text + root, name, sizeof name);
-    streams->notes = slice_str(streams->notes_text);
+    for (struct redis_reader *reader = streams->readers; reader != NULL; reader = reader->next) {
+        if (redis_reader_at(reader) == primary)
+            redis_reader_connected(reader);
+    }
+}
+
+static void on_mapped(struct redis *shared)
+{
+    struct redis_streams *streams = redis_streams_at(shared);
+
+    for (struct redis_reader *reader = streams->readers; reader != NULL; reader = reader->next)
+        redis_reader_wake(reader);
+    redis_wait_look(streams);
+}
+
+static const struct redis_cluster_events cluster_events = {.ready = on_primary_ready,
+                                                           .mapped = on_mapped};
+
+struct slice redis_stream_key(const struct redis_streams *streams, struct arena *arena,
+                              const char *name, struct slice topic)
+{
+    const char *prefix = redis_store_of(&streams->shared)->prefix;
+    int root = (int)(strchr(prefix, ':') - prefix);
+    struct slice tag;
+
+    if (streams->cluster == NULL)
+        return slice_str(arena_printf(arena, "%.*s:%s", root, prefix, name));
+    tag = redis_slot_tag(arena, topic);
+
+    struct slice head = slice_str(arena_printf(arena, "%.*s:%s:{", root, prefix, name));
+    uint8_t *key = arena_alloc(arena, head.len + tag.len + 1); /* a tag may hold any byte */
+
+    memcpy(key, head.data, head.len);
+    if (tag.len > 0)
+        memcpy(key + head.len, tag.data, tag.len);
+    key[head.len + tag.len] = '}';
+    return slice_of(key, head.len + tag.len + 1);
 }
 
 /* No two instances have the same, in whatever process. */
@@ -75,35 +110,34 @@ static struct backend *open_instance(struct backend_store *store, struct worker 
     if (streams == NULL)
         abort();
     streams->shared.on_ready = on_ready;
+    if (store->type == &backend_redis_stream_cluster)
+        streams->cluster = redis_cluster_new(&streams->shared, &cluster_events);
     redis_start(&streams->shared, store, worker, false);
-    name_notes(streams);
     name_instance(streams);
     return &streams->shared.base;
 }
 
-static void free_instance(struct redis_streams *streams)
+static void on_gone(struct redis_streams *streams)
 {
     void (*closed)(void *) = streams->closed;
     void *closed_arg = streams->closed_arg;
 
-    free(streams->notes_text);
+    redis_cluster_free(streams->cluster);
     free(streams);
     closed(closed_arg);
 }
 
-static void on_waiting_closed(void *arg)
+/* Those that wait go last: outcomes of calls do not wait for them. */
+static void on_shared_closed(void *arg)
 {
-    free_instance(arg);
+    redis_wait_stop(arg, on_gone);
 }
 
-static void on_shared_closed(void *arg)
+static void close_shared(void *arg)
 {
     struct redis_streams *streams = arg;
 
-    if (streams->waiting_started)
-        redis_stop(&streams->waiting, on_waiting_closed, streams);
-    else
-        free_instance(streams);
+    redis_stop(&streams->shared, on_shared_closed, streams);
 }
 
 static void close_instance(struct backend *backend, void (*closed)(void *), void *arg)
@@ -112,8 +146,10 @@ static void close_instance(struct backend *backend, void (*closed)(void *), void
 
     streams->closed = closed;
     streams->closed_arg = arg;
-    redis_wait_stop(streams);
-    redis_stop(&streams->shared, on_shared_closed, streams);
+    if (streams->cluster != NULL)
+        redis_cluster_stop(streams->cluster, close_shared, streams);
+    else
+        close_shared(streams);
 }
 
 static void render(struct backend_store *const *stores, size_t n, struct metrics_page *page)
@@ -139,6 +175,23 @@ const struct backend_type backend_redis_stream = {
     .settings = redis_stream_settings,
     .check = redis_stream_settings_check,
     .descriptors = redis_descriptors,
+    .variant = variant,
+    .store_open = store_open,
+    .store_close = redis_store_close,
+    .reload = redis_store_reload,
+    .open = open_instance,
+    .close = close_instance,
+    .probe = redis_probe,
+    .render = render,
+};
+
+const struct backend_type backend_redis_stream_cluster = {
+    .name = "redis-stream-cluster",
+    .doc = "streams and queues on a cluster: `redis-stream` with `cluster: true`",
+    .interfaces = {.stream = &redis_stream, .queue = &redis_queue},
+    .limits = {.key_bytes = 512ull << 20, .value_bytes = REDIS_VALUE_BYTES, .pipeline = 128},
+    .settings = redis_stream_settings,
+    .check = redis_stream_settings_check,
     .store_open = store_open,
     .store_close = redis_store_close,
     .reload = redis_store_reload,

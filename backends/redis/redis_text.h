@@ -51,6 +51,10 @@ enum { REDIS_SLOTS = 16384 };
  * next }, if there is something; else of all of it. */
 unsigned redis_slot(struct slice head, struct slice tail);
 
+/* What stands between braces in other keys that have to share the slot of this one, which is not
+ * empty; in the arena. */
+struct slice redis_slot_tag(struct arena *arena, struct slice key);
+
 /* A node's answer that another one has the slot. */
 struct redis_redirect {
     bool ask; /* for this command alone, and only after ASKING */
@@ -97,6 +101,9 @@ bool redis_cursor_decode(struct arena *arena, struct slice scope, struct slice t
                          struct redis_cursor *cursor);
 
 /* ---- what an error reply means (redis_error.c) ---- */
+
+/* What stands for MOVED and ASK where these cannot be followed: no word of redis' own. */
+#define REDIS_ERROR_MOVING "PRISM:MOVING"
 
 /* The one place that maps redis' words to codes. Texts that are not static are copied into the
  * arena. */

@@ -32,7 +32,7 @@ void redis_trim(struct redis *redis, struct slice topic, uint32_t appended)
     const struct redis_store *store = redis_store_of(redis);
 
     if ((store->max_length == 0 && store->max_age_ms == 0) || redis->phase != REDIS_READY ||
-        !by_chance(CONTAINER_OF(redis, struct redis_streams, shared), appended))
+        !by_chance(redis_streams_at(redis), appended))
         return;
 
     struct redis_call *call = redis_begin_own(redis, &trim_kind, NULL);

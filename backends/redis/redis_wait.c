@@ -1,5 +1,6 @@
-/* The connection that waits: one XREAD BLOCK for the notes and for all topics of which the readers
- * have fetched everything. It says no more than that there is something.
+/* A watch: a connection that waits, with one XREAD BLOCK for the notes and for all of its topics of
+ * which the readers have fetched everything. It says no more than that there is something. On one
+ * server there is one; in a cluster, one for each hash tag, from the first reader to the last.
  *
  *   a reader is done     redis_wait_for: its topic belongs to the next XREAD
  *   one is under way     CLIENT UNBLOCK, from the other connection, ends it; again until it has,
@@ -9,41 +10,32 @@
  * Asking for many topics costs redis a microsecond or two for each, so the next XREAD comes a
  * little later for each of them: what happens meanwhile shares it.
  *
- * Where CLIENT ID or UNBLOCK is not permitted, an XREAD blocks for a short time only. */
-#include "backends/redis/redis_stream.h"
+ * Where CLIENT ID or UNBLOCK is not permitted, an XREAD blocks for a short time only.
+ *
+ * In a cluster, a watch whose slot has gone to another node is told so (MOVED) or finds out by the
+ * map. Then its connection is given up, and the next one goes where the slot is. */
+#include "backends/redis/redis_watch.h"
 
-#include <stdio.h>
-#include <stdlib.h>
+enum {
+    BLOCK_MS = 10000,
+    SHORT_MS = 50,
+    POKE_MS = 1,
+    REFUSED_MS = 200,
+    KEY_US = 20,
+    POLL_MS = 200, /* for readers without a watch */
+};
 
-enum { BLOCK_MS = 10000, SHORT_MS = 50, POKE_MS = 1, REFUSED_MS = 200, KEY_US = 20 };
-
-static void look(struct redis_streams *streams)
+static bool waits(const struct redis_watch *watch, const struct redis_reader *reader)
 {
-    if (streams->wait_landed)
-        return;
-    streams->wait_landed = true;
-    worker_land(streams->shared.base.home, &streams->wait_job);
+    return reader->watch == watch && reader->waiting && !reader->closing &&
+           subscription_may_take(reader->subscription);
 }
 
-static struct redis_streams *streams_of(const struct redis_call *call)
+void redis_watch_wake(struct redis_watch *watch)
 {
-    return call->state;
-}
-
-static struct timer_wheel *timers_of(struct redis_streams *streams)
-{
-    return &streams->shared.base.home->timers;
-}
-
-static bool waits(const struct redis_reader *reader)
-{
-    return reader->waiting && !reader->closing && subscription_may_take(reader->subscription);
-}
-
-static void wake_all(struct redis_streams *streams)
-{
-    for (struct redis_reader *reader = streams->readers; reader != NULL; reader = reader->next) {
-        if (!reader->waiting)
+    for (struct redis_reader *reader = watch->streams->readers; reader != NULL;
+         reader = reader->next) {
+        if (reader->watch != watch || !reader->waiting)
             continue;
         reader->waiting = false;
         reader->want_fetch = true;
@@ -53,12 +45,13 @@ static void wake_all(struct redis_streams *streams)
 
 /* ---- what has come ---- */
 
-static void wake_readers(struct redis_streams *streams, struct redis_id id)
+static void wake_readers(struct redis_watch *watch, struct redis_id id)
 {
-    struct slice key = slice_of(streams->read.key, streams->read.key_len);
+    struct slice key = slice_of(watch->read.key, watch->read.key_len);
 
-    for (struct redis_reader *reader = streams->readers; reader != NULL; reader = reader->next) {
-        if (!reader->waiting || !slice_equal(reader->key, key))
+    for (struct redis_reader *reader = watch->streams->readers; reader != NULL;
+         reader = reader->next) {
+        if (reader->watch != watch || !reader->waiting || !slice_equal(reader->key, key))
             continue;
         reader->waiting = false;
         reader->want_fetch = true;
@@ -67,17 +60,18 @@ static void wake_readers(struct redis_streams *streams, struct redis_id id)
     }
 }
 
-static void act_on_note(struct redis_streams *streams)
+static void act_on_note(struct redis_watch *watch)
 {
-    struct slice topic = slice_of(streams->read.topic, streams->read.topic_len);
-    struct slice group = slice_of(streams->read.group, streams->read.group_len);
+    struct slice topic = slice_of(watch->read.topic, watch->read.topic_len);
+    struct slice group = slice_of(watch->read.group, watch->read.group_len);
 
-    if (streams->read.is_ours)
+    if (watch->read.is_ours)
         return;
-    for (struct redis_reader *reader = streams->readers; reader != NULL; reader = reader->next) {
+    for (struct redis_reader *reader = watch->streams->readers; reader != NULL;
+         reader = reader->next) {
         if (!slice_equal(reader->key, topic) || !slice_equal(reader->group, group))
             continue;
-        if (!streams->read.is_seek) {
+        if (!watch->read.is_seek) {
             redis_reader_invite(reader);
         } else if (reader->rewound > 0) {
             reader->rewound--; /* it has seen this for itself */
@@ -96,81 +90,81 @@ static void keep_word(uint8_t *to, uint8_t *len, struct slice word)
 
 enum field { FIELD_FROM, FIELD_TOPIC, FIELD_GROUP, FIELD_WHAT, FIELD_OTHER };
 
-static void take_note(struct redis_streams *streams, size_t index, struct slice word)
+static void take_note(struct redis_watch *watch, size_t index, struct slice word)
 {
     static const char *const names[] = {"from", "topic", "group", "what"};
 
     if (index % 2 == 0) {
-        streams->read.field = FIELD_FROM;
-        while (streams->read.field < FIELD_OTHER &&
-               !slice_equal(word, slice_str(names[streams->read.field])))
-            streams->read.field++;
+        watch->read.field = FIELD_FROM;
+        while (watch->read.field < FIELD_OTHER &&
+               !slice_equal(word, slice_str(names[watch->read.field])))
+            watch->read.field++;
         return;
     }
-    if (streams->read.field == FIELD_FROM)
-        streams->read.is_ours = slice_equal(word, slice_str(streams->origin));
-    else if (streams->read.field == FIELD_TOPIC)
-        keep_word(streams->read.topic, &streams->read.topic_len, word);
-    else if (streams->read.field == FIELD_GROUP)
-        keep_word(streams->read.group, &streams->read.group_len, word);
-    else if (streams->read.field == FIELD_WHAT)
-        streams->read.is_seek = slice_equal(word, slice_str("seek"));
-    if (streams->read.field == FIELD_WHAT)
-        act_on_note(streams);
+    if (watch->read.field == FIELD_FROM)
+        watch->read.is_ours = slice_equal(word, slice_str(watch->streams->origin));
+    else if (watch->read.field == FIELD_TOPIC)
+        keep_word(watch->read.topic, &watch->read.topic_len, word);
+    else if (watch->read.field == FIELD_GROUP)
+        keep_word(watch->read.group, &watch->read.group_len, word);
+    else if (watch->read.field == FIELD_WHAT)
+        watch->read.is_seek = slice_equal(word, slice_str("seek"));
+    if (watch->read.field == FIELD_WHAT)
+        act_on_note(watch);
 }
 
 /* [[key, [[id, [word ..]]]] ..] */
 static void read_node(struct redis_call *call, const struct redis_node *node)
 {
-    struct redis_streams *streams = streams_of(call);
+    struct redis_watch *watch = redis_watch_of(call);
     struct redis_id id;
 
     if (node->type == REDIS_REPLY_ERROR) {
-        streams->read.refused = true;
+        watch->read.refused = true;
     } else if (node->depth == 2 && node->index == 0 && node->type == REDIS_REPLY_STRING) {
-        keep_word(streams->read.key, &streams->read.key_len, node->text);
-        streams->read.is_note = slice_equal(node->text, streams->notes);
+        keep_word(watch->read.key, &watch->read.key_len, node->text);
+        watch->read.is_note = slice_equal(node->text, watch->notes);
     } else if (node->depth == 4 && node->index == 0 && redis_id_parse(node->text, &id)) {
-        if (streams->read.is_note)
-            streams->noted = id;
+        if (watch->read.is_note)
+            watch->noted = id;
         else
-            wake_readers(streams, id);
-    } else if (node->depth == 5 && streams->read.is_note) {
-        take_note(streams, node->index, node->text);
+            wake_readers(watch, id);
+    } else if (node->depth == 5 && watch->read.is_note) {
+        take_note(watch, node->index, node->text);
     }
 }
 
 static void on_refused_over(struct timer *timer)
 {
-    struct redis_streams *streams = CONTAINER_OF(timer, struct redis_streams, guard);
+    struct redis_watch *watch = CONTAINER_OF(timer, struct redis_watch, guard);
 
-    wake_all(streams);
-    look(streams);
+    redis_watch_wake(watch);
+    redis_watch_look(watch);
 }
 
 /* One topic that is no stream any more has it refused for all: each reader finds out for itself. */
 static void read_end(struct redis_call *call)
 {
-    struct redis_streams *streams = streams_of(call);
+    struct redis_watch *watch = redis_watch_of(call);
 
-    streams->asked = false;
-    timer_disarm(timers_of(streams), &streams->guard);
-    if (!streams->read.refused) {
-        look(streams);
+    watch->asked = false;
+    timer_disarm(redis_watch_timers(watch), &watch->guard);
+    if (!watch->read.refused) {
+        redis_watch_look(watch);
         return;
     }
-    streams->changed = false;
-    timer_arm(timers_of(streams), &streams->guard,
-              streams->shared.base.home->now_ns + REFUSED_MS * NS_PER_MS, on_refused_over);
+    watch->changed = false;
+    timer_arm(redis_watch_timers(watch), &watch->guard,
+              redis_watch_now(watch) + REFUSED_MS * NS_PER_MS, on_refused_over);
 }
 
 static void read_lost(struct redis_call *call, struct err why)
 {
-    struct redis_streams *streams = streams_of(call);
+    struct redis_watch *watch = redis_watch_of(call);
 
     (void)why;
-    streams->asked = false;
-    timer_disarm(timers_of(streams), &streams->guard);
+    watch->asked = false;
+    timer_disarm(redis_watch_timers(watch), &watch->guard);
 }
 
 static const struct redis_kind read_kind = {
@@ -180,57 +174,60 @@ static const struct redis_kind read_kind = {
 
 static void on_silence(struct timer *timer)
 {
-    struct redis_streams *streams = CONTAINER_OF(timer, struct redis_streams, guard);
+    struct redis_watch *watch = CONTAINER_OF(timer, struct redis_watch, guard);
 
-    redis_drop(&streams->waiting, redis_unavailable("redis did not end a wait"));
+    redis_drop(&watch->connection, redis_unavailable("redis did not end a wait"));
 }
 
-static unsigned block_ms(const struct redis_streams *streams)
+static unsigned block_ms(const struct redis_watch *watch)
 {
-    return streams->client != 0 && streams->may_poke ? BLOCK_MS : SHORT_MS;
+    return watch->client != 0 && watch->may_poke ? BLOCK_MS : SHORT_MS;
 }
 
-static void say_read(struct redis_streams *streams, unsigned keys)
+static void say_read(struct redis_watch *watch, unsigned keys)
 {
-    struct redis_call *call = redis_begin_own(&streams->waiting, &read_kind, streams);
+    struct redis_call *call = redis_begin_own(&watch->connection, &read_kind, watch);
     char text[REDIS_ID_BYTES];
 
     redis_command(call, 6 + 2 * keys, "XREAD");
     redis_word(call, slice_str("BLOCK"));
-    redis_word_number(call, block_ms(streams));
+    redis_word_number(call, block_ms(watch));
     redis_word(call, slice_str("COUNT"));
     redis_word_number(call, 1);
     redis_word(call, slice_str("STREAMS"));
-    if (streams->notes_known)
-        redis_word(call, streams->notes);
-    for (struct redis_reader *reader = streams->readers; reader != NULL; reader = reader->next) {
-        if (waits(reader))
+    if (watch->notes_known)
+        redis_word(call, watch->notes);
+    for (struct redis_reader *reader = watch->streams->readers; reader != NULL;
+         reader = reader->next) {
+        if (waits(watch, reader))
             redis_word(call, reader->key);
     }
-    if (streams->notes_known)
-        redis_word(call, redis_id_text(streams->noted, text));
-    for (struct redis_reader *reader = streams->readers; reader != NULL; reader = reader->next) {
-        if (waits(reader))
+    if (watch->notes_known)
+        redis_word(call, redis_id_text(watch->noted, text));
+    for (struct redis_reader *reader = watch->streams->readers; reader != NULL;
+         reader = reader->next) {
+        if (waits(watch, reader))
             redis_word(call, redis_id_text(reader->seen, text));
     }
 }
 
-static void ask(struct redis_streams *streams)
+static void ask(struct redis_watch *watch)
 {
-    uint64_t now = streams->shared.base.home->now_ns;
-    unsigned keys = streams->notes_known && streams->n_readers > 0;
+    uint64_t now = redis_watch_now(watch);
+    unsigned keys = watch->notes_known && watch->readers > 0;
 
-    for (struct redis_reader *reader = streams->readers; reader != NULL; reader = reader->next)
-        keys += waits(reader);
-    streams->changed = false;
+    for (struct redis_reader *reader = watch->streams->readers; reader != NULL;
+         reader = reader->next)
+        keys += waits(watch, reader);
+    watch->changed = false;
     if (keys == 0)
         return;
-    streams->asked = true;
-    streams->rest_ns = now + keys * KEY_US * 1000ull;
-    streams->read.refused = false;
-    say_read(streams, keys);
-    timer_arm(timers_of(streams), &streams->guard,
-              now + BLOCK_MS * NS_PER_MS + redis_store_of(&streams->shared)->command_timeout_ns,
+    watch->asked = true;
+    watch->rest_ns = now + keys * KEY_US * 1000ull;
+    watch->read.refused = false;
+    say_read(watch, keys);
+    timer_arm(redis_watch_timers(watch), &watch->guard,
+              now + BLOCK_MS * NS_PER_MS + redis_store_of(&watch->connection)->command_timeout_ns,
               on_silence);
 }
 
@@ -238,144 +235,83 @@ static void ask(struct redis_streams *streams)
 
 static void on_poke_again(struct timer *timer)
 {
-    look(CONTAINER_OF(timer, struct redis_streams, poke_again));
+    redis_watch_look(CONTAINER_OF(timer, struct redis_watch, poke_again));
 }
 
 static void poke_node(struct redis_call *call, const struct redis_node *node)
 {
     if (node->type == REDIS_REPLY_ERROR)
-        streams_of(call)->may_poke = false;
+        redis_watch_of(call)->may_poke = false;
 }
 
 static void poke_end(struct redis_call *call)
 {
-    struct redis_streams *streams = streams_of(call);
+    struct redis_watch *watch = redis_watch_of(call);
 
-    streams->poking = false;
-    if (streams->changed)
-        timer_arm(timers_of(streams), &streams->poke_again,
-                  streams->shared.base.home->now_ns + POKE_MS * NS_PER_MS, on_poke_again);
+    watch->poking = false;
+    if (watch->closing)
+        redis_watch_over(watch);
+    else if (watch->changed)
+        timer_arm(redis_watch_timers(watch), &watch->poke_again,
+                  redis_watch_now(watch) + POKE_MS * NS_PER_MS, on_poke_again);
 }
 
 static void poke_lost(struct redis_call *call, struct err why)
 {
     (void)why;
-    streams_of(call)->poking = false;
+    redis_watch_of(call)->poking = false;
+    redis_watch_over(redis_watch_of(call));
 }
 
 static const struct redis_kind poke_kind = {
     .item_errors = true, .node = poke_node, .end = poke_end, .lost = poke_lost};
 
-static void poke(struct redis_streams *streams)
+static void poke(struct redis_watch *watch)
 {
-    if (streams->poking || streams->client == 0 || !streams->may_poke ||
-        streams->shared.phase != REDIS_READY)
-        return;
-    streams->poking = true;
+    struct redis *owner = redis_watch_owner(watch);
 
-    struct redis_call *call = redis_begin_own(&streams->shared, &poke_kind, streams);
+    if (watch->poking || watch->client == 0 || !watch->may_poke || owner->phase != REDIS_READY)
+        return;
+    watch->poking = true;
+
+    struct redis_call *call = redis_begin_own(owner, &poke_kind, watch);
 
     redis_command(call, 3, "CLIENT");
     redis_word(call, slice_str("UNBLOCK"));
-    redis_word_number(call, streams->client);
+    redis_word_number(call, watch->client);
 }
 
-static void run(struct job *job)
+void redis_watch_run(struct job *job)
 {
-    struct redis_streams *streams = CONTAINER_OF(job, struct redis_streams, wait_job);
+    struct redis_watch *watch = CONTAINER_OF(job, struct redis_watch, job);
 
-    streams->wait_landed = false;
-    if (streams->waiting.phase != REDIS_READY || streams->introducing)
+    watch->landed = false;
+    if (watch->closing) {
+        redis_watch_over(watch);
         return;
-    if (streams->rest_ns > streams->shared.base.home->now_ns)
-        timer_arm(timers_of(streams), &streams->poke_again, streams->rest_ns, on_poke_again);
-    else if (!streams->asked)
-        ask(streams);
-    else if (streams->changed)
-        poke(streams);
+    }
+    if (watch->connection.phase != REDIS_READY || watch->introducing)
+        return;
+    if (redis_watch_strayed(watch))
+        redis_drop(&watch->connection, redis_unavailable("the slot has gone to another node"));
+    else if (watch->rest_ns > redis_watch_now(watch))
+        timer_arm(redis_watch_timers(watch), &watch->poke_again, watch->rest_ns, on_poke_again);
+    else if (!watch->asked)
+        ask(watch);
+    else if (watch->changed)
+        poke(watch);
 }
 
 void redis_wait_for(struct redis_reader *reader)
 {
     if (reader->waiting)
         return;
-    reader->waiting = true;
-    reader->streams->changed = true;
-    look(reader->streams);
-}
-
-/* ---- the connection ---- */
-
-static void introduce_node(struct redis_call *call, const struct redis_node *node)
-{
-    struct redis_streams *streams = streams_of(call);
-
-    if (call->answered == 0 && node->type == REDIS_REPLY_INTEGER)
-        streams->client = (uint64_t)node->number;
-    else if (call->answered == 1 && node->depth == 0 && node->type == REDIS_REPLY_ARRAY)
-        streams->notes_known = true;
-    else if (call->answered == 1 && node->depth == 2 && node->index == 0)
-        redis_id_parse(node->text, &streams->noted);
-}
-
-/* What was given back before the first note was known was told by notes that nobody here has read.
- */
-static void introduce_end(struct redis_call *call)
-{
-    struct redis_streams *streams = streams_of(call);
-
-    streams->introducing = false;
-    if (streams->notes_known && !streams->caught_up) {
-        streams->caught_up = true;
-        for (struct redis_reader *reader = streams->readers; reader != NULL; reader = reader->next)
-            redis_reader_invite(reader);
+    if (reader->watch == NULL) {
+        reader->want_fetch = true;
+        reader->again_ns = redis_reader_now(reader) + POLL_MS * NS_PER_MS;
+        return;
     }
-    look(streams);
-}
-
-static void introduce_lost(struct redis_call *call, struct err why)
-{
-    (void)why;
-    streams_of(call)->introducing = false;
-}
-
-static const struct redis_kind introduce_kind = {
-    .item_errors = true, .node = introduce_node, .end = introduce_end, .lost = introduce_lost};
-
-/* Notes are read on from the last one that was seen, also over a lost connection. */
-static void on_ready(struct redis *redis)
-{
-    struct redis_streams *streams = CONTAINER_OF(redis, struct redis_streams, waiting);
-    struct redis_call *call = redis_begin_own(redis, &introduce_kind, streams);
-
-    streams->introducing = true;
-    streams->client = 0;
-    streams->may_poke = true;
-    redis_command(call, 2, "CLIENT");
-    redis_word(call, slice_str("ID"));
-    wake_all(streams);
-    if (streams->notes_known)
-        return;
-    redis_command(call, 6, "XREVRANGE");
-    redis_word(call, streams->notes);
-    redis_word(call, slice_str("+"));
-    redis_word(call, slice_str("-"));
-    redis_word(call, slice_str("COUNT"));
-    redis_word_number(call, 1);
-}
-
-void redis_wait_start(struct redis_streams *streams)
-{
-    if (streams->waiting_started)
-        return;
-    streams->waiting_started = true;
-    streams->wait_job.run = run;
-    streams->waiting.on_ready = on_ready;
-    redis_start(&streams->waiting, streams->shared.base.store, streams->shared.base.home, true);
-}
-
-void redis_wait_stop(struct redis_streams *streams)
-{
-    timer_disarm(timers_of(streams), &streams->guard);
-    timer_disarm(timers_of(streams), &streams->poke_again);
+    reader->waiting = true;
+    reader->watch->changed = true;
+    redis_watch_look(reader->watch);
 }

@@ -1,6 +1,9 @@
 /* `redis` with `cluster: true` against the cluster that rig/with_servers.py has started: the same
- * contract as one server's, but for what needs keys that stay together. */
+ * contracts as one server's, but for what needs keys of clients that stay together. Called without
+ * an argument: key-value; else with `registry` or `session`. */
 #include "tests/contract/redis_fixture.h"
+#include "tests/contract/registry_contract.h"
+#include "tests/contract/session_contract.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,8 +11,9 @@
 static const char *nodes;
 
 struct contract_fixture {
-    struct redis_fixture redis; /* first */
-    struct backend_store *other, *stranger;
+    struct redis_fixture redis;               /* first */
+    struct backend_store *other, *peer_store; /* of another namespace; of the same */
+    struct backend *peer;
 };
 
 static int open_contract(void **state)
@@ -19,12 +23,13 @@ static int open_contract(void **state)
 
     redis_fixture_open(&fixture->redis, "a", settings);
     assert_int_equal(redis_fixture_store(&fixture->other, "a:b", settings).code, ERR_OK);
+    assert_int_equal(redis_fixture_store(&fixture->peer_store, "a", settings).code, ERR_OK);
     fixture->redis.kv.elsewhere = kv_open(&fixture->redis.kv, fixture->other);
-    assert_int_equal(redis_fixture_store(&fixture->stranger, "a", settings).code, ERR_OK);
-    fixture->redis.kv.stranger = kv_open(&fixture->redis.kv, fixture->stranger);
+    fixture->peer = kv_open(&fixture->redis.kv, fixture->peer_store);
+    fixture->redis.kv.stranger = fixture->peer;
     redis_until(&fixture->redis, BACKEND_READY);
-    KV_UNTIL(&fixture->redis.kv, atomic_load(&fixture->stranger->state) == BACKEND_READY);
     KV_UNTIL(&fixture->redis.kv, atomic_load(&fixture->other->state) == BACKEND_READY);
+    KV_UNTIL(&fixture->redis.kv, atomic_load(&fixture->peer_store->state) == BACKEND_READY);
     *state = fixture;
     return 0;
 }
@@ -33,18 +38,23 @@ static int close_contract(void **state)
 {
     struct contract_fixture *fixture = *state;
 
-    kv_close(&fixture->redis.kv, fixture->redis.kv.stranger);
-    fixture->stranger->type->store_close(fixture->stranger);
     kv_close(&fixture->redis.kv, fixture->redis.kv.elsewhere);
+    kv_close(&fixture->redis.kv, fixture->peer);
+    fixture->peer_store->type->store_close(fixture->peer_store);
     fixture->other->type->store_close(fixture->other);
     redis_fixture_close(&fixture->redis);
     test_free(fixture);
     return 0;
 }
 
+static struct backend *peer(struct kv_fixture *kv)
+{
+    return ((struct contract_fixture *)kv)->peer;
+}
+
 /* ---- what is not offered ---- */
 
-static void interfaces_are_those_of_one_key(void **state)
+static void atomic_batches_are_not_offered(void **state)
 {
     struct contract_fixture *fixture = *state;
     const struct backend_interfaces *has = &fixture->redis.kv.backend->has;
@@ -52,8 +62,8 @@ static void interfaces_are_those_of_one_key(void **state)
     assert_non_null(has->kv_batch);
     assert_non_null(has->kv_cas);
     assert_null(has->kv_txn);
-    assert_null(has->registry);
-    assert_null(has->session);
+    assert_non_null(has->registry);
+    assert_non_null(has->session);
     assert_string_equal(fixture->redis.store->type->name, "redis-cluster");
 }
 
@@ -73,10 +83,11 @@ static void keys_with_tags(void **state)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    const char *what = argc > 1 ? argv[1] : "";
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(interfaces_are_those_of_one_key, open_contract,
+        cmocka_unit_test_setup_teardown(atomic_batches_are_not_offered, open_contract,
                                         close_contract),
         cmocka_unit_test_setup_teardown(keys_with_tags, open_contract, close_contract),
     };
@@ -84,6 +95,10 @@ int main(void)
     nodes = getenv("PRISM_TEST_REDIS_CLUSTER");
     if (nodes == NULL)
         return redis_server_skip();
+    if (strcmp(what, "registry") == 0)
+        return registry_contract("redis_cluster", open_contract, close_contract, peer);
+    if (strcmp(what, "session") == 0)
+        return session_contract("redis_cluster", open_contract, close_contract, peer);
     return kv_contract("redis_cluster", open_contract, close_contract) +
            cmocka_run_group_tests_name("redis_cluster", tests, NULL, NULL);
 }

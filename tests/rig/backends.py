@@ -76,6 +76,12 @@ def _redis_stream(**config):
 
 
 @contextlib.contextmanager
+def _redis_stream_cluster(**config):
+    with RedisCluster() as cluster:
+        yield {"backend": "redis-stream", "config": {"address": cluster.address, "cluster": True, **config}}
+
+
+@contextlib.contextmanager
 def _postgres(**config):
     with PostgresServer() as postgres:
         yield {"backend": "postgres", "config": {"address": postgres.address, "username": "postgres",
@@ -124,7 +130,7 @@ def _s3_emulated(**config):
 _STARTERS = {"dynamodb": _dynamodb, "dynamodb-transactions": _dynamodb_transactions,
              "jetstream": _jetstream, "kafka": _kafka, "memstore": _memstore, "nats": _nats,
              "postgres": _postgres, "postgres-ttl": _postgres_ttl, "redis": _redis, "redis-cluster": _redis_cluster,
-             "redis-stream": _redis_stream,
+             "redis-stream": _redis_stream, "redis-stream-cluster": _redis_stream_cluster,
              "s3": _s3, "s3-emulated": _s3_emulated}
 
 

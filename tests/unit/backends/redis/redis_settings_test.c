@@ -86,6 +86,7 @@ static const struct example examples[] = {
     {{"cluster", "true", "sentinel_master", "m"}, {"cluster/sentinel_master"}},
     {{"cluster", "true", "address", "unix:/s"}, {"cluster/address"}},
     {{"address", "a,b"}, {"address/sentinel_master"}},
+    {{"cluster", "true", "key_prefix", "a{b"}, {NULL}},
     {{"address", "a,b:26380", "sentinel_master", "m", "sentinel_password", "p"}, {NULL}},
     {{"sentinel_password", "p"}, {"sentinel_password/sentinel_master"}},
     {{"address", "unix:/s", "sentinel_master", "m"}, {"sentinel_master/address"}},

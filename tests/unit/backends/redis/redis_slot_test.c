@@ -37,6 +37,33 @@ static void known_slots(void **state)
     }
 }
 
+/* What is named with the tag of a key is where that key is. */
+static void tags(void **state)
+{
+    static const struct {
+        const char *key, *tag; /* NULL: some number */
+    } cases[] = {{"foo", "foo"}, {"{user1000}.following", "user1000"},
+                 {"a{b", "a{b"}, {"{{bar}}zap", "{bar"},
+                 {"a}b", NULL},  {"foo{}{bar}", NULL},
+                 {"}{", NULL},   {"", ""}};
+    struct arena arena;
+
+    (void)state;
+    arena_init(&arena, NULL);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        const struct slice key = slice_str(cases[i].key), none = slice_of(NULL, 0);
+        struct slice tag = redis_slot_tag(&arena, key);
+        struct slice name = slice_str(
+            arena_printf(&arena, "prism:wake:{%.*s}", (int)tag.len, (const char *)tag.data));
+
+        if (cases[i].tag != NULL)
+            assert_true(slice_equal(tag, slice_str(cases[i].tag)));
+        if (key.len > 0)
+            assert_int_equal(redis_slot(name, none), redis_slot(key, none));
+    }
+    arena_clear(&arena);
+}
+
 static void redirects(void **state)
 {
     static const struct {
@@ -94,6 +121,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(known_slots),
+        cmocka_unit_test(tags),
         cmocka_unit_test(redirects),
         cmocka_unit_test(no_redirects),
     };
