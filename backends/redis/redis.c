@@ -107,6 +107,13 @@ static void render(struct backend_store *const *stores, size_t n, struct metrics
     }
 }
 
+/* What one server and a cluster have in common. */
+#define IN_COMMON                                                                                  \
+    .limits = {.key_bytes = 512ull << 20, .value_bytes = REDIS_VALUE_BYTES, .pipeline = 128},      \
+    .settings = redis_settings, .check = redis_settings_check, .store_open = store_open,           \
+    .store_close = redis_store_close, .reload = redis_store_reload, .open = open_instance,         \
+    .close = close_instance, .probe = redis_probe, .render = render
+
 const struct backend_type backend_redis = {
     .name = "redis",
     .doc = "Redis 6 or later: one server, a primary with replicas, or a cluster",
@@ -119,18 +126,9 @@ const struct backend_type backend_redis = {
                    .topic = &redis_topic,
                    .registry = &redis_registry,
                    .session = &redis_session},
-    .limits = {.key_bytes = 512ull << 20, .value_bytes = REDIS_VALUE_BYTES, .pipeline = 128},
-    .settings = redis_settings,
-    .check = redis_settings_check,
     .descriptors = redis_descriptors,
     .variant = variant,
-    .store_open = store_open,
-    .store_close = redis_store_close,
-    .reload = redis_store_reload,
-    .open = open_instance,
-    .close = close_instance,
-    .probe = redis_probe,
-    .render = render,
+    IN_COMMON,
 };
 
 /* What one key, or one node, can do, and scripts whose keys stay together. Those of an atomic batch
@@ -146,15 +144,6 @@ static const struct backend_type backend_redis_cluster = {
                    .topic = &redis_topic,
                    .registry = &redis_registry,
                    .session = &redis_session},
-    .limits = {.key_bytes = 512ull << 20, .value_bytes = REDIS_VALUE_BYTES, .pipeline = 128},
-    .settings = redis_settings,
-    .check = redis_settings_check,
     .descriptors = redis_cluster_descriptors,
-    .store_open = store_open,
-    .store_close = redis_store_close,
-    .reload = redis_store_reload,
-    .open = open_instance,
-    .close = close_instance,
-    .probe = redis_probe,
-    .render = render,
+    IN_COMMON,
 };

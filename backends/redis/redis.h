@@ -8,7 +8,8 @@
  *   redis_store.h  one slot: login, TLS, health
  *   redis_conn.h   one connection; with redis_write.c (output), redis_seek.c (whom it goes to),
  *                  redis_resolve.c (the name), redis_state.c (what it says of itself later)
- *   redis_cluster.h   the primaries of a cluster, and who of them has a key
+ *   redis_cluster.h   the primaries of a cluster, and who of them has a key; redis_map.h, its map
+ *                  as it comes
  *   redis_call.h   calls in flight (redis_call.c), turns of slow ones (redis_turns.c), and built on
  *                  them what is said first (redis_hello.c) and the life of a connection
  *                  (redis_conn.c)

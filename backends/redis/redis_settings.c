@@ -1,6 +1,8 @@
 /* Settings of a slot: the tables, and what they cannot say. */
 #include "backends/redis/redis_settings.h"
 
+#include "backends/redis/redis_stream.h"
+
 #include "src/base/container.h"
 
 #include <string.h>
@@ -300,4 +302,13 @@ struct backend_descriptors redis_cluster_descriptors(const struct backend_value 
 {
     (void)values;
     return (struct backend_descriptors){.instance = CONNECTIONS + PRIMARIES};
+}
+
+/* Readers that wait have a connection for each tag. */
+struct backend_descriptors redis_stream_cluster_descriptors(const struct backend_value *values)
+{
+    struct backend_descriptors most = redis_cluster_descriptors(values);
+
+    most.instance += REDIS_WATCHES;
+    return most;
 }

@@ -37,9 +37,10 @@ enum redis_setting {
 extern const struct backend_setting redis_settings[];
 extern const struct backend_setting redis_stream_settings[]; /* begins with those */
 
-/* As backend_type.descriptors: of one server, and of a cluster. */
+/* As backend_type.descriptors: of one server, of a cluster, and of streams on one. */
 struct backend_descriptors redis_descriptors(const struct backend_value *values);
 struct backend_descriptors redis_cluster_descriptors(const struct backend_value *values);
+struct backend_descriptors redis_stream_cluster_descriptors(const struct backend_value *values);
 
 /* As backend_type.check. */
 void redis_settings_check(const struct backend_value *values, struct backend_faults *faults);

@@ -167,36 +167,26 @@ static void render(struct backend_store *const *stores, size_t n, struct metrics
     }
 }
 
+/* What one server and a cluster have in common. */
+#define IN_COMMON                                                                                  \
+    .limits = {.key_bytes = 512ull << 20, .value_bytes = REDIS_VALUE_BYTES, .pipeline = 128},      \
+    .settings = redis_stream_settings, .check = redis_stream_settings_check,                       \
+    .store_open = store_open, .store_close = redis_store_close, .reload = redis_store_reload,      \
+    .open = open_instance, .close = close_instance, .probe = redis_probe, .render = render
+
 const struct backend_type backend_redis_stream = {
     .name = "redis-stream",
     .doc = "streams and queues on Redis 6.2 or later (7.0 for lag and gaps), as backend redis",
     .interfaces = {.stream = &redis_stream, .queue = &redis_queue},
-    .limits = {.key_bytes = 512ull << 20, .value_bytes = REDIS_VALUE_BYTES, .pipeline = 128},
-    .settings = redis_stream_settings,
-    .check = redis_stream_settings_check,
     .descriptors = redis_descriptors,
     .variant = variant,
-    .store_open = store_open,
-    .store_close = redis_store_close,
-    .reload = redis_store_reload,
-    .open = open_instance,
-    .close = close_instance,
-    .probe = redis_probe,
-    .render = render,
+    IN_COMMON,
 };
 
 const struct backend_type backend_redis_stream_cluster = {
     .name = "redis-stream-cluster",
     .doc = "streams and queues on a cluster: `redis-stream` with `cluster: true`",
     .interfaces = {.stream = &redis_stream, .queue = &redis_queue},
-    .limits = {.key_bytes = 512ull << 20, .value_bytes = REDIS_VALUE_BYTES, .pipeline = 128},
-    .settings = redis_stream_settings,
-    .check = redis_stream_settings_check,
-    .store_open = store_open,
-    .store_close = redis_store_close,
-    .reload = redis_store_reload,
-    .open = open_instance,
-    .close = close_instance,
-    .probe = redis_probe,
-    .render = render,
+    .descriptors = redis_stream_cluster_descriptors,
+    IN_COMMON,
 };

@@ -28,7 +28,7 @@ static void read_setting(const struct backend_setting *setting, const char *text
 enum { PATH = 200 };
 
 struct tls_texts {
-    char address[PATH], ca[PATH], cert[PATH], key[PATH];
+    char address[2 * PATH], ca[PATH], cert[PATH], key[PATH];
 };
 
 static void set_text(const struct backend_type *type, struct backend_value *values,
@@ -66,11 +66,16 @@ static void over_tls(const struct backend_type *type, struct backend_value *valu
 {
     const char *folder = getenv("PRISM_TEST_REDIS_TLS");
     unsigned port = folder != NULL ? tls_port_of(values[0].text) : 0;
+    const char *cluster = folder != NULL ? getenv("PRISM_TEST_REDIS_CLUSTER") : NULL;
+    bool nodes = cluster != NULL && strcmp(values[0].text, cluster) == 0;
 
-    if (port == 0)
+    if (port == 0 && !nodes)
         return;
     signal(SIGPIPE, SIG_IGN); /* as prismd does */
-    snprintf(texts->address, PATH, "rediss://localhost:%u", port);
+    if (nodes)
+        snprintf(texts->address, sizeof texts->address, "rediss://%s", values[0].text);
+    else
+        snprintf(texts->address, sizeof texts->address, "rediss://localhost:%u", port);
     snprintf(texts->ca, PATH, "%s/ca.pem", folder);
     snprintf(texts->cert, PATH, "%s/client.pem", folder);
     snprintf(texts->key, PATH, "%s/client.key", folder);

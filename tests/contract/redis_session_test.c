@@ -203,6 +203,20 @@ static void outcomes_are_unknown_where_they_are(void **state)
     KV_UNTIL(&fixture->kv, session_value(&fixture->kv, "a", "k") != NULL);
 }
 
+/* The sweep, which no call waits for, counts the refusal and comes again. */
+static void a_sweep_is_refused(void **state)
+{
+    struct kv_fixture *kv = *state;
+    uint64_t errors = counter_read(&kv->backend->stats.errors);
+
+    session_make(kv, "a", "alice", SESSION_LONG_MS);
+    redis_server_say(&server, "ACL SETUSER default -eval"); /* the sweep's; others are known */
+    kv_pass(kv, 5000);                                      /* half of the time that it rests */
+    KV_UNTIL(kv, counter_read(&kv->backend->stats.errors) > errors);
+    redis_server_say(&server, "ACL SETUSER default +eval");
+    kv_expect(session_put(kv, "a", "k", "v"), ERR_OK, NULL);
+}
+
 static void foreign_data_is_an_error(void **state)
 {
     struct kv_fixture *kv = *state;
@@ -229,6 +243,7 @@ int main(void)
         ALONE(s5_ghosts_go),
         ALONE(redis_is_full),
         ALONE(outcomes_are_unknown_where_they_are),
+        ALONE(a_sweep_is_refused),
         ALONE(foreign_data_is_an_error),
     };
 #undef ALONE

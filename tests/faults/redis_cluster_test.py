@@ -7,7 +7,7 @@ from rig import backends, environment, suite, wait, wire
 from rig.keyvalue import pattern_service, pb
 from rig.load import Load
 from rig.prismd import Prismd
-from rig.redis import RedisServer
+from rig.redis import RedisServer, commands_run
 from rig.redis_cluster import RedisCluster
 
 S = grpc.StatusCode
@@ -19,9 +19,10 @@ CLUSTER = {"cluster": True, "dial_timeout_ms": 1000, "command_timeout_ms": 1000}
 
 
 class Cluster(suite.Case):
-    def serve(self, address, **settings):
+    def serve(self, address, options=None, **settings):
         slot = {"backend": "redis", "config": {"address": address, **CLUSTER, **settings}}
-        server = self.borrow(Prismd(wait_for=lambda s: s.http_answers(), namespaces=[backends.keyvalue(slot)]))
+        server = self.borrow(Prismd(wait_for=lambda s: s.http_answers(), namespaces=[backends.keyvalue(slot)],
+                                    **(options or {})))
         return server, pattern_service(self.borrow(server.channel()))
 
     @staticmethod
@@ -82,7 +83,7 @@ class Cluster(suite.Case):
         self.assertEqual([r.value for r in kv.RetrieveBatch(keys=tagged).results], [k.encode() for k in tagged])
         cluster.end_move(slot, target)
         self.assertEqual([r.value for r in kv.RetrieveBatch(keys=tagged).results], [k.encode() for k in tagged])
-        wait.until(lambda: self.asked_of(source, slot, kv) == 0, environment.PATIENCE, "the map is that of the cluster")
+        wait.until(lambda: self.asked_of(source, kv) == 0, environment.PATIENCE, "the map is that of the cluster")
         self.assertEqual(self.scanned(kv, "{move}"), {*tagged, *(f"{{move}}new{i}" for i in range(KEYS))})
         load.stop(environment.PATIENCE)
         self.assertEqual(load.unexpected[:5], [])
@@ -92,15 +93,35 @@ class Cluster(suite.Case):
         wait.until(lambda: server.metric("prism_backend_in_flight") == 0, environment.PATIENCE, "nothing is left over")
 
     @staticmethod
-    def asked_of(node, slot, kv):
-        """How many of ten reads of the slot this node had to send elsewhere."""
-        def moved():
-            text = node.call("INFO", "errorstats").decode()
-            return int(text.split("errorstat_MOVED:count=")[1].split()[0]) if "errorstat_MOVED" in text else 0
-        before = moved()
+    def moved(node):
+        """How many commands this node had to send elsewhere."""
+        text = node.call("INFO", "errorstats").decode()
+        return int(text.split("errorstat_MOVED:count=")[1].split()[0]) if "errorstat_MOVED" in text else 0
+
+    def asked_of(self, node, kv):
+        """How many of ten reads of the slot that was moved this node had to send elsewhere."""
+        before = self.moved(node)
         for _ in range(10):
             kv.Retrieve(key="{move}0")
-        return moved() - before
+        return self.moved(node) - before
+
+    def test_the_map_is_asked_for_now_and_then(self):
+        """What has moved unseen is gone to at once."""
+        def asked():
+            return sum(commands_run(n.address).get("cluster|slots", 0) for n in cluster.nodes)
+        cluster = self.borrow(RedisCluster())
+        _, kv = self.serve(cluster.address, options={"workers": 1}, cluster_refresh_ms=200)
+        wait.until(lambda: self.stores(kv), environment.PATIENCE, "prismd serves")
+        source, target = cluster.primaries[:2]
+        key = cluster.name_at(source, "prism:default:")
+        slot = source.call("CLUSTER", "KEYSLOT", "prism:default:" + key)
+        cluster.begin_move(slot, source, target)
+        cluster.end_move(slot, target)
+        before = asked()
+        wait.until(lambda: asked() >= before + 2, environment.PATIENCE, "an answer that knows of it is in")
+        self.assertTrue(kv.Store(key=key, value=b"v").success)
+        self.assertEqual(self.moved(source), 0)
+        self.assertEqual(target.call("CLUSTER", "COUNTKEYSINSLOT", slot), 1)
 
     def test_primary_killed(self):
         cluster = self.borrow(RedisCluster(replicas=1))

@@ -5,7 +5,7 @@ import itertools
 import grpc
 from prism.patterns.schemas import slot_schema_pb2 as schemas
 
-from rig import backends, environment, suite, wait, wire
+from rig import backends, environment, suite, tls, wait, wire
 from rig.keyvalue import pattern_service
 from rig.load import Load
 from rig.prismd import Prismd
@@ -102,6 +102,24 @@ class Failover(suite.Case):
         self.assertEqual(watched.servers[1].call("ROLE")[0], b"master")
         with watched.servers[1].client() as c:
             self.assertGreater(c.call("DBSIZE"), 500)
+
+    def test_over_tls(self):
+        """Sentinels and servers speak nothing else with prismd, nor with each other."""
+        authority = tls.Authority(suite.subfolder("tls"))
+        cert, key = authority.issue("server")
+        watched = Watched(self.stack, tls=("--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file",
+                                           authority.cert))
+        self.assertEqual(watched.primary_port(), watched.servers[0].tls_port)
+        server, kv = self.serve(watched.addresses(), tls=True, tls_ca=authority.cert, tls_cert=cert, tls_key=key)
+        wait.until(lambda: self.stores(kv), environment.PATIENCE, "prismd serves")
+        load = self.start_load(kv)
+        watched.servers[0].kill()
+        wait.until(lambda: watched.primary_port() == watched.servers[1].tls_port, environment.PATIENCE, "failover")
+        self.goes_on(load)
+        self.finish(server, load)
+        server, kv = self.serve(watched.addresses(), tls=True, tls_ca=authority.cert)
+        wait.until(lambda: "certificate" in wire.failure(kv.Retrieve, key="k").details(), environment.PATIENCE,
+                   "sentinels ask for a certificate as well")
 
     def test_what_sentinels_refuse(self):
         watched = Watched(self.stack, password="s3ntinel")

@@ -8,17 +8,20 @@ PRIMARIES = 3
 
 
 class RedisCluster:
-    """with RedisCluster(replicas=1) as cluster: the first primary has a replica."""
+    """with RedisCluster(replicas=1) as cluster: the first primary has a replica. tls: options of redis' TLS, which
+    nodes then speak with each other as well."""
 
-    def __init__(self, replicas=0):
+    def __init__(self, replicas=0, tls=()):
         patience_ms = 2000 if replicas else 20000      # without replicas, only a busy machine can look like a failure
-        self.nodes = [self._node(patience_ms) for _ in range(PRIMARIES + replicas)]
+        self.nodes = [self._node(patience_ms, tls) for _ in range(PRIMARIES + replicas)]
 
     @staticmethod
-    def _node(patience_ms):
+    def _node(patience_ms, tls):
         bus = free_port()
-        node = RedisServer(options=("--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-node-timeout",
-                                    str(patience_ms), "--cluster-allow-replica-migration", "no"))
+        secret = ("--tls-cluster", "yes", "--tls-replication", "yes") if tls else ()
+        node = RedisServer(tls=tls, options=("--cluster-enabled", "yes", "--cluster-port", str(bus),
+                                             "--cluster-node-timeout", str(patience_ms),
+                                             "--cluster-allow-replica-migration", "no", *secret))
         node.bus = bus
         return node
 
@@ -46,7 +49,7 @@ class RedisCluster:
             node.call("CLUSTER", "ADDSLOTSRANGE", i * SLOTS // PRIMARIES, (i + 1) * SLOTS // PRIMARIES - 1)
             node.call("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
         for node in self.nodes[1:]:
-            node.call("CLUSTER", "MEET", "127.0.0.1", first.port, first.bus)
+            node.call("CLUSTER", "MEET", "127.0.0.1", first.tls_port or first.port, first.bus)
         for node in self.nodes:
             wait.until(lambda n=node: n.call("CLUSTER", "NODES").count(b"connected") == len(self.nodes),
                        environment.PATIENCE, "the nodes know each other")
@@ -71,7 +74,16 @@ class RedisCluster:
 
     @property
     def address(self):
-        return ",".join(n.address for n in self.nodes)
+        return ",".join(n.tls_address if n.tls else n.address for n in self.nodes)
+
+    def name_at(self, node, begin, end=""):
+        """A name that makes the key begin + name + end one of this primary's slots."""
+        at, part = self.primaries.index(node), SLOTS / PRIMARIES
+        for i in range(SLOTS):
+            slot = node.call("CLUSTER", "KEYSLOT", f"{begin}n{i}{end}")
+            if part * at < slot < part * (at + 1) - 1:
+                return f"n{i}"
+        raise AssertionError("no name is there")
 
     def call_at(self, key, *words):
         """A command at the primary that has the key."""

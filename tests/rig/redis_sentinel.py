@@ -11,10 +11,12 @@ NAME = "orders"
 class Sentinel:
     """with Sentinel(port of the primary, quorum) as sentinel: .."""
 
-    def __init__(self, primary_port, quorum, password=None):
+    def __init__(self, primary_port, quorum, password=None, tls=()):
         self.program = environment.tool("redis-server")
         self.primary_port, self.quorum, self.password = primary_port, quorum, password
         self.port = free_port()
+        self.tls = tls
+        self.tls_port = free_port() if tls else None
         self.folder = suite.subfolder("sentinel")
         self.process = None
 
@@ -25,6 +27,9 @@ class Sentinel:
                 f.write(f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
                         f"sentinel monitor {NAME} 127.0.0.1 {self.primary_port} {self.quorum}\n"
                         f"sentinel down-after-milliseconds {NAME} 2000\nsentinel failover-timeout {NAME} 2000\n")
+                if self.tls:
+                    f.write(f"tls-port {self.tls_port}\ntls-replication yes\n")
+                    f.writelines(f"{k.lstrip('-')} {v}\n" for k, v in zip(self.tls[::2], self.tls[1::2]))
                 if self.password:
                     f.write(f"requirepass {self.password}\nsentinel sentinel-pass {self.password}\n")
             self.process = Process("sentinel", [self.program, path, "--sentinel"], self.folder)
@@ -36,7 +41,7 @@ class Sentinel:
 
     @property
     def address(self):
-        return f"127.0.0.1:{self.port}"
+        return f"127.0.0.1:{self.tls_port or self.port}"
 
     def _answers(self):
         try:
@@ -55,14 +60,17 @@ class Sentinel:
 
 
 class Watched:
-    """with Watched() as watched: two servers, the second a replica of the first, and three sentinels that agree."""
+    """Watched(stack): two servers, the second a replica of the first, and three sentinels that agree. tls: options of
+    redis' TLS, which all of them then speak with each other."""
 
-    def __init__(self, stack, password=None):
-        self.servers = [stack.enter_context(RedisServer()) for _ in range(2)]
-        self.servers[1].call("REPLICAOF", "127.0.0.1", self.servers[0].port)
+    def __init__(self, stack, password=None, tls=()):
+        secret = ("--tls-replication", "yes") if tls else ()
+        self.servers = [stack.enter_context(RedisServer(tls=tls, options=secret)) for _ in range(2)]
+        port = self.servers[0].tls_port or self.servers[0].port
+        self.servers[1].call("REPLICAOF", "127.0.0.1", port)
         wait.until(lambda: b"master_link_status:up" in self.servers[1].call("INFO", "replication"),
                    environment.PATIENCE, "the replica follows")
-        self.sentinels = [stack.enter_context(Sentinel(self.servers[0].port, 2, password)) for _ in range(3)]
+        self.sentinels = [stack.enter_context(Sentinel(port, 2, password, tls)) for _ in range(3)]
         wait.until(lambda: all(s.facts()["num-slaves"] == "1" and s.facts()["num-other-sentinels"] == "2"
                                for s in self.sentinels), environment.PATIENCE, "the sentinels know each other")
 

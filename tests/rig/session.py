@@ -7,9 +7,12 @@ from rig.wire import Service
 from prism.patterns.session_store import session_store_pattern_pb2 as pb
 
 
+SERVICE = pb.DESCRIPTOR.services_by_name["SessionStorePattern"]
+
+
 def service(channel, namespace=None, **options):
     """Raw access to SessionStorePattern. CreateSession takes its request's fields only: one is called metadata."""
-    made = Service(channel, pb.DESCRIPTOR.services_by_name["SessionStorePattern"], namespace, **options)
+    made = Service(channel, SERVICE, namespace, **options)
     create = made.CreateSession
     made.CreateSession = lambda **fields: create(pb.CreateSessionRequest(**fields))
     return made

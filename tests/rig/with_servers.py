@@ -5,7 +5,7 @@ The servers' addresses go into the program's environment: PRISM_TEST_REDIS=127.0
 PRISM_TEST_NATS, PRISM_TEST_KAFKA, PRISM_TEST_POSTGRES, PRISM_TEST_S3 and PRISM_TEST_DYNAMODB,
 PRISM_TEST_DYNAMODB_TXN, PRISM_TEST_DYNAMODB_SESSIONS, each HOST:PORT, and PRISM_TEST_REDIS_CLUSTER, three of those with
 commas. redis-tls starts nothing: PRISM_TEST_REDIS_TLS is a folder of certificates, with which
-tests/contract/redis_server.c has servers speak TLS.
+tests/contract/redis_server.c has servers speak TLS. redis-cluster-tls does both: nodes that speak TLS.
 The exit code is the program's; 77 (skipped) if a server is not installed, unless PRISM_REQUIRE_ALL=1.
 """
 import contextlib
@@ -42,6 +42,14 @@ def start_redis_tls(_, env):
     authority.issue("client", "prism")
 
 
+def start_redis_cluster_tls(stack, env):
+    start_redis_tls(stack, env)
+    folder = env["PRISM_TEST_REDIS_TLS"]
+    files = (("cert", "server.pem"), ("key", "server.key"), ("ca-cert", "ca.pem"))
+    options = [word for what, name in files for word in (f"--tls-{what}-file", os.path.join(folder, name))]
+    env["PRISM_TEST_REDIS_CLUSTER"] = stack.enter_context(RedisCluster(tls=tuple(options))).address
+
+
 def start_dynamodb(stack, env):
     env["PRISM_TEST_DYNAMODB"] = stack.enter_context(DynamoServer()).address
     env["PRISM_TEST_DYNAMODB_TXN"] = stack.enter_context(MotoServer()).address
@@ -62,6 +70,7 @@ def start_one(kind, variable):
 
 STARTERS = {"redis": start_redis, "redis-tls": start_redis_tls,
             "redis-cluster": start_one(RedisCluster, "PRISM_TEST_REDIS_CLUSTER"),
+            "redis-cluster-tls": start_redis_cluster_tls,
             "nats": start_one(NatsServer, "PRISM_TEST_NATS"), "kafka": start_one(KafkaServer, "PRISM_TEST_KAFKA"),
             "postgres": start_one(PostgresServer, "PRISM_TEST_POSTGRES"), "s3": start_s3,
             "dynamodb": start_dynamodb,
