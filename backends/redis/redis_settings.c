@@ -2,7 +2,6 @@
 #include "backends/redis/redis_settings.h"
 
 #include "backends/redis/redis_stream.h"
-
 #include "src/base/container.h"
 
 #include <string.h>
