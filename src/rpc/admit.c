@@ -143,6 +143,21 @@ uint64_t admit_share(const struct rpc_server *server, uint64_t limit)
     return share > 0 ? share : 1;
 }
 
+/* Its percentage, and the less the more the others hold: of what is free it may have as many times
+ * as much as its percentage is of the rest. So several greedy connections leave room, too: with
+ * half for each, n of them leave one part in n + 1. */
+uint64_t admit_share_bytes(const struct rpc_server *server)
+{
+    uint64_t most = server->options.max_inflight_bytes, held = memory_held(server);
+    uint64_t share = admit_share(server, most), percent = server->options.connection_share_percent;
+    uint64_t left = held < most ? most - held : 0;
+
+    if (percent == 0 || percent >= 100)
+        return share;
+    left = left / (100 - percent) * percent;
+    return left < share ? left : share;
+}
+
 static struct err refuse_share(struct rpc_server *server, const struct call *call, const char *text)
 {
     char *peer = grpc_call_get_peer(call->poller.grpc);
@@ -169,7 +184,7 @@ static struct err check_share(struct rpc_server *server, const struct call *call
                                   "reflection");
     if (share->calls >= admit_share(server, o->max_inflight_calls))
         return refuse_share(server, call, "this connection has its share of the calls in flight");
-    if (bytes > 0 && bytes + call->request_bytes > admit_share(server, o->max_inflight_bytes))
+    if (bytes > 0 && bytes + call->request_bytes > admit_share_bytes(server))
         return refuse_share(server, call,
                             "this connection's requests, and answers that it has not taken, hold "
                             "their share of the memory");

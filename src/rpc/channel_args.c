@@ -62,6 +62,9 @@ static void add_options(struct args *args, const struct rpc_options *o)
     add_ms(args, GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, o->max_connection_age_grace_ms);
 }
 
+/* Requests that calls hold count in gRPC's quota as well: they are slices of what it has read. When
+ * the quota is full gRPC sends a GOAWAY to connections that have no call at that moment, which are
+ * the innocent ones. So there is room for all that is bounded elsewhere. */
 grpc_server *channel_args_server(const struct rpc_options *options)
 {
     struct args args = {.n = 0};
@@ -72,7 +75,8 @@ grpc_server *channel_args_server(const struct rpc_options *options)
         grpc_arg *arg = &args.list[args.n++];
 
         quota = grpc_resource_quota_create("prism");
-        grpc_resource_quota_resize(quota, (size_t)options->transport_bytes);
+        grpc_resource_quota_resize(
+            quota, (size_t)(options->transport_bytes + options->max_inflight_bytes));
         arg->type = GRPC_ARG_POINTER;
         arg->key = (char *)(uintptr_t)GRPC_ARG_RESOURCE_QUOTA;
         arg->value.pointer.p = quota;

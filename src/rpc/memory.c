@@ -25,12 +25,13 @@ struct err memory_check(const struct call *call, uint64_t more, uint64_t own)
 {
     const struct rpc_server *server = call->server;
     uint64_t most = server->options.max_inflight_bytes, all = memory_held(server);
+    uint64_t share = admit_share_bytes(server);
 
     if (all + more > most && all > own)
         return admit_overloaded("limits.max_inflight_bytes",
                                 "the calls in flight hold too much memory");
     all = call->share != NULL ? share_bytes(call->share) : 0;
-    if (all + more > admit_share(server, most) && all > own)
+    if (all + more > share && all > own)
         return admit_overloaded("limits.connection_share_percent",
                                 "this connection's calls, and answers that it has not taken, hold "
                                 "its share of the memory");

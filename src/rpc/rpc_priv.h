@@ -249,6 +249,8 @@ bool admit_is_general_stream(const struct call *call); /* health watches, reflec
 
 /* The connection's part of a limit: at least 1. */
 uint64_t admit_share(const struct rpc_server *server, uint64_t limit);
+uint64_t admit_share_bytes(
+    const struct rpc_server *server); /* of max_inflight_bytes; thread: any */
 struct err admit_overloaded(const char *limit, const char *text);
 void admit_flush(struct rpc_server *server); /* wakes the workers that this batch gave work to */
 

@@ -111,6 +111,11 @@ static void render_allocator(struct metrics_page *page)
     }
 }
 
+/* Blocks of a large message are few, and come and go: among small ones each leaves a hole that no
+ * other fits into. Beyond this size they have an arena of their own, which keeps none of them. */
+extern const char *malloc_conf;
+const char *malloc_conf = "oversize_threshold:2097152";
+
 /* Pages that a thread has freed go back while it goes on allocating. After a flood it does not. */
 static void give_memory_back(void)
 {
