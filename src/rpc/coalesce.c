@@ -55,6 +55,7 @@ struct connection {
     int error;         /* errno of a delayed write that failed */
     bool more;         /* COALESCE_MORE: the kernel holds bytes */
     bool stalled;      /* in the epoll set of sockets.c */
+    _Atomic bool full; /* the socket took less than it was given */
     bool ending;       /* nothing more is taken; the end of the stream follows what is held */
     uint64_t until_ns; /* lingering without the kernel's watch ends then; 0: the kernel watches */
 };
@@ -101,6 +102,23 @@ static void set_held(struct connection *c, size_t len)
 
 /* ---- one connection; the caller holds its lock ---- */
 
+static void note_full(struct connection *c, bool full)
+{
+    atomic_store_explicit(&c->full, full, memory_order_relaxed);
+}
+
+static ssize_t send_now(int fd, struct connection *c, const struct msghdr *message, int flags)
+{
+    ssize_t n = socket_next.sendmsg(fd, message, flags);
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < message->msg_iovlen; i++)
+        bytes += message->msg_iov[i].iov_len;
+    if (n >= 0 || errno == EAGAIN)
+        note_full(c, n < 0 || (size_t)n < bytes);
+    return n;
+}
+
 static void flush_held(int fd, struct connection *c)
 {
     size_t at = 0;
@@ -108,7 +126,7 @@ static void flush_held(int fd, struct connection *c)
     while (at < c->len) {
         struct iovec part = {.iov_base = c->held + at, .iov_len = c->len - at};
         struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-        ssize_t n = socket_next.sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = send_now(fd, c, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 
         count(&shared.flushes, 1);
         if (n >= 0) {
@@ -186,7 +204,7 @@ static bool remember(int fd)
 static ssize_t send_more(int fd, struct connection *c, const struct msghdr *message, int flags)
 {
     bool inside = window && remember(fd);
-    ssize_t n = socket_next.sendmsg(fd, message, inside ? flags | MSG_MORE : flags);
+    ssize_t n = send_now(fd, c, message, inside ? flags | MSG_MORE : flags);
 
     if (n > 0)
         c->more = inside; /* outside, the kernel has sent the rest along */
@@ -206,7 +224,7 @@ static ssize_t send_buffered(int fd, struct connection *c, const struct msghdr *
     if (c->len > 0 && (!window || c->len + bytes > COALESCE_HELD_BYTES))
         flush_held(fd, c);
     if (c->len == 0 && (!window || bytes > COALESCE_HELD_BYTES / 4))
-        return socket_next.sendmsg(fd, message, flags);
+        return send_now(fd, c, message, flags);
     if (c->len + bytes > COALESCE_HELD_BYTES) { /* the socket is full, and so are we */
         errno = EAGAIN;
         return -1;
@@ -259,7 +277,13 @@ void coalesce_adopt(int fd)
         pthread_mutex_init(&c->lock, NULL);
         atomic_store_explicit(&shared.connections[fd], c, memory_order_release);
     }
+    note_full(c, false);
     count(&shared.open, 1);
+}
+
+bool coalesce_full(int fd)
+{
+    return atomic_load_explicit(&connection_of(fd)->full, memory_order_relaxed);
 }
 
 /* One try that does not block. */

@@ -39,6 +39,10 @@ struct coalesce_stats coalesce_stats(void);
 void coalesce_adopt(int fd);
 ssize_t coalesce_send(int fd, const struct msghdr *message, int flags);
 
+/* The client does not take what is sent as fast as it comes. Without a coalescer: false. thread:
+ * any. */
+bool coalesce_full(int fd);
+
 /* Before the end of the stream is sent. False: bytes are held; they leave later, and then the end
  * of the stream. */
 bool coalesce_end_stream(int fd);

@@ -200,7 +200,7 @@ static void on_final(struct tag *tag, bool ok)
 
     (void)ok; /* the client may be gone: the call is over all the same */
     call->poller.tags--;
-    unread_end(call);
+    unread_end(call, call->poller.sending_bytes > 0);
     finish_maybe_recycle(call);
 }
 

@@ -35,7 +35,7 @@ static void on_sent(struct tag *tag, bool ok)
     struct op *sent = call->sent;
 
     call->poller.tags--;
-    unread_end(call);
+    unread_end(call, ok);
     finish_charge(call, 0);
     grpc_byte_buffer_destroy(call->send_buffer);
     call->send_buffer = NULL;

@@ -36,6 +36,15 @@ void peers_name(const struct sockaddr *address, char text[PEERS_TEXT])
         memmove(text, text + sizeof mapped - 1, strlen(text) + 2 - sizeof mapped);
 }
 
+uint16_t peers_port(const struct sockaddr *address)
+{
+    if (address->sa_family == AF_INET)
+        return ntohs(((const struct sockaddr_in *)(const void *)address)->sin_port);
+    if (address->sa_family == AF_INET6)
+        return ntohs(((const struct sockaddr_in6 *)(const void *)address)->sin6_port);
+    return 0;
+}
+
 struct peers *peers_new(void)
 {
     struct peers *peers = calloc(1, sizeof *peers);

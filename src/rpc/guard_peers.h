@@ -14,6 +14,8 @@ struct peers;
 /* The address without its port; "unix" for other families. */
 void peers_name(const struct sockaddr *address, char text[PEERS_TEXT]);
 
+uint16_t peers_port(const struct sockaddr *address); /* 0: other families */
+
 /* Never fails: aborts without memory. */
 struct peers *peers_new(void);
 

@@ -28,13 +28,14 @@ enum meter_expense {
     METER_WINDOW_UPDATES,
     METER_EMPTY_DATA,
     METER_HEADERS,
+    METER_UNREAD, /* answers; costs nothing, see inflow_turns.c */
     METER_OTHER,
     METER_EXPENSES
 };
 
 /* By their number, for log and metrics. */
 #define METER_EXPENSE_NAMES                                                                        \
-    "resets", "pings", "settings", "window_updates", "empty_data", "headers", "other"
+    "resets", "pings", "settings", "window_updates", "empty_data", "headers", "unread", "other"
 
 /* Why the connection must end. */
 enum meter_fault { METER_SOUND, METER_TOO_MANY_STREAMS, METER_LONG_HEADERS, METER_FAULTS };

@@ -2,9 +2,9 @@
  * its bytes are worked through is never done: one thread reads all connections, so the others wait,
  * and what was read piles up. And much of what a client can make it hold is counted nowhere.
  *
- *  - Turns. Between two looks at what is ready (epoll_wait) a connection may have TURN_BYTES, or a
- *    quarter of that while its frames are small. Then gRPC is told EAGAIN, and the descriptor is
- *    armed again: it goes to the end of the kernel's queue.
+ *  - Turns. Between two looks at what is ready (epoll_wait) a connection may have TURN_BYTES, or
+ *    TURN_SMALL_BYTES while its frames are small, and less if many are ready. Then gRPC is told
+ *    EAGAIN, and the descriptor is armed again: it goes to the end of the kernel's queue.
  *  - A purse (http2_meter.h). A connection of overhead, frames that no call is served for, is not
  *    read until time has filled its purse again; the kernel's flow control slows the client.
  *  - Bounds on what it holds. A stream counts from its headers on, a message from its first byte.
@@ -119,7 +119,8 @@ void inflow_end(int fd, struct flow *f, enum inflow_end why)
         [INFLOW_TOO_MANY_STREAMS] = "more open streams than limits.max_streams_per_connection",
         [INFLOW_LONG_HEADERS] = "a header list beyond limits.max_metadata_bytes",
         [INFLOW_INCOMPLETE] = "it held most of too many incomplete requests",
-        [INFLOW_OVERDUE] = "a request was not complete within limits.request_timeout_ms"};
+        [INFLOW_OVERDUE] = "a request was not complete within limits.request_timeout_ms",
+        [INFLOW_UNREAD] = "it took no answer within limits.unread_answer_ms"};
 
     atomic_fetch_add(&inflow.ended[why], 1);
     inflow_log(&inflow.end_lines, "connection_ended", names[why], fd);
@@ -176,8 +177,9 @@ void inflow_tick(void)
     inflow_end_overdue(now_ns);
 }
 
-void inflow_turn(void)
+void inflow_turn(int ready)
 {
+    atomic_store_explicit(&inflow.ready, ready, memory_order_relaxed);
     atomic_fetch_add_explicit(&inflow.turn, 1, memory_order_relaxed);
 }
 
@@ -361,7 +363,7 @@ void inflow_encrypting(uint64_t connection, const uint8_t *bytes, size_t len)
 
 /* ---- the life of a connection ---- */
 
-void inflow_adopt(int fd)
+void inflow_adopt(int fd, const struct sockaddr *peer)
 {
     struct flow *f = inflow_flow(fd);
     int highest = atomic_load(&inflow.highest);
@@ -379,7 +381,9 @@ void inflow_adopt(int fd)
     meter_init(&f->meter, &inflow_options_now()->each);
     f->live = f->small = true; /* until its frames are seen */
     f->ending = f->overdue = false;
+    f->unread = 0;
     f->serial++;
+    atomic_store_explicit(&f->port, peer != NULL ? peers_port(peer) : 0, memory_order_relaxed);
     f->turn_bytes = 0;
     f->filled_ns = clock_now_ns();
     pthread_mutex_unlock(&f->lock);

@@ -25,6 +25,7 @@ enum inflow_end {
     INFLOW_LONG_HEADERS,
     INFLOW_INCOMPLETE, /* it held the most of max_incomplete or max_part_bytes */
     INFLOW_OVERDUE,    /* a request of it was not complete in twice request_timeout_ms */
+    INFLOW_UNREAD,     /* it took no answer: inflow_end_peer */
     INFLOW_ENDS
 };
 
@@ -39,9 +40,14 @@ void inflow_init(const struct inflow_options *options);
 
 struct inflow_stats inflow_stats(void);
 
+/* Ends the one connection of this peer, as gRPC names it, for an answer that it does not take.
+ * False: there is none, or more than one, as clients of a unix socket have no names. thread: any.
+ */
+bool inflow_end_peer(const char *peer);
+
 /* ---- for sockets.c; fd is a connection ---- */
 
-void inflow_adopt(int fd);
+void inflow_adopt(int fd, const struct sockaddr *peer); /* peer may be NULL */
 
 /* As recvmsg. */
 ssize_t inflow_receive(int fd, struct msghdr *message, int flags);
@@ -49,8 +55,8 @@ ssize_t inflow_receive(int fd, struct msghdr *message, int flags);
 /* The first `bytes` of the message were taken for sending. */
 void inflow_sent(int fd, const struct msghdr *message, size_t bytes);
 
-void inflow_left(int fd); /* gRPC closes it: it is not looked at any more */
-void inflow_turn(void);   /* gRPC looks for descriptors that are ready */
+void inflow_left(int fd);    /* gRPC closes it: it is not looked at any more */
+void inflow_turn(int ready); /* gRPC has found so many descriptors that are ready */
 void inflow_tick(void);
 
 /* ---- tls_calls.c ---- */

@@ -15,11 +15,13 @@ struct flow { /* of a descriptor number; never freed, as the number is used agai
     bool live;   /* gRPC has it */
     bool ending; /* its end is decided: nothing is counted any more */
     bool paused;
-    bool listed;     /* among the paused: it may be one that had this number before */
-    bool small;      /* its last frames were */
-    bool overdue;    /* a stream of it is to end */
-    uint16_t warned; /* the mark at which that was found */
-    uint32_t serial; /* connections that had this number */
+    bool listed;           /* among the paused: it may be one that had this number before */
+    bool small;            /* its last frames were */
+    bool overdue;          /* a stream of it is to end */
+    uint8_t unread;        /* pauses in a row for answers that it does not read */
+    _Atomic uint16_t port; /* of its peer; 0: it has none */
+    uint16_t warned;       /* the mark at which that was found */
+    uint32_t serial;       /* connections that had this number */
     uint64_t turn;
     uint32_t turn_bytes;
     uint64_t filled_ns, resume_ns;
@@ -33,6 +35,7 @@ extern struct inflow {
     _Atomic(struct flow *) flows[SOCKETS_MAX_FD];
     _Atomic int highest;
     _Atomic uint64_t turn;
+    _Atomic int ready;              /* descriptors in this turn */
     pthread_mutex_t lock;           /* of the list; taken inside a flow's */
     int paused[2 * SOCKETS_MAX_FD]; /* one may be added while its former entry is taken out */
     size_t paused_count;

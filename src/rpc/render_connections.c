@@ -40,7 +40,8 @@ static void render_inflow(struct metrics_page *page)
     static const char *const ends[INFLOW_ENDS] = {[INFLOW_TOO_MANY_STREAMS] = "streams",
                                                   [INFLOW_LONG_HEADERS] = "headers",
                                                   [INFLOW_INCOMPLETE] = "incomplete",
-                                                  [INFLOW_OVERDUE] = "overdue"};
+                                                  [INFLOW_OVERDUE] = "overdue",
+                                                  [INFLOW_UNREAD] = "unread"};
     static const char *const expenses[METER_EXPENSES] = {METER_EXPENSE_NAMES};
     struct inflow_stats s = inflow_stats();
 

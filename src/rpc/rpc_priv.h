@@ -268,7 +268,7 @@ struct err answers_fit(struct call *call);
 
 void unread_init(struct rpc_server *server);
 void unread_begin(struct call *call); /* its answer, or a message of a stream, is being sent */
-void unread_end(struct call *call);   /* it has been taken, or never will be */
+void unread_end(struct call *call, bool taken); /* false: never will be, or it was no message */
 
 /* Ends the calls whose clients have taken nothing for limits.unread_answer_ms. */
 void unread_sweep(struct rpc_server *server, uint64_t now_ns);

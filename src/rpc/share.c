@@ -51,7 +51,10 @@ struct share *share_enter(struct share_table *table, grpc_call *call)
 
     if (table->last == NULL || table->last->key != key)
         table->last = find(&table->buckets[bucket_of(key)], key);
-    table->last->users++;
+    if (table->last->users++ == 0) { /* it may be another one, with the address of one before */
+        table->last->taken_ns = 0;
+        table->last->ended = false;
+    }
     return table->last;
 }
 

@@ -270,7 +270,7 @@ int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
     if (accepted >= 0) {
         shared.watches[accepted].set = -1;
         coalesce_adopt(accepted);
-        inflow_adopt(accepted);
+        inflow_adopt(accepted, address);
         sockets_set_role(accepted, SOCKET_CONNECTION);
     }
     return accepted;
@@ -294,10 +294,10 @@ int epoll_wait(int set, struct epoll_event *events, int most, int timeout_ms)
     resolve();
     if (set != atomic_load_explicit(&shared.grpc_epoll, memory_order_relaxed))
         return socket_next.epoll_wait(set, events, most, timeout_ms);
-    inflow_turn();
 
     int n = socket_next.epoll_wait(set, events, most, timeout_ms);
 
+    inflow_turn(n);
     if (n > 0 && atomic_load_explicit(&shared.to_read_count, memory_order_relaxed) > 0)
         add_reads(set, events, n);
     return n;

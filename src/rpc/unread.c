@@ -1,12 +1,14 @@
 /* Answers on their way to clients. gRPC says that it has sent one when the client's flow control
  * has let all of it through. Until then its memory counts against the limits, so a client that
  * takes nothing is waited for no longer than limits.unread_answer_ms: then its call is cancelled,
- * which drops what was to be sent.
+ * which drops what was to be sent. If the client has taken no other answer meanwhile, its
+ * connection ends. If it has, as a proxy with one slow client among many, its other calls go on.
  *
  * The calls stand in a ring in the order in which their sends began. thread: poller. */
 #include "src/rpc/rpc_priv.h"
 
 #include "src/base/clock.h"
+#include "src/rpc/inflow.h"
 
 #include <grpc/support/alloc.h>
 
@@ -28,13 +30,22 @@ void unread_begin(struct call *call)
     server->unread.poller.unread_prev = call;
 }
 
-void unread_end(struct call *call)
+void unread_end(struct call *call, bool taken)
 {
     if (call->poller.unread_next == NULL)
         return;
+    if (taken && call->share != NULL && call->poller.cancelled == 0)
+        call->share->taken_ns = call->server->poller.now_ns;
     call->poller.unread_next->poller.unread_prev = call->poller.unread_prev;
     call->poller.unread_prev->poller.unread_next = call->poller.unread_next;
     call->poller.unread_next = call->poller.unread_prev = NULL;
+}
+
+static bool takes_nothing(const struct call *call)
+{
+    const struct share *share = call->share;
+
+    return share != NULL && !share->ended && share->taken_ns < call->poller.unread_since_ns;
 }
 
 static void give_up(struct call *call)
@@ -49,8 +60,10 @@ static void give_up(struct call *call)
                     LOG_S("method", call->row != NULL ? call->row->method->path : "unknown"),
                     LOG_U("bytes", call->poller.sending_bytes)},
                 3);
+    if (takes_nothing(call))
+        call->share->ended = inflow_end_peer(peer);
     gpr_free(peer);
-    unread_end(call);
+    unread_end(call, false);
     grpc_call_cancel_with_status(call->poller.grpc, GRPC_STATUS_UNAVAILABLE,
                                  "the client did not take the answer within "
                                  "limits.unread_answer_ms",

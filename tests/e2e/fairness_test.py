@@ -69,17 +69,36 @@ class Fairness(suite.Case):
         self.assertIn("connection_share_exceeded", [event["event"] for event in server.log_events()])
 
     def test_answers_end_in_time(self):
+        """With their connection, as it takes nothing at all."""
         server = self.server(unread_answer_ms=200)
         self.kv.Store(key="big", value=b"x" * MIB)
         no_window = http2.setting(http2.INITIAL_WINDOW_SIZE, 0)
         calls = [(http2.PATTERN + "Retrieve", pb.RetrieveRequest(key="big")),
                  (http2.PATTERN + "Scan", pb.ScanRequest(prefix="big", include_values=True))]
-        for path, message in calls:
-            with self.subTest(path), Hog(server.port, streams(10, path, message), no_window):
-                before = server.metric("prism_rpc_unread_answers_total")
-                wait.until(lambda b=before: server.metric("prism_rpc_unread_answers_total") == b + 10,
-                           environment.PATIENCE, "they are dropped")
-                wait.until(lambda: server.metric("prism_rpc_in_flight") == 0, environment.PATIENCE, "they end")
+        for ended, (path, message) in enumerate(calls, 1):
+            with self.subTest(path), Hog(server.port, streams(10, path, message), no_window) as hog:
+                hog.thread.join(environment.PATIENCE)
+                self.assertFalse(hog.thread.is_alive(), "the connection is ended")
+                wait.until(lambda: server.metric("prism_rpc_in_flight") == 0, environment.PATIENCE, "the calls end")
+                self.assertEqual(server.metric("prism_connections_ended_total", reason="unread"), ended)
+                self.assertGreaterEqual(server.metric("prism_rpc_unread_answers_total"), ended)
+                self.assert_polite_client_is_served()
+
+    def test_an_answer_ends_alone(self):
+        """Nobody takes it, but other answers of its connection are taken."""
+        server = self.server(unread_answer_ms=200)
+        self.kv.Store(key="big", value=b"x" * MIB)
+        path, message = http2.PATTERN + "Retrieve", http2.message(pb.RetrieveRequest(key="big").SerializeToString())
+        shared = self.borrow(http2.connection(server.port, environment.PATIENCE,
+                                              http2.setting(http2.INITIAL_WINDOW_SIZE, 0)))
+        shared.sendall(http2.window_update(0, 1 << 30) + http2.call(1, path, message))
+        reader, stream = http2.Reader(shared), 3
+        while 1 not in reader.ended:
+            shared.sendall(http2.call(stream, path, message) + http2.window_update(stream, 2 * MIB))
+            self.assertIn(stream, reader.until_ended({stream}))
+            stream += 2
+        self.assertEqual(server.metric("prism_rpc_unread_answers_total"), 1)
+        self.assertEqual(server.metric("prism_connections_ended_total", reason="unread"), 0)
 
     def test_health_watches(self):
         server = self.server(max_general_streams=200, max_inflight_calls=150)

@@ -2,7 +2,7 @@
 import socket
 import struct
 
-DATA, HEADERS, SETTINGS = 0, 1, 4
+DATA, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE = 0, 1, 3, 4, 8
 END_STREAM, END_HEADERS = 1, 4
 INITIAL_WINDOW_SIZE = 4
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -28,6 +28,10 @@ def headers(path, **more):
         "content-type": "application/grpc", **more}.items())
 
 
+def window_update(stream, more):
+    return frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", more))
+
+
 def setting(number, value):
     return struct.pack(">HI", number, value)
 
@@ -44,3 +48,24 @@ def call(stream, path, body, **more):
     last = END_STREAM if body is None else 0
     return (frame(HEADERS, END_HEADERS | last, stream, headers(path, **more)) +
             (frame(DATA, END_STREAM, stream, body) if body is not None else b""))
+
+
+class Reader:
+    """What the server says on a connection."""
+
+    def __init__(self, connection):
+        self.connection, self.got, self.ended = connection, b"", set()
+
+    def until_ended(self, wanted):
+        """Reads until the server has ended these streams, or the connection; returns all that it has ended so far."""
+        while not wanted <= self.ended:
+            while len(self.got) < 9 or len(self.got) < 9 + int.from_bytes(self.got[:3], "big"):
+                piece = self.connection.recv(1 << 16)
+                if not piece:
+                    return self.ended
+                self.got += piece
+            kind, flags, stream = self.got[3], self.got[4], int.from_bytes(self.got[5:9], "big")
+            self.got = self.got[9 + int.from_bytes(self.got[:3], "big"):]
+            if kind == RST_STREAM or kind in (DATA, HEADERS) and flags & END_STREAM:
+                self.ended.add(stream)
+        return self.ended

@@ -37,7 +37,8 @@ static inline void pair_connect(struct pair *p, bool small)
     if (small)
         setsockopt(p->client, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
     assert_int_equal(connect(p->client, (struct sockaddr *)&address, sizeof address), 0);
-    p->server = accept4(p->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    p->server =
+        accept4(p->listener, (struct sockaddr *)&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     assert_true(p->server >= 0);
     if (small)
         setsockopt(p->server, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);

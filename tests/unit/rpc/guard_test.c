@@ -6,6 +6,7 @@
 #include "src/rpc/inflow.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 
@@ -152,7 +153,7 @@ static void test_pause_ends_with_its_connection(void **state)
     (void)state;
     send_flood(pairs[0].client);
     for (int i = 0; i < 10; i++) {
-        inflow_turn();
+        inflow_turn(1);
         read_turn(number);
     }
     assert_int_equal(inflow_stats().paused, 1);
@@ -230,6 +231,78 @@ static void test_connections_of_a_peer_are_bounded(void **state)
     close_set(pairs, set);
 }
 
+/* The more are ready, the less each may have of a turn. */
+static void test_many_share_a_turn(void **state)
+{
+    enum { ALONE = 256 * 1024, READY = 160, FULL = 16 };
+    struct pair pairs[PAIRS];
+    int set = open_set(pairs);
+
+    (void)state;
+    fill_socket(pairs[0].client);
+    inflow_turn(FULL);
+    read_turn(pairs[0].server);
+    inflow_turn(FULL);
+    assert_int_equal(read_turn(pairs[0].server), ALONE);
+    inflow_turn(READY);
+    assert_int_equal(read_turn(pairs[0].server), ALONE / READY * FULL);
+    close_set(pairs, set);
+}
+
+static bool ends_peer(const char *form, const struct pair *p)
+{
+    struct sockaddr_in6 from; /* or IPv4, where the port is at the same place */
+    socklen_t length = sizeof from;
+    char peer[64];
+
+    assert_int_equal(getsockname(p->client, (struct sockaddr *)&from, &length), 0);
+    snprintf(peer, sizeof peer, form, (unsigned)ntohs(from.sin6_port));
+    return inflow_end_peer(peer);
+}
+
+static void test_a_peer_is_found(void **state)
+{
+    struct pair pairs[PAIRS];
+    int set = open_set(pairs);
+    uint64_t ended = inflow_stats().ended[INFLOW_UNREAD];
+
+    (void)state;
+    assert_false(ends_peer("ipv4:127.0.0.2:%u", &pairs[1]));
+    assert_false(ends_peer("ipv6:%%5B::1%%5D:%u", &pairs[1]));
+    assert_false(ends_peer("unix:%u", &pairs[1]));
+    assert_false(inflow_end_peer("ipv4:127.0.0.1:"));
+    assert_false(inflow_end_peer("unix:"));
+    assert_true(ends_peer("ipv4:127.0.0.1:%u", &pairs[1]));
+    assert_false(ends_peer("ipv4:127.0.0.1:%u", &pairs[1]));
+    assert_int_equal(read_turn(pairs[1].server), -1);
+    assert_int_equal(read_turn(pairs[0].server), 0);
+    assert_int_equal(read_turn(pairs[2].server), 0);
+    assert_int_equal(inflow_stats().ended[INFLOW_UNREAD], ended + 1);
+    close_set(pairs, set);
+}
+
+static void test_a_peer_of_ipv6_is_found(void **state)
+{
+    struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    socklen_t length = sizeof address;
+    struct pair p = {.listener = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+
+    (void)state;
+    if (p.listener < 0 || bind(p.listener, (struct sockaddr *)&address, sizeof address) != 0)
+        skip(); /* this machine has none */
+    sockets_listen_begin();
+    assert_int_equal(listen(p.listener, 64), 0);
+    sockets_listen_end();
+    assert_int_equal(getsockname(p.listener, (struct sockaddr *)&address, &length), 0);
+    p.client = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(p.client, (struct sockaddr *)&address, sizeof address), 0);
+    p.server =
+        accept4(p.listener, (struct sockaddr *)&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    assert_true(ends_peer("ipv6:%%5B::1%%5D:%u", &p));
+    assert_int_equal(read_turn(p.server), -1);
+    pair_close(&p);
+}
+
 int main(void)
 {
     const struct inflow_options options = {.each = {.max_streams = 100, .max_header_bytes = 65536},
@@ -240,6 +313,9 @@ int main(void)
         cmocka_unit_test(test_pause_ends_with_its_connection),
         cmocka_unit_test(test_connections_are_bounded),
         cmocka_unit_test(test_connections_of_a_peer_are_bounded),
+        cmocka_unit_test(test_many_share_a_turn),
+        cmocka_unit_test(test_a_peer_is_found),
+        cmocka_unit_test(test_a_peer_of_ipv6_is_found),
     };
 
     wakes = coalesce_init(COALESCE_BUFFER);
