@@ -1,11 +1,13 @@
 """One connection cannot take everything: a polite client beside each kind of hog loses no call."""
+import contextlib
 import socket
+import ssl
 import threading
 
 import grpc
 
 from grpc_health.v1 import health_pb2
-from rig import backends, environment, http2, suite, wait, wire
+from rig import backends, environment, http2, suite, tls, wait, wire
 from rig.keyvalue import pattern_service, pb
 from rig.prismd import Prismd
 from rig.redis import RedisServer
@@ -83,6 +85,23 @@ class Fairness(suite.Case):
                 self.assertEqual(server.metric("prism_connections_ended_total", reason="unread"), ended)
                 self.assertGreaterEqual(server.metric("prism_rpc_unread_answers_total"), ended)
                 self.assert_polite_client_is_served()
+
+    def test_answers_end_in_time_under_tls(self):
+        authority = tls.Authority(suite.subfolder("tls"))
+        cert, key = authority.issue("server")
+        server = self.borrow(Prismd(credentials=authority.credentials(), namespaces=MEMSTORE,
+                                    limits={"unread_answer_ms": 200}, tls={"cert": cert, "key": key}))
+        self.kv = pattern_service(self.borrow(server.channel()))
+        self.kv.Store(key="big", value=b"x" * MIB)
+        stuck = self.borrow(http2.connection(
+            server.port, environment.PATIENCE, http2.setting(http2.INITIAL_WINDOW_SIZE, 0),
+            ssl.create_default_context(cafile=authority.cert)))
+        stuck.sendall(streams(1, http2.PATTERN + "Retrieve", pb.RetrieveRequest(key="big")))
+        with contextlib.suppress(OSError):              # no farewell of TLS, or one
+            while stuck.recv(1 << 16):
+                pass
+        self.assertEqual(server.metric("prism_connections_ended_total", reason="unread"), 1)
+        self.assert_polite_client_is_served()
 
     def test_an_answer_ends_alone(self):
         """Nobody takes it, but other answers of its connection are taken."""

@@ -36,9 +36,12 @@ def setting(number, value):
     return struct.pack(">HI", number, value)
 
 
-def connection(port, seconds, settings=b""):
-    """A socket that has sent its preface."""
+def connection(port, seconds, settings=b"", context=None):
+    """A socket that has sent its preface, with TLS if there is a context for it."""
     s = socket.create_connection(("127.0.0.1", port), seconds)
+    if context:
+        context.set_alpn_protocols(["h2"])
+        s = context.wrap_socket(s, server_hostname="localhost")
     s.sendall(PREFACE + frame(SETTINGS, 0, 0, settings))
     return s
 
