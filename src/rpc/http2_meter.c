@@ -11,6 +11,7 @@ enum {
     FRAME_COST = 1,
     RESET_COST = 4, /* the work for a call that nobody waits for */
     SERVED_EARNS = 4,
+    SENT_EARNS = 2,        /* the client may open its two windows again for each small message */
     FREE_INCOMPLETE = 128, /* a client may have so many requests under way */
     INCOMPLETE_COST = 16,  /* and one more costs this, which its bytes earn again */
     TOKEN_BYTES = 1024     /* of messages earn a token, of header lists cost one */
@@ -284,8 +285,8 @@ static void begin_sent(struct meter *m, const struct meter_side *out)
 {
     struct meter_stream *s;
 
-    if (out->type == DATA && out->left >= TOKEN_BYTES)
-        meter_earn(m, out->left / TOKEN_BYTES);
+    if (out->type == DATA && out->left > PREFIX_BYTES)
+        meter_earn(m, SENT_EARNS + out->left / TOKEN_BYTES);
     if (out->type != RST_STREAM && !ends_stream(out))
         return;
     s = find(m, out->stream);

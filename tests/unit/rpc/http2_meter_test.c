@@ -274,6 +274,27 @@ static void test_overhead(void **state)
     }
 }
 
+/* Who takes a stream of small messages opens two windows again for each. */
+static void test_messages_that_are_taken_pay(void **state)
+{
+    static struct script s;
+    struct meter m;
+
+    (void)state;
+    begin(&m, &s);
+    put(&s, HEADERS, END_HEADERS | END_STREAM, 1, NULL, 50);
+    receive(&m, &s, 4096);
+    for (int i = 0; i < 20000; i++) {
+        put(&s, DATA, 0, 1, "\0\0\0\0\1x", 6);
+        send(&m, &s, 4096);
+        put(&s, WINDOW_UPDATE, 0, 0, NULL, 4);
+        put(&s, WINDOW_UPDATE, 0, 1, NULL, 4);
+        receive(&m, &s, 4096);
+    }
+    assert_true(m.purse >= METER_FIRST - 2); /* what came before */
+    meter_clear(&m);
+}
+
 /* Calls that are served pay for the frames that come with them, for ever; calls that are reset do
  * not. */
 static void test_served_calls_pay(void **state)
@@ -309,9 +330,13 @@ static void test_served_calls_pay(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_call),           cmocka_unit_test(test_many_streams),
-        cmocka_unit_test(test_limits),           cmocka_unit_test(test_overdue),
-        cmocka_unit_test(test_reserved_flags),   cmocka_unit_test(test_overhead),
+        cmocka_unit_test(test_a_call),
+        cmocka_unit_test(test_many_streams),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_overdue),
+        cmocka_unit_test(test_reserved_flags),
+        cmocka_unit_test(test_overhead),
+        cmocka_unit_test(test_messages_that_are_taken_pay),
         cmocka_unit_test(test_served_calls_pay),
     };
 
