@@ -92,6 +92,10 @@ static void claim_end(struct redis_call *call)
     if (reader->counted > 0)
         redis_reader_gap(reader, reader->counted,
                          "entries were removed from the stream before they were settled");
+    if (redis_reader_at(reader) != call->redis) { /* the cluster has moved the topic meanwhile */
+        redis_taking_lost(call, ERR_NONE);
+        return;
+    }
     redis_reader_answered(reader, true);
     if (reader->fetched != NULL && reader->fetched->n > 0 && !reader->closing)
         count_attempts(reader);

@@ -21,7 +21,9 @@ static void describe_node(struct redis_call *call, const struct redis_node *node
         call->err = redis_stream_error(op_arena(call->op), slice_str("WRONGTYPE"));
 }
 
-static const struct redis_kind describe_kind = {.node = describe_node};
+static void describe_at(struct redis *redis, struct op *op);
+
+static const struct redis_kind describe_kind = {.node = describe_node, .again = describe_at};
 
 static void set_retention(const struct redis_store *store, struct stream_describe *describe)
 {
@@ -40,9 +42,21 @@ static void set_retention(const struct redis_store *store, struct stream_describ
         describe->retention = RETENTION_LOSSY;
 }
 
+static void describe_at(struct redis *redis, struct op *op)
+{
+    const struct stream_describe *describe = CONTAINER_OF(op, struct stream_describe, op);
+    struct redis_call *call =
+        redis_begin(redis, op, &describe_kind, describe->topic.len + redis_words(2));
+
+    if (call == NULL)
+        return;
+    redis_command(call, 2, "TYPE");
+    redis_word(call, describe->topic);
+}
+
 void redis_stream_describe(struct backend *backend, struct stream_describe *describe)
 {
-    struct redis *redis = redis_to_key(redis_of(backend), describe->topic);
+    struct redis *redis = redis_of(backend);
 
     describe->found = false;
     describe->partitions = 0;
@@ -50,14 +64,7 @@ void redis_stream_describe(struct backend *backend, struct stream_describe *desc
     describe->max_message_bytes = 0;
     describe->retention_text = NULL;
     set_retention(redis_store_of(redis), describe);
-
-    struct redis_call *call =
-        redis_begin(redis, &describe->op, &describe_kind, describe->topic.len + redis_words(2));
-
-    if (call == NULL)
-        return;
-    redis_command(call, 2, "TYPE");
-    redis_word(call, describe->topic);
+    describe_at(redis_to_key(redis, describe->topic), &describe->op);
 }
 
 /* ---- position: XINFO GROUPS, XPENDING ---- */
@@ -217,34 +224,47 @@ static void seek_end(struct redis_call *call)
     redis_finish(call->redis, call->op, call->err);
 }
 
-static const struct redis_kind seek_kind = {.writes = true, .node = seek_node, .end = seek_end};
+static void seek_at(struct redis *redis, struct op *op);
 
-void redis_stream_seek(struct backend *backend, struct stream_seek *seek)
+static const struct redis_kind seek_kind = {
+    .writes = true, .node = seek_node, .end = seek_end, .again = seek_at};
+
+static void say_seek(struct redis_call *call, const struct stream_seek *seek, const char *id,
+                     struct slice checked)
 {
-    struct redis_streams *streams = redis_streams_of(backend);
-    struct redis *redis = redis_to_key(&streams->shared, seek->topic);
-    char text[REDIS_ID_BYTES];
-    struct slice checked;
-    struct err err = redis_start_id(seek->start, seek->at, seek->position, text, &checked);
+    const struct redis_streams *streams = redis_streams_at(call->redis);
 
-    if (err.code == ERR_OK)
-        err = redis_stream_check_name(redis, seek->topic);
-    if (err.code != ERR_OK) {
-        redis_finish(redis, &seek->op, err);
-        return;
-    }
-
-    struct redis_call *call = redis_begin(redis, &seek->op, &seek_kind, 4096);
-
-    if (call == NULL)
-        return;
     redis_say_script(call, redis_script_enter, 2, 6);
     redis_word(call, seek->topic);
     redis_word(call, redis_stream_key(streams, op_arena(&seek->op), "wake", seek->topic));
     redis_word(call, seek->group);
     redis_word(call, slice_str("seek"));
-    redis_word(call, slice_str(text));
+    redis_word(call, slice_str(id));
     redis_word(call, slice_str("none"));
     redis_word(call, checked);
     redis_word(call, slice_str(streams->origin));
+}
+
+static void seek_at(struct redis *redis, struct op *op)
+{
+    const struct stream_seek *seek = CONTAINER_OF(op, struct stream_seek, op);
+    char text[REDIS_ID_BYTES];
+    struct slice checked;
+    struct err err = redis_start_id(seek->start, seek->at, seek->position, text, &checked);
+    struct redis_call *call;
+
+    if (err.code == ERR_OK)
+        err = redis_stream_check_name(redis, seek->topic);
+    if (err.code != ERR_OK) {
+        redis_finish(redis, op, err);
+        return;
+    }
+    call = redis_begin(redis, op, &seek_kind, 4096);
+    if (call != NULL)
+        say_seek(call, seek, text, checked);
+}
+
+void redis_stream_seek(struct backend *backend, struct stream_seek *seek)
+{
+    seek_at(redis_to_key(redis_of(backend), seek->topic), &seek->op);
 }

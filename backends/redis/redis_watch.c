@@ -149,7 +149,6 @@ static struct redis_watch *start(struct redis_streams *streams, const struct red
     streams->watches = watch;
     streams->n_watches++;
     watch->connection.on_ready = on_ready;
-    watch->connection.stats = streams->shared.stats;
     watch->connection.cluster = streams->cluster;
     watch->connection.fixed = watch->connection.aims = streams->cluster != NULL;
     watch->connection.slot = reader->slot;

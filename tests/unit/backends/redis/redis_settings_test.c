@@ -166,12 +166,27 @@ static void test_no_secret_is_told(void **state)
                     strstr(faults.items[i].fix, "sesame") == NULL);
 }
 
+/* Keys of Prism's own beside a stream carry a tag in braces. */
+static void test_a_brace_before_the_tag(void **state)
+{
+    static const char *const settings[] = {"cluster", "true", "key_prefix", "a{b", NULL};
+    struct backend_value values[SETTINGS] = {{0}};
+    struct backend_faults faults = {.count = 0};
+
+    (void)state;
+    read_values(values, settings);
+    backend_redis_stream.check(values, &faults);
+    assert_int_equal(faults.count, 1);
+    find(&faults, "key_prefix/cluster");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_at_once),
         cmocka_unit_test(test_the_store_agrees),
         cmocka_unit_test(test_no_secret_is_told),
+        cmocka_unit_test(test_a_brace_before_the_tag),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
