@@ -186,9 +186,11 @@ void redis_wait_look(struct redis_streams *streams)
 
 void redis_wait_stop(struct redis_streams *streams, void (*gone)(struct redis_streams *))
 {
-    streams->gone = gone;
-    if (streams->watches == NULL)
+    if (streams->watches == NULL) {
         gone(streams);
+        return;
+    }
+    streams->gone = gone;
     for (struct redis_watch *watch = streams->watches; watch != NULL; watch = watch->next)
         end(watch);
 }
