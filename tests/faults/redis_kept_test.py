@@ -107,7 +107,7 @@ class Kept(suite.Case):
         if not may_be_lost:
             wait.until(lambda: set(publisher.stored) <= reader.seen, environment.PATIENCE, "and all from before")
         missing = set(publisher.stored) - reader.seen
-        print(f"{len(publisher.stored)} stored, {len(missing)} of them by the lost primary alone")
+        print(f"{len(publisher.stored)} stored, {len(missing)} of them by the lost primary alone and never read")
         for key in range(KEYS):
             came = [n for n in reader.order if n % KEYS == key]
             self.assertEqual(came, sorted(came), "in the order of their key")
@@ -150,7 +150,7 @@ class Kept(suite.Case):
         done = load.count()
         wait.until(lambda: load.count() > done + 300, environment.PATIENCE, "calls succeed")
 
-    def all_are_there(self, server, rpc, load, may_be_lost):
+    def all_are_there(self, server, rpc, load, may_be_lost, sure=False):
         before = len(self.acknowledged) + WIDTH
         self.goes_on(load)
         load.stop(environment.PATIENCE)
@@ -159,29 +159,40 @@ class Kept(suite.Case):
         missing = {i for i in self.acknowledged if i not in found}
         print(f"{len(self.acknowledged)} acknowledged, {len(missing)} of them by the lost primary alone")
         self.assertEqual(missing & set(self.acknowledged[before if may_be_lost else 0:]), set())
+        if sure:
+            self.assertGreater(len(missing), 0, "an acknowledgement is the primary's alone")
         self.assertTrue(server.process.alive())
         wait.until(lambda: server.metric("prism_backend_in_flight") == 0, environment.PATIENCE, "nothing is left over")
+
+    def dies(self, server, replica, acknowledged):
+        """With something that it has acknowledged, and the replica has not: that stands still, and is cut off."""
+        replica.pause()
+        server.call("CLIENT", "KILL", "TYPE", "replica")
+        n = len(acknowledged)
+        wait.until(lambda: len(acknowledged) > n + BATCH, environment.PATIENCE, "it acknowledges without a replica")
+        server.kill()
+        replica.resume()
 
     # ---- Sentinel
 
     def watched(self):
         return Watched(self.borrow(contextlib.ExitStack()))
 
-    def failover(self, watched):
-        watched.servers[0].kill()
+    def failover(self, watched, acknowledged):
+        self.dies(*watched.servers, acknowledged)
         wait.until(lambda: watched.primary_port() == watched.servers[1].port, environment.PATIENCE, "failover")
 
     def test_streams_through_a_sentinel_failover(self):
         watched = self.watched()
         all_of = self.streams(watched.addresses(), "t", sentinel_master=NAME)
-        self.failover(watched)
+        self.failover(watched, all_of[1].stored)
         self.all_come(*all_of, may_be_lost=True)
 
     def test_sessions_through_a_sentinel_failover(self):
         watched = self.watched()
         all_of = self.sessions(watched.addresses(), sentinel_master=NAME)
-        self.failover(watched)
-        self.all_are_there(*all_of, may_be_lost=True)
+        self.failover(watched, self.acknowledged)
+        self.all_are_there(*all_of, may_be_lost=True, sure=True)
 
     def test_sessions_of_a_primary_that_is_demoted(self):
         """It lives on as a replica, and refuses what is written."""
@@ -193,24 +204,24 @@ class Kept(suite.Case):
 
     # ---- a cluster
 
-    def primary_dies(self, cluster):
-        cluster.nodes[0].kill()
+    def primary_dies(self, cluster, acknowledged):
         replica = cluster.nodes[-1]
+        self.dies(cluster.nodes[0], replica, acknowledged)
         wait.until(lambda: replica.call("ROLE")[0] == b"master" and b"cluster_state:ok" in
                    replica.call("CLUSTER", "INFO"), environment.PATIENCE, "failover")
 
     def test_streams_of_a_primary_that_is_killed(self):
         cluster = self.borrow(RedisCluster(replicas=1))
         all_of = self.streams(cluster.address, cluster.name_at(cluster.nodes[0], ""), **CLUSTER)
-        self.primary_dies(cluster)
+        self.primary_dies(cluster, all_of[1].stored)
         self.all_come(*all_of, may_be_lost=True)
 
     def test_sessions_of_a_primary_that_is_killed(self):
         cluster = self.borrow(RedisCluster(replicas=1))
         name = cluster.name_at(cluster.nodes[0], "prism:{", "}%session:due")
         all_of = self.sessions(cluster.address, name, **CLUSTER)
-        self.primary_dies(cluster)
-        self.all_are_there(*all_of, may_be_lost=True)
+        self.primary_dies(cluster, self.acknowledged)
+        self.all_are_there(*all_of, may_be_lost=True, sure=True)
 
     def slot_moves(self, cluster, key):
         slot = cluster.nodes[0].call("CLUSTER", "KEYSLOT", key)
