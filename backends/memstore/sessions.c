@@ -1,220 +1,46 @@
-/* Sessions come, change and go; sessions_many.c: those of a user or of a page. */
+/* One session: read, changed, extended, renamed, removed; sessions_many.c: those of a user or of a
+ * page. */
 #include "backends/memstore/sessions_priv.h"
-#include "src/base/container.h"
-
-#include <stdlib.h>
-#include <time.h>
-
-enum { REAPED = 8 /* expired sessions that each call takes out, at most */, ORDERS = 5 };
-
-static struct slice id_of(const void *node)
-{
-    return node_id(node);
-}
-
-static struct slice place_of(const void *node)
-{
-    return slice_of(((const struct session_node *)node)->place, SESSIONS_PLACE_BYTES);
-}
-
-static uint64_t unix_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NS_PER_MS;
-}
-
-struct sessions *sessions_new(struct memstore *store)
-{
-    struct sessions *sessions = calloc(1, sizeof *sessions);
-
-    if (sessions == NULL)
-        abort();
-    sessions->store = store;
-    sessions->opened_unix_ms = unix_ms();
-    sessions->ids.name = id_of;
-    sessions->all.name = sessions->users.name = sessions->regions.name = sessions->due.name =
-        place_of;
-    pthread_mutex_init(&sessions->lock, NULL);
-    return sessions;
-}
-
-static void node_free(struct session_node *node)
-{
-    items_free(node);
-    free(node);
-}
-
-void sessions_destroy(struct sessions *sessions)
-{
-    struct order_place place;
-    struct session_node *node;
-
-    if (sessions == NULL)
-        return;
-    order_clear(&sessions->ids);
-    order_clear(&sessions->users);
-    order_clear(&sessions->regions);
-    order_clear(&sessions->due);
-    place = order_seek(&sessions->all, 0, slice_of(NULL, 0), false);
-    while ((node = order_at(&place, 0)) != NULL) {
-        order_next(&place);
-        node_free(node);
-    }
-    order_clear(&sessions->all);
-    pthread_mutex_destroy(&sessions->lock);
-    free(sessions);
-}
-
-uint64_t sessions_hash(const struct sessions *sessions, struct slice text)
-{
-    return memstore_hash(sessions->store, text);
-}
-
-static uint64_t cost(const struct session_node *node)
-{
-    uint64_t values = node->bytes - (uint64_t)node->items_n * SESSION_VALUE_COST;
-
-    return SESSION_NODE_BYTES + node->user_len + node->region_len + node->client_len +
-           node->attributes_len + ORDERS * SESSIONS_POSTING_BYTES + values +
-           (uint64_t)node->items_n * SESSIONS_VALUE_BYTES;
-}
-
-/* ---- the orders ---- */
-
-static void enter_due(struct sessions *sessions, struct session_node *node)
-{
-    if (sessions->due.entries == 0)
-        sessions->store->wake_sweep(sessions->store);
-    order_insert(&sessions->due, node->expires_ms, node);
-}
-
-void sessions_enter(struct sessions *sessions, struct session_node *node)
-{
-    order_insert(&sessions->ids, 0, node);
-    order_insert(&sessions->all, 0, node);
-    if (node->user_len > 0)
-        order_insert(&sessions->users, sessions_hash(sessions, node_user(node)), node);
-    if (node->region_len > 0)
-        order_insert(&sessions->regions, sessions_hash(sessions, node_region(node)), node);
-    enter_due(sessions, node);
-}
-
-void sessions_drop(struct sessions *sessions, struct session_node *node)
-{
-    order_remove(&sessions->ids, 0, node);
-    order_remove(&sessions->all, 0, node);
-    if (node->user_len > 0)
-        order_remove(&sessions->users, sessions_hash(sessions, node_user(node)), node);
-    if (node->region_len > 0)
-        order_remove(&sessions->regions, sessions_hash(sessions, node_region(node)), node);
-    order_remove(&sessions->due, node->expires_ms, node);
-    capacity_give(sessions->store, 1, cost(node));
-    node_free(node);
-}
-
-static void set_expiry(struct sessions *sessions, struct session_node *node, uint64_t expires_ms)
-{
-    if (expires_ms == node->expires_ms)
-        return;
-    order_remove(&sessions->due, node->expires_ms, node);
-    node->expires_ms = expires_ms;
-    enter_due(sessions, node);
-}
-
-/* ---- time ---- */
-
-static uint64_t now_ms_of(const struct sessions *sessions)
-{
-    return sessions->opened_unix_ms + memstore_now_ns(sessions->store) / NS_PER_MS;
-}
-
-bool sessions_reap_locked(struct sessions *sessions, uint64_t now_ms, unsigned n)
-{
-    struct session_node *node;
-    uint64_t number;
-
-    while ((node = order_first(&sessions->due, &number)) != NULL && number <= now_ms && n-- > 0) {
-        sessions_drop(sessions, node);
-        counter_add(&sessions->expired, 1);
-    }
-    return node != NULL && number <= now_ms;
-}
-
-uint64_t sessions_lock(struct sessions *sessions)
-{
-    pthread_mutex_lock(&sessions->lock);
-
-    uint64_t now_ms = now_ms_of(sessions);
-
-    sessions_reap_locked(sessions, now_ms, REAPED);
-    return now_ms;
-}
-
-bool sessions_reap(struct sessions *sessions, unsigned n)
-{
-    pthread_mutex_lock(&sessions->lock);
-
-    bool more = sessions_reap_locked(sessions, now_ms_of(sessions), n);
-
-    pthread_mutex_unlock(&sessions->lock);
-    return more;
-}
-
-uint64_t sessions_next_ns(struct sessions *sessions)
-{
-    uint64_t number = UINT64_MAX;
-
-    pthread_mutex_lock(&sessions->lock);
-    order_first(&sessions->due, &number);
-    pthread_mutex_unlock(&sessions->lock);
-    if (number == UINT64_MAX)
-        return number;
-    return number <= sessions->opened_unix_ms ? 0 : (number - sessions->opened_unix_ms) * NS_PER_MS;
-}
-
-struct sessions_totals sessions_totals(struct sessions *sessions)
-{
-    struct sessions_totals totals;
-
-    pthread_mutex_lock(&sessions->lock);
-    totals = (struct sessions_totals){
-        .sessions = sessions->all.entries,
-        .bytes = order_bytes(&sessions->ids) + order_bytes(&sessions->all) +
-                 order_bytes(&sessions->users) + order_bytes(&sessions->regions) +
-                 order_bytes(&sessions->due),
-        .expired = counter_read(&sessions->expired)};
-    pthread_mutex_unlock(&sessions->lock);
-    return totals;
-}
-
-/* ---- one session ---- */
-
-struct session_node *sessions_find(const struct sessions *sessions, struct slice id,
-                                   uint64_t now_ms)
-{
-    struct order_place place = order_seek(&sessions->ids, 0, id, false);
-    struct session_node *node = order_at(&place, 0);
-
-    return node != NULL && slice_equal(node_id(node), id) && node_lives(node, now_ms) ? node : NULL;
-}
 
 static struct err absent(void)
 {
     return err_make(ERR_NOT_FOUND, "the session does not exist, or has expired");
 }
 
-static void use(struct sessions *sessions, struct session_node *node, const struct session_use *use,
-                uint64_t now_ms)
-{
-    uint64_t until_ms =
-        session_used_until(use, node->ttl_ms, node->end_ms, node->expires_ms, now_ms);
+/* One session, under the lock of its shard. */
+struct at {
+    struct sessions *sessions;
+    struct sessions_shard *shard;
+    struct session_node *node; /* NULL: there is none that lives */
+    uint64_t now_ms;
+};
 
-    if (until_ms == node->expires_ms)
+static struct at lock_at(struct sessions *sessions, struct slice id)
+{
+    struct at at = {.sessions = sessions};
+
+    at.shard = sessions_lock(sessions, id, &at.now_ms);
+    at.node = sessions_find(sessions, at.shard, id);
+    if (at.node != NULL && !node_lives(at.node, at.now_ms))
+        at.node = NULL;
+    return at;
+}
+
+static void unlock_at(const struct at *at)
+{
+    pthread_mutex_unlock(&at->shard->lock);
+}
+
+static void use(const struct at *at, const struct session_use *use)
+{
+    struct session_node *node = at->node;
+    uint64_t until_ms =
+        session_used_until(use, node->ttl_ms, node->end_ms, node_expires_ms(node), at->now_ms);
+
+    if (until_ms == node_expires_ms(node))
         return;
-    node->used_ms = now_ms;
-    set_expiry(sessions, node, until_ms);
+    node->used_ms = at->now_ms;
+    sessions_set_expiry(at->sessions, at->shard, node, until_ms);
 }
 
 struct session_owner node_owner(const struct session_node *node, struct arena *arena)
@@ -227,25 +53,25 @@ struct session_owner node_owner(const struct session_node *node, struct arena *a
 
 struct session_times node_times(const struct session_node *node)
 {
-    return (struct session_times){
-        .created_ms = node->created_ms, .used_ms = node->used_ms, .expires_ms = node->expires_ms};
+    return (struct session_times){.created_ms = node->created_ms,
+                                  .used_ms = node->used_ms,
+                                  .expires_ms = node_expires_ms(node)};
 }
 
 struct err sessions_get(struct sessions *sessions, struct session_get *get)
 {
-    uint64_t now_ms = sessions_lock(sessions);
-    struct session_node *node = sessions_find(sessions, get->id, now_ms);
+    struct at at = lock_at(sessions, get->id);
 
-    if (node != NULL) {
-        use(sessions, node, &get->use, now_ms);
-        get->times = node_times(node);
-        get->version = node->version;
+    if (at.node != NULL) {
+        use(&at, &get->use);
+        get->times = node_times(at.node);
+        get->version = at.node->version;
         if (get->name.len == 0)
-            get->owner = node_owner(node, op_arena(&get->op));
-        items_read(node, get);
+            get->owner = node_owner(at.node, op_arena(&get->op));
+        items_read(at.node, get);
     }
-    pthread_mutex_unlock(&sessions->lock);
-    return node != NULL ? ERR_NONE : absent();
+    unlock_at(&at);
+    return at.node != NULL ? ERR_NONE : absent();
 }
 
 /* ---- patch ---- */
@@ -273,7 +99,7 @@ struct sizes {
 
 static struct sizes sizes_after(const struct session_node *node, const struct session_patch *patch)
 {
-    struct sizes sizes = {node->bytes, cost(node)};
+    struct sizes sizes = {node->bytes, node_cost(node)};
 
     for (size_t i = 0; i < patch->set_n + patch->remove_n; i++) {
         bool sets = i < patch->set_n;
@@ -296,7 +122,7 @@ static struct err charge(struct sessions *sessions, const struct session_node *n
                          const struct session_patch *patch)
 {
     struct sizes after = sizes_after(node, patch);
-    uint64_t before = cost(node);
+    uint64_t before = node_cost(node);
     enum capacity capacity = CAPACITY_OK;
 
     if (after.bytes > patch->max_bytes && after.bytes > node->bytes)
@@ -323,80 +149,94 @@ static void change(struct session_node *node, struct session_patch *patch)
 
 struct err sessions_patch(struct sessions *sessions, struct session_patch *patch)
 {
-    uint64_t now_ms = sessions_lock(sessions);
-    struct session_node *node = sessions_find(sessions, patch->id, now_ms);
-    struct err err = node != NULL ? check_condition(node, patch) : absent();
+    struct at at = lock_at(sessions, patch->id);
+    struct err err = at.node != NULL ? check_condition(at.node, patch) : absent();
 
     if (err.code == ERR_OK)
-        err = charge(sessions, node, patch);
+        err = charge(sessions, at.node, patch);
     if (err.code == ERR_OK) {
-        change(node, patch);
-        use(sessions, node, &patch->use, now_ms);
-        patch->version = node->version;
-        patch->expires_ms = node->expires_ms;
+        change(at.node, patch);
+        use(&at, &patch->use);
+        patch->version = at.node->version;
+        patch->expires_ms = node_expires_ms(at.node);
     }
-    pthread_mutex_unlock(&sessions->lock);
+    unlock_at(&at);
     return err;
 }
 
-/* ---- rotate, extend, remove ---- */
+/* ---- extend, rotate, remove ---- */
 
-static struct err rename_to(struct sessions *sessions, struct session_node *node, struct slice id)
+struct err sessions_extend(struct sessions *sessions, struct session_extend *extend)
 {
-    struct order_place place = order_seek(&sessions->ids, 0, id, false);
-    const struct session_node *other = order_at(&place, 0);
+    struct at at = lock_at(sessions, extend->id);
 
-    if (other != NULL && slice_equal(node_id(other), id))
-        return err_make(ERR_ALREADY_EXISTS, "the identifier is taken");
-    order_remove(&sessions->ids, 0, node);
-    memcpy(node->id, id.data, id.len);
-    node->id_len = (uint8_t)id.len;
-    order_insert(&sessions->ids, 0, node);
-    return ERR_NONE;
+    if (at.node != NULL) {
+        uint64_t expires_ms = node_expires_ms(at.node), until_ms = extend->until_ms;
+
+        if (extend->add_ms > 0)
+            until_ms = expires_ms + extend->add_ms;
+        if (until_ms > at.now_ms + extend->max_ttl_ms)
+            until_ms = at.now_ms + extend->max_ttl_ms;
+        if (at.node->end_ms > 0 && until_ms > at.node->end_ms)
+            until_ms = at.node->end_ms;
+        if (until_ms > expires_ms)
+            sessions_set_expiry(sessions, at.shard, at.node, until_ms);
+        extend->expires_ms = node_expires_ms(at.node);
+    }
+    unlock_at(&at);
+    return at.node != NULL ? ERR_NONE : absent();
+}
+
+/* Under the lists' lock, without which nobody holds two shards. */
+static void lock_both(struct sessions_shard *held, struct sessions_shard *other)
+{
+    if (other == held)
+        return;
+    if (other > held) {
+        pthread_mutex_lock(&other->lock);
+        return;
+    }
+    pthread_mutex_unlock(&held->lock);
+    pthread_mutex_lock(&other->lock);
+    pthread_mutex_lock(&held->lock);
 }
 
 struct err sessions_rotate(struct sessions *sessions, struct session_rotate *rotate)
 {
-    uint64_t now_ms = sessions_lock(sessions);
-    struct session_node *node = sessions_find(sessions, rotate->id, now_ms);
-    struct err err = node != NULL ? rename_to(sessions, node, rotate->new_id) : absent();
+    struct at at = {.sessions = sessions, .now_ms = sessions_now_ms(sessions)};
+    struct sessions_hold hold;
+    struct err err = ERR_NONE;
 
+    at.node = sessions_hold(sessions, rotate->id, &hold);
+    if (at.node == NULL)
+        return absent();
+    at.shard = sessions_shard_of(sessions, rotate->new_id);
+    lock_both(hold.shard, at.shard);
+    if (!node_lives(at.node, at.now_ms))
+        err = absent();
+    else if (sessions_find(sessions, at.shard, rotate->new_id) != NULL)
+        err = err_make(ERR_ALREADY_EXISTS, "the identifier is taken");
     if (err.code == ERR_OK) {
-        use(sessions, node, &rotate->use, now_ms);
-        rotate->expires_ms = node->expires_ms;
+        sessions_rename(sessions, hold.shard, at.shard, at.node, rotate->new_id);
+        use(&at, &rotate->use);
+        rotate->expires_ms = node_expires_ms(at.node);
     }
-    pthread_mutex_unlock(&sessions->lock);
+    if (at.shard != hold.shard)
+        unlock_at(&at);
+    sessions_release(sessions, &hold);
     return err;
-}
-
-struct err sessions_extend(struct sessions *sessions, struct session_extend *extend)
-{
-    uint64_t now_ms = sessions_lock(sessions);
-    struct session_node *node = sessions_find(sessions, extend->id, now_ms);
-
-    if (node != NULL) {
-        uint64_t until_ms =
-            extend->add_ms > 0 ? node->expires_ms + extend->add_ms : extend->until_ms;
-
-        if (until_ms > now_ms + extend->max_ttl_ms)
-            until_ms = now_ms + extend->max_ttl_ms;
-        if (node->end_ms > 0 && until_ms > node->end_ms)
-            until_ms = node->end_ms;
-        if (until_ms > node->expires_ms)
-            set_expiry(sessions, node, until_ms);
-        extend->expires_ms = node->expires_ms;
-    }
-    pthread_mutex_unlock(&sessions->lock);
-    return node != NULL ? ERR_NONE : absent();
 }
 
 void sessions_remove(struct sessions *sessions, struct session_remove *remove)
 {
-    uint64_t now_ms = sessions_lock(sessions);
-    struct session_node *node = sessions_find(sessions, remove->id, now_ms);
+    uint64_t now_ms = sessions_now_ms(sessions);
+    struct sessions_hold hold;
+    struct session_node *node = sessions_hold(sessions, remove->id, &hold);
 
-    remove->existed = node != NULL;
-    if (node != NULL)
-        sessions_drop(sessions, node);
-    pthread_mutex_unlock(&sessions->lock);
+    remove->existed = node != NULL && node_lives(node, now_ms);
+    if (node == NULL)
+        return;
+    if (remove->existed)
+        sessions_drop(sessions, &hold, node);
+    sessions_release(sessions, &hold);
 }

@@ -1,17 +1,22 @@
 /* The sessions of a store, as synchronous functions that any thread may call (backends/session.h
- * says what they promise). One lock; no function holds it for longer than one session and
- * SESSIONS_STRIDE of others take.
+ * says what they promise). No function holds a lock for longer than one session and SESSIONS_STRIDE
+ * of others take.
  *
- *   ids      by identifier
- *   all      in the order of their places
- *   users    those with a user, by its hash and then by place
- *   regions  likewise
- *   due      by the millisecond in which they expire
+ *   shard     ids      by identifier, those whose hash falls into the shard
+ *             due      of the same, by the millisecond in which they expire
+ *   owners    users    those with a user, by its hash and then by place; by the user's hash
+ *   lists     all      in the order of their places
+ *             regions  those with a region, by its hash and then by place
+ *
+ * Locks, in this order: that of the user, that of the lists, that of a shard. What reads or changes
+ * a session takes that of its shard alone. What begins or ends one takes all three, so that under
+ * either of the first two no session of theirs comes, goes or gets another identifier. The lists
+ * have one lock: it is held for the steps in two trees, and never by reads and changes.
  *
  * Memory: a session takes SESSION_NODE_BYTES, its texts, SESSIONS_POSTING_BYTES for each of these
  * orders, and for each value SESSIONS_VALUE_BYTES, its name and its bytes; all of it is charged to
  * max_bytes, and the session as one of max_keys. What has expired is taken out by whoever comes
- * next, a few at a time, and by the sweep. */
+ * next to the shard, a few at a time, and by the sweep. */
 #ifndef PRISM_BACKENDS_MEMSTORE_SESSIONS_H
 #define PRISM_BACKENDS_MEMSTORE_SESSIONS_H
 
@@ -20,8 +25,10 @@
 #include "backends/session.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 enum {
+    SESSIONS_SHARDS = 64,
     SESSIONS_STRIDE = 128,      /* sessions looked at under the lock at a time */
     SESSIONS_PAGE_STRIDES = 16, /* of one page */
     SESSIONS_POSTING_BYTES = 24,
@@ -35,8 +42,9 @@ struct session_item { /* a value */
 };
 
 struct session_node {
-    uint64_t created_ms, used_ms, expires_ms; /* Unix time */
-    uint64_t ttl_ms, end_ms;                  /* end: Unix time; 0: none */
+    uint64_t created_ms, used_ms; /* Unix time */
+    _Atomic uint64_t expires_ms;  /* likewise; written under the shard's lock, read by anyone */
+    uint64_t ttl_ms, end_ms;      /* end: Unix time; 0: none */
     uint64_t version;
     uint64_t bytes;                      /* of its values, as session_value_bytes counts */
     uint8_t place[SESSIONS_PLACE_BYTES]; /* big-endian */
@@ -52,14 +60,27 @@ enum {
     SESSIONS_VALUE_BYTES = sizeof(struct session_item) + sizeof(void *)
 };
 
+struct sessions_shard {
+    _Alignas(64) pthread_mutex_t lock;
+    struct order ids, due;
+    struct counter expired;
+};
+
+struct sessions_owners {
+    _Alignas(64) pthread_mutex_t lock;
+    struct order users;
+};
+
 struct sessions {
     struct memstore *store;
     uint64_t opened_unix_ms;
-    pthread_mutex_t lock;
-    /* ---- under the lock ---- */
-    struct order ids, all, users, regions, due;
+    _Atomic unsigned reap_from; /* the shard at which the next one to reap begins */
+    struct sessions_shard shards[SESSIONS_SHARDS];
+    struct sessions_owners owners[SESSIONS_SHARDS];
+    _Alignas(64) pthread_mutex_t lists;
+    /* ---- under the lock of the lists ---- */
+    struct order all, regions;
     uint64_t place; /* of the last session */
-    struct counter expired;
 };
 
 struct sessions *sessions_new(struct memstore *store); /* after the store's sources */
@@ -80,8 +101,8 @@ bool sessions_remove_user(struct sessions *sessions, struct session_remove_user 
 /* One page, within SESSIONS_PAGE_STRIDES. */
 void sessions_page(struct sessions *sessions, struct session_page *page);
 
-/* Takes out what has expired, n at most. True: there is more. */
-bool sessions_reap(struct sessions *sessions, unsigned n);
+/* Takes out what has expired, n at most: how many. Fewer than n: there is no more. */
+unsigned sessions_reap(struct sessions *sessions, unsigned n);
 
 /* When the next one expires, ns on the store's clock; UINT64_MAX: none does. */
 uint64_t sessions_next_ns(struct sessions *sessions);

@@ -22,9 +22,9 @@ static uint64_t read_place(const uint8_t place[SESSIONS_PLACE_BYTES])
 }
 
 /* A walk along the sessions of a user, in the order of their places. */
-static struct order_place user_start(const struct sessions *sessions, uint64_t hash)
+static struct order_place user_start(const struct sessions_owners *owners, uint64_t hash)
 {
-    return order_seek(&sessions->users, hash, slice_of(start_place, SESSIONS_PLACE_BYTES), false);
+    return order_seek(&owners->users, hash, slice_of(start_place, SESSIONS_PLACE_BYTES), false);
 }
 
 /* The next of this user; NULL: there is none. Another user may have the same hash. */
@@ -42,63 +42,97 @@ static struct session_node *user_next(struct order_place *place, uint64_t hash, 
 
 /* ---- create ---- */
 
-/* What is there of the user already. */
-struct survey {
+/* A creation, under the locks of its user (if it has one) and of the lists. */
+struct creation {
+    struct sessions *sessions;
+    struct session_create *req;
+    struct sessions_owners *owners; /* NULL: no user */
+    struct session_node *node;      /* the new one */
+    uint64_t now_ms;
+    /* what is there of the user already */
     struct session_node *dead[SESSIONS_STRIDE], *oldest[SESSION_ENDED];
     size_t dead_n;
     uint64_t living;
+    size_t ends; /* of the oldest */
+    bool full;   /* max_sessions refused it */
+    bool taken;  /* the identifier is that of an expired one */
 };
 
 /* Up to so many living ones as matter. False: too many dead ones are in the way. */
-static bool survey_user(const struct sessions *sessions, const struct session_create *create,
-                        uint64_t now_ms, struct survey *survey)
+static bool survey_user(struct creation *c)
 {
-    struct slice user = create->owner.user;
-    uint64_t hash = sessions_hash(sessions, user);
-    uint64_t enough = (uint64_t)create->max_per_user + SESSION_ENDED;
-    struct order_place place = user_start(sessions, hash);
+    struct slice user = c->req->owner.user;
+    uint64_t hash = sessions_hash(c->sessions, user);
+    uint64_t enough = (uint64_t)c->req->max_per_user + SESSION_ENDED;
+    struct order_place place = user_start(c->owners, hash);
     struct session_node *node;
 
-    survey->dead_n = 0;
-    survey->living = 0;
-    while (survey->living < enough && (node = user_next(&place, hash, user)) != NULL) {
-        if (!node_lives(node, now_ms)) {
-            if (survey->dead_n == SESSIONS_STRIDE)
+    while (c->living < enough && (node = user_next(&place, hash, user)) != NULL) {
+        if (!node_lives(node, c->now_ms)) {
+            if (c->dead_n == SESSIONS_STRIDE)
                 return false;
-            survey->dead[survey->dead_n++] = node;
+            c->dead[c->dead_n++] = node;
             continue;
         }
-        if (survey->living < SESSION_ENDED)
-            survey->oldest[survey->living] = node;
-        survey->living++;
+        if (c->living < SESSION_ENDED)
+            c->oldest[c->living] = node;
+        c->living++;
     }
     return true;
 }
 
-static void bury(struct sessions *sessions, const struct survey *survey)
+/* False: one of them was used at the last moment, and lives. */
+static bool bury(struct creation *c)
 {
-    for (size_t i = 0; i < survey->dead_n; i++)
-        sessions_drop(sessions, survey->dead[i]);
-    counter_add(&sessions->expired, survey->dead_n);
+    bool all = true;
+
+    for (size_t i = 0; i < c->dead_n; i++) {
+        struct sessions_hold hold = {.owners = c->owners,
+                                     .shard = sessions_shard_of(c->sessions, node_id(c->dead[i]))};
+
+        pthread_mutex_lock(&hold.shard->lock);
+        if (node_lives(c->dead[i], c->now_ms)) {
+            all = false;
+        } else {
+            sessions_drop(c->sessions, &hold, c->dead[i]);
+            counter_add(&hold.shard->expired, 1);
+        }
+        pthread_mutex_unlock(&hold.shard->lock);
+    }
+    return all;
 }
 
-/* How many of the user's have to end. */
-static struct err check_limits(const struct sessions *sessions, const struct session_create *create,
-                               uint64_t living, size_t *ends)
+static void end_oldest(struct creation *c)
 {
-    *ends = 0;
-    if (create->max_per_user > 0 && living >= create->max_per_user) {
-        if (!create->end_oldest)
+    for (size_t i = 0; i < c->ends; i++) {
+        struct session_node *node = c->oldest[i];
+        struct sessions_hold hold = {.owners = c->owners,
+                                     .shard = sessions_shard_of(c->sessions, node_id(node))};
+
+        pthread_mutex_lock(&hold.shard->lock);
+        c->req->ended[c->req->ended_n++] = arena_copy(op_arena(&c->req->op), node_id(node));
+        sessions_drop(c->sessions, &hold, node);
+        pthread_mutex_unlock(&hold.shard->lock);
+    }
+}
+
+/* Tells how many of the user's have to end, too. */
+static struct err check_limits(struct creation *c)
+{
+    const struct session_create *req = c->req;
+
+    if (req->max_per_user > 0 && c->living >= req->max_per_user) {
+        if (!req->end_oldest)
             return err_about(ERR_RESOURCE_EXHAUSTED, "max_sessions_per_user",
                              "the user has as many sessions as a user may have");
-        *ends = living - create->max_per_user + 1;
-        if (*ends > SESSION_ENDED)
-            *ends = SESSION_ENDED;
+        c->ends = c->living - req->max_per_user + 1;
+        if (c->ends > SESSION_ENDED)
+            c->ends = SESSION_ENDED;
     }
-    if (create->max_sessions > 0 && sessions->all.entries - *ends >= create->max_sessions)
-        return err_about(ERR_RESOURCE_EXHAUSTED, "max_sessions",
-                         "the namespace holds as many sessions as it may");
-    return ERR_NONE;
+    c->full = req->max_sessions > 0 && c->sessions->all.entries - c->ends >= req->max_sessions;
+    return c->full ? err_about(ERR_RESOURCE_EXHAUSTED, "max_sessions",
+                               "the namespace holds as many sessions as it may")
+                   : ERR_NONE;
 }
 
 static uint64_t values_bytes(const struct session_create *create)
@@ -128,18 +162,22 @@ static uint8_t *append(uint8_t *at, struct slice bytes)
     return at + bytes.len;
 }
 
-static struct session_node *node_new(const struct session_create *create, uint64_t place,
-                                     uint64_t now_ms)
+static struct session_node *node_new(const struct session_create *create, uint64_t now_ms)
 {
     const struct session_owner *owner = &create->owner;
+    uint64_t end_ms = create->max_life_ms > 0 ? now_ms + create->max_life_ms : 0;
+    uint64_t expires_ms = now_ms + create->ttl_ms;
     struct session_node *node = malloc(sizeof *node + owner->user.len + owner->region.len +
                                        owner->client.len + owner->attributes.len);
 
     if (node == NULL)
         abort();
+    if (end_ms > 0 && expires_ms > end_ms)
+        expires_ms = end_ms;
     *node = (struct session_node){.created_ms = now_ms,
                                   .used_ms = now_ms,
-                                  .expires_ms = now_ms + create->ttl_ms,
+                                  .expires_ms = expires_ms,
+                                  .end_ms = end_ms,
                                   .ttl_ms = create->ttl_ms,
                                   .version = 1,
                                   .user_len = (uint32_t)owner->user.len,
@@ -147,11 +185,6 @@ static struct session_node *node_new(const struct session_create *create, uint64
                                   .client_len = (uint32_t)owner->client.len,
                                   .attributes_len = (uint32_t)owner->attributes.len,
                                   .id_len = (uint8_t)create->id.len};
-    if (create->max_life_ms > 0)
-        node->end_ms = now_ms + create->max_life_ms;
-    if (node->end_ms > 0 && node->expires_ms > node->end_ms)
-        node->expires_ms = node->end_ms;
-    write_place(node->place, place);
     memcpy(node->id, create->id.data, create->id.len);
     append(append(append(append(node->text, owner->user), owner->region), owner->client),
            owner->attributes);
@@ -160,90 +193,134 @@ static struct session_node *node_new(const struct session_create *create, uint64
     return node;
 }
 
-static struct err create_now(struct sessions *sessions, struct session_create *create,
-                             const struct survey *survey, uint64_t now_ms)
+/* It can be found from here on, if nothing speaks against it. */
+static struct err enter(struct creation *c)
 {
-    struct order_place place = order_seek(&sessions->ids, 0, create->id, false);
-    const struct session_node *other = order_at(&place, 0);
-    enum capacity capacity;
-    struct session_node *node;
-    struct err err;
-    size_t ends;
+    struct sessions_shard *shard = sessions_shard_of(c->sessions, c->req->id);
+    const struct session_node *other;
+    enum capacity capacity = CAPACITY_OK;
+    struct err err = ERR_NONE;
 
-    if (other != NULL && slice_equal(node_id(other), create->id))
-        return err_make(ERR_ALREADY_EXISTS, "the identifier is taken");
-    if (values_bytes(create) > create->max_bytes)
-        return err_about(ERR_RESOURCE_EXHAUSTED, "max_session_size",
-                         "the session would be larger than max_session_size");
-    err = check_limits(sessions, create, survey->living, &ends);
+    pthread_mutex_lock(&shard->lock);
+    other = sessions_find(c->sessions, shard, c->req->id);
+    c->taken = other != NULL && !node_lives(other, c->now_ms);
+    if (other != NULL)
+        err = err_make(ERR_ALREADY_EXISTS, "the identifier is taken");
+    else
+        err = check_limits(c);
+    if (err.code == ERR_OK)
+        capacity = capacity_take(c->sessions->store, 1, create_cost(c->req));
+    if (capacity != CAPACITY_OK)
+        err = capacity_error(c->sessions->store, capacity);
+    if (err.code == ERR_OK) {
+        write_place(c->node->place, ++c->sessions->place);
+        sessions_enter(c->sessions, shard, c->node);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return err;
+}
+
+static struct err create_now(struct creation *c)
+{
+    struct err err;
+
+    c->req->times = node_times(c->node);
+    err = enter(c);
     if (err.code != ERR_OK)
         return err;
-    capacity = capacity_take(sessions->store, 1, create_cost(create));
-    if (capacity != CAPACITY_OK)
-        return capacity_error(sessions->store, capacity);
-    for (create->ended_n = 0; create->ended_n < ends; create->ended_n++) {
-        struct session_node *oldest = survey->oldest[create->ended_n];
-
-        create->ended[create->ended_n] = arena_copy(op_arena(&create->op), node_id(oldest));
-        sessions_drop(sessions, oldest);
-    }
-    node = node_new(create, ++sessions->place, now_ms);
-    sessions_enter(sessions, node);
-    create->times = node_times(node);
+    sessions_list(c->sessions, c->owners, c->node);
+    c->node = NULL;
+    end_oldest(c);
     return ERR_NONE;
+}
+
+/* False: expired sessions were in the way. */
+static bool try_create(struct creation *c, struct err *err)
+{
+    bool ready;
+
+    sessions_owners_lock(c->owners);
+    ready = c->owners == NULL || c->req->max_per_user == 0 || survey_user(c);
+    pthread_mutex_lock(&c->sessions->lists);
+    ready = bury(c) && ready;
+    if (ready)
+        *err = create_now(c);
+    pthread_mutex_unlock(&c->sessions->lists);
+    sessions_owners_unlock(c->owners);
+    if (ready && c->taken)
+        sessions_expire(c->sessions, c->req->id, c->now_ms);
+    return ready && !c->taken && (!c->full || sessions_reap(c->sessions, SESSIONS_STRIDE) == 0);
 }
 
 bool sessions_create(struct sessions *sessions, struct session_create *create, struct err *err)
 {
-    uint64_t now_ms = sessions_lock(sessions);
-    struct survey survey = {.dead_n = 0};
-    bool ready = create->owner.user.len == 0 || create->max_per_user == 0 ||
-                 survey_user(sessions, create, now_ms, &survey);
+    struct creation c = {.sessions = sessions, .req = create};
+    bool over;
 
-    bury(sessions, &survey);
-    if (ready && create->max_sessions > 0 && sessions->all.entries >= create->max_sessions)
-        ready = !sessions_reap_locked(sessions, now_ms, SESSIONS_STRIDE);
-    if (ready)
-        *err = create_now(sessions, create, &survey, now_ms);
-    pthread_mutex_unlock(&sessions->lock);
-    return !ready;
+    if (values_bytes(create) > create->max_bytes) {
+        *err = err_about(ERR_RESOURCE_EXHAUSTED, "max_session_size",
+                         "the session would be larger than max_session_size");
+        return false;
+    }
+    pthread_mutex_unlock(&sessions_lock(sessions, create->id, &c.now_ms)->lock);
+    c.owners = sessions_owners_of(sessions, create->owner.user);
+    c.node = node_new(create, c.now_ms);
+    over = try_create(&c, err);
+    if (c.node != NULL)
+        node_free(c.node);
+    return !over;
 }
 
 /* ---- all of a user ---- */
 
 bool sessions_remove_user(struct sessions *sessions, struct session_remove_user *remove)
 {
-    uint64_t now_ms = sessions_lock(sessions), hash = sessions_hash(sessions, remove->user);
-    struct order_place place = user_start(sessions, hash);
+    uint64_t now_ms = sessions_now_ms(sessions), hash = sessions_hash(sessions, remove->user);
+    struct sessions_hold hold = {.owners = sessions_owners_of(sessions, remove->user)};
     struct session_node *nodes[SESSIONS_STRIDE], *node;
+    struct order_place place;
     size_t n = 0;
 
+    if (hold.owners == NULL)
+        return false;
+    sessions_owners_lock(hold.owners);
+    place = user_start(hold.owners, hash);
     while (n < SESSIONS_STRIDE && (node = user_next(&place, hash, remove->user)) != NULL) {
         if (!slice_equal(node_id(node), remove->except))
             nodes[n++] = node;
     }
+    pthread_mutex_lock(&sessions->lists);
     for (size_t i = 0; i < n; i++) {
+        hold.shard = sessions_shard_of(sessions, node_id(nodes[i]));
+        pthread_mutex_lock(&hold.shard->lock);
         remove->removed += node_lives(nodes[i], now_ms);
-        sessions_drop(sessions, nodes[i]);
+        sessions_drop(sessions, &hold, nodes[i]);
+        pthread_mutex_unlock(&hold.shard->lock);
     }
-    pthread_mutex_unlock(&sessions->lock);
+    pthread_mutex_unlock(&sessions->lists);
+    sessions_owners_unlock(hold.owners);
     return n == SESSIONS_STRIDE;
 }
 
 /* ---- pages ---- */
 
+/* The shortest of the orders that hold what is asked for, and its lock. */
 struct walk {
+    pthread_mutex_t *lock;
     const struct order *order;
     uint64_t number;
 };
 
-static struct walk walk_of(const struct sessions *sessions, const struct session_page *page)
+static struct walk walk_of(struct sessions *sessions, const struct session_page *page)
 {
-    if (page->user.len > 0)
-        return (struct walk){&sessions->users, sessions_hash(sessions, page->user)};
+    struct sessions_owners *owners = sessions_owners_of(sessions, page->user);
+
+    if (owners != NULL)
+        return (struct walk){&owners->lock, &owners->users, sessions_hash(sessions, page->user)};
     if (page->region.len > 0)
-        return (struct walk){&sessions->regions, sessions_hash(sessions, page->region)};
-    return (struct walk){&sessions->all, 0};
+        return (struct walk){&sessions->lists, &sessions->regions,
+                             sessions_hash(sessions, page->region)};
+    return (struct walk){&sessions->lists, &sessions->all, 0};
 }
 
 static bool is_any_or(struct slice wanted, struct slice text)
@@ -275,16 +352,30 @@ static bool is_full(const struct session_page *page, uint64_t bytes)
     return page->n == page->max_items || (page->max_bytes > 0 && bytes >= page->max_bytes);
 }
 
+/* Adds it if it is one that is asked for. */
+static void consider(struct sessions *sessions, struct session_page *page,
+                     const struct session_node *node, uint64_t now_ms, uint64_t *bytes)
+{
+    struct sessions_shard *shard = sessions_shard_of(sessions, node_id(node));
+
+    if (!node_lives(node, now_ms) || !meets(page, node))
+        return;
+    pthread_mutex_lock(&shard->lock); /* of times and version */
+    add_entry(page, node, bytes);
+    pthread_mutex_unlock(&shard->lock);
+}
+
 /* True: there is more, and room for it. */
 static bool stride(struct sessions *sessions, struct session_page *page, uint64_t *bytes)
 {
-    uint64_t now_ms = sessions_lock(sessions);
+    uint64_t now_ms = sessions_now_ms(sessions);
     struct walk walk = walk_of(sessions, page);
     uint8_t after[SESSIONS_PLACE_BYTES];
     struct session_node *node;
     struct order_place place;
     bool full = false;
 
+    pthread_mutex_lock(walk.lock);
     write_place(after, page->next);
     place = order_seek(walk.order, walk.number, slice_of(after, sizeof after), true);
     for (int i = 0; i < SESSIONS_STRIDE && !full; i++) {
@@ -293,12 +384,11 @@ static bool stride(struct sessions *sessions, struct session_page *page, uint64_
             break;
         order_next(&place);
         page->next = read_place(node->place);
-        if (node_lives(node, now_ms) && meets(page, node))
-            add_entry(page, node, bytes);
+        consider(sessions, page, node, now_ms, bytes);
         full = is_full(page, *bytes);
     }
     page->more = order_at(&place, walk.number) != NULL;
-    pthread_mutex_unlock(&sessions->lock);
+    pthread_mutex_unlock(walk.lock);
     return page->more && !full;
 }
 

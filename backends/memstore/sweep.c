@@ -108,7 +108,7 @@ static bool turn(struct memstore *store, struct memstore_instance *instance)
     for (unsigned i = 0; i < SLICES; i++) {
         bool others = roster_reap(store->roster, SLICE_STEPS);
 
-        others |= sessions_reap(store->sessions, SLICE_STEPS);
+        others |= sessions_reap(store->sessions, SLICE_STEPS) == SLICE_STEPS;
         if (expiry_sweep(store, &instance->from, SLICE_STEPS) < SLICE_STEPS && !others)
             return false;
         if (clock_now_ns() >= until_ns)
