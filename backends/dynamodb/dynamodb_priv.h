@@ -37,12 +37,24 @@ struct dynamodb_store {
     bool consistent, create_table;
 };
 
+/* How far the count of all sessions has been compared with what there is
+ * (dynamodb_session_recount.c). */
+struct dynamodb_recount {
+    uint64_t place, count;   /* of the counter when the pass began */
+    uint64_t entries, after; /* counted so far, and the place of the last one */
+    uint64_t first_entries;  /* of the first pass */
+    uint64_t next_ns;        /* not before; worker time */
+    bool begun, second, busy;
+};
+
 struct dynamodb {
     struct aws_client aws; /* first */
     /* of sessions (dynamodb_session_create.c) */
     struct session_turn *turns; /* under way or waiting */
     uint64_t creations, sweep_after;
     uint32_t owed; /* places that were counted and not used: the next creation counts less */
+    uint64_t owed_until_ns; /* what is older a recount may have found */
+    struct dynamodb_recount recount;
 };
 
 static inline struct dynamodb_store *dynamodb_store_of(const struct aws_task *task)

@@ -105,6 +105,8 @@ bool dynamodb_unheld_at(struct aws_call *call, int n);
 struct err dynamodb_session_failure(struct aws_call *call);
 struct err dynamodb_session_too_large(void);
 struct err dynamodb_session_contended(void);
+struct err dynamodb_session_namespace_full(void);
+struct err dynamodb_session_user_full(void);
 
 /* ---- entries with their sessions (dynamodb_session_look.c) ---- */
 
@@ -136,6 +138,7 @@ struct session_look {
 };
 
 void dynamodb_session_look(struct session_look *look);
+uint64_t dynamodb_place(const struct cJSON *item); /* of an item or a key; 0: it has none */
 
 /* ---- removals (dynamodb_session_remove.c) ---- */
 
@@ -165,6 +168,25 @@ void text_user_count(struct text *text, const struct dynamodb_store *store, stru
 /* Adds to the count of all; done() whatever the outcome. */
 void dynamodb_session_count(struct aws_task *task, int64_t more, void (*done)(struct aws_call *),
                             void *state);
+
+/* ---- the count of all, put right (dynamodb_session_recount.c) ---- */
+
+/* How long a creation may hold a place before it inserts, and how long a place that it gave up may
+ * be used by another. */
+uint64_t dynamodb_session_hold_ns(const struct aws_store *store);
+
+struct session_recount {
+    struct aws_task *task;
+    void (*done)(struct session_recount *recount, bool mended);
+    void *state;
+    bool taken; /* the instance's recount is this one's */
+    /* private */
+    unsigned pages;
+};
+
+/* Goes on with it, for a few pages. `mended`: the count has become smaller. */
+void dynamodb_session_recount(struct session_recount *recount);
+void dynamodb_session_recount_abandon(struct session_recount *recount);
 
 /* ---- operations ---- */
 

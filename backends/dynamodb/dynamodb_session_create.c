@@ -6,6 +6,7 @@
  *   look      he has not: those of his that have expired are removed, the oldest that live end, and
  *             it is inserted in the place of one of them
  *   sweep     now and then: some entries of all sessions are looked at, and what has expired goes
+ *   recount   max_sessions refuses it, and the sweep brought nothing: is the count right?
  *
  * What creates or ends sessions of one user takes turns. */
 #include "backends/dynamodb/dynamodb_session.h"
@@ -24,10 +25,12 @@ struct session_creation {
     struct session_found *victim;    /* that it comes in the place of; NULL: none */
     uint64_t at_most;                /* with a victim: sessions that the user has */
     uint32_t owed;                   /* that its reservation counts less */
-    bool swept, inserting;
+    uint64_t reserved_ns;            /* when */
+    bool swept, inserting, recounted;
     unsigned rounds;
     struct session_look look;
     struct session_removal removal;
+    struct session_recount recount;
     struct session_found *dead, *oldest; /* of the user; SESSION_ENDED of each at most */
     size_t dead_n, oldest_n;
     uint64_t living;
@@ -51,13 +54,40 @@ static void finish(struct session_creation *c, struct err err)
     aws_task_finish(c->task, err);
 }
 
+static uint64_t now_ns(const struct session_creation *c)
+{
+    return c->task->client->base.home->now_ns;
+}
+
+static uint64_t holds_until_ns(const struct session_creation *c)
+{
+    return c->reserved_ns + dynamodb_session_hold_ns(aws_store_of(c->task->client));
+}
+
+/* A place that was held for too long is not used any more, nor given back: a recount may have taken
+ * it off already. */
+static bool holds_place(const struct session_creation *c)
+{
+    return c->session.place > 0 && now_ns(c) <= holds_until_ns(c);
+}
+
+static void owe(struct session_creation *c)
+{
+    struct dynamodb *instance = instance_of(c);
+
+    if (instance->owed == 0 || holds_until_ns(c) < instance->owed_until_ns)
+        instance->owed_until_ns = holds_until_ns(c);
+    instance->owed++;
+}
+
 /* A transaction that is under way may have used the place. */
 static void abandoned(struct aws_task *task)
 {
     struct session_creation *c = task->state;
 
-    if (c->session.place > 0 && !c->task->unsure && !c->inserting)
-        instance_of(c)->owed++;
+    if (holds_place(c) && !c->task->unsure && !c->inserting)
+        owe(c);
+    dynamodb_session_recount_abandon(&c->recount);
     dynamodb_turn_end(&c->turn);
 }
 
@@ -68,20 +98,38 @@ static void on_released(struct aws_call *call)
     finish(c, c->outcome);
 }
 
-/* What was reserved is given back. */
-static void fail(struct session_creation *c, struct err err)
+/* What was reserved is given back first. */
+static void end_with(struct session_creation *c, struct err err)
 {
     c->outcome = err;
-    if (c->session.place == 0)
+    if (!holds_place(c))
         finish(c, err);
     else
         dynamodb_session_count(c->task, -1, on_released, c);
 }
 
-static struct err namespace_full(void)
+/* ---- recount ---- */
+
+static void on_recounted(struct session_recount *recount, bool mended)
 {
-    return err_about(ERR_RESOURCE_EXHAUSTED, "max_sessions",
-                     "the namespace holds as many sessions as it may");
+    struct session_creation *c = recount->state;
+
+    if (mended)
+        reserve(c);
+    else
+        finish(c, dynamodb_session_namespace_full());
+}
+
+/* Is the namespace full, or does the count say so? */
+static void doubt(struct session_creation *c)
+{
+    if (c->recounted) {
+        finish(c, dynamodb_session_namespace_full());
+        return;
+    }
+    c->recounted = true;
+    c->recount = (struct session_recount){.task = c->task, .done = on_recounted, .state = c};
+    dynamodb_session_recount(&c->recount);
 }
 
 /* ---- sweep ---- */
@@ -94,7 +142,7 @@ static void swept(struct session_creation *c, bool brought)
     else if (brought)
         reserve(c);
     else
-        finish(c, namespace_full());
+        doubt(c);
 }
 
 static void on_swept(struct session_removal *removal, struct err err)
@@ -160,7 +208,7 @@ static void on_reserved(struct aws_call *call)
         else if (!c->swept)
             sweep(c);
         else
-            finish(c, namespace_full());
+            doubt(c);
         return;
     }
     err = dynamodb_outcome(call, &answer);
@@ -168,7 +216,7 @@ static void on_reserved(struct aws_call *call)
         finish(c, err);
         return;
     }
-    instance_of(c)->owed -= c->owed;
+    instance_of(c)->owed -= c->owed < instance_of(c)->owed ? c->owed : instance_of(c)->owed;
     c->session.place = dynamodb_number(cJSON_GetObjectItemCaseSensitive(answer, "Attributes"), "l");
     insert(c);
 }
@@ -178,7 +226,10 @@ static void reserve(struct session_creation *c)
     struct aws_call *call = dynamodb_session_call(c->task, "UpdateItem", on_reserved);
     struct text body = text_new(c->task->arena, 512);
 
+    if (now_ns(c) > instance_of(c)->owed_until_ns)
+        instance_of(c)->owed = 0;
     c->owed = instance_of(c)->owed;
+    c->reserved_ns = now_ns(c);
     text_add(&body, "{");
     text_entry_at(&body, dynamodb_store_of(c->task), INDEX_ALL, slice_of(NULL, 0), 0);
     text_add(&body, ",\"UpdateExpression\":\"ADD l :one, c :c\",\"ReturnValues\":\"UPDATED_NEW\"");
@@ -231,7 +282,7 @@ static void on_inserted(struct aws_call *call)
 
     c->inserting = false;
     if (dynamodb_unheld_at(call, 0)) {
-        fail(c, err_make(ERR_ALREADY_EXISTS, "the identifier is taken"));
+        end_with(c, err_make(ERR_ALREADY_EXISTS, "the identifier is taken"));
         return;
     }
     if (dynamodb_unheld(call)) {
@@ -239,7 +290,7 @@ static void on_inserted(struct aws_call *call)
         return;
     }
     if (dynamodb_outcome(call, &answer).code != ERR_OK) {
-        fail(c, dynamodb_session_failure(call));
+        end_with(c, dynamodb_session_failure(call));
         return;
     }
     call->task->unsure = true; /* from here on it is not true that nothing was done */
@@ -249,8 +300,7 @@ static void on_inserted(struct aws_call *call)
         return;
     }
     req->ended[req->ended_n++] = c->victim->session.id;
-    c->outcome = ERR_NONE;
-    dynamodb_session_count(c->task, -1, on_released, c);
+    end_with(c, ERR_NONE); /* the place of its own is given back */
 }
 
 static void set_times(struct session_creation *c)
@@ -267,9 +317,15 @@ static void set_times(struct session_creation *c)
 static void insert(struct session_creation *c)
 {
     const struct dynamodb_store *store = dynamodb_store_of(c->task);
-    struct aws_call *call = dynamodb_txn_call(c->task, on_inserted);
-    struct text body = dynamodb_txn_begin(c->task);
+    struct aws_call *call;
+    struct text body;
 
+    if (!holds_place(c)) {
+        finish(c, dynamodb_session_contended());
+        return;
+    }
+    call = dynamodb_txn_call(c->task, on_inserted);
+    body = dynamodb_txn_begin(c->task);
     c->inserting = true;
     set_times(c);
     text_add(&body, "{\"Put\":{");
@@ -293,12 +349,6 @@ static void insert(struct session_creation *c)
 
 /* ---- look ---- */
 
-static struct err user_full(void)
-{
-    return err_about(ERR_RESOURCE_EXHAUSTED, "max_sessions_per_user",
-                     "the user has as many sessions as a user may have");
-}
-
 static void go_on(struct session_creation *c)
 {
     if (c->session.place > 0)
@@ -316,7 +366,7 @@ static void on_ended(struct session_removal *removal, struct err err)
     if (err.code == ERR_ABORTED)
         look(c);
     else if (err.code != ERR_OK)
-        fail(c, err);
+        end_with(c, err);
     else
         go_on(c);
 }
@@ -329,7 +379,7 @@ static void end_oldest(struct session_creation *c)
     size_t n = surplus < left ? (size_t)surplus : left;
 
     if (n == 0 || n > c->oldest_n) {
-        fail(c, dynamodb_session_contended());
+        end_with(c, dynamodb_session_contended());
         return;
     }
     c->victim = &c->oldest[n - 1];
@@ -349,7 +399,7 @@ static void decide(struct session_creation *c)
     else if (c->req->end_oldest)
         end_oldest(c);
     else
-        fail(c, user_full());
+        end_with(c, dynamodb_session_user_full());
 }
 
 static void on_buried(struct session_removal *removal, struct err err)
@@ -359,7 +409,7 @@ static void on_buried(struct session_removal *removal, struct err err)
     if (err.code == ERR_ABORTED)
         look(c);
     else if (err.code != ERR_OK)
-        fail(c, err);
+        end_with(c, err);
     else
         decide(c);
 }
@@ -369,7 +419,7 @@ static void on_looked(struct session_look *at, struct err err)
     struct session_creation *c = at->state;
 
     if (err.code != ERR_OK) {
-        fail(c, err);
+        end_with(c, err);
         return;
     }
     for (size_t i = 0; i < at->n; i++) {
@@ -397,7 +447,7 @@ static void on_looked(struct session_look *at, struct err err)
 static void look(struct session_creation *c)
 {
     if (++c->rounds > DYNAMODB_SESSION_ROUNDS) {
-        fail(c, dynamodb_session_contended());
+        end_with(c, dynamodb_session_contended());
         return;
     }
     c->victim = NULL;

@@ -332,6 +332,18 @@ struct err dynamodb_session_too_large(void)
                      "the session would be larger than max_session_size");
 }
 
+struct err dynamodb_session_namespace_full(void)
+{
+    return err_about(ERR_RESOURCE_EXHAUSTED, "max_sessions",
+                     "the namespace holds as many sessions as it may");
+}
+
+struct err dynamodb_session_user_full(void)
+{
+    return err_about(ERR_RESOURCE_EXHAUSTED, "max_sessions_per_user",
+                     "the user has as many sessions as a user may have");
+}
+
 struct err dynamodb_session_contended(void)
 {
     struct err err = err_make(ERR_ABORTED, "the session is being written to all the time");

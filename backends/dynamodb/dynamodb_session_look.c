@@ -141,7 +141,7 @@ static void fetch(struct session_look *look)
 /* ---- entries ---- */
 
 /* Eight bytes, the greatest first. */
-static uint64_t place_of(const cJSON *item)
+uint64_t dynamodb_place(const cJSON *item)
 {
     const cJSON *key = cJSON_GetObjectItemCaseSensitive(item, "k");
     struct slice text = slice_str(cJSON_GetStringValue(cJSON_GetObjectItem(key, "B")));
@@ -165,7 +165,7 @@ static void take_entry(struct session_look *look, const cJSON *item)
         .session = {.id = arena_copy(arena, dynamodb_text(item, "i")),
                     .owner = {.user = arena_copy(arena, dynamodb_text(item, "u")),
                               .region = arena_copy(arena, dynamodb_text(item, "g"))},
-                    .place = place_of(item)}};
+                    .place = dynamodb_place(item)}};
     if (found->session.place == 0 || found->session.id.len == 0)
         return;
     look->waits[look->n++] = true;

@@ -5,7 +5,7 @@ import time
 import grpc
 from google.rpc import error_details_pb2
 
-from rig import backends, dynamodb, environment, s3, suite, wait, wire
+from rig import backends, dynamodb, environment, s3, session, suite, wait, wire
 from rig.aws_front import AwsFront
 from rig.keyvalue import pattern_service, pb
 from rig.prismd import Prismd
@@ -119,5 +119,42 @@ class Faults(suite.Case):
         self.assertTrue(self.kv.Store(key="k", value=b"v", timeout=DEADLINE).success)
 
 
+class Sessions(suite.Case):
+    """What is written before and after a session is counted once too often when an answer is lost."""
+    MOST = 4
+
+    @classmethod
+    def setUpClass(cls):
+        cls.dynamodb = cls.use(dynamodb.DynamoTransactions())
+        cls.front = cls.use(AwsFront(cls.dynamodb.port))
+        # Short, for a recount waits as long as operations may be under way.
+        slot = {"backend": "dynamodb",
+                "config": {"endpoint": cls.front.url, "table": "prism-test", "create_table": True,
+                           "access_key_id": s3.ACCESS, "secret_access_key": s3.SECRET,
+                           "request_timeout_ms": 1500, "max_attempts": 1}}
+        cls.server = cls.use(Prismd(namespaces=[session.namespace(slot, max_sessions=cls.MOST)], workers=1))
+        cls.sessions = session.service(cls.use(cls.server.channel()))
+
+    def created(self):
+        """The identifier; empty: refused by the limit of all sessions."""
+        reply = self.sessions.CreateSession(ttl_seconds=3600)
+        if not reply.session_id:
+            self.assertEqual(reply.code, S.RESOURCE_EXHAUSTED.value[0])
+            self.assertIn("namespace holds as many", reply.error)
+        return reply.session_id
+
+    def test_a_count_that_is_too_high_is_put_right(self):
+        self.assertTrue(self.created())
+        for _ in range(2):      # the place is counted, the session is not written
+            self.front.lose(1)
+            self.assertEqual(wire.failure(self.sessions.CreateSession, ttl_seconds=3600).code(), S.UNAVAILABLE)
+        self.assertTrue(self.created())
+        self.assertFalse(self.created())
+        wait.until(self.created, environment.PATIENCE, "the count is put right")
+        self.assertTrue(self.created())
+        self.assertEqual(len(session.listed(self.sessions)), self.MOST)
+        self.assertFalse(self.created())
+
+
 if __name__ == "__main__":
-    suite.main(["Faults"])
+    suite.main(["Faults", "Sessions"])
