@@ -4,7 +4,7 @@
 run: ; @scripts/run.sh
 test: ; @scripts/test.sh
 build: ; @scripts/build.sh release
-bench: ; @scripts/bench.sh && scripts/bench-messaging.sh
+bench: ; @scripts/bench.sh && scripts/bench-messaging.sh && scripts/bench-storage.sh
 lint: ; @scripts/lint.sh
 sanitize: ; @scripts/sanitize.sh
 fuzz: ; @scripts/fuzz.sh

@@ -152,7 +152,7 @@ static void ask(struct many *many, uint64_t cap)
 
     postgres_params_init(&params, op_arena(&req->op));
     postgres_lookup_params(&params, many->postgres->space, many->rows, many->n, cap);
-    postgres_run(many->postgres, &req->op, &get_kind, many, SQL_LOOKUP, &params);
+    postgres_run(many->postgres, &req->op, &get_kind, many, SQL_LOOKUP_MANY, &params);
 }
 
 /* Keeps the rows of the items that fit into what is left of the room, in request order. An empty

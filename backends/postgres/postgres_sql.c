@@ -42,6 +42,11 @@ static const char *const statements[POSTGRES_STATEMENTS] = {
         "SELECT digest, octet_length(value),"
         " CASE WHEN octet_length(value) <= $3::int8 THEN value END, version FROM @.keyvalue"
         " WHERE space = $1::int4 AND digest = ANY($2::bytea[]) AND " LIVE,
+    /* Each column costs as much as a tenth of finding the row. */
+    [SQL_LOOKUP_MANY] =
+        "SELECT digest, CASE WHEN octet_length(value) > $3::int8 THEN octet_length(value) END,"
+        " CASE WHEN octet_length(value) <= $3 THEN value END FROM @.keyvalue"
+        " WHERE space = $1::int4 AND digest = ANY($2::bytea[]) AND " LIVE,
     [SQL_EXISTS] = "SELECT true FROM @.keyvalue WHERE " ONE_KEY " AND " LIVE,
     [SQL_DELETE] = "DELETE FROM @.keyvalue WHERE " ONE_KEY " RETURNING " LIVE,
     /* Locks in the order in which SQL_UPSERT is given its rows: no deadlock. */

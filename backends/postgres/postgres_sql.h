@@ -9,6 +9,7 @@ enum postgres_statement {
     SQL_FACTS,
     SQL_UPSERT,
     SQL_LOOKUP,
+    SQL_LOOKUP_MANY, /* likewise, without versions; lengths of values that are too long */
     SQL_EXISTS,
     SQL_DELETE,
     SQL_DELETE_MANY,

@@ -26,6 +26,7 @@ static const char usage[] =
     "  --batch N         items of a batch (100)       --ttl N  seconds, of stores (none)\n"
     "  --scan-limit N    (100)    --scan-values\n"
     "  --sequential      keys in order, not at random --seed N (1)\n"
+    "  --session-ids F   a file: identifiers of sessions, one a line, for session-get\n"
     "  --no-preload      do not store the keys before an operation that needs them\n"
     "  --output F        table (default) or json\n";
 
@@ -59,6 +60,7 @@ enum option_id {
     OPT_SCAN_VALUES,
     OPT_SEQUENTIAL,
     OPT_SEED,
+    OPT_SESSION_IDS,
     OPT_NO_PRELOAD,
     OPT_OUTPUT,
     OPT_HELP
@@ -83,6 +85,7 @@ static const struct option long_options[] = {
     {"scan-values", no_argument, NULL, OPT_SCAN_VALUES},
     {"sequential", no_argument, NULL, OPT_SEQUENTIAL},
     {"seed", required_argument, NULL, OPT_SEED},
+    {"session-ids", required_argument, NULL, OPT_SESSION_IDS},
     {"no-preload", no_argument, NULL, OPT_NO_PRELOAD},
     {"output", required_argument, NULL, OPT_OUTPUT},
     {"help", no_argument, NULL, OPT_HELP},
@@ -193,6 +196,8 @@ static bool read_option(struct options *o, int id, const char *name)
     case OPT_SEQUENTIAL:
         o->plan.workload.sequential = true;
         return true;
+    case OPT_SESSION_IDS:
+        return option_ids(name, optarg, &o->plan.workload);
     case OPT_NO_PRELOAD:
         o->no_preload = true;
         return true;
@@ -208,6 +213,8 @@ static bool is_chosen(const struct options *o, const struct operation *operation
 {
     if (o->operations != NULL)
         return list_has(o->operations, operation->name);
+    if (operation->session)
+        return false; /* of another pattern */
     if (o->plan.client == &client_stock && operation->streams)
         return false;
     return operation->keyvalue == (o->kind != SERVER_BARE);

@@ -4,6 +4,8 @@
 #ifndef PRISM_PERF_BENCH_COMMANDS_H
 #define PRISM_PERF_BENCH_COMMANDS_H
 
+#include "perf/load/workload.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -17,6 +19,9 @@ int command_instructions(int argc, char **argv);
 bool option_number(const char *name, const char *text, uint64_t max, uint64_t *value);
 bool option_seconds(const char *name, const char *text, double *value);
 bool option_output(const char *text, bool *as_json);
+
+/* Reads a file of identifiers of one length, one a line; they stay until the process ends. */
+bool option_ids(const char *name, const char *path, struct workload_options *options);
 
 /* Is `name` one of the comma-separated names of the list? An empty or NULL list has every name. */
 bool list_has(const char *list, const char *name);

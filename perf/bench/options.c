@@ -1,6 +1,8 @@
 /* Reading option values; see commands.h. */
 #include "perf/bench/commands.h"
 
+#include "perf/common/memory.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -42,6 +44,39 @@ bool option_output(const char *text, bool *as_json)
     if (*as_json || strcmp(text, "table") == 0)
         return true;
     fprintf(stderr, "prism-bench: --output %s is neither table nor json\n", text);
+    return false;
+}
+
+/* The identifiers move together over their line ends. */
+static bool gather(char *text, size_t bytes, struct workload_options *options)
+{
+    size_t line = strcspn(text, "\n"), n = 0;
+
+    for (size_t at = 0; at + line < bytes; at += line + 1, n++) {
+        if (text[at + line] != '\n' || memchr(text + at, '\n', line) != NULL)
+            return false;
+        memmove(text + n * line, text + at, line);
+    }
+    options->ids = text;
+    options->id_bytes = (uint32_t)line;
+    options->id_count = (uint32_t)n;
+    return line > 0 && n > 0 && bytes == n * (line + 1);
+}
+
+bool option_ids(const char *name, const char *path, struct workload_options *options)
+{
+    enum { BYTES_MAX = 64 << 20 };
+    FILE *file = fopen(path, "rb");
+    char *text = memory_zalloc(BYTES_MAX, 1);
+    size_t bytes = file != NULL ? fread(text, 1, BYTES_MAX - 1, file) : 0;
+
+    if (file != NULL)
+        fclose(file);
+    if (bytes > 0 && gather(text, bytes, options))
+        return true;
+    free(text);
+    fprintf(stderr, "prism-bench: --%s %s: no file with identifiers of one length, one a line\n",
+            name, path);
     return false;
 }
 

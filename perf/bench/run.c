@@ -30,6 +30,8 @@ const char *run_check(const struct run_plan *p)
         return "rate must not be negative";
     if (p->client == &client_stock && p->operation->streams)
         return "the stock client makes unary calls only";
+    if (p->operation->needs_ids && p->workload.id_count == 0)
+        return "session-get needs session-ids";
     return NULL;
 }
 

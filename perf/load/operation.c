@@ -1,5 +1,6 @@
 /* See operation.h. Field numbers are those of proto/prism/patterns/keyvalue/keyvalue_pattern.proto
- * and, for the deprecated rows, of proto/prism/interfaces/keyvalue. */
+ * and session_store/session_store_pattern.proto, and, for the deprecated rows, of
+ * proto/prism/interfaces/keyvalue. */
 #include "perf/load/operation.h"
 
 #include "perf/load/wire.h"
@@ -8,6 +9,10 @@
 
 #define PATTERN    "/prism.patterns.keyvalue.KeyValuePattern/"
 #define DEPRECATED "/prism.interfaces.keyvalue.KeyValueBasicInterface/"
+#define SESSIONS   "/prism.patterns.session_store.SessionStorePattern/"
+
+#define VALUE_NAME "value"
+#define VALUE_TYPE "type.prism/bench"
 
 enum { DEFAULT_TTL_SECONDS = 3600 };
 
@@ -92,6 +97,38 @@ static size_t write_scan(struct workload *w, uint8_t *out)
     if (w->options.scan_values)
         at = wire_put_uint(at, 4, 1);
     return (size_t)(at - out);
+}
+
+static size_t field_bytes(size_t bytes)
+{
+    return 1 + wire_varint_bytes(bytes) + bytes;
+}
+
+/* A user of the key space begins a session with one value. */
+static size_t write_session_create(struct workload *w, uint8_t *out)
+{
+    const size_t name = sizeof VALUE_NAME - 1, type = sizeof VALUE_TYPE - 1;
+    size_t any = field_bytes(type) + field_bytes(w->options.value_bytes);
+    uint8_t *at = wire_put_length(out, 1, field_bytes(w->options.key_bytes));
+
+    at = put_key(w, at);
+    at = wire_put_uint(at, 2,
+                       w->options.ttl_seconds != 0 ? (uint64_t)w->options.ttl_seconds
+                                                   : DEFAULT_TTL_SECONDS);
+    at = wire_put_length(at, 3, field_bytes(name) + field_bytes(any));
+    at = wire_put_bytes(at, 1, VALUE_NAME, name);
+    at = wire_put_length(at, 2, any);
+    at = wire_put_bytes(at, 1, VALUE_TYPE, type);
+    at = wire_put_bytes(at, 2, w->value, w->options.value_bytes);
+    return (size_t)(at - out);
+}
+
+static size_t write_session_id(struct workload *w, uint8_t *out)
+{
+    uint32_t number = workload_next_key(w) % w->options.id_count;
+    const char *id = w->options.ids + (size_t)number * w->options.id_bytes;
+
+    return (size_t)(wire_put_bytes(out, 1, id, w->options.id_bytes) - out);
 }
 
 static size_t write_empty(struct workload *w, uint8_t *out)
@@ -253,6 +290,29 @@ static bool judge_count(const struct workload *w, const uint8_t *message, size_t
     return read_reply(message, bytes, &reply) && reply.value[1] > 0;
 }
 
+/* session_id = 1, error = 15 */
+static bool judge_created(const struct workload *w, const uint8_t *message, size_t bytes,
+                          struct operation_outcome *outcome)
+{
+    struct reply reply;
+
+    (void)w;
+    add(outcome, 1, 1);
+    return read_reply(message, bytes, &reply) && reply.bytes[1] > 0;
+}
+
+/* session = 1, found = 2 */
+static bool judge_session(const struct workload *w, const uint8_t *message, size_t bytes,
+                          struct operation_outcome *outcome)
+{
+    struct reply reply;
+
+    if (!read_reply(message, bytes, &reply))
+        return false;
+    add(outcome, 1, reply.value[2] == 1);
+    return reply.value[2] == 1 && reply.bytes[1] > w->options.value_bytes;
+}
+
 /* slots = 1: no server is without one */
 static bool judge_capabilities(const struct workload *w, const uint8_t *message, size_t bytes,
                                struct operation_outcome *outcome)
@@ -369,6 +429,17 @@ static const struct operation operations[] = {
      .needs_keys = true,
      .every_key_found = true,
      .keyvalue = true},
+    {.name = "session-create",
+     .path = SESSIONS "CreateSession",
+     .write = write_session_create,
+     .judge = judge_created,
+     .session = true},
+    {.name = "session-get",
+     .path = SESSIONS "GetSession",
+     .write = write_session_id,
+     .judge = judge_session,
+     .session = true,
+     .needs_ids = true},
     {.name = "echo", .path = "/prism.bench.Echo/Unary", .write = write_store, .judge = judge_echo},
 };
 

@@ -29,7 +29,9 @@ struct operation {
     bool uses_up_keys;    /* walks the key space in order, for it removes what it touches */
     bool batched;         /* carries options.batch items */
     bool streams;         /* server stream: any number of reply messages, else exactly one */
-    bool keyvalue;        /* a KeyValue operation of the server; false = only a baseline has it */
+    bool keyvalue;        /* a KeyValue operation of the server */
+    bool session;         /* one of sessions. Neither: only a baseline has it */
+    bool needs_ids;       /* options.ids has to name sessions */
 };
 
 /* All rows; *count receives their number. */

@@ -84,9 +84,10 @@ void workload_write_key(const struct workload *w, uint32_t number, uint8_t *out)
 
 size_t workload_request_bytes_max(const struct workload *w)
 {
-    /* One item: key, value, expiration, each with tag and length, inside one more field. */
-    size_t item =
-        w->options.key_bytes + w->options.value_bytes + 4 * (WIRE_TAG_MAX + WIRE_VARINT_MAX);
+    /* One item: key, value, expiration, each with tag and length, inside one more field; or a
+     * session with the names and fields around its value. */
+    size_t item = w->options.key_bytes + w->options.value_bytes + w->options.id_bytes +
+                  12 * (WIRE_TAG_MAX + WIRE_VARINT_MAX) + 32;
 
     return item * w->options.batch;
 }

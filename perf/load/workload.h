@@ -27,6 +27,9 @@ struct workload_options {
     int64_t ttl_seconds;  /* of stores, 0 = no expiration; SetExpiration uses 3600 when 0 */
     bool scan_values;     /* scans return values too */
     bool sequential;      /* keys in order instead of at random */
+    const char *ids;      /* of sessions, one behind the other; NULL: none */
+    uint32_t id_bytes;    /* of each */
+    uint32_t id_count;
 };
 
 /* Defaults: 100,000 keys of 16 bytes, values of 128 bytes, batches of 100. */

@@ -4,6 +4,7 @@
 #include "perf/load/wire.h"
 #include "prism/interfaces/keyvalue/keyvalue_basic.pb-c.h"
 #include "prism/patterns/keyvalue/keyvalue_pattern.pb-c.h"
+#include "prism/patterns/session_store/session_store_pattern.pb-c.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -114,6 +115,46 @@ static void a_scan_asks_for_the_keys_of_the_load(void **state)
     assert_int_equal(m->limit, 77);
     assert_true(m->include_values);
     KV(scan_request__free_unpacked)(m, NULL);
+}
+
+static void a_session_is_read_back_by_the_generated_decoder(void **state)
+{
+    struct workload_options o = workload_defaults();
+
+    (void)state;
+    o.ids = "id-1id-2";
+    o.id_bytes = 4;
+    o.id_count = 2;
+    use(o);
+    size_t bytes = write_request("session-create");
+    Prism__Patterns__SessionStore__CreateSessionRequest *m =
+        prism__patterns__session_store__create_session_request__unpack(NULL, bytes, buffer);
+    assert_non_null(m);
+    assert_int_equal(strlen(m->metadata->user_id), 16);
+    assert_int_equal(m->ttl_seconds, 3600);
+    assert_int_equal(m->n_data, 1);
+    assert_int_equal(m->data[0]->value->value.len, 128);
+    prism__patterns__session_store__create_session_request__free_unpacked(m, NULL);
+
+    bytes = write_request("session-get");
+    Prism__Patterns__SessionStore__GetSessionRequest *g =
+        prism__patterns__session_store__get_session_request__unpack(NULL, bytes, buffer);
+    assert_non_null(g);
+    assert_memory_equal(g->session_id, "id-", 3);
+    assert_int_equal(strlen(g->session_id), 4);
+    prism__patterns__session_store__get_session_request__free_unpacked(g, NULL);
+}
+
+static void a_session_that_is_not_there_is_no_answer(void **state)
+{
+    static const uint8_t absent[] = {0x10, 0x00}, empty[] = {0x0a, 0x00, 0x10, 0x01};
+    struct operation_outcome outcome;
+
+    (void)state;
+    use(workload_defaults());
+    assert_false(judge("session-get", absent, sizeof absent, &outcome));
+    assert_false(judge("session-get", empty, sizeof empty, &outcome)); /* without its value */
+    assert_false(judge("session-create", absent, 0, &outcome));
 }
 
 static void the_deprecated_set_is_read_back(void **state)
@@ -264,6 +305,8 @@ int main(void)
         cmocka_unit_test_teardown(a_store_is_read_back_by_the_generated_decoder, drop),
         cmocka_unit_test_teardown(batches_carry_every_item, drop),
         cmocka_unit_test_teardown(a_scan_asks_for_the_keys_of_the_load, drop),
+        cmocka_unit_test_teardown(a_session_is_read_back_by_the_generated_decoder, drop),
+        cmocka_unit_test_teardown(a_session_that_is_not_there_is_no_answer, drop),
         cmocka_unit_test_teardown(the_deprecated_set_is_read_back, drop),
         cmocka_unit_test_teardown(a_failed_store_is_no_figure, drop),
         cmocka_unit_test_teardown(a_retrieve_must_bring_the_whole_value, drop),
