@@ -52,6 +52,11 @@ static pb_consumer_slots *slots_of(const struct consumer *consumer, struct arena
             CONSUMER_PB(SLOT_CONFIGURATION___DEAD_LETTER_BACKEND_TYPE_DEAD_LETTER_BACKEND_TYPE);
         slots->dead_letter_backend_type = pb_text(consumer->dead->type->name);
     }
+    if (consumer->states != NULL) {
+        slots->_state_backend_type_case =
+            CONSUMER_PB(SLOT_CONFIGURATION___STATE_BACKEND_TYPE_STATE_BACKEND_TYPE);
+        slots->state_backend_type = pb_text(consumer->states->type->name);
+    }
     if (consumer->objects != NULL) {
         slots->_object_backend_type_case =
             CONSUMER_PB(SLOT_CONFIGURATION___OBJECT_BACKEND_TYPE_OBJECT_BACKEND_TYPE);

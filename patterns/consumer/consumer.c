@@ -37,6 +37,13 @@ static const struct slot_schema slots[] = {
             .required = keeps,
             .meets = true,
         },
+    [SLOT_STATE] =
+        {
+            .name = "state_store",
+            .doc = "Keeps the attempts of messages where the source does not count them.",
+            .optional = true,
+            .required = keeps,
+        },
 };
 
 enum behavior {
@@ -198,8 +205,9 @@ static struct pattern *consumer_bind(const struct pattern_binding *binding)
     consumer->source = binding->slots[SLOT_SOURCE];
     consumer->dead = binding->slots[SLOT_DEAD];
     consumer->objects = binding->slots[SLOT_OBJECT];
+    consumer->states = binding->slots[SLOT_STATE];
     consumer->dead_log = consumer->drop_log = consumer->object_log = consumer->stall_log =
-        (struct log_budget)LOG_BUDGET(1, 60000);
+        consumer->state_log = (struct log_budget)LOG_BUDGET(1, 60000);
     read_settings(consumer);
     arena_init(&consumer->caps_memory, NULL);
     make_plan(consumer);
@@ -278,12 +286,13 @@ static const char *consumer_restriction(const struct pattern *pattern, size_t sl
     enum { FORGOTTEN_MS = 60000 };
 
     const struct consumer *consumer = CONTAINER_OF(pattern, struct consumer, base);
-    uint64_t failed_ns = atomic_load(&consumer->dead_failed_ns);
+    uint64_t failed_ns = slot == SLOT_DEAD    ? atomic_load(&consumer->dead_failed_ns)
+                         : slot == SLOT_STATE ? atomic_load(&consumer->state_failed_ns)
+                                              : 0;
 
-    if (slot != SLOT_DEAD || failed_ns == 0 ||
-        clock_now_ns() > failed_ns + FORGOTTEN_MS * NS_PER_MS)
+    if (failed_ns == 0 || clock_now_ns() > failed_ns + FORGOTTEN_MS * NS_PER_MS)
         return NULL;
-    return "dead letters cannot be written";
+    return slot == SLOT_DEAD ? "dead letters cannot be written" : "attempts cannot be kept";
 }
 
 const struct pattern_type pattern_consumer = {

@@ -23,7 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SLOT_SOURCE, SLOT_DEAD, SLOT_OBJECT, SLOT_COUNT };
+enum { SLOT_SOURCE, SLOT_DEAD, SLOT_OBJECT, SLOT_STATE, SLOT_COUNT };
 
 struct feed;
 struct member;
@@ -44,6 +44,7 @@ struct consumer_plan {
     const struct message_sink *sink; /* of the source: where redriven messages go */
     const struct message_sink *dead; /* of the dead letter slot */
     const struct kv_basic *object;   /* of the object slot */
+    const struct kv_basic *state;    /* of the state slot; NULL also where the source counts */
 };
 
 /* By slot; NULL: empty. */
@@ -59,6 +60,7 @@ enum consumer_need {
     NEED_NULL_PAYLOAD,
     NEED_REDRIVE,
     NEED_PARTITION_ORDER,
+    NEED_ATTEMPTS,
     NEED_ANYWHERE, /* not there yet */
     NEED_COUNT
 };
@@ -93,6 +95,7 @@ struct consumer_stats { /* written on the home worker of the groups */
     struct counter delivered, delivered_bytes, redelivered;
     struct counter settled, retried, released, dropped, dead_letters, given_back;
     struct counter dead_letter_failures, redriven, late, lost, revoked, object_failures;
+    struct counter state_failures;
     struct counter subscriptions, unsettled, parked, held_bytes, stalled; /* gauges */
 };
 
@@ -105,7 +108,7 @@ struct consumer {
     struct pattern base;
     struct arena memory; /* holds the instance itself */
     struct pattern_binding binding;
-    struct backend *source, *dead, *objects; /* the latter two: NULL = none */
+    struct backend *source, *dead, *objects, *states; /* all but the first: NULL = none */
     struct consumer_settings settings;
     struct topics topics;
     uint32_t facts; /* pattern_facts, that the plan was made from */
@@ -113,7 +116,8 @@ struct consumer {
     struct consumer_stats stats;
     /* CLOCK_MONOTONIC of the last dead letter that could not be written; 0: the last one could. */
     _Atomic uint64_t dead_failed_ns;
-    struct log_budget dead_log, drop_log, object_log, stall_log;
+    _Atomic uint64_t state_failed_ns; /* likewise: of the state slot */
+    struct log_budget dead_log, drop_log, object_log, stall_log, state_log;
 
     struct feed *feeds;         /* those that live here */
     unsigned starved;           /* of them: waiting for memory */
@@ -144,6 +148,14 @@ void consumer_close_shared(struct pattern_shared *shared);
 
 enum feed_order { ORDER_AS_READY, ORDER_BY_KEY, ORDER_BY_PARTITION };
 
+/* Where to begin in one of several partitions. */
+struct feed_place {
+    int32_t partition;
+    enum stream_start start; /* START_OFFSET or START_POSITION */
+    int64_t at;
+    struct slice position;
+};
+
 /* What a subscription reads. */
 struct feed_want {
     struct slice topic; /* the backend's name */
@@ -152,6 +164,8 @@ struct feed_want {
     int64_t at;
     int32_t partition;
     struct slice position;
+    const struct feed_place *places; /* several partitions: start is START_COMMITTED */
+    size_t n_places;
     enum gap_policy on_gap;
     struct slice dead_topic; /* the backend's name of where its dead letters go; null: nowhere */
     bool letters;            /* read from the dead letter slot: topic is the name of that */

@@ -1,4 +1,5 @@
 /* Deliveries: from the batch to the end of each message. */
+#include "patterns/consumer/attempts.h"
 #include "patterns/consumer/feed.h"
 #include "patterns/consumer/member.h"
 #include "patterns/consumer/object.h"
@@ -133,9 +134,15 @@ static void wait_here(struct delivery *delivery, uint64_t delay_ms)
     timer_arm(&home->timers, &delivery->timer, home->now_ns + delay_ms * NS_PER_MS, parked_enough);
 }
 
-void delivery_set_aside(struct delivery *delivery, uint64_t delay_ms)
+void delivery_failed(struct delivery *delivery)
 {
     delivery->message->attempt++;
+    attempts_raised(delivery);
+}
+
+void delivery_set_aside(struct delivery *delivery, uint64_t delay_ms)
+{
+    delivery_failed(delivery);
     wait_here(delivery, delay_ms);
 }
 
@@ -177,21 +184,30 @@ static struct slice lane_of(const struct delivery *delivery)
                : slice_of(&message->partition, sizeof message->partition);
 }
 
-static void arrive(struct feed *feed, struct parcel *parcel, uint32_t i)
+void delivery_arrived(struct delivery *delivery)
 {
-    struct delivery *delivery = &parcel->items[i];
+    struct feed *feed = delivery->parcel->feed;
     uint32_t most = feed_max_attempts(feed);
 
-    delivery->parcel = parcel;
-    delivery->message = &parcel->batch->items[i];
-    delivery->lane.start = lane_free;
-    delivery->claim = object_claim(&parcel->memory, delivery->message);
+    delivery->state = DELIVERY_WAITING;
     if (most != 0 && delivery->message->attempt > most && feed->from->settling != NULL)
         delivery_die(delivery, "delivered max_attempts times without success", NULL);
     else if (feed->order != ORDER_AS_READY)
         lanes_put(&feed->lanes, lane_of(delivery), &delivery->lane);
     else
         delivery_ready(delivery, false);
+}
+
+static void arrive(struct parcel *parcel, uint32_t i)
+{
+    struct delivery *delivery = &parcel->items[i];
+
+    delivery->parcel = parcel;
+    delivery->message = &parcel->batch->items[i];
+    delivery->lane.start = lane_free;
+    delivery->claim = object_claim(&parcel->memory, delivery->message);
+    if (!attempts_hold(delivery))
+        delivery_arrived(delivery);
 }
 
 void feed_take_batch(struct feed *feed, struct incoming_batch *batch)
@@ -217,7 +233,7 @@ void feed_take_batch(struct feed *feed, struct incoming_batch *batch)
     feed->held += batch->bytes;
     counter_add(&feed->consumer->stats.held_bytes, batch->bytes);
     for (uint32_t i = 0; i < batch->n; i++)
-        arrive(feed, parcel, i);
+        arrive(parcel, i);
     parcel_unhold(parcel);
     feed_wake(feed);
 }
@@ -233,6 +249,9 @@ static void forget(struct feed *feed, struct delivery *delivery)
     case DELIVERY_OVER:
     case DELIVERY_SETTLING:
         return;
+    case DELIVERY_ARRIVING:
+        attempts_take_out(delivery);
+        break;
     case DELIVERY_FETCHING:
         if (!object_take_out(delivery))
             return;

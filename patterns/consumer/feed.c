@@ -1,5 +1,6 @@
 /* A feed: the subscription of the backend, its credit, and whose turn it is. */
 #include "patterns/consumer/feed.h"
+#include "patterns/consumer/attempts.h"
 #include "patterns/consumer/member.h"
 #include "patterns/consumer/object.h"
 
@@ -59,6 +60,8 @@ struct feed *feed_new(struct consumer *consumer, const struct feed_want *want)
         .on_gap = want->on_gap,
         .ordered = want->order != ORDER_AS_READY,
     };
+    arena_init(&feed->assigned_memory, NULL);
+    feed_copy_places(feed, want);
     if (feed->order != ORDER_AS_READY)
         lanes_init(&feed->lanes, &feed->memory, FEED_LANES, random_seed());
     return feed;
@@ -71,12 +74,22 @@ void feed_open(struct feed *feed)
     feed->opening = true;
     op_group_init(&feed->group, consumer->base.home, &feed->memory, 0);
     op_group_init(&feed->gets, consumer->base.home, &feed->memory, 0);
+    op_group_init(&feed->tallies, consumer->base.home, &feed->memory, 0);
     feed->next = consumer->feeds;
     feed->at = &consumer->feeds;
     if (feed->next != NULL)
         feed->next->at = &feed->next;
     consumer->feeds = feed;
     feed_watch(feed);
+    if (feed->n_places > 0)
+        feed_go_to_places(feed);
+    else
+        feed_begin(feed);
+}
+
+void feed_begin(struct feed *feed)
+{
+    feed->begun = true;
     feed->from->source->open(feed->backend, &feed->subscription);
 }
 
@@ -85,7 +98,7 @@ static void maybe_free(struct feed *feed)
     struct consumer *consumer = feed->consumer;
 
     if (!feed->closed || !feed->going || feed->group.pending > 0 || feed->getting > 0 ||
-        feed->parcels != NULL || feed->queued)
+        feed->parcels != NULL || feed->queued || !attempts_are_idle(feed))
         return;
 
     struct arena memory = feed->memory;
@@ -93,6 +106,8 @@ static void maybe_free(struct feed *feed)
     timer_disarm(&consumer->base.home->timers, &feed->leases);
     timer_disarm(&consumer->base.home->timers, &feed->frames);
     feed_watch_end(feed);
+    attempts_clear(feed);
+    arena_clear(&feed->assigned_memory);
     consumer->held -= feed->counted;
     if (feed->starved)
         consumer->starved--;
@@ -108,7 +123,8 @@ void feed_close(struct feed *feed)
     feed->going = true;
     if (!feed->closed && !feed->closing) {
         feed->closing = true;
-        feed->from->source->close(feed->backend, &feed->subscription);
+        if (feed->begun)
+            feed->from->source->close(feed->backend, &feed->subscription);
     }
     feed_wake(feed);
 }
@@ -118,7 +134,8 @@ void feed_drain(struct feed *feed)
     if (feed->draining || feed->closing || feed->closed)
         return;
     feed->draining = true;
-    feed->from->source->withdraw(feed->backend, &feed->subscription);
+    if (feed->begun)
+        feed->from->source->withdraw(feed->backend, &feed->subscription);
 }
 
 /* ---- credit ---- */
@@ -240,7 +257,7 @@ static void look_at_leases(struct timer *timer)
                 delivery->expires_ns > now)
                 continue;
             member_revoke(delivery, CONSUMER_PB(REVOKE_REASON__LEASE_EXPIRED));
-            delivery->message->attempt++;
+            delivery_failed(delivery);
             delivery_ready(delivery, true);
         }
         parcel_unhold(parcel);
@@ -434,8 +451,11 @@ static void gap_came(struct subscription *subscription, const struct subscriptio
 
 static void closed(struct subscription *subscription, struct err err)
 {
-    struct feed *feed = feed_of(subscription);
+    feed_ended(feed_of(subscription), err);
+}
 
+void feed_ended(struct feed *feed, struct err err)
+{
     feed->closed = true;
     feed->end = feed->closing ? ERR_NONE : err;
     shared_hide_feed(feed);

@@ -8,6 +8,7 @@
  *            released                      +------- PARKED <----- SETTLING ---> OVER
  *
  * READY   bounded by the credit, which follows the room of the members
+ * ARRIVING before WAITING: its attempts are being looked up (attempts.h)
  * FETCHING between READY and READY: its payload is got from the object store (object.h)
  * PARKED  a retry that waits here and not in the source: order per key, or a source that cannot
  *         delay. Holds no credit and no room of a member
@@ -28,6 +29,7 @@
 enum { FEED_LANES = 1024, FEED_MAX_WAITING = 4096 };
 
 enum delivery_state {
+    DELIVERY_ARRIVING,
     DELIVERY_WAITING,
     DELIVERY_READY,
     DELIVERY_FETCHING,
@@ -39,12 +41,13 @@ enum delivery_state {
 };
 
 struct claim;
+struct ledger;
 struct object;
 struct parcel;
 
 /* A message that is not settled. */
 struct delivery {
-    struct delivery *next; /* in feed->ready */
+    struct delivery *next; /* in what it waits in */
     struct lane_item lane;
     struct timer timer; /* PARKED, DYING */
     struct parcel *parcel;
@@ -89,6 +92,8 @@ struct feed {
     struct arena memory;       /* holds this struct */
     struct op_group group;     /* what outlives calls */
     struct op_group gets;      /* of payloads */
+    struct op_group tallies;   /* of attempts */
+    struct ledger *ledgers;    /* likewise; by partition */
     struct slice topic, group_name;
     struct slice dead_topic; /* null: dead letters go nowhere */
     enum feed_order order;
@@ -107,10 +112,17 @@ struct feed {
     size_t fetching, getting;              /* payloads: all, and those that are being asked for */
     uint64_t object_bytes;                 /* of `held`: payloads */
     struct lanes lanes;
-    uint64_t held;    /* bytes of batches */
-    uint64_t counted; /* held and granted, as consumer->held has it */
-    bool full;        /* it holds max_group_bytes */
-    bool starved;     /* the worker holds max_message_memory */
+    uint64_t held;             /* bytes of batches */
+    uint64_t counted;          /* held and granted, as consumer->held has it */
+    bool full;                 /* it holds max_group_bytes */
+    bool starved;              /* the worker holds max_message_memory */
+    struct feed_place *places; /* at which it begins, before it is opened */
+    size_t n_places, next_place;
+    struct stream_seek seek;
+    int32_t *assigned; /* partitions, ascending; since the first came, they are told */
+    size_t n_assigned;
+    struct arena assigned_memory;
+    bool tells_assigned, begun; /* begun: the source knows the subscription */
     bool opening, opened, draining, closing, closed, queued, going;
     struct err end;              /* of a feed that ended by itself */
     struct timer leases, frames; /* frames: that were held back */
@@ -135,6 +147,9 @@ void feed_open(struct feed *feed);
 /* The last one has left. */
 void feed_close(struct feed *feed);
 
+/* It ended by itself, or before it had begun. ERR_OK: as it was asked to. */
+void feed_ended(struct feed *feed, struct err err);
+
 /* Something has changed: deals, tells and grants, in a job of its own. */
 void feed_wake(struct feed *feed);
 
@@ -154,9 +169,24 @@ void feed_watch_moves(struct feed *feed);
 /* An event of the source (subscription.h). */
 void feed_moved(struct subscription *subscription, const struct subscription_move *move);
 
+/* ---- places.c ---- */
+
+struct frame;
+
+void feed_copy_places(struct feed *feed, const struct feed_want *want);
+/* Moves the group to them, then calls feed_begin, or feed_ended. */
+void feed_go_to_places(struct feed *feed);
+void feed_begin(struct feed *feed); /* feed.c */
+
+void feed_partitions_moved(struct feed *feed, const struct subscription_move *move);
+void feed_tell_assigned(const struct feed *feed, struct frame *frame);
+
 /* ---- delivery.c ---- */
 
 void feed_take_batch(struct feed *feed, struct incoming_batch *batch);
+
+/* Its attempts are known. */
+void delivery_arrived(struct delivery *delivery);
 
 struct delivery *delivery_of(const struct incoming_batch *batch, const struct incoming *message);
 
@@ -165,6 +195,8 @@ void delivery_ready(struct delivery *delivery, bool in_front);
 struct delivery *feed_next_ready(struct feed *feed);
 /* False: max_parked wait already. */
 bool delivery_can_wait(const struct delivery *delivery, uint64_t delay_ms);
+/* One more attempt of it has failed. */
+void delivery_failed(struct delivery *delivery);
 /* It failed, and comes again here after the delay. No member has it, and it can wait. */
 void delivery_set_aside(struct delivery *delivery, uint64_t delay_ms);
 /* It comes again at once, and it was no attempt. One that returns again and again waits for longer

@@ -37,6 +37,8 @@ bool member_has_news(const struct member *member)
         return true;
     if (!member->started)
         return member->feed->opened && !member->leaving;
+    if (member->owes_assigned && !member->leaving)
+        return true;
     return (member->owes_drain && !member->told_drain && !member->leaving) ||
            through(member) != member->told_through;
 }
@@ -361,6 +363,9 @@ void member_send(struct member *member, size_t most)
     response->gaps = (pb_gap **)take_notes(frame, &member->gaps, &response->n_gaps);
     response->extended =
         (pb_extended **)take_notes(frame, &member->extended, &response->n_extended);
+    if (member->owes_assigned)
+        feed_tell_assigned(member->feed, frame);
+    member->owes_assigned = false;
     add_messages(member, frame, most);
     member->told_through = through(member);
     response->settled_through = (int64_t)member->told_through;

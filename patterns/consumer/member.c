@@ -35,6 +35,7 @@ static struct member *new_member(struct outlet *outlet)
 
     member->memory = memory;
     member->feed = outlet->feed;
+    member->owes_assigned = outlet->feed->tells_assigned;
     member->outlet = outlet;
     shared_make_id(member->id);
     member->consumer_id = arena_strdup(
@@ -67,7 +68,7 @@ static struct err fits(const struct feed *feed, const struct feed_want *want)
     if (feed->order != want->order)
         return err_about(ERR_FAILED_PRECONDITION, "order",
                          "the group is read in another order on this server");
-    if (want->start != START_COMMITTED && feed->from->queue == NULL)
+    if ((want->start != START_COMMITTED || want->n_places > 0) && feed->from->queue == NULL)
         return err_about(ERR_FAILED_PRECONDITION, "start",
                          "the group is being read: it goes on where it stands; use Seek");
     if (feed->subscription.want.on_gap != want->on_gap)
@@ -180,7 +181,7 @@ static void give_back(struct member *member, struct delivery *delivery, bool fai
 
     member_release(delivery);
     if (failed)
-        delivery->message->attempt++;
+        delivery_failed(delivery);
     if (failed && most != 0 && delivery->message->attempt > most)
         delivery_die(delivery, "delivered max_attempts times; the last member vanished", NULL);
     else

@@ -84,7 +84,7 @@ struct member {
     struct arena notes_memory;
     struct notes failures, revoked, gaps, extended;
     uint64_t told_through, last_through; /* last: before the first that it gave back */
-    bool started, owes_drain, told_drain, unheard;
+    bool started, owes_assigned, owes_drain, told_drain, unheard;
 
     unsigned receipts; /* open */
     bool leaving, over_sent, bye;

@@ -1,4 +1,5 @@
 /* What becomes of deliveries when the source takes them, or their partition, away. */
+#include "patterns/consumer/attempts.h"
 #include "patterns/consumer/member.h"
 #include "patterns/consumer/object.h"
 
@@ -49,6 +50,9 @@ static bool take_out(struct feed *feed, struct delivery *delivery)
     struct worker *home = feed->consumer->base.home;
 
     switch (delivery->state) {
+    case DELIVERY_ARRIVING:
+        attempts_take_out(delivery);
+        return true;
     case DELIVERY_WAITING:
         lanes_remove(&feed->lanes, &delivery->lane);
         return true;
@@ -99,8 +103,13 @@ void feed_moved(struct subscription *subscription, const struct subscription_mov
     void (*go)(struct delivery *, const struct subscription_move *) =
         move->kind == MOVE_LOST ? lose : leave;
 
-    if (move->kind == MOVE_GAINED)
+    if (move->kind != MOVE_LEAVING && move->n_tokens == 0)
+        attempts_forget(feed, move->partitions, move->n_partitions);
+    feed_partitions_moved(feed, move);
+    if (move->kind == MOVE_GAINED) {
+        feed_wake(feed);
         return;
+    }
     for (struct parcel *parcel = feed->parcels, *next; parcel != NULL; parcel = next) {
         next = parcel->next;
         parcel_hold(parcel);

@@ -18,6 +18,9 @@ static const struct need needs[NEED_COUNT] = {
                                    "backend that keeps messages in slot `dead_letter_queue`"),
     [NEED_PARTITION_ORDER] = NEED_PROPERTY("order per partition not supported: the message_source "
                                            "does not keep the order of what comes again"),
+    [NEED_ATTEMPTS] = NEED_PROPERTY("attempts that survive a restart not supported: the "
+                                    "message_source does not count them, and no backend is in "
+                                    "slot `state_store`"),
     [NEED_ANYWHERE] = NEED_PROPERTY("settlement by token not supported by this server"),
 };
 
@@ -31,6 +34,7 @@ const struct consumer_operation consumer_operation_table[] = {
     {"Consume", "order_per_key", NEED_KEYED},
     {"Consume", "order_partition", NEED_PARTITION_ORDER},
     {"Consume", "settle_anywhere", NEED_ANYWHERE},
+    {"Consume", "kept_attempts", NEED_ATTEMPTS},
     {"Consume", "null_payload", NEED_NULL_PAYLOAD},
     {"Subscribe", NULL, NEED_NOTHING},
     {"Unsubscribe", NULL, NEED_NOTHING},
@@ -70,13 +74,16 @@ static struct origin origin_of(const struct backend_interfaces *has)
 
 struct consumer_plan consumer_plan_make(const struct backend_interfaces *const *slots)
 {
-    const struct backend_interfaces *objects = slots[SLOT_OBJECT];
+    const struct backend_interfaces *objects = slots[SLOT_OBJECT], *states = slots[SLOT_STATE];
+    struct origin from = origin_of(slots[SLOT_SOURCE]);
+    bool counts = from.settling == NULL || from.settling->counts_attempts;
 
-    return (struct consumer_plan){.from = origin_of(slots[SLOT_SOURCE]),
+    return (struct consumer_plan){.from = from,
                                   .letters = origin_of(slots[SLOT_DEAD]),
                                   .sink = sink_of(slots[SLOT_SOURCE]),
                                   .dead = sink_of(slots[SLOT_DEAD]),
-                                  .object = objects != NULL ? objects->kv_basic : NULL};
+                                  .object = objects != NULL ? objects->kv_basic : NULL,
+                                  .state = states != NULL && !counts ? states->kv_basic : NULL};
 }
 
 bool consumer_meets(const struct consumer_plan *plan, enum consumer_need need)
@@ -99,6 +106,8 @@ bool consumer_meets(const struct consumer_plan *plan, enum consumer_need need)
     case NEED_KEYED:
     case NEED_PARTITION_ORDER:
         return from->settling != NULL && from->source->keyed;
+    case NEED_ATTEMPTS:
+        return from->settling != NULL && (from->settling->counts_attempts || plan->state != NULL);
     case NEED_NULL_PAYLOAD:
         return from->stream != NULL && from->stream->sink.null_payload;
     case NEED_ANYWHERE:
@@ -114,6 +123,8 @@ enum pattern_how consumer_how(const struct consumer_plan *plan, enum consumer_ne
 {
     if (!consumer_meets(plan, need))
         return PATTERN_UNAVAILABLE;
+    if (need == NEED_ATTEMPTS)
+        return plan->state != NULL ? PATTERN_EMULATED : PATTERN_NATIVE;
     return need == NEED_SETTLING && !plan->from.settling->single ? PATTERN_EMULATED
                                                                  : PATTERN_NATIVE;
 }

@@ -49,25 +49,66 @@ struct err consumer_read_group(const struct consumer *consumer, struct arena *ar
 
 /* ---- where to begin ---- */
 
-static struct err read_place(const pb_subscribe_request *request, struct feed_want *want)
-{
-    const pb_partition_position *place;
+enum { MOST_PLACES = 1024 };
 
-    if (request->positions->n_partitions != 1)
-        return err_make(ERR_UNIMPLEMENTED,
-                        "start in several partitions not supported: name one, or use Seek");
-    place = request->positions->partitions[0];
-    want->partition = place->partition;
-    if (place->place_case == PRISM__PATTERNS__SCHEMAS__PARTITION_POSITION__PLACE_OFFSET) {
-        want->start = START_OFFSET;
-        want->at = place->offset;
-        return place->offset < 0 ? fault("positions.offset", "offset is negative") : ERR_NONE;
+static struct err read_place(const pb_partition_position *from, struct feed_place *to)
+{
+    *to = (struct feed_place){.partition = from->partition};
+    if (from->place_case == PRISM__PATTERNS__SCHEMAS__PARTITION_POSITION__PLACE_OFFSET) {
+        to->start = START_OFFSET;
+        to->at = from->offset;
+        return from->offset < 0 ? fault("positions.offset", "offset is negative") : ERR_NONE;
     }
-    if (place->place_case != PRISM__PATTERNS__SCHEMAS__PARTITION_POSITION__PLACE_POSITION)
+    if (from->place_case != PRISM__PATTERNS__SCHEMAS__PARTITION_POSITION__PLACE_POSITION)
         return fault("positions", "a place has to be set");
-    want->start = START_POSITION;
-    want->position = slice_str(place->position);
+    to->start = START_POSITION;
+    to->position = slice_str(from->position);
     return ERR_NONE;
+}
+
+/* The group is moved there before the subscription begins. */
+static struct err read_several(struct arena *arena,
+                               const Prism__Patterns__Schemas__PartitionPositions *from,
+                               struct feed_want *want)
+{
+    struct feed_place *places = arena_array(arena, from->n_partitions, sizeof *places);
+
+    if (want->group.len == 0)
+        return err_make(ERR_UNIMPLEMENTED, "start in several partitions without a group not "
+                                           "supported: a group has the positions");
+    for (size_t i = 0; i < from->n_partitions; i++) {
+        struct err err = read_place(from->partitions[i], &places[i]);
+
+        if (err.code != ERR_OK)
+            return err;
+        for (size_t j = 0; j < i; j++) {
+            if (places[j].partition == places[i].partition)
+                return fault("positions", "a partition is named more than once");
+        }
+    }
+    want->places = places;
+    want->n_places = from->n_partitions;
+    return ERR_NONE;
+}
+
+static struct err read_positions(struct arena *arena, const pb_subscribe_request *request,
+                                 struct feed_want *want)
+{
+    struct feed_place place;
+    struct err err;
+
+    if (request->positions->n_partitions == 0)
+        return fault("positions", "a place has to be set");
+    if (request->positions->n_partitions > MOST_PLACES)
+        return fault("positions", "at most 1024 partitions can be named");
+    if (request->positions->n_partitions > 1)
+        return read_several(arena, request->positions, want);
+    err = read_place(request->positions->partitions[0], &place);
+    want->partition = place.partition;
+    want->start = place.start;
+    want->at = place.at;
+    want->position = place.position;
+    return err;
 }
 
 static struct err read_named(pb_start_position position, struct feed_want *want)
@@ -98,8 +139,8 @@ static bool can_replay(const struct origin *from)
     return from->stream != NULL && from->stream->seek != NULL;
 }
 
-static struct err read_start(const struct consumer *consumer, const pb_subscribe_request *request,
-                             struct feed_want *want)
+static struct err read_start(const struct consumer *consumer, struct arena *arena,
+                             const pb_subscribe_request *request, struct feed_want *want)
 {
     struct err err = ERR_NONE;
 
@@ -118,14 +159,15 @@ static struct err read_start(const struct consumer *consumer, const pb_subscribe
         err = read_named(request->position, want);
         break;
     case CONSUMER_PB(SUBSCRIBE_REQUEST__START_POSITIONS):
-        err = read_place(request, want);
+        err = read_positions(arena, request, want);
         break;
     default:
         break;
     }
     if (err.code == ERR_OK && want->at < 0)
         return fault("start", "the start is negative");
-    if (err.code == ERR_OK && want->start != START_COMMITTED && want->start != START_LATEST &&
+    if (err.code == ERR_OK && want->start != START_LATEST &&
+        (want->start != START_COMMITTED || want->n_places > 0) &&
         !can_replay(origin_of(consumer, want)))
         return need_unmet(consumer_need_of(NEED_REPLAY));
     return err;
@@ -274,7 +316,7 @@ struct err consumer_read(const struct consumer *consumer, struct arena *arena,
     if (err.code == ERR_OK)
         err = read_modes(consumer, request, want);
     if (err.code == ERR_OK)
-        err = read_start(consumer, request, &want->feed);
+        err = read_start(consumer, arena, request, &want->feed);
     if (err.code == ERR_OK)
         err = read_if_none(request, &want->feed);
     if (err.code == ERR_OK)

@@ -2,6 +2,7 @@
  *
  * A delivery that is being settled is SETTLING: it keeps its place in the member's ring, so that
  * settled_through tells only of what the source has. */
+#include "patterns/consumer/attempts.h"
 #include "patterns/consumer/member.h"
 
 #include "pool/worker.h"
@@ -207,6 +208,8 @@ static void one_settled(struct settlements *work, size_t i, struct err err)
     }
     if (err.code == ERR_OK) {
         count_settled(feed, work->settle.items[i].how);
+        if (work->settle.items[i].how == SETTLE_DONE)
+            attempts_settled(delivery);
         if (work->receipt != NULL)
             work->receipt->settled++;
     } else {

@@ -12,6 +12,7 @@ from rig.kafka import KafkaServer
 from rig.messaging import Member, consumer, consumer_service, pb, producer, producer_service
 from rig.prismd import Prismd
 from rig.proxy import Proxy
+from rig.redis import RedisServer
 from rig.server import free_ports
 
 
@@ -191,6 +192,72 @@ class Instances(suite.Case):
                 numbers = [int(m.payload) for m in other.take(7)]
                 self.assertLessEqual(numbers[0], 3)
                 self.assertEqual(numbers, list(range(numbers[0], numbers[0] + 7)))
+
+
+class Partitions(suite.Case):
+    """What is known of each partition outlives prismd, with a state store."""
+
+    def setUp(self):
+        self.kafka = self.borrow(KafkaServer())
+        self.kafka.create_topic("t", 2)
+        self.redis = self.borrow(RedisServer())
+        slot = {"backend": "kafka", "config": {"brokers": self.kafka.address, "session_timeout_ms": 2000}}
+        state = {"backend": "redis", "config": {"address": self.redis.address}}
+        self.namespaces = [producer(slot), consumer(slot, retry_delay_ms=0, state=state)]
+        self.start()
+        self.assertTrue(producer_service(self.channel).PublishBatch(messages=[
+            pb.PublishRequest(topic="t", payload=b"%d" % i, ordering_key=b"%d" % i) for i in range(10)]).all_success)
+
+    def start(self):
+        self.server = self.borrow(Prismd(namespaces=self.namespaces))
+        self.channel = self.borrow(self.server.channel())
+        self.service = consumer_service(self.channel)
+
+    def member(self, group="g", **subscribe):
+        return Member(self.service, topic="t", consumer_group=group, **subscribe)
+
+    def is_written(self):
+        """Some message's next attempt is the third: the last four bytes of its row."""
+        for key in self.redis.call("KEYS", "*attempts*"):
+            rows = self.redis.call("GET", key)[1:]
+            if any(rows[i + 8:i + 12] == b"\3\0\0\0" for i in range(0, len(rows), 12)):
+                return True
+        return False
+
+    def test_attempts_are_known_after_a_kill(self):
+        how = {o.variant: o.availability for o in self.service.GetCapabilities().operations if o.operation == "Consume"}
+        self.assertEqual(how["kept_attempts"], how[""])
+        with self.member() as member:
+            first = member.take(10)
+            self.assertEqual([m.attempt for m in first], [1] * 10)
+            bad = {m.payload for m in first[3:5]}
+            member.reject(*[m.sequence for m in first[3:5]])
+            again = member.take(2)
+            self.assertEqual([(m.attempt, m.payload in bad) for m in again], [(2, True)] * 2)
+            member.reject(again[0].sequence)
+            worst = member.take(1)[0]
+            self.assertEqual(worst.attempt, 3)
+            wait.until(self.is_written, environment.PATIENCE, "the third attempt is written")
+        self.server.process.kill()
+        self.start()
+        with self.member() as member:
+            attempts = {m.payload: m.attempt for m in member.take(10)}
+            self.assertGreaterEqual(attempts.pop(worst.payload), 3)
+            self.assertGreaterEqual(min(n for payload, n in attempts.items() if payload in bad), 2)
+            member.settle(10)
+
+    def test_a_group_begins_in_several_partitions_and_is_told_which_it_has(self):
+        with self.member() as member:
+            messages = member.take(10)
+            self.assertEqual([f.partitions_assigned for f in member.frames if f.partitions_changed], [[0, 1]])
+            member.settle(10)
+        count = {p: sum(m.partition == p for m in messages) for p in (0, 1)}
+        self.assertEqual(len([n for n in count.values() if n]), 2, "both partitions have some")
+        places = [{"partition": p, "offset": n - 1} for p, n in count.items()]
+        with self.member("other", positions={"partitions": places}) as member:
+            self.assertEqual({(m.partition, m.offset) for m in member.take(2)},
+                             {(p, n - 1) for p, n in count.items()})
+            member.settle(2)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,10 @@ def consumer_service(channel, namespace=None, **options):
     return Service(channel, consumed.DESCRIPTOR.services_by_name["ConsumerPattern"], namespace, **options)
 
 
-def consumer(slot_config, name="default", dead_letters=None, objects=None, **behavior):
+def consumer(slot_config, name="default", dead_letters=None, objects=None, state=None, **behavior):
     """A namespace of the consumer pattern."""
-    slots = {"message_source": slot_config, "dead_letter_queue": dead_letters, "object_store": objects}
+    slots = {"message_source": slot_config, "dead_letter_queue": dead_letters, "object_store": objects,
+             "state_store": state}
     return {"name": name, "pattern": "consumer", "slots": {k: v for k, v in slots.items() if v}, "behavior": behavior}
 
 
