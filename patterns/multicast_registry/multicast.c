@@ -1,4 +1,5 @@
 /* Multicast and MulticastStream: the calls, and their answers. */
+#include "patterns/multicast_registry/remember.h"
 #include "patterns/multicast_registry/sending.h"
 #include "pool/worker.h"
 #include "src/base/block.h"
@@ -154,6 +155,9 @@ void sending_answer(struct sending *s)
 {
     struct op_group *group = call_group(s->call);
 
+    s->answering = true;
+    if (remember_end(s))
+        return;
     block_unref(s->payload);
     if (nothing_came_of_it(s))
         call_fail(s->call, s->err);
@@ -221,11 +225,11 @@ static void cancelled(struct call *call, void *arg)
     struct sending *s = arg;
 
     s->gone = true;
-    if (!awaiting_stop(s, call_group(call)->cancelled))
+    if (!s->answering && !awaiting_stop(s, call_group(call)->cancelled))
         walk_stop(s, call_group(call)->cancelled);
 }
 
-static void begin(struct sending *s)
+void sending_begin(struct sending *s)
 {
     counter_add(&s->multicast->stats.multicasts, 1);
     s->payload = block_copy(pb_slice(s->request->payload));
@@ -238,6 +242,22 @@ static void begin(struct sending *s)
     else
         walk_start(s);
     call_on_cancel(s->call, cancelled, s);
+}
+
+void sending_answer_as_before(struct sending *s)
+{
+    if (s->streams)
+        send_last(s);
+    else
+        reply(s);
+}
+
+static void start(struct sending *s)
+{
+    if (remember_is_asked_for(s))
+        remember_begin(s);
+    else
+        sending_begin(s);
 }
 
 static void reply_count(struct sending *s)
@@ -282,7 +302,7 @@ static void counted(struct op *op)
                                          "more than %llu identities match: nothing was sent",
                                          (unsigned long long)most)));
     else
-        begin(s);
+        start(s);
 }
 
 /* The names that a request lists bound its targets by themselves. */
@@ -290,7 +310,7 @@ static bool is_bounded(const struct sending *s)
 {
     uint64_t most = most_targets(s);
 
-    return most == 0 || (s->names != NULL && s->n_names <= most);
+    return most == 0 || (s->named.items != NULL && s->named.n <= most);
 }
 
 static void run(struct call *call, bool streams)
@@ -319,10 +339,10 @@ static void run(struct call *call, bool streams)
     }
     op_group_init(&s->group, s->multicast->base.home, call_arena(call), deadline_ns);
     if (!s->request->dry_run && is_bounded(s)) {
-        begin(s);
+        start(s);
         return;
     }
-    if (s->names != NULL) {
+    if (s->named.items != NULL) {
         call_fail(call,
                   err_about(ERR_UNIMPLEMENTED, "identities",
                             "identities cannot be given with dry_run, or beyond max_targets"));

@@ -33,6 +33,8 @@ enum {
 /* ---- plan.c: what is executed, and what GetCapabilities prints ---- */
 
 struct multicast_plan {
+    /* Of the registry's backend: remembers what was sent under a message_id. NULL: it cannot. */
+    const struct backend_interfaces *memory;
     const struct registry *registry; /* neither is NULL in a bound instance */
     const struct topic *topic;
     bool one_topic; /* for all identities, which are the keys in it: topics are costly there */
@@ -47,7 +49,8 @@ struct multicast_plan {
 };
 
 /* By slot index; NULL: empty. */
-struct multicast_plan multicast_plan_make(const struct backend_interfaces *const *slots);
+struct multicast_plan multicast_plan_make(const struct backend_interfaces *const *slots,
+                                          const uint32_t *emulate);
 
 /* The operations in the order of the service; the plain form of each has variant NULL. */
 struct multicast_operation {
@@ -84,6 +87,7 @@ struct multicast_settings {
     uint64_t max_targets;    /* of a request that names none; 0 = no bound */
     uint32_t attempts, permits, max_attached, max_in_flight, max_deliveries;
     uint64_t retry_delay_ms;
+    uint64_t memory_ms; /* how long a message_id is remembered */
     struct filter_limits filter;
 };
 
@@ -93,7 +97,8 @@ struct multicast_stats { /* written on the home worker */
     struct counter delivered, no_receiver, pending, skipped, failed, timed_out, retries;
     struct counter attached, received, dropped; /* attached: a gauge */
     struct counter confirmed, unsettled;        /* unsettled: a gauge */
-    struct counter untold; /* confirmations that did not reach a sender who waits for them */
+    struct counter forgotten; /* multicasts whose outcome could not be written down */
+    struct counter untold;    /* confirmations that did not reach a sender who waits for them */
     struct counter expired, replaced, given_up;
 };
 

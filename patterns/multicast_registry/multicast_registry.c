@@ -7,6 +7,8 @@
 /* ---- slots and settings ---- */
 
 static const enum backend_interface registers[] = {BACKEND_REGISTRY, BACKEND_INTERFACE_COUNT};
+static const enum backend_interface remembers[] = {BACKEND_KV_BASIC, BACKEND_KV_TTL, BACKEND_KV_CAS,
+                                                   BACKEND_INTERFACE_COUNT};
 static const enum backend_interface carries[] = {BACKEND_TOPIC, BACKEND_INTERFACE_COUNT};
 static const enum backend_interface keeps[] = {BACKEND_QUEUE, BACKEND_STREAM,
                                                BACKEND_INTERFACE_COUNT};
@@ -17,6 +19,7 @@ static const struct slot_schema slots[] = {
             .name = "registry",
             .doc = "Holds the identities.",
             .required = registers,
+            .used_if_offered = remembers,
         },
     [SLOT_MESSAGING] =
         {
@@ -49,7 +52,8 @@ enum behavior {
     MAX_IN_FLIGHT,
     MAX_DELIVERIES,
     MAX_FILTER_DEPTH,
-    MAX_FILTER_CLAUSES
+    MAX_FILTER_CLAUSES,
+    MESSAGE_ID_WINDOW_SECONDS
 };
 
 static const struct backend_setting behavior[] = {
@@ -82,6 +86,11 @@ static const struct backend_setting behavior[] = {
                           "Deepest nesting of a filter; a single condition has depth 1."},
     [MAX_FILTER_CLAUSES] = {"max_filter_clauses", SETTING_UINT, "20", 1, 1000,
                             "Most conditions of a filter."},
+    [MESSAGE_ID_WINDOW_SECONDS] =
+        {"message_id_window_seconds", SETTING_UINT, "120", 1, 31536000,
+         "How long the registry's backend remembers what was sent under a "
+         "message_id. A durability slot that compares identifiers itself "
+         "has its own time."},
     {.name = NULL},
 };
 
@@ -159,6 +168,7 @@ static void read_settings(struct multicast *multicast)
     to->max_attached = (uint32_t)values[MAX_ATTACHED].number;
     to->max_in_flight = (uint32_t)values[MAX_IN_FLIGHT].number;
     to->max_deliveries = (uint32_t)values[MAX_DELIVERIES].number;
+    to->memory_ms = values[MESSAGE_ID_WINDOW_SECONDS].number * MS_PER_S;
     to->filter = filter_limits_default();
     to->filter.max_depth = (uint32_t)values[MAX_FILTER_DEPTH].number;
     to->filter.max_clauses = (uint32_t)values[MAX_FILTER_CLAUSES].number;
@@ -171,7 +181,7 @@ static void make_plan(struct multicast *multicast)
     multicast->facts = pattern_facts(&multicast->binding);
     for (size_t i = 0; i < SLOT_COUNT; i++)
         has[i] = multicast->binding.slots[i] != NULL ? &multicast->binding.slots[i]->has : NULL;
-    multicast->plan = multicast_plan_make(has);
+    multicast->plan = multicast_plan_make(has, multicast->binding.emulate);
     multicast->caps = NULL;
 }
 

@@ -11,9 +11,10 @@ static const struct need needs[NEED_COUNT] = {
     [NEED_RECEIVERS] = NEED_PROPERTY("NO_RECEIVER is not told: the messaging backend does not say "
                                      "how many receivers there are"),
     [NEED_IDEMPOTENCE] = NEED_PROPERTY(
-        "idempotent multicast not supported: nothing remembers which identity had which "
-        "message; it needs in slot `durability` a backend that compares identifiers "
-        "(jetstream). Receivers can tell a repetition by its message_id"),
+        "idempotent multicast not supported: nothing remembers which identity had which message. "
+        "It needs in slot `registry` a backend with expiry and conditional writes (`emulate: "
+        "[keyvalue_ttl]` where expiry is emulated), or in slot `durability` one that compares "
+        "identifiers. Receivers can tell a repetition by its message_id"),
     [NEED_DURABILITY] = NEED_PROPERTY("messages that wait for their receivers are not supported: "
                                       "no backend is bound to slot `durability`"),
     [NEED_COLLAPSING] = NEED_PROPERTY("collapse_key is not supported: only messages that wait are "
@@ -72,12 +73,22 @@ static void plan_durability(struct multicast_plan *plan, const struct backend_in
         plan->max_payload_bytes = payload_bytes(plan->kept_sink);
 }
 
-struct multicast_plan multicast_plan_make(const struct backend_interfaces *const *slots)
+/* Emulated expiry is the backend's own, for slots that ask for it. */
+static bool can_remember(const struct backend_interfaces *has, uint32_t emulate)
+{
+    return has->kv_basic != NULL && has->kv_cas != NULL &&
+           (has->kv_ttl != NULL || (emulate & 1u << BACKEND_KV_TTL) != 0);
+}
+
+struct multicast_plan multicast_plan_make(const struct backend_interfaces *const *slots,
+                                          const uint32_t *emulate)
 {
     struct multicast_plan plan = {0};
 
     if (slots[SLOT_REGISTRY] != NULL)
         plan.registry = slots[SLOT_REGISTRY]->registry;
+    if (slots[SLOT_REGISTRY] != NULL && can_remember(slots[SLOT_REGISTRY], emulate[SLOT_REGISTRY]))
+        plan.memory = slots[SLOT_REGISTRY];
     if (slots[SLOT_MESSAGING] != NULL)
         plan.topic = slots[SLOT_MESSAGING]->topic;
     if (plan.topic == NULL)
@@ -110,6 +121,7 @@ enum pattern_how multicast_how(const struct multicast_plan *plan,
         return plan->confirms ? PATTERN_EMULATED : PATTERN_UNAVAILABLE;
     case NEED_IDEMPOTENCE:
         return plan->kept_sink != NULL && plan->kept_sink->dedups ? PATTERN_NATIVE
+               : plan->memory != NULL                             ? PATTERN_EMULATED
                                                                   : PATTERN_UNAVAILABLE;
     case NEED_NOTHING:
         return row->sends ? PATTERN_PIPELINED : PATTERN_NATIVE;
@@ -130,10 +142,9 @@ size_t multicast_operations(const struct backend_type *const *slots, const uint3
     struct multicast_plan plan;
     size_t n = 0;
 
-    (void)emulate;
     for (size_t i = 0; i < SLOT_COUNT; i++)
         has[i] = slots[i] != NULL ? &slots[i]->interfaces : NULL;
-    plan = multicast_plan_make(has);
+    plan = multicast_plan_make(has, emulate);
     for (const struct multicast_operation *row = multicast_operation_table; row->name; row++) {
         enum pattern_how how = multicast_how(&plan, row);
 

@@ -106,18 +106,18 @@ static struct err read_names(struct sending *s)
 
     if (err.code != ERR_OK || n == 0)
         return err;
-    s->names = arena_array(arena, n, sizeof *s->names);
+    s->named.items = arena_array(arena, n, sizeof *s->named.items);
     for (size_t i = 0; i < n; i++) {
-        err = convert_identity(s->request->identities[i], NULL, &s->names[i]);
+        err = convert_identity(s->request->identities[i], NULL, &s->named.items[i]);
         if (err.code != ERR_OK)
             return check_at_item(err, arena, "identities", i);
     }
-    qsort(s->names, n, sizeof *s->names, by_bytes);
+    qsort(s->named.items, n, sizeof *s->named.items, by_bytes);
     for (size_t i = 0; i < n; i++) {
-        if (kept == 0 || !slice_equal(s->names[i], s->names[kept - 1]))
-            s->names[kept++] = s->names[i];
+        if (kept == 0 || !slice_equal(s->named.items[i], s->named.items[kept - 1]))
+            s->named.items[kept++] = s->named.items[i];
     }
-    s->n_names = kept;
+    s->named.n = kept;
     return ERR_NONE;
 }
 

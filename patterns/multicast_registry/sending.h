@@ -4,6 +4,7 @@
  *   multicast.c  the call, the answer, progress
  *   walk.c       lanes: a lane fetches a page, publishes it, tries the rest again, and goes on
  *   tally.c      what became of each delivery
+ *   remember.c   what was sent under a message_id before
  *   awaiting.c   who has confirmed, where the sender waits for that
  *
  * Memory: LANES pages, whatever the number of targets, and of the deliveries that are listed one by
@@ -14,12 +15,20 @@
 #ifndef PRISM_PATTERNS_MULTICAST_REGISTRY_SENDING_H
 #define PRISM_PATTERNS_MULTICAST_REGISTRY_SENDING_H
 
+#include "backends/kv.h"
 #include "patterns/multicast_registry/multicast_priv.h"
 #include "pool/timer.h"
+#include "src/base/digest.h"
 
 enum { LANES = 2, OUR_HEADERS = 6 /* at most: see make_headers */ };
 
 struct sending;
+
+/* Identities by name, and how many have been looked up. */
+struct names {
+    struct slice *items;
+    size_t n, next;
+};
 
 struct lane {
     struct sending *sending;
@@ -35,6 +44,7 @@ struct lane {
     struct arena arena; /* of the page */
     struct registry_page page;
     struct registry_get get;
+    struct names *from; /* of get */
     struct publish publish;
     struct outgoing *items;
     struct slice *identities; /* of the items */
@@ -62,6 +72,22 @@ struct awaiting {
     bool walks, waits, answered;
 };
 
+enum { REMEMBERED_BYTES = 64 << 10 }; /* of the names of those that failed */
+
+struct remembered {
+    bool claimed, overflowed; /* overflowed: more failed than are remembered */
+    unsigned attempts;
+    struct digest digest;
+    struct slice key;
+    uint8_t *failed;
+    size_t failed_bytes, n_failed;
+    struct op_group group; /* of what is written, also for a client that has gone */
+    struct kv_put_if put_if;
+    struct kv_get get;
+    struct kv_put put;
+    struct kv_del del;
+};
+
 struct sending {
     struct call *call;
     struct multicast *multicast;
@@ -77,15 +103,17 @@ struct sending {
     struct header *headers;
     size_t n_headers, page_items;
 
-    struct slice *names; /* those that the request names, each once; NULL: all that match */
-    size_t n_names, next_name;
+    struct names named; /* those that the request names, each once; items NULL: all that match */
+    struct names again; /* before all others: those that failed under this message_id */
     uint8_t after[REGISTRY_IDENTITY_BYTES];
     size_t after_len;
-    bool fetching, ended; /* the walk */
-    bool stopped;         /* nothing more is sent: the client is gone, or the time is over */
-    bool gone;            /* the client, that is: nobody takes an answer */
-    struct timer expiry;  /* of the multicast's own time */
-    struct err err;       /* of the walk */
+    bool fetching, broken; /* the walk; broken: the registry has failed */
+    bool exhausted;        /* all but `again` have been looked up */
+    bool answering;        /* the walk is over, and so is what the answer waits for */
+    bool stopped;          /* nothing more is sent: the client is gone, or the time is over */
+    bool gone;             /* the client, that is: nobody takes an answer */
+    struct timer expiry;   /* of the multicast's own time */
+    struct err err;        /* of the walk */
     struct lane lanes[LANES];
     uint64_t began_ns, paced_ns; /* paced: when the next page may go */
 
@@ -99,6 +127,7 @@ struct sending {
     bool truncated, full;
 
     struct awaiting awaiting;
+    struct remembered remembered;
     struct registry_count count;
     struct op sent; /* of a progress message */
     bool progress_under_way;
@@ -148,5 +177,9 @@ bool awaiting_stop(struct sending *sending, struct err why);
 void sending_report(struct lane *lane);     /* ends in walk_reported */
 void sending_over(struct sending *sending); /* the walk is */
 void sending_answer(struct sending *sending);
+
+/* For remember.c: the sending begins; or nothing of it is left to be sent. */
+void sending_begin(struct sending *sending);
+void sending_answer_as_before(struct sending *sending);
 
 #endif

@@ -1,4 +1,5 @@
 /* What became of each delivery, counted, and listed as far as the request asked and room is. */
+#include "patterns/multicast_registry/remember.h"
 #include "patterns/multicast_registry/sending.h"
 #include "pool/worker.h"
 #include "src/base/clock.h"
@@ -149,6 +150,8 @@ void tally_add(struct lane *lane, struct slice identity, const struct outgoing *
     pb_delivery_result *listed = NULL;
 
     count(s, status, item->err);
+    if (item->err.code != ERR_OK)
+        remember_failed(s, identity);
     if (!s->streams && is_asked_for(s, item))
         listed = list(lane, identity, item, status);
     if (s->request->await_confirmation && status == MULTICAST_PB(DELIVERY_STATUS__PENDING))

@@ -233,7 +233,7 @@ static void fetched(struct lane *lane)
 
 static void walk_failed(struct sending *s, struct err err)
 {
-    s->ended = true;
+    s->broken = true;
     if (s->err.code == ERR_OK)
         s->err = err;
 }
@@ -260,7 +260,7 @@ static void paged(struct op *op)
     }
     for (size_t i = 0; i < page->n; i++)
         add_target(lane, page->entries[i].identity);
-    s->ended = s->ended || !page->more;
+    s->exhausted = !page->more;
     if (page->more) {
         s->after_len = page->next.len;
         memcpy(s->after, page->next.data, page->next.len);
@@ -304,17 +304,19 @@ static void got(struct op *op)
         if (matches(s, &lane->get.entries[i]))
             add_target(lane, lane->get.entries[i].identity);
     }
-    s->next_name += lane->get.looked_up;
-    s->ended = s->ended || s->next_name == s->n_names;
+    lane->from->next += lane->get.looked_up;
+    if (lane->from == &s->named)
+        s->exhausted = s->named.next == s->named.n;
     fetched(lane);
 }
 
-static void fetch_named(struct lane *lane)
+static void fetch_named(struct lane *lane, struct names *from)
 {
     struct sending *s = lane->sending;
-    size_t left = s->n_names - s->next_name;
+    size_t left = from->n - from->next;
 
-    lane->get = (struct registry_get){.identities = s->names + s->next_name,
+    lane->from = from;
+    lane->get = (struct registry_get){.identities = from->items + from->next,
                                       .n = left < s->page_items ? left : s->page_items,
                                       .max_bytes = REGISTRY_SLICE_BYTES,
                                       .with_documents = s->filter != NULL};
@@ -331,7 +333,7 @@ static void lane_next(struct lane *lane)
         lane->state = LANE_WANTS_PAGE;
         return;
     }
-    if (s->stopped || s->ended) {
+    if (s->stopped || s->broken || (s->exhausted && s->again.next == s->again.n)) {
         lane_idle(lane);
         return;
     }
@@ -339,8 +341,10 @@ static void lane_next(struct lane *lane)
     lane->state = LANE_FETCHING;
     lane->n_results = 0;
     arena_clear(&lane->arena);
-    if (s->names != NULL)
-        fetch_named(lane);
+    if (s->again.next < s->again.n)
+        fetch_named(lane, &s->again);
+    else if (s->named.items != NULL)
+        fetch_named(lane, &s->named);
     else
         fetch_page(lane);
 }

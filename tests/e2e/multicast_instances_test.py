@@ -1,6 +1,8 @@
 """Several prismd on one registry: the backend is the only truth, so all see the same identities, at every moment."""
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
+
 from rig import environment, suite
 from rig.multicast import messages, namespace, pb, service, struct, where
 from rig.nats import NatsServer
@@ -77,6 +79,42 @@ class Instances(suite.Case):
         self.assertTrue(second.Unregister(identity="n000").existed)
         self.assertFalse(first.Unregister(identity="n000").existed)
 
+    @staticmethod
+    def remembers(registry):
+        caps = registry.GetCapabilities().operations
+        return {o.availability for o in caps if (o.operation, o.variant) == ("Multicast", "idempotent")} == {
+            o.availability for o in caps if (o.operation, o.variant) == ("Multicast", "")}
+
+    def sent_once(self, first, second):
+        """Repeated under its message_id, at whichever instance, also side by side."""
+        self.assertTrue(self.remembers(first))
+        names = self.register(first, "a", 0)
+        stream = second.Subscribe(identities=names, timeout=environment.PATIENCE)
+        self.addCleanup(stream.cancel)
+        next(stream)
+
+        def send(registry, payload):
+            try:
+                return registry.Multicast(filter=where(kind="x"), payload=payload, message_id=payload.decode())
+            except grpc.RpcError as error:
+                self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE, error)
+                return None
+        answers = [send(r, b"1") for r in (first, second, first)]
+        self.assertEqual([(a.success, a.target_count, a.delivered_count) for a in answers], [(True, BATCH, BATCH)] * 3)
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda i: send((first, second)[i % 2], b"2"), range(40)))
+        self.assertGreater(sum(a is not None for a in answers), 0)
+        for answer in (a for a in answers if a):
+            self.assertEqual((answer.success, answer.target_count), (True, BATCH))
+        with self.assertRaises(grpc.RpcError) as refused:
+            first.Multicast(payload=b"1", message_id="1")  # to others
+        self.assertEqual(refused.exception.code(), grpc.StatusCode.ALREADY_EXISTS)
+        self.assertEqual(send(second, b"3").target_count, BATCH)
+        got = []
+        while not got or got[-1][0] != b"3" or len(got) < 3 * BATCH:
+            got += [(m.payload, name) for m in messages(stream, 1) for name in m.identities]
+        self.assertEqual(sorted(got), sorted((p, n) for p in (b"1", b"2", b"3") for n in names))
+
     def on_postgres(self):
         config = {"address": self.borrow(PostgresServer()).address, "username": "postgres", "database": "postgres"}
         return {"backend": "postgres", "config": config}
@@ -89,6 +127,18 @@ class Instances(suite.Case):
 
     def test_postgres_one_wins(self):
         self.one_wins(self.on_postgres())
+
+    def test_postgres_a_repetition_is_not_sent(self):
+        registry = self.on_postgres()
+        self.assertFalse(self.remembers(self.two_on(registry)[0]))
+        self.sent_once(*self.two_on({**registry, "emulate": ["keyvalue_ttl"]}))
+
+    def test_redis_a_repetition_is_not_sent(self):
+        self.sent_once(*self.two_on(self.on_redis()))
+
+    def test_memstore_a_repetition_is_not_sent(self):
+        alone = self.two_on({"backend": "memstore"})[0]
+        self.sent_once(alone, alone)
 
     def test_redis_no_identity_is_lost_or_doubled(self):
         self.all_are_seen(self.on_redis())

@@ -1,0 +1,287 @@
+/* A multicast that is repeated under its message_id: who has the message does not get it again. */
+#include "patterns/multicast_registry/multicast_priv.h"
+#include "tests/pattern/multicast_registry/multicast.h"
+
+enum { REMEMBERS = MASK | FAKE_BASIC | FAKE_TTL | FAKE_CAS, WINDOW_MS = 120000, READERS = 4 };
+
+static const char *const readers[READERS] = {"i0", "i1", "i2", "i3"};
+
+static struct fake_rig *rig_with(unsigned mask)
+{
+    struct fake_rig *rig = unbound_with(mask, BOTH_SLOTS);
+
+    fake_rig_set(rig, "retry_attempts", 1);
+    fake_rig_bind(rig);
+    enter(rig);
+    return rig;
+}
+
+static struct call *begin(struct fake_rig *rig, const char *id, const char *text)
+{
+    pb_multicast_request request = to_all();
+
+    request.message_id = pb_text(id);
+    request.payload =
+        (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)(uintptr_t)text};
+    return fake_call(rig, "Multicast", &request.base);
+}
+
+static struct call *send(struct fake_rig *rig, const char *id, const char *text)
+{
+    struct call *call = begin(rig, id, text);
+
+    settle(rig, call);
+    return call;
+}
+
+static void expect_refused(struct fake_rig *rig, const char *id, const char *text, int code)
+{
+    struct call *call = send(rig, id, text);
+
+    assert_int_equal(call->status.code, code);
+    fake_call_free(call);
+}
+
+static void expect_sent(struct fake_rig *rig, const char *id, const char *text, int failed)
+{
+    struct call *call = send(rig, id, text);
+    const pb_multicast_response *answer = answer_of(call);
+
+    assert_int_equal(answer->success, failed == 0);
+    assert_int_equal(answer->target_count, TARGETS);
+    assert_int_equal(answer->failed_count, failed);
+    assert_int_equal(answer->delivered_count + answer->no_receiver_count, TARGETS - failed);
+    fake_call_free(call);
+}
+
+/* How many messages the i-th reader has. */
+static size_t got(const struct call *call, size_t i)
+{
+    const pb_multicast_message *messages[256];
+    size_t n = sent_messages(call, messages, ARRAY_LEN(messages)), count = 0;
+
+    for (size_t m = 0; m < n; m++) {
+        for (size_t j = 0; j < messages[m]->n_identities; j++)
+            count += strcmp(messages[m]->identities[j], readers[i]) == 0;
+    }
+    return count;
+}
+
+static void expect_got(struct fake_rig *rig, const struct call *call, size_t each)
+{
+    fake_rig_run(rig);
+    for (size_t i = 0; i < READERS; i++)
+        assert_int_equal(got(call, i), each);
+}
+
+static void test_a_repetition_has_the_first_answer(void **state)
+{
+    struct fake_rig *rig = rig_with(REMEMBERS);
+    struct call *call = subscribed(rig, false, READERS, readers);
+
+    (void)state;
+    expect_sent(rig, "a", "x", 0);
+    expect_sent(rig, "a", "x", 0);
+    expect_got(rig, call, 1);
+    expect_sent(rig, "b", "x", 0);
+    expect_got(rig, call, 2);
+    expect_refused(rig, "a", "y", ERR_ALREADY_EXISTS);
+    expect_got(rig, call, 2);
+    fake_rig_advance(rig, WINDOW_MS + 1);
+    expect_sent(rig, "a", "y", 0);
+    expect_got(rig, call, 3);
+    end(rig, call);
+}
+
+static void test_without_an_id_nothing_is_remembered(void **state)
+{
+    struct fake_rig *rig = rig_with(REMEMBERS);
+    struct call *call = subscribed(rig, false, READERS, readers);
+
+    (void)state;
+    expect_sent(rig, "", "x", 0);
+    expect_sent(rig, "", "x", 0);
+    expect_got(rig, call, 2);
+    assert_int_equal(fake_keys(&rig->world), 0);
+    end(rig, call);
+}
+
+static void test_a_registry_that_cannot_is_told_of(void **state)
+{
+    static const struct multicast_operation row = {.name = "Multicast", .need = NEED_IDEMPOTENCE};
+    static const unsigned masks[] = {MASK, MASK | FAKE_BASIC | FAKE_CAS, REMEMBERS};
+    static const enum pattern_how how[] = {PATTERN_UNAVAILABLE, PATTERN_UNAVAILABLE,
+                                           PATTERN_EMULATED};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(masks); i++) {
+        struct fake_rig *rig = rig_with(masks[i]);
+        struct call *call = subscribed(rig, false, READERS, readers);
+        const struct multicast *multicast = CONTAINER_OF(rig->pattern, struct multicast, base);
+
+        assert_int_equal(multicast_how(&multicast->plan, &row), how[i]);
+        expect_sent(rig, "a", "x", 0);
+        expect_sent(rig, "a", "x", 0);
+        expect_got(rig, call, how[i] == PATTERN_EMULATED ? 1 : 2);
+        end(rig, call);
+    }
+}
+
+static void test_only_those_that_failed_are_tried_again(void **state)
+{
+    struct fake_rig *rig = rig_with(REMEMBERS);
+    struct call *call = subscribed(rig, false, READERS, readers);
+
+    (void)state;
+    rig->world.poison = slice_str("prism.multicast.i1");
+    rig->world.fail_with = err_make(ERR_UNAVAILABLE, "away");
+    expect_sent(rig, "a", "x", 1);
+    assert_int_equal(got(call, 1), 0);
+    expect_sent(rig, "a", "x", 1);
+    rig->world.poison = message_null();
+    expect_sent(rig, "a", "x", 0);
+    expect_got(rig, call, 1);
+    expect_sent(rig, "a", "x", 0);
+    expect_got(rig, call, 1);
+    end(rig, call);
+}
+
+/* More names than are remembered: nothing can be said of them any more. */
+static void test_too_many_failures_are_not_remembered(void **state)
+{
+    enum { MANY = 200, LONG = 400 };
+
+    struct fake_rig *rig = unbound_with(REMEMBERS, BOTH_SLOTS);
+    struct call *call;
+    char name[LONG + 1];
+
+    (void)state;
+    fake_rig_set(rig, "retry_attempts", 1);
+    fake_rig_bind(rig);
+    for (int i = 0; i < MANY; i++) {
+        memset(name, 'n', LONG);
+        snprintf(name, sizeof name, "%03d", i);
+        name[3] = 'n';
+        name[LONG] = '\0';
+        fake_register(&rig->world, name, "{}", 0);
+    }
+    rig->world.fail_with = err_make(ERR_UNAVAILABLE, "away");
+    rig->world.mode = FAKE_PARKED;
+    call = begin(rig, "a", "x");
+    fake_rig_drain(rig);
+    fake_release(&rig->world, 1); /* it is claimed */
+    fake_rig_drain(rig);
+    fake_release(&rig->world, 1); /* there is a page */
+    fake_rig_drain(rig);
+    rig->world.fail_at = rig->world.ops; /* what is sent, in two pages */
+    rig->world.fail_last = rig->world.fail_at + 1;
+    settle(rig, call);
+    assert_int_equal(answer_of(call)->failed_count, MANY);
+    rig->world.mode = FAKE_AT_ONCE;
+    fake_call_free(call);
+    expect_refused(rig, "a", "x", ERR_FAILED_PRECONDITION);
+    free_rig(rig);
+}
+
+static void test_one_that_is_not_over_is_waited_for(void **state)
+{
+    struct fake_rig *rig = rig_with(REMEMBERS);
+    struct call *reader = subscribed(rig, false, READERS, readers), *first, *second;
+
+    (void)state;
+    rig->world.mode = FAKE_PARKED;
+    first = begin(rig, "a", "x");
+    fake_rig_drain(rig);
+    fake_release(&rig->world, 1); /* it is claimed */
+    fake_rig_drain(rig);
+    second = begin(rig, "a", "x");
+    settle(rig, second);
+    assert_int_equal(second->status.code, ERR_UNAVAILABLE);
+    assert_true(second->status.retry_after_ms > 0);
+    settle(rig, first);
+    assert_int_equal(answer_of(first)->target_count, TARGETS);
+    fake_call_free(first);
+    fake_call_free(second);
+    expect_sent(rig, "a", "x", 0);
+    expect_got(rig, reader, 1);
+    end(rig, reader);
+}
+
+/* Its server has died: the claim expires, and nothing is known of the first. */
+static void test_a_claim_expires(void **state)
+{
+    struct fake_rig *rig = rig_with(REMEMBERS);
+    struct call *call;
+
+    (void)state;
+    rig->world.fail_at = rig->world.ops + 4; /* claim, page, publish, the outcome */
+    rig->world.fail_with = err_make(ERR_UNAVAILABLE, "away");
+    call = send(rig, "a", "x");
+    assert_true(answer_of(call)->success);
+    fake_call_free(call);
+    assert_int_equal(
+        counter_read(&CONTAINER_OF(rig->pattern, struct multicast, base)->stats.forgotten), 1);
+    expect_refused(rig, "a", "x", ERR_UNAVAILABLE);
+    fake_rig_advance(rig, 660001);
+    expect_sent(rig, "a", "x", 0);
+    free_rig(rig);
+}
+
+static void test_nothing_is_sent_that_is_not_claimed(void **state)
+{
+    struct fake_rig *rig = rig_with(REMEMBERS);
+    struct call *call = subscribed(rig, false, READERS, readers);
+
+    (void)state;
+    rig->world.fail_at = rig->world.ops + 1;
+    rig->world.fail_with = err_make(ERR_UNAVAILABLE, "away");
+    expect_refused(rig, "a", "x", ERR_UNAVAILABLE);
+    expect_got(rig, call, 0);
+    expect_sent(rig, "a", "x", 0);
+    expect_got(rig, call, 1);
+    end(rig, call);
+}
+
+/* The client goes after any number of steps, and repeats. A page may be under way then. */
+static void test_a_cancelled_one_goes_on(void **state)
+{
+    enum { STEPS = 24, PAGE = 3 };
+
+    (void)state;
+    for (unsigned steps = 0; steps < STEPS; steps++) {
+        struct fake_rig *rig = rig_with(REMEMBERS);
+        struct call *reader = subscribed(rig, false, READERS, readers), *call;
+
+        rig->world.page_limit = PAGE;
+        rig->world.mode = FAKE_PARKED;
+        call = begin(rig, "a", "x");
+        fake_rig_drain(rig);
+        for (unsigned i = 0; i < steps && fake_release(&rig->world, 1) > 0; i++)
+            fake_rig_drain(rig);
+        if (call->ends == 0)
+            fake_call_cancel(call);
+        settle(rig, call);
+        fake_call_free(call);
+        rig->world.mode = FAKE_AT_ONCE;
+        expect_sent(rig, "a", "x", 0);
+        expect_got(rig, reader, 1);
+        end(rig, reader);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_repetition_has_the_first_answer),
+        cmocka_unit_test(test_without_an_id_nothing_is_remembered),
+        cmocka_unit_test(test_a_registry_that_cannot_is_told_of),
+        cmocka_unit_test(test_only_those_that_failed_are_tried_again),
+        cmocka_unit_test(test_too_many_failures_are_not_remembered),
+        cmocka_unit_test(test_one_that_is_not_over_is_waited_for),
+        cmocka_unit_test(test_a_claim_expires),
+        cmocka_unit_test(test_nothing_is_sent_that_is_not_claimed),
+        cmocka_unit_test(test_a_cancelled_one_goes_on),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
