@@ -8,6 +8,9 @@ static const char *calls_of(const struct multicast *multicast,
 {
     const struct registry *registry = multicast->plan.registry;
 
+    if (row->need == NEED_SORTING)
+        return arena_printf(arena, "%s for each 1000 identities that match, and %s",
+                            registry->page_calls, registry->calls);
     if (row->sends)
         return arena_printf(arena, "%s for each page, and 1 publish for each page",
                             registry->page_calls);

@@ -1,7 +1,7 @@
 /* Enumerate: pages of the registry, gathered until the answer is full. */
 #include "patterns/multicast_registry/filter.h"
 #include "patterns/multicast_registry/multicast_priv.h"
-#include "patterns/need.h"
+#include "patterns/multicast_registry/sorted.h"
 #include "src/base/container.h"
 
 #include <string.h>
@@ -112,12 +112,10 @@ static struct err read_cursor(const pb_enumerate_request *request, struct slice 
 static struct err read_request(struct enumerating *e, const pb_enumerate_request *request,
                                struct slice *after)
 {
-    struct err err = read_cursor(request, after);
+    struct err err = request->n_sort_by > 0 ? ERR_NONE : read_cursor(request, after);
 
     if (err.code != ERR_OK)
         return err;
-    if (request->n_sort_by > 0)
-        return need_unmet(multicast_need_of(NEED_SORTING));
     if (request->_limit_case != 0 && request->limit < 1)
         return err_about(ERR_INVALID_ARGUMENT, "limit", "limit has to be 1 or more");
     e->limit = request->_limit_case != 0 ? (size_t)request->limit : DEFAULT_LIMIT;
@@ -148,6 +146,10 @@ void multicast_enumerate(struct call *call)
         e->count.filter = e->filter;
         call_start(call, &e->count.op, counted);
         e->multicast->plan.registry->count(e->multicast->registry, &e->count);
+        return;
+    }
+    if (request->n_sort_by > 0) {
+        sorted_enumerate(call, e->filter, e->limit, e->max_bytes);
         return;
     }
     e->response.identities = arena_array(call_arena(call), e->limit, sizeof(void *));

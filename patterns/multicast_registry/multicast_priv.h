@@ -57,7 +57,7 @@ struct multicast_operation {
     const char *name, *variant;
     enum multicast_need {
         NEED_NOTHING,
-        NEED_SORTING,
+        NEED_SORTING, /* done here: all matches are looked at */
         NEED_HEADERS,
         NEED_RECEIVERS,
         NEED_COLLAPSING, /* done here: what waits together for a frame */
@@ -84,6 +84,7 @@ struct multicast_settings {
     struct slice topic_prefix, queue_prefix;
     uint64_t default_ttl_ms; /* 0 = never */
     uint64_t max_identities; /* 0 = no bound */
+    uint64_t max_sorted;     /* matches of an Enumerate with sort_by */
     uint64_t max_targets;    /* of a request that names none; 0 = no bound */
     uint32_t attempts, permits, max_attached, max_in_flight, max_deliveries;
     uint64_t retry_delay_ms;

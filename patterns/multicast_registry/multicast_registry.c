@@ -53,7 +53,8 @@ enum behavior {
     MAX_DELIVERIES,
     MAX_FILTER_DEPTH,
     MAX_FILTER_CLAUSES,
-    MESSAGE_ID_WINDOW_SECONDS
+    MESSAGE_ID_WINDOW_SECONDS,
+    MAX_SORTED
 };
 
 static const struct backend_setting behavior[] = {
@@ -91,6 +92,10 @@ static const struct backend_setting behavior[] = {
          "How long the registry's backend remembers what was sent under a "
          "message_id. A durability slot that compares identifiers itself "
          "has its own time."},
+    [MAX_SORTED] =
+        {"max_sorted", SETTING_UINT, "100000", 1, 2000000000,
+         "Most matches of an Enumerate with sort_by, which looks at all of them for each "
+         "page; more are refused."},
     {.name = NULL},
 };
 
@@ -168,6 +173,7 @@ static void read_settings(struct multicast *multicast)
     to->max_attached = (uint32_t)values[MAX_ATTACHED].number;
     to->max_in_flight = (uint32_t)values[MAX_IN_FLIGHT].number;
     to->max_deliveries = (uint32_t)values[MAX_DELIVERIES].number;
+    to->max_sorted = values[MAX_SORTED].number;
     to->memory_ms = values[MESSAGE_ID_WINDOW_SECONDS].number * MS_PER_S;
     to->filter = filter_limits_default();
     to->filter.max_depth = (uint32_t)values[MAX_FILTER_DEPTH].number;

@@ -4,8 +4,6 @@
 #include "patterns/need.h"
 
 static const struct need needs[NEED_COUNT] = {
-    [NEED_SORTING] =
-        NEED_PROPERTY("sort_by not supported: the registry has one order, by identity"),
     [NEED_HEADERS] = NEED_PROPERTY("metadata not supported: the messaging backend carries payloads "
                                    "only"),
     [NEED_RECEIVERS] = NEED_PROPERTY("NO_RECEIVER is not told: the messaging backend does not say "
@@ -111,6 +109,8 @@ enum pattern_how multicast_how(const struct multicast_plan *plan,
     switch (row->need) {
     case NEED_HEADERS:
         return plan->carries_headers ? PATTERN_NATIVE : PATTERN_UNAVAILABLE;
+    case NEED_SORTING:
+        return PATTERN_EMULATED;
     case NEED_RECEIVERS:
         return plan->topic->sink.tells_receivers ? PATTERN_NATIVE : PATTERN_UNAVAILABLE;
     case NEED_DURABILITY:

@@ -104,6 +104,22 @@ def Enumerate(test, registry, announced):
     test.assertEqual([i.identity for i in (*first.identities, *rest.identities)], [f"i{n:03}" for n in range(120)])
     odd = registry.Enumerate(filter=filters.Filter(json='{"$identity.endswith": "7", "kind": "x"}'))
     test.assertEqual(len(odd.identities), 12)
+    values = [True, -1.5, "b", None, 3, "a", -7, "ä", False, 1e300, 0, "B"]
+    for i, value in enumerate(values):
+        made = pb.RegisterRequest(identity=f"s{i:02}", metadata=struct(kind="s", v={"w": value}))
+        test.assertTrue(registry.Register(made).success)
+    enter(registry, "s99", kind="s")
+    ranked = [f"s{i:02}" for i in (99, 3, 8, 0, 6, 1, 10, 4, 9, 11, 5, 2, 7)]
+    for sort_by, expected in ((["v.w"], ranked), (["-v.w"], ranked[::-1]),
+                              (["kind", "-$identity"], sorted(ranked)[::-1])):
+        got, cursor = [], ""
+        while True:
+            page = registry.Enumerate(filter=where(kind="s"), limit=5, sort_by=sort_by, cursor=cursor)
+            got += [i.identity for i in page.identities]
+            if not page.has_more:
+                break
+            cursor = page.next_cursor
+        test.assertEqual(got, expected, sort_by)
 
 
 def Multicast(test, registry, announced):
