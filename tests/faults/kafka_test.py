@@ -3,8 +3,10 @@ the order of its key, and nothing hangs."""
 import collections
 import signal
 import threading
+import time
 
 import grpc
+from grpc_health.v1 import health_pb2
 
 from rig import environment, suite, wait
 from rig.flow import FRAME, Flow
@@ -13,7 +15,7 @@ from rig.messaging import Member, consumer, consumer_service, pb, producer, prod
 from rig.prismd import Prismd
 from rig.proxy import Proxy
 from rig.redis import RedisServer
-from rig.server import free_ports
+from rig.tls import Authority
 
 
 def namespaces(address, **settings):
@@ -65,29 +67,72 @@ class Broker(Flow):
             member.settle(2)
 
 
-class Login(suite.Case):
-    def test_who_may_come_in(self):
-        """SASL PLAIN on a second listener: the right password works, a wrong one is told as what it is."""
-        port, = free_ports(1)
-        kafka = KafkaServer(**{
-            "listener.name.sasl.sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.sasl.plain.sasl.jaas.config":
-                "org.apache.kafka.common.security.plain.PlainLoginModule required user_prism=\"of-prism\";"})
-        for key in ("listeners", "advertised.listeners"):
-            kafka.settings[key] += f",SASL://127.0.0.1:{port}"
-        kafka.settings["listener.security.protocol.map"] += ",SASL:SASL_PLAINTEXT"
-        kafka.settings["inter.broker.listener.name"] = "PLAINTEXT"
-        self.borrow(kafka)
-        kafka.create_topic("t")
-        address = f"127.0.0.1:{port}"
-        login = {"sasl_mechanism": "PLAIN", "sasl_username": "prism"}
-        server = self.borrow(Prismd(namespaces=namespaces(address, sasl_password="of-prism", **login)))
-        self.assertTrue(producer_service(self.borrow(server.channel())).Publish(topic="t", payload=b"x").success)
-        refused = self.borrow(Prismd(wait_for=Prismd.http_answers,
-                                     namespaces=namespaces(address, sasl_password="of-others", **login)))
-        wait.until(lambda: "Kafka refused the login" in refused.process.log(), environment.PATIENCE, "it is told")
+class Secured(suite.Case):
+    """TLS, and logins over it: what is right works, and what is wrong is told as what it is, soon."""
+    SOON = 10  # seconds: more than dial_timeout_ms
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = suite.subfolder("kafka-tls")
+        cls.authority = Authority(cls.folder)
+        cls.kafka = cls.use(KafkaServer().secure(cls.authority, "prism", "of-prism"))
+
+    def config(self, address, **settings):
+        return namespaces(address, tls=True, **{"tls_ca": self.authority.cert, "dial_timeout_ms": 2000,
+                                               "publish_timeout_ms": 3000, **settings})
+
+    def works(self, topic, address, **settings):
+        """Published and consumed; returns what the producer says of it."""
+        self.kafka.create_topic(topic)
+        server = self.borrow(Prismd(namespaces=self.config(address, **settings)))
+        channel = self.borrow(server.channel())
+        service = producer_service(channel)
+        self.assertTrue(service.Publish(topic=topic, payload=b"x").success)
+        with Member(consumer_service(channel), topic=topic, consumer_group="g") as member:
+            self.assertEqual([m.payload for m in member.take(1)], [b"x"])
+            member.settle(1)
+        self.assertEqual(server.http("/readyz")[0], 200)
         self.assertNotIn("of-prism", server.process.log())
-        self.assertNotIn("of-others", refused.process.log())
+        return service.GetCapabilities()
+
+    def is_told(self, why, address, **settings):
+        """Health says so, for both slots; a publish is refused with nothing written, within the bound."""
+        server = self.borrow(Prismd(wait_for=Prismd.http_answers, namespaces=self.config(address, **settings)))
+
+        def is_said():
+            status, text = server.http("/readyz")
+            return status == 503 and text.count(why) == 2
+        wait.until(is_said, self.SOON, why)
+        for service in ("Producer", "Consumer"):
+            name = f"prism.patterns.{service.lower()}.{service}Pattern"
+            self.assertEqual(server.health(name), health_pb2.HealthCheckResponse.NOT_SERVING)
+        with server.channel() as channel:
+            began = time.monotonic()
+            reply = producer_service(channel).Publish(topic="t", payload=b"x")
+            self.assertEqual((reply.success, reply.outcome, reply.code),
+                             (False, pb.NOT_STORED, grpc.StatusCode.UNAVAILABLE.value[0]))
+            self.assertLess(time.monotonic() - began, self.SOON)
+        return server
+
+    def test_tls_and_the_acknowledgement_of_one(self):
+        everyone = self.works("tls", self.kafka.tls_address)
+        leader = self.works("leader", self.kafka.tls_address, acks="1")
+        self.assertNotEqual(everyone.ack_means, leader.ack_means)
+        self.assertFalse(leader.supports_exactly_once)
+
+    def test_logins(self):
+        for mechanism in ("PLAIN", "SCRAM-SHA-256"):
+            with self.subTest(mechanism):
+                login = {"sasl_mechanism": mechanism, "sasl_username": "prism"}
+                self.works(mechanism, self.kafka.login_address, sasl_password="of-prism", **login)
+                refused = self.is_told("Kafka refused the login", self.kafka.login_address,
+                                       sasl_password="of-others", **login)
+                self.assertNotIn("of-others", refused.process.log())
+
+    def test_a_certificate_of_somebody_else(self):
+        other = Authority(self.folder, "other")
+        self.is_told("no TLS connection to Kafka can be made with these settings", self.kafka.tls_address,
+                     tls_ca=other.cert)
 
 
 class Settler(threading.Thread):

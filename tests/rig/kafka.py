@@ -16,6 +16,7 @@ if __name__ == "__main__":
 
 from rig import environment, wait  # noqa: E402
 from rig.server import Server, exchange, free_ports  # noqa: E402
+from rig.tls import read  # noqa: E402
 
 VERSION = os.environ.get("PRISM_TEST_KAFKA_VERSION", "3.9.2")
 HEAP = "128m"  # 64 to 256 MB carry the same load; this is the smallest that leaves room
@@ -48,8 +49,9 @@ def _uuid_text():
 
 class KafkaServer(Server):
     """with KafkaServer() as kafka: kafka.address. One node is broker and controller. `advertised` is the port of a
-    proxy through which clients reach it; members of a cluster share cluster_id and voters."""
+    proxy through which clients reach it; members of a cluster share cluster_id and voters. secure() adds listeners."""
     name = "kafka"
+    scram = ()
 
     def __init__(self, node=1, ports=None, voters=None, cluster_id=None, advertised=None, jvm=None, **settings):
         super().__init__()
@@ -85,6 +87,28 @@ class KafkaServer(Server):
     def address(self):
         return f"127.0.0.1:{self.port}"
 
+    def secure(self, authority, user, password):
+        """Before the start: TLS at tls_address, and TLS with a login by PLAIN or SCRAM-SHA-256 at login_address."""
+        cert, key = authority.issue("kafka")
+        pem = os.path.join(self.folder, "kafka.pem")
+        with open(pem, "wb") as f:
+            f.write(read(key) + read(cert))
+        ports = free_ports(2)
+        self.tls_address, self.login_address = (f"127.0.0.1:{port}" for port in ports)
+        for key in ("listeners", "advertised.listeners"):
+            self.settings[key] += f",TLS://{self.tls_address},LOGIN://{self.login_address}"
+        self.settings["listener.security.protocol.map"] += ",TLS:SSL,LOGIN:SASL_SSL"
+        module = "org.apache.kafka.common.security"
+        self.settings.update({
+            "inter.broker.listener.name": "PLAINTEXT",
+            "ssl.keystore.type": "PEM", "ssl.keystore.location": pem,
+            "listener.name.login.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256",
+            "listener.name.login.plain.sasl.jaas.config":
+                f'{module}.plain.PlainLoginModule required user_{user}="{password}";',
+            "listener.name.login.scram-sha-256.sasl.jaas.config": f"{module}.scram.ScramLoginModule required;"})
+        self.scram = ("--add-scram", f"SCRAM-SHA-256=[name={user},password={password}]")
+        return self
+
     def _java(self, main, *arguments, flags=()):
         return [self.program, f"-Xmx{HEAP}", f"-Xms{HEAP}", "-XX:+UseSerialGC", "-Xshare:auto", *flags,
                 "-Dorg.slf4j.simpleLogger.showDateTime=true", "-cp", os.path.join(self.jars, "*"), main, *arguments]
@@ -95,7 +119,7 @@ class KafkaServer(Server):
             f.writelines(f"{k}={v}\n" for k, v in self.settings.items())
         # The first JIT level is enough for a program that ends at once.
         argv = self._java("kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", path,
-                          "--ignore-formatted", flags=["-XX:TieredStopAtLevel=1"])
+                          "--ignore-formatted", *self.scram, flags=["-XX:TieredStopAtLevel=1"])
         done = subprocess.run(argv, cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               check=False)
         assert done.returncode == 0, f"the format of Kafka's folder failed\n{done.stdout}{done.stderr}"
