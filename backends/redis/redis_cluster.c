@@ -131,26 +131,26 @@ static void map_node(struct redis_call *call, const struct redis_node *node)
 }
 
 /* Where to ask when the node that is asked now is gone. */
-static void remember(struct redis_cluster *cluster)
+static void remember(struct redis_cluster *cluster, const struct redis_map *map)
 {
     struct redis *shared = cluster->shared;
-    size_t n = 0, count = cluster->map.node_count;
+    size_t n = 0, count = map->node_count;
 
     free(shared->known);
     shared->known = calloc(count, sizeof *shared->known);
     if (shared->known == NULL)
         abort();
     for (; n < count; n++)
-        shared->known[n] = cluster->map.nodes[n].to;
+        shared->known[n] = map->nodes[n].to;
     shared->known_count = (unsigned)count;
     if (shared->seed_at >= redis_store_of(shared)->address.seed_count + count)
         shared->seed_at = 0;
 }
 
-static void take_map(struct redis_cluster *cluster)
+void redis_cluster_take(struct redis_cluster *cluster, const struct redis_map *map)
 {
-    const struct redis_map *map = &cluster->map;
-
+    if (!redis_map_sound(map) || cluster->closed != NULL)
+        return;
     memset(cluster->owners, 0, sizeof cluster->owners);
     for (size_t i = 0; i < map->range_count; i++) {
         const struct redis_map_range *range = &map->ranges[i];
@@ -160,7 +160,7 @@ static void take_map(struct redis_cluster *cluster)
             cluster->owners[slot] = primary;
     }
     drop_others(cluster);
-    remember(cluster);
+    remember(cluster, map);
     if (cluster->shared->not_yet != NULL) {
         cluster->shared->not_yet = NULL;
         redis_report_serving(cluster->shared);
@@ -201,8 +201,7 @@ static void map_end(struct redis_call *call)
 {
     struct redis_cluster *cluster = call->state;
 
-    if (redis_map_sound(&cluster->map) && cluster->closed == NULL)
-        take_map(cluster);
+    redis_cluster_take(cluster, &cluster->map);
     refresh_later(cluster);
 }
 

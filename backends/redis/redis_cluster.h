@@ -44,6 +44,10 @@ struct redis_slots redis_cluster_slots(const struct redis_cluster *cluster, unsi
  * behind the last one. */
 struct redis *redis_cluster_next(const struct redis_cluster *cluster, const struct redis *after);
 
+/* Takes a map that an op has asked for itself, if it is one. */
+struct redis_map;
+void redis_cluster_take(struct redis_cluster *cluster, const struct redis_map *map);
+
 /* ---- for the calls and the connections ---- */
 
 /* Asks for the map, unless that is under way. */

@@ -166,19 +166,30 @@ static void count_round(struct counting *counting)
     redis_turn_take(counting->redis, &counting->turn, &counting->req->op, count_in_turn);
 }
 
+static void count_from_first(struct redis_turn *turn)
+{
+    struct counting *counting = CONTAINER_OF(turn, struct counting, turn);
+    struct redis *redis = counting->redis, *first = NULL;
+
+    if (redis->cluster != NULL)
+        first = redis_cluster_next(redis->cluster, NULL);
+    if (first != NULL)
+        counting->redis = first;
+    count_round(counting);
+}
+
 void redis_count(struct backend *backend, struct kv_count *req)
 {
     struct redis *redis = redis_of(backend);
-    struct redis *first = redis->cluster == NULL ? redis : redis_cluster_next(redis->cluster, NULL);
     struct arena *arena = op_arena(&req->op);
     struct counting *counting = arena_zalloc(arena, sizeof *counting);
 
-    counting->redis = first != NULL ? first : redis;
+    counting->redis = redis;
     counting->req = req;
     counting->pattern = redis_scan_pattern(redis, arena, req->prefix);
     counting->seen.all = &redis_store_of(redis)->count_slots;
     counting->seen.seed = stir(clock_now_ns() ^ redis->random);
     arena_adopt(arena, &counting->seen, seen_dispose);
     req->count = 0;
-    count_round(counting);
+    redis_part_look(redis, &counting->turn, &req->op, count_from_first);
 }

@@ -31,7 +31,7 @@ static const struct meaning {
     {REDIS_ERROR_MOVING,
      {ERR_UNAVAILABLE, 100, "a slot of the redis cluster is moving, or has moved: try again", NULL},
      REDIS_NEWS_NONE},
-    {"ERR Script attempted to access a non local key",
+    {REDIS_ERROR_ASTRAY,
      {ERR_UNAVAILABLE, 100, "a slot of the redis cluster is moving: try again", NULL},
      REDIS_NEWS_NONE},
     {"CLUSTERDOWN", {ERR_UNAVAILABLE, 500, "the redis cluster is down", NULL}, REDIS_NEWS_CLUSTER},

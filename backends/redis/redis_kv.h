@@ -50,6 +50,11 @@ struct redis_part {
     struct redis_slots slots; /* redis NULL: no cluster, or nobody has them */
 };
 
+/* Calls go(turn), with the map as it is now: SCAN is not sent elsewhere when slots have moved. At
+ * once where there is no cluster, or nobody to ask. The turn is that of the SCANs to come. */
+void redis_part_look(struct redis *shared, struct redis_turn *turn, struct op *op,
+                     void (*go)(struct redis_turn *));
+
 /* Takes the cursor; empty: the beginning. false: it is none of this scope. *from is where the
  * primary's own SCAN goes on. */
 bool redis_part_begin(const struct redis_cluster *cluster, struct arena *arena, struct slice scope,

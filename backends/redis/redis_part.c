@@ -11,8 +11,70 @@
  * A cursor is "rc1.", the first and the last slot in hex, the beginning of the node's id, and the
  * cursor of redis_cursor.c, which seals all of it. */
 #include "backends/redis/redis_kv.h"
+#include "backends/redis/redis_map.h"
 
 #include <stdlib.h>
+
+/* ---- the map ---- */
+
+struct looking {
+    struct redis_map map;
+    struct redis_turn *turn;
+    void (*go)(struct redis_turn *);
+};
+
+static void dispose(void *map)
+{
+    redis_map_clear(map);
+}
+
+static void look_node(struct redis_call *call, const struct redis_node *node)
+{
+    redis_map_take(&((struct looking *)call->state)->map, call->redis, node);
+}
+
+static void look_end(struct redis_call *call)
+{
+    struct looking *looking = call->state;
+
+    redis_cluster_take(call->redis->cluster, &looking->map);
+    redis_map_clear(&looking->map);
+    looking->go(looking->turn);
+}
+
+static const struct redis_kind look_kind = {
+    .item_errors = true, .node = look_node, .end = look_end};
+
+static void look(struct redis_turn *turn)
+{
+    struct redis_call *call = redis_begin_turn(turn, &look_kind, redis_words(3));
+
+    if (call == NULL)
+        return;
+    call->state = turn->state;
+    redis_command(call, 2, "CLUSTER");
+    redis_word(call, slice_str("SLOTS"));
+}
+
+void redis_part_look(struct redis *shared, struct redis_turn *turn, struct op *op,
+                     void (*go)(struct redis_turn *))
+{
+    struct looking *looking;
+
+    if (shared->cluster == NULL || shared->phase != REDIS_READY) {
+        go(turn);
+        return;
+    }
+    looking = arena_zalloc(op_arena(op), sizeof *looking);
+    looking->turn = turn;
+    looking->go = go;
+    arena_adopt(op_arena(op), &looking->map, dispose);
+    turn->state = looking;
+    turn->buckets = 1;
+    redis_turn_take(shared, turn, op, look);
+}
+
+/* ---- parts and cursors ---- */
 
 static const char magic[] = "rc1.", nobody[] = "--------";
 

@@ -143,22 +143,26 @@ static struct err begin(struct scan *scan)
     return ERR_NONE;
 }
 
-static void page(struct backend *backend, struct kv_scan_page *req)
+static void page_at(struct redis_turn *turn)
 {
-    struct scan *scan = scan_new(redis_of(backend), req);
-
+    struct scan *scan = CONTAINER_OF(turn, struct scan, turn);
     struct err err = begin(scan);
 
     if (err.code != ERR_OK) {
-        redis_finish(redis_of(backend), &req->op, err);
+        redis_finish(scan->redis, &scan->req->op, err);
         return;
     }
-    if (req->cursor.len > 0) {
+    if (scan->req->cursor.len > 0) {
         scan->at = scan->from.at;
         if (scan->from.within && scan->from.count >= 1 && scan->from.count <= COUNT_MAX)
             scan->count = scan->from.count;
     }
     scan_round(scan);
+}
+
+static void page(struct backend *backend, struct kv_scan_page *req)
+{
+    redis_part_look(redis_of(backend), &scan_new(redis_of(backend), req)->turn, &req->op, page_at);
 }
 
 /* ---- one SCAN call ---- */

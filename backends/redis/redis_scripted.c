@@ -40,6 +40,15 @@ void redis_scripted_name(struct redis_scripted_name *names, const struct redis_s
         redis_sha1_hex(slice_str(texts[i].text), names[i].sha1);
 }
 
+/* An error leaves nothing behind, but for one. */
+static struct err refusal(const struct redis_scripted *work, struct redis_call *call,
+                          struct slice reply)
+{
+    struct err err = redis_error(op_arena(call->op), reply);
+
+    return work->script->writes && redis_error_is(reply, REDIS_ERROR_ASTRAY) ? err_lost(err) : err;
+}
+
 static void on_node(struct redis_call *call, const struct redis_node *node)
 {
     struct redis_scripted *work = call->state;
@@ -49,7 +58,7 @@ static void on_node(struct redis_call *call, const struct redis_node *node)
     else if (redis_error_is(node->text, "NOSCRIPT"))
         work->unknown = true;
     else if (call->err.code == ERR_OK)
-        call->err = redis_error(op_arena(call->op), node->text);
+        call->err = refusal(work, call, node->text);
 }
 
 static void end(struct redis_scripted *work, struct err err)

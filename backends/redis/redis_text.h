@@ -105,6 +105,9 @@ bool redis_cursor_decode(struct arena *arena, struct slice scope, struct slice t
 /* What stands for MOVED and ASK where these cannot be followed: no word of redis' own. */
 #define REDIS_ERROR_MOVING "PRISM:MOVING"
 
+/* A script has come upon a key that a cluster is moving: what it did before stays done. */
+#define REDIS_ERROR_ASTRAY "ERR Script attempted to access a non local key"
+
 /* The one place that maps redis' words to codes. Texts that are not static are copied into the
  * arena. */
 struct err redis_error(struct arena *arena, struct slice reply);

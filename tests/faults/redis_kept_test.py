@@ -237,6 +237,28 @@ class Kept(suite.Case):
         self.all_come(*all_of, may_be_lost=False)
         self.assertGreater(cluster.nodes[1].call("XLEN", topic), 300)
 
+    def test_an_end_of_a_session_that_meets_a_move_half_way(self):
+        """Its script has begun when it comes upon a key that is gone; it may be repeated, and is then whole."""
+        cluster = self.borrow(RedisCluster())
+        source, target = cluster.nodes[:2]
+        name = cluster.name_at(source, "prism:{", "}%session:due")
+        slot = {"backend": "redis", "config": {"address": cluster.address, **TIMEOUTS, **CLUSTER}}
+        rpc = session.service(self.borrow(self.serve([session.namespace(slot, name)]).channel()), name)
+        wait.until(lambda: self.creates(rpc), environment.PATIENCE, "prismd serves")
+        ids = [rpc.CreateSession(metadata={"user_id": "u"}).session_id for _ in range(2)]
+        moving = cluster.nodes[0].call("CLUSTER", "KEYSLOT", f"prism:{{{name}}}")
+        cluster.begin_move(moving, source, target)
+        source.call("MIGRATE", "127.0.0.1", target.port, f"prism:{{{name}}}%session:u:u", 0, 5000)
+        error = wire.failure(rpc.DeleteSession, session_id=ids[0])
+        self.assertEqual(error.code(), S.UNAVAILABLE)
+        self.assertIn("moving", error.details())
+        cluster.move_keys(moving, source, target)
+        cluster.end_move(moving, target)
+        wait.until(lambda: self.creates(rpc), environment.PATIENCE, "prismd has found the slot")
+        rpc.DeleteSession(session_id=ids[0])
+        self.assertEqual([s.session_id for s in session.listed(rpc, user_id="u")], ids[1:])
+        self.assertEqual(len(session.listed(rpc)), target.call("ZCARD", f"prism:{{{name}}}%session:all"))
+
     def test_the_slot_of_sessions_moves(self):
         cluster = self.borrow(RedisCluster())
         name = cluster.name_at(cluster.nodes[0], "prism:{", "}%session:due")

@@ -20,6 +20,8 @@ static void words_have_codes(void **state)
         {"BUSY Redis is busy running a script.", ERR_UNAVAILABLE, true},
         {"TRYAGAIN Multiple keys request during rehashing of slot", ERR_UNAVAILABLE, true},
         {"CLUSTERDOWN The cluster is down", ERR_UNAVAILABLE, true},
+        {"ERR Script attempted to access a non local key in a cluster node script: 1",
+         ERR_UNAVAILABLE, true},
         {"MISCONF Redis is configured to save RDB snapshots", ERR_UNAVAILABLE, true},
         {"NOREPLICAS Not enough good replicas to write.", ERR_UNAVAILABLE, true},
         {"NOAUTH Authentication required.", ERR_FAILED_PRECONDITION, false},
