@@ -53,11 +53,23 @@ class Cluster(suite.Case):
         wait.until(lambda: load.count() > 500, environment.PATIENCE, "the load runs")
         return load
 
+    @staticmethod
+    def page(kv, **request):
+        """Asked for again while a worker that has just learnt of a primary is not connected to it yet."""
+        def messages():
+            try:
+                return list(kv.Scan(**request))
+            except grpc.RpcError as e:
+                if e.code() != S.UNAVAILABLE:
+                    raise
+                return None
+        return wait.until(messages, environment.PATIENCE, "a page of a scan")
+
     def scanned(self, kv, prefix):
         """All keys, by pages of a few: the cursors pass from one primary to the next. Under load keys come twice."""
         keys, cursor = set(), ""
         while True:
-            page = list(kv.Scan(prefix=prefix, limit=50, cursor=cursor))
+            page = self.page(kv, prefix=prefix, limit=50, cursor=cursor)
             keys.update(key for message in page for key in message.keys)
             cursor = page[-1].next_cursor
             if not page[-1].has_more:
