@@ -203,6 +203,7 @@ static void take_message_bytes(struct meter *m, struct meter_stream *s, uint8_t 
 static void take_headers(struct meter *m, uint32_t bytes)
 {
     m->header_bytes += bytes;
+    m->list_bytes += bytes;
     if (m->header_bytes > m->limits->max_header_bytes)
         m->fault = METER_LONG_HEADERS;
     if (bytes >= TOKEN_BYTES)

@@ -64,6 +64,7 @@ struct meter {
     uint32_t incomplete; /* of those, whose first message is not here */
     uint64_t part_bytes; /* of messages that are not complete */
     uint64_t frames;     /* received */
+    uint64_t list_bytes; /* of header lists, received */
     uint16_t mark;       /* the time, in units of the caller's; set before bytes are looked at */
 
     struct meter_side in, out; /* private */

@@ -205,9 +205,15 @@ static void feed_sent(struct meter *meter, const struct msghdr *message, size_t 
     }
 }
 
-static void note_frames(struct flow *f, uint64_t frames, size_t bytes)
+/* Frames that make much work for their bytes: small ones, and header lists, whose bytes may stand
+ * for a whole field each. */
+static void note_frames(struct flow *f, size_t bytes)
 {
-    f->small = frames * SMALL_FRAME > bytes;
+    uint64_t frames = f->meter.frames - f->frames, lists = f->meter.list_bytes - f->list_bytes;
+
+    f->small = frames * SMALL_FRAME > bytes || lists > bytes / 2;
+    f->frames = f->meter.frames;
+    f->list_bytes = f->meter.list_bytes;
 }
 
 /* recvmsg into no more than `room` bytes of the message. */
@@ -271,11 +277,9 @@ ssize_t inflow_receive(int fd, struct msghdr *message, int flags)
         current = (uint64_t)f->serial << 32 | (uint32_t)fd;
     }
     if (n > 0 && !inflow_options_now()->encrypted) {
-        uint64_t before = f->meter.frames;
-
         f->meter.mark = inflow_age_mark();
         feed_received(&f->meter, message, (size_t)n);
-        note_frames(f, f->meter.frames - before, (size_t)n);
+        note_frames(f, (size_t)n);
         over = judge(fd, f);
     }
     pthread_mutex_unlock(&f->lock);
@@ -323,15 +327,13 @@ static struct flow *lock_flow(uint64_t connection)
 void inflow_decrypted(uint64_t connection, uint8_t *bytes, size_t len)
 {
     struct flow *f = lock_flow(connection);
-    uint64_t before;
     bool over;
 
     if (f == NULL)
         return;
-    before = f->meter.frames;
     f->meter.mark = inflow_age_mark();
     meter_received(&f->meter, bytes, len);
-    note_frames(f, f->meter.frames - before, len);
+    note_frames(f, len);
     over = judge((int)(uint32_t)connection, f);
     pthread_mutex_unlock(&f->lock);
     if (over)
@@ -382,6 +384,7 @@ void inflow_adopt(int fd, const struct sockaddr *peer)
     f->live = f->small = true; /* until its frames are seen */
     f->ending = f->overdue = false;
     f->unread = 0;
+    f->frames = f->list_bytes = 0;
     f->serial++;
     atomic_store_explicit(&f->port, peer != NULL ? peers_port(peer) : 0, memory_order_relaxed);
     f->turn_bytes = 0;

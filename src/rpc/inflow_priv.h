@@ -26,7 +26,8 @@ struct flow { /* of a descriptor number; never freed, as the number is used agai
     uint32_t turn_bytes;
     uint64_t filled_ns, resume_ns;
     struct meter meter;
-    uint32_t open, incomplete; /* what the sums have of it */
+    uint64_t frames, list_bytes; /* of the meter, when `small` was found */
+    uint32_t open, incomplete;   /* what the sums have of it */
     uint64_t part_bytes;
     _Atomic uint64_t weight; /* in bytes: what is not complete */
 };

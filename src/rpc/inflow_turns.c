@@ -12,6 +12,7 @@ enum {
     SHORTEST_PAUSE_MS = 5,
     LONGEST_PAUSE_MS = 1000,
     UNREAD_STREAMS = 512, /* may be open while the client does not read */
+    MANY_STREAMS = 1024,  /* more than these come in by a few, lest they overtake their answers */
     UNREAD_DOUBLINGS = 5  /* of the pause, while it goes on */
 };
 
@@ -62,6 +63,8 @@ static uint32_t turn_bytes(const struct flow *f)
     uint32_t most = f->small ? TURN_SMALL_BYTES : TURN_BYTES;
     int ready = atomic_load_explicit(&inflow.ready, memory_order_relaxed);
 
+    if (f->meter.open > MANY_STREAMS && f->small)
+        return TURN_LEAST_BYTES;
     if (ready > FULL_TURNS)
         most = most / (uint32_t)ready * FULL_TURNS;
     return most > TURN_LEAST_BYTES ? most : TURN_LEAST_BYTES;

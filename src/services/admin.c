@@ -2,10 +2,10 @@
  * three paths, few connections, short requests, so that nobody who can reach it can make the server
  * work hard.
  *
- * A probe is answered at once, whatever holds the connections. Those that could be answered have
- * been: what is left waits for its peer. So when CROWDED connections are open, the one that has
- * waited longest is ended for the sake of the next. A request that is not complete within TIMEOUT_S
- * ends its connection as well, however slowly its bytes go on coming. */
+ * A probe is answered at once, whatever holds the connections. So when CROWDED connections are
+ * open, one is ended for the sake of the next: of those that wait for their peer, and not for us,
+ * the one that has waited longest. A request that is not complete within TIMEOUT_S ends its
+ * connection as well, however slowly its bytes go on coming. */
 #include "src/services/admin.h"
 
 #include "src/base/address.h"
@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 enum { MAX_CONNECTIONS = 64, CROWDED = 32, TIMEOUT_S = 10, REQUEST_BYTES = 16 * 1024 };
@@ -184,6 +185,21 @@ static void end_visitor(struct visitor *v)
     shutdown(v->fd, SHUT_RDWR);
 }
 
+/* It waits for us: what it has sent was not read yet. */
+static bool waits_for_us(const struct visitor *v)
+{
+    int bytes = 0;
+
+    return ioctl(v->fd, FIONREAD, &bytes) == 0 && bytes > 0;
+}
+
+static bool goes_before(const struct visitor *v, const struct visitor *other)
+{
+    if (other == NULL || waits_for_us(v) != waits_for_us(other))
+        return other == NULL || !waits_for_us(v);
+    return v->waits_since_ns < other->waits_since_ns;
+}
+
 static void end_oldest_if_crowded(struct admin *admin)
 {
     struct visitor *oldest = NULL;
@@ -195,7 +211,7 @@ static void end_oldest_if_crowded(struct admin *admin)
         if (v->fd < 0 || v->ended)
             continue;
         open++;
-        if (oldest == NULL || v->waits_since_ns < oldest->waits_since_ns)
+        if (goes_before(v, oldest))
             oldest = v;
     }
     if (open > CROWDED)

@@ -22,9 +22,13 @@ LATEST = 0.25
 class Floods(suite.Case):
     @classmethod
     def setUpClass(cls):
-        control = cls.use(Prismd(namespaces=MEMSTORE, limits=LIMITS))
-        cls.control = pattern_service(cls.use(control.channel()))
-        cls.control.Store(key="polite", value=b"v")
+        cls.control = cls.use(Prismd(namespaces=MEMSTORE, limits=LIMITS))
+        cls.stubs = {cls.control: pattern_service(cls.use(cls.control.channel()))}
+        cls.store(cls.control)
+
+    @classmethod
+    def store(cls, server):
+        cls.stubs[server].Store(key="polite", value=b"v", timeout=30)
 
     def serve(self, secure):
         settings = {"namespaces": MEMSTORE, "limits": LIMITS}
@@ -37,11 +41,10 @@ class Floods(suite.Case):
     def measure(self, name, secure):
         """The polite client beside one attack."""
         with self.serve(secure) as server, server.channel() as channel:
-            kv = pattern_service(channel)
-            kv.Store(key="large", value=bytes(MIB))
+            self.stubs[server] = pattern_service(channel)
+            self.stubs[server].Store(key="large", value=bytes(MIB))
             start = peak = server.process.resident_bytes()
-            with Pair(lambda: kv.Store(key="polite", value=b"v", timeout=30),
-                      lambda: self.control.Store(key="polite", value=b"v", timeout=30)) as pair:
+            with Pair(self.store, server, self.control) as pair:
                 attacker = subprocess.Popen(
                     [sys.executable, ATTACKS, name, str(server.port), str(SECONDS), *(["tls"] if secure else [])],
                     stdout=subprocess.PIPE, text=True)

@@ -33,9 +33,13 @@ def say(line):
 class Library(suite.Case):
     @classmethod
     def setUpClass(cls):
-        control = cls.use(Prismd(namespaces=MEMSTORE))
-        cls.control = pattern_service(cls.use(control.channel()))
-        cls.control.Store(key="polite", value=b"v")
+        cls.control = cls.use(Prismd(namespaces=MEMSTORE))
+        cls.stubs = {cls.control: pattern_service(cls.use(cls.control.channel()))}
+        cls.store(cls.control)
+
+    @classmethod
+    def store(cls, server):
+        cls.stubs[server].Store(key="polite", value=b"v", timeout=30)
 
     def serve(self, **limits):
         return self.borrow(Prismd(namespaces=MEMSTORE, limits=limits))
@@ -47,10 +51,9 @@ class Library(suite.Case):
 
     def pair(self, server):
         """A polite client of the server, and the control."""
-        kv = pattern_service(self.borrow(server.channel()))
-        kv.Store(key="polite", value=b"v")
-        return Pair(lambda: kv.Store(key="polite", value=b"v", timeout=30),
-                    lambda: self.control.Store(key="polite", value=b"v", timeout=30))
+        self.stubs[server] = pattern_service(self.borrow(server.channel()))
+        self.store(server)
+        return Pair(self.store, server, self.control)
 
     def test_the_end_of_many_streams(self):
         """One by one and in one go: max_streams_per_connection bounds how many."""

@@ -1,7 +1,9 @@
 """Waits of a polite client beside something rude, on a machine that has other work as well.
 
-Another polite client, on a server that nothing is done to, runs at the same time. What the machine does it does to
-both; what the first waits beyond the second is the server's doing, and that is bounded."""
+What the machine does is not the server's doing, and does not count: the time for which the kernel let the thread that
+serves all connections wait for a processor while a call waited for it; and what another polite client waits at the same
+time, on a server that nothing is done to."""
+import os
 import threading
 import time
 
@@ -11,24 +13,40 @@ EVERY = 0.02                                # 50 calls a second
 SLOWER = 32 if environment.SANITIZER else 1
 
 
+def thread_of(server, name):
+    """The number of a thread of the process."""
+    for task in os.listdir(f"/proc/{server.pid}/task"):
+        with open(f"/proc/{server.pid}/task/{task}/comm", encoding="ascii") as f:
+            if f.read().strip() == name:
+                return task
+    raise AssertionError(f"no thread {name}")
+
+
 class Polite(threading.Thread):
     """Calls 50 times a second, one call after the other."""
 
-    def __init__(self, call):
+    def __init__(self, call, server, thread):
         super().__init__()
         self.call, self.ended = call, threading.Event()
         self.waits, self.failures = [], []
+        self.schedule = f"/proc/{server.pid}/task/{thread_of(server, thread)}/schedstat"
+
+    def kept_off(self):
+        """Seconds for which the server's thread has been ready to run and had no processor."""
+        with open(self.schedule, encoding="ascii") as f:
+            return int(f.read().split()[1]) / 1e9
 
     def run(self):
         due = time.monotonic()
         while not self.ended.wait(max(0, due - time.monotonic())):
             due = max(due + EVERY, time.monotonic() - 1)
-            start = time.monotonic()
+            start, off = time.monotonic(), self.kept_off()
             try:
                 self.call()
             except Exception as e:  # pylint: disable=broad-except
                 self.failures.append(str(e))
-            self.waits.append(time.monotonic() - start)
+            wait = time.monotonic() - start
+            self.waits.append(max(0, wait - (self.kept_off() - off)))
 
     @property
     def worst(self):
@@ -36,10 +54,11 @@ class Polite(threading.Thread):
 
 
 class Pair:
-    """with Pair(call, control) as pair: ... Both are Polite; both have ended after it."""
+    """with Pair(call, server, control) as pair: ... Beside it call(server) and call(control) go on in two threads."""
 
-    def __init__(self, call, control):
-        self.polite, self.control = Polite(call), Polite(control)
+    def __init__(self, call, server, control, thread="prism-poller"):
+        self.polite = Polite(lambda: call(server), server, thread)
+        self.control = Polite(lambda: call(control), control, thread)
 
     def __enter__(self):
         self.control.start()
