@@ -118,14 +118,18 @@ static void on_page(struct aws_call *call)
 {
     struct session_recount *r = call->state;
     struct dynamodb_recount *seen = recount_of(r);
-    const cJSON *answer, *last;
+    const cJSON *answer, *last, *count;
 
     if (dynamodb_outcome(call, &answer).code != ERR_OK) {
         end(r, false);
         return;
     }
-    seen->entries +=
-        (uint64_t)cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(answer, "Count"));
+    count = cJSON_GetObjectItemCaseSensitive(answer, "Count");
+    if (!cJSON_IsNumber(count)) {
+        end(r, false);
+        return;
+    }
+    seen->entries += (uint64_t)cJSON_GetNumberValue(count);
     last = cJSON_GetObjectItemCaseSensitive(answer, "LastEvaluatedKey");
     if (last == NULL) {
         pass_over(r);

@@ -140,7 +140,7 @@ struct redis_turn {
     struct redis *redis;
     struct op *op;
     uint32_t buckets; /* COUNT of the SCAN; set by the caller before redis_turn_take */
-    void *state;                                            /* start()'s own */
+    void *state;      /* start()'s own */
     void (*start)(struct redis_turn *);                     /* calls redis_begin_turn */
     void (*elsewhere)(struct redis_turn *, struct err why); /* not NULL: other ops work for this
                                                                one, and this cancels them */

@@ -87,13 +87,15 @@ static void on_lost(struct redis_call *call, struct err why)
     end(call->state, why);
 }
 
-/* At another node of the cluster, which may not know the script. */
+/* At another node of the cluster, which need not know the script: the whole text goes, since what
+ * follows an ASK is one command alone. */
 static void again(struct redis *redis, struct op *op)
 {
     struct redis_call *call = op->backend_data;
     struct redis_scripted *work = call->state;
 
     work->redis = redis;
+    work->unknown = true;
     redis_scripted_run(work);
 }
 

@@ -138,7 +138,7 @@ static void on_refused_over(struct timer *timer)
 {
     struct redis_watch *watch = CONTAINER_OF(timer, struct redis_watch, guard);
 
-    redis_watch_wake(watch);
+    watch->refused_over = true;
     redis_watch_look(watch);
 }
 
@@ -290,6 +290,9 @@ void redis_watch_run(struct job *job)
         redis_watch_over(watch);
         return;
     }
+    if (watch->refused_over)
+        redis_watch_wake(watch);
+    watch->refused_over = false;
     if (watch->connection.phase != REDIS_READY || watch->introducing)
         return;
     if (redis_watch_strayed(watch))

@@ -14,6 +14,7 @@ struct redis_watch {
     struct job job;
     bool landed, introducing, asked, poking;
     bool closing, closed;
+    bool refused_over;     /* readers may ask again what was refused */
     bool changed;          /* readers wait that the XREAD under way does not ask for */
     bool may_poke;         /* CLIENT UNBLOCK is permitted, as far as is known */
     uint64_t client;       /* the connection's number; 0: unknown */

@@ -259,6 +259,24 @@ class Kept(suite.Case):
         self.assertEqual([s.session_id for s in session.listed(rpc, user_id="u")], ids[1:])
         self.assertEqual(len(session.listed(rpc)), target.call("ZCARD", f"prism:{{{name}}}%session:all"))
 
+    def test_a_move_that_takes_its_time(self):
+        """All keys are at the new node already, which knows no script, and the old one still sends there by ASK."""
+        cluster = self.borrow(RedisCluster())
+        source, target = cluster.nodes[:2]
+        name = cluster.name_at(source, "prism:{", "}%session:due")
+        slot = {"backend": "redis", "config": {"address": cluster.address, **TIMEOUTS, **CLUSTER}}
+        rpc = session.service(self.borrow(self.serve([session.namespace(slot, name)]).channel()), name)
+        wait.until(lambda: self.creates(rpc), environment.PATIENCE, "prismd serves")
+        made = rpc.CreateSession(metadata={"user_id": "u"}).session_id
+        moving = source.call("CLUSTER", "KEYSLOT", f"prism:{{{name}}}")
+        cluster.begin_move(moving, source, target)
+        cluster.move_keys(moving, source, target)
+        target.call("SCRIPT", "FLUSH")
+        self.assertEqual(rpc.GetSession(session_id=made).session.session_id, made)
+        rpc.DeleteSession(session_id=made)
+        self.assertEqual(session.listed(rpc, user_id="u"), [])
+        cluster.end_move(moving, target)
+
     def test_the_slot_of_sessions_moves(self):
         cluster = self.borrow(RedisCluster())
         name = cluster.name_at(cluster.nodes[0], "prism:{", "}%session:due")
