@@ -49,8 +49,8 @@ static const struct config_fact facts[] = {
             "never."),
     ZERO_OR("limits.unread_answer_ms", "60000", 100, DAY_MS,
             "An answer, or a message of a stream, that its client does not take within this time "
-            "is dropped and its call cancelled; so is the connection, if it took no other answer "
-            "meanwhile; 0: never."),
+            "is dropped and its call cancelled; so is the connection, if all its calls wait so; "
+            "0: never."),
     NUMBER("limits.intake_depth", "4096", 2, 1 << 20,
            "Calls that may wait for one worker, a power of two; more get RESOURCE_EXHAUSTED."),
     NUMBER("limits.max_inflight_bytes", "268435456", KIB, TIB,

@@ -21,6 +21,7 @@ struct share {
     uint32_t calls;     /* of those, the ones that count in limits.max_inflight_calls */
     uint32_t streams;   /* of those, the ones that count in limits.max_general_streams */
     uint32_t hungry;    /* of those, the ones whose receive waits for memory */
+    uint32_t unread;    /* of those, the ones whose answer, or message, is on its way */
     uint64_t taken_ns;  /* when it last took an answer, or a message of a stream */
     bool ended;         /* for an answer that it did not take */
     /* As the server's in_flight_bytes and held_bytes (memory.c). Read, and held_bytes written, by

@@ -1,8 +1,8 @@
 /* Answers on their way to clients. gRPC says that it has sent one when the client's flow control
  * has let all of it through. Until then its memory counts against the limits, so a client that
  * takes nothing is waited for no longer than limits.unread_answer_ms: then its call is cancelled,
- * which drops what was to be sent. If the client has taken no other answer meanwhile, its
- * connection ends. If it has, as a proxy with one slow client among many, its other calls go on.
+ * which drops what was to be sent. If all calls of its connection wait so, and none was taken
+ * meanwhile, the connection ends. Else, as with a proxy of many clients, its other calls go on.
  *
  * The calls stand in a ring in the order in which their sends began. thread: poller. */
 #include "src/rpc/rpc_priv.h"
@@ -23,6 +23,8 @@ void unread_begin(struct call *call)
     struct rpc_server *server = call->server;
     struct call *last = server->unread.poller.unread_prev;
 
+    if (call->share != NULL)
+        call->share->unread++;
     call->poller.unread_since_ns = server->poller.now_ns;
     call->poller.unread_next = &server->unread;
     call->poller.unread_prev = last;
@@ -34,6 +36,8 @@ void unread_end(struct call *call, bool taken)
 {
     if (call->poller.unread_next == NULL)
         return;
+    if (call->share != NULL)
+        call->share->unread--;
     if (taken && call->share != NULL && call->poller.cancelled == 0)
         call->share->taken_ns = call->server->poller.now_ns;
     call->poller.unread_next->poller.unread_prev = call->poller.unread_prev;
@@ -41,11 +45,13 @@ void unread_end(struct call *call, bool taken)
     call->poller.unread_next = call->poller.unread_prev = NULL;
 }
 
+/* A stream that has had nothing to take, for all that is known, would take it. */
 static bool takes_nothing(const struct call *call)
 {
     const struct share *share = call->share;
 
-    return share != NULL && !share->ended && share->taken_ns < call->poller.unread_since_ns;
+    return share != NULL && !share->ended && share->taken_ns < call->poller.unread_since_ns &&
+           share->unread == share->users;
 }
 
 static void give_up(struct call *call)

@@ -119,6 +119,23 @@ class Fairness(suite.Case):
         self.assertEqual(server.metric("prism_rpc_unread_answers_total"), 1)
         self.assertEqual(server.metric("prism_connections_ended_total", reason="unread"), 0)
 
+    def test_an_answer_ends_beside_an_idle_stream(self):
+        """Which takes nothing because there is nothing."""
+        server = self.server(unread_answer_ms=200)
+        self.kv.Store(key="big", value=b"x" * MIB)
+        watch, path = "/grpc.health.v1.Health/Watch", http2.PATTERN + "Retrieve"
+        message = http2.message(pb.RetrieveRequest(key="big").SerializeToString())
+        shared = self.borrow(http2.connection(server.port, environment.PATIENCE,
+                                              http2.setting(http2.INITIAL_WINDOW_SIZE, 0)))
+        shared.sendall(http2.window_update(0, 1 << 30) + http2.call(1, watch, http2.message(b"")) + http2.window_update(1, 1 << 20))
+        shared.sendall(http2.call(3, path, message))
+        reader = http2.Reader(shared)
+        self.assertEqual(reader.until_ended({3}), {3})
+        self.assertEqual(server.metric("prism_rpc_unread_answers_total"), 1)
+        shared.sendall(http2.call(5, path, message) + http2.window_update(5, 2 * MIB))
+        self.assertEqual(reader.until_ended({5}), {3, 5})
+        self.assertEqual(server.metric("prism_connections_ended_total", reason="unread"), 0)
+
     def test_health_watches(self):
         server = self.server(max_general_streams=200, max_inflight_calls=150)
         request, path = health_pb2.HealthCheckRequest(), "/grpc.health.v1.Health/Watch"
