@@ -24,7 +24,7 @@ static inline void sampled_begin(struct sampled *s, double seconds)
                           .end_ns = now_ns + (uint64_t)(seconds * 1.25e9)};
 }
 
-/* False: the time is over. */
+/* False: the time is over, and something was measured. */
 static inline bool sampled_goes_on(struct sampled *s)
 {
     uint64_t now_ns = clock_now_ns();
@@ -36,7 +36,7 @@ static inline bool sampled_goes_on(struct sampled *s)
         puts("begin");
         fflush(stdout);
     }
-    return now_ns < s->end_ns;
+    return now_ns < s->end_ns || s->items == 0;
 }
 
 static inline void sampled_count(struct sampled *s, uint64_t items)

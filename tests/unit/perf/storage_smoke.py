@@ -21,7 +21,7 @@ class Rows(unittest.TestCase):
         environment.tool("redis-server")
         PostgresServer()
         s3.jars()
-        done = subprocess.run([sys.executable, BENCH, "--rounds", "1", "--seconds", "0.1", "--output", "json"],
+        done = subprocess.run([sys.executable, BENCH, "--rounds", "1", "--seconds", "0.3", "--output", "json"],
                               capture_output=True, text=True, timeout=240, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
         rows = {(row["name"], row["part"]): row for row in json.loads(done.stdout)}
