@@ -1,8 +1,10 @@
-/* A slot holds all timers whose tick is equal to it modulo TIMER_SLOTS, those of later rounds too:
- * a deadline further than one round (about a second) is looked at once a round, and most are
- * disarmed long before.
+/* Two wheels. Near slots, one for each tick, hold the timers of the round that is under way; far
+ * slots, one for each round (about a second), those of later rounds, of TIMER_FAR rounds later as
+ * well. When a round begins, its timers move from their far slot to the near ones. So a deadline
+ * that is far away wakes nobody until its round, but for once in TIMER_FAR rounds; and most are
+ * disarmed before.
  *
- * Which slots hold a timer is kept in a bit map, exactly: 1024 bits are two cache lines, the slots
+ * Which slots hold a timer is kept in bit maps, exactly: 1024 bits are two cache lines, the slots
  * themselves are 128. A remembered lower bound of the earliest tick would cost less to keep, but a
  * worker disarms the earliest timer, the deadline of the call that has just been answered, before
  * almost every sleep, and each time the next one would have to be looked for among the slots. */
@@ -25,6 +27,11 @@ void timer_wheel_init(struct timer_wheel *wheel, uint64_t now_ns)
     wheel->due_end = &wheel->due;
 }
 
+static uint64_t round_of(uint64_t tick)
+{
+    return tick / TIMER_SLOTS;
+}
+
 static void mark(struct timer_wheel *wheel, size_t slot)
 {
     wheel->busy[slot / 64] |= 1ull << (slot % 64);
@@ -35,32 +42,50 @@ static void unmark(struct timer_wheel *wheel, size_t slot)
     wheel->busy[slot / 64] &= ~(1ull << (slot % 64));
 }
 
-/* The first tick after this one whose slot holds a timer; one round later if none does. */
-static uint64_t next_busy(const struct timer_wheel *wheel, uint64_t tick)
+/* The first tick after this one of its round whose slot holds a timer; 0: none does. */
+static uint64_t next_near(const struct timer_wheel *wheel, uint64_t tick)
 {
-    size_t first = (tick + 1) % TIMER_SLOTS;
+    size_t first = tick % TIMER_SLOTS + 1;
+
+    if (first == TIMER_SLOTS)
+        return 0;
+
     size_t word = first / 64;
     uint64_t bits = wheel->busy[word] & (~0ull << (first % 64));
 
-    /* The word that it begins in comes last once more: for the slots before the first. */
-    for (size_t left = ARRAY_LEN(wheel->busy); bits == 0 && left > 0; left--) {
-        word = (word + 1) % ARRAY_LEN(wheel->busy);
+    while (bits == 0 && ++word < ARRAY_LEN(wheel->busy))
         bits = wheel->busy[word];
-    }
-    if (bits == 0)
-        return tick + TIMER_SLOTS;
+    return bits == 0 ? 0 : round_of(tick) * TIMER_SLOTS + word * 64 + (size_t)__builtin_ctzll(bits);
+}
 
-    size_t slot = word * 64 + (size_t)__builtin_ctzll(bits);
+/* The first tick of the next round whose far slot holds a timer; TIMER_FAR rounds on if none does.
+ */
+static uint64_t next_far(const struct timer_wheel *wheel, uint64_t tick)
+{
+    uint64_t round = round_of(tick) + 1;
+    unsigned shift = (unsigned)(round % TIMER_FAR);
+    uint64_t bits = wheel->far_busy >> shift;
 
-    return tick + 1 + (slot + TIMER_SLOTS - first) % TIMER_SLOTS;
+    if (shift > 0)
+        bits |= wheel->far_busy << (TIMER_FAR - shift);
+    return (round + (bits == 0 ? TIMER_FAR : (unsigned)__builtin_ctzll(bits))) * TIMER_SLOTS;
+}
+
+static uint64_t next_busy(const struct timer_wheel *wheel, uint64_t tick)
+{
+    uint64_t near = next_near(wheel, tick);
+
+    return near != 0 ? near : next_far(wheel, tick);
 }
 
 static void unlink_timer(struct timer_wheel *wheel, struct timer *timer)
 {
-    size_t slot = timer->due_tick % TIMER_SLOTS;
+    size_t slot = timer->due_tick % TIMER_SLOTS, far = round_of(timer->due_tick) % TIMER_FAR;
 
     if (timer->due_tick != 0 && timer->at == &wheel->slots[slot] && timer->next == NULL)
         unmark(wheel, slot);
+    if (timer->due_tick != 0 && timer->at == &wheel->far[far] && timer->next == NULL)
+        wheel->far_busy &= ~(1ull << far);
     if (timer->due_tick == 0 && timer->next == NULL)
         wheel->due_end = timer->at;
     *timer->at = timer->next;
@@ -86,6 +111,20 @@ static void link_timer(struct timer_wheel *wheel, struct timer *timer, struct ti
     wheel->armed++;
 }
 
+/* Where it belongs while wheel->tick is what it is. */
+static void put_timer(struct timer_wheel *wheel, struct timer *timer)
+{
+    size_t slot = timer->due_tick % TIMER_SLOTS, far = round_of(timer->due_tick) % TIMER_FAR;
+
+    if (round_of(timer->due_tick) == round_of(wheel->tick)) {
+        mark(wheel, slot);
+        link_timer(wheel, timer, &wheel->slots[slot]);
+    } else {
+        wheel->far_busy |= 1ull << far;
+        link_timer(wheel, timer, &wheel->far[far]);
+    }
+}
+
 void timer_arm(struct timer_wheel *wheel, struct timer *timer, uint64_t at_ns,
                void (*fire)(struct timer *))
 {
@@ -95,8 +134,24 @@ void timer_arm(struct timer_wheel *wheel, struct timer *timer, uint64_t at_ns,
     timer_disarm(wheel, timer);
     timer->fire = fire;
     timer->due_tick = tick > wheel->tick ? tick : wheel->tick + 1;
-    mark(wheel, timer->due_tick % TIMER_SLOTS);
-    link_timer(wheel, timer, &wheel->slots[timer->due_tick % TIMER_SLOTS]);
+    put_timer(wheel, timer);
+}
+
+/* A round begins. Those that were armed first are put first, as they were. */
+static void begin_round(struct timer_wheel *wheel, uint64_t round)
+{
+    struct timer *timer = wheel->far[round % TIMER_FAR], *first = NULL;
+
+    for (struct timer *next; timer != NULL; timer = next) {
+        next = timer->next;
+        unlink_timer(wheel, timer);
+        timer->next = first;
+        first = timer;
+    }
+    for (struct timer *next; first != NULL; first = next) {
+        next = first->next;
+        put_timer(wheel, first);
+    }
 }
 
 /* The last one armed is the first in its slot: each goes before those that were taken from it. */
@@ -106,8 +161,6 @@ static void take_slot(struct timer_wheel *wheel, uint64_t tick)
 
     for (struct timer *t = wheel->slots[tick % TIMER_SLOTS], *next; t != NULL; t = next) {
         next = t->next;
-        if (t->due_tick > tick)
-            continue;
         unlink_timer(wheel, t);
         t->due_tick = 0;
         link_timer(wheel, t, place);
@@ -122,15 +175,14 @@ void timer_wheel_advance(struct timer_wheel *wheel, uint64_t now_ns)
 
     if (now <= wheel->tick)
         return;
-    /* After a long sleep one round visits every slot once; due_tick tells what has passed. */
-    if (now > wheel->tick + TIMER_SLOTS)
-        wheel->tick = now - TIMER_SLOTS;
     while (wheel->armed > 0 && wheel->tick < now) {
         uint64_t next = next_busy(wheel, wheel->tick);
 
         if (next > now)
             break;
         wheel->tick = next;
+        if (next % TIMER_SLOTS == 0)
+            begin_round(wheel, round_of(next));
         take_slot(wheel, next);
     }
     wheel->tick = now;

@@ -1,4 +1,4 @@
-/* Deadlines of one worker: an intrusive hashed wheel. Arm and disarm are O(1) and allocate nothing,
+/* Deadlines of one worker: intrusive hashed wheels. Arm and disarm are O(1) and allocate nothing,
  * because nearly all timers are disarmed before they fire. Resolution TIMER_TICK_MS: a timer falls
  * due at or up to one tick after its time, never before it.
  *
@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TIMER_TICK_MS = 1, TIMER_SLOTS = 1024 };
+enum { TIMER_TICK_MS = 1, TIMER_SLOTS = 1024, TIMER_FAR = 64 };
 
 struct timer {
     struct timer *next, **at; /* private; at == NULL: not armed */
@@ -24,6 +24,8 @@ struct timer {
 struct timer_wheel {
     struct timer *slots[TIMER_SLOTS];
     uint64_t busy[TIMER_SLOTS / 64]; /* a bit for each slot: it holds a timer */
+    struct timer *far[TIMER_FAR];    /* of later rounds */
+    uint64_t far_busy;               /* a bit for each of them */
     uint64_t tick;                   /* timers of all ticks <= this have fallen due */
     struct timer *due, **due_end;    /* oldest tick first */
     size_t armed;                    /* those in `due` as well */

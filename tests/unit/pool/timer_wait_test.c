@@ -15,25 +15,52 @@ static void check_sleep(uint64_t delay_ns)
     while (alarm.fired == 0) {
         int wait_ms = timer_wheel_wait_ms(&world->wheel, world->now_ns);
 
-        assert_in_range(wait_ms, 1, TIMER_SLOTS * TIMER_TICK_MS);
+        assert_in_range(wait_ms, 1, TIMER_SLOTS * TIMER_FAR * TIMER_TICK_MS);
         advance_to(world, ms_after(world->now_ns, wait_ms));
         sleeps++;
     }
     assert_true(world->now_ns < alarm.at_ns + 2 * TICK_NS);
-    assert_true(sleeps <= delay_ns / ROUND_NS + 2); /* about one for each round */
+    assert_true(sleeps <= delay_ns / (TIMER_FAR * ROUND_NS) + 3); /* one to its round, one in it */
     free(world);
 }
 
 static void test_wait_is_never_late(void **state)
 {
     struct dice dice = {.state = 42};
-    static const uint64_t rounds[] = {1, 2, TIMER_SLOTS, 10 * TIMER_SLOTS};
+    static const uint64_t rounds[] = {1, 2, TIMER_SLOTS, 10 * TIMER_SLOTS,
+                                      3 * TIMER_FAR * TIMER_SLOTS};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(rounds); i++) {
         for (unsigned n = 0; n < 500; n++)
             check_sleep(dice_roll(&dice, rounds[i] * TICK_NS));
     }
+}
+
+/* A thousand subscriptions that look after something each minute wake nobody in between. */
+static void test_timers_that_are_far_away_wake_nobody(void **state)
+{
+    enum { MANY = 1000, FIRST_MS = 40000 };
+
+    struct world *world = world_new();
+    struct alarm *alarms = calloc(MANY, sizeof *alarms);
+    unsigned wakes = 0;
+
+    (void)state;
+    assert_non_null(alarms);
+    for (size_t i = 0; i < MANY; i++)
+        arm(world, &alarms[i], BEGIN_NS + (FIRST_MS + 7 * i) * TICK_NS, count);
+    while (alarms[0].fired == 0) {
+        advance_to(world,
+                   ms_after(world->now_ns, timer_wheel_wait_ms(&world->wheel, world->now_ns)));
+        wakes++;
+    }
+    assert_true(wakes <= 2);
+    for (size_t i = 0; i < MANY; i++)
+        timer_disarm(&world->wheel, &alarms[i].timer);
+    assert_int_equal(timer_wheel_wait_ms(&world->wheel, world->now_ns), -1);
+    free(alarms);
+    free(world);
 }
 
 /* Somebody else kept the worker busy meanwhile: what is overdue needs no sleep. */
@@ -109,9 +136,9 @@ static void test_wait_looks_at_no_slot(void **state)
         skip();
     world = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal(world, MAP_FAILED);
-    world->now_ns = BEGIN_NS;
-    timer_wheel_init(&world->wheel, BEGIN_NS);
-    arm(world, &far, BEGIN_NS + 900 * NS_PER_MS, count);
+    world->now_ns = 1000 * ROUND_NS + 123456; /* all of it in one round */
+    timer_wheel_init(&world->wheel, world->now_ns);
+    arm(world, &far, world->now_ns + 900 * NS_PER_MS, count);
     assert_int_equal(mprotect(world, slots, PROT_NONE), 0);
     for (uint64_t ms = 0; ms < 890; ms++) {
         assert_in_range(timer_wheel_wait_ms(&world->wheel, world->now_ns), 899 - ms, 901 - ms);
@@ -161,20 +188,31 @@ static uint64_t any_delay(struct dice *dice)
     }
 }
 
-/* Of each armed timer, the next tick at which its slot is looked at; the first of these, found the
- * slow way. */
+/* Of a timer, the next tick at which its slot is looked at, found the slow way: its own in the
+ * round that is under way, else the beginning of a round that shares the far slot. */
+static uint64_t looked_at(uint64_t now, uint64_t due)
+{
+    uint64_t round = now / TIMER_SLOTS + 1;
+
+    if (due / TIMER_SLOTS == now / TIMER_SLOTS)
+        return due;
+    while (round % TIMER_FAR != due / TIMER_SLOTS % TIMER_FAR)
+        round++;
+    return round * TIMER_SLOTS;
+}
+
+/* The first of these. */
 static int naive_wait_ms(const struct model *model)
 {
     const struct world *world = model->world;
-    uint64_t next = world->wheel.tick + 1, first = UINT64_MAX;
+    uint64_t first = UINT64_MAX;
 
     for (unsigned i = 0; i < MODEL; i++) {
         const struct modelled *m = &model->timers[i];
-        uint64_t tick = next;
+        uint64_t tick =
+            m->armed ? looked_at(world->wheel.tick, m->alarm.timer.due_tick) : UINT64_MAX;
 
-        while (m->armed && tick % TIMER_SLOTS != m->alarm.timer.due_tick % TIMER_SLOTS)
-            tick++;
-        if (m->armed && tick < first)
+        if (tick < first)
             first = tick;
     }
     if (first == UINT64_MAX)
@@ -248,6 +286,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wait_is_never_late),
+        cmocka_unit_test(test_timers_that_are_far_away_wake_nobody),
         cmocka_unit_test(test_what_was_disarmed_wakes_nobody),
         cmocka_unit_test(test_wait_looks_at_no_slot),
         cmocka_unit_test(test_overdue_needs_no_sleep),
