@@ -101,6 +101,7 @@ static void pull(struct jet_listener *listener)
     listener->whole = false;
     listener->attach = !listener->attached;
     listener->attached = true;
+    listener->pull_ms = listener->request_ms;
     listener->beats = listener->place.clustered;
     jet_request_alive(listener);
     atomic_store(&listener->pull_queued, true);
@@ -393,6 +394,7 @@ void jet_listener_open(struct backend *backend, struct subscription *subscriptio
     listener->instance = instance;
     listener->job.run = run;
     listener->timer_ns = listener->lease_check_ns = UINT64_MAX;
+    listener->request_ms = JET_REQUEST_MS;
     listener->errand.work = work_place;
     listener->errand.worked = worked_place;
     listener->lease_ns = (lease_ms != 0 ? lease_ms : JET_MAX_LEASE_MS) * NS_PER_MS;

@@ -34,7 +34,8 @@ enum {
     JET_REPLY_BYTES = 64,         /* longest subject of an answer, with its NUL */
     JET_LANES = 1024,             /* a power of two */
     JET_RETRY_MS = 100,           /* to a stream without a leader */
-    JET_REQUEST_MS = 15000,       /* how long a request for messages stays open */
+    JET_REQUEST_MS = 15000,       /* how long a request for messages stays open, at first */
+    JET_REQUEST_MOST_MS = 120000, /* it doubles with each that brings nothing */
     JET_REQUEST_GRACE_MS = 5000,  /* one that is not ended by then is lost */
     JET_BEAT_MS = 2000,           /* of a cluster's server, while it has nothing */
     JET_BEATS_GRACE_MS = 4500,    /* a request that is not heard of for so long is lost */
@@ -340,6 +341,8 @@ struct jet_listener {
     uint64_t lease_ns;             /* of a delivery */
     uint64_t wait_ns;              /* the consumer's patience */
     uint64_t retry_ns;             /* nothing is asked of the control thread before */
+    uint32_t request_ms;           /* how long the next request stays open */
+    bool keeps_ms;                 /* the consumer has refused a longer one */
     uint64_t request_ns;           /* when the request that is open ends by itself */
     uint64_t timer_ns;             /* when the timer falls due; UINT64_MAX: it is not armed */
     uint64_t lease_check_ns;       /* leases need no look before */
@@ -366,7 +369,7 @@ struct jet_listener {
     bool attach;
     uint64_t request; /* its number: in the subject of what is told about it */
     bool beats;       /* the server is to say now and then that it has the request */
-    uint32_t pull_messages;
+    uint32_t pull_messages, pull_ms;
     uint64_t pull_bytes; /* 0: no bound */
     _Atomic bool pull_queued;
     /* ---- under the lock ---- */

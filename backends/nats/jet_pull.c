@@ -76,7 +76,7 @@ static void request(struct nats_store *store, struct jet_listener *listener)
     if (listener->beats)
         snprintf(beats, sizeof beats, "\"idle_heartbeat\":%llu,", JET_BEAT_MS * 1000000ull);
     snprintf(text, sizeof text, "{\"batch\":%u,%s%s\"expires\":%llu}", listener->pull_messages,
-             bytes, beats, JET_REQUEST_MS * 1000000ull);
+             bytes, beats, listener->pull_ms * 1000000ull);
     snprintf(reply, sizeof reply, "%s.%llx", listener->inbox,
              (unsigned long long)listener->request);
     if (natsConnection_PublishRequest(store->connection, subject, reply, text, (int)strlen(text)) !=

@@ -27,7 +27,7 @@ void jet_look_anew(struct jet_listener *listener, uint64_t after_ms)
 void jet_request_alive(struct jet_listener *listener)
 {
     uint64_t patience_ms =
-        listener->beats ? JET_BEATS_GRACE_MS : JET_REQUEST_MS + JET_REQUEST_GRACE_MS;
+        listener->beats ? JET_BEATS_GRACE_MS : listener->pull_ms + JET_REQUEST_GRACE_MS;
 
     if (listener->asked_messages == 0)
         return;
@@ -55,15 +55,23 @@ static void on_status(struct jet_listener *listener, natsMsg *message)
 {
     const char *status = status_header(message, "Status");
     const char *text = status_header(message, "Description");
+    bool nothing; /* has come of it */
+
     if (!is_of_request(listener, message))
         return;
     if (strcmp(status, "100") == 0) {
         jet_request_alive(listener);
         return;
     }
+    nothing = listener->asked_messages == listener->pull_messages;
     jet_end_request(listener);
-    if (strcmp(status, "404") == 0 || strcmp(status, "408") == 0)
+    if (strcmp(status, "404") == 0 || strcmp(status, "408") == 0) {
+        if (nothing && !listener->keeps_ms && listener->request_ms < JET_REQUEST_MOST_MS)
+            listener->request_ms *= 2;
         return;
+    }
+    listener->keeps_ms = listener->keeps_ms || strstr(text, "Expires") != NULL;
+    listener->request_ms = JET_REQUEST_MS;
     if (strstr(text, "MaxBytes") != NULL)
         listener->whole = true;
     else
@@ -193,6 +201,7 @@ static void take_message(struct jet_listener *listener, natsMsg *message, struct
         listener->newest = source.stream_sequence;
     memcpy(listener->prefix, reply, source.prefix);
     listener->prefix[source.prefix] = '\0';
+    listener->request_ms = JET_REQUEST_MS;
     token = remember(listener, &source);
     if (token == 0) {
         natsMsg_Destroy(message);

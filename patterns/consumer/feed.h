@@ -80,6 +80,7 @@ struct feed_watch {
     struct op_group group;
     struct arena memory; /* of the answer */
     struct stream_position position;
+    uint64_t every_ms;                      /* between looks */
     bool asking, moved, suspected, stalled; /* moved: messages came since the last look */
     bool blind;                             /* the source cannot tell what others hold */
 };

@@ -1,6 +1,8 @@
 /* Alive, and standing still? A group that has credit and gets nothing is looked at every now and
  * then: when messages wait for it that nobody holds, at two looks one after the other, it is
- * stalled. That is counted, logged and told by GetState until a message comes.
+ * stalled. That is counted, logged and told by GetState until a message comes. While there is
+ * nothing to be had the looks become seldom: many idle groups shall cost their server next to
+ * nothing.
  *
  * Sources that cannot tell how many deliveries other processes hold (Kafka) are not watched: what
  * they count as lag may be theirs. */
@@ -10,7 +12,7 @@
 #include "src/base/clock.h"
 #include "src/base/container.h"
 
-enum { LOOK_MS = 10000, ANSWER_MS = 5000 };
+enum { LOOK_MS = 10000, SELDOM_MS = 80000, ANSWER_MS = 5000 };
 
 static void look(struct timer *timer);
 
@@ -18,7 +20,8 @@ static void again(struct feed *feed)
 {
     struct worker *home = feed->consumer->base.home;
 
-    timer_arm(&home->timers, &feed->watch.timer, home->now_ns + LOOK_MS * NS_PER_MS, look);
+    timer_arm(&home->timers, &feed->watch.timer, home->now_ns + feed->watch.every_ms * NS_PER_MS,
+              look);
 }
 
 static void set_stalled(struct feed *feed, uint64_t waiting)
@@ -40,6 +43,7 @@ void feed_watch_moves(struct feed *feed)
 {
     feed->watch.suspected = false;
     feed->watch.moved = true;
+    feed->watch.every_ms = LOOK_MS;
     if (!feed->watch.stalled)
         return;
     feed->watch.stalled = false;
@@ -62,6 +66,15 @@ static uint64_t waiting(const struct stream_position *position)
     return lag > 0 ? (uint64_t)lag : 0;
 }
 
+/* The second look comes soon. */
+static void suspect(struct feed *feed)
+{
+    feed->watch.suspected = true;
+    feed->watch.every_ms = LOOK_MS;
+    timer_disarm(&feed->consumer->base.home->timers, &feed->watch.timer);
+    again(feed);
+}
+
 static void known(struct op *op)
 {
     struct feed *feed = CONTAINER_OF(op, struct feed, watch.position.op);
@@ -70,12 +83,14 @@ static void known(struct op *op)
     feed->watch.asking = false;
     feed->watch.blind = op->err.code == ERR_OK && feed->watch.position.unsettled < 0;
     arena_clear(&feed->watch.memory);
+    if (n == 0 && feed->watch.every_ms < SELDOM_MS)
+        feed->watch.every_ms *= 2; /* of the look after the next */
     if (n == 0 || feed->watch.moved)
         feed->watch.suspected = false;
     else if (feed->watch.suspected)
         set_stalled(feed, n);
     else
-        feed->watch.suspected = true;
+        suspect(feed);
     feed_wake(feed); /* it may wait to be freed */
 }
 
@@ -111,6 +126,7 @@ static void look(struct timer *timer)
 void feed_watch(struct feed *feed)
 {
     op_group_init(&feed->watch.group, feed->consumer->base.home, &feed->watch.memory, 0);
+    feed->watch.every_ms = LOOK_MS;
     if (feed->from->stream != NULL && feed->shared)
         again(feed);
 }
