@@ -156,7 +156,7 @@ class Bytes(suite.Case):
     ALLOWANCE = 32 * MIB    # the allocator's slack, and what 200 calls hold besides their requests
     CALLS = 200
 
-    def flood(self, message=MIB, **limits):
+    def flood(self, **limits):
         """More requests than fit, while nobody answers: the calls that were refused, and the others."""
         redis = self.borrow(RedisServer())
         server = self.borrow(Prismd(
@@ -170,13 +170,13 @@ class Bytes(suite.Case):
         resident = server.process.resident_bytes()
         redis.pause()
         self.addCleanup(redis.resume)
-        calls = [kv.Store.future(key=f"k{i}", value=b"x" * message, timeout=60) for i in range(self.CALLS)]
+        calls = [kv.Store.future(key=f"k{i}", value=b"x" * MIB, timeout=60) for i in range(self.CALLS)]
         wait.until(lambda: self.settled(server, calls), environment.PATIENCE, "what is too much is refused")
         refused = [c for c in calls if c.done()]
         growth = server.process.resident_bytes() - resident
         if not environment.SANITIZER:
             bound = self.IN_FLIGHT + self.TRANSPORT + self.BUFFER * self.WORKERS + self.ALLOWANCE
-            self.assertLess(bound, self.CALLS * message, "the bound is less than what was sent")
+            self.assertLess(bound, self.CALLS * MIB, "the bound is less than what was sent")
             self.assertLess(growth, bound)
         redis.resume()
         wait.until(lambda: all(c.done() for c in calls), environment.PATIENCE, "each call has an answer")
@@ -193,17 +193,18 @@ class Bytes(suite.Case):
             self.assertTrue(call.result().success, "what was accepted is done")
 
     def test_limit_of_transport(self):
-        """More streams than that: we refuse, or gRPC resets streams and then the connection; each call ends, and memory
-        stays bounded."""
-        refused, accepted = self.flood(message=3 * MIB, transport_bytes=16 * MIB)
-        for call in set(refused) | accepted:
+        """More streams than that: gRPC's quota has room for the requests in flight as well, so most refusals are ours.
+        If it runs short, streams are reset."""
+        ours = 0
+        for call in set().union(*self.flood(transport_bytes=16 * MIB)):
             if call.code() == grpc.StatusCode.OK:
                 self.assertTrue(call.result().success)
             elif call.code() == grpc.StatusCode.UNAVAILABLE or wire.status(call.exception()) is None:
                 self.assertIn(call.code(), (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED))
             else:   # calls that were reset leave room for others, but their commands still wait for redis
                 self.assertIn(self.limit(call), ("limits.max_inflight_bytes", "max_buffer_bytes"))
-        self.assertGreater(len(refused), self.CALLS // 2)
+                ours += 1
+        self.assertGreater(ours, self.CALLS // 2)
 
     def test_limit_of_answers_in_flight(self):
         """Small requests whose answers are large: those that find no room are refused after the read."""
