@@ -2,7 +2,8 @@
  * subscription asked to begin in several of them.
  *
  *   feed_open -> seek of the group, one partition after the other -> source.open
- *             -> one cannot be moved: the feed ends, and says how far it got */
+ *             -> one cannot be moved: the feed ends, and says how far it got
+ *             -> the server drains meanwhile: the feed ends. It joins no group to leave it again */
 #include "patterns/consumer/member.h"
 
 #include "pool/worker.h"
@@ -117,6 +118,8 @@ static void sought(struct op *op)
         feed_ended(feed, moved_in_part(feed, op->err));
     else if (feed->closing)
         feed_ended(feed, ERR_NONE);
+    else if (feed->draining)
+        feed_ended(feed, err_make(ERR_UNAVAILABLE, "the server is draining"));
     else if (++feed->next_place < feed->n_places)
         seek_next(feed);
     else

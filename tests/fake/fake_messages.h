@@ -55,9 +55,9 @@ struct fake_messages {
     unsigned partitions; /* of topics; 0: none, messages have partition -1 */
 
     /* What happened. */
-    uint64_t handed_over, settled, batches;
-    unsigned subscriptions;
-    unsigned batches_out; /* not released; 0 when the world ends, or it aborts */
+    uint64_t handed_over, settled, batches, opens;
+    unsigned subscriptions; /* that are open */
+    unsigned batches_out;   /* not released; 0 when the world ends, or it aborts */
 
     /* private */
     struct fake_log *logs;

@@ -418,6 +418,7 @@ static void open_any(struct backend *backend, struct subscription *subscription,
     s->next = world->messages.open;
     world->messages.open = s;
     world->messages.subscriptions++;
+    world->messages.opens++;
     subscription_opening(subscription, s);
     s->err = world->messages.faults.open_error;
     s->ending = s->err.code != ERR_OK;

@@ -179,15 +179,14 @@ static void test_a_group_that_is_read_goes_on_where_it_stands(void **state)
     expect_end(rig, late, ERR_FAILED_PRECONDITION);
 }
 
-static void test_the_client_leaves_before_it_has_begun(void **state)
+/* One that is not moved yet: the world holds its first seek. */
+static struct call *held_at_its_beginning(struct fake_rig *rig)
 {
-    struct fake_rig *rig = rig_of();
     pb_consume_request request = PRISM__PATTERNS__CONSUMER__CONSUME_REQUEST__INIT;
     pb_subscribe_request subscribe = subscription();
     struct call *call = fake_call(rig, "Consume", NULL);
     struct places places;
 
-    (void)state;
     name_places(&places, (const int32_t[]){0, 1}, (const int64_t[]){0, 0}, PARTITIONS);
     subscribe.start_case = CONSUMER_PB(SUBSCRIBE_REQUEST__START_POSITIONS);
     subscribe.positions = &places.all;
@@ -196,11 +195,45 @@ static void test_the_client_leaves_before_it_has_begun(void **state)
     rig->world.mode = FAKE_PARKED;
     fake_call_push(call, &request.base);
     fake_rig_drain(rig);
+    assert_int_equal(rig->world.in_flight, 1);
+    return call;
+}
+
+static void test_the_client_leaves_before_it_has_begun(void **state)
+{
+    struct fake_rig *rig = rig_of();
+    struct call *call = held_at_its_beginning(rig);
+
+    (void)state;
     fake_call_cancel(call);
     fake_rig_drain(rig);
     assert_int_equal(rig->world.messages.subscriptions, 0);
     fake_rig_run(rig);
     expect_end(rig, call, ERR_CANCELLED);
+}
+
+/* `moved`: seeks that are over when the server begins to drain. */
+static void drain_at_the_beginning(size_t moved)
+{
+    struct fake_rig *rig = rig_of();
+    struct call *call = held_at_its_beginning(rig);
+
+    for (size_t i = 0; i < moved; i++) {
+        fake_release(&rig->world, 1);
+        fake_rig_drain(rig);
+    }
+    fake_call_drain(call);
+    fake_rig_run(rig);
+    assert_int_equal(rig->world.messages.opens, 0);
+    assert_string_equal(call->status.text, "the server is draining");
+    expect_end(rig, call, ERR_UNAVAILABLE);
+}
+
+static void test_a_server_that_drains_opens_no_source(void **state)
+{
+    (void)state;
+    for (size_t moved = 0; moved < PARTITIONS; moved++)
+        drain_at_the_beginning(moved);
 }
 
 /* ---- which partitions it gets ---- */
@@ -259,6 +292,7 @@ int main(void)
         cmocka_unit_test(test_without_a_group_it_is_refused),
         cmocka_unit_test(test_a_group_that_is_read_goes_on_where_it_stands),
         cmocka_unit_test(test_the_client_leaves_before_it_has_begun),
+        cmocka_unit_test(test_a_server_that_drains_opens_no_source),
         cmocka_unit_test(test_members_are_told_their_partitions),
     };
 
