@@ -311,21 +311,27 @@ static void looked(struct op *op)
 
 /* ---- after the sending ---- */
 
-static void written(struct sending *s, struct err err)
+static void count_written(struct sending *s, struct err err)
 {
     if (err.code != ERR_OK)
         counter_add(&s->multicast->stats.forgotten, 1);
-    sending_answer(s);
 }
 
 static void put_done(struct op *op)
 {
-    written(CONTAINER_OF(op, struct sending, remembered.put.op), op->err);
+    count_written(CONTAINER_OF(op, struct sending, remembered.put.op), op->err);
 }
 
 static void del_done(struct op *op)
 {
-    written(CONTAINER_OF(op, struct sending, remembered.del.op), op->err);
+    count_written(CONTAINER_OF(op, struct sending, remembered.del.op), op->err);
+}
+
+/* The answer may end the call, and with it the memory of this group: so it comes behind the group's
+ * last step, not in the done() of its operation. */
+static void written(struct op_group *group)
+{
+    sending_answer(CONTAINER_OF(group, struct sending, remembered.group));
 }
 
 bool remember_end(struct sending *s)
@@ -338,6 +344,7 @@ bool remember_end(struct sending *s)
     add_untried(s);
     r->claimed = false;
     op_group_init(&r->group, home, arena_of(s), home->now_ns + WRITE_MS * NS_PER_MS);
+    r->group.idle = written;
     if (s->tally.targets == 0 && !s->exhausted) {
         r->del = (struct kv_del){.key = r->key};
         op_start(&r->del.op, &r->group, del_done);
