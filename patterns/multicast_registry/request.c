@@ -143,6 +143,17 @@ static struct err check_headers(const pb_multicast_request *request, struct aren
     return ERR_NONE;
 }
 
+struct err sending_keep_err(struct sending *s, struct err err)
+{
+    struct arena *arena = call_arena(s->call);
+
+    if (err.text != NULL)
+        err.text = arena_strdup(arena, slice_str(err.text));
+    if (err.subject != NULL)
+        err.subject = arena_strdup(arena, slice_str(err.subject));
+    return err;
+}
+
 /* As many as one publish operation takes, and a tenth of a second's at a bounded rate. */
 void sending_choose_page(struct sending *s)
 {

@@ -138,6 +138,9 @@ struct sending {
 
 struct err sending_read(struct sending *sending);
 void sending_choose_page(struct sending *sending);
+
+/* The error, for the answer: its texts no longer lie in the memory of a page. */
+struct err sending_keep_err(struct sending *sending, struct err err);
 const char *sending_random_id(struct arena *arena);
 
 /* ---- walk.c ---- */

@@ -348,7 +348,12 @@ static void paged(struct op *op)
     uint64_t most = s->multicast->settings.max_sorted;
     struct slice after;
 
-    for (size_t i = 0; op->err.code == ERR_OK && i < page->n; i++) {
+    if (op->err.code != ERR_OK) {
+        call_fail(s->call, op->err); /* its text may lie in the page's memory */
+        arena_clear(&s->memory);
+        return;
+    }
+    for (size_t i = 0; i < page->n; i++) {
         make_key(s, &page->entries[i], &s->next);
         keep(s);
     }
@@ -356,9 +361,7 @@ static void paged(struct op *op)
     s->walked += page->examined + page->n;
     after = page->more ? arena_copy(call_arena(s->call), page->next) : message_null();
     arena_clear(&s->memory);
-    if (op->err.code != ERR_OK)
-        call_fail(s->call, op->err);
-    else if (s->matches > most || s->walked > MOST_WALKED * most)
+    if (s->matches > most || s->walked > MOST_WALKED * most)
         call_fail(s->call, too_many(s));
     else if (after.data != NULL)
         fetch(s, after);

@@ -50,7 +50,7 @@ static void count(struct sending *s, pb_delivery_status status, struct err err)
         s->tally.failed++;
         counter_add(err.code == ERR_DEADLINE_EXCEEDED ? &stats->timed_out : &stats->failed, 1);
         if (s->tally.first.code == ERR_OK)
-            s->tally.first = err;
+            s->tally.first = sending_keep_err(s, err);
     }
 }
 

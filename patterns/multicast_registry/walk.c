@@ -235,7 +235,7 @@ static void walk_failed(struct sending *s, struct err err)
 {
     s->broken = true;
     if (s->err.code == ERR_OK)
-        s->err = err;
+        s->err = sending_keep_err(s, err);
 }
 
 static void prepare(struct lane *lane, size_t room)

@@ -27,15 +27,23 @@ static void finish(struct fake_world *world, struct op *op, struct err err)
     op_finish(op, err);
 }
 
+/* A server's own words, as those of a real backend: they live as long as the op's outputs. */
+struct err fake_told(const struct op *op, struct err err)
+{
+    if (err.text != NULL)
+        err.text = arena_strdup(op_arena(op), slice_str(err.text));
+    return err;
+}
+
 static struct err outcome(struct fake_world *world, struct op *op, uint64_t number,
                           struct err (*apply)(struct fake_world *, struct op *))
 {
     uint64_t last = world->fail_last != 0 ? world->fail_last : world->fail_at;
 
     if (world->fail_at != 0 && number >= world->fail_at && number <= last)
-        return world->fail_with;
+        return fake_told(op, world->fail_with);
 
-    struct err err = apply(world, op);
+    struct err err = fake_told(op, apply(world, op));
 
     if (err.code == ERR_OK && number == world->messages.faults.lose_at)
         return err_lost(err_make(ERR_UNAVAILABLE, "the fake lost the answer"));

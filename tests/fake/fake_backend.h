@@ -140,6 +140,9 @@ void fake_table_clear(struct fake_world *world);
 void fake_arrive(struct fake_world *world, struct op *op,
                  struct err (*apply)(struct fake_world *, struct op *));
 
+/* The error with its text among the op's outputs. */
+struct err fake_told(const struct op *op, struct err err);
+
 extern const struct backend_interfaces fake_interfaces;
 extern const struct kv_basic fake_basic_without_window;
 

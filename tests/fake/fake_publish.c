@@ -47,7 +47,7 @@ static void publish_items(struct fake_world *world, struct publish *publish, enu
         m->partition = m->receivers = -1;
         m->offset = -1;
         m->position = message_null();
-        m->err = check(world, sink, m);
+        m->err = fake_told(&publish->op, check(world, sink, m));
         if (m->err.code != ERR_OK)
             continue;
         log = fake_log_find(world, kind, m->topic, true);

@@ -30,6 +30,7 @@ static void test_one_fails_alone(void **state)
     assert_int_equal(answer->failed_count, 1);
     assert_false(answer->success);
     assert_int_equal(answer->code, ERR_PERMISSION_DENIED);
+    assert_non_null(strstr(answer->error, "the first: not this one"));
     assert_int_equal(answer->n_results, 1);
     assert_string_equal(answer->results[0]->identity, "i3");
     assert_string_equal(answer->results[0]->error, "not this one");
@@ -82,6 +83,7 @@ static void test_the_walk_fails(void **state)
     answer = answer_of(call);
     assert_false(answer->success);
     assert_int_equal(answer->code, ERR_INTERNAL);
+    assert_string_equal(answer->error, "broken");
     assert_int_equal(answer->target_count, 4);
     assert_int_equal(answer->failed_count, 0);
     fake_call_free(call);

@@ -172,6 +172,7 @@ static void test_a_registry_that_fails_is_told_of(void **state)
         rig->world.fail_with = err_make(ERR_UNAVAILABLE, "away");
         call = enumerate(rig, "a", "", 3, "");
         assert_int_equal(call->status.code, ERR_UNAVAILABLE);
+        assert_string_equal(call->status.text, "away");
         fake_call_free(call);
     }
     free_rig(rig);
