@@ -5,6 +5,7 @@
  *   walk.c       lanes: a lane fetches a page, publishes it, tries the rest again, and goes on
  *   tally.c      what became of each delivery
  *   remember.c   what was sent under a message_id before
+ *   record.c     that, as it lies in the store
  *   awaiting.c   who has confirmed, where the sender waits for that
  *
  * Memory: LANES pages, whatever the number of targets, and of the deliveries that are listed one by
@@ -73,10 +74,13 @@ struct awaiting {
 };
 
 enum { REMEMBERED_BYTES = 64 << 10 }; /* of the names of those that failed */
+enum { OWNER_BYTES = 8 };
 
 struct remembered {
     bool claimed, overflowed; /* overflowed: more failed than are remembered */
     unsigned attempts;
+    uint8_t owner[OWNER_BYTES]; /* tells its record from another attempt's */
+    struct err err;             /* of a claim whose outcome is unknown */
     struct digest digest;
     struct slice key;
     uint8_t *failed;
@@ -84,6 +88,7 @@ struct remembered {
     struct op_group group; /* of what is written, also for a client that has gone */
     struct kv_put_if put_if;
     struct kv_get get;
+    struct kv_ttl_get ttl_get;
     struct kv_put put;
     struct kv_del del;
 };

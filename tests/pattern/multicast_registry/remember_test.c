@@ -269,6 +269,97 @@ static void test_a_cancelled_one_goes_on(void **state)
     }
 }
 
+/* The answer to the claim is lost, but not the claim. */
+static void test_a_claim_that_may_stand_is_looked_for(void **state)
+{
+    struct fake_rig *rig = rig_with(REMEMBERS);
+    struct call *call = subscribed(rig, false, READERS, readers);
+
+    (void)state;
+    rig->world.messages.faults.lose_at = rig->world.ops + 1;
+    expect_sent(rig, "a", "x", 0);
+    expect_sent(rig, "a", "x", 0);
+    expect_got(rig, call, 1);
+    end(rig, call);
+}
+
+/* The client goes while it is looked for: nothing stands in the way of a repetition. */
+static void lose_and_leave(struct fake_rig *rig, unsigned claim)
+{
+    struct call *call;
+
+    rig->world.mode = FAKE_PARKED;
+    rig->world.messages.faults.lose_at = rig->world.ops + claim;
+    call = begin(rig, "a", "x");
+    fake_rig_drain(rig);
+    for (unsigned i = 0; i < claim; i++) {
+        fake_release(&rig->world, 1);
+        fake_rig_drain(rig);
+    }
+    assert_int_equal(call->ends, 0);
+    fake_call_cancel(call);
+    settle(rig, call);
+    assert_int_equal(call->status.code, ERR_UNAVAILABLE);
+    assert_int_equal(call->status.effect, EFFECT_NONE);
+    fake_call_free(call);
+    rig->world.mode = FAKE_AT_ONCE;
+}
+
+static void test_a_lost_claim_of_one_who_left_is_removed(void **state)
+{
+    struct fake_rig *rig = rig_with(REMEMBERS);
+    struct call *reader = subscribed(rig, false, READERS, readers);
+
+    (void)state;
+    lose_and_leave(rig, 1);
+    assert_int_equal(fake_keys(&rig->world), 0);
+    expect_sent(rig, "a", "x", 0);
+    expect_got(rig, reader, 1);
+    end(rig, reader);
+}
+
+static void fail_first(struct fake_rig *rig)
+{
+    rig->world.poison = slice_str("prism.multicast.i1");
+    rig->world.fail_with = err_make(ERR_UNAVAILABLE, "away");
+    expect_sent(rig, "a", "x", 1);
+}
+
+static void test_a_lost_claim_leaves_what_it_replaced(void **state)
+{
+    enum { CLAIM = 3 }; /* put_if absent, get, put_if version */
+    struct fake_rig *rig = rig_with(REMEMBERS);
+    struct call *reader = subscribed(rig, false, READERS, readers);
+
+    (void)state;
+    fail_first(rig);
+    lose_and_leave(rig, CLAIM);
+    rig->world.poison = message_null();
+    expect_sent(rig, "a", "x", 0);
+    expect_got(rig, reader, 1);
+    end(rig, reader);
+}
+
+/* Whoever went on is gone in the middle: what the first had reached stays reached. */
+static void test_a_lapsed_claim_keeps_what_it_replaced(void **state)
+{
+    enum { END = 6 }; /* put_if absent, get, put_if version, get of the identity, publish, end */
+    struct fake_rig *rig = rig_with(REMEMBERS);
+    struct call *reader = subscribed(rig, false, READERS, readers);
+
+    (void)state;
+    fail_first(rig);
+    rig->world.fail_at = rig->world.ops + END;
+    expect_sent(rig, "a", "x", 1);
+    expect_refused(rig, "a", "x", ERR_UNAVAILABLE);
+    rig->world.poison = message_null();
+    fake_rig_advance(rig, 660001);
+    expect_sent(rig, "a", "x", 0);
+    expect_sent(rig, "a", "x", 0);
+    expect_got(rig, reader, 1);
+    end(rig, reader);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -281,6 +372,10 @@ int main(void)
         cmocka_unit_test(test_a_claim_expires),
         cmocka_unit_test(test_nothing_is_sent_that_is_not_claimed),
         cmocka_unit_test(test_a_cancelled_one_goes_on),
+        cmocka_unit_test(test_a_claim_that_may_stand_is_looked_for),
+        cmocka_unit_test(test_a_lost_claim_of_one_who_left_is_removed),
+        cmocka_unit_test(test_a_lost_claim_leaves_what_it_replaced),
+        cmocka_unit_test(test_a_lapsed_claim_keeps_what_it_replaced),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

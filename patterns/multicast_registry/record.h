@@ -1,0 +1,38 @@
+/* What is remembered under a message_id, as it lies in the store. */
+#ifndef PRISM_PATTERNS_MULTICAST_REGISTRY_RECORD_H
+#define PRISM_PATTERNS_MULTICAST_REGISTRY_RECORD_H
+
+#include "patterns/multicast_registry/sending.h"
+
+enum { RECORD_OPEN = 'O', RECORD_OVER = 'V', RECORD_COUNTS = 4 };
+
+/* In the store, little-endian. Behind it: the identity after which the walk goes on, then those
+ * that failed, each with its length before it. */
+struct record {
+    uint8_t state, ended, overflowed;
+    uint8_t owner[OWNER_BYTES]; /* of the attempt that claimed: random */
+    uint8_t kept_ms[8];         /* open: how long it is kept after the claim has lapsed */
+    uint8_t digest[DIGEST_BYTES];
+    uint8_t counts[RECORD_COUNTS][4]; /* delivered, no_receiver, pending, skipped */
+    uint8_t next_name[4], n_failed[4], after_len[2];
+};
+
+void record_put_number(uint8_t *out, uint64_t number, int bytes);
+uint64_t record_number(const uint8_t *from, int bytes);
+
+/* This delivery is to be tried again by a repetition. */
+void record_failed(struct sending *sending, struct slice identity);
+
+/* What became of the sending. */
+struct slice record_over(struct sending *sending);
+
+/* What there is to go on from, should nobody live to write the end. kept_ms: beyond the claim. */
+struct slice record_open(struct sending *sending, uint64_t kept_ms);
+
+/* The sending goes on where the record's stood. False: it is torn. */
+bool record_read(struct sending *sending, struct slice value);
+
+/* What `get` of the sending has found is its own claim. */
+bool record_is_ours(const struct sending *sending);
+
+#endif
