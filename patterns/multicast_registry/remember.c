@@ -16,7 +16,9 @@
  *                               -> gone meanwhile: claim again
  *         -> nobody knows: get -> our mark: it is ours; if the client has gone: as it was before
  *                               -> another's, or none --------------> the claim's error
- *   after the sending: put, or del when nothing was sent
+ *   while it lasts: once half of the claim is over, get -> ours: put_if version, a new claim
+ *                                                      -> another's: the sending stops
+ *   after the sending: put_if version, or del when nothing was sent
  *
  * An identity that was handed the message is not handed it again; one whose delivery failed, or
  * whose fate is unknown, is. A record that cannot be written stays open until it expires; then a
@@ -37,12 +39,14 @@ enum {
     MOST_DEADLINE_MS = 600000, /* of a call, for how long its claim stands */
     MARGIN_MS = 60000,
     AGAIN_MS = 1000,
-    WRITE_MS = 5000
+    WRITE_MS = 5000,
+    RENEW_AGAIN_MS = 10000 /* after a renewal that failed */
 };
 
 static void claimed(struct op *op);
 static void looked(struct op *op);
 static void write_end(struct sending *s);
+static void hold(struct sending *s);
 
 static struct arena *arena_of(const struct sending *s)
 {
@@ -118,9 +122,13 @@ static void claim(struct sending *s, struct slice version)
 
     if (getrandom(r->owner, OWNER_BYTES, 0) != OWNER_BYTES)
         abort(); /* never for so few bytes */
+    r->claim_ms = open_ms(s);
+    r->kept_ms = kept_ms;
+    r->until_ns = s->multicast->base.home->now_ns + r->claim_ms * NS_PER_MS;
+    r->open = record_open(s, kept_ms);
     r->put_if = (struct kv_put_if){.key = r->key,
-                                   .value = record_open(s, kept_ms),
-                                   .ttl_ms = open_ms(s) + kept_ms,
+                                   .value = r->open,
+                                   .ttl_ms = r->claim_ms + kept_ms,
                                    .condition = version.len > 0 ? KV_IF_VERSION : KV_IF_ABSENT,
                                    .version = version};
     call_start(s->call, &r->put_if.op, claimed);
@@ -145,12 +153,25 @@ static void begin_group(struct sending *s, void (*idle)(struct op_group *))
     group->idle = idle;
 }
 
+static struct err taken(void)
+{
+    return err_make(ERR_ABORTED, "another multicast with this message_id has begun meanwhile");
+}
+
 static bool is_gone(const struct sending *s)
 {
     const struct op_group *group = call_group(s->call);
 
     return group->cancelled.code != ERR_OK ||
            (s->group.deadline_ns != 0 && s->group.deadline_ns <= group->home->now_ns);
+}
+
+static void begin(struct sending *s, struct slice version)
+{
+    s->remembered.version = version;
+    s->remembered.claimed = true;
+    hold(s);
+    sending_begin(s);
 }
 
 static void fail_unclaimed(struct sending *s)
@@ -176,11 +197,11 @@ static void looked_back(struct op_group *group)
     if (!record_is_ours(s)) {
         fail_unclaimed(s);
     } else if (is_gone(s)) {
+        s->remembered.version = s->remembered.get.version;
         begin_group(s, let_go);
         write_end(s);
     } else {
-        s->remembered.claimed = true;
-        sending_begin(s);
+        begin(s, s->remembered.get.version);
         op_group_leave(of_call);
     }
 }
@@ -217,11 +238,9 @@ static void claimed(struct op *op)
     } else if (op->err.code != ERR_OK) {
         call_fail(s->call, op->err);
     } else if (r->put_if.stored) {
-        r->claimed = true;
-        sending_begin(s);
+        begin(s, r->put_if.current_version);
     } else if (r->put_if.condition == KV_IF_VERSION || ++r->attempts == MOST_ATTEMPTS) {
-        call_fail(s->call, err_make(ERR_ABORTED, "another multicast with this message_id has "
-                                                 "begun meanwhile"));
+        call_fail(s->call, taken());
     } else {
         r->get = (struct kv_get){.key = r->key, .want_version = true};
         call_start(s->call, &r->get.op, looked);
@@ -312,20 +331,20 @@ static void looked(struct op *op)
 
 /* ---- after the sending ---- */
 
-static void count_written(struct sending *s, struct err err)
-{
-    if (err.code != ERR_OK)
-        counter_add(&s->multicast->stats.forgotten, 1);
-}
-
 static void put_done(struct op *op)
 {
-    count_written(CONTAINER_OF(op, struct sending, remembered.put.op), op->err);
+    struct sending *s = CONTAINER_OF(op, struct sending, remembered.put_if.op);
+
+    if (op->err.code != ERR_OK || !s->remembered.put_if.stored)
+        counter_add(&s->multicast->stats.forgotten, 1);
 }
 
 static void del_done(struct op *op)
 {
-    count_written(CONTAINER_OF(op, struct sending, remembered.del.op), op->err);
+    const struct sending *s = CONTAINER_OF(op, struct sending, remembered.del.op);
+
+    if (op->err.code != ERR_OK)
+        counter_add(&s->multicast->stats.forgotten, 1);
 }
 
 /* The answer may end the call, and with it the memory of this group: so it comes behind the group's
@@ -335,28 +354,144 @@ static void written(struct op_group *group)
     sending_answer(CONTAINER_OF(group, struct sending, remembered.group));
 }
 
+/* Only in the place of our claim: once that has lapsed, another's may be there. */
 static void write_end(struct sending *s)
 {
     struct remembered *r = &s->remembered;
+    bool lapsed = s->multicast->base.home->now_ns + WRITE_MS * NS_PER_MS >= r->until_ns;
 
-    if (s->tally.targets == 0 && s->again.n == 0 && !s->exhausted) {
+    if (s->tally.targets == 0 && s->again.n == 0 && !s->exhausted && !lapsed) {
         r->del = (struct kv_del){.key = r->key};
         op_start(&r->del.op, &r->group, del_done);
         s->multicast->plan.memory->kv_basic->del(s->multicast->registry, &r->del);
         return;
     }
-    r->put = (struct kv_put){
-        .key = r->key, .value = record_over(s), .ttl_ms = s->multicast->settings.memory_ms};
-    op_start(&r->put.op, &r->group, put_done);
-    s->multicast->plan.memory->kv_basic->put(s->multicast->registry, &r->put);
+    r->put_if = (struct kv_put_if){.key = r->key,
+                                   .value = record_over(s),
+                                   .ttl_ms = s->multicast->settings.memory_ms,
+                                   .condition = KV_IF_VERSION,
+                                   .version = r->version};
+    op_start(&r->put_if.op, &r->group, put_done);
+    s->multicast->plan.memory->kv_cas->put_if(s->multicast->registry, &r->put_if);
+}
+
+static void got_for_end(struct op *op)
+{
+    struct sending *s = CONTAINER_OF(op, struct sending, remembered.get.op);
+
+    if (record_is_ours(s)) {
+        s->remembered.version = s->remembered.get.version;
+        write_end(s);
+    } else {
+        counter_add(&s->multicast->stats.forgotten, 1);
+    }
+}
+
+static void get_ours(struct sending *s, op_done_fn *done, struct arena *arena)
+{
+    struct remembered *r = &s->remembered;
+
+    r->get = (struct kv_get){.key = r->key, .want_version = true};
+    op_start(&r->get.op, &r->group, done);
+    r->get.op.arena = arena;
+    s->multicast->plan.memory->kv_basic->get(s->multicast->registry, &r->get);
+}
+
+static void end_claim(struct sending *s)
+{
+    begin_group(s, written);
+    if (s->remembered.unsure)
+        get_ours(s, got_for_end, arena_of(s));
+    else
+        write_end(s);
 }
 
 bool remember_end(struct sending *s)
 {
-    if (!s->remembered.claimed)
+    struct remembered *r = &s->remembered;
+
+    if (!r->claimed)
         return false;
-    s->remembered.claimed = false;
-    begin_group(s, written);
-    write_end(s);
+    r->claimed = false;
+    if (timer_armed(&r->renewal))
+        timer_disarm(&s->multicast->base.home->timers, &r->renewal);
+    if (r->taken) {
+        counter_add(&s->multicast->stats.forgotten, 1);
+        return false;
+    }
+    if (r->group.pending > 0)
+        r->ending = true; /* behind the renewal that is under way */
+    else
+        end_claim(s);
     return true;
+}
+
+/* ---- while it lasts ---- */
+
+static void renewed(struct op_group *group)
+{
+    struct sending *s = CONTAINER_OF(group, struct sending, remembered.group);
+
+    arena_clear(&s->remembered.memory);
+    if (s->remembered.ending && s->remembered.taken)
+        written(group);
+    else if (s->remembered.ending)
+        end_claim(s);
+    else if (s->remembered.taken)
+        walk_stop(s, taken());
+    else
+        hold(s);
+}
+
+static void put_again(struct op *op)
+{
+    struct sending *s = CONTAINER_OF(op, struct sending, remembered.put_if.op);
+    struct remembered *r = &s->remembered;
+
+    if (op->err.code != ERR_OK || !r->put_if.stored)
+        return;
+    r->unsure = false;
+    r->version = r->put_if.current_version;
+    r->until_ns = r->renewing_ns + r->claim_ms * NS_PER_MS;
+}
+
+static void got_ours(struct op *op)
+{
+    struct sending *s = CONTAINER_OF(op, struct sending, remembered.get.op);
+    struct remembered *r = &s->remembered;
+
+    r->taken = op->err.code == ERR_OK && r->get.found && !record_is_ours(s);
+    if (r->ending && r->taken)
+        counter_add(&s->multicast->stats.forgotten, 1);
+    if (op->err.code != ERR_OK || r->taken)
+        return;
+    r->put_if = (struct kv_put_if){.key = r->key,
+                                   .value = r->open,
+                                   .ttl_ms = r->claim_ms + r->kept_ms,
+                                   .condition = r->get.found ? KV_IF_VERSION : KV_IF_ABSENT,
+                                   .version = r->get.found ? r->get.version : slice_of("", 0)};
+    op_start(&r->put_if.op, &r->group, put_again);
+    s->multicast->plan.memory->kv_cas->put_if(s->multicast->registry, &r->put_if);
+}
+
+static void renew(struct timer *timer)
+{
+    struct sending *s = CONTAINER_OF(timer, struct sending, remembered.renewal);
+    struct remembered *r = &s->remembered;
+
+    begin_group(s, renewed);
+    r->unsure = true; /* until it is known what became of it */
+    r->renewing_ns = s->multicast->base.home->now_ns;
+    get_ours(s, got_ours, &r->memory);
+}
+
+/* Until half of the claim is over. One that ends before its claim needs none. */
+static void hold(struct sending *s)
+{
+    struct remembered *r = &s->remembered;
+    struct worker *home = s->multicast->base.home;
+    uint64_t wait_ms = r->unsure ? RENEW_AGAIN_MS : r->claim_ms / 2;
+
+    if (s->group.deadline_ns == 0 || s->group.deadline_ns > r->until_ns)
+        timer_arm(&home->timers, &r->renewal, home->now_ns + wait_ms * NS_PER_MS, renew);
 }

@@ -79,8 +79,13 @@ enum { OWNER_BYTES = 8 };
 struct remembered {
     bool claimed, overflowed; /* overflowed: more failed than are remembered */
     unsigned attempts;
-    uint8_t owner[OWNER_BYTES]; /* tells its record from another attempt's */
-    struct err err;             /* of a claim whose outcome is unknown */
+    uint8_t owner[OWNER_BYTES];                        /* tells its record from another attempt's */
+    struct err err;                                    /* of a claim whose outcome is unknown */
+    struct slice version, open;                        /* of our record; the record itself */
+    uint64_t claim_ms, kept_ms, until_ns, renewing_ns; /* until: then the claim lapses */
+    bool unsure, taken, ending; /* unsure: of the version; ending: once the renewal is over */
+    struct timer renewal;
+    struct arena memory; /* of a renewal */
     struct digest digest;
     struct slice key;
     uint8_t *failed;
@@ -89,7 +94,6 @@ struct remembered {
     struct kv_put_if put_if;
     struct kv_get get;
     struct kv_ttl_get ttl_get;
-    struct kv_put put;
     struct kv_del del;
 };
 

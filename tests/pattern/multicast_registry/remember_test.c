@@ -360,6 +360,93 @@ static void test_a_lapsed_claim_keeps_what_it_replaced(void **state)
     end(rig, reader);
 }
 
+/* A page is under way, and stays there: what comes later is released first. */
+static struct call *begin_slow(struct fake_rig *rig)
+{
+    struct call *call;
+
+    rig->world.mode = FAKE_PARKED;
+    rig->world.order = FAKE_LAST_FIRST;
+    call = begin(rig, "a", "x");
+    fake_rig_drain(rig);
+    fake_release(&rig->world, 1); /* it is claimed */
+    fake_rig_drain(rig);
+    return call;
+}
+
+static void release_latest(struct fake_rig *rig, unsigned n)
+{
+    while (n-- > 0) {
+        assert_int_equal(fake_release(&rig->world, 1), 1);
+        fake_rig_drain(rig);
+    }
+}
+
+static void test_a_claim_lasts_as_long_as_its_multicast(void **state)
+{
+    enum { RENEWAL = 2, REFUSED = 2, HALF_MS = 330001 };
+    struct fake_rig *rig = rig_with(REMEMBERS);
+    struct call *reader = subscribed(rig, false, READERS, readers);
+    struct call *first = begin_slow(rig);
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct call *second;
+
+        fake_rig_advance(rig, HALF_MS);
+        release_latest(rig, RENEWAL);
+        second = begin(rig, "a", "x");
+        fake_rig_drain(rig);
+        release_latest(rig, REFUSED);
+        assert_int_equal(second->status.code, ERR_UNAVAILABLE);
+        fake_call_free(second);
+    }
+    settle(rig, first);
+    fake_call_free(first);
+    rig->world.mode = FAKE_AT_ONCE;
+    expect_sent(rig, "a", "x", 0);
+    expect_got(rig, reader, 1);
+    end(rig, reader);
+}
+
+/* Its claim is gone, and another's is there: it neither goes on nor writes over that. */
+static void test_whose_claim_is_taken_stops(void **state)
+{
+    enum { HALF_MS = 330001 };
+    struct fake_rig *rig = rig_with(REMEMBERS);
+    struct call *call = begin_slow(rig);
+    const struct fake_entry *entry = &rig->world.entries[0];
+
+    (void)state;
+    assert_int_equal(rig->world.n, 1);
+    fake_table_set(&rig->world, entry->key, slice_str("another's"), 0);
+    fake_rig_advance(rig, HALF_MS);
+    release_latest(rig, 1); /* the look at the claim; the page is asked to end */
+    fake_rig_drain(rig);
+    assert_int_equal(call->status.code, ERR_ABORTED);
+    assert_true(slice_equal(entry->value, slice_str("another's")));
+    assert_int_equal(
+        counter_read(&CONTAINER_OF(rig->pattern, struct multicast, base)->stats.forgotten), 1);
+    fake_call_free(call);
+    free_rig(rig);
+}
+
+/* No renewal has come through, and another has claimed by the time it is over. */
+static void test_the_end_is_not_written_over_anothers_claim(void **state)
+{
+    struct fake_rig *rig = rig_with(REMEMBERS);
+    struct call *call = begin_slow(rig);
+    const struct fake_entry *entry = &rig->world.entries[0];
+
+    (void)state;
+    fake_table_set(&rig->world, entry->key, slice_str("another's"), 0);
+    settle(rig, call);
+    assert_int_equal(answer_of(call)->target_count, TARGETS);
+    assert_true(slice_equal(entry->value, slice_str("another's")));
+    fake_call_free(call);
+    free_rig(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -376,6 +463,9 @@ int main(void)
         cmocka_unit_test(test_a_lost_claim_of_one_who_left_is_removed),
         cmocka_unit_test(test_a_lost_claim_leaves_what_it_replaced),
         cmocka_unit_test(test_a_lapsed_claim_keeps_what_it_replaced),
+        cmocka_unit_test(test_a_claim_lasts_as_long_as_its_multicast),
+        cmocka_unit_test(test_whose_claim_is_taken_stops),
+        cmocka_unit_test(test_the_end_is_not_written_over_anothers_claim),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
