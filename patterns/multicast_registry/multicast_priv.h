@@ -101,6 +101,7 @@ struct multicast_stats { /* written on the home worker */
     struct counter forgotten; /* multicasts whose outcome could not be written down */
     struct counter untold;    /* confirmations that did not reach a sender who waits for them */
     struct counter expired, replaced, given_up;
+    struct counter sorts_refused; /* calls of Enumerate with sort_by, by a full line */
 };
 
 struct receiver;
@@ -128,6 +129,8 @@ struct multicast {
     uint32_t facts; /* pattern_facts, that the plan was made from */
     struct multicast_plan plan;
     struct semaphore semaphore; /* publish operations */
+    struct semaphore sorting;   /* walks for an Enumerate with sort_by */
+    size_t sorting_waits;
     struct multicast_stats stats;
     struct receiver *receivers;
     struct hub hub;

@@ -1,6 +1,7 @@
 /* The pattern's instance: its slots, its settings, its methods, and how it is bound. */
 #include "patterns/multicast_registry/multicast_registry.h"
 #include "patterns/multicast_registry/multicast_priv.h"
+#include "patterns/multicast_registry/sorted.h"
 
 #include "src/base/container.h"
 
@@ -212,6 +213,7 @@ static struct pattern *multicast_bind(const struct pattern_binding *binding)
     multicast->durability = binding->slots[SLOT_DURABILITY];
     read_settings(multicast);
     semaphore_init(&multicast->semaphore, multicast->settings.permits);
+    semaphore_init(&multicast->sorting, SORTED_AT_ONCE);
     arena_init(&multicast->caps_memory, NULL);
     make_plan(multicast);
     multicast_caps_build(multicast);

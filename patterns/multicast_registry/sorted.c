@@ -35,6 +35,8 @@ struct sorting {
     size_t n_paths;
     uint8_t mark[MARK_BYTES];
     struct slice after; /* the cursor's key; null: from the start */
+    struct semaphore_waiter permit;
+    bool wants_documents; /* for the keys */
     size_t limit;
     struct key **heap; /* the greatest first; sorted in the end */
     size_t n;
@@ -89,6 +91,7 @@ static struct err read_paths(struct sorting *s)
 
         if (err.code != ERR_OK)
             return err;
+        s->wants_documents = s->wants_documents || s->paths[s->n_paths].kind == PATH_FIELD;
         parts[n++] = slice_str(text);
         parts[n++] = slice_of("", 1);
     }
@@ -334,12 +337,56 @@ static void fetch(struct sorting *s, struct slice after);
 
 static struct err too_many(const struct sorting *s)
 {
+    uint64_t most = s->multicast->settings.max_sorted;
+    const char *text = s->matches > most
+                           ? "more than %llu identities match: so many are not sorted (max_sorted)"
+                           : "the filter was evaluated for more than %llu identities: so many are "
+                             "not looked at for an order (10 times max_sorted)";
+
+    most *= s->matches > most ? 1 : MOST_WALKED;
     return err_about(ERR_FAILED_PRECONDITION, "sort_by",
-                     arena_printf(call_arena(s->call),
-                                  "more than %llu identities match: so many are not sorted "
-                                  "(max_sorted)",
-                                  (unsigned long long)s->multicast->settings.max_sorted));
+                     arena_printf(call_arena(s->call), text, (unsigned long long)most));
 }
+
+/* ---- the line: few walks of a worker at a time, whose pages would else pile up ---- */
+
+static void left(struct call *call, void *arg)
+{
+    struct sorting *s = arg;
+
+    semaphore_leave(&s->multicast->sorting, &s->permit);
+    s->multicast->sorting_waits--;
+    call_fail(call, call_group(call)->cancelled);
+}
+
+static void granted(struct semaphore_waiter *waiter)
+{
+    struct sorting *s = CONTAINER_OF(waiter, struct sorting, permit);
+
+    s->multicast->sorting_waits--;
+    call_on_cancel(s->call, NULL, NULL);
+    fetch(s, slice_of("", 0));
+}
+
+static void stand_in_line(struct sorting *s)
+{
+    struct multicast *multicast = s->multicast;
+
+    if (semaphore_try(&multicast->sorting)) {
+        fetch(s, slice_of("", 0));
+    } else if (multicast->sorting_waits == SORTED_WAITING) {
+        counter_add(&multicast->stats.sorts_refused, 1);
+        call_fail(s->call, err_about(ERR_RESOURCE_EXHAUSTED, "sort_by",
+                                     "too many Enumerate calls wait for their order already"));
+    } else {
+        multicast->sorting_waits++;
+        s->permit.granted = granted;
+        semaphore_wait(&multicast->sorting, &s->permit);
+        call_on_cancel(s->call, left, s);
+    }
+}
+
+/* ---- pages ---- */
 
 static void paged(struct op *op)
 {
@@ -351,6 +398,7 @@ static void paged(struct op *op)
     if (op->err.code != ERR_OK) {
         call_fail(s->call, op->err); /* its text may lie in the page's memory */
         arena_clear(&s->memory);
+        semaphore_release(&s->multicast->sorting);
         return;
     }
     for (size_t i = 0; i < page->n; i++) {
@@ -361,12 +409,15 @@ static void paged(struct op *op)
     s->walked += page->examined + page->n;
     after = page->more ? arena_copy(call_arena(s->call), page->next) : message_null();
     arena_clear(&s->memory);
-    if (s->matches > most || s->walked > MOST_WALKED * most)
+    if (s->matches > most || s->walked > MOST_WALKED * most) {
         call_fail(s->call, too_many(s));
-    else if (after.data != NULL)
+        semaphore_release(&s->multicast->sorting);
+    } else if (after.data != NULL) {
         fetch(s, after);
-    else
+    } else {
         get_them(s);
+        semaphore_release(&s->multicast->sorting);
+    }
 }
 
 static void fetch(struct sorting *s, struct slice after)
@@ -375,7 +426,7 @@ static void fetch(struct sorting *s, struct slice after)
                                      .after = after,
                                      .max_items = REGISTRY_PAGE_ITEMS,
                                      .max_bytes = REGISTRY_SLICE_BYTES,
-                                     .with_documents = true};
+                                     .with_documents = s->wants_documents};
     arena_init(&s->memory, NULL);
     call_start(s->call, &s->page.op, paged);
     s->page.op.arena = &s->memory;
@@ -440,5 +491,5 @@ void sorted_enumerate(struct call *call, const struct filter *filter, size_t lim
         return;
     }
     s->heap = arena_array(call_arena(call), limit, sizeof(struct key *));
-    fetch(s, slice_of("", 0));
+    stand_in_line(s);
 }

@@ -11,7 +11,8 @@
  * Absent < null < false < true < numbers < strings < lists and structs, which are alike.
  *
  * Cost: a walk over all matches for each page. Memory: SORTED_BYTES for each of `limit`, and one
- * page of the registry. More than max_sorted matches are refused. */
+ * page of the registry. More than max_sorted matches are refused. SORTED_AT_ONCE walks of a worker
+ * go at a time; the others stand in a line, and beyond SORTED_WAITING are refused. */
 #ifndef PRISM_PATTERNS_MULTICAST_REGISTRY_SORTED_H
 #define PRISM_PATTERNS_MULTICAST_REGISTRY_SORTED_H
 
@@ -22,6 +23,8 @@ enum {
     SORTED_TEXT_BYTES = 128,
     SORTED_BYTES = SORTED_PATHS * (SORTED_TEXT_BYTES + 2) + REGISTRY_IDENTITY_BYTES
 };
+
+enum { SORTED_AT_ONCE = 4, SORTED_WAITING = 64 }; /* walks of a worker; calls that wait for one */
 
 /* The request has sort_by; filter and limit are read from it. Ends the call. */
 void sorted_enumerate(struct call *call, const struct filter *filter, size_t limit,

@@ -337,6 +337,8 @@ static struct err apply_page(struct fake_world *world, struct op *op)
         world->empty_pages--;
         most = 0;
     }
+    world->registry.pages++;
+    world->registry.whole_pages += page->with_documents;
     page->entries = arena_array(op_arena(op), most + 1, sizeof *page->entries);
     page->n = 0;
     page->examined = 0;

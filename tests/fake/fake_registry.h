@@ -24,6 +24,7 @@ struct fake_identity {
 
 struct fake_registry {
     struct registry methods;
+    uint64_t pages, whole_pages; /* asked for; with documents */
 
     /* private */
     struct fake_identity *items; /* by identity */

@@ -1,4 +1,5 @@
 /* Enumerate with sort_by: the order of values, pages, and what bounds them. */
+#include "patterns/multicast_registry/sorted.h"
 #include "tests/pattern/multicast_registry/multicast.h"
 
 enum { MANY = 300, NUMBERS = 37 };
@@ -178,6 +179,96 @@ static void test_a_registry_that_fails_is_told_of(void **state)
     free_rig(rig);
 }
 
+/* Documents are long: they are fetched only where the order needs them. */
+static void test_documents_are_read_for_fields_alone(void **state)
+{
+    struct fake_rig *rig = rig_of(1000);
+    const struct fake_registry *registry = &rig->world.registry;
+    struct call *call;
+
+    (void)state;
+    enter(rig);
+    call = enumerate(rig, "$registered_at", "-$identity", 3, "");
+    assert_int_equal(page_of(call)->identities[0]->metadata->n_fields, 1);
+    fake_call_free(call);
+    assert_true(registry->pages > 0);
+    assert_int_equal(registry->whole_pages, 0);
+    fake_call_free(enumerate(rig, "$identity", "a", 3, ""));
+    assert_true(registry->whole_pages > 0);
+    free_rig(rig);
+}
+
+static void test_a_filter_over_too_many_says_so(void **state)
+{
+    enum { MOST = 10 };
+    pb_enumerate_request request = MULTICAST_PB(ENUMERATE_REQUEST__INIT);
+    pb_filter filter = MULTICAST_PB(FILTER__INIT);
+    char *sort_by[] = {pb_text("$identity")};
+    struct fake_rig *rig = rig_of(MOST);
+    struct call *call;
+    char name[8];
+
+    (void)state;
+    for (int i = 0; i < MANY; i++) {
+        snprintf(name, sizeof name, "i%03d", i);
+        fake_register(&rig->world, name, "{}", 0);
+    }
+    filter.kind_case = MULTICAST_PB(FILTER__KIND_JSON);
+    filter.json = pb_text("{\"a\": 1}");
+    request.filter = &filter;
+    request.sort_by = sort_by;
+    request.n_sort_by = 1;
+    call = fake_call(rig, "Enumerate", &request.base);
+    settle(rig, call);
+    assert_int_equal(call->status.code, ERR_FAILED_PRECONDITION);
+    assert_non_null(strstr(call->status.text, "evaluated for more than 100 "));
+    fake_call_free(call);
+    free_rig(rig);
+}
+
+static struct call *begin(struct fake_rig *rig)
+{
+    pb_enumerate_request request = MULTICAST_PB(ENUMERATE_REQUEST__INIT);
+    char *sort_by[] = {pb_text("a")};
+
+    request.sort_by = sort_by;
+    request.n_sort_by = 1;
+    return fake_call(rig, "Enumerate", &request.base);
+}
+
+static void test_walks_stand_in_a_line(void **state)
+{
+    enum { ALL = SORTED_AT_ONCE + SORTED_WAITING };
+    struct fake_rig *rig = rig_of(1000);
+    const struct multicast *multicast = CONTAINER_OF(rig->pattern, struct multicast, base);
+    struct call *calls[ALL], *more;
+
+    (void)state;
+    enter(rig);
+    rig->world.page_limit = 3;
+    rig->world.mode = FAKE_PARKED;
+    for (int i = 0; i < ALL; i++)
+        calls[i] = begin(rig);
+    more = begin(rig);
+    fake_rig_drain(rig);
+    assert_int_equal(rig->world.in_flight, SORTED_AT_ONCE);
+    assert_int_equal(more->status.code, ERR_RESOURCE_EXHAUSTED);
+    assert_int_equal(counter_read(&multicast->stats.sorts_refused), 1);
+    fake_call_free(more);
+    fake_call_cancel(calls[ALL - 1]); /* one that waits */
+    assert_int_equal(calls[ALL - 1]->status.code, ERR_CANCELLED);
+    fake_call_cancel(calls[0]); /* one that walks: another goes on in its place */
+    settle(rig, calls[0]);
+    for (int i = 0; i < ALL; i++) {
+        settle(rig, calls[i]);
+        assert_int_equal(calls[i]->status.code, i == 0 || i == ALL - 1 ? ERR_CANCELLED : ERR_OK);
+        fake_call_free(calls[i]);
+    }
+    assert_int_equal(multicast->sorting_waits, 0);
+    assert_int_equal(multicast->sorting.held, 0);
+    free_rig(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -185,6 +276,9 @@ int main(void)
         cmocka_unit_test(test_many_are_sorted_in_pages),
         cmocka_unit_test(test_what_is_no_order_is_refused),
         cmocka_unit_test(test_a_registry_that_fails_is_told_of),
+        cmocka_unit_test(test_documents_are_read_for_fields_alone),
+        cmocka_unit_test(test_a_filter_over_too_many_says_so),
+        cmocka_unit_test(test_walks_stand_in_a_line),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
