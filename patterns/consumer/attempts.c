@@ -7,11 +7,13 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { VERSION = 'A', ROW_BYTES = 12 };
+enum { VERSION = 'B', ROW_BYTES = 20 };
 
-/* A message that has failed. */
+/* A message that has failed. A topic that is made anew gives the same offsets to others: the
+ * timestamp tells them apart. */
 struct row {
     int64_t offset;
+    uint64_t timestamp_ms;
     uint32_t attempt; /* of its next delivery */
 };
 
@@ -133,6 +135,13 @@ static void grow(struct ledger *ledger)
     ledger->cap = cap;
 }
 
+/* By time first: what a topic of the past has left behind goes before all of this one. */
+static bool is_older(const struct row *a, const struct row *b)
+{
+    return a->timestamp_ms != b->timestamp_ms ? a->timestamp_ms < b->timestamp_ms
+                                              : a->offset < b->offset;
+}
+
 /* A free row, or that of the oldest message. */
 static struct row *take_row(struct ledger *ledger)
 {
@@ -144,22 +153,46 @@ static struct row *take_row(struct ledger *ledger)
         return &ledger->rows[ledger->n++];
     oldest = &ledger->rows[0];
     for (uint32_t i = 1; i < ledger->n; i++) {
-        if (ledger->rows[i].offset < oldest->offset)
+        if (is_older(&ledger->rows[i], oldest))
             oldest = &ledger->rows[i];
     }
     return oldest;
 }
 
-static void raise_row(struct ledger *ledger, int64_t offset, uint32_t attempt)
+static void drop_row(struct ledger *ledger, struct row *row)
 {
-    struct row *row = find_row(ledger, offset);
+    *row = ledger->rows[--ledger->n];
+    tell(ledger);
+}
 
-    if (row == NULL) {
+static bool is_of(const struct row *row, const struct incoming *message)
+{
+    return row->offset == message->offset && row->timestamp_ms == message->timestamp_ms;
+}
+
+static void raise_row(struct ledger *ledger, const struct incoming *message)
+{
+    struct row *row = find_row(ledger, message->offset);
+
+    if (row == NULL)
         row = take_row(ledger);
-        *row = (struct row){.offset = offset};
-    }
-    if (attempt > row->attempt)
-        row->attempt = attempt;
+    else if (is_of(row, message) && row->attempt >= message->attempt)
+        return;
+    *row = (struct row){.offset = message->offset,
+                        .timestamp_ms = message->timestamp_ms,
+                        .attempt = message->attempt};
+}
+
+static void look_up(struct ledger *ledger, struct incoming *message)
+{
+    struct row *row = find_row(ledger, message->offset);
+
+    if (row == NULL)
+        return;
+    if (!is_of(row, message))
+        drop_row(ledger, row);
+    else if (row->attempt > message->attempt)
+        message->attempt = row->attempt;
 }
 
 /* ---- bytes ---- */
@@ -186,19 +219,31 @@ static struct slice encode(const struct ledger *ledger, struct arena *arena)
     out[0] = VERSION;
     for (uint32_t i = 0; i < ledger->n; i++, at += ROW_BYTES) {
         put_number(at, (uint64_t)ledger->rows[i].offset, 8);
-        put_number(at + 8, ledger->rows[i].attempt, 4);
+        put_number(at + 8, ledger->rows[i].timestamp_ms, 8);
+        put_number(at + 16, ledger->rows[i].attempt, 4);
     }
     return slice_of(out, (size_t)(at - out));
 }
 
 /* What is there already is newer: it was raised while this was being read. */
+static void take_in(struct ledger *ledger, struct row read)
+{
+    struct row *row = find_row(ledger, read.offset);
+
+    if (row == NULL)
+        *take_row(ledger) = read;
+    else if (row->timestamp_ms == read.timestamp_ms && row->attempt < read.attempt)
+        row->attempt = read.attempt;
+}
+
 static void decode(struct ledger *ledger, struct slice value)
 {
     if (value.len == 0 || value.data[0] != VERSION)
         return;
     for (size_t at = 1; at + ROW_BYTES <= value.len; at += ROW_BYTES)
-        raise_row(ledger, (int64_t)get_number(value.data + at, 8),
-                  (uint32_t)get_number(value.data + at + 8, 4));
+        take_in(ledger, (struct row){.offset = (int64_t)get_number(value.data + at, 8),
+                                     .timestamp_ms = get_number(value.data + at + 8, 8),
+                                     .attempt = (uint32_t)get_number(value.data + at + 16, 4)});
 }
 
 /* ---- reading and writing ---- */
@@ -281,15 +326,6 @@ static void tell(struct ledger *ledger)
     consumer->plan.state->put(consumer->states, &ledger->put);
 }
 
-static void go_on(struct ledger *ledger, struct delivery *delivery)
-{
-    const struct row *row = find_row(ledger, delivery->message->offset);
-
-    if (row != NULL && row->attempt > delivery->message->attempt)
-        delivery->message->attempt = row->attempt;
-    delivery_arrived(delivery);
-}
-
 static void let_go(struct ledger *ledger)
 {
     while (ledger->waiting != NULL) {
@@ -298,7 +334,8 @@ static void let_go(struct ledger *ledger)
         ledger->waiting = delivery->next;
         if (ledger->waiting == NULL)
             ledger->end = &ledger->waiting;
-        go_on(ledger, delivery);
+        look_up(ledger, delivery->message);
+        delivery_arrived(delivery);
     }
 }
 
@@ -363,11 +400,7 @@ bool attempts_hold(struct delivery *delivery)
         wait_for(ledger, delivery);
         return true;
     }
-
-    const struct row *row = find_row(ledger, delivery->message->offset);
-
-    if (row != NULL && row->attempt > delivery->message->attempt)
-        delivery->message->attempt = row->attempt;
+    look_up(ledger, delivery->message);
     return false;
 }
 
@@ -391,7 +424,7 @@ void attempts_raised(const struct delivery *delivery)
     if (!attempts_are_kept(feed) || delivery->message->offset < 0 || delivery->leaving)
         return;
     ledger = ledger_of(feed, delivery->message->partition);
-    raise_row(ledger, delivery->message->offset, delivery->message->attempt);
+    raise_row(ledger, delivery->message);
     tell(ledger);
 }
 
@@ -400,10 +433,8 @@ void attempts_settled(const struct delivery *delivery)
     struct ledger *ledger = find_ledger(delivery->parcel->feed, delivery->message->partition);
     struct row *row = ledger != NULL ? find_row(ledger, delivery->message->offset) : NULL;
 
-    if (row == NULL)
-        return;
-    *row = ledger->rows[--ledger->n];
-    tell(ledger);
+    if (row != NULL)
+        drop_row(ledger, row);
 }
 
 static bool is_meant(const struct ledger *ledger, const int32_t *partitions, size_t n)

@@ -3,7 +3,8 @@
  * One ledger for each partition of a feed: the messages that have failed and are not settled, with
  * the number of their next attempt. It is read before the first message of the partition is
  * delivered, and written behind each change, one write at a time: what changes meanwhile goes with
- * the next. So a message that never fails costs nothing.
+ * the next. So a message that never fails costs nothing. A message is known by offset and
+ * timestamp: what a topic has left behind that was removed and made anew is no attempt of others.
  *
  *   arrival -> ledger known --------------------------> attempt as written
  *           -> not known: get, meanwhile ARRIVING ----> likewise

@@ -319,6 +319,23 @@ void fake_lose(struct fake_world *world, const char *topic, int64_t before)
     fake_messages_look(world);
 }
 
+void fake_remove(struct fake_world *world, const char *topic)
+{
+    struct fake_log *log = fake_log_find(world, FAKE_KIND_STREAM, slice_str(topic), false);
+    struct fake_log **at = &world->messages.logs;
+
+    for (const struct fake_subscription *s = world->messages.open; s != NULL; s = s->next) {
+        if (s->log == log)
+            abort();
+    }
+    if (log == NULL)
+        return;
+    while (*at != log)
+        at = &(*at)->next;
+    *at = log->next;
+    log_free(log);
+}
+
 void fake_close(struct fake_world *world, const char *topic, struct err err)
 {
     for (struct fake_subscription *s = world->messages.open; s != NULL; s = s->next) {

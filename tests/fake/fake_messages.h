@@ -15,6 +15,7 @@
  *   fake_leave   a partition leaves a group's subscriptions, in the given time or once all that
  *                was handed over of it is settled
  *   fake_lose    retention removes messages
+ *   fake_remove  a stream that nobody reads goes, with all that its groups know
  *   fake_close   a subscription ends uncalled for
  *
  * The interfaces that the world offers are its own copies: tests change what they say (single,
@@ -83,6 +84,7 @@ size_t fake_unsettled(struct fake_world *world, const char *topic, const char *g
 void fake_revoke(struct fake_world *world, const char *topic, const char *group);
 void fake_leave(struct fake_world *world, const char *topic, int32_t partition, uint64_t ms);
 void fake_lose(struct fake_world *world, const char *topic, int64_t before);
+void fake_remove(struct fake_world *world, const char *topic);
 void fake_close(struct fake_world *world, const char *topic, struct err err);
 
 #endif

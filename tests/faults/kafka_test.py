@@ -265,7 +265,7 @@ class Partitions(suite.Case):
         """Some message's next attempt is the third: the last four bytes of its row."""
         for key in self.redis.call("KEYS", "*attempts*"):
             rows = self.redis.call("GET", key)[1:]
-            if any(rows[i + 8:i + 12] == b"\3\0\0\0" for i in range(0, len(rows), 12)):
+            if any(rows[i + 16:i + 20] == b"\3\0\0\0" for i in range(0, len(rows), 20)):
                 return True
         return False
 

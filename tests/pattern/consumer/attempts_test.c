@@ -2,6 +2,8 @@
  * they are known when the group is read anew. */
 #include "tests/pattern/consumer/consumer.h"
 
+#include "patterns/consumer/attempts.h"
+
 enum { WITH_STATE = 1 << SLOT_SOURCE | 1 << SLOT_STATE };
 
 static const pb_disposition retry = CONSUMER_PB(DISPOSITION__RETRY);
@@ -164,6 +166,70 @@ static void test_what_could_not_be_written_is_written_later(void **state)
     end(rig, call);
 }
 
+/* ---- a topic that is made anew ---- */
+
+static void make_anew(struct fake_rig *rig)
+{
+    fake_remove(&rig->world, "t");
+    fake_rig_advance(rig, 1);
+}
+
+/* Its offsets are those of messages that failed. */
+static void test_a_new_topic_begins_without_attempts(void **state)
+{
+    struct fake_rig *rig = bound(WITH_STATE);
+    struct call *call = member(rig);
+
+    (void)state;
+    put(rig, NULL, "a");
+    put(rig, NULL, "b");
+    reject(rig, call, 1, retry, 0);
+    reject(rig, call, 2, retry, 0);
+    leave(rig, call);
+    assert_int_equal(fake_keys(&rig->world), 1);
+    make_anew(rig);
+    put(rig, NULL, "new a");
+    put(rig, NULL, "new b");
+    call = member(rig);
+    expect_delivery(call, 0, "new a", 1);
+    expect_delivery(call, 1, "new b", 1);
+    assert_int_equal(fake_keys(&rig->world), 0);
+    reject(rig, call, 1, retry, 0);
+    expect_delivery(call, 2, "new a", 2);
+    leave(rig, call);
+    call = member(rig);
+    expect_delivery(call, 0, "new a", 2);
+    end(rig, call);
+}
+
+/* What is left of the old one is at offsets that the new one has not reached. */
+static void test_a_new_topic_has_room_for_its_own_attempts(void **state)
+{
+    struct fake_rig *rig = bound(WITH_STATE);
+    struct call *call = member(rig);
+
+    (void)state;
+    for (int64_t sequence = 1; sequence <= 2 + ATTEMPTS_MOST; sequence++) {
+        put(rig, NULL, "old");
+        if (sequence <= 2)
+            ack(rig, call, sequence);
+        else
+            reject(rig, call, sequence, retry, 60000);
+    }
+    leave(rig, call);
+    make_anew(rig);
+    put(rig, NULL, "a");
+    put(rig, NULL, "b");
+    call = member(rig);
+    reject(rig, call, 1, retry, 0);
+    reject(rig, call, 2, retry, 0);
+    leave(rig, call);
+    call = member(rig);
+    expect_delivery(call, 0, "a", 2);
+    expect_delivery(call, 1, "b", 2);
+    end(rig, call);
+}
+
 /* ---- while the store is asked ---- */
 
 /* Two messages have come, and the answer of the store has not. */
@@ -261,6 +327,8 @@ int main(void)
         cmocka_unit_test(test_groups_and_partitions_count_for_themselves),
         cmocka_unit_test(test_a_store_that_is_away_stops_nothing),
         cmocka_unit_test(test_what_could_not_be_written_is_written_later),
+        cmocka_unit_test(test_a_new_topic_begins_without_attempts),
+        cmocka_unit_test(test_a_new_topic_has_room_for_its_own_attempts),
         cmocka_unit_test(test_nothing_is_delivered_before_its_attempts_are_known),
         cmocka_unit_test(test_a_member_leaves_while_the_store_is_asked),
         cmocka_unit_test(test_a_partition_that_went_is_asked_for_anew),
