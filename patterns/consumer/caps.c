@@ -3,6 +3,16 @@
 #include "patterns/caps.h"
 #include "patterns/consumer/consumer_priv.h"
 
+/* What attempts outlive is for whoever keeps them to say: memory goes with its process. */
+static void describe_keeper(const struct consumer *consumer, struct caps_operation *operation)
+{
+    const struct backend *keeper =
+        consumer->plan.state != NULL ? consumer->states : consumer->source;
+
+    operation->acknowledgement = caps_acknowledgement(keeper->store);
+    operation->eviction = (enum backend_eviction)atomic_load(&keeper->store->eviction);
+}
+
 static schema_operation_capability *operation_of(const struct consumer *consumer,
                                                  const struct consumer_operation *row,
                                                  struct arena *arena)
@@ -23,6 +33,8 @@ static schema_operation_capability *operation_of(const struct consumer *consumer
                (int32_t)consumer->settings.max_in_flight);
     operation.atomicity = PRISM__PATTERNS__SCHEMAS__ATOMICITY__PER_ITEM;
     operation.ordering = PRISM__PATTERNS__SCHEMAS__ORDERING__PER_KEY_ORDER;
+    if (row->need == NEED_ATTEMPTS)
+        describe_keeper(consumer, &operation);
     return caps_operation(&operation, arena);
 }
 

@@ -318,6 +318,66 @@ static void test_the_capabilities_say_who_counts(void **state)
     consumer_free(rig);
 }
 
+/* The variant as GetCapabilities tells it, without what it points to. */
+static schema_operation_capability kept_attempts(struct fake_rig *rig)
+{
+    Prism__Patterns__Consumer__GetCapabilitiesRequest request =
+        PRISM__PATTERNS__CONSUMER__GET_CAPABILITIES_REQUEST__INIT;
+    struct call *call = fake_call(rig, "GetCapabilities", &request.base);
+    const pb_consumer_capabilities *caps;
+    schema_operation_capability found = {0};
+
+    fake_rig_run(rig);
+    assert_int_equal(call->status.code, ERR_OK);
+    caps = (const void *)call->reply;
+    for (size_t i = 0; i < caps->n_operations; i++) {
+        if (strcmp(caps->operations[i]->variant, "kept_attempts") == 0)
+            found = *caps->operations[i];
+    }
+    fake_call_free(call);
+    return found;
+}
+
+static void expect_keeper(struct fake_rig *rig)
+{
+    static const struct {
+        enum backend_ack ack;
+        enum backend_eviction eviction;
+        schema_acknowledgement told;
+        bool may_be_evicted;
+    } cases[] = {
+        {BACKEND_ACK_MEMORY, BACKEND_EVICTION_POSSIBLE,
+         PRISM__PATTERNS__SCHEMAS__ACKNOWLEDGEMENT__MEMORY, true},
+        {BACKEND_ACK_DISK, BACKEND_EVICTION_NEVER, PRISM__PATTERNS__SCHEMAS__ACKNOWLEDGEMENT__DISK,
+         false},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        schema_operation_capability told;
+
+        atomic_store(&rig->world.store.ack, (int)cases[i].ack);
+        atomic_store(&rig->world.store.eviction, (int)cases[i].eviction);
+        atomic_fetch_add(&rig->world.store.facts_version, 1);
+        told = kept_attempts(rig);
+        assert_int_equal(told.acknowledgement, cases[i].told);
+        assert_int_not_equal(told._may_be_evicted_case, 0);
+        assert_int_equal(told.may_be_evicted, cases[i].may_be_evicted);
+    }
+    consumer_free(rig);
+}
+
+static void test_the_capabilities_say_what_attempts_outlive(void **state)
+{
+    struct fake_rig *rig = bound(1 << SLOT_SOURCE);
+
+    (void)state;
+    assert_int_equal(kept_attempts(rig).acknowledgement,
+                     PRISM__PATTERNS__SCHEMAS__ACKNOWLEDGEMENT__ACKNOWLEDGEMENT_UNSPECIFIED);
+    consumer_free(rig);
+    expect_keeper(bound(WITH_STATE));
+    expect_keeper(consumer_rig(FAKE_STREAM));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -333,6 +393,7 @@ int main(void)
         cmocka_unit_test(test_a_member_leaves_while_the_store_is_asked),
         cmocka_unit_test(test_a_partition_that_went_is_asked_for_anew),
         cmocka_unit_test(test_the_capabilities_say_who_counts),
+        cmocka_unit_test(test_the_capabilities_say_what_attempts_outlive),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
