@@ -127,7 +127,8 @@ class Fairness(suite.Case):
         message = http2.message(pb.RetrieveRequest(key="big").SerializeToString())
         shared = self.borrow(http2.connection(server.port, environment.PATIENCE,
                                               http2.setting(http2.INITIAL_WINDOW_SIZE, 0)))
-        shared.sendall(http2.window_update(0, 1 << 30) + http2.call(1, watch, http2.message(b"")) + http2.window_update(1, 1 << 20))
+        shared.sendall(http2.window_update(0, 1 << 30))
+        shared.sendall(http2.call(1, watch, http2.message(b"")) + http2.window_update(1, 1 << 20))
         shared.sendall(http2.call(3, path, message))
         reader = http2.Reader(shared)
         self.assertEqual(reader.until_ended({3}), {3})

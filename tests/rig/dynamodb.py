@@ -56,6 +56,16 @@ class DynamoTransactions(DynamoServer):
         return [self.program, front, os.path.join(folder(), "node_modules", "dynalite"), str(self.port)]
 
 
+# Moto's transactions lock nothing: two that run at the same time mix. So its server has one thread.
+_ONE_AT_A_TIME = """
+import sys, werkzeug.serving
+run = werkzeug.serving.run_simple
+werkzeug.serving.run_simple = lambda *args, **options: run(*args, **{**options, "threaded": False})
+from moto.server import main
+main(sys.argv[1:])
+"""
+
+
 class MotoServer(Server):
     name = "moto"
 
@@ -69,8 +79,8 @@ class MotoServer(Server):
         return f"localhost:{self.port}"
 
     def argv(self):
-        return ["env", f"PYTHONPATH={self.packages}", "AWS_EC2_METADATA_DISABLED=true", sys.executable, "-m",
-                "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        return ["env", f"PYTHONPATH={self.packages}", "AWS_EC2_METADATA_DISABLED=true", sys.executable, "-c",
+                _ONE_AT_A_TIME, "-H", "127.0.0.1", "-p", str(self.port)]
 
     def ready(self):
         return http_status(self.port, "/moto-api/") == 200

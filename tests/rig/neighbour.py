@@ -81,14 +81,14 @@ class Pair:
 
 
 def waits_at_most(case, seconds, measure):
-    """measure() returns a Pair. It measures once more if the machine disturbed it: the control, too, had to wait for half
-    as long. A control that waits for longer than that shows nothing."""
+    """measure() returns a Pair. It measures once more if the machine disturbed it: the control, too, had to wait for
+    half as long. A control that waits for much longer shows nothing."""
     seconds *= SLOWER
     pair = measure()
     if pair.control.worst > seconds or pair.waited() > seconds and pair.control.worst > seconds / 2:
         pair = measure()
     case.assertEqual(pair.control.failures, [])
-    case.assertLessEqual(pair.control.worst, 4 * seconds, "the machine is too busy to measure")
+    case.assertLessEqual(pair.control.worst, 20 * seconds, "the machine is too busy to measure")
     case.assertEqual(pair.polite.failures, [])
     case.assertLessEqual(pair.waited(), seconds, pair)
     return pair
