@@ -131,7 +131,7 @@ void multicast_enumerate(struct call *call)
 {
     const pb_enumerate_request *request = call_request(call);
     struct enumerating *e = arena_zalloc(call_arena(call), sizeof *e);
-    struct slice after;
+    struct slice after = {0};
     struct err err;
 
     e->call = call;
