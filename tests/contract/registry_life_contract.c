@@ -100,6 +100,57 @@ static void heartbeats_move_the_end(void **state)
                      21);
 }
 
+/* ---- how many are there ---- */
+
+static struct err put_of_three(struct kv_fixture *fixture, const char *identity, uint64_t ttl_ms)
+{
+    struct registry_put_item item = registry_item(fixture, identity, "{}", ttl_ms);
+    struct registry_put put = {.items = &item, .n = 1, .max_identities = 3};
+
+    kv_expect(kv_do(fixture, registry_start_put, &put.op), ERR_OK, NULL);
+    return item.err;
+}
+
+/* One place is free, and no other. */
+static void expect_room(struct kv_fixture *fixture, const char *identity)
+{
+    kv_expect(put_of_three(fixture, identity, 0), ERR_OK, NULL);
+    kv_expect(put_of_three(fixture, "more", 0), ERR_RESOURCE_EXHAUSTED, "max_identities");
+    assert_int_equal(registry_count_of(fixture, fixture->backend, NULL), 3);
+}
+
+/* However a life was made shorter or longer, it is the end last given that frees the place. */
+static void quota_follows_lives(void **state)
+{
+    struct kv_fixture *fixture = fixture_of(state);
+    struct registry_patch patch = {
+        .identity = slice_str("c"), .mode = REGISTRY_KEEP, .set_ttl = true, .ttl_ms = 20};
+    bool existed;
+
+    registry_put_ok(fixture, "a", NULL, 0);
+    registry_put_ok(fixture, "b", NULL, 60000);
+    expect_room(fixture, "c");
+
+    kv_expect(registry_beat_one(fixture, "b", 0, 20), ERR_OK, NULL);
+    KV_UNTIL(fixture, registry_find(fixture, fixture->backend, "b") == NULL);
+    expect_room(fixture, "b"); /* in its own old place, which may not be swept yet */
+
+    kv_expect(kv_do(fixture, registry_start_patch, &patch.op), ERR_OK, NULL);
+    KV_UNTIL(fixture, registry_find(fixture, fixture->backend, "c") == NULL);
+    expect_room(fixture, "d");
+
+    kv_expect(registry_remove_one(fixture, fixture->backend, "a", 0, &existed), ERR_OK, NULL);
+    kv_expect(registry_remove_one(fixture, fixture->backend, "a", 0, &existed), ERR_OK, NULL);
+    expect_room(fixture, "e"); /* removed twice, but one was there */
+
+    kv_expect(put_of_three(fixture, "e", 1000), ERR_ALREADY_EXISTS, NULL);
+    registry_put_ok(fixture, "e", NULL, 1000);
+    kv_expect(registry_beat_one(fixture, "e", 0, 60000), ERR_OK, NULL);
+    kv_pass(fixture, 1100);
+    kv_expect(put_of_three(fixture, "f", 0), ERR_RESOURCE_EXHAUSTED, "max_identities");
+    assert_int_equal(registry_count_of(fixture, fixture->backend, NULL), 3);
+}
+
 static int tear_down(void **state)
 {
     registry_empty(state);
@@ -112,6 +163,7 @@ int registry_life_contract(const char *name, CMFixtureFunction setup, CMFixtureF
         cmocka_unit_test_teardown(expired_is_gone, tear_down),
         cmocka_unit_test_teardown(heartbeats, tear_down),
         cmocka_unit_test_teardown(heartbeats_move_the_end, tear_down),
+        cmocka_unit_test_teardown(quota_follows_lives, tear_down),
     };
 
     return kv_group(name, "registry, life", tests, sizeof tests / sizeof *tests, setup, teardown);
