@@ -258,6 +258,16 @@ void postgres_run_own(struct postgres_conn *conn, const struct postgres_kind *ki
     send_call(call, statement, NULL, params);
 }
 
+void postgres_run_own_text(struct postgres_conn *conn, const struct postgres_kind *kind,
+                           void *state, const char *sql)
+{
+    const struct postgres_params none = {.n = 0};
+    struct postgres_call *call = call_new(conn, kind, state);
+
+    line_up(call);
+    send_call(call, POSTGRES_STATEMENTS, sql, &none);
+}
+
 /* ---- in ---- */
 
 static void count_bytes(struct postgres *postgres, const PGresult *result)

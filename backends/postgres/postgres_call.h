@@ -50,6 +50,8 @@ void postgres_run_text(struct postgres *postgres, struct op *op, const struct po
 /* A call without an op on a connection that is ready; end() always comes. */
 void postgres_run_own(struct postgres_conn *conn, const struct postgres_kind *kind, void *state,
                       enum postgres_statement statement, struct postgres_params *params);
+void postgres_run_own_text(struct postgres_conn *conn, const struct postgres_kind *kind,
+                           void *state, const char *sql);
 
 /* The outcome of a call, with its text where the op's owner can keep it. */
 struct err postgres_err(const struct postgres_call *call, struct op *op);

@@ -166,6 +166,8 @@ void postgres_let_go(struct postgres_conn *conn)
     if (conn->ready_ns != 0)
         conn->postgres->ready--;
     conn->ready_ns = 0;
+    if (conn->postgres->ear == conn)
+        conn->postgres->ear = NULL;
     poll_close(conn);
     PQfinish(conn->pg);
     conn->pg = NULL;
@@ -200,6 +202,7 @@ static void lost(struct postgres_conn *conn, const char *detail)
     postgres_fail_calls(conn, conn->why);
     if (postgres->ready == 0)
         postgres_fail_waiting(postgres, conn->why);
+    postgres_wake_listen(postgres);
     if (wait_ms > 0 || was_ready)
         postgres_tell(postgres);
     timer_arm(timers_of(conn), &conn->timer, postgres_now(postgres) + wait_ms * NS_PER_MS,
@@ -273,6 +276,7 @@ static void greeted(struct postgres_conn *conn)
     log_limited(&store->connects, LOG_INFO, "postgres_connected", fields, ARRAY_LEN(fields));
     postgres_tell(postgres);
     postgres_sweep_start(postgres);
+    postgres_wake_listen(postgres);
 }
 
 static void read_some(struct postgres_conn *conn)
@@ -288,6 +292,7 @@ static void read_some(struct postgres_conn *conn)
         return;
     }
     postgres_take_results(conn);
+    postgres_wake_read(conn);
     postgres_send_groups(conn->postgres);
 }
 

@@ -77,6 +77,7 @@ struct postgres {
     uint64_t in_flight;                  /* ops accepted and not answered, on the wire or not */
     uint64_t held_bytes;                 /* of them */
     struct postgres_listener *listeners; /* subscriptions of queues */
+    struct postgres_conn *ear;           /* hears what others push; NULL: none does */
     struct timer sweep;
     bool sweeps; /* it is this instance that removes what has expired */
     bool sweeping;
@@ -166,6 +167,14 @@ const char *postgres_detail(const char *message);
 
 /* The connection is of no use after this error. */
 bool postgres_error_is_fatal(const PGresult *result);
+
+/* ---- what other processes push into queues (postgres_wake.c) ---- */
+
+/* Lets one of the connections listen, if there are queues to listen for and none does yet. */
+void postgres_wake_listen(struct postgres *postgres);
+
+/* What has been heard on this connection. */
+void postgres_wake_read(struct postgres_conn *conn);
 
 /* ---- rows that have expired (postgres_ttl.c) ---- */
 

@@ -230,7 +230,8 @@ static void dead_list(struct backend *backend, struct dead_list *list)
 
 static void move_result(struct postgres_call *call, const PGresult *result)
 {
-    CONTAINER_OF(call->op, struct dead_move, op)->moved = postgres_changed(result);
+    CONTAINER_OF(call->op, struct dead_move, op)->moved =
+        PQntuples(result) == 1 ? (uint64_t)postgres_int8(result, 0, 0) : postgres_changed(result);
 }
 
 static void move_end(struct postgres_call *call)

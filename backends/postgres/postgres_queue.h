@@ -4,6 +4,7 @@
 
 #include "backends/postgres/postgres_call.h"
 #include "backends/queue.h"
+#include "src/base/digest.h"
 
 enum {
     POSTGRES_FRAME_ITEMS = 1000,
@@ -15,7 +16,8 @@ enum {
 extern const struct queue postgres_queue;
 
 /* A subscription of a queue, until it is closed. It asks for messages while it has credit: again at
- * once while some come, else every queue_poll_ms. */
+ * once while some come or somebody says that one has come, when the next one is due, and at the
+ * latest after queue_poll_ms. */
 struct postgres_listener {
     struct postgres_listener *next; /* in postgres->listeners */
     struct postgres *postgres;
@@ -23,6 +25,8 @@ struct postgres_listener {
     struct timer timer;
     bool asking;                  /* a TAKE is on the wire */
     uint32_t asked;               /* messages that it may bring */
+    bool again;                   /* something has come since it was sent */
+    uint64_t due_ms;              /* until the queue's next message; 0: none, or not known */
     bool withdrawn;               /* the credit that it holds is void */
     struct incoming_batch *batch; /* what it has brought */
     unsigned settling;            /* settlements on the wire */
@@ -30,6 +34,7 @@ struct postgres_listener {
     struct job closed;
     uint64_t *tokens; /* deliveries that are not settled: open addressing, 0 = free */
     size_t n, room;
+    char digest[DIGEST_HEX + 1]; /* of the queue's name, in hex */
 };
 
 void postgres_queue_open(struct backend *backend, struct subscription *subscription);
@@ -40,12 +45,17 @@ void postgres_queue_close(struct backend *backend, struct subscription *subscrip
 
 /* Something may have come into a queue of this instance. */
 void postgres_queue_poke(struct postgres *postgres);
+void postgres_listener_poke(struct postgres_listener *listener);
 
 /* All settlements of a listener that closes are in. */
 void postgres_queue_settled(struct postgres_listener *listener);
 
 void postgres_queue_settle(struct backend *backend, struct settle *settle);
 void postgres_queue_extend(struct backend *backend, struct extend *extend);
+
+/* ---- what others push (postgres_wake.c); postgres_conn.h has the rest ---- */
+
+void postgres_wake_name(struct postgres_listener *listener);
 
 /* ---- deliveries that are not settled (postgres_tokens.c) ---- */
 

@@ -61,9 +61,9 @@ const struct backend_setting postgres_settings[] = {
                         "except for one operation alone"},
     [SET_SWEEP] = {"sweep_interval_ms", SETTING_UINT, "1000", 10, 3600000,
                    "how often rows that have expired are removed"},
-    [SET_QUEUE_POLL] = {"queue_poll_ms", SETTING_UINT, "100", 5, 60000,
-                        "how often a queue that was empty is looked at again; what this process "
-                        "pushes is seen at once"},
+    [SET_QUEUE_POLL] = {"queue_poll_ms", SETTING_UINT, "1000", 5, 60000,
+                        "how often a queue that was empty is looked at again, at the latest; what "
+                        "is pushed is told by NOTIFY and seen at once"},
     {.name = NULL},
 };
 
@@ -368,7 +368,8 @@ void postgres_login_clear(struct postgres_login *login)
     *login = (struct postgres_login){0};
 }
 
-/* Each connection may be replaced, and while it is made, its name is looked up. */
+/* Each connection may be replaced, and while it is made, its name is looked up. One of them listens
+ * as well (postgres_wake.c). */
 struct backend_descriptors postgres_descriptors(const struct backend_value *values)
 {
     return (struct backend_descriptors){.instance = 2 * (uint32_t)values[SET_CONNECTIONS].number};

@@ -19,7 +19,7 @@ static struct err late(void)
 struct settling {
     struct postgres_listener *listener;
     struct op *op; /* NULL: cancelled */
-    bool sent;
+    bool sent, gives_back;
 };
 
 static void cancel(struct op *op, struct err why)
@@ -31,7 +31,7 @@ static void cancel(struct op *op, struct err why)
 }
 
 static void run(struct postgres_listener *listener, struct op *op, const struct postgres_kind *kind,
-                enum postgres_statement statement, struct postgres_params *params)
+                enum postgres_statement statement, struct postgres_params *params, bool gives_back)
 {
     struct settling *settling;
 
@@ -39,7 +39,7 @@ static void run(struct postgres_listener *listener, struct op *op, const struct 
         return;
     if ((settling = calloc(1, sizeof *settling)) == NULL)
         abort();
-    *settling = (struct settling){.listener = listener, .op = op};
+    *settling = (struct settling){.listener = listener, .op = op, .gives_back = gives_back};
     op->backend_data = settling;
     op_park(op, cancel);
     if (settling->op == NULL) {
@@ -56,13 +56,15 @@ static void end(struct postgres_call *call)
     struct settling *settling = call->state;
     struct postgres_listener *listener = settling->listener;
     struct postgres *postgres = listener->postgres;
+    bool gives_back = settling->gives_back;
 
     if (settling->op != NULL)
         postgres_finish(postgres, settling->op, postgres_err(call, settling->op));
     free(settling);
     listener->settling--;
     postgres_queue_settled(listener);
-    postgres_queue_poke(postgres); /* retries and what was given back */
+    if (gives_back)
+        postgres_queue_poke(postgres);
 }
 
 /* ---- settle ---- */
@@ -134,15 +136,20 @@ static void add_reasons(struct postgres_params *params, const struct settle *set
 void postgres_queue_settle(struct backend *backend, struct settle *settle)
 {
     struct postgres_params params;
+    bool gives_back = false;
 
     (void)backend;
-    for (size_t i = 0; i < settle->n; i++)
+    for (size_t i = 0; i < settle->n; i++) {
         settle->items[i].err = late();
+        gives_back = gives_back || settle->items[i].how == SETTLE_RETRY ||
+                     settle->items[i].how == SETTLE_RELEASE;
+    }
     postgres_params_init(&params, op_arena(&settle->op));
     for (int column = 0; column < 3; column++)
         add_column(&params, settle, column);
     add_reasons(&params, settle);
-    run(listener_of(settle->subscription), &settle->op, &settle_kind, SQL_SETTLE, &params);
+    run(listener_of(settle->subscription), &settle->op, &settle_kind, SQL_SETTLE, &params,
+        gives_back);
 }
 
 /* ---- extend ---- */
@@ -181,5 +188,5 @@ void postgres_queue_extend(struct backend *backend, struct extend *extend)
         postgres_element_int8(&tokens, (int64_t)extend->items[i].token);
     }
     postgres_add_int8(&params, (int64_t)extend->lease_ms);
-    run(listener_of(extend->subscription), &extend->op, &extend_kind, SQL_EXTEND, &params);
+    run(listener_of(extend->subscription), &extend->op, &extend_kind, SQL_EXTEND, &params, false);
 }

@@ -5,6 +5,9 @@
 #include <assert.h>
 #include <stdlib.h>
 
+/* Deliveries whose leases run out one after the other are not waited for one by one. */
+enum { DUE_MIN_MS = 50 };
+
 /* A batch and all that it refers to. */
 struct taken {
     struct incoming_batch batch; /* first */
@@ -55,7 +58,10 @@ static void closed(struct postgres_listener *listener)
 
 static void released(struct postgres_call *call)
 {
+    struct postgres *postgres = call->conn->postgres;
+
     closed(call->state); /* if it failed, the leases run out */
+    postgres_queue_poke(postgres);
 }
 
 static void release_result(struct postgres_call *call, const PGresult *result)
@@ -144,6 +150,10 @@ static void take_result(struct postgres_call *call, const PGresult *result)
     int rows = PQntuples(result);
     struct taken *taken;
 
+    if (rows == 1 && postgres_int8(result, 0, ID) == 0) { /* nothing yet, but in some time */
+        listener->due_ms = (uint64_t)postgres_int8(result, 0, DELIVERY);
+        return;
+    }
     listener->asked -= (uint32_t)rows;
     if (rows == 0)
         return;
@@ -161,6 +171,17 @@ static void take_result(struct postgres_call *call, const PGresult *result)
     listener->batch = &taken->batch;
 }
 
+/* Until a queue that has given nothing is asked again. */
+static uint64_t pause_ns(const struct postgres_listener *listener)
+{
+    uint64_t poll = postgres_store_of(listener->postgres)->queue_poll_ns;
+    uint64_t due_ms = listener->due_ms > DUE_MIN_MS ? listener->due_ms : DUE_MIN_MS;
+
+    if (listener->again)
+        return 0;
+    return listener->due_ms > 0 && due_ms < poll / NS_PER_MS ? due_ms * NS_PER_MS : poll;
+}
+
 /* The batch is handed over when the transaction is known to be committed. */
 static void take_end(struct postgres_call *call)
 {
@@ -176,10 +197,8 @@ static void take_end(struct postgres_call *call)
         subscription_deliver(listener->subscription, batch);
     if (is_closing(listener))
         postgres_queue_settled(listener);
-    else if (batch != NULL)
-        ask_in(listener, 0);
     else
-        ask_in(listener, postgres_store_of(listener->postgres)->queue_poll_ns);
+        ask_in(listener, batch != NULL ? 0 : pause_ns(listener));
 }
 
 static const struct postgres_kind take_kind = {
@@ -202,7 +221,8 @@ static void ask(struct postgres_listener *listener)
     listener->asked = subscription->credit_messages < BATCH_MESSAGES
                           ? (uint32_t)subscription->credit_messages
                           : BATCH_MESSAGES;
-    listener->withdrawn = false;
+    listener->withdrawn = listener->again = false;
+    listener->due_ms = 0;
     listener->asking = true;
     subscription_take(subscription, listener->asked, 0);
     arena_init(&scratch, &listener->postgres->base.home->arenas);
@@ -233,12 +253,19 @@ static void on_timer(struct timer *timer)
         ask_in(listener, postgres_store_of(listener->postgres)->queue_poll_ns);
 }
 
+/* A take that is on the wire may have looked before. */
+void postgres_listener_poke(struct postgres_listener *listener)
+{
+    if (listener->asking)
+        listener->again = true;
+    else if (!is_closing(listener))
+        ask_in(listener, 0);
+}
+
 void postgres_queue_poke(struct postgres *postgres)
 {
-    for (struct postgres_listener *l = postgres->listeners; l != NULL; l = l->next) {
-        if (!l->asking && !is_closing(l))
-            ask_in(l, 0);
-    }
+    for (struct postgres_listener *l = postgres->listeners; l != NULL; l = l->next)
+        postgres_listener_poke(l);
 }
 
 /* ---- the methods ---- */
@@ -254,8 +281,10 @@ void postgres_queue_open(struct backend *backend, struct subscription *subscript
     listener->subscription = subscription;
     listener->next = postgres->listeners;
     postgres->listeners = listener;
+    postgres_wake_name(listener);
     subscription_opening(subscription, listener);
     ask_in(listener, 0);
+    postgres_wake_listen(postgres);
 }
 
 void postgres_queue_grant(struct backend *backend, struct subscription *subscription,

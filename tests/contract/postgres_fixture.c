@@ -37,12 +37,12 @@ void postgres_fixture_open(struct redis_fixture *fixture, const char *namespace_
     redis_fixture_open_as(fixture, &backend_postgres, namespace_name, all);
 }
 
-struct backend_store *postgres_fixture_store(const char *namespace_name)
+struct backend_store *postgres_fixture_store(const char *namespace_name, redis_settings settings)
 {
     struct backend_store *store;
     const char *all[SETTINGS];
 
-    complete((redis_settings){NULL}, all);
+    complete(settings, all);
     assert_int_equal(redis_fixture_store_of(&backend_postgres, &store, namespace_name, all).code,
                      ERR_OK);
     return store;

@@ -18,8 +18,8 @@ const char *postgres_fixture_address(void);
 void postgres_fixture_open(struct redis_fixture *fixture, const char *namespace_name,
                            redis_settings settings);
 
-/* A store of that namespace in the schema prism. */
-struct backend_store *postgres_fixture_store(const char *namespace_name);
+/* A store of that namespace with these settings; by default in the schema prism. */
+struct backend_store *postgres_fixture_store(const char *namespace_name, redis_settings settings);
 
 /* For suites: two namespaces in one schema, ready. */
 int postgres_fixture_setup(void **state);

@@ -16,7 +16,7 @@ static int open_fixture(void **state)
 
     postgres_fixture_setup(state);
     fixture = *state;
-    peer_store = postgres_fixture_store("a");
+    peer_store = postgres_fixture_store("a", (redis_settings){NULL});
     peer_instance = kv_open(&fixture->redis.kv, peer_store);
     KV_UNTIL(&fixture->redis.kv, atomic_load(&peer_store->state) == BACKEND_READY);
     return 0;
