@@ -5,11 +5,15 @@
 
 #include "backends/postgres/postgres_store.h"
 #include "pool/worker.h"
+#include "src/base/digest.h"
 
 #include <libpq-fe.h>
 #include <uv.h>
 
-enum { POSTGRES_ADDRESSES = 8 /* of one host name */ };
+enum {
+    POSTGRES_ADDRESSES = 8, /* of one host name */
+    POSTGRES_NEWS = 64      /* queues; one that has no place is found by polling */
+};
 
 enum postgres_phase {
     POSTGRES_WAITING, /* not connected; the timer starts the next attempt */
@@ -64,6 +68,13 @@ struct postgres_line {
     unsigned groups; /* on the wire */
 };
 
+/* Queues that others are to be told of (postgres_wake.c). */
+struct postgres_news {
+    struct digest queues[POSTGRES_NEWS];
+    unsigned n;
+    bool telling; /* some are on the wire */
+};
+
 struct postgres {
     struct backend base;         /* first */
     enum backend_state reported; /* as counted in store->states */
@@ -77,7 +88,8 @@ struct postgres {
     uint64_t in_flight;                  /* ops accepted and not answered, on the wire or not */
     uint64_t held_bytes;                 /* of them */
     struct postgres_listener *listeners; /* subscriptions of queues */
-    struct postgres_conn *ear;           /* hears what others push; NULL: none does */
+    struct postgres_news news;
+    struct postgres_conn *ear; /* hears what others push; NULL: none does */
     struct timer sweep;
     bool sweeps; /* it is this instance that removes what has expired */
     bool sweeping;

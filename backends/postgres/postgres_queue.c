@@ -86,8 +86,13 @@ static void push_result(struct postgres_call *call, const PGresult *result)
 
 static void push_end(struct postgres_call *call)
 {
+    const struct publish *publish = CONTAINER_OF(call->op, struct publish, op);
     struct postgres *postgres = call->conn->postgres;
 
+    for (size_t i = 0; i < publish->n && call->err.code == ERR_OK; i++) {
+        if (i == 0 || !slice_equal(publish->items[i].topic, publish->items[i - 1].topic))
+            postgres_wake_tell(postgres, publish->items[i].topic);
+    }
     postgres_finish(postgres, call->op, postgres_err(call, call->op));
     postgres_queue_poke(postgres);
 }
@@ -230,14 +235,16 @@ static void dead_list(struct backend *backend, struct dead_list *list)
 
 static void move_result(struct postgres_call *call, const PGresult *result)
 {
-    CONTAINER_OF(call->op, struct dead_move, op)->moved =
-        PQntuples(result) == 1 ? (uint64_t)postgres_int8(result, 0, 0) : postgres_changed(result);
+    CONTAINER_OF(call->op, struct dead_move, op)->moved = postgres_changed(result);
 }
 
 static void move_end(struct postgres_call *call)
 {
+    const struct dead_move *move = CONTAINER_OF(call->op, struct dead_move, op);
     struct postgres *postgres = call->conn->postgres;
 
+    if (!move->purge && call->err.code == ERR_OK)
+        postgres_wake_tell(postgres, move->queue);
     postgres_finish(postgres, call->op, postgres_err(call, call->op));
     postgres_queue_poke(postgres);
 }

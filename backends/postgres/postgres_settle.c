@@ -61,6 +61,8 @@ static void end(struct postgres_call *call)
     if (settling->op != NULL)
         postgres_finish(postgres, settling->op, postgres_err(call, settling->op));
     free(settling);
+    if (gives_back && call->err.code == ERR_OK)
+        postgres_wake_tell(postgres, listener->subscription->want.topic);
     listener->settling--;
     postgres_queue_settled(listener);
     if (gives_back)

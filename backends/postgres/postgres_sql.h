@@ -49,6 +49,7 @@ enum postgres_statement {
     SQL_DEAD_LIST,
     SQL_REDRIVE,
     SQL_PURGE,
+    SQL_TELL,
     POSTGRES_STATEMENTS
 };
 

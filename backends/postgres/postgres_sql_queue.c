@@ -7,26 +7,14 @@
 #define NOW_MS "floor(extract(epoch FROM now()) * 1000)::int8"
 #define MINE   "m.delivery > 0 AND m.delivery = s.delivery"
 
-/* Tells who waits (postgres_wake.c) that something has come into a queue. The channel is one of the
- * schema and the namespace; the payload is a digest, since a queue's name may be any octets. */
-#define TELL(space, queue)                                                                         \
-    "pg_notify('prism_' || left(encode(sha256(convert_to('@ ' || " space                           \
-    "::text, 'UTF8')), 'hex'), 32), encode(sha256(" queue "), 'hex'))"
-
-/* To be true, "told" must be carried out. */
-#define TOLD "(SELECT count(*) FROM told) >= 0"
-
 const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
     [SQL_PUSH] =
-        "WITH pushed AS (INSERT INTO @.messages"
-        " (space, queue, key, message_id, payload, headers, pushed_at,"
+        "INSERT INTO @.messages (space, queue, key, message_id, payload, headers, pushed_at,"
         " available_at) SELECT $1::int4, p.queue, p.key, p.message_id, p.payload, p.headers,"
         " " NOW_MS ", " NOW_MS " + p.delay FROM unnest($2::bytea[], $3::bytea[], $4::bytea[],"
         " $5::bytea[], $6::bytea[], $7::int8[]) WITH ORDINALITY"
         " AS p(queue, key, message_id, payload, headers, delay, place) ORDER BY p.place"
-        " RETURNING id, queue), told AS MATERIALIZED (SELECT " TELL(
-            "$1::int4", "q.queue") " FROM (SELECT DISTINCT queue FROM pushed) AS q)"
-                                   " SELECT id FROM pushed WHERE " TOLD " ORDER BY id",
+        " RETURNING id",
     [SQL_TAKE] =
         "WITH due AS MATERIALIZED (SELECT id, available_at, bytes FROM @.messages"
         " WHERE space = $1::int4 AND queue = $2::bytea AND died_at = 0"
@@ -54,11 +42,8 @@ const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
         " available_at = CASE WHEN s.how = 2 THEN m.pushed_at ELSE " NOW_MS " + s.delay END,"
         " died_at = CASE WHEN s.how = 3 THEN " NOW_MS " ELSE 0 END,"
         " reason = CASE WHEN s.how = 3 THEN s.reason END"
-        " FROM s WHERE " MINE " AND s.how > 0 RETURNING s.delivery, m.space, m.queue, m.died_at),"
-        " told AS MATERIALIZED (SELECT " TELL(
-            "q.space",
-            "q.queue") " FROM (SELECT DISTINCT space, queue FROM back WHERE died_at = 0) AS q)"
-                       " SELECT delivery FROM gone UNION ALL SELECT delivery FROM back WHERE " TOLD,
+        " FROM s WHERE " MINE " AND s.how > 0 RETURNING s.delivery)"
+        " SELECT delivery FROM gone UNION ALL SELECT delivery FROM back",
     [SQL_EXTEND] = "UPDATE @.messages m SET available_at = " NOW_MS " + $2::int8"
                    " FROM unnest($1::int8[]) AS s(delivery) WHERE " MINE " RETURNING m.delivery",
     [SQL_QUEUE_COUNT] =
@@ -75,12 +60,16 @@ const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
         " AND (died_at, id) > ($3::int8, $4::int8) ORDER BY died_at, id LIMIT $5::int8 + 1) AS page"
         " WINDOW keys AS (ORDER BY died_at, id)) AS counted"
         " WHERE place <= $5 AND (before IS NULL OR before <= $6::int8) ORDER BY place",
-    [SQL_REDRIVE] = "WITH back AS (UPDATE @.messages SET died_at = 0, reason = NULL, attempts = 0,"
-                    " pushed_at = " NOW_MS ", available_at = " NOW_MS " WHERE space = $1::int4"
-                    " AND queue = $2::bytea AND died_at > 0 AND ($4::bool OR id = ANY($3::int8[]))"
-                    " RETURNING queue), told AS MATERIALIZED (SELECT " TELL(
-                        "$1::int4", "q.queue") " FROM (SELECT DISTINCT queue FROM back) AS q)"
-                                               " SELECT count(*) FROM back WHERE " TOLD,
+    [SQL_REDRIVE] =
+        "UPDATE @.messages SET died_at = 0, reason = NULL, attempts = 0, pushed_at = " NOW_MS ","
+        " available_at = " NOW_MS " WHERE space = $1::int4 AND queue = $2::bytea AND died_at > 0"
+        " AND ($4::bool OR id = ANY($3::int8[]))",
+    [SQL_TELL] =
+        "WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),"
+        " told AS MATERIALIZED (SELECT pg_notify('prism_' || left(encode(sha256(convert_to("
+        "'@ ' || $1::int4::text, 'UTF8')), 'hex'), 32), encode(q.queue, 'hex'))"
+        " FROM unnest($2::bytea[]) AS q(queue) WHERE (SELECT count(*) FROM quick) = 1)"
+        " SELECT count(*) FROM told",
     [SQL_PURGE] = "DELETE FROM @.messages WHERE space = $1::int4 AND queue = $2::bytea"
                   " AND died_at > 0 AND ($4::bool OR id = ANY($3::int8[]))",
 };

@@ -59,8 +59,11 @@ static void closed(struct postgres_listener *listener)
 static void released(struct postgres_call *call)
 {
     struct postgres *postgres = call->conn->postgres;
+    struct postgres_listener *listener = call->state;
 
-    closed(call->state); /* if it failed, the leases run out */
+    if (call->err.code == ERR_OK)
+        postgres_wake_tell(postgres, listener->subscription->want.topic);
+    closed(listener); /* if it failed, the leases run out */
     postgres_queue_poke(postgres);
 }
 

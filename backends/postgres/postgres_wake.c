@@ -1,5 +1,9 @@
-/* What other processes and other workers push: each transaction that brings a message tells so by
- * NOTIFY, and one of the connections of each instance that has subscriptions of queues LISTENs.
+/* What other processes and other workers push: who has brought a message tells so by NOTIFY, and
+ * one of the connections of each instance that has subscriptions of queues LISTENs.
+ *
+ * PostgreSQL commits transactions that notify one after the other, each with its flush: in the
+ * push's own transaction it would cost most of the throughput. So it is a transaction of its own,
+ * right behind, that waits for no flush, and one at a time: what comes meanwhile goes together.
  *
  * Nothing depends on it. What is told while no connection listens, or is lost in a pooler, is found
  * when the queue is looked at again after queue_poll_ms. If the connection is lost, another one
@@ -35,7 +39,55 @@ static void listening(struct postgres_call *call)
 static const struct postgres_kind listen_kind = {
     .writes = true, .result = nothing, .end = listening};
 
-/* The channel as TELL of postgres_sql_queue.c has it: digits alone, whatever the names are. */
+static void send_news(struct postgres *postgres);
+
+static void told(struct postgres_call *call)
+{
+    struct postgres *postgres = call->conn->postgres;
+
+    postgres->news.telling = false;
+    if (call->err.code == ERR_OK)
+        send_news(postgres);
+}
+
+static const struct postgres_kind tell_kind = {.writes = true, .result = nothing, .end = told};
+
+static void send_news(struct postgres *postgres)
+{
+    struct postgres_news *news = &postgres->news;
+    struct postgres_conn *conn = postgres_choose(postgres);
+    struct postgres_array array;
+    struct postgres_params params;
+    struct arena scratch;
+
+    if (news->n == 0 || news->telling || postgres->closing || conn == NULL)
+        return;
+    arena_init(&scratch, &postgres->base.home->arenas);
+    postgres_params_init(&params, &scratch);
+    postgres_add_int4(&params, postgres->space);
+    array = postgres_add_array(&params, POSTGRES_BYTEA, news->n, (size_t)news->n * DIGEST_BYTES);
+    for (unsigned i = 0; i < news->n; i++)
+        postgres_element(&array, slice_of(news->queues[i].bytes, DIGEST_BYTES));
+    news->telling = true;
+    news->n = 0;
+    postgres_run_own(conn, &tell_kind, NULL, SQL_TELL, &params);
+    arena_clear(&scratch);
+}
+
+void postgres_wake_tell(struct postgres *postgres, struct slice queue)
+{
+    struct postgres_news *news = &postgres->news;
+    struct digest digest = digest_of(&queue, 1);
+    unsigned at = 0;
+
+    while (at < news->n && memcmp(&news->queues[at], &digest, sizeof digest) != 0)
+        at++;
+    if (at == news->n && at < POSTGRES_NEWS)
+        news->queues[news->n++] = digest;
+    send_news(postgres);
+}
+
+/* The channel as SQL_TELL of postgres_sql_queue.c has it: digits alone, whatever the names are. */
 void postgres_wake_listen(struct postgres *postgres)
 {
     struct postgres_conn *conn = postgres_choose(postgres);
