@@ -292,6 +292,7 @@ static void read_some(struct postgres_conn *conn)
         return;
     }
     postgres_take_results(conn);
+    postgres_wake_tell(conn->postgres);
     postgres_wake_read(conn);
     postgres_send_groups(conn->postgres);
 }

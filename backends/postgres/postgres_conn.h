@@ -12,7 +12,7 @@
 
 enum {
     POSTGRES_ADDRESSES = 8, /* of one host name */
-    POSTGRES_NEWS = 64      /* queues; one that has no place is found by polling */
+    POSTGRES_NEWS = 64      /* queues that are told by name; of more, all are looked at */
 };
 
 enum postgres_phase {
@@ -72,7 +72,10 @@ struct postgres_line {
 struct postgres_news {
     struct digest queues[POSTGRES_NEWS];
     unsigned n;
-    bool telling; /* some are on the wire */
+    bool all;         /* of more queues than there are places for */
+    bool telling;     /* some are on the wire */
+    uint64_t told_ns; /* when the last ones were sent */
+    struct timer timer;
 };
 
 struct postgres {
@@ -184,6 +187,10 @@ bool postgres_error_is_fatal(const PGresult *result);
 
 /* Lets one of the connections listen, if there are queues to listen for and none does yet. */
 void postgres_wake_listen(struct postgres *postgres);
+
+/* Sends what has been noted (postgres_queue.h), unless some is on the wire or was a moment ago. */
+void postgres_wake_tell(struct postgres *postgres);
+void postgres_wake_stop(struct postgres *postgres);
 
 /* What has been heard on this connection. */
 void postgres_wake_read(struct postgres_conn *conn);

@@ -119,6 +119,7 @@ void postgres_close(struct backend *backend, void (*closed)(void *), void *arg)
     postgres->down = why;
     worker_remove_hook(backend->home, &postgres->hook);
     postgres_sweep_stop(postgres);
+    postgres_wake_stop(postgres);
     postgres_leave(postgres_store_of(postgres), postgres);
     for (unsigned i = 0; i < postgres->n_conns; i++) {
         struct postgres_conn *conn = &postgres->conns[i];

@@ -91,7 +91,7 @@ static void push_end(struct postgres_call *call)
 
     for (size_t i = 0; i < publish->n && call->err.code == ERR_OK; i++) {
         if (i == 0 || !slice_equal(publish->items[i].topic, publish->items[i - 1].topic))
-            postgres_wake_tell(postgres, publish->items[i].topic);
+            postgres_wake_note(postgres, publish->items[i].topic);
     }
     postgres_finish(postgres, call->op, postgres_err(call, call->op));
     postgres_queue_poke(postgres);
@@ -244,7 +244,7 @@ static void move_end(struct postgres_call *call)
     struct postgres *postgres = call->conn->postgres;
 
     if (!move->purge && call->err.code == ERR_OK)
-        postgres_wake_tell(postgres, move->queue);
+        postgres_wake_note(postgres, move->queue);
     postgres_finish(postgres, call->op, postgres_err(call, call->op));
     postgres_queue_poke(postgres);
 }

@@ -57,8 +57,8 @@ void postgres_queue_extend(struct backend *backend, struct extend *extend);
 
 void postgres_wake_name(struct postgres_listener *listener);
 
-/* Something has come into the queue, and is committed: others are told. */
-void postgres_wake_tell(struct postgres *postgres, struct slice queue);
+/* Something has come into the queue, and is committed: others will be told. */
+void postgres_wake_note(struct postgres *postgres, struct slice queue);
 
 /* ---- deliveries that are not settled (postgres_tokens.c) ---- */
 

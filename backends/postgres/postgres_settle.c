@@ -62,7 +62,7 @@ static void end(struct postgres_call *call)
         postgres_finish(postgres, settling->op, postgres_err(call, settling->op));
     free(settling);
     if (gives_back && call->err.code == ERR_OK)
-        postgres_wake_tell(postgres, listener->subscription->want.topic);
+        postgres_wake_note(postgres, listener->subscription->want.topic);
     listener->settling--;
     postgres_queue_settled(listener);
     if (gives_back)

@@ -64,12 +64,7 @@ const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
         "UPDATE @.messages SET died_at = 0, reason = NULL, attempts = 0, pushed_at = " NOW_MS ","
         " available_at = " NOW_MS " WHERE space = $1::int4 AND queue = $2::bytea AND died_at > 0"
         " AND ($4::bool OR id = ANY($3::int8[]))",
-    [SQL_TELL] =
-        "WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),"
-        " told AS MATERIALIZED (SELECT pg_notify('prism_' || left(encode(sha256(convert_to("
-        "'@ ' || $1::int4::text, 'UTF8')), 'hex'), 32), encode(q.queue, 'hex'))"
-        " FROM unnest($2::bytea[]) AS q(queue) WHERE (SELECT count(*) FROM quick) = 1)"
-        " SELECT count(*) FROM told",
+    [SQL_TELL] = "SELECT pg_notify($1::text, p.payload) FROM unnest($2::text[]) AS p(payload)",
     [SQL_PURGE] = "DELETE FROM @.messages WHERE space = $1::int4 AND queue = $2::bytea"
                   " AND died_at > 0 AND ($4::bool OR id = ANY($3::int8[]))",
 };

@@ -62,7 +62,7 @@ static void released(struct postgres_call *call)
     struct postgres_listener *listener = call->state;
 
     if (call->err.code == ERR_OK)
-        postgres_wake_tell(postgres, listener->subscription->want.topic);
+        postgres_wake_note(postgres, listener->subscription->want.topic);
     closed(listener); /* if it failed, the leases run out */
     postgres_queue_poke(postgres);
 }

@@ -1,9 +1,11 @@
 /* What other processes and other workers push: who has brought a message tells so by NOTIFY, and
  * one of the connections of each instance that has subscriptions of queues LISTENs.
  *
- * PostgreSQL commits transactions that notify one after the other, each with its flush: in the
- * push's own transaction it would cost most of the throughput. So it is a transaction of its own,
- * right behind, that waits for no flush, and one at a time: what comes meanwhile goes together.
+ * A transaction that notifies takes a lock of the whole server before it commits and keeps it until
+ * its commit is flushed. In the push's own transaction that would make all pushes commit one after
+ * the other. So a push is noted when it is known to be committed, and
+ * what has been noted goes in a transaction of its own, which has nothing to flush: one at a time
+ * from each instance, and not more often than every GAP_MS.
  *
  * Nothing depends on it. What is told while no connection listens, or is lost in a pooler, is found
  * when the queue is looked at again after queue_poll_ms. If the connection is lost, another one
@@ -14,7 +16,25 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CHANNEL_DIGITS = 32 };
+enum { CHANNEL_DIGITS = 32, CHANNEL_SIZE = sizeof "prism_" + CHANNEL_DIGITS, GAP_MS = 5 };
+
+/* The payload that is no queue's: look at all. */
+static const char everything[] = "*";
+
+/* Digits alone, whatever the names are. */
+static void channel_of(const struct postgres *postgres, char channel[CHANNEL_SIZE])
+{
+    char of[96], hex[DIGEST_HEX];
+    struct slice whole;
+    struct digest digest;
+
+    snprintf(of, sizeof of, "\"%s\" %d", postgres_store_of(postgres)->config.schema,
+             (int)postgres->space);
+    whole = slice_str(of);
+    digest = digest_of(&whole, 1);
+    digest_hex(&digest, hex);
+    snprintf(channel, CHANNEL_SIZE, "prism_%.*s", CHANNEL_DIGITS, hex);
+}
 
 void postgres_wake_name(struct postgres_listener *listener)
 {
@@ -29,6 +49,101 @@ static void nothing(struct postgres_call *call, const PGresult *result)
     (void)result;
 }
 
+/* ---- telling ---- */
+
+/* What was refused is not told again: polling finds it. */
+static void told(struct postgres_call *call)
+{
+    call->conn->postgres->news.telling = false;
+    postgres_wake_tell(call->conn->postgres);
+}
+
+static const struct postgres_kind tell_kind = {.writes = true, .result = nothing, .end = told};
+
+static void add_payloads(struct postgres_params *params, const struct postgres_news *news)
+{
+    struct postgres_array array;
+    char hex[DIGEST_HEX];
+
+    if (news->all) {
+        array = postgres_add_array(params, POSTGRES_TEXT, 1, strlen(everything));
+        postgres_element(&array, slice_str(everything));
+        return;
+    }
+    array = postgres_add_array(params, POSTGRES_TEXT, news->n, (size_t)news->n * DIGEST_HEX);
+    for (unsigned i = 0; i < news->n; i++) {
+        digest_hex(&news->queues[i], hex);
+        postgres_element(&array, slice_of(hex, sizeof hex));
+    }
+}
+
+static void send_news(struct postgres *postgres, struct postgres_conn *conn)
+{
+    struct postgres_news *news = &postgres->news;
+    char channel[CHANNEL_SIZE];
+    struct postgres_params params;
+    struct arena scratch;
+
+    channel_of(postgres, channel);
+    arena_init(&scratch, &postgres->base.home->arenas);
+    postgres_params_init(&params, &scratch);
+    postgres_add(&params, slice_str(channel));
+    add_payloads(&params, news);
+    news->n = 0;
+    news->all = false;
+    news->telling = true;
+    news->told_ns = postgres_now(postgres);
+    postgres_run_own(conn, &tell_kind, NULL, SQL_TELL, &params);
+    arena_clear(&scratch);
+}
+
+static void on_gap_over(struct timer *timer)
+{
+    struct postgres_news *news = CONTAINER_OF(timer, struct postgres_news, timer);
+
+    postgres_wake_tell(CONTAINER_OF(news, struct postgres, news));
+}
+
+void postgres_wake_tell(struct postgres *postgres)
+{
+    struct postgres_news *news = &postgres->news;
+    struct postgres_conn *conn;
+    uint64_t from_ns = news->told_ns + GAP_MS * NS_PER_MS;
+
+    if ((news->n == 0 && !news->all) || news->telling || timer_armed(&news->timer) ||
+        postgres->closing)
+        return;
+    if (news->told_ns > 0 && postgres_now(postgres) < from_ns)
+        timer_arm(&postgres->base.home->timers, &news->timer, from_ns, on_gap_over);
+    else if ((conn = postgres_choose(postgres)) != NULL)
+        send_news(postgres, conn);
+}
+
+void postgres_wake_note(struct postgres *postgres, struct slice queue)
+{
+    struct postgres_news *news = &postgres->news;
+    struct digest digest;
+
+    if (news->all)
+        return;
+    digest = digest_of(&queue, 1);
+    for (unsigned i = 0; i < news->n; i++) {
+        if (memcmp(&news->queues[i], &digest, sizeof digest) == 0)
+            return;
+    }
+    if (news->n < POSTGRES_NEWS)
+        news->queues[news->n++] = digest;
+    else
+        news->all = true;
+}
+
+void postgres_wake_stop(struct postgres *postgres)
+{
+    timer_disarm(&postgres->base.home->timers, &postgres->news.timer);
+}
+
+/* ---- listening ---- */
+
 /* If LISTEN is refused, the connection is not asked again: polling remains. */
 static void listening(struct postgres_call *call)
 {
@@ -39,70 +154,15 @@ static void listening(struct postgres_call *call)
 static const struct postgres_kind listen_kind = {
     .writes = true, .result = nothing, .end = listening};
 
-static void send_news(struct postgres *postgres);
-
-static void told(struct postgres_call *call)
-{
-    struct postgres *postgres = call->conn->postgres;
-
-    postgres->news.telling = false;
-    if (call->err.code == ERR_OK)
-        send_news(postgres);
-}
-
-static const struct postgres_kind tell_kind = {.writes = true, .result = nothing, .end = told};
-
-static void send_news(struct postgres *postgres)
-{
-    struct postgres_news *news = &postgres->news;
-    struct postgres_conn *conn = postgres_choose(postgres);
-    struct postgres_array array;
-    struct postgres_params params;
-    struct arena scratch;
-
-    if (news->n == 0 || news->telling || postgres->closing || conn == NULL)
-        return;
-    arena_init(&scratch, &postgres->base.home->arenas);
-    postgres_params_init(&params, &scratch);
-    postgres_add_int4(&params, postgres->space);
-    array = postgres_add_array(&params, POSTGRES_BYTEA, news->n, (size_t)news->n * DIGEST_BYTES);
-    for (unsigned i = 0; i < news->n; i++)
-        postgres_element(&array, slice_of(news->queues[i].bytes, DIGEST_BYTES));
-    news->telling = true;
-    news->n = 0;
-    postgres_run_own(conn, &tell_kind, NULL, SQL_TELL, &params);
-    arena_clear(&scratch);
-}
-
-void postgres_wake_tell(struct postgres *postgres, struct slice queue)
-{
-    struct postgres_news *news = &postgres->news;
-    struct digest digest = digest_of(&queue, 1);
-    unsigned at = 0;
-
-    while (at < news->n && memcmp(&news->queues[at], &digest, sizeof digest) != 0)
-        at++;
-    if (at == news->n && at < POSTGRES_NEWS)
-        news->queues[news->n++] = digest;
-    send_news(postgres);
-}
-
-/* The channel as SQL_TELL of postgres_sql_queue.c has it: digits alone, whatever the names are. */
 void postgres_wake_listen(struct postgres *postgres)
 {
     struct postgres_conn *conn = postgres_choose(postgres);
-    char of[96], hex[DIGEST_HEX], sql[64];
-    struct slice whole;
-    struct digest digest;
+    char channel[CHANNEL_SIZE], sql[sizeof "LISTEN " + CHANNEL_SIZE];
 
     if (postgres->listeners == NULL || postgres->ear != NULL || postgres->closing || conn == NULL)
         return;
-    snprintf(of, sizeof of, "\"%s\" %d", postgres_store_of(postgres)->config.schema,
-             (int)postgres->space);
-    whole = slice_str(of);
-    digest = digest_of(&whole, 1);
-    digest_hex(&digest, hex);
-    snprintf(sql, sizeof sql, "LISTEN prism_%.*s", CHANNEL_DIGITS, hex);
+    channel_of(postgres, channel);
+    snprintf(sql, sizeof sql, "LISTEN %s", channel);
     postgres->ear = conn;
     postgres_run_own_text(conn, &listen_kind, NULL, sql);
 }
@@ -124,10 +184,11 @@ void postgres_wake_read(struct postgres_conn *conn)
 
     while ((told = PQnotifies(conn->pg)) != NULL) {
         bool own = is_own(conn->postgres, told->be_pid);
+        bool all = strcmp(told->extra, everything) == 0;
 
         for (struct postgres_listener *l = conn->postgres->listeners; l != NULL && !own;
              l = l->next) {
-            if (strcmp(l->digest, told->extra) == 0)
+            if (all || strcmp(l->digest, told->extra) == 0)
                 postgres_listener_poke(l);
         }
         PQfreemem(told);

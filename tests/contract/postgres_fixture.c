@@ -1,6 +1,5 @@
 #include "tests/contract/postgres_fixture.h"
 
-#include <libpq-fe.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,20 +80,24 @@ int postgres_fixture_teardown(void **state)
     return 0;
 }
 
-const char *postgres_fixture_sql(const char *sql)
+PGconn *postgres_fixture_connect(void)
 {
-    static char text[256];
     char host[64], conninfo[128];
     const char *port = strchr(postgres_fixture_address(), ':');
-    PGresult *result;
-    PGconn *pg;
 
     snprintf(host, sizeof host, "%.*s", (int)(port - postgres_fixture_address()),
              postgres_fixture_address());
     snprintf(conninfo, sizeof conninfo, "host=%s port=%s user=postgres dbname=postgres", host,
              port + 1);
-    pg = PQconnectdb(conninfo);
-    result = PQexec(pg, sql);
+    return PQconnectdb(conninfo);
+}
+
+const char *postgres_fixture_sql(const char *sql)
+{
+    static char text[256];
+    PGconn *pg = postgres_fixture_connect();
+    PGresult *result = PQexec(pg, sql);
+
     if (PQresultStatus(result) != PGRES_TUPLES_OK && PQresultStatus(result) != PGRES_COMMAND_OK)
         fail_msg("%s: %s", sql, PQerrorMessage(pg));
     snprintf(text, sizeof text, "%s", PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");

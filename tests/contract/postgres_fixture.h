@@ -6,6 +6,8 @@
 #include "backends/postgres/postgres.h"
 #include "tests/contract/redis_fixture.h" /* serves every backend type */
 
+#include <libpq-fe.h>
+
 struct postgres_fixture {
     struct redis_fixture redis; /* first */
     struct backend_store *other;
@@ -25,6 +27,9 @@ struct backend_store *postgres_fixture_store(const char *namespace_name, redis_s
 int postgres_fixture_setup(void **state);
 int postgres_fixture_setup_in(void **state, const char *schema);
 int postgres_fixture_teardown(void **state);
+
+/* A connection of the test's own, as superuser; PQfinish() ends it. */
+PGconn *postgres_fixture_connect(void);
 
 /* Runs SQL beside the backend; the first column of the first row, or "". Valid until the next
  * call. */

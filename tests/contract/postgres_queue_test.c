@@ -1,7 +1,10 @@
 /* Queues on Postgres: the contract, by two stores; and what one process tells the other. */
+#include "src/base/clock.h"
+#include "src/base/digest.h"
 #include "tests/contract/message_contract.h"
 #include "tests/contract/postgres_fixture.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,9 +14,8 @@ struct queue_fixture {
     struct backend_store *second;
 };
 
-static int open_with(void **state, const char *poll_ms)
+static int open_with(void **state, redis_settings settings)
 {
-    redis_settings settings = {"queue_poll_ms", poll_ms, NULL};
     struct queue_fixture *fixture = test_calloc(1, sizeof *fixture);
     struct message_fixture *messages = &fixture->messages;
 
@@ -34,13 +36,27 @@ static int open_with(void **state, const char *poll_ms)
 
 static int open_fixture(void **state)
 {
-    return open_with(state, "20");
+    return open_with(state, (redis_settings){"queue_poll_ms", "20", NULL});
 }
 
 /* No test is patient enough for a look at the queue that nobody has asked for. */
 static int open_told(void **state)
 {
-    return open_with(state, "60000");
+    return open_with(state, (redis_settings){"queue_poll_ms", "60000", NULL});
+}
+
+/* The server refuses this user's notifications: a transaction with one in it fails. */
+static int open_mute(void **state)
+{
+    postgres_fixture_sql("DO $$ BEGIN IF to_regrole('mute') IS NULL THEN CREATE ROLE mute LOGIN;"
+                         " END IF; END $$; GRANT CREATE ON DATABASE postgres TO mute;"
+                         " REVOKE EXECUTE ON FUNCTION pg_notify(text, text) FROM PUBLIC");
+    assert_string_equal(
+        postgres_fixture_sql("SELECT has_function_privilege('mute', 'pg_notify(text, text)',"
+                             " 'execute')"),
+        "f");
+    return open_with(
+        state, (redis_settings){"queue_poll_ms", "20", "username", "mute", "schema", "mute", NULL});
 }
 
 static int close_fixture(void **state)
@@ -238,6 +254,99 @@ static void the_untold_is_not_seen(void **state)
     probe_free(probe);
 }
 
+/* One frame into more queues than are told by name: all are looked at. */
+static void very_many_queues_are_told(void **state)
+{
+    enum { QUEUES = 200 };
+    struct message_fixture *fixture = *state;
+    const char *name = message_topic(fixture);
+    struct probe *first, *last;
+    struct outgoing items[QUEUES];
+    char names[QUEUES][64];
+
+    for (size_t i = 0; i < QUEUES; i++) {
+        snprintf(names[i], sizeof names[i], "%s-%zu", name, i);
+        items[i] = (struct outgoing){.topic = slice_str(names[i]), .payload = slice_str("0")};
+    }
+    first = probe_queue(fixture, fixture->second, probe_want(names[0], NULL));
+    last = probe_queue(fixture, fixture->second, probe_want(names[QUEUES - 1], NULL));
+    probe_grant(first, 100, 1 << 20);
+    probe_grant(last, 100, 1 << 20);
+    for (size_t i = 0; i < 5; i++) { /* the first time it may be LISTEN that wakes them */
+        kv_expect(message_publish(fixture, &fixture->kv.backend->has.queue->sink, items, QUEUES),
+                  ERR_OK, NULL);
+        probe_wait(first, i + 1);
+        probe_wait(last, i + 1);
+    }
+    probe_free(first);
+    probe_free(last);
+}
+
+/* ---- how often it is told ---- */
+
+/* A connection that hears what the stores are told. */
+static PGconn *eavesdrop(void)
+{
+    PGconn *pg = postgres_fixture_connect();
+    char text[96], hex[DIGEST_HEX];
+    struct digest digest;
+    struct slice of;
+
+    snprintf(text, sizeof text, "\"prism\" %s",
+             postgres_fixture_sql("SELECT id FROM prism.spaces WHERE name = 'a'"));
+    of = slice_str(text);
+    digest = digest_of(&of, 1);
+    digest_hex(&digest, hex);
+    snprintf(text, sizeof text, "LISTEN prism_%.32s", hex);
+    PQclear(PQexec(pg, text));
+    return pg;
+}
+
+/* How often the queue has been told, up to the first word of another one. */
+static unsigned count_told(PGconn *pg, const char *name, const char *until)
+{
+    struct slice slices[] = {slice_str(name), slice_str(until)};
+    char hex[2][DIGEST_HEX + 1] = {{0}};
+    unsigned n = 0;
+
+    for (size_t i = 0; i < 2; i++) {
+        struct digest digest = digest_of(&slices[i], 1);
+
+        digest_hex(&digest, hex[i]);
+    }
+    for (bool over = false; !over;) {
+        struct pollfd ready = {.fd = PQsocket(pg), .events = POLLIN};
+        PGnotify *told;
+
+        assert_int_equal(poll(&ready, 1, 30000), 1);
+        assert_int_equal(PQconsumeInput(pg), 1);
+        while ((told = PQnotifies(pg)) != NULL) {
+            n += strcmp(told->extra, hex[0]) == 0;
+            over = over || strcmp(told->extra, hex[1]) == 0;
+            PQfreemem(told);
+        }
+    }
+    return n;
+}
+
+/* Pushes that follow each other fast are told together, 5 ms after the last time. */
+static void fast_pushes_are_told_together(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const char *name = message_topic(fixture);
+    PGconn *pg = eavesdrop();
+    uint64_t began_ns = clock_now_ns(), took_ms;
+    unsigned n;
+
+    for (size_t i = 0; i < 300; i++)
+        push(fixture, slice_str(name), 0);
+    push(fixture, slice_str("the last one"), 0);
+    n = count_told(pg, name, "the last one");
+    took_ms = (clock_now_ns() - began_ns) / NS_PER_MS;
+    assert_in_range(n, 1, took_ms / 5 + 2);
+    PQfinish(pg);
+}
+
 /* With polling alone. */
 static void polling_finds_the_untold(void **state)
 {
@@ -263,11 +372,15 @@ int main(void)
                                       KV_TEST(a_delay_is_kept),
                                       KV_TEST(what_is_given_back_is_told),
                                       KV_TEST(listens_again_after_a_loss),
-                                      KV_TEST(the_untold_is_not_seen)};
+                                      KV_TEST(the_untold_is_not_seen),
+                                      KV_TEST(very_many_queues_are_told),
+                                      KV_TEST(fast_pushes_are_told_together)};
 
     if (postgres_fixture_address() == NULL)
         return 77;
     return message_contract("postgres", open_fixture, close_fixture) +
            cmocka_run_group_tests_name("postgres queue", tests, open_fixture, close_fixture) +
-           cmocka_run_group_tests_name("postgres queue, told", told, open_told, close_fixture);
+           cmocka_run_group_tests_name("postgres queue, told", told, open_told, close_fixture) +
+           /* No transaction that brings a message notifies: none fails if notifying does. */
+           queue_contract("postgres, mute", open_mute, close_fixture);
 }
