@@ -72,7 +72,7 @@ const struct backend_setting kafka_settings[] = {
     [SET_REVOKE_WAIT] = {"revoke_wait_ms", SETTING_UINT, "500", 0, 10000,
                          "a partition that moves to another process waits so long for its "
                          "messages to be settled"},
-    [SET_SUBSCRIPTION_BUFFER] = {"subscription_buffer_bytes", SETTING_UINT, "16777216", 65536,
+    [SET_SUBSCRIPTION_BUFFER] = {"subscription_buffer_bytes", SETTING_UINT, "67108864", 65536,
                                  1ull << 31,
                                  "bytes that the client library fetches ahead for a topic and "
                                  "group; its partitions share them"},

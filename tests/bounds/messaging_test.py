@@ -33,7 +33,7 @@ class Messaging(suite.Case):
         if suite.backend() == "kafka":
             kafka = self.borrow(KafkaServer())
             kafka.create_topic("t", PARTITIONS)
-            slot["config"]["brokers"] = kafka.address
+            slot["config"].update(brokers=kafka.address, subscription_buffer_bytes=16 * MIB)
         if suite.backend() == "redis-stream":
             self.redis = self.borrow(RedisServer())
             slot["config"]["address"] = self.redis.address
