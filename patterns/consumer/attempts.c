@@ -3,6 +3,7 @@
 #include "pool/worker.h"
 #include "src/base/clock.h"
 #include "src/base/container.h"
+#include "src/base/number.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -197,30 +198,15 @@ static void look_up(struct ledger *ledger, struct incoming *message)
 
 /* ---- bytes ---- */
 
-static void put_number(uint8_t *out, uint64_t number, int bytes)
-{
-    for (int i = 0; i < bytes; i++)
-        out[i] = (uint8_t)(number >> 8 * i);
-}
-
-static uint64_t get_number(const uint8_t *from, int bytes)
-{
-    uint64_t number = 0;
-
-    for (int i = 0; i < bytes; i++)
-        number |= (uint64_t)from[i] << 8 * i;
-    return number;
-}
-
 static struct slice encode(const struct ledger *ledger, struct arena *arena)
 {
     uint8_t *out = arena_alloc(arena, 1 + (size_t)ledger->n * ROW_BYTES), *at = out + 1;
 
     out[0] = VERSION;
     for (uint32_t i = 0; i < ledger->n; i++, at += ROW_BYTES) {
-        put_number(at, (uint64_t)ledger->rows[i].offset, 8);
-        put_number(at + 8, ledger->rows[i].timestamp_ms, 8);
-        put_number(at + 16, ledger->rows[i].attempt, 4);
+        number_put(at, (uint64_t)ledger->rows[i].offset, 8);
+        number_put(at + 8, ledger->rows[i].timestamp_ms, 8);
+        number_put(at + 16, ledger->rows[i].attempt, 4);
     }
     return slice_of(out, (size_t)(at - out));
 }
@@ -241,9 +227,9 @@ static void decode(struct ledger *ledger, struct slice value)
     if (value.len == 0 || value.data[0] != VERSION)
         return;
     for (size_t at = 1; at + ROW_BYTES <= value.len; at += ROW_BYTES)
-        take_in(ledger, (struct row){.offset = (int64_t)get_number(value.data + at, 8),
-                                     .timestamp_ms = get_number(value.data + at + 8, 8),
-                                     .attempt = (uint32_t)get_number(value.data + at + 16, 4)});
+        take_in(ledger, (struct row){.offset = (int64_t)number_get(value.data + at, 8),
+                                     .timestamp_ms = number_get(value.data + at + 8, 8),
+                                     .attempt = (uint32_t)number_get(value.data + at + 16, 4)});
 }
 
 /* ---- reading and writing ---- */

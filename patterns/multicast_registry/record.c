@@ -1,21 +1,8 @@
 #include "patterns/multicast_registry/record.h"
 
+#include "src/base/number.h"
+
 #include <string.h>
-
-void record_put_number(uint8_t *out, uint64_t number, int bytes)
-{
-    for (int i = 0; i < bytes; i++)
-        out[i] = (uint8_t)(number >> 8 * i);
-}
-
-uint64_t record_number(const uint8_t *from, int bytes)
-{
-    uint64_t number = 0;
-
-    for (int i = 0; i < bytes; i++)
-        number |= (uint64_t)from[i] << 8 * i;
-    return number;
-}
 
 /* ---- who failed ---- */
 
@@ -29,7 +16,7 @@ void record_failed(struct sending *s, struct slice identity)
     }
     if (r->failed == NULL)
         r->failed = arena_alloc(call_arena(s->call), REMEMBERED_BYTES);
-    record_put_number(r->failed + r->failed_bytes, identity.len, 2);
+    number_put(r->failed + r->failed_bytes, identity.len, 2);
     memcpy(r->failed + r->failed_bytes + 2, identity.data, identity.len);
     r->failed_bytes += identity.len + 2;
     r->n_failed++;
@@ -55,13 +42,13 @@ static struct slice write(struct sending *s, uint8_t state, uint64_t kept_ms)
 
     *record = (struct record){.state = state, .ended = s->exhausted, .overflowed = r->overflowed};
     memcpy(record->owner, r->owner, OWNER_BYTES);
-    record_put_number(record->kept_ms, kept_ms, 8);
+    number_put(record->kept_ms, kept_ms, 8);
     memcpy(record->digest, r->digest.bytes, DIGEST_BYTES);
     for (int i = 0; i < RECORD_COUNTS; i++)
-        record_put_number(record->counts[i], (uint32_t)counts[i], 4);
-    record_put_number(record->next_name, s->named.next, 4);
-    record_put_number(record->n_failed, r->n_failed, 4);
-    record_put_number(record->after_len, s->after_len, 2);
+        number_put(record->counts[i], (uint32_t)counts[i], 4);
+    number_put(record->next_name, s->named.next, 4);
+    number_put(record->n_failed, r->n_failed, 4);
+    number_put(record->after_len, s->after_len, 2);
     if (s->after_len > 0)
         memcpy(out + sizeof *record, s->after, s->after_len);
     if (r->failed_bytes > 0)
@@ -90,7 +77,7 @@ static bool read_failed(struct sending *s, struct slice rest, size_t n)
 {
     s->again = (struct names){.items = arena_array(call_arena(s->call), n, sizeof(struct slice))};
     for (; s->again.n < n; s->again.n++) {
-        size_t len = rest.len >= 2 ? (size_t)record_number(rest.data, 2) : SIZE_MAX;
+        size_t len = rest.len >= 2 ? (size_t)number_get(rest.data, 2) : SIZE_MAX;
 
         if (len > rest.len - 2 || rest.len < 2)
             return false;
@@ -109,16 +96,16 @@ bool record_read(struct sending *s, struct slice value)
 
     if (value.len < sizeof *record)
         return false;
-    after = (size_t)record_number(record->after_len, 2);
+    after = (size_t)number_get(record->after_len, 2);
     if (after > sizeof s->after || after > value.len - sizeof *record ||
-        record_number(record->n_failed, 4) > REMEMBERED_BYTES / 2)
+        number_get(record->n_failed, 4) > REMEMBERED_BYTES / 2)
         return false;
     s->after_len = after;
     memcpy(s->after, value.data + sizeof *record, after);
     s->exhausted = record->ended != 0;
-    s->named.next = (size_t)record_number(record->next_name, 4);
+    s->named.next = (size_t)number_get(record->next_name, 4);
     for (int i = 0; i < RECORD_COUNTS; i++) {
-        *counts[i] = (int32_t)record_number(record->counts[i], 4);
+        *counts[i] = (int32_t)number_get(record->counts[i], 4);
         s->tally.targets += *counts[i];
     }
     s->truncated = s->tally.targets > 0 && !s->streams &&
@@ -127,7 +114,7 @@ bool record_read(struct sending *s, struct slice value)
     return s->named.next <= s->named.n &&
            read_failed(
                s, slice_of(value.data + sizeof *record + after, value.len - sizeof *record - after),
-               (size_t)record_number(record->n_failed, 4));
+               (size_t)number_get(record->n_failed, 4));
 }
 
 bool record_is_ours(const struct sending *s)

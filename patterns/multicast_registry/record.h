@@ -17,9 +17,6 @@ struct record {
     uint8_t next_name[4], n_failed[4], after_len[2];
 };
 
-void record_put_number(uint8_t *out, uint64_t number, int bytes);
-uint64_t record_number(const uint8_t *from, int bytes);
-
 /* This delivery is to be tried again by a repetition. */
 void record_failed(struct sending *sending, struct slice identity);
 

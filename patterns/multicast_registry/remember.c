@@ -29,6 +29,7 @@
 #include "pool/worker.h"
 #include "src/base/clock.h"
 #include "src/base/container.h"
+#include "src/base/number.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -67,8 +68,8 @@ static struct digest digest_this(const struct sending *s)
 
     if (bytes > 0)
         protobuf_c_message_pack(&request->filter->base, filter);
-    record_put_number(lengths, request->payload.len, 8);
-    record_put_number(lengths + 8, bytes, 8);
+    number_put(lengths, request->payload.len, 8);
+    number_put(lengths + 8, bytes, 8);
     lengths[16] = s->kept;
     parts[0] = slice_of(lengths, sizeof lengths);
     parts[1] = pb_slice(request->payload);
@@ -289,7 +290,7 @@ static void aged(struct op *op)
 
     if (op->err.code != ERR_OK)
         call_fail(s->call, op->err);
-    else if (!left->found || !left->has_ttl || left->ttl_ms > record_number(record->kept_ms, 8))
+    else if (!left->found || !left->has_ttl || left->ttl_ms > number_get(record->kept_ms, 8))
         call_fail(s->call, not_over());
     else
         go_on(s);
@@ -308,7 +309,7 @@ static void look_at(struct sending *s)
         call_fail(s->call, stranger());
     } else if (record->state == RECORD_OVER) {
         go_on(s);
-    } else if (record_number(record->kept_ms, 8) == 0) {
+    } else if (number_get(record->kept_ms, 8) == 0) {
         call_fail(s->call, not_over());
     } else {
         r->ttl_get = (struct kv_ttl_get){.key = r->key};

@@ -20,6 +20,7 @@
 #include "pool/worker.h"
 #include "src/base/clock.h"
 #include "src/base/container.h"
+#include "src/base/number.h"
 
 #include <stdlib.h>
 #include <sys/random.h>
@@ -48,21 +49,6 @@ static void looked(struct op *op);
 
 /* ---- records ---- */
 
-static void put_number(uint8_t *out, uint64_t number, int bytes)
-{
-    for (int i = 0; i < bytes; i++)
-        out[i] = (uint8_t)(number >> 8 * i);
-}
-
-static uint64_t get_number(const uint8_t *from, int bytes)
-{
-    uint64_t number = 0;
-
-    for (int i = 0; i < bytes; i++)
-        number |= (uint64_t)from[i] << 8 * i;
-    return number;
-}
-
 static struct slice write_record(const struct prepared *prepared, uint8_t state)
 {
     const struct outgoing *message = prepared_message(prepared);
@@ -73,8 +59,8 @@ static struct slice write_record(const struct prepared *prepared, uint8_t state)
     record->state = state;
     memcpy(record->owner, prepared->owner, OWNER_BYTES);
     memcpy(record->digest, prepared->digest.bytes, DIGEST_BYTES);
-    put_number(record->partition, (uint32_t)message->partition, sizeof record->partition);
-    put_number(record->offset, (uint64_t)message->offset, sizeof record->offset);
+    number_put(record->partition, (uint32_t)message->partition, sizeof record->partition);
+    number_put(record->offset, (uint64_t)message->offset, sizeof record->offset);
     if (position > 0)
         memcpy(out + sizeof *record, message->position.data, position);
     return slice_of(out, sizeof *record + position);
@@ -85,8 +71,8 @@ static void take_place(const struct prepared *prepared, const struct record *rec
 {
     struct outgoing *message = prepared_message(prepared);
 
-    message->partition = (int32_t)get_number(record->partition, sizeof record->partition);
-    message->offset = (int64_t)get_number(record->offset, sizeof record->offset);
+    message->partition = (int32_t)number_get(record->partition, sizeof record->partition);
+    message->offset = (int64_t)number_get(record->offset, sizeof record->offset);
     message->position =
         position > 0 ? arena_copy(prepared->preparing->frame->arena,
                                   slice_of((const uint8_t *)record + sizeof *record, position))
