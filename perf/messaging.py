@@ -44,10 +44,13 @@ def flow(way, address, topic, count, prismd=None, broker=None):
     """One run of prism-flow."""
     pids = [p for p in (prismd, broker) if p]
     argv = [environment.ours("prism-flow"), way, address, topic, str(count)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as child:
         if child.stdout.readline() != "begin\n":
             raise RuntimeError(f"{way}: {child.stderr.read()}")
         before = {pid: multicast.cpu_seconds(pid) for pid in pids}
+        child.stdin.write("\n")
+        child.stdin.flush()
         line = child.stdout.readline().split()
         used = {pid: multicast.cpu_seconds(pid) - before[pid] for pid in pids}
         if child.wait() != 0 or len(line) != 6:

@@ -98,11 +98,13 @@ class Bench:
         argv, env = self.native(command)
         _, core = cores()
         pinned = ["taskset", "-c", str(core)] if core is not None else []
-        with subprocess.Popen([*pinned, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              env={**os.environ, **env}) as child:
+        with subprocess.Popen([*pinned, *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True, env={**os.environ, **env}) as child:
             if child.stdout.readline() != "begin\n":
                 raise RuntimeError(f"{command}: {child.stderr.read()}")
             before = self.store_cpu()
+            child.stdin.write("\n")
+            child.stdin.flush()
             line = child.stdout.readline().split()
             store = self.store_used(before)
             if child.wait() != 0 or len(line) != 6:

@@ -6,8 +6,9 @@
  *
  * usage: prism-baseline-curl URL KEYS KEY_BYTES VALUE_BYTES DEPTH SECONDS
  * URL: what comes before a key. AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are in the environment.
- * Standard output: `begin` when measuring begins, then `items N seconds S cpu C`. Exit status 1,
- * and the reason on standard error, when any answer was not as it must be. */
+ * Standard output: `begin` when measuring begins (see common/begin.h), then
+ * `items N seconds S cpu C`. Exit status 1, and the reason on standard error, when any answer was
+ * not as it must be. */
 #include "perf/baseline/sampled.h"
 #include "perf/load/workload.h"
 

@@ -7,8 +7,9 @@
  *
  * usage: prism-baseline-libpq CONNINFO COMMAND KEYS KEY_BYTES VALUE_BYTES DEPTH SECONDS CONNECTIONS
  * fill makes the table anew; get asks for one key in each statement, get-many for 100 of them.
- * Standard output: `begin` when measuring begins, then `items N seconds S cpu C`. Exit status 1,
- * and the reason on standard error, when any result was not as it must be. */
+ * Standard output: `begin` when measuring begins (see common/begin.h), then
+ * `items N seconds S cpu C`. Exit status 1, and the reason on standard error, when any result was
+ * not as it must be. */
 #include "perf/baseline/sampled.h"
 #include "perf/load/workload.h"
 

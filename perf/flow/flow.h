@@ -4,10 +4,10 @@
  *   prism-flow WAY ADDRESS TOPIC COUNT
  *
  * Messages have 128 bytes, publishers send them in frames of 100 where the way has frames. A fifth
- * of COUNT goes first, unmeasured; then "begin" is printed, COUNT messages go, and one line is
- * printed: messages N seconds S cpu_us_per_message C. Every message is acknowledged before it
- * counts; consumers settle what they read. Exit status 1, with the reason on standard error, when
- * anything is not as it must be. thread: main. */
+ * of COUNT goes first, unmeasured; then "begin" is printed and a line is awaited, COUNT messages
+ * go, and one line is printed: messages N seconds S cpu_us_per_message C. Every message is
+ * acknowledged before it counts; consumers settle what they read. Exit status 1, with the reason on
+ * standard error, when anything is not as it must be. thread: main. */
 #ifndef PRISM_PERF_FLOW_FLOW_H
 #define PRISM_PERF_FLOW_FLOW_H
 

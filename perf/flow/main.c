@@ -1,6 +1,7 @@
 /* See flow.h. */
 #include "perf/flow/flow.h"
 
+#include "perf/common/begin.h"
 #include "perf/common/clock.h"
 
 #include <stdarg.h>
@@ -40,8 +41,7 @@ void flow_die(const char *format, ...)
 
 static void begin(struct flow *flow)
 {
-    puts("begin");
-    fflush(stdout);
+    begin_measuring();
     flow->begun = true;
     flow->began_ns = clock_now_ns();
     flow->began_cpu_ns = clock_own_cpu_ns();
