@@ -1,6 +1,7 @@
 #include "tests/contract/nats_server.h"
 
 #include "src/base/clock.h"
+#include "tests/contract/free_port.h"
 
 #include <fcntl.h>
 #include <ftw.h>
@@ -58,19 +59,6 @@ static struct sockaddr_in loopback(uint16_t port)
 {
     return (struct sockaddr_in){
         .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(port)};
-}
-
-static uint16_t free_port(void)
-{
-    struct sockaddr_in any = loopback(0);
-    socklen_t len = sizeof any;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    if (fd < 0 || bind(fd, (struct sockaddr *)&any, len) != 0 ||
-        getsockname(fd, (struct sockaddr *)&any, &len) != 0)
-        die("free port");
-    close(fd);
-    return ntohs(any.sin_port);
 }
 
 /* It greets whoever connects. */

@@ -1,6 +1,7 @@
 #include "tests/contract/redis_server.h"
 
 #include "src/base/clock.h"
+#include "tests/contract/free_port.h"
 
 #include <fcntl.h>
 #include <ftw.h>
@@ -36,19 +37,6 @@ int redis_server_skip(void)
 
     fprintf(stderr, "redis-server is not installed\n");
     return all != NULL && all[0] != '\0' && strcmp(all, "0") != 0 ? 1 : 77;
-}
-
-static uint16_t free_port(void)
-{
-    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof any;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    if (fd < 0 || bind(fd, (struct sockaddr *)&any, len) != 0 ||
-        getsockname(fd, (struct sockaddr *)&any, &len) != 0)
-        die("free port");
-    close(fd);
-    return ntohs(any.sin_port);
 }
 
 static redisContext *dial(const struct redis_server *server)

@@ -4,9 +4,10 @@ import struct
 
 from rig.kafka import KafkaServer
 from rig.nats import NatsServer
+from rig.process import free_port
 from rig.proxy import Proxy
 from rig.redis import RedisServer
-from rig.server import exchange, free_ports
+from rig.server import exchange
 
 PARTITIONS = 6
 
@@ -33,7 +34,7 @@ class Kafka(Target):
 
     def enter(self, stack):
         self.broker = KafkaServer()
-        port, = free_ports(1)
+        port = free_port()
         settings = self.broker.settings
         self.proxy = stack.enter_context(Proxy(port))
         settings["listeners"] += f",PROXIED://127.0.0.1:{port}"

@@ -7,7 +7,8 @@ import sys
 import unittest
 
 from rig import environment
-from rig.server import Server, free_ports, http_status
+from rig.process import free_port
+from rig.server import Server, http_status
 
 DYNALITE, MOTO = "4.0.0", "5.2.5"
 
@@ -27,7 +28,7 @@ class DynamoServer(Server):
         super().__init__()
         self.program = environment.tool("node")
         self.script = os.path.join(folder(), "node_modules", "dynalite", "cli.js")
-        self.port, = free_ports(1)
+        self.port = free_port()
 
     @classmethod
     def at(cls, port):
@@ -72,7 +73,7 @@ class MotoServer(Server):
     def __init__(self):
         super().__init__()
         self.packages = folder(f"moto-{MOTO}")
-        self.port, = free_ports(1)
+        self.port = free_port()
 
     @property
     def address(self):

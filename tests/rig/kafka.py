@@ -15,7 +15,8 @@ if __name__ == "__main__":
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
 from rig import environment, wait  # noqa: E402
-from rig.server import Server, exchange, free_ports  # noqa: E402
+from rig.process import free_port  # noqa: E402
+from rig.server import Server, exchange  # noqa: E402
 from rig.tls import read  # noqa: E402
 
 VERSION = os.environ.get("PRISM_TEST_KAFKA_VERSION", "3.9.2")
@@ -59,7 +60,7 @@ class KafkaServer(Server):
         self.jars = jars()
         saved = archive_path()
         self.jvm = jvm or ([f"-XX:SharedArchiveFile={saved}"] if os.path.exists(saved) else [])
-        self.port, controller = ports or free_ports(2)
+        self.port, controller = ports or (free_port(), free_port())
         self.cluster_id = cluster_id or _uuid_text()
         voters = voters or f"{node}@127.0.0.1:{controller}"
         brokers = voters.count("@")
@@ -93,7 +94,7 @@ class KafkaServer(Server):
         pem = os.path.join(self.folder, "kafka.pem")
         with open(pem, "wb") as f:
             f.write(read(key) + read(cert))
-        ports = free_ports(2)
+        ports = free_port(), free_port()
         self.tls_address, self.login_address = (f"127.0.0.1:{port}" for port in ports)
         for key in ("listeners", "advertised.listeners"):
             self.settings[key] += f",TLS://{self.tls_address},LOGIN://{self.login_address}"
@@ -181,7 +182,7 @@ class KafkaServer(Server):
 
 def cluster(n, **settings):
     """n members, not started: launch() all, then wait_ready() each; a lone member of a quorum is never ready."""
-    ports = free_ports(2 * n)
+    ports = [free_port() for _ in range(2 * n)]
     voters = ",".join(f"{i + 1}@127.0.0.1:{ports[2 * i + 1]}" for i in range(n))
     name = _uuid_text()
     return [KafkaServer(i + 1, ports[2 * i:2 * i + 2], voters, name, **settings) for i in range(n)]

@@ -4,7 +4,8 @@ import os
 import shutil
 
 from rig import environment
-from rig.server import Server, exchange, free_ports, http_status
+from rig.process import free_port
+from rig.server import Server, exchange, http_status
 
 
 def newest():
@@ -26,7 +27,7 @@ class NatsServer(Server):
         super().__init__()
         self.program = program or packaged()
         self.node, self.cluster_port, self.routes, self.more = node, cluster_port, routes, more
-        self.port, self.monitor_port = free_ports(2)
+        self.port, self.monitor_port = free_port(), free_port()
 
     @property
     def address(self):
@@ -64,5 +65,5 @@ class NatsServer(Server):
 
 
 def cluster(n, program=None):
-    routes = free_ports(n)
+    routes = [free_port() for _ in range(n)]
     return [NatsServer(program, i + 1, routes[i], routes) for i in range(n)]

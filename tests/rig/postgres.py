@@ -8,7 +8,8 @@ import subprocess
 import unittest
 
 from rig import environment, wait
-from rig.server import Server, free_ports
+from rig.process import free_port
+from rig.server import Server
 
 
 class PostgresServer(Server):
@@ -22,7 +23,7 @@ class PostgresServer(Server):
             raise unittest.SkipTest("postgresql is not installed (scripts/setup-test.sh installs it)")
         super().__init__()
         self.bin = os.path.dirname(found[-1])
-        self.port, = free_ports(1)
+        self.port = free_port()
         self.data = os.path.join(self.folder, "data")
         fast = {} if durable else {"fsync": "off", "full_page_writes": "off"}
         self.settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.folder,

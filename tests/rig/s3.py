@@ -18,7 +18,8 @@ if __name__ == "__main__":
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
 from rig import environment, wait  # noqa: E402
-from rig.server import Server, free_ports, http_status  # noqa: E402
+from rig.process import free_port  # noqa: E402
+from rig.server import Server, http_status  # noqa: E402
 
 S3PROXY = "2.6.0"
 ACCESS, SECRET, REGION, BUCKET = "rigrigrig", "rigrigsecret", "us-east-1", "prism-test"
@@ -86,7 +87,7 @@ def archive_path():
 class _S3Server(Server):
     def __init__(self):
         super().__init__()
-        self.port, = free_ports(1)
+        self.port = free_port()
 
     @property
     def address(self):

@@ -11,18 +11,6 @@ from rig import environment, suite, wait
 from rig.process import Process, start_until_ready
 
 
-def free_ports(n):
-    """n different ports: all are held until the last one is known."""
-    held = [socket.socket() for _ in range(n)]
-    try:
-        for s in held:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in held]
-    finally:
-        for s in held:
-            s.close()
-
-
 def exchange(port, request, enough, seconds=1):
     """Sends `request` and reads until enough(answer); b"" when nobody answers within the time."""
     try:
