@@ -179,7 +179,8 @@ static void render(struct backend_store *const *stores, size_t n, struct metrics
 
 static const struct stream kafka_stream = {
     .sink = KAFKA_SINK,
-    .source = {.never_drops = true,
+    .source = {.keyed = true,
+               .never_drops = true,
                .max_buffer = 16 << 20, /* or as configured */
                .open = kafka_listener_open,
                .grant = kafka_listener_grant,

@@ -31,6 +31,7 @@ class Target:
 class Kafka(Target):
     # A position is committed 100 ms later; a partition that moves takes unsettled and uncommitted messages along.
     settled_survives_kill = False
+    per_key = True
 
     def enter(self, stack):
         self.broker = KafkaServer()
