@@ -146,9 +146,9 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,
 
 /* What the library may hold of a partition: it fetches while it has less than this, and about as
  * much at a time. */
-static uint64_t share_bytes(const struct kafka_config *config, int partitions)
+static uint64_t share_bytes(uint64_t bytes, int partitions)
 {
-    uint64_t share = config->subscription_bytes / (2 * (uint64_t)(partitions > 0 ? partitions : 1));
+    uint64_t share = bytes / (2 * (uint64_t)(partitions > 0 ? partitions : 1));
 
     return share < LEAST_SHARE_BYTES ? LEAST_SHARE_BYTES : share;
 }
@@ -156,13 +156,14 @@ static uint64_t share_bytes(const struct kafka_config *config, int partitions)
 /* queued.min.messages: a full queue puts the library's fetcher to sleep for a second, which is no
  * way to hold it back; only bytes bound it. They count for each queue, and each partition has one.
  */
-rd_kafka_conf_t *kafka_conf_consumer(struct kafka_store *store, const char *group, int partitions)
+rd_kafka_conf_t *kafka_conf_consumer(struct kafka_store *store, const char *group, uint64_t bytes,
+                                     int partitions)
 {
     const struct kafka_config *config = &store->config;
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     struct number session = number(config->session_timeout_ms);
     struct number heartbeat = number(config->session_timeout_ms / 5);
-    uint64_t share = share_bytes(config, partitions);
+    uint64_t share = share_bytes(bytes, partitions);
     struct number kbytes = number(share / 1024);
     struct number fetch = number(share < MOST_FETCH_BYTES ? share : MOST_FETCH_BYTES);
     const struct property properties[] = {

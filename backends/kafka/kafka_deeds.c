@@ -192,7 +192,7 @@ static struct err make_consumer(struct kafka_listener *listener, int partitions)
 {
     struct kafka_store *store = kafka_listener_store(listener);
     const char *group = listener->group[0] != '\0' ? listener->group : "prism-without-group";
-    rd_kafka_conf_t *conf = kafka_conf_consumer(store, group, partitions);
+    rd_kafka_conf_t *conf = kafka_conf_consumer(store, group, listener->fetched_bytes, partitions);
     const uint64_t one = 1;
     char why[256];
 

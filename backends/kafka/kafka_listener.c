@@ -28,6 +28,31 @@ void kafka_listener_do(struct kafka_listener *listener, void (*run)(struct kafka
     kafka_desk_put(&kafka_listener_store(listener)->desk, &listener->task, after_ms);
 }
 
+/* ---- its share of what the store may hold ---- */
+
+/* More than may be: it ends, and counts until it is gone. The store's lock is held. */
+static struct err take_share(struct kafka_store *store, struct kafka_listener *listener)
+{
+    uint64_t half = (store->config.max_fetched_bytes - store->fetched_bytes) / 2;
+
+    listener->fetched_bytes =
+        half < store->config.subscription_bytes ? half : store->config.subscription_bytes;
+    store->fetched_bytes += listener->fetched_bytes;
+    if (++store->consumers <= store->config.max_consumers)
+        return ERR_NONE;
+    counter_add_shared(&store->full, 1);
+    return err_about(ERR_RESOURCE_EXHAUSTED, "max_consumers",
+                     "as many topics and groups of Kafka are read as may be: max_consumers");
+}
+
+static void give_share_back(struct kafka_store *store, struct kafka_listener *listener)
+{
+    pthread_mutex_lock(&store->lock);
+    store->fetched_bytes -= listener->fetched_bytes;
+    store->consumers--;
+    pthread_mutex_unlock(&store->lock);
+}
+
 /* ---- the end ---- */
 
 static void after_destroy(struct job *job)
@@ -36,6 +61,7 @@ static void after_destroy(struct job *job)
     struct kafka_instance *instance = listener->instance;
 
     close(listener->fd);
+    give_share_back(kafka_listener_store(listener), listener);
     free(listener);
     kafka_instance_release(instance);
 }
@@ -271,6 +297,7 @@ static void open_as(struct backend *backend, struct subscription *subscription, 
     struct kafka_store *store = kafka_store_of(backend);
     struct err err = bare ? ERR_NONE : check_want(&subscription->want);
     struct kafka_listener *listener;
+    struct err share;
 
     if (err.code == ERR_OK)
         err = kafka_check_topic(subscription->want.topic);
@@ -284,7 +311,10 @@ static void open_as(struct backend *backend, struct subscription *subscription, 
     if (listener->next != NULL)
         listener->next->at = &listener->next;
     store->listeners = listener;
+    share = take_share(store, listener);
     pthread_mutex_unlock(&store->lock);
+    if (err.code == ERR_OK)
+        err = share;
     if (err.code != ERR_OK)
         kafka_listener_end(listener, err);
     else

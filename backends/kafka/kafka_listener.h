@@ -82,7 +82,8 @@ struct kafka_listener {
     enum gap_policy on_gap;
     int64_t start_at;
     int32_t start_partition;
-    bool bare; /* of a topic, not of a stream: nothing is settled */
+    uint64_t fetched_bytes; /* its share of what the library fetches ahead */
+    bool bare;              /* of a topic, not of a stream: nothing is settled */
 
     rd_kafka_t *rk;
     struct kafka_joining *joining; /* NULL: no rk yet */

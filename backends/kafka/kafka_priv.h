@@ -57,6 +57,7 @@ struct kafka_config {
     bool tls, auto_create_topics;
     uint64_t linger_ms, publish_timeout_ms, dial_timeout_ms, max_buffer_bytes, max_message_bytes;
     uint64_t session_timeout_ms, revoke_wait_ms, subscription_bytes, max_span;
+    uint64_t max_consumers, max_fetched_bytes;
 };
 
 extern const struct backend_setting kafka_settings[];
@@ -73,8 +74,9 @@ void kafka_login_clear(struct kafka_login *login);
 /* The library's configuration; NULL: it refuses a value, and the reason is logged. Files are read
  * when the handle is made. */
 rd_kafka_conf_t *kafka_conf_producer(struct kafka_store *store);
-/* partitions: of the topic; they share what is fetched ahead. */
-rd_kafka_conf_t *kafka_conf_consumer(struct kafka_store *store, const char *group, int partitions);
+/* bytes: what is fetched ahead, of the topic's partitions together. */
+rd_kafka_conf_t *kafka_conf_consumer(struct kafka_store *store, const char *group, uint64_t bytes,
+                                     int partitions);
 
 /* ---- kafka_desk.c ---- */
 
@@ -143,6 +145,8 @@ struct kafka_store {
     uint64_t waiting_bytes;           /* of messages without a report */
     struct kafka_instance *instances, *drainer;
     struct kafka_listener *listeners;
+    uint64_t consumers;     /* also those that are being closed, until the library's are gone */
+    uint64_t fetched_bytes; /* their shares of max_fetched_bytes */
     bool started, stopping, watching;
     int fd; /* becomes readable when there are reports */
     struct kafka_task make, watch, stop;

@@ -26,6 +26,8 @@ enum setting {
     SET_SESSION_TIMEOUT,
     SET_REVOKE_WAIT,
     SET_SUBSCRIPTION_BUFFER,
+    SET_MAX_CONSUMERS,
+    SET_MAX_FETCHED,
     SET_MAX_SPAN,
 };
 
@@ -76,6 +78,13 @@ const struct backend_setting kafka_settings[] = {
                                  1ull << 31,
                                  "bytes that the client library fetches ahead for a topic and "
                                  "group; its partitions share them"},
+    [SET_MAX_CONSUMERS] = {"max_consumers", SETTING_UINT, "256", 1, 100000,
+                           "topics and groups, and topics listened to, that are read at a time; "
+                           "each has four threads of the library. More are refused with "
+                           "RESOURCE_EXHAUSTED"},
+    [SET_MAX_FETCHED] = {"max_fetched_bytes", SETTING_UINT, "268435456", 65536, 1ull << 40,
+                         "bytes that the client library fetches ahead for all topics and groups: "
+                         "a new one has at most half of what is left"},
     [SET_MAX_SPAN] = {"max_span", SETTING_UINT, "100000", 1000, 10000000,
                       "messages of a partition between the oldest one that is not settled and the "
                       "newest one delivered; 8 bytes each"},
@@ -217,6 +226,8 @@ void kafka_config_take(struct kafka_config *config, const struct backend_value *
         .session_timeout_ms = values[SET_SESSION_TIMEOUT].number,
         .revoke_wait_ms = values[SET_REVOKE_WAIT].number,
         .subscription_bytes = values[SET_SUBSCRIPTION_BUFFER].number,
+        .max_consumers = values[SET_MAX_CONSUMERS].number,
+        .max_fetched_bytes = values[SET_MAX_FETCHED].number,
         .max_span = values[SET_MAX_SPAN].number,
     };
     config->shown = values[SET_BROKERS].expanded ? "(from ${..})" : config->brokers;
@@ -247,11 +258,13 @@ void kafka_login_clear(struct kafka_login *login)
     *login = (struct kafka_login){0};
 }
 
-/* The library has a connection to each broker, and two files to wake its thread, for the producer
- * and again for each topic and group that is consumed: enough for a dozen of those on three
- * brokers. */
+/* The library has a connection to each broker and to the group's coordinator, and two files to wake
+ * the thread of each: for the producer, and again for each consumer. Enough for three brokers. */
+enum { HANDLE_DESCRIPTORS = 16 };
+
 struct backend_descriptors kafka_descriptors(const struct backend_value *values)
 {
-    (void)values;
-    return (struct backend_descriptors){.instance = 2, .store = 256};
+    uint32_t handles = 1 + (uint32_t)values[SET_MAX_CONSUMERS].number;
+
+    return (struct backend_descriptors){.instance = 2, .store = handles * HANDLE_DESCRIPTORS};
 }

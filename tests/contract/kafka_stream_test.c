@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-enum { CREDIT = 100000, BYTES = 64 << 20 };
+enum { CREDIT = 100000, BYTES = 64 << 20, CONSUMERS = 6 };
 
 static void make_topic(struct message_fixture *fixture, const char *name, unsigned partitions)
 {
@@ -16,8 +16,16 @@ static void make_topic(struct message_fixture *fixture, const char *name, unsign
 
 static int open_fixture(void **state)
 {
-    const char *const pairs[] = {"brokers",  kafka_server(), "session_timeout_ms", "2000",
-                                 "max_span", "1000",         "publish_timeout_ms", "3000",
+    const char *const pairs[] = {"brokers",
+                                 kafka_server(),
+                                 "session_timeout_ms",
+                                 "2000",
+                                 "max_span",
+                                 "1000",
+                                 "publish_timeout_ms",
+                                 "3000",
+                                 "max_consumers",
+                                 "6",
                                  NULL};
     struct nats_fixture *fixture = nats_fixture_open(&backend_kafka, pairs);
 
@@ -289,6 +297,46 @@ static void test_span_is_bounded(void **state)
     probe_free(probe);
 }
 
+static uint64_t consumers_of(struct kafka_store *store)
+{
+    uint64_t n;
+
+    pthread_mutex_lock(&store->lock);
+    n = store->consumers;
+    pthread_mutex_unlock(&store->lock);
+    return n;
+}
+
+/* One consumer more than max_consumers is refused, and each one that has ended makes room. */
+static void test_consumers_are_bounded(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const struct stream *stream = message_need_stream(fixture);
+    struct kafka_store *store = kafka_store_of(fixture->kv.backend);
+    struct probe *probes[CONSUMERS], *more;
+    const char *topic = topic_of(fixture, 1);
+
+    KV_UNTIL(&fixture->kv, consumers_of(store) == 0);
+    for (unsigned i = 0; i < CONSUMERS; i++) {
+        const char *group = arena_printf(&fixture->kv.arena, "g%u", i);
+
+        probes[i] = probe_stream(fixture, fixture->kv.backend, probe_want(topic, group));
+    }
+    more = probe_start(fixture, fixture->kv.backend, &stream->source, &stream->settling,
+                       probe_want(topic, "more"));
+    KV_UNTIL(&fixture->kv, probe_is_closed(more));
+    kv_expect(more->closed_with, ERR_RESOURCE_EXHAUSTED, "max_consumers");
+    probe_free(more);
+    for (unsigned i = 0; i < CONSUMERS; i++)
+        probe_free(probes[i]);
+    KV_UNTIL(&fixture->kv, consumers_of(store) == 0);
+    more = probe_stream(fixture, fixture->kv.backend, probe_want(topic, "more"));
+    message_publish_ok(fixture, &stream->sink, topic, NULL, 0, 1);
+    probe_grant(more, CREDIT, BYTES);
+    probe_wait(more, 1);
+    probe_free(more);
+}
+
 /* A producer that has failed for good is replaced. */
 static void test_fatal_errors(void **state)
 {
@@ -325,6 +373,7 @@ int main(void)
         KV_TEST(test_what_topics_promise),
         KV_TEST(test_rebalances_lose_nothing),
         KV_TEST(test_span_is_bounded),
+        KV_TEST(test_consumers_are_bounded),
         KV_TEST(test_fatal_errors),
     };
 
