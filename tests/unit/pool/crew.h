@@ -68,13 +68,20 @@ static inline void run_hold(struct job *job)
         abort();
 }
 
-static inline void hold_worker(struct worker *worker, struct hold *hold)
+/* run ends with run_hold(). */
+static inline void hold_worker_by(struct worker *worker, struct hold *hold,
+                                  void (*run)(struct job *))
 {
-    hold->job.run = run_hold;
+    hold->job.run = run;
     sem_init(&hold->reached, 0, 0);
     sem_init(&hold->go, 0, 0);
     worker_land(worker, &hold->job);
     assert_true(gate_pass(&hold->reached));
+}
+
+static inline void hold_worker(struct worker *worker, struct hold *hold)
+{
+    hold_worker_by(worker, hold, run_hold);
 }
 
 /* ---- looking and meddling ---- */

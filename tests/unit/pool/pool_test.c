@@ -146,18 +146,20 @@ static void test_submit_until_full(void **state)
         assert_int_equal(log.names[i], i);
 }
 
+/* Lands many jobs, and then holds the worker: the backlog is there before anything is offered. */
 struct flood {
-    struct job job;
+    struct hold hold;
     struct task *tasks;
     unsigned n;
 };
 
 static void run_flood(struct job *job)
 {
-    struct flood *flood = CONTAINER_OF(job, struct flood, job);
+    struct flood *flood = CONTAINER_OF(job, struct flood, hold.job);
 
     for (unsigned i = 0; i < flood->n; i++)
         worker_land(worker_current(), &flood->tasks[i].job);
+    run_hold(job);
 }
 
 /* So a lane that is not emptied fills, and refuses. */
@@ -167,19 +169,17 @@ static void test_nothing_is_begun_behind_a_backlog(void **state)
     struct pool *pool = start(1, DEPTH);
     struct worker *worker = pool_worker(pool, 0);
     struct task *tasks = calloc(LOCAL + DEPTH, sizeof *tasks);
-    struct flood flood = {.job.run = run_flood, .tasks = tasks, .n = LOCAL};
+    struct flood flood = {.tasks = tasks, .n = LOCAL};
     struct log log;
-    struct hold hold;
     unsigned before = 0;
 
     (void)state;
     assert_non_null(tasks);
     log_open(&log, tasks, LOCAL + DEPTH);
-    hold_worker(worker, &hold);
+    hold_worker_by(worker, &flood.hold, run_flood);
     for (unsigned i = 0; i < DEPTH; i++)
         assert_true(worker_submit(worker, &tasks[LOCAL + i].job));
-    worker_land(worker, &flood.job);
-    sem_post(&hold.go);
+    sem_post(&flood.hold.go);
     log_await(&log, LOCAL + DEPTH);
     pool_stop(pool);
     while (log.names[before] < LOCAL)
