@@ -220,13 +220,14 @@ static struct probe *leaser(struct message_fixture *fixture, struct backend *bac
     return probe_stream(fixture, backend, want);
 }
 
+/* Only the slow one's lease is short: the other has the time that it needs. */
 static void test_lease_runs_out(void **state)
 {
     struct message_fixture *fixture = *state;
     const struct stream *stream = need_leases(fixture);
     const char *topic = message_topic(fixture);
     struct probe *slow = leaser(fixture, fixture->kv.backend, topic);
-    struct probe *other = leaser(fixture, fixture->second, topic);
+    struct probe *other = probe_stream(fixture, fixture->second, probe_want(topic, "g"));
 
     message_publish_ok(fixture, &stream->sink, topic, NULL, 0, 1);
     probe_grant(slow, 1, BYTES);
@@ -243,14 +244,15 @@ static void test_lease_runs_out(void **state)
     probe_free(other);
 }
 
-/* Kept for five leases by extending; another reader with credit stands by. */
+/* Kept for five leases by extending; another reader with credit stands by. The first lease is the
+ * source's own, which is long. */
 static void test_extend_keeps(void **state)
 {
     struct message_fixture *fixture = *state;
     const struct stream *stream = need_leases(fixture);
     const char *topic = message_topic(fixture);
-    struct probe *holder = leaser(fixture, fixture->kv.backend, topic);
-    struct probe *other = leaser(fixture, fixture->second, topic);
+    struct probe *holder = probe_stream(fixture, fixture->kv.backend, probe_want(topic, "g"));
+    struct probe *other = probe_stream(fixture, fixture->second, probe_want(topic, "g"));
     uint64_t end_ms;
 
     message_publish_ok(fixture, &stream->sink, topic, NULL, 0, 1);
