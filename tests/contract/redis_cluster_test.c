@@ -1,6 +1,7 @@
 /* `redis` with `cluster: true` against the cluster that rig/with_servers.py has started: the same
  * contracts as one server's, but for what needs keys of clients that stay together. Called without
- * an argument: key-value; else with `registry` or `session`. */
+ * an argument: key-value; else with `registry`, `session` or `topic`. */
+#include "tests/contract/message_contract.h"
 #include "tests/contract/redis_fixture.h"
 #include "tests/contract/registry_contract.h"
 #include "tests/contract/session_contract.h"
@@ -52,6 +53,38 @@ static struct backend *peer(struct kv_fixture *kv)
     return ((struct contract_fixture *)kv)->peer;
 }
 
+/* ---- topics ---- */
+
+struct topic_fixture {
+    struct message_fixture messages; /* first */
+    struct redis_fixture redis;      /* its kv is not used but to open and close */
+};
+
+static int open_topics(void **state)
+{
+    struct topic_fixture *fixture = test_calloc(1, sizeof *fixture);
+
+    redis_fixture_open(&fixture->redis, "tested",
+                       (redis_settings){"address", nodes, "cluster", "true", NULL});
+    redis_until(&fixture->redis, BACKEND_READY);
+    fixture->messages.kv = (struct kv_fixture){
+        .worker = fixture->redis.kv.worker, .threaded = true, .backend = fixture->redis.kv.backend};
+    kv_fixture_init(&fixture->messages.kv);
+    fixture->messages.patience_ms = 100;
+    *state = fixture;
+    return 0;
+}
+
+static int close_topics(void **state)
+{
+    struct topic_fixture *fixture = *state;
+
+    kv_fixture_clear(&fixture->messages.kv);
+    redis_fixture_close(&fixture->redis);
+    test_free(fixture);
+    return 0;
+}
+
 /* ---- what is not offered ---- */
 
 static void atomic_batches_are_not_offered(void **state)
@@ -99,6 +132,8 @@ int main(int argc, char **argv)
         return registry_contract("redis_cluster", open_contract, close_contract, peer);
     if (strcmp(what, "session") == 0)
         return session_contract("redis_cluster", open_contract, close_contract, peer);
+    if (strcmp(what, "topic") == 0)
+        return topic_contract("redis_cluster", open_topics, close_topics);
     return kv_contract("redis_cluster", open_contract, close_contract) +
            cmocka_run_group_tests_name("redis_cluster", tests, NULL, NULL);
 }

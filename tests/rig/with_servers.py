@@ -4,8 +4,9 @@
 The servers' addresses go into the program's environment: PRISM_TEST_REDIS=127.0.0.1:PORT and PRISM_TEST_REDIS_UNIX,
 PRISM_TEST_NATS, PRISM_TEST_KAFKA, PRISM_TEST_POSTGRES, PRISM_TEST_S3 and PRISM_TEST_DYNAMODB,
 PRISM_TEST_DYNAMODB_TXN, PRISM_TEST_DYNAMODB_SESSIONS, each HOST:PORT, and PRISM_TEST_REDIS_CLUSTER, three of those with
-commas. redis-tls starts nothing: PRISM_TEST_REDIS_TLS is a folder of certificates, with which
-tests/contract/redis_server.c has servers speak TLS. redis-cluster-tls does both: nodes that speak TLS.
+commas, beside PRISM_TEST_REDIS_CLUSTER_UNIX, the paths of their sockets, where no TLS is spoken. redis-tls starts
+nothing: PRISM_TEST_REDIS_TLS is a folder of certificates, with which tests/contract/redis_server.c has servers speak
+TLS. redis-cluster-tls does both: nodes that speak TLS.
 The exit code is the program's; 77 (skipped) if a server is not installed, unless PRISM_REQUIRE_ALL=1.
 """
 import contextlib
@@ -42,12 +43,18 @@ def start_redis_tls(_, env):
     authority.issue("client", "prism")
 
 
+def start_redis_cluster(stack, env, tls=()):
+    cluster = stack.enter_context(RedisCluster(tls=tls))
+    env["PRISM_TEST_REDIS_CLUSTER"] = cluster.address
+    env["PRISM_TEST_REDIS_CLUSTER_UNIX"] = ",".join(node.socket_path for node in cluster.nodes)
+
+
 def start_redis_cluster_tls(stack, env):
     start_redis_tls(stack, env)
     folder = env["PRISM_TEST_REDIS_TLS"]
     files = (("cert", "server.pem"), ("key", "server.key"), ("ca-cert", "ca.pem"))
     options = [word for what, name in files for word in (f"--tls-{what}-file", os.path.join(folder, name))]
-    env["PRISM_TEST_REDIS_CLUSTER"] = stack.enter_context(RedisCluster(tls=tuple(options))).address
+    start_redis_cluster(stack, env, tuple(options))
 
 
 def start_dynamodb(stack, env):
@@ -69,8 +76,7 @@ def start_one(kind, variable):
 
 
 STARTERS = {"redis": start_redis, "redis-tls": start_redis_tls,
-            "redis-cluster": start_one(RedisCluster, "PRISM_TEST_REDIS_CLUSTER"),
-            "redis-cluster-tls": start_redis_cluster_tls,
+            "redis-cluster": start_redis_cluster, "redis-cluster-tls": start_redis_cluster_tls,
             "nats": start_one(NatsServer, "PRISM_TEST_NATS"), "kafka": start_one(KafkaServer, "PRISM_TEST_KAFKA"),
             "postgres": start_one(PostgresServer, "PRISM_TEST_POSTGRES"), "s3": start_s3,
             "dynamodb": start_dynamodb,
