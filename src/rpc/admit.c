@@ -146,16 +146,32 @@ uint64_t admit_share(const struct rpc_server *server, uint64_t limit)
 /* Its percentage, and the less the more the others hold: of what is free it may have as many times
  * as much as its percentage is of the rest. So several greedy connections leave room, too: with
  * half for each, n of them leave one part in n + 1. */
-uint64_t admit_share_bytes(const struct rpc_server *server)
+static uint64_t share_beside(const struct rpc_server *server, uint64_t most, uint64_t held)
 {
-    uint64_t most = server->options.max_inflight_bytes, held = memory_held(server);
     uint64_t share = admit_share(server, most), percent = server->options.connection_share_percent;
     uint64_t left = held < most ? most - held : 0;
 
     if (percent == 0 || percent >= 100)
         return share;
-    left = left / (100 - percent) * percent;
+    left = left * percent / (100 - percent);
     return left < share ? left : share;
+}
+
+uint64_t admit_share_bytes(const struct rpc_server *server)
+{
+    return share_beside(server, server->options.max_inflight_bytes, memory_held(server));
+}
+
+/* Who has none of its kind may have one. */
+static bool has_its_share(const struct rpc_server *server, uint64_t own, uint64_t most,
+                          uint64_t held)
+{
+    return own > 0 && own >= share_beside(server, most, held);
+}
+
+static uint64_t calls_held(const struct rpc_server *server)
+{
+    return counter_read(&server->in_flight_count) - server->general_streams;
 }
 
 static struct err refuse_share(struct rpc_server *server, const struct call *call, const char *text)
@@ -176,13 +192,14 @@ static struct err check_share(struct rpc_server *server, const struct call *call
     uint64_t bytes = share_bytes(share);
 
     if (admit_is_general_stream(call))
-        return share->streams < admit_share(server, o->max_general_streams) ||
-                       o->max_general_streams == 0
+        return o->max_general_streams == 0 ||
+                       !has_its_share(server, share->streams, o->max_general_streams,
+                                      server->general_streams)
                    ? ERR_NONE
                    : refuse_share(server, call,
                                   "this connection has its share of the streams of health and "
                                   "reflection");
-    if (share->calls >= admit_share(server, o->max_inflight_calls))
+    if (has_its_share(server, share->calls, o->max_inflight_calls, calls_held(server)))
         return refuse_share(server, call, "this connection has its share of the calls in flight");
     if (bytes > 0 && bytes + call->request_bytes > admit_share_bytes(server))
         return refuse_share(server, call,
@@ -202,7 +219,7 @@ static struct err check_limits(struct rpc_server *server, const struct call *cal
         return admit_overloaded("limits.max_general_streams",
                                 "too many streams of health and reflection");
     }
-    if (counter_read(&server->in_flight_count) - server->general_streams >= o->max_inflight_calls) {
+    if (calls_held(server) >= o->max_inflight_calls) {
         counter_add(&server->refused_admission, 1);
         return admit_overloaded("limits.max_inflight_calls", "too many calls in flight");
     }

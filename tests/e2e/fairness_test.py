@@ -153,14 +153,17 @@ class Fairness(suite.Case):
         redis = self.borrow(RedisServer())
         server = self.borrow(Prismd(namespaces=[backends.keyvalue(
             {"backend": "redis", "config": {"address": redis.address}})], limits={"max_inflight_calls": 32}))
-        greedy, modest = (pattern_service(self.borrow(server.channel())) for _ in range(2))
-        self.assertFalse(greedy.Retrieve(key="k").found or modest.Retrieve(key="k").found)
+        greedy, other, modest = (pattern_service(self.borrow(server.channel())) for _ in range(3))
+        for client in (greedy, other, modest):
+            self.assertFalse(client.Retrieve(key="k").found)
         redis.pause()
         self.addCleanup(redis.resume)
         calls = [greedy.Retrieve.future(key="k", timeout=60) for _ in range(100)]
         wait.until(lambda: sum(c.done() for c in calls) == 84, environment.PATIENCE, "it gets half")
-        others = [modest.Retrieve.future(key="k", timeout=60) for _ in range(16)]
-        wait.until(lambda: server.metric("prism_rpc_in_flight") == 32, environment.PATIENCE, "the other half is free")
+        calls += [other.Retrieve.future(key="k", timeout=60) for _ in range(100)]
+        wait.until(lambda: sum(c.done() for c in calls) == 84 + 92, environment.PATIENCE, "it gets half of the rest")
+        others = [modest.Retrieve.future(key="k", timeout=60) for _ in range(4)]
+        wait.until(lambda: server.metric("prism_rpc_in_flight") == 28, environment.PATIENCE, "room for a third")
         for call in calls:
             if call.done():
                 self.assertEqual(call.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)

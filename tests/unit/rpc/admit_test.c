@@ -139,12 +139,81 @@ static void test_late_is_late_also_under_overload(void **state)
     stop(&f);
 }
 
+/* ---- shares ---- */
+
+static void begin_parked(struct client_call *call, struct client *client)
+{
+    static const uint8_t request[] = {0x0a, 0};
+
+    client_begin(call, client, "/test.Service/Park", in_seconds(CALL_TIMEOUT_S), NULL);
+    client_send(call, request, sizeof request);
+    client_half_close(call);
+}
+
+static void is_refused(struct client *client)
+{
+    struct client_call call;
+
+    begin_parked(&call, client);
+    assert_int_equal(client_status(&call), GRPC_STATUS_RESOURCE_EXHAUSTED);
+    client_end(&call);
+}
+
+static void end_parked(struct client_call *call)
+{
+    grpc_call_cancel(call->call, NULL);
+    client_status(call);
+    client_end(call);
+}
+
+/* Each takes all that it gets, one after the other, and each leaves some to who comes next. */
+static void test_greedy_connections_leave_room(void **state)
+{
+    enum { MORE = 4 };
+    static const int gets[] = {16, 8, 4, 2, 1, 1};
+    struct rpc_options options = default_options();
+    struct client clients[ARRAY_LEN(gets)];
+    struct client_call calls[32];
+    struct fixture f;
+    int n = 0;
+
+    (void)state;
+    options.max_inflight_calls = ARRAY_LEN(calls);
+    options.connection_share_percent = 50;
+    start(&f, &options, 1, 64);
+    for (unsigned i = 0; i < ARRAY_LEN(gets); i++) {
+        client_open(&clients[i], f.target, 100 + (int)i);
+        for (int k = 0; k < gets[i]; k++)
+            begin_parked(&calls[n++], &clients[i]);
+        until(&parked_now, n);
+        is_refused(&clients[i]);
+    }
+    assert_int_equal(metric(&f, "\nprism_rpc_refused_total{reason=\"connection_share\"} "), 5);
+    assert_int_equal(metric(&f, "\nprism_rpc_refused_total{reason=\"admission\"} "), 1);
+    for (int i = 0; i < gets[0]; i++)
+        end_parked(&calls[i]);
+    until(&parked_now, n - gets[0]);
+    for (int i = 0; i < MORE; i++) /* what became free is the others' */
+        begin_parked(&calls[i], &clients[1]);
+    until(&parked_now, n - gets[0] + MORE);
+    is_refused(&clients[1]); /* it has 12, and 12 are free */
+    for (int i = 0; i < n; i++) {
+        if (i < MORE || i >= gets[0])
+            end_parked(&calls[i]);
+    }
+    until(&parked_now, 0);
+    for (unsigned i = 0; i < ARRAY_LEN(gets); i++)
+        client_close(&clients[i]);
+    stop(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_only_patterns_count_as_new_use),
         cmocka_unit_test(test_each_deprecated_method_is_named),
         cmocka_unit_test(test_late_is_late_also_under_overload),
+        cmocka_unit_test(test_greedy_connections_leave_room),
     };
     int failed;
 
