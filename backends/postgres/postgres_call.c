@@ -286,9 +286,12 @@ static void count_bytes(struct postgres *postgres, const PGresult *result)
 static void take_error(struct postgres_call *call, const PGresult *result)
 {
     struct postgres_conn *conn = call->conn;
+    const char *restricts = postgres_error_restricts(result);
 
     if (call->err.code == ERR_OK)
         call->err = postgres_error(result, call->text, sizeof call->text);
+    if (restricts != NULL)
+        postgres_trouble(conn->postgres, restricts);
     if (postgres_error_is_fatal(result) && conn->phase == POSTGRES_READY) {
         conn->phase = POSTGRES_LEAVING;
         conn->why = call->err;

@@ -82,6 +82,8 @@ struct postgres {
     struct backend base;         /* first */
     enum backend_state reported; /* as counted in store->states */
     struct err down;             /* what ops are told while no connection is ready */
+    const char *trouble;         /* why postgres refuses writes; static; NULL: it does not */
+    uint64_t trouble_ns;         /* when it said so last */
     struct batch_hook hook;      /* sends what a batch of jobs has queued */
     struct postgres_conn *conns;
     unsigned n_conns, ready;
@@ -147,6 +149,11 @@ void postgres_watch(struct postgres_conn *conn);   /* a call is on the wire */
 void postgres_tell(struct postgres *postgres); /* its state to the store */
 void postgres_closed_if_idle(struct postgres *postgres);
 
+/* Postgres has refused something for a reason that concerns all; text is static. It is over once
+ * postgres has not said so for a while, which is looked at with each probe. */
+void postgres_trouble(struct postgres *postgres, const char *text);
+void postgres_trouble_over(struct postgres *postgres);
+
 /* Sends what is queued on it, as far as the socket takes it. */
 void postgres_flush(struct postgres_conn *conn);
 
@@ -182,6 +189,9 @@ const char *postgres_detail(const char *message);
 
 /* The connection is of no use after this error. */
 bool postgres_error_is_fatal(const PGresult *result);
+
+/* What the server cannot do for now, to anybody; static; NULL: the error says nothing of that. */
+const char *postgres_error_restricts(const PGresult *result);
 
 /* ---- what other processes push into queues (postgres_wake.c) ---- */
 

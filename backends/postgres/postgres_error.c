@@ -59,6 +59,14 @@ bool postgres_error_is_fatal(const PGresult *result)
     return meaning != NULL && meaning->fatal;
 }
 
+const char *postgres_error_restricts(const PGresult *result)
+{
+    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    bool restricts = state != NULL && (strcmp(state, "53100") == 0 || strncmp(state, "58", 2) == 0);
+
+    return restricts ? meaning_of(result)->text : NULL;
+}
+
 /* Keys and values are parameters, so the first line of a message holds none of them. */
 static void copy_line(const char *from, char *to, size_t size)
 {

@@ -1,9 +1,12 @@
 /* An instance: its connections together.
  *
- * It is READY while all of them are, DEGRADED while some are, else DOWN. */
+ * It is READY while all of them are, DEGRADED while some are or while postgres refuses writes for
+ * want of room, else DOWN. */
 #include "backends/postgres/postgres_call.h"
 
 #include <stdlib.h>
+
+enum { TROUBLE_MS = 5000 }; /* what postgres does not repeat for so long is over */
 
 /* ---- the instance's state ---- */
 
@@ -16,11 +19,43 @@ void postgres_tell(struct postgres *postgres)
     for (unsigned i = 0; i < postgres->n_conns; i++)
         tried = tried || postgres->conns[i].attempts > 0;
     if (postgres->ready == postgres->n_conns)
-        postgres_report(postgres, BACKEND_READY, NULL);
+        postgres_report(postgres, postgres->trouble != NULL ? BACKEND_DEGRADED : BACKEND_READY,
+                        postgres->trouble);
     else if (postgres->ready > 0 && tried)
         postgres_report(postgres, BACKEND_DEGRADED, postgres->down.text);
     else if (postgres->ready == 0 && tried)
         postgres_report(postgres, BACKEND_DOWN, postgres->down.text);
+}
+
+static void set_trouble(struct postgres *postgres, const char *text)
+{
+    struct postgres_store *store = postgres_store_of(postgres);
+    const struct log_field fields[] = {
+        LOG_S("namespace", store->base.namespace_name), LOG_S("slot", store->base.slot),
+        LOG_S("host", store->config.shown_host), LOG_U("worker", postgres->base.home->id),
+        LOG_S("why", text)};
+    bool over = text == NULL;
+
+    if (postgres->trouble == text)
+        return;
+    postgres->trouble = text;
+    log_limited(&store->troubles, over ? LOG_INFO : LOG_WARN,
+                over ? "postgres_recovered" : "postgres_degraded", fields,
+                ARRAY_LEN(fields) - over);
+    postgres_tell(postgres);
+}
+
+void postgres_trouble(struct postgres *postgres, const char *text)
+{
+    postgres->trouble_ns = postgres_now(postgres);
+    set_trouble(postgres, text);
+}
+
+/* A write that succeeds says little: it may have found room in a page that was there. */
+void postgres_trouble_over(struct postgres *postgres)
+{
+    if (postgres_now(postgres) - postgres->trouble_ns > TROUBLE_MS * NS_PER_MS)
+        set_trouble(postgres, NULL);
 }
 
 /* ---- batches ---- */

@@ -70,6 +70,7 @@ struct err postgres_store_open(struct backend_store **out, const struct backend_
     store->connects = (struct log_budget)LOG_BUDGET(20, 5000);
     store->losses = (struct log_budget)LOG_BUDGET(20, 5000);
     store->migrations = (struct log_budget)LOG_BUDGET(20, 5000);
+    store->troubles = (struct log_budget)LOG_BUDGET(20, 5000);
     atomic_store(&store->base.state_text, "not connected to postgres yet");
     atomic_store(&store->base.eviction, BACKEND_EVICTION_NEVER);
     postgres_settings_take(store, options->values);

@@ -41,7 +41,7 @@ struct postgres_store {
     unsigned connections;           /* of each worker */
     uint64_t dial_timeout_ns, command_timeout_ns, sweep_interval_ns, queue_poll_ns;
     uint64_t max_in_flight, max_buffer_bytes;
-    struct log_budget connects, losses, migrations;
+    struct log_budget connects, losses, migrations, troubles;
     atomic_bool swept; /* an instance removes what has expired; the others leave it to it */
 
     pthread_mutex_t lock; /* of the rest */

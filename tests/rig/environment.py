@@ -22,6 +22,14 @@ def ours(name):
     return path
 
 
+def helper(name):
+    """The path of a part of the tests that is built."""
+    path = os.path.abspath(os.path.join(BIN, os.pardir, "tests", name))
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path} is not built")
+    return path
+
+
 def tool(name):
     """The path of a foreign program; without it the test is skipped."""
     found = shutil.which(name, path=os.path.join(CACHE, "bin") + os.pathsep + os.environ.get("PATH", ""))

@@ -116,3 +116,38 @@ class PostgresServer(Server):
             self.process.signal(signal.SIGCONT)
             self.process.signal(signal.SIGINT)
             self.process.wait(self.patience)
+
+
+class SmallDisk(PostgresServer):
+    """What is made in it is in a tablespace on a disk of its own, which is full between fill() and make_room()."""
+
+    def __init__(self, **settings):
+        super().__init__(default_tablespace="small", **settings)
+        self.disk = os.path.realpath(self.make_folder("disk"))
+        self.full = os.path.join(self.make_folder("switch"), "full")
+        self.preloaded = shutil.copy(environment.helper("full_disk.so"), self.folder)   # where its user can read it
+
+    def make_folder(self, name):
+        path = os.path.join(self.folder, name)
+        os.mkdir(path, 0o755)
+        if self.drops_root():
+            shutil.chown(path, *self.user)
+        return path
+
+    def __enter__(self):
+        super().__enter__()
+        self.sql(f"CREATE TABLESPACE small LOCATION '{self.disk}'")
+        self.sql("GRANT CREATE ON TABLESPACE small TO PUBLIC")
+        return self
+
+    def argv(self):
+        return ["env", f"LD_PRELOAD={self.preloaded}", f"PRISM_TEST_DISK={self.disk}", f"PRISM_TEST_FULL={self.full}",
+                *super().argv()]
+
+    def fill(self):
+        with open(self.full, "wb"):
+            pass
+
+    def make_room(self):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self.full)
