@@ -1,6 +1,6 @@
-/* The contract of sessions on dynamodb, by two instances; and what is special to this backend. The
- * server answers some hundred requests in a second: tests of many sessions
- * have a tenth of them. */
+/* The contract of sessions on dynamodb, by two instances. The server answers some hundred requests
+ * in a second: tests of many sessions of one user, which are begun one after the other, have a
+ * tenth of them. */
 #include "backends/dynamodb/dynamodb.h"
 #include "tests/contract/redis_fixture.h"
 #include "tests/contract/session_contract.h"

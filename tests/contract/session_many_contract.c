@@ -308,36 +308,53 @@ static void pages_stay_in_order(void **state)
         assert_true(seen[i] <= 1);
 }
 
-/* Of 10,000 sessions of 100 users half expire and others are ended; then lists are complete and
- * without ghosts. */
+/* ---- ghosts ---- */
+
+enum { USERS = 100, EACH = 100 };
+
+/* Sessions of one user are begun one after the other, so each round is one of each user. */
+static void one_more_of_each(struct kv_fixture *fixture, unsigned round)
+{
+    struct session_create *creates = arena_array(&fixture->arena, USERS, sizeof *creates);
+
+    for (unsigned user = 0; user < USERS; user++)
+        creates[user] =
+            session_new(kv_key(fixture, "s", user * EACH + round), kv_key(fixture, "user", user),
+                        round % 2 == 0 ? 50 : SESSION_LONG_MS);
+    assert_int_equal(run_creations(fixture, creates, USERS), USERS);
+}
+
+/* All that live of those of the user with numbers from `from` up to `rounds`. */
+static const char *expect_listed(struct kv_fixture *fixture, unsigned user, unsigned from,
+                                 unsigned rounds)
+{
+    const char *ids = session_ids(fixture, fixture->backend, kv_key(fixture, "user", user), "", 13);
+
+    for (unsigned i = from; i < rounds; i += 2)
+        assert_non_null(strstr(ids, kv_key(fixture, "s", user * EACH + i)));
+    return ids;
+}
+
+/* Half expire and others are ended: lists are complete meanwhile, and without ghosts then. */
 static void s5_10000_sessions_of_100_users_without_ghosts(void **state)
 {
     struct kv_fixture *fixture = fixture_of(state);
-    unsigned users = session_many(fixture, 100), each = session_many(fixture, 100);
 
-    for (unsigned user = 0; user < users; user++) {
-        struct session_create *creates =
-            creations(fixture, user * each, each, kv_key(fixture, "user", user), 0);
-
-        for (unsigned i = 0; i < each; i += 2)
-            creates[i].ttl_ms = 50;
-        assert_int_equal(run_creations(fixture, creates, each), each);
-        session_end(fixture, kv_key(fixture, "s", user * each + 1));
+    for (unsigned round = 0; round < EACH; round++) {
+        one_more_of_each(fixture, round);
+        expect_listed(fixture, round, 1, round + 1);
         arena_clear(&fixture->arena);
     }
+    for (unsigned user = 0; user < USERS; user++)
+        assert_true(session_end(fixture, kv_key(fixture, "s", user * EACH + 1)));
     KV_UNTIL(fixture, session_look(fixture, fixture->backend,
-                                   kv_key(fixture, "s", users * each - 2)) == NULL);
-    for (unsigned user = 0; user < users; user++) {
-        const char *ids =
-            session_ids(fixture, fixture->backend, kv_key(fixture, "user", user), "", 13);
-
-        assert_int_equal(count_words(ids), each / 2 - 1);
-        for (unsigned i = 3; i < each; i += 2)
-            assert_non_null(strstr(ids, kv_key(fixture, "s", user * each + i)));
+                                   kv_key(fixture, "s", USERS * EACH - 2)) == NULL);
+    for (unsigned user = 0; user < USERS; user++) {
+        assert_int_equal(count_words(expect_listed(fixture, user, 3, EACH)), EACH / 2 - 1);
         arena_clear(&fixture->arena);
     }
     assert_int_equal(count_words(session_ids(fixture, fixture->backend, "", "", 1000)),
-                     users * (each / 2 - 1));
+                     USERS * (EACH / 2 - 1));
 }
 
 int session_many_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown,
