@@ -144,9 +144,7 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,
         rd_kafka_error_destroy(error);
 }
 
-/* What the library may hold of a partition: it fetches while it has less than this, and about as
- * much at a time. */
-static uint64_t share_bytes(uint64_t bytes, int partitions)
+uint64_t kafka_share_bytes(uint64_t bytes, int partitions)
 {
     uint64_t share = bytes / (2 * (uint64_t)(partitions > 0 ? partitions : 1));
 
@@ -156,14 +154,12 @@ static uint64_t share_bytes(uint64_t bytes, int partitions)
 /* queued.min.messages: a full queue puts the library's fetcher to sleep for a second, which is no
  * way to hold it back; only bytes bound it. They count for each queue, and each partition has one.
  */
-rd_kafka_conf_t *kafka_conf_consumer(struct kafka_store *store, const char *group, uint64_t bytes,
-                                     int partitions)
+rd_kafka_conf_t *kafka_conf_consumer(struct kafka_store *store, const char *group, uint64_t share)
 {
     const struct kafka_config *config = &store->config;
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     struct number session = number(config->session_timeout_ms);
     struct number heartbeat = number(config->session_timeout_ms / 5);
-    uint64_t share = share_bytes(bytes, partitions);
     struct number kbytes = number(share / 1024);
     struct number fetch = number(share < MOST_FETCH_BYTES ? share : MOST_FETCH_BYTES);
     const struct property properties[] = {

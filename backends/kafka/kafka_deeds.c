@@ -192,10 +192,12 @@ static struct err make_consumer(struct kafka_listener *listener, int partitions)
 {
     struct kafka_store *store = kafka_listener_store(listener);
     const char *group = listener->group[0] != '\0' ? listener->group : "prism-without-group";
-    rd_kafka_conf_t *conf = kafka_conf_consumer(store, group, listener->fetched_bytes, partitions);
     const uint64_t one = 1;
+    rd_kafka_conf_t *conf;
     char why[256];
 
+    listener->share_bytes = kafka_share_bytes(listener->fetched_bytes, partitions);
+    conf = kafka_conf_consumer(store, group, listener->share_bytes);
     if (conf == NULL)
         return kafka_unavailable();
     listener->joining = kafka_joining_watch(conf);

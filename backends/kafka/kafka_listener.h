@@ -36,6 +36,7 @@ struct kafka_part {
     rd_kafka_message_t **taken; /* from the queue, not delivered: BATCH_MESSAGES places */
     unsigned taken_n, taken_at;
     size_t average; /* bytes of a message */
+    uint64_t drawn; /* bytes taken since the library was asked to go on */
     uint64_t *ring; /* offset * 2 + settled, by sequence */
     uint32_t room;  /* a power of two, or 0 */
     uint64_t first; /* oldest that is not settled */
@@ -86,6 +87,7 @@ struct kafka_listener {
     bool bare;              /* of a topic, not of a stream: nothing is settled */
 
     rd_kafka_t *rk;
+    uint64_t share_bytes;          /* kafka_share_bytes */
     struct kafka_joining *joining; /* NULL: no rk yet */
     rd_kafka_queue_t *control;
     int fd;

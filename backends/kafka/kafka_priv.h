@@ -74,9 +74,10 @@ void kafka_login_clear(struct kafka_login *login);
 /* The library's configuration; NULL: it refuses a value, and the reason is logged. Files are read
  * when the handle is made. */
 rd_kafka_conf_t *kafka_conf_producer(struct kafka_store *store);
-/* bytes: what is fetched ahead, of the topic's partitions together. */
-rd_kafka_conf_t *kafka_conf_consumer(struct kafka_store *store, const char *group, uint64_t bytes,
-                                     int partitions);
+/* What the library may hold of each partition of a topic: it fetches while it has less than this,
+ * and about as much at a time. bytes: of all of them together. */
+uint64_t kafka_share_bytes(uint64_t bytes, int partitions);
+rd_kafka_conf_t *kafka_conf_consumer(struct kafka_store *store, const char *group, uint64_t share);
 
 /* ---- kafka_desk.c ---- */
 

@@ -105,10 +105,29 @@ static void take_error(struct kafka_listener *listener, struct kafka_part *part,
     }
 }
 
+/* A library that holds its share of all partitions goes to sleep: for up to a second, unless
+ * something happens on the connection, and that there is room again is nothing to it. A question
+ * whose answer nobody waits for wakes it. It is asked while half of the share is still there. */
+static void keep_fetching(struct kafka_listener *listener, struct kafka_part *part)
+{
+    rd_kafka_topic_partition_list_t *list;
+
+    part->drawn += part->taken_n * part->average;
+    if (part->drawn < listener->share_bytes / 2)
+        return;
+    part->drawn = 0;
+    list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, listener->topic, part->partition)->offset =
+        RD_KAFKA_OFFSET_END;
+    rd_kafka_offsets_for_times(listener->rk, list, 0);
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
 /* So many that about the credit's bytes are taken from the queue. What is taken beyond them waits
  * here. */
-static void refill(const struct subscription *subscription, struct kafka_part *part)
+static void refill(struct kafka_listener *listener, struct kafka_part *part)
 {
+    const struct subscription *subscription = listener->subscription;
     uint64_t most = (uint64_t)subscription->credit_bytes / (part->average + 1) + 1;
     ssize_t n;
 
@@ -119,6 +138,7 @@ static void refill(const struct subscription *subscription, struct kafka_part *p
     n = rd_kafka_consume_batch_queue(part->queue, 0, part->taken, (size_t)most);
     part->taken_at = 0;
     part->taken_n = n > 0 ? (unsigned)n : 0;
+    keep_fetching(listener, part);
 }
 
 /* The next message of the partition; NULL: none is there. */
@@ -129,7 +149,7 @@ static rd_kafka_message_t *next_message(struct kafka_listener *listener, struct 
 
     while (kafka_part_may_take(listener, part) && subscription_may_take(subscription)) {
         if (part->taken_at == part->taken_n)
-            refill(subscription, part);
+            refill(listener, part);
         if (part->taken_n == 0)
             return NULL;
         message = part->taken[part->taken_at++];
