@@ -6,6 +6,8 @@
 
 #define ID_HEADER "message_id" /* how an id is carried along */
 
+enum { BUNCH = 64 };
+
 /* ---- outcomes ---- */
 
 void kafka_sent_over(struct kafka_sent *sent)
@@ -77,10 +79,6 @@ static void cancel(struct op *op, struct err why)
 
 static struct err check(const struct kafka_store *store, const struct outgoing *item)
 {
-    struct err err = kafka_check_topic(item->topic);
-
-    if (err.code != ERR_OK)
-        return err;
     if (message_out_bytes(item) > store->config.max_message_bytes)
         return err_about(ERR_INVALID_ARGUMENT, "payload",
                          "key, headers and payload together are larger than max_message_bytes");
@@ -129,64 +127,118 @@ static bool has_room(const struct kafka_store *store, const struct kafka_topic *
     return store->waiting_bytes == 0 || store->waiting_bytes + bytes <= most;
 }
 
-static rd_kafka_resp_err_t produce(struct kafka_producer *producer, struct kafka_topic *topic,
-                                   const struct outgoing *item, struct kafka_sent *sent)
+/* Messages without headers on their way into the library, which locks their topic and looks at the
+ * clock once for all of them. */
+struct bunch {
+    struct kafka_producer *producer;
+    struct kafka_topic *topic;
+    int n;
+    rd_kafka_message_t messages[BUNCH];
+};
+
+/* The library does not take it: it is over. */
+static void refuse(struct kafka_sent *sent, rd_kafka_resp_err_t code)
 {
-    rd_kafka_headers_t *headers = headers_of(item);
+    struct kafka_producer *producer = sent->publication->producer;
+    struct kafka_topic *topic = sent->topic;
+
+    kafka_sent_over(sent);
+    if (code == RD_KAFKA_RESP_ERR__FATAL)
+        kafka_producer_die(producer);
+    sent->err = kafka_message_err(code, false);
+    if (sent->err.code == ERR_NOT_FOUND)
+        kafka_topic_ask(producer, topic);
+}
+
+static void send_bunch(struct bunch *bunch)
+{
+    int n = bunch->n;
+
+    bunch->n = 0;
+    if (n == 0 || rd_kafka_produce_batch(bunch->topic->handle, RD_KAFKA_PARTITION_UA,
+                                         RD_KAFKA_MSG_F_COPY, bunch->messages, n) == n)
+        return;
+    for (int i = 0; i < n; i++) {
+        if (bunch->messages[i].err != RD_KAFKA_RESP_ERR_NO_ERROR)
+            refuse(bunch->messages[i]._private, bunch->messages[i].err);
+    }
+}
+
+/* All in the bunch have one topic, and mostly the next one has it as well. */
+static struct err turn_to(struct bunch *bunch, struct slice topic)
+{
+    struct err err;
+
+    if (bunch->topic != NULL && slice_equal(topic, slice_of(bunch->topic->name, bunch->topic->len)))
+        return ERR_NONE;
+    send_bunch(bunch);
+    bunch->topic = NULL;
+    err = kafka_check_topic(topic);
+    if (err.code != ERR_OK)
+        return err;
+    bunch->topic = kafka_topic_find(bunch->producer, topic);
+    return bunch->topic != NULL ? ERR_NONE : kafka_request_err(RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION);
+}
+
+static void send_plain(struct bunch *bunch, const struct outgoing *item, struct kafka_sent *sent)
+{
+    if (bunch->n == BUNCH)
+        send_bunch(bunch);
+    bunch->messages[bunch->n++] = (rd_kafka_message_t){
+        .payload = (void *)item->payload.data,
+        .len = item->payload.len,
+        .key = (void *)item->key.data,
+        .key_len = item->key.len,
+        ._private = sent,
+    };
+}
+
+static void send_with_headers(struct bunch *bunch, const struct outgoing *item,
+                              struct kafka_sent *sent, rd_kafka_headers_t *headers)
+{
     rd_kafka_resp_err_t code;
 
-    if (headers == NULL) {
-        if (rd_kafka_produce(topic->handle, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY,
-                             (void *)item->payload.data, item->payload.len, item->key.data,
-                             item->key.len, sent) == 0)
-            return RD_KAFKA_RESP_ERR_NO_ERROR;
-        return rd_kafka_last_error();
-    }
-    code = rd_kafka_producev(producer->rk, RD_KAFKA_V_RKT(topic->handle),
+    send_bunch(bunch); /* what stands before it */
+    code = rd_kafka_producev(bunch->producer->rk, RD_KAFKA_V_RKT(sent->topic->handle),
                              RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
                              RD_KAFKA_V_VALUE((void *)item->payload.data, item->payload.len),
                              RD_KAFKA_V_KEY((void *)item->key.data, item->key.len),
                              RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(sent), RD_KAFKA_V_END);
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        rd_kafka_headers_destroy(headers);
-    return code;
+    if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+        return;
+    rd_kafka_headers_destroy(headers);
+    refuse(sent, code);
 }
 
-/* The store's lock is held. Without a good outcome the item is over. */
-static void send_item(struct kafka_store *store, struct kafka_producer *producer,
-                      const struct outgoing *item, struct kafka_sent *sent)
+/* The store's lock is held. Without sent->topic the item is over; the bunch may still refuse it. */
+static void send_item(struct kafka_store *store, struct bunch *bunch, const struct outgoing *item,
+                      struct kafka_sent *sent)
 {
     struct kafka_topic *topic;
-    rd_kafka_resp_err_t code;
+    rd_kafka_headers_t *headers;
 
-    sent->err = check(store, item);
+    sent->err = turn_to(bunch, item->topic);
+    if (sent->err.code == ERR_OK)
+        sent->err = check(store, item);
     if (sent->err.code != ERR_OK)
         return;
-    topic = kafka_topic_find(producer, item->topic);
-    if (topic == NULL) {
-        sent->err = kafka_request_err(RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION);
-        return;
-    }
+    topic = bunch->topic;
     sent->bytes = message_out_bytes(item);
     if (!has_room(store, topic, sent->bytes)) {
         counter_add_shared(&store->full, 1);
         sent->err = kafka_request_err(RD_KAFKA_RESP_ERR__QUEUE_FULL);
         return;
     }
-    code = produce(producer, topic, item, sent);
-    if (code == RD_KAFKA_RESP_ERR__FATAL)
-        kafka_producer_die(producer);
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        sent->err = kafka_message_err(code, false);
-        if (sent->err.code == ERR_NOT_FOUND)
-            kafka_topic_ask(producer, topic);
-        return;
-    }
     sent->topic = topic;
     store->waiting_bytes += sent->bytes;
-    producer->waiting++;
+    bunch->producer->waiting++;
     topic->waiting_bytes += sent->bytes;
     topic->waiting++;
+    headers = headers_of(item);
+    if (headers == NULL)
+        send_plain(bunch, item, sent);
+    else
+        send_with_headers(bunch, item, sent, headers);
 }
 
 static struct kafka_publication *publication_new(struct kafka_instance *instance,
@@ -217,6 +269,24 @@ static struct kafka_publication *publication_new(struct kafka_instance *instance
     return publication;
 }
 
+/* Returns how many are over. Reports take the store's lock, so none comes meanwhile. */
+static size_t send_all(struct kafka_store *store, struct kafka_publication *publication)
+{
+    struct bunch bunch = {.producer = publication->producer};
+    size_t over = 0;
+
+    for (size_t i = 0; i < publication->n && publication->publish != NULL; i++)
+        send_item(store, &bunch, &publication->publish->items[i], &publication->items[i]);
+    send_bunch(&bunch);
+    for (size_t i = 0; i < publication->n; i++) {
+        if (publication->items[i].topic != NULL)
+            continue;
+        publication->items[i].over = true;
+        over++;
+    }
+    return over;
+}
+
 void kafka_publish(struct backend *backend, struct publish *publish)
 {
     struct kafka_instance *instance = kafka_instance_of(backend);
@@ -238,16 +308,7 @@ void kafka_publish(struct backend *backend, struct publish *publish)
     publish->op.backend_word = (uintptr_t)store;
     op_park(&publish->op, cancel); /* which may give it up at once: then nothing is sent */
     pthread_mutex_lock(&store->lock);
-    for (size_t i = 0; i < publication->n; i++) {
-        struct kafka_sent *sent = &publication->items[i];
-
-        if (publication->publish != NULL)
-            send_item(store, producer, &publish->items[i], sent);
-        if (sent->topic != NULL)
-            continue;
-        sent->over = true;
-        over++;
-    }
+    over += send_all(store, publication);
     kafka_publication_done(publication, over);
     pthread_mutex_unlock(&store->lock);
     counter_add(&backend->stats.calls, 1);
