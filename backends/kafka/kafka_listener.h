@@ -98,7 +98,6 @@ struct kafka_listener {
     bool turning; /* turn is under way */
     struct job turn;
     struct timer commit_timer, revoke_timer, look_timer;
-    uint64_t unsaved;        /* settlements since the last commit */
     rd_kafka_event_t *event; /* a rebalance that waits for its deed */
     bool waited;             /* for settlements, before a revocation */
     struct kafka_seeking *seeks;

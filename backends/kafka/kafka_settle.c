@@ -2,8 +2,6 @@
 #include "backends/kafka/kafka_listener.h"
 #include "pool/worker.h"
 
-enum { COMMIT_COUNT = 10000 };
-
 rd_kafka_topic_partition_list_t *kafka_commits(struct kafka_listener *listener,
                                                const rd_kafka_topic_partition_list_t *of, bool all)
 {
@@ -31,7 +29,6 @@ static void commit(struct kafka_listener *listener)
 {
     rd_kafka_topic_partition_list_t *list;
 
-    listener->unsaved = 0;
     if (listener->group[0] == '\0' || listener->rk == NULL || listener->closing)
         return;
     list = kafka_commits(listener, NULL, false);
@@ -57,10 +54,7 @@ void kafka_commit_soon(struct kafka_listener *listener)
 {
     struct worker *home = listener->instance->base.home;
 
-    if (listener->unsaved >= COMMIT_COUNT && !listener->busy &&
-        !kafka_is_joining(listener->joining))
-        commit(listener);
-    else if (!timer_armed(&listener->commit_timer))
+    if (!timer_armed(&listener->commit_timer))
         timer_arm(&home->timers, &listener->commit_timer,
                   home->now_ns + KAFKA_COMMIT_MS * NS_PER_MS, on_commit_timer);
 }
@@ -79,7 +73,6 @@ void kafka_settle(struct backend *backend, struct settle *settle)
             item->err = err_make(ERR_UNIMPLEMENTED, "Kafka keeps one position for a partition: "
                                                     "single messages cannot be given back");
     }
-    listener->unsaved += settle->n;
     kafka_commit_soon(listener);
     kafka_listener_wake(listener);
     op_finish(&settle->op, ERR_NONE);
