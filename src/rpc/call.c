@@ -129,6 +129,7 @@ static void end(struct call *call, struct ending ending)
     call->home.ended = true;
     call->home.on_cancel.fn = call->home.on_drain.fn = NULL;
     call->ending = ending;
+    call_drop_inbox(call);
     if (call->home.group.pending == 0)
         ask_final(call); /* from outside any op and handler: an event */
 }

@@ -76,90 +76,138 @@ void call_send_parts(struct call *call, const struct call_part *parts, size_t n,
 /* ---- receives ---- */
 
 /* What a received message holds for as long as its arena does. */
-struct inbound {
+struct kept {
     struct rpc_server *server;
     struct share *share; /* is there as long as the server is */
     grpc_byte_buffer *buffer;
     uint64_t bytes;
 };
 
-static void drop_inbound(void *ptr)
+static void drop_kept(void *ptr)
 {
-    struct inbound *inbound = ptr;
+    struct kept *kept = ptr;
 
-    grpc_byte_buffer_destroy(inbound->buffer);
-    memory_give_back(inbound->server, inbound->share, inbound->bytes);
+    grpc_byte_buffer_destroy(kept->buffer);
+    memory_give_back(kept->server, kept->share, kept->bytes);
 }
 
 /* The message points into the buffer, so that goes with the arena. An arena of the handler's own
  * counts with what the message has become in it, the call's with all else in it (memory_measure).
  */
-static void keep_with(struct arena *arena, struct call *call, grpc_byte_buffer *buffer,
+static void keep_with(struct arena *arena, struct call *call, const struct inbound *inbound,
                       uint64_t decoded_bytes)
 {
-    struct inbound *inbound = arena_alloc(arena, sizeof *inbound);
+    struct kept *kept = arena_alloc(arena, sizeof *kept);
 
     memory_take(call->server, call->share, decoded_bytes);
-    *inbound = (struct inbound){.server = call->server,
-                                .share = call->share,
-                                .buffer = buffer,
-                                .bytes = call->receive_bytes + decoded_bytes};
-    arena_adopt(arena, inbound, drop_inbound);
+    *kept = (struct kept){.server = call->server,
+                          .share = call->share,
+                          .buffer = inbound->buffer,
+                          .bytes = inbound->bytes + decoded_bytes};
+    arena_adopt(arena, kept, drop_kept);
 }
 
-static void receive_decode(struct call *call, struct call_receive *receive)
+static void decode(struct call *call, struct call_receive *receive, const struct inbound *inbound)
 {
     bool own = receive->arena != NULL;
     struct arena *arena = own ? receive->arena : &call->home.arena;
-    grpc_byte_buffer *buffer = call->receive_buffer;
     size_t before = arena->bytes;
 
-    receive->message = NULL;
-    call->receive_buffer = NULL;
-    if (buffer == NULL) {
-        if (receive->op.err.code == ERR_OK)
-            receive->op.err = call->home.gone;
-        return;
-    }
-    receive->op.err = codec_unpack(arena, call, buffer, &receive->message);
-    keep_with(arena, call, buffer, own ? arena->bytes - before : 0);
+    receive->op.err = codec_unpack(arena, call, inbound->buffer, &receive->message);
+    keep_with(arena, call, inbound, own ? arena->bytes - before : 0);
     if (!own)
         memory_measure(call);
 }
 
-/* Nobody waits for it any more. */
-static void drop_received(struct call *call)
+/* Nobody waits for it any more. The call may end its life with this. */
+static void drop(struct inbound *inbound)
 {
-    if (call->receive_buffer == NULL)
-        return;
-    grpc_byte_buffer_destroy(call->receive_buffer);
-    call->receive_buffer = NULL;
-    memory_give_back(call->server, call->share, call->receive_bytes);
+    struct call *call = inbound->call;
+
+    if (inbound->buffer != NULL) {
+        grpc_byte_buffer_destroy(inbound->buffer);
+        memory_give_back(call->server, call->share, inbound->bytes);
+    }
+    inbound->dropped = true;
+    call_to_poller(call, &inbound->back);
 }
 
 static void received(struct op *op)
 {
     struct call_receive *receive = CONTAINER_OF(op, struct call_receive, op);
     struct call *call = receive->call;
+    struct inbound *inbound = call->home.received;
 
-    call->receiving = NULL;
+    call->home.receiving = NULL;
+    call->home.received = NULL;
     if (call->home.ended) {
-        drop_received(call);
+        if (inbound != NULL)
+            drop(inbound);
         return;
     }
     op_group_enter(&call->home.group);
-    receive_decode(call, receive);
+    receive->message = NULL;
+    if (inbound != NULL && inbound->buffer != NULL)
+        decode(call, receive, inbound);
+    else if (op->err.code == ERR_OK)
+        op->err = call->home.gone;
+    if (inbound != NULL)
+        call_to_poller(call, &inbound->back);
     receive->then(op);
     op_group_leave(&call->home.group);
 }
 
+static void take(struct call *call, struct inbound *inbound)
+{
+    call->home.heard_all = inbound->buffer == NULL;
+    call->home.heard_why = inbound->why;
+    call->home.received = inbound;
+    op_finish(&call->home.receiving->op, inbound->why);
+}
+
+void call_inbound_job(struct job *job)
+{
+    struct inbound *inbound = CONTAINER_OF(job, struct inbound, there);
+    struct call_home *home = &inbound->call->home;
+
+    if (home->receiving != NULL && home->received == NULL) {
+        take(inbound->call, inbound);
+    } else if (home->ended) {
+        drop(inbound);
+    } else {
+        *(home->inbox == NULL ? &home->inbox : home->inbox_end) = inbound;
+        home->inbox_end = &inbound->next;
+    }
+}
+
+void call_drop_inbox(struct call *call)
+{
+    while (call->home.inbox != NULL) {
+        struct inbound *inbound = call->home.inbox;
+
+        call->home.inbox = inbound->next;
+        drop(inbound);
+    }
+}
+
 void call_receive(struct call *call, struct call_receive *receive, op_done_fn *done)
 {
-    if (call->receiving != NULL || call->home.ended)
+    struct call_home *home = &call->home;
+    struct inbound *inbound = home->inbox;
+
+    if (home->receiving != NULL || home->ended)
         call_bug(call, "two receives at a time, or a receive after the end");
     receive->call = call;
     receive->then = done;
-    op_start(&receive->op, &call->home.stream, received);
-    call->receiving = receive;
-    call_to_poller(call, &call->receive);
+    op_start(&receive->op, &home->stream, received);
+    home->receiving = receive;
+    if (inbound != NULL) {
+        home->inbox = inbound->next;
+        take(call, inbound);
+    } else if (home->heard_all) {
+        op_finish(&receive->op, home->heard_why);
+    } else if (!home->reads) {
+        home->reads = true;
+        call_to_poller(call, &call->receive);
+    }
 }

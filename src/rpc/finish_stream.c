@@ -5,6 +5,7 @@
 
 #include <grpc/byte_buffer.h>
 #include <grpc/slice.h>
+#include <stdlib.h>
 
 /* ---- headers ---- */
 
@@ -61,54 +62,107 @@ static void send_job(struct job *job)
 
 /* ---- receives ---- */
 
+/* A stream is read before its handler asks, until so much waits for it: a message that is there
+ * already costs neither thread a sleep and a wake-up. */
+enum { AHEAD_BYTES = 64 << 10 };
+
+/* What nothing is in hand for waits for memory in its turn; to read ahead is left when memory is
+ * short. */
+static void read_on(struct call *call)
+{
+    struct call_poller *poller = &call->poller;
+
+    if (poller->receiving || poller->hungry.next != NULL || poller->heard_all || poller->finalised)
+        return;
+    if (poller->inbound > 0 && (poller->inbound_bytes >= AHEAD_BYTES || !memory_is_ample(call)))
+        return;
+    if (poller->inbound > 0 || finish_why_gone(call).code != ERR_OK)
+        finish_post_receive(call); /* a client that has gone had its notice: this ends at once */
+    else
+        memory_receive(call);
+}
+
+static void back_job(struct job *job)
+{
+    struct inbound *inbound = CONTAINER_OF(job, struct inbound, back);
+    struct call *call = inbound->call;
+
+    call->poller.tags--;
+    call->poller.inbound--;
+    call->poller.inbound_bytes -= inbound->bytes;
+    call->poller.heard_all |= inbound->dropped;
+    free(inbound);
+    read_on(call);
+    finish_maybe_recycle(call);
+}
+
+static void give(struct call *call, grpc_byte_buffer *buffer, uint64_t bytes, struct err why)
+{
+    struct inbound *inbound = malloc(sizeof *inbound);
+
+    if (inbound == NULL)
+        abort();
+    *inbound = (struct inbound){.there.run = call_inbound_job,
+                                .back.run = back_job,
+                                .call = call,
+                                .buffer = buffer,
+                                .bytes = bytes,
+                                .why = why};
+    call->poller.heard_all |= buffer == NULL;
+    call->poller.tags++;
+    call->poller.inbound++;
+    call->poller.inbound_bytes += bytes;
+    worker_land(call->worker, &inbound->there);
+}
+
 /* From now on the message is the server's to keep: it counts until the home half clears the arena
  * that it lives in. */
 static void on_received(struct tag *tag, bool ok)
 {
     struct call *call = CONTAINER_OF(tag, struct call, poller.receive_tag);
+    grpc_byte_buffer *buffer = call->poller.incoming;
+    uint64_t bytes = 0;
     struct err why = ERR_NONE;
 
     (void)ok; /* true, whatever happened */
     call->poller.tags--;
-    if (call->receive_buffer != NULL) {
-        call->receive_bytes = grpc_byte_buffer_length(call->receive_buffer);
-        counter_add(&call->row->metrics.request_bytes, call->receive_bytes);
-        why = message_check_received(call);
-        if (why.code == ERR_OK) {
-            memory_take(call->server, call->share, call->receive_bytes);
-        } else {
-            grpc_byte_buffer_destroy(call->receive_buffer);
-            call->receive_buffer = NULL;
-        }
-    } else {
+    call->poller.receiving = false;
+    call->poller.incoming = NULL;
+    if (buffer == NULL) {
         why = finish_why_gone(call);
+    } else {
+        bytes = grpc_byte_buffer_length(buffer);
+        counter_add(&call->row->metrics.request_bytes, bytes);
+        why = message_check_received(call, buffer);
     }
-    op_finish(&call->receiving->op, why);
+    if (buffer != NULL && why.code != ERR_OK) {
+        grpc_byte_buffer_destroy(buffer);
+        buffer = NULL;
+        bytes = 0;
+    }
+    memory_take(call->server, call->share, bytes);
+    give(call, buffer, bytes, why);
+    read_on(call);
 }
 
 void finish_post_receive(struct call *call)
 {
     grpc_op op = {.op = GRPC_OP_RECV_MESSAGE};
 
-    op.data.recv_message.recv_message = &call->receive_buffer;
+    call->poller.receiving = true;
+    op.data.recv_message.recv_message = &call->poller.incoming;
     finish_start_batch(call, &op, 1, &call->poller.receive_tag);
 }
 
-/* A client that has gone had its notice before: gRPC ends the receive at once. */
 static void receive_job(struct job *job)
 {
-    struct call *call = CONTAINER_OF(job, struct call, receive);
-
-    if (finish_why_gone(call).code == ERR_OK)
-        memory_receive(call);
-    else
-        finish_post_receive(call);
+    read_on(CONTAINER_OF(job, struct call, receive));
 }
 
 void finish_stop_waiting(struct call *call, struct err why)
 {
     if (memory_leave(call))
-        op_finish(&call->receiving->op, why);
+        give(call, NULL, 0, why);
 }
 
 void finish_stream_init(struct call *call)

@@ -206,6 +206,15 @@ void memory_receive(struct call *call)
         finish_post_receive(call);
 }
 
+bool memory_is_ample(const struct call *call)
+{
+    const struct rpc_server *server = call->server;
+    uint64_t most = server->options.max_inflight_bytes;
+
+    return counter_read(&server->hungry_count) == 0 && memory_held(server) <= most / 2 &&
+           share_bytes(call->share) <= admit_share(server, most) / 2;
+}
+
 void memory_init(struct rpc_server *server)
 {
     server->hungry.next = server->hungry.prev = &server->hungry;

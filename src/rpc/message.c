@@ -72,9 +72,9 @@ static struct err check_encoding(struct call *call, const grpc_byte_buffer *buff
                     "identity encoding");
 }
 
-struct err message_check_received(struct call *call)
+struct err message_check_received(struct call *call, const grpc_byte_buffer *buffer)
 {
-    return check_encoding(call, call->receive_buffer);
+    return check_encoding(call, buffer);
 }
 
 struct err message_check(struct call *call)

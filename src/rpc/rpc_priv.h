@@ -6,10 +6,11 @@
  *
  * They meet in jobs embedded in the call; what stands beside the halves is either set before the
  * first hand-over and never changed, or handed over with the job that its comment names. Poller to
- * worker: `begin` (intake, may be refused) and `notice.there`. Worker to poller: `notice.back`,
- * `headers`, `send`, `receive`, `final`, `release`. The call goes back to the free list when the
- * home half has released it and no tag and no notice is outstanding. Until then it is in flight: an
- * answer that its client has not taken is the server's to keep. */
+ * worker: `begin` (intake, may be refused), `notice.there` and what an inbound brings. Worker to
+ * poller: `notice.back`, `headers`, `send`, `receive`, an inbound's `back`, `final`, `release`. The
+ * call goes back to the free list when the home half has released it and no tag and no notice is
+ * outstanding. Until then it is in flight: an answer that its client has not taken is the server's
+ * to keep. */
 #ifndef PRISM_RPC_RPC_PRIV_H
 #define PRISM_RPC_RPC_PRIV_H
 
@@ -53,6 +54,18 @@ struct link {
     struct link *next, *prev;
 };
 
+/* A message of a stream on its way to the home half, or that there are no more; and back, once it
+ * was received or dropped. */
+struct inbound {
+    struct job there, back;
+    struct call *call;
+    struct inbound *next;     /* home: in call_home.inbox */
+    grpc_byte_buffer *buffer; /* NULL: none, and none will come. thread: home, from `there` on */
+    uint64_t bytes;           /* of it, in the server's held_bytes */
+    struct err why;           /* without a buffer; ERR_OK: half-closed */
+    bool dropped;             /* back: nobody wants any */
+};
+
 /* thread: the poller. */
 struct call_poller {
     grpc_call *grpc;
@@ -72,7 +85,12 @@ struct call_poller {
     struct call *unread_next, *unread_prev; /* while gRPC sends its answer, or a message */
     uint64_t unread_since_ns;
     struct link hungry; /* its receive waits for memory; next NULL: it does not */
-    bool placed;        /* counts in its worker's streams */
+    grpc_byte_buffer *incoming;
+    bool receiving;   /* into it: receive_tag is out */
+    bool heard_all;   /* no message will come */
+    uint32_t inbound; /* messages that are not back; one each in `tags` */
+    uint64_t inbound_bytes;
+    bool placed; /* counts in its worker's streams */
 };
 
 /* Waits for an event on the call, not for an op. */
@@ -87,6 +105,12 @@ struct call_home {
     struct arena arena;
     const ProtobufCMessage *request;
     bool begun, headers_sent, ended, final_asked;
+    bool reads;                     /* the poller was told to receive */
+    struct call_receive *receiving; /* waits for an inbound, or has `received` */
+    struct inbound *received;
+    struct inbound *inbox, **inbox_end; /* that came before they were asked for */
+    bool heard_all;                     /* nothing more comes, and why */
+    struct err heard_why;
     struct err gone; /* ERR_OK: the client is there, as far as is known */
     bool draining;
     struct call_listener on_cancel, on_drain;
@@ -122,12 +146,9 @@ struct call {
     bool released;                    /* final or release; the poller may look once `finalised` */
     uint64_t built_bytes; /* send or final: of an answer that counts in the server's held_bytes */
     grpc_metadata header; /* headers */
-    grpc_byte_buffer *send_buffer;    /* send */
-    uint64_t send_charge;             /* send: its bytes, but for those of blocks */
-    struct op *sent;                  /* send */
-    grpc_byte_buffer *receive_buffer; /* receive */
-    uint64_t receive_bytes;           /* of it, in the server's held_bytes */
-    struct call_receive *receiving;   /* receive */
+    grpc_byte_buffer *send_buffer; /* send */
+    uint64_t send_charge;          /* send: its bytes, but for those of blocks */
+    struct op *sent;               /* send */
 };
 
 /* Calls of one method, by outcome. */
@@ -224,8 +245,10 @@ struct rpc_server {
 
 /* ---- call.c: home side ---- */
 
-void call_begin_job(struct job *job);  /* call->begin */
-void call_notice_job(struct job *job); /* call->notice.there */
+void call_begin_job(struct job *job);    /* call->begin */
+void call_notice_job(struct job *job);   /* call->notice.there */
+void call_inbound_job(struct job *job);  /* an inbound's `there` */
+void call_drop_inbox(struct call *call); /* it ends */
 
 /* For call_stream.c. */
 void call_bug(const struct call *call, const char *what); /* aborts */
@@ -282,7 +305,8 @@ uint64_t message_bytes(const struct call *call);
 
 /* Is there a request, and can it be read? thread: poller. */
 struct err message_check(struct call *call);
-struct err message_check_received(struct call *call); /* the message of a stream; poller */
+struct err message_check_received(
+    struct call *call, const grpc_byte_buffer *buffer); /* the message of a stream; poller */
 
 /* ---- finish.c: poller half of a call's life after the handler ---- */
 
@@ -327,7 +351,8 @@ void memory_release(struct call *call);
 
 /* thread: poller. Posts the call's receive, by finish_post_receive, once there is room. */
 void memory_receive(struct call *call);
-bool memory_leave(struct call *call); /* false: its receive does not wait */
+bool memory_leave(struct call *call);          /* false: its receive does not wait */
+bool memory_is_ample(const struct call *call); /* nobody waits, nor will soon */
 void memory_feed(struct rpc_server *server);
 
 /* The poller has given memory back: those who wait are looked at at the end of its turn. */

@@ -65,6 +65,29 @@ static void end_all(struct fixture *f, struct client_call *parked, struct client
     stop(f);
 }
 
+/* Keeps a worker from its work until `go`. */
+struct block_worker {
+    struct job job;
+    sem_t reached, go;
+};
+
+static void run_block(struct job *job)
+{
+    struct block_worker *block = CONTAINER_OF(job, struct block_worker, job);
+
+    sem_post(&block->reached);
+    sem_wait(&block->go);
+}
+
+static void block_worker(struct fixture *f, struct block_worker *block)
+{
+    *block = (struct block_worker){.job.run = run_block};
+    sem_init(&block->reached, 0, 0);
+    sem_init(&block->go, 0, 0);
+    worker_land(pool_worker(f->pool, 0), &block->job);
+    sem_wait(&block->reached);
+}
+
 /* ---- streams ---- */
 
 static void test_a_stream_waits_for_room_and_goes_on(void **state)
@@ -126,35 +149,83 @@ static void test_the_only_stream_never_waits_for_ever(void **state)
     stop(&f);
 }
 
-/* ---- the queue ---- */
-
-struct block_worker {
-    struct job job;
-    sem_t reached, go;
-};
-
-static void run_block(struct job *job)
+/* Runs on the poller, behind all that has come. */
+static void pass_the_poller(struct fixture *f)
 {
-    struct block_worker *block = CONTAINER_OF(job, struct block_worker, job);
-
-    sem_post(&block->reached);
-    sem_wait(&block->go);
+    assert_int_equal(client_unary(&f->client, "/test.Service/Echo", "k", 1, in_seconds(20)), 0);
 }
+
+static void test_a_stream_is_read_ahead_within_a_bound(void **state)
+{
+    enum { PART = 8 * KIB, PARTS = 12, AHEAD = 64 * KIB };
+
+    struct rpc_options options = default_options();
+    struct block_worker block;
+    struct client_call c;
+    struct fixture f;
+
+    (void)state;
+    start(&f, &options, 1, 64);
+    client_begin(&c, &f.client, "/test.Service/Bidi", in_seconds(CALL_TIMEOUT_S), NULL);
+    send_request(&c, "k", 1);
+    expect_echo(&c);
+    block_worker(&f, &block);
+    for (int i = 0; i < PARTS; i++)
+        send_request(&c, "k", PART);
+    while (metric(&f, held_bytes) < AHEAD)
+        pass_the_poller(&f);
+    pass_the_poller(&f);
+    assert_true(metric(&f, held_bytes) < AHEAD + 2 * PART);
+    sem_post(&block.go);
+    for (int i = 0; i < PARTS; i++)
+        expect_echo(&c);
+    client_half_close(&c);
+    assert_int_equal(client_last_status(&c), GRPC_STATUS_OK);
+    client_end(&c);
+    until_in_flight(&f, 0);
+    until_metric(&f, held_bytes, 0);
+    stop(&f);
+}
+
+/* What nobody has asked for yet goes with the call. */
+static void test_what_was_read_ahead_is_dropped_at_the_end(void **state)
+{
+    struct rpc_options options = default_options();
+    struct block_worker block;
+    struct client_call c;
+    struct fixture f;
+
+    (void)state;
+    start(&f, &options, 1, 64);
+    client_begin(&c, &f.client, "/test.Service/Bidi", in_seconds(CALL_TIMEOUT_S), NULL);
+    send_request(&c, "k", 1);
+    expect_echo(&c);
+    block_worker(&f, &block);
+    send_request(&c, "end", 1); /* the handler ends the call */
+    for (int i = 0; i < 3; i++)
+        send_request(&c, "k", MESSAGE / 4);
+    pass_the_poller(&f);
+    sem_post(&block.go);
+    client_last_status(&c);
+    client_end(&c);
+    until_in_flight(&f, 0);
+    until_metric(&f, held_bytes, 0);
+    stop(&f);
+}
+
+/* ---- the queue ---- */
 
 /* The client was told that it failed: it must not happen afterwards. */
 static void test_calls_that_are_over_are_not_carried_out(void **state)
 {
-    struct block_worker block = {.job.run = run_block};
     struct rpc_options options = default_options();
+    struct block_worker block;
     struct client_call late;
     struct fixture f;
 
     (void)state;
     start(&f, &options, 1, 64);
-    sem_init(&block.reached, 0, 0);
-    sem_init(&block.go, 0, 0);
-    worker_land(pool_worker(f.pool, 0), &block.job);
-    sem_wait(&block.reached);
+    block_worker(&f, &block);
     /* Runs on the poller; the connection stands afterwards. */
     assert_int_equal(client_unary(&f.client, "/test.Service/Echo", "k", 1, in_seconds(20)), 0);
 
@@ -182,6 +253,8 @@ int main(void)
         cmocka_unit_test(test_a_stream_waits_for_room_and_goes_on),
         cmocka_unit_test(test_a_waiting_stream_hears_that_its_client_has_gone),
         cmocka_unit_test(test_the_only_stream_never_waits_for_ever),
+        cmocka_unit_test(test_a_stream_is_read_ahead_within_a_bound),
+        cmocka_unit_test(test_what_was_read_ahead_is_dropped_at_the_end),
         cmocka_unit_test(test_calls_that_are_over_are_not_carried_out),
     };
     int failed;
