@@ -353,7 +353,7 @@ void member_send(struct member *member, size_t most)
     if (most == 0 ? !member_has_news(member) : member_room(member) == 0 && !member_has_news(member))
         return;
     *frame = (struct frame){.arena = member->notes_memory};
-    arena_init(&member->notes_memory, NULL);
+    arena_init(&member->notes_memory, &member->feed->consumer->base.home->arenas);
     prism__patterns__consumer__consume_response__init(response);
     if (!member->started && !member->leaving)
         tell_started(member, frame);

@@ -49,7 +49,7 @@ static struct member *new_member(struct outlet *outlet)
     member->lease_ms = want->lease_ms;
     member->max_wait_ns = want->max_wait_ms * NS_PER_MS;
     member->automatic = want->automatic;
-    arena_init(&member->notes_memory, NULL);
+    arena_init(&member->notes_memory, &member->feed->consumer->base.home->arenas);
     notes_init(&member->failures);
     notes_init(&member->revoked);
     notes_init(&member->gaps);

@@ -149,7 +149,10 @@ static void choose_by_id(struct receipt *receipt, char *id, struct chosen *chose
 static struct chosen choose_all(struct receipt *receipt, const struct which *which)
 {
     struct settling *settling = &receipt->member->settling;
-    size_t most = which->n + which->n_message_ids + settling->unsettled;
+    uint64_t behind = settling_through(settling); /* what is settled need not be looked for */
+    uint64_t span = which->through > behind ? which->through - behind : 0;
+    size_t most =
+        which->n + which->n_message_ids + (span < settling->unsettled ? span : settling->unsettled);
     struct chosen chosen = {.items = arena_alloc(&receipt->memory, most * sizeof(void *))};
 
     for (size_t i = 0; i < which->n; i++)
@@ -191,7 +194,6 @@ static void count_settled(struct feed *feed, enum settle_how how)
     }
     counter_add(&stats->settled, 1);
     feed->settled++;
-    feed->last_settled_ms = (uint64_t)unix_ms_of(feed->consumer->base.home->now_ns);
 }
 
 static void one_settled(struct settlements *work, size_t i, struct err err)
@@ -226,9 +228,12 @@ static void source_settled(struct op *op)
     struct feed *feed = work->feed;
     struct receipt *receipt = work->receipt;
     struct arena memory = work->memory;
+    uint64_t settled = feed->settled;
 
     for (size_t i = 0; i < settle->n; i++)
         one_settled(work, i, op->err.code != ERR_OK ? op->err : settle->items[i].err);
+    if (feed->settled != settled)
+        feed->last_settled_ms = (uint64_t)unix_ms_of(feed->consumer->base.home->now_ns);
     arena_clear(&memory);
     receipt_leave(receipt);
     feed_wake(feed);

@@ -143,8 +143,10 @@ static bool is_present(const ProtobufCMessage *message, const ProtobufCFieldDesc
                    : *(const protobuf_c_boolean *)member(message, field->quantifier_offset) != 0;
     if (field->type == PROTOBUF_C_TYPE_MESSAGE)
         return target != NULL;
-    if (wire_of(field->type) == WIRE_BYTES)
-        return load_content(at, field->type).len > 0;
+    if (field->type == PROTOBUF_C_TYPE_STRING)
+        return target != NULL && *(const char *)target != '\0';
+    if (field->type == PROTOBUF_C_TYPE_BYTES)
+        return ((const ProtobufCBinaryData *)at)->len > 0;
     return load_number(at, field->type) != 0;
 }
 
