@@ -10,13 +10,13 @@ static void take_report(struct kafka_store *store, const rd_kafka_message_t *mes
     struct kafka_sent *sent = message->_private;
     struct kafka_topic *topic = sent->topic;
     struct kafka_publication *publication = sent->publication;
-    bool unknown = rd_kafka_message_status(message) != RD_KAFKA_MSG_STATUS_NOT_PERSISTED;
 
-    counter_add_shared(&store->reported, 1);
     if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
         sent->partition = message->partition;
         sent->offset = message->offset;
     } else {
+        bool unknown = rd_kafka_message_status(message) != RD_KAFKA_MSG_STATUS_NOT_PERSISTED;
+
         sent->err = kafka_message_err(message->err, unknown || publication->producer->dead);
         counter_add_shared(&store->refused, 1);
         if (sent->err.code == ERR_NOT_FOUND)
@@ -58,6 +58,7 @@ static void take_event(struct kafka_producer *producer, rd_kafka_event_t *event,
 
     switch (rd_kafka_event_type(event)) {
     case RD_KAFKA_EVENT_DR:
+        counter_add_shared(&producer->store->reported, rd_kafka_event_message_count(event));
         while ((message = rd_kafka_event_message_next(event)) != NULL) {
             if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
                 taken->up = true;
