@@ -295,7 +295,8 @@ static uint32_t take_outcomes(struct round *round)
         for (size_t i = from->first; i < from->first + from->n; i++, at++) {
             struct outgoing *item = &from->frame->items[i];
 
-            *item = round->publish.items[at];
+            if (round->copied)
+                *item = round->publish.items[at];
             if (all.code != ERR_OK)
                 item->err = all;
             if (round->copied)
