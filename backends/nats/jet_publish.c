@@ -157,7 +157,9 @@ static void make_item(struct jet_instance *instance, struct jet_publication *p,
     from->position = message_null();
     if (message_is_null(with_id.id))
         with_id.id = make_id(instance, id);
-    from->err = nats_check_message(&with_id, max_payload);
+    from->err = nats_check_topic(with_id.topic);
+    if (from->err.code == ERR_OK)
+        from->err = nats_check_message(&with_id, max_payload);
     if (from->err.code != ERR_OK)
         return;
     *item = (struct jet_item){.publication = p, .bytes = message_out_bytes(&with_id) + ITEM_COST};

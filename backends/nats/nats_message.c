@@ -146,10 +146,8 @@ static struct err check_carried(struct slice value, const char *subject, size_t 
 struct err nats_check_message(const struct outgoing *item, uint64_t max_payload)
 {
     size_t bytes = 0;
-    struct err err = nats_check_topic(item->topic);
+    struct err err = check_headers(item, &bytes);
 
-    if (err.code == ERR_OK)
-        err = check_headers(item, &bytes);
     if (err.code == ERR_OK)
         err = check_carried(item->key, "key", strlen(KEY_HEADER), &bytes);
     if (err.code == ERR_OK)

@@ -260,7 +260,7 @@ static inline bool nats_batch_full(const struct incoming_batch *batch)
 struct err nats_check_topic(struct slice topic);
 struct err nats_check_pattern(struct slice topic); /* also * and > behind the first token */
 
-/* Can this be carried as it is? max_payload: 0 = not known. */
+/* Can this be carried as it is? Its topic apart. max_payload: 0 = not known. */
 struct err nats_check_message(const struct outgoing *item, uint64_t max_payload);
 
 /* reply: where an answer goes; NULL: nowhere. */

@@ -383,13 +383,16 @@ void nats_publish(struct backend *backend, struct publish *publish)
     struct nats_instance *instance = CONTAINER_OF(backend, struct nats_instance, base);
     uint64_t max_payload = atomic_load(&nats_store_of(backend)->max_payload);
     size_t bytes = FRAME_COST, sound = 0;
+    struct err topic = ERR_NONE; /* of the item before: mostly of this one as well */
 
     counter_add(&backend->stats.calls, 1);
     for (size_t i = 0; i < publish->n; i++) {
         struct outgoing *item = &publish->items[i];
 
         forget(item);
-        item->err = nats_check_message(item, max_payload);
+        if (i == 0 || !slice_equal(item->topic, item[-1].topic))
+            topic = nats_check_topic(item->topic);
+        item->err = topic.code == ERR_OK ? nats_check_message(item, max_payload) : topic;
         sound += item->err.code == ERR_OK;
         bytes += message_out_bytes(item);
     }
