@@ -36,9 +36,9 @@ static bool has(struct failed_keys *failed, const struct outgoing *item)
     return false;
 }
 
-bool failed_stops(struct failed_keys *failed, struct outgoing *item)
+bool failed_look(struct failed_keys *failed, struct outgoing *item)
 {
-    if (!failed->any || message_is_null(item->key) || !has(failed, item))
+    if (message_is_null(item->key) || !has(failed, item))
         return false;
     item->err = err_make(ERR_ABORTED, "an earlier message of this key failed");
     return true;

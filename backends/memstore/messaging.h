@@ -46,10 +46,15 @@ struct named {
     struct slice name; /* owned */
 };
 
+enum { NAMES_HEARD = 1 << 16 };
+
 struct names {
     pthread_mutex_t lock;
     struct named **buckets;
     size_t room, count; /* room: a power of two */
+    /* How many topics there are of each short hash: written under the lock, read without it.
+     * Untouched pages of it take no memory. */
+    _Atomic uint32_t *heard; /* [NAMES_HEARD] */
 };
 
 struct messaging {
@@ -66,6 +71,10 @@ struct named *names_get(struct messaging *m, enum named_kind kind, struct slice 
 
 /* A topic that nobody refers to goes; streams and queues stay. */
 void names_put(struct messaging *m, struct named *named);
+
+/* False: nobody listens to this topic, which most publishes of a multicast meet; neither a lock nor
+ * the strong hash is needed for that. True: names_get knows. thread: any. */
+bool names_may_be_heard(const struct messaging *m, struct slice topic);
 
 struct err names_full(void);
 uint64_t names_count(struct messaging *m); /* thread: any */
@@ -340,8 +349,13 @@ struct failed_keys {
 void failed_init(struct failed_keys *failed, const struct messaging *m,
                  const struct publish *publish);
 
+bool failed_look(struct failed_keys *failed, struct outgoing *item);
+
 /* True: an earlier item with this item's key and topic failed; the item's error is ERR_ABORTED. */
-bool failed_stops(struct failed_keys *failed, struct outgoing *item);
+static inline bool failed_stops(struct failed_keys *failed, struct outgoing *item)
+{
+    return failed->any && failed_look(failed, item);
+}
 
 /* The item failed, and failed_stops() did not stop it. Items without a key are not remembered. */
 void failed_add(struct failed_keys *failed, const struct outgoing *item);

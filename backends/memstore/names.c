@@ -1,4 +1,7 @@
-/* Names of topics, streams and queues: a chained table that grows by doubling. */
+/* Names of topics, streams and queues: a chained table that grows by doubling. Beside it stand the
+ * topics' short hashes, counted: where the count is 0 there is no such topic. The short hash is
+ * quick and not strong. Who makes names collide there makes look-ups of them as slow as they are
+ * without it. */
 #include "backends/memstore/messaging.h"
 
 #include <assert.h>
@@ -9,6 +12,33 @@ enum { BUCKETS = 64 };
 static uint64_t hash_of(const struct messaging *m, enum named_kind kind, struct slice name)
 {
     return memstore_hash(m->store, name) + (uint64_t)kind;
+}
+
+static inline uint64_t mixed(uint64_t hash, uint64_t word)
+{
+    hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
+    return hash ^ hash >> 32;
+}
+
+/* The last bytes are read together with some before them. */
+static _Atomic uint32_t *heard_at(const struct messaging *m, struct slice name)
+{
+    uint64_t hash = m->store->key_hash.a ^ name.len, word = 0;
+
+    for (size_t i = 0; i + sizeof word < name.len; i += sizeof word) {
+        memcpy(&word, name.data + i, sizeof word);
+        hash = mixed(hash, word);
+    }
+    if (name.len >= sizeof word)
+        memcpy(&word, name.data + name.len - sizeof word, sizeof word);
+    else
+        memcpy(&word, name.data, name.len);
+    return &m->names.heard[mixed(hash, word) % NAMES_HEARD];
+}
+
+bool names_may_be_heard(const struct messaging *m, struct slice topic)
+{
+    return atomic_load(heard_at(m, topic)) > 0;
 }
 
 static struct named **bucket(const struct names *names, uint64_t hash)
@@ -85,6 +115,8 @@ static struct named *add(struct messaging *m, enum named_kind kind, uint64_t has
     named->next = *bucket(names, hash);
     *bucket(names, hash) = named;
     names->count++;
+    if (kind == NAMED_TOPIC)
+        atomic_fetch_add(heard_at(m, name), 1);
     return named;
 }
 
@@ -124,6 +156,7 @@ void names_put(struct messaging *m, struct named *named)
             at = &(*at)->next;
         *at = named->next;
         names->count--;
+        atomic_fetch_sub(heard_at(m, named->name), 1);
         gone = true;
     }
     pthread_mutex_unlock(&names->lock);
@@ -152,9 +185,11 @@ struct err names_full(void)
 struct messaging *messaging_new(struct memstore *store, const struct memstore_messaging *config)
 {
     struct messaging *m = calloc(1, sizeof *m);
+    _Atomic uint32_t *heard = calloc(NAMES_HEARD, sizeof *heard);
 
-    if (m == NULL)
+    if (m == NULL || heard == NULL)
         abort();
+    m->names.heard = heard;
     m->store = store;
     m->config = *config;
     pthread_mutex_init(&m->names.lock, NULL);
@@ -172,6 +207,7 @@ void messaging_destroy(struct messaging *m)
         }
     }
     free(m->names.buckets);
+    free((void *)m->names.heard);
     pthread_mutex_destroy(&m->names.lock);
     free(m);
 }

@@ -169,6 +169,7 @@ static size_t publish_some(struct messaging *m, struct failed_keys *failed, stru
                            size_t from)
 {
     struct outgoing *item = &publish->items[from];
+    struct named *named = NULL;
     bool full;
 
     messaging_forget(item);
@@ -179,9 +180,8 @@ static size_t publish_some(struct messaging *m, struct failed_keys *failed, stru
         failed_add(failed, item);
         return 1;
     }
-
-    struct named *named = names_get(m, NAMED_TOPIC, item->topic, false, &full);
-
+    if (names_may_be_heard(m, item->topic))
+        named = names_get(m, NAMED_TOPIC, item->topic, false, &full);
     if (named == NULL) { /* nobody listens */
         item->receivers = 0;
         return 1;

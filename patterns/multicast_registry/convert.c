@@ -103,6 +103,43 @@ static bool is_plain(uint8_t byte)
     return plain[byte];
 }
 
+enum { WORD_BYTES = sizeof(uint64_t) };
+#define EACH(byte) ((uint8_t)(byte)*0x0101010101010101u)
+
+/* The top bit of each byte that is `from` or more. Bytes have seven bits. */
+static inline uint64_t at_least(uint64_t bytes, uint8_t from)
+{
+    return bytes + EACH(0x80 - from);
+}
+
+/* is_plain of eight bytes at once. */
+static inline bool word_is_plain(const uint8_t *at)
+{
+    uint64_t word, low, letters, digits, dashes;
+
+    memcpy(&word, at, WORD_BYTES);
+    low = word & EACH(0x7f);
+    letters = at_least(low | EACH(0x20), 'a') & ~at_least(low | EACH(0x20), 'z' + 1);
+    digits = at_least(low, '0') & ~at_least(low, '9' + 1);
+    dashes = ~at_least(low ^ EACH('-'), 1);
+    return ((letters | digits | dashes) & ~word & EACH(0x80)) == EACH(0x80);
+}
+
+/* How many bytes are to be escaped. That is none of nearly all identities. */
+static size_t count_escaped(struct slice identity)
+{
+    size_t escaped = 0, at = 0;
+
+    while (at + WORD_BYTES < identity.len && word_is_plain(identity.data + at))
+        at += WORD_BYTES;
+    if (at + WORD_BYTES >= identity.len && identity.len >= WORD_BYTES &&
+        word_is_plain(identity.data + identity.len - WORD_BYTES))
+        return 0;
+    for (; at < identity.len; at++)
+        escaped += !is_plain(identity.data[at]);
+    return escaped;
+}
+
 static void escape(char *to, struct slice identity)
 {
     static const char digits[] = "0123456789ABCDEF";
@@ -123,12 +160,10 @@ static void escape(char *to, struct slice identity)
 /* A multicast makes one for each target: it is as short as it can be, and mostly a copy. */
 struct slice convert_topic(struct slice prefix, struct arena *arena, struct slice identity)
 {
-    size_t escaped = 0, len;
+    size_t escaped = count_escaped(identity), len;
     struct digest digest;
     char *topic;
 
-    for (size_t i = 0; i < identity.len; i++)
-        escaped += !is_plain(identity.data[i]);
     len = prefix.len + identity.len + 2 * escaped;
     if (len > MESSAGE_TOPIC_BYTES)
         len = prefix.len + 2 + DIGEST_HEX;

@@ -52,6 +52,21 @@ static void make_headers(struct sending *s)
                                                           : message_empty());
 }
 
+static void make_model(struct sending *s)
+{
+    s->payload = block_copy(pb_slice(s->request->payload));
+    make_headers(s);
+    s->model = (struct outgoing){.id = s->sink->bare ? message_null() : slice_str(s->id),
+                                 .payload = s->payload->bytes.len > 0 ? s->payload->bytes
+                                                                      : message_empty(),
+                                 .shared = s->payload,
+                                 .headers = s->headers,
+                                 .n_headers = s->n_headers,
+                                 .partition = -1,
+                                 .offset = -1,
+                                 .receivers = -1};
+}
+
 /* ---- the answer ---- */
 
 static struct err failure_of(const struct sending *s)
@@ -232,9 +247,8 @@ static void cancelled(struct call *call, void *arg)
 void sending_begin(struct sending *s)
 {
     counter_add(&s->multicast->stats.multicasts, 1);
-    s->payload = block_copy(pb_slice(s->request->payload));
     arena_init(&s->listed, NULL);
-    make_headers(s);
+    make_model(s);
     sending_choose_page(s);
     op_group_enter(call_group(s->call)); /* the walk has a group of its own */
     if (s->request->await_confirmation)

@@ -111,6 +111,7 @@ struct sending {
     struct block *payload;
     struct header *headers;
     size_t n_headers, page_items;
+    struct outgoing model; /* of every item: all but its topic, its key and its id */
 
     struct names named; /* those that the request names, each once; items NULL: all that match */
     struct names again; /* before all others: those that failed under this message_id */

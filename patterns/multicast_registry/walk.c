@@ -168,42 +168,25 @@ static uint64_t pace(struct sending *s, size_t n)
 
 /* ---- fetching ---- */
 
-/* One that the backend compares has to be another for each identity. */
-static struct slice id_of(struct lane *lane, struct slice topic)
-{
-    const struct sending *s = lane->sending;
-
-    if (s->sink->bare)
-        return message_null();
-    if (!s->sink->dedups)
-        return slice_str(s->id);
-    return slice_str(
-        arena_printf(&lane->arena, "%s@%.*s", s->id, (int)topic.len, (const char *)topic.data));
-}
-
 static void add_target(struct lane *lane, struct slice identity)
 {
     struct sending *s = lane->sending;
     const struct multicast_settings *settings = &s->multicast->settings;
-    bool one = !s->kept && s->multicast->plan.one_topic;
-    struct slice topic =
-        one ? hub_topic(s->multicast)
-            : convert_topic(s->kept ? settings->queue_prefix : settings->topic_prefix, &lane->arena,
-                            identity);
+    struct outgoing *item = &lane->items[lane->n];
 
-    lane->identities[lane->n] = identity;
-    lane->items[lane->n++] = (struct outgoing){
-        .topic = topic,
-        .key = one ? identity : message_null(),
-        .id = id_of(lane, topic),
-        .payload = s->payload->bytes.len > 0 ? s->payload->bytes : message_empty(),
-        .shared = s->payload,
-        .headers = s->headers,
-        .n_headers = s->n_headers,
-        .partition = -1,
-        .offset = -1,
-        .receivers = -1};
+    lane->identities[lane->n++] = identity;
     s->tally.targets++;
+    *item = s->model;
+    if (!s->kept && s->multicast->plan.one_topic) {
+        item->topic = hub_topic(s->multicast);
+        item->key = identity;
+    } else {
+        item->topic = convert_topic(s->kept ? settings->queue_prefix : settings->topic_prefix,
+                                    &lane->arena, identity);
+    }
+    if (s->sink->dedups) /* one that the backend compares is another for each identity */
+        item->id = slice_str(arena_printf(&lane->arena, "%s@%.*s", s->id, (int)item->topic.len,
+                                          (const char *)item->topic.data));
 }
 
 /* Another lane may have waited for this one's page to end. */

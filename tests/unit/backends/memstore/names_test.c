@@ -1,0 +1,61 @@
+/* Whether a topic is heard is told without the table of names, and never wrongly denied. */
+#include "backends/memstore/messaging.h"
+#include "tests/unit/backends/memstore/memstore_rig.h"
+
+enum { LONGEST = 40 };
+
+static bool is_heard(struct messaging *m, const char *name, size_t len)
+{
+    return names_may_be_heard(m, slice_of(name, len));
+}
+
+/* Names that differ in their length, or in one byte. */
+static void test_heard_as_long_as_it_is_there(void **state)
+{
+    struct rig rig;
+    struct messaging *m;
+    struct named *named[LONGEST + 1];
+    char name[LONGEST];
+    bool full;
+
+    (void)state;
+    rig_open(&rig, 64, 0, 0);
+    m = rig.store->messaging;
+    memset(name, 'n', sizeof name);
+    for (size_t len = 1; len <= LONGEST; len++) {
+        named[len] = names_get(m, NAMED_TOPIC, slice_of(name, len), true, &full);
+        assert_non_null(named[len]);
+    }
+    for (size_t len = 1; len <= LONGEST; len++)
+        assert_true(is_heard(m, name, len));
+    for (size_t len = 1; len <= LONGEST; len++)
+        names_put(m, named[len]);
+    for (size_t len = 1; len <= LONGEST; len++)
+        assert_false(is_heard(m, name, len));
+    rig_close(&rig);
+}
+
+static void test_streams_and_queues_are_no_topics(void **state)
+{
+    struct rig rig;
+    struct messaging *m;
+    bool full;
+
+    (void)state;
+    rig_open(&rig, 64, 0, 0);
+    m = rig.store->messaging;
+    names_put(m, names_get(m, NAMED_QUEUE, slice_str("q"), true, &full));
+    names_put(m, names_get(m, NAMED_STREAM, slice_str("q"), true, &full));
+    assert_false(is_heard(m, "q", 1));
+    rig_close(&rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_heard_as_long_as_it_is_there),
+        cmocka_unit_test(test_streams_and_queues_are_no_topics),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
