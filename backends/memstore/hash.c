@@ -60,13 +60,15 @@ uint64_t hash_bytes(const struct hash_key *key, struct slice bytes)
                     .v1 = key->b ^ 0x646f72616e646f6du,
                     .v2 = key->a ^ 0x6c7967656e657261u,
                     .v3 = key->b ^ 0x7465646279746573u};
-    size_t whole = bytes.len / 8 * 8;
+    size_t rest = bytes.len % 8, whole = bytes.len - rest;
     uint64_t last = (uint64_t)bytes.len << 56;
 
     for (size_t i = 0; i < whole; i += 8)
         sip_word(&s, load_le64(bytes.data + i));
-    for (size_t i = whole; i < bytes.len; i++)
-        last |= (uint64_t)bytes.data[i] << (8 * (i - whole));
+    if (whole > 0 && rest > 0) /* read together with some before them */
+        last |= load_le64(bytes.data + bytes.len - 8) >> (64 - 8 * rest);
+    for (size_t i = 0; whole == 0 && i < rest; i++)
+        last |= (uint64_t)bytes.data[i] << (8 * i);
     sip_word(&s, last);
     s.v2 ^= 0xff;
     for (int i = 0; i < 3; i++)

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-enum { SEGMENT_SLOTS = 256, RING_SEGMENTS = 4 };
+enum { SEGMENT_SLOTS = 32, RING_SEGMENTS = 4 };
 
 struct msglog_segment {
     unsigned used;

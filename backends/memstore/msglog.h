@@ -1,4 +1,4 @@
-/* A log: items by consecutive offsets, appended at the end, removed anywhere. Segments of 256 slots
+/* A log: items by consecutive offsets, appended at the end, removed anywhere. Segments of 32 slots
  * and a ring of segments: each operation is O(1), a hole costs its slot until its segment is empty.
  *
  * thread: whoever holds the owner's lock. Allocation failure aborts. */
