@@ -6,6 +6,7 @@
 #include "patterns/multicast_registry/receiver.h"
 #include "src/base/block.h"
 #include "src/base/clock.h"
+#include "src/base/decimal.h"
 #include "src/base/utf8.h"
 
 #include <string.h>
@@ -345,6 +346,18 @@ static void send_parts(struct framing *f)
     call_send_parts(r->call, w->parts, w->n, &r->sent, frame_sent);
 }
 
+static char *resume_token(const struct receiver *r, struct arena *arena)
+{
+    char *text = arena_alloc(arena, RECEIVER_ID_CHARS + 1 + DECIMAL_BYTES + 1), *at = text;
+
+    memcpy(at, r->id, RECEIVER_ID_CHARS);
+    at += RECEIVER_ID_CHARS;
+    *at++ = ':';
+    at += decimal_write(at, r->sequence);
+    *at = '\0';
+    return text;
+}
+
 /* What the frame says beside its messages. */
 static void fill(struct framing *f)
 {
@@ -368,8 +381,7 @@ static void fill(struct framing *f)
     frame->failures = r->failures.at;
     frame->n_failures = r->failures.n;
     frame->draining = r->draining;
-    frame->resume_token =
-        pb_text(arena_printf(&f->arena, "%s:%llu", r->id, (unsigned long long)r->sequence));
+    frame->resume_token = resume_token(r, &f->arena);
 }
 
 static void send(struct framing *f)
