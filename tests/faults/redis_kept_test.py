@@ -237,17 +237,23 @@ class Kept(suite.Case):
         self.all_come(*all_of, may_be_lost=False)
         self.assertGreater(cluster.nodes[1].call("XLEN", topic), 300)
 
-    def test_an_end_of_a_session_that_meets_a_move_half_way(self):
-        """Its script has begun when it comes upon a key that is gone; it may be repeated, and is then whole."""
+    def sessions_move(self, n):
+        """The slot of n sessions of a user has begun to move: cluster, namespace, service, slot, ids."""
         cluster = self.borrow(RedisCluster())
         source, target = cluster.nodes[:2]
         name = cluster.name_at(source, "prism:{", "}%session:due")
         slot = {"backend": "redis", "config": {"address": cluster.address, **TIMEOUTS, **CLUSTER}}
         rpc = session.service(self.borrow(self.serve([session.namespace(slot, name)]).channel()), name)
         wait.until(lambda: self.creates(rpc), environment.PATIENCE, "prismd serves")
-        ids = [rpc.CreateSession(metadata={"user_id": "u"}).session_id for _ in range(2)]
-        moving = cluster.nodes[0].call("CLUSTER", "KEYSLOT", f"prism:{{{name}}}")
+        ids = [rpc.CreateSession(metadata={"user_id": "u"}).session_id for _ in range(n)]
+        moving = source.call("CLUSTER", "KEYSLOT", f"prism:{{{name}}}")
         cluster.begin_move(moving, source, target)
+        return cluster, name, rpc, moving, ids
+
+    def test_an_end_of_a_session_that_meets_a_move_half_way(self):
+        """Its script has begun when it comes upon a key that is gone; it may be repeated, and is then whole."""
+        cluster, name, rpc, moving, ids = self.sessions_move(2)
+        source, target = cluster.nodes[:2]
         source.call("MIGRATE", "127.0.0.1", target.port, f"prism:{{{name}}}%session:u:u", 0, 5000)
         error = wire.failure(rpc.DeleteSession, session_id=ids[0])
         self.assertEqual(error.code(), S.UNAVAILABLE)
@@ -261,15 +267,8 @@ class Kept(suite.Case):
 
     def test_a_move_that_takes_its_time(self):
         """All keys are at the new node already, which knows no script, and the old one still sends there by ASK."""
-        cluster = self.borrow(RedisCluster())
+        cluster, _, rpc, moving, (made,) = self.sessions_move(1)
         source, target = cluster.nodes[:2]
-        name = cluster.name_at(source, "prism:{", "}%session:due")
-        slot = {"backend": "redis", "config": {"address": cluster.address, **TIMEOUTS, **CLUSTER}}
-        rpc = session.service(self.borrow(self.serve([session.namespace(slot, name)]).channel()), name)
-        wait.until(lambda: self.creates(rpc), environment.PATIENCE, "prismd serves")
-        made = rpc.CreateSession(metadata={"user_id": "u"}).session_id
-        moving = source.call("CLUSTER", "KEYSLOT", f"prism:{{{name}}}")
-        cluster.begin_move(moving, source, target)
         cluster.move_keys(moving, source, target)
         target.call("SCRIPT", "FLUSH")
         self.assertEqual(rpc.GetSession(session_id=made).session.session_id, made)
