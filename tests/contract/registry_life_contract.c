@@ -78,18 +78,34 @@ static void heartbeats(void **state)
     assert_int_equal(registry_find(fixture, fixture->backend, "c")->expires_at_ms, 0);
 }
 
+enum { SHORT_MS = 1000, BEYOND_MS = 1100 };
+
+/* Registered for a short time and then, within it, kept for a long one. A machine that was too busy
+ * for that begins again. */
+static void keep_in_time(struct kv_fixture *fixture, const char *identity)
+{
+    uint64_t begun_ms;
+    struct err err;
+
+    do {
+        begun_ms = kv_clock_ms();
+        registry_put_ok(fixture, identity, "{}", SHORT_MS);
+        err = registry_beat_one(fixture, identity, 0, 60000);
+    } while (err.code == ERR_NOT_FOUND && kv_clock_ms() - begun_ms >= SHORT_MS);
+    kv_expect(err, ERR_OK, NULL);
+}
+
 /* The time that counts is the one last given, longer or shorter than the one before. */
 static void heartbeats_move_the_end(void **state)
 {
     struct kv_fixture *fixture = fixture_of(state);
 
     for (unsigned i = 0; i < 20; i++) {
-        registry_put_ok(fixture, kv_key(fixture, "long", i), "{}", 1000);
-        kv_expect(registry_beat_one(fixture, kv_key(fixture, "long", i), 0, 60000), ERR_OK, NULL);
+        keep_in_time(fixture, kv_key(fixture, "long", i));
         registry_put_ok(fixture, kv_key(fixture, "short", i), "{}", i % 2 == 0 ? 60000 : 0);
         kv_expect(registry_beat_one(fixture, kv_key(fixture, "short", i), 0, 1), ERR_OK, NULL);
     }
-    kv_pass(fixture, 1100);
+    kv_pass(fixture, BEYOND_MS);
     assert_int_equal(registry_count_of(fixture, fixture->backend, NULL), 20);
     for (unsigned i = 0; i < 20; i++) {
         registry_put_ok(fixture, "another", NULL, 0);
@@ -144,9 +160,8 @@ static void quota_follows_lives(void **state)
     expect_room(fixture, "e"); /* removed twice, but one was there */
 
     kv_expect(put_of_three(fixture, "e", 1000), ERR_ALREADY_EXISTS, NULL);
-    registry_put_ok(fixture, "e", NULL, 1000);
-    kv_expect(registry_beat_one(fixture, "e", 0, 60000), ERR_OK, NULL);
-    kv_pass(fixture, 1100);
+    keep_in_time(fixture, "e");
+    kv_pass(fixture, BEYOND_MS);
     kv_expect(put_of_three(fixture, "f", 0), ERR_RESOURCE_EXHAUSTED, "max_identities");
     assert_int_equal(registry_count_of(fixture, fixture->backend, NULL), 3);
 }
