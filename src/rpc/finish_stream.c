@@ -64,7 +64,7 @@ static void send_job(struct job *job)
 
 /* A stream is read before its handler asks, until so much waits for it: a message that is there
  * already costs neither thread a sleep and a wake-up. */
-enum { AHEAD_BYTES = 64 << 10 };
+enum { AHEAD_BYTES = 256 << 10 };
 
 /* What nothing is in hand for waits for memory in its turn; to read ahead is left when memory is
  * short. */

@@ -157,7 +157,7 @@ static void pass_the_poller(struct fixture *f)
 
 static void test_a_stream_is_read_ahead_within_a_bound(void **state)
 {
-    enum { PART = 8 * KIB, PARTS = 12, AHEAD = 64 * KIB };
+    enum { PART = 8 * KIB, PARTS = 36, AHEAD = 256 * KIB };
 
     struct rpc_options options = default_options();
     struct block_worker block;
