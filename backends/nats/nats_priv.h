@@ -266,8 +266,18 @@ struct err nats_check_message(const struct outgoing *item, uint64_t max_payload)
 /* reply: where an answer goes; NULL: nowhere. */
 natsStatus nats_message_out(natsMsg **out, const struct outgoing *item, const char *reply);
 
+/* They differ in nothing but their topic: the items of a multicast. */
+bool nats_message_alike(const struct outgoing *a, const struct outgoing *b);
+
+/* The library's message for items with headers that are alike; begins as {NULL}. */
+struct nats_form {
+    natsMsg *message; /* to be destroyed by whoever holds the form; NULL is accepted there */
+    const struct outgoing *of;
+};
+
 /* Into the library's buffer, to be flushed. The item has passed the check. */
-natsStatus nats_message_publish(natsConnection *connection, const struct outgoing *item);
+natsStatus nats_message_publish(natsConnection *connection, struct nats_form *form,
+                                const struct outgoing *item);
 
 /* Slices point into the message and the arena. */
 void nats_message_in(struct incoming *in, natsMsg *message, struct arena *arena);

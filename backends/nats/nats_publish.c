@@ -210,6 +210,7 @@ void nats_publish_answered(struct nats_store *store)
 static bool write_items(struct nats_store *store, struct nats_publication *p)
 {
     bool wrote = false, broken = store->write_failed;
+    struct nats_form form = {NULL};
 
     for (size_t i = 0; i < p->publish->n; i++) {
         struct outgoing *item = &p->publish->items[i];
@@ -225,7 +226,7 @@ static bool write_items(struct nats_store *store, struct nats_publication *p)
             item->err = denied();
             continue;
         }
-        s = nats_message_publish(store->connection, item);
+        s = nats_message_publish(store->connection, &form, item);
         if (s == NATS_OK)
             wrote = true;
         else if (s == NATS_MAX_PAYLOAD)
@@ -239,6 +240,7 @@ static bool write_items(struct nats_store *store, struct nats_publication *p)
             broken = store->write_failed = true;
         }
     }
+    natsMsg_Destroy(form.message);
     return wrote || broken;
 }
 
@@ -389,10 +391,12 @@ void nats_publish(struct backend *backend, struct publish *publish)
     for (size_t i = 0; i < publish->n; i++) {
         struct outgoing *item = &publish->items[i];
 
+        bool alike = i > 0 && item[-1].err.code == ERR_OK && nats_message_alike(item - 1, item);
+
         forget(item);
         if (i == 0 || !slice_equal(item->topic, item[-1].topic))
             topic = nats_check_topic(item->topic);
-        item->err = topic.code == ERR_OK ? nats_check_message(item, max_payload) : topic;
+        item->err = topic.code != ERR_OK || alike ? topic : nats_check_message(item, max_payload);
         sound += item->err.code == ERR_OK;
         bytes += message_out_bytes(item);
     }

@@ -1,4 +1,5 @@
 /* Topics: who listens gets it, at most once; who is too slow is told. */
+#include "src/base/container.h"
 #include "tests/contract/message_contract.h"
 
 enum { CREDIT = 100000, BYTES = 256 << 20 };
@@ -101,6 +102,46 @@ static void test_carried_or_refused(void **state)
     probe_free(probe);
 }
 
+/* What goes to many with the same bytes, as a multicast does: each topic gets its own, and no
+ * other.
+ */
+static void test_alike_but_for_the_topic(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const struct topic *interface = message_need_topic(fixture);
+    const struct header header = {.name = slice_str("name"), .value = slice_str("value")};
+    const char *topics[] = {message_topic(fixture), message_topic(fixture), NULL};
+    static const unsigned order[] = {0, 1, 2, 1, 0, 1}, counts[] = {2, 3, 1};
+    struct outgoing items[ARRAY_LEN(order)];
+    struct probe *probes[3];
+
+    topics[2] = arena_printf(&fixture->kv.arena, "%s-longer", topics[0]);
+    if (fixture->make_topic != NULL)
+        fixture->make_topic(fixture, topics[2], 1);
+    for (unsigned i = 0; i < 3; i++) {
+        probes[i] = listener(fixture, topics[i]);
+        probe_grant(probes[i], CREDIT, BYTES);
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(order); i++)
+        items[i] = (struct outgoing){.topic = slice_str(topics[order[i]]),
+                                     .payload = slice_str("p"),
+                                     .headers = &header,
+                                     .n_headers = interface->sink.bare ? 0 : 1};
+    kv_expect(message_publish(fixture, &interface->sink, items, ARRAY_LEN(order)), ERR_OK, NULL);
+    for (unsigned i = 0; i < 3; i++) {
+        probe_wait(probes[i], counts[i]);
+        probe_quiet(probes[i], counts[i]);
+        for (unsigned k = 0; k < probe_count(probes[i]); k++) {
+            const struct incoming *got = &probe_got(probes[i], k)->m;
+
+            assert_true(slice_equal(got->topic, slice_str(topics[i])));
+            assert_true(slice_equal(got->payload, slice_str("p")));
+            assert_int_equal(got->n_headers, items[0].n_headers);
+        }
+        probe_free(probes[i]);
+    }
+}
+
 /* Receivers, where they are known. */
 static void test_receivers(void **state)
 {
@@ -185,6 +226,7 @@ int topic_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction 
         KV_TEST(test_who_listens_gets_it),
         KV_TEST(test_bytes_as_they_are),
         KV_TEST(test_carried_or_refused),
+        KV_TEST(test_alike_but_for_the_topic),
         KV_TEST(test_receivers),
         KV_TEST(test_credit),
         KV_TEST(test_too_slow),
