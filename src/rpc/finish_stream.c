@@ -66,6 +66,9 @@ static void send_job(struct job *job)
  * already costs neither thread a sleep and a wake-up. */
 enum { AHEAD_BYTES = 256 << 10 };
 
+/* What a message costs beside its own bytes, here and in gRPC, so that empty ones count, too. */
+enum { MESSAGE_COST_BYTES = 512 };
+
 /* What nothing is in hand for waits for memory in its turn; to read ahead is left when memory is
  * short. */
 static void read_on(struct call *call)
@@ -133,6 +136,7 @@ static void on_received(struct tag *tag, bool ok)
     } else {
         bytes = grpc_byte_buffer_length(buffer);
         counter_add(&call->row->metrics.request_bytes, bytes);
+        bytes += MESSAGE_COST_BYTES;
         why = message_check_received(call, buffer);
     }
     if (buffer != NULL && why.code != ERR_OK) {

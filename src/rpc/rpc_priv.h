@@ -8,9 +8,9 @@
  * first hand-over and never changed, or handed over with the job that its comment names. Poller to
  * worker: `begin` (intake, may be refused), `notice.there` and what an inbound brings. Worker to
  * poller: `notice.back`, `headers`, `send`, `receive`, an inbound's `back`, `final`, `release`. The
- * call goes back to the free list when the home half has released it and no tag and no notice is
- * outstanding. Until then it is in flight: an answer that its client has not taken is the server's
- * to keep. */
+ * call goes back to the free list when the home half has released it and no tag, no notice and no
+ * inbound is outstanding. Until then it is in flight: an answer that its client has not taken is
+ * the server's to keep. */
 #ifndef PRISM_RPC_RPC_PRIV_H
 #define PRISM_RPC_RPC_PRIV_H
 
@@ -61,7 +61,7 @@ struct inbound {
     struct call *call;
     struct inbound *next;     /* home: in call_home.inbox */
     grpc_byte_buffer *buffer; /* NULL: none, and none will come. thread: home, from `there` on */
-    uint64_t bytes;           /* of it, in the server's held_bytes */
+    uint64_t bytes;           /* it and what it costs, in the server's held_bytes */
     struct err why;           /* without a buffer; ERR_OK: half-closed */
     bool dropped;             /* back: nobody wants any */
 };
@@ -73,7 +73,7 @@ struct call_poller {
     grpc_metadata_array metadata;
     grpc_call_details details; /* generic calls only */
     struct tag request_tag, close_tag, headers_tag, send_tag, receive_tag, final_tag;
-    unsigned tags; /* outstanding tags, and a notice */
+    unsigned tags; /* outstanding tags, a notice, and inbounds that are not back */
     int cancelled;
     bool initial_sent, close_posted, finalised, linked, counted;
     bool tells_encodings;   /* the answer says which encodings the server takes */

@@ -155,29 +155,29 @@ static void pass_the_poller(struct fixture *f)
     assert_int_equal(client_unary(&f->client, "/test.Service/Echo", "k", 1, in_seconds(20)), 0);
 }
 
-static void test_a_stream_is_read_ahead_within_a_bound(void **state)
+/* So many messages of `part` bytes while nobody takes them: they are read up to the bound. */
+static void read_ahead(int parts, size_t part, uint64_t most)
 {
-    enum { PART = 8 * KIB, PARTS = 36, AHEAD = 256 * KIB };
+    enum { AHEAD = 256 * KIB };
 
     struct rpc_options options = default_options();
     struct block_worker block;
     struct client_call c;
     struct fixture f;
 
-    (void)state;
     start(&f, &options, 1, 64);
     client_begin(&c, &f.client, "/test.Service/Bidi", in_seconds(CALL_TIMEOUT_S), NULL);
     send_request(&c, "k", 1);
     expect_echo(&c);
     block_worker(&f, &block);
-    for (int i = 0; i < PARTS; i++)
-        send_request(&c, "k", PART);
+    for (int i = 0; i < parts; i++)
+        send_request(&c, "k", part);
     while (metric(&f, held_bytes) < AHEAD)
         pass_the_poller(&f);
     pass_the_poller(&f);
-    assert_true(metric(&f, held_bytes) < AHEAD + 2 * PART);
+    assert_true(metric(&f, held_bytes) < AHEAD + most);
     sem_post(&block.go);
-    for (int i = 0; i < PARTS; i++)
+    for (int i = 0; i < parts; i++)
         expect_echo(&c);
     client_half_close(&c);
     assert_int_equal(client_last_status(&c), GRPC_STATUS_OK);
@@ -185,6 +185,19 @@ static void test_a_stream_is_read_ahead_within_a_bound(void **state)
     until_in_flight(&f, 0);
     until_metric(&f, held_bytes, 0);
     stop(&f);
+}
+
+static void test_a_stream_is_read_ahead_within_a_bound(void **state)
+{
+    (void)state;
+    read_ahead(36, 8 * KIB, 16 * KIB);
+}
+
+/* Many small messages cost memory of their own. */
+static void test_small_messages_count(void **state)
+{
+    (void)state;
+    read_ahead(2000, 1, 2 * KIB);
 }
 
 /* What nobody has asked for yet goes with the call. */
@@ -254,6 +267,7 @@ int main(void)
         cmocka_unit_test(test_a_waiting_stream_hears_that_its_client_has_gone),
         cmocka_unit_test(test_the_only_stream_never_waits_for_ever),
         cmocka_unit_test(test_a_stream_is_read_ahead_within_a_bound),
+        cmocka_unit_test(test_small_messages_count),
         cmocka_unit_test(test_what_was_read_ahead_is_dropped_at_the_end),
         cmocka_unit_test(test_calls_that_are_over_are_not_carried_out),
     };
