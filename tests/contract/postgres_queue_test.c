@@ -211,7 +211,7 @@ static void what_is_given_back_is_told(void **state)
     probe_free(waits);
 }
 
-/* With all connections ended by the server, what is pushed meanwhile and afterwards comes. */
+/* B6: with all connections ended by the server, what is pushed meanwhile and afterwards comes. */
 static void listens_again_after_a_loss(void **state)
 {
     struct message_fixture *fixture = *state;
@@ -235,7 +235,7 @@ static void listens_again_after_a_loss(void **state)
     probe_free(probe);
 }
 
-/* That nothing else than being told has woken the tests above. */
+/* B6: that nothing else than being told has woken the tests above. */
 static void the_untold_is_not_seen(void **state)
 {
     struct message_fixture *fixture = *state;
@@ -329,7 +329,7 @@ static unsigned count_told(PGconn *pg, const char *name, const char *until)
     return n;
 }
 
-/* Pushes that follow each other fast are told together, 5 ms after the last time. */
+/* B6: pushes that follow each other fast are told together, 5 ms after the last time. */
 static void fast_pushes_are_told_together(void **state)
 {
     struct message_fixture *fixture = *state;
@@ -347,7 +347,7 @@ static void fast_pushes_are_told_together(void **state)
     PQfinish(pg);
 }
 
-/* With polling alone. */
+/* B6: what nobody tells of is found by polling alone. */
 static void polling_finds_the_untold(void **state)
 {
     struct message_fixture *fixture = *state;

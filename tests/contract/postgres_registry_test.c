@@ -39,7 +39,7 @@ static int close_fixture(void **state)
 
 /* ---- what is special to this backend ---- */
 
-/* The plan of an equality filter, and of a tag, has the index in it. */
+/* M11: the plan of an equality filter, and of a tag, has the index in it. */
 static void lookups_use_the_index(void **state)
 {
     static const struct {

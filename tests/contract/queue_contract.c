@@ -64,6 +64,7 @@ static void test_settled_is_gone(void **state)
     probe_free(probe);
 }
 
+/* B5: two instances take side by side, and none waits for the other. */
 static void test_each_is_taken_by_one(void **state)
 {
     struct message_fixture *fixture = *state;

@@ -237,6 +237,7 @@ static void an_older_registry_is_searched(void **state)
         registry_names(kv, kv->backend, registry_filter(kv, "{\"city\": \"Oslo\"}"), 3), "a b");
 }
 
+/* B8: and goes on by itself when there is room. */
 static void a_full_server_refuses(void **state)
 {
     struct kv_fixture *kv = *state;

@@ -77,7 +77,8 @@ static void hopeless_items_fail_alone(void **state)
     assert_string_equal(stream_say(fixture, "XLEN %s", topic), "8");
 }
 
-/* Messages with keys are refused together, so that none overtakes. */
+/* B8: a full server is RESOURCE_EXHAUSTED. Messages with keys are refused together, so that none
+ * overtakes. */
 static void a_full_server_refuses_all(void **state)
 {
     struct stream_fixture *fixture = *state;

@@ -127,7 +127,7 @@ static void the_dead_give_up_what_they_took(void **state)
     probe_free(probe);
 }
 
-/* Entries that were removed while they were pending: told, and counted. */
+/* B7: entries that were removed while they were pending: told, and counted. */
 static void what_was_trimmed_while_pending_is_told(void **state)
 {
     struct stream_fixture *fixture = *state;
@@ -368,7 +368,7 @@ static long length_of(struct stream_fixture *fixture, const char *topic)
     return strtol(stream_say(fixture, "XLEN %s", topic), NULL, 10);
 }
 
-/* To about max_length, 1000; but never what a group has not settled. */
+/* B7: to about max_length, 1000; but never what a group has not settled. */
 static void trimming_waits_for_readers(void **state)
 {
     enum { N = 5000, SOME = 200 };

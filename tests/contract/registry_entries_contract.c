@@ -232,44 +232,46 @@ static void start_patch_on_other(struct backend *backend, struct op *op)
     registry_start_patch(other, op);
 }
 
-/* Of many changes none is lost, and heartbeats undo none. */
-static void patches_at_once(void **state)
+/* M13: of 1,000 changes none is lost, and 1,000 heartbeats undo none. */
+static void m13_heartbeats_undo_no_change(void **state)
 {
-    enum { CHANGES = 100 };
+    enum { ROUNDS = 10, CHANGES = 100 };
 
     struct kv_fixture *fixture = fixture_of(state);
-    struct registry_patch patches[CHANGES] = {0};
-    struct registry_beat_item alive[CHANGES] = {0};
-    struct registry_beat beats[CHANGES] = {0};
+    struct registry_patch patches[CHANGES];
+    struct registry_beat_item alive[CHANGES];
+    struct registry_beat beats[CHANGES];
     struct kv_step steps[2 * CHANGES];
     unsigned fields = 0;
 
     choose_other(fixture);
     registry_put_ok(fixture, "a", "{}", 60000);
-    for (unsigned i = 0; i < CHANGES; i++) {
-        char *json = arena_printf(&fixture->arena, "{\"f%u\":%u}", i, i);
+    for (unsigned first = 0; first < ROUNDS * CHANGES; first += CHANGES) {
+        for (unsigned i = 0; i < CHANGES; i++) {
+            char *json = arena_printf(&fixture->arena, "{\"f%u\":%u}", first + i, i);
 
-        patches[i] = (struct registry_patch){.identity = slice_str("a"),
-                                             .mode = REGISTRY_MERGE,
-                                             .document = registry_document(fixture, json)};
-        alive[i] = (struct registry_beat_item){.identity = slice_str("a")};
-        beats[i] = (struct registry_beat){.items = &alive[i], .n = 1, .ttl_ms = 60000};
-        steps[2 * i].start = i % 2 == 0 ? registry_start_patch : start_patch_on_other;
-        steps[2 * i].op = &patches[i].op;
-        steps[2 * i + 1] = (struct kv_step){registry_start_beat, &beats[i].op};
+            patches[i] = (struct registry_patch){.identity = slice_str("a"),
+                                                 .mode = REGISTRY_MERGE,
+                                                 .document = registry_document(fixture, json)};
+            alive[i] = (struct registry_beat_item){.identity = slice_str("a")};
+            beats[i] = (struct registry_beat){.items = &alive[i], .n = 1, .ttl_ms = 60000};
+            steps[2 * i].start = i % 2 == 0 ? registry_start_patch : start_patch_on_other;
+            steps[2 * i].op = &patches[i].op;
+            steps[2 * i + 1] = (struct kv_step){registry_start_beat, &beats[i].op};
+        }
+        kv_run(fixture, fixture->backend, steps, 2 * CHANGES);
+        for (unsigned i = 0; i < CHANGES; i++) {
+            kv_expect(patches[i].op.err, ERR_OK, NULL);
+            kv_expect(alive[i].err, ERR_OK, NULL);
+        }
     }
-    kv_run(fixture, fixture->backend, steps, 2 * CHANGES);
 
     struct document_walk walk =
         document_walk(registry_find(fixture, fixture->backend, "a")->document);
 
     while (document_next(&walk))
         fields++;
-    assert_int_equal(fields, CHANGES);
-    for (unsigned i = 0; i < CHANGES; i++) {
-        kv_expect(patches[i].op.err, ERR_OK, NULL);
-        kv_expect(alive[i].err, ERR_OK, NULL);
-    }
+    assert_int_equal(fields, ROUNDS * CHANGES);
 }
 
 /* Both register the same names: of each name one was first. */
@@ -297,7 +299,7 @@ static void registrations_at_once(void **state)
 
 /* ---- remove ---- */
 
-/* The old connection does not take the new one out. */
+/* M2: the old connection does not take the new one out. */
 static void removes_by_generation(void **state)
 {
     struct kv_fixture *fixture = fixture_of(state);
@@ -313,6 +315,70 @@ static void removes_by_generation(void **state)
     assert_true(existed);
     kv_expect(registry_remove_one(fixture, fixture->backend, "a", new, &existed), ERR_OK, NULL);
     assert_false(existed);
+}
+
+static void start_remove_on_other(struct backend *backend, struct op *op)
+{
+    (void)backend;
+    registry_start_remove(other, op);
+}
+
+enum { DEVICES = 100 };
+
+struct reconnects {
+    struct registry_put_item new[DEVICES];
+    struct registry_remove_item old[DEVICES];
+    struct registry_put puts[DEVICES];
+    struct registry_remove removes[DEVICES];
+    struct kv_step steps[2 * DEVICES];
+};
+
+/* Each device registers anew, and its old connection takes out what it had, on another instance. */
+static void reconnect_all(struct kv_fixture *fixture, struct reconnects *all, unsigned round)
+{
+    for (unsigned i = 0; i < DEVICES; i++) {
+        struct kv_step *steps = &all->steps[2 * i];
+        struct slice name = slice_str(kv_key(fixture, "device", i));
+
+        all->old[i] = (struct registry_remove_item){.identity = name,
+                                                    .if_generation = all->new[i].generation};
+        all->new[i] = (struct registry_put_item){.identity = name, .replace = true};
+        all->puts[i] = (struct registry_put){.items = &all->new[i], .n = 1};
+        all->removes[i] = (struct registry_remove){.items = &all->old[i], .n = 1};
+        steps[(round + i) % 2] = (struct kv_step){registry_start_put, &all->puts[i].op};
+        steps[(round + i + 1) % 2] = (struct kv_step){start_remove_on_other, &all->removes[i].op};
+    }
+    kv_run(fixture, fixture->backend, all->steps, 2 * DEVICES);
+}
+
+/* M2: 10,000 reconnects, or as many as ten seconds have; the live one is there after each. */
+static void m2_reconnects(void **state)
+{
+    enum { ROUNDS = 100, MOST_MS = 10000 };
+    struct kv_fixture *fixture = fixture_of(state);
+    struct reconnects all = {0};
+    uint64_t until_ms = kv_clock_ms() + MOST_MS;
+    unsigned met[2] = {0, 0};
+
+    choose_other(fixture);
+    for (unsigned i = 0; i < DEVICES; i++)
+        all.new[i].generation = registry_put_ok(fixture, kv_key(fixture, "device", i), NULL, 0);
+    for (unsigned round = 0; round < ROUNDS && kv_clock_ms() < until_ms; round++) {
+        reconnect_all(fixture, &all, round);
+        for (unsigned i = 0; i < DEVICES; i++) {
+            bool late = all.old[i].err.code != ERR_OK;
+
+            kv_expect(all.new[i].err, ERR_OK, NULL);
+            if (late)
+                kv_expect(all.old[i].err, ERR_FAILED_PRECONDITION, "if_generation");
+            met[late]++;
+        }
+        assert_int_equal(registry_count_of(fixture, other, NULL), DEVICES);
+        assert_int_equal(registry_find(fixture, other, "device00042")->generation,
+                         all.new[42].generation);
+        arena_clear(&fixture->arena);
+    }
+    assert_true(met[0] > 0 && met[1] > 0);
 }
 
 /* ---- get ---- */
@@ -406,8 +472,9 @@ int registry_entries_contract(const char *name, CMFixtureFunction setup, CMFixtu
         ENTRY(quota),
         ENTRY(patches),
         ENTRY(patch_too_large),
-        ENTRY(patches_at_once),
+        ENTRY(m13_heartbeats_undo_no_change),
         ENTRY(removes_by_generation),
+        ENTRY(m2_reconnects),
         ENTRY(gets_many),
         ENTRY(instances_agree),
         ENTRY(registrations_at_once),

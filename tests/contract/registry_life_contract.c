@@ -8,7 +8,7 @@ static struct kv_fixture *fixture_of(void **state)
 
 /* ---- expiry ---- */
 
-/* From one moment on it is in no answer, and may come again as new. */
+/* M1: from one moment on it is in no answer, and may come again as new. */
 static void expired_is_gone(void **state)
 {
     struct kv_fixture *fixture = fixture_of(state);

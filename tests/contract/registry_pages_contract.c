@@ -239,7 +239,7 @@ static void many_fields(void **state)
 
 /* ---- while it changes ---- */
 
-/* Those that stay are in exactly one page, whatever comes and goes between pages. */
+/* M12: those that stay are in exactly one page, whatever comes and goes between pages. */
 static void stays_exactly_once(void **state)
 {
     struct kv_fixture *fixture = fixture_of(state);

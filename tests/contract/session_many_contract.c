@@ -335,7 +335,7 @@ static const char *expect_listed(struct kv_fixture *fixture, unsigned user, unsi
     return ids;
 }
 
-/* Half expire and others are ended: lists are complete meanwhile, and without ghosts then. */
+/* S5: half expire and others are ended: lists are complete meanwhile, and without ghosts then. */
 static void s5_10000_sessions_of_100_users_without_ghosts(void **state)
 {
     struct kv_fixture *fixture = fixture_of(state);

@@ -41,7 +41,7 @@ class Instances(suite.Case):
             cursor = page.next_cursor
 
     def all_are_seen(self, registry):
-        """Both register at once, while either lists and sends to what the other one registers: who was registered
+        """M12: both register at once, while either lists and sends to what the other one registers: who was registered
         before a walk began is in it, once; nobody is in it twice."""
         first, second = self.two_on(registry)
         known = set()
@@ -62,7 +62,7 @@ class Instances(suite.Case):
             self.assertEqual(registry_.Multicast(filter=where(kind="x"), payload=b"x").target_count, 2 * EACH)
 
     def one_wins(self, registry):
-        """A name that both want: one gets it, the other is told; and what one changes or takes out, both see."""
+        """M2: a name that both want: one gets it, the other is told; and what one changes or takes out, both see."""
         both = first, second = self.two_on(registry)
         names = [f"n{n:03}" for n in range(DISPUTED)]
         with ThreadPoolExecutor(2) as pool:

@@ -50,6 +50,7 @@ class Sessions(suite.Case):
     # ---- one session ----
 
     def test_identifiers(self):
+        """S11: they cannot be guessed."""
         ids = {self.create().session_id for _ in range(100)}
         self.assertEqual(len(ids), 100)
         for id_ in ids:
@@ -144,6 +145,7 @@ class Sessions(suite.Case):
         self.assertEqual(error.code(), grpc.StatusCode.NOT_FOUND)
 
     def test_reads_seldom_write(self):
+        """S3: as clients see it."""
         first = self.used(self.create(ttl_seconds=6000))
         for _ in range(50):
             again = self.sessions.GetSession(session_id=first.session_id).session

@@ -56,13 +56,16 @@ class Faults(suite.Case):
         self.assertEqual(self.kv.Retrieve(key="k", timeout=DEADLINE).value, b"v")
 
     def test_throttling_that_stays_is_resource_exhausted(self):
+        """B8: with a delay, inside the deadline; the process is well, and afterwards it works again (tearDown)."""
         self.front.fail(50, 400, THROTTLED)
         error = self.failure(self.kv.Store, key="k", value=b"v")
         self.assertEqual(error.code(), S.RESOURCE_EXHAUSTED)
         self.assertIn("ProvisionedThroughputExceeded", error.details())
         self.assertGreater(wire.detail(error, error_details_pb2.RetryInfo).retry_delay.ToNanoseconds(), 0)
+        self.assertEqual(self.server.http("/healthz")[0], 200)
 
     def test_items_that_are_handed_back_are_sent_again(self):
+        """B1: a third of a batch, and all is stored."""
         before = self.front.requests
         self.front.unprocessed(7)
         reply = self.batch(20)
@@ -72,6 +75,7 @@ class Faults(suite.Case):
             self.assertEqual(self.kv.Retrieve(key=f"b{i}").value, b"%d" % i)
 
     def test_items_that_are_always_handed_back_fail_alone(self):
+        """B1: within the deadline each is stored, or told as RESOURCE_EXHAUSTED."""
         self.front.unprocessed(5, times=50)
         reply = self.batch(20)
         self.front.calm()

@@ -73,6 +73,7 @@ class Faults(suite.Case):
         self.assertEqual(self.s3.client().get("prism/default/k"), b"v")
 
     def test_one_that_stays_busy_is_resource_exhausted(self):
+        """B8: with a delay, after max_attempts requests; and it works again by itself."""
         self.front.fail(50, 503, "SlowDown")
         before = self.front.requests
         error = self.failure(self.kv.Store, key="k", value=b"v")

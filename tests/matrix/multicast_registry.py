@@ -127,6 +127,7 @@ def Multicast(test, registry, announced):
     stream = receiver(test, registry, "a", "b")
     answer = registry.Multicast(filter=where(kind="x"), payload=b"hello")
     test.assertEqual((answer.success, answer.target_count, answer.failed_count), (True, 3, 0))
+    # M4: who has no receiver is told apart where the messaging backend can tell, and that it can is announced.
     kept = registry.GetCapabilities().supports_durability
     test.assertEqual(answer.pending_count, 3 if kept else 0)
     test.assertEqual(answer.delivered_count + answer.no_receiver_count, 0 if kept else 3)

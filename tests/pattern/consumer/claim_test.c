@@ -169,6 +169,7 @@ static void expect_letter(struct fake_rig *rig, size_t i, const char *reason)
     assert_true(slice_starts_with(letter->headers[2].value, slice_str(reason)));
 }
 
+/* B3: with the reason, and at once. */
 static void test_what_is_lost_or_corrupt_dies(void **state)
 {
     struct fake_rig *rig = objects_rig();
@@ -206,6 +207,7 @@ static void test_the_reason_outlasts_a_failure(void **state)
     consumer_free(rig);
 }
 
+/* B3: it is no loss, and no attempt. */
 static void test_a_store_that_is_away_is_waited_for(void **state)
 {
     struct fake_rig *rig = objects_rig();

@@ -72,7 +72,7 @@ static void test_dealt_out_by_identity(void **state)
     free_rig(rig);
 }
 
-/* A slow one loses the oldest, is told how many, and holds up nobody. */
+/* M5: a slow one loses the oldest, is told how many, and holds up nobody. */
 static void test_a_slow_receiver(void **state)
 {
     enum { MANY = 1000 };

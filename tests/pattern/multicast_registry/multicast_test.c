@@ -255,7 +255,7 @@ static void test_a_turn_is_waited_for_in_time(void **state)
     }
 }
 
-/* Results are listed as far as there is memory for them; what was done is counted all the same. */
+/* M3: results are listed as far as memory goes; what was done is counted all the same. */
 static void test_results_are_charged(void **state)
 {
     (void)state;
