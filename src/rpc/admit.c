@@ -104,10 +104,13 @@ static uint64_t deadline_ns(gpr_timespec deadline)
     return seconds * NS_PER_S + (uint32_t)deadline.tv_nsec;
 }
 
+/* Up to twice as long for some: who was refused together does not come back together. */
 struct err admit_overloaded(const char *limit, const char *text)
 {
+    uint32_t spread_ms = (uint32_t)(clock_now_ns() / 1000 % RETRY_AFTER_MS);
+
     return (struct err){.code = ERR_RESOURCE_EXHAUSTED,
-                        .retry_after_ms = RETRY_AFTER_MS,
+                        .retry_after_ms = RETRY_AFTER_MS + spread_ms,
                         .text = text,
                         .subject = limit};
 }

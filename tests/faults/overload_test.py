@@ -38,6 +38,7 @@ class SlowBackend(suite.Case):
         other = pattern_service(self.borrow(server.channel()))
         self.assertTrue(kv.Store(key="k", value=b"v" * 1000).success)
         before = server.process.resident_bytes()
+        self.delays = set()
         load = Load(lambda i: kv.Retrieve.future(key="k", timeout=DEADLINE), 10 * IN_FLIGHT, self.inspect)
         end = time.monotonic() + SECONDS
         peak = 0
@@ -49,6 +50,7 @@ class SlowBackend(suite.Case):
         self.assertEqual(other.Retrieve(key="k", timeout=DEADLINE).value, b"v" * 1000)
         self.assertEqual(load.unexpected[:5], [])
         self.assertEqual(set(outcomes), {S.OK, S.RESOURCE_EXHAUSTED})
+        self.assertGreater(len(self.delays), 10, "M10: who is refused is told to come back at a time of his own")
         self.assertGreater(outcomes[S.OK], IN_FLIGHT)
         self.assertGreater(outcomes[S.RESOURCE_EXHAUSTED], 5 * outcomes[S.OK], "the load was not an overload")
         self.assertGreaterEqual(server.metric("prism_rpc_refused_total"), outcomes[S.RESOURCE_EXHAUSTED])
@@ -56,14 +58,14 @@ class SlowBackend(suite.Case):
             bound = self.BYTES + self.TRANSPORT + self.BUFFER * self.WORKERS + ALLOWANCE
             self.assertLess(peak - before, bound)
 
-    @staticmethod
-    def inspect(future, number, seconds):
+    def inspect(self, future, number, seconds):
         if seconds > DEADLINE + LATE:
             return f"call {number} took {seconds:.1f} s"
         if future.code() == S.OK:
             return None if future.result().found else f"call {number}: wrong answer"
         if future.code() == S.RESOURCE_EXHAUSTED:
             delay = wire.retry_delay_seconds(future.exception())
+            self.delays.add(delay)
             return None if delay and delay > 0 else f"call {number}: refused without a retry delay"
         return f"call {number}: {future.code()}: {future.details()}"
 
