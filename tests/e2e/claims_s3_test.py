@@ -7,7 +7,7 @@ import claims_test
 from rig import backends, environment, s3, suite, wait
 from rig.aws_front import AwsFront
 from rig.keyvalue import pattern_service
-from rig.messaging import producer, producer_service
+from rig.messaging import Member, consumer, consumer_service, producer, producer_service
 from rig.prismd import Prismd
 from rig.redis import RedisServer
 
@@ -34,8 +34,8 @@ class ClaimFaults(claims_test.ClaimFaults):
         cls.serve("s3")
 
 
-class Orphans(suite.Case):
-    """The sink refuses a message whose payload is an object by then."""
+class Behind(suite.Case):
+    """The objects are behind a front that fails as it is told, the messages on redis-stream."""
 
     def setUp(self):
         self.redis = self.borrow(RedisServer())
@@ -47,16 +47,49 @@ class Orphans(suite.Case):
         sink = {"backend": "redis-stream", "config": {"address": self.redis.address}}
         self.server = self.borrow(Prismd(workers=1, namespaces=[
             producer(sink, objects=objects, claim_check_threshold=1000, retry_for_ms=1),
+            consumer(sink, dead_letters=sink, objects=objects),
             backends.keyvalue({**objects, "emulate": ["keyvalue_scan"]})]))
-        channel = self.borrow(self.server.channel())
-        self.publisher, self.objects = producer_service(channel), pattern_service(channel)
-        self.redis.call("CONFIG", "SET", "maxmemory", "1")
-
-    def orphans(self):
-        return self.server.metric("prism_producer_objects_orphaned_total", namespace="default")
+        self.channel = self.borrow(self.server.channel())
+        self.publisher, self.objects = producer_service(self.channel), pattern_service(self.channel)
 
     def left(self):
         return [key for page in self.objects.Scan(prefix="") for key in page.keys]
+
+
+class Away(Behind):
+    """B3: a store that denies or does not answer is no loss."""
+
+    def held_back(self, fault):
+        self.assertTrue(self.publisher.Publish(topic="t", payload=b"x" * 5000).claim_checked)
+        fault()
+        with Member(consumer_service(self.channel), topic="t", consumer_group="g") as member:
+            wait.until(lambda: self.server.metric("prism_consumer_object_failures_total") >= 2, environment.PATIENCE,
+                       "it was asked for twice")
+            self.assertTrue(self.publisher.Publish(topic="t", payload=b"small").success)
+            message, = member.take(1)
+            self.assertEqual(message.payload, b"small", "what needs no object flows")
+            self.assertEqual(self.redis.call("EXISTS", "t.g.dead"), 0)
+            self.front.calm()
+            message, = member.take(1)
+            self.assertEqual((message.payload, message.attempt), (b"x" * 5000, 1))
+            member.settle(2)
+        self.assertEqual(len(self.left()), 1, "reading removes nothing")
+
+    def test_b3_access_is_denied(self):
+        self.held_back(lambda: self.front.refuse_all(403, "AccessDenied"))
+
+    def test_b3_the_store_is_broken(self):
+        self.held_back(lambda: self.front.refuse_all(503, "ServiceUnavailable"))
+
+
+class Orphans(Behind):
+    """B4: the sink refuses a message whose payload is an object by then."""
+
+    def fill(self, full=True):
+        self.redis.call("CONFIG", "SET", "maxmemory", int(full))
+
+    def orphans(self):
+        return self.server.metric("prism_producer_objects_orphaned_total", namespace="default")
 
     def refused(self):
         try:
@@ -64,12 +97,30 @@ class Orphans(suite.Case):
         except grpc.RpcError as error:
             self.assertEqual(error.code(), grpc.StatusCode.RESOURCE_EXHAUSTED, error.details())
 
+    def test_b4_half_are_refused(self):
+        """What is left afterwards are the objects that messages refer to, and no others."""
+        for n in range(100):
+            self.fill(n % 2)
+            if n % 2:
+                self.refused()
+            else:
+                self.assertTrue(self.publisher.Publish(topic="t", payload=os.urandom(5000)).claim_checked)
+        self.fill(False)
+        wait.until(lambda: len(self.left()) == 50, environment.PATIENCE, "the others are gone")
+        keys = set()
+        with Member(consumer_service(self.channel), topic="t", consumer_group="g", max_inline_bytes=0) as member:
+            keys = {message.claim.key for message in member.take(50)}
+        self.assertEqual(keys, set(self.left()))
+        self.assertEqual(self.orphans(), 0)
+
     def test_the_object_of_a_refused_message_is_removed(self):
+        self.fill()
         self.refused()
         wait.until(lambda: self.left() == [], environment.PATIENCE, "the object is gone")
         self.assertEqual(self.orphans(), 0)
 
     def test_one_that_cannot_be_removed_is_counted_and_named(self):
+        self.fill()
         self.front.let_pass(1)
         self.front.fail(50, 403, "AccessDenied")
         self.refused()

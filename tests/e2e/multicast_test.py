@@ -210,6 +210,28 @@ class Multicast(suite.Case):
         answer = self.registry.Multicast(filter=where(kind="crowd"), payload=b"x", timeout=60)
         self.assertEqual((answer.target_count, answer.no_receiver_count), (n, n))
 
+    def test_m3_an_answer_that_would_be_too_large(self):
+        """It leaves results out, counts all, and is no larger than a message may be; other calls of the connection
+        go on."""
+        n, largest = 9000, 4 << 20
+        for at in range(0, n, 1000):
+            self.register(*(f"huge{i:06}" + "-" * 490 for i in range(at, at + 1000)), kind="huge")
+        call = self.registry.Multicast.future(filter=where(kind="huge"), payload=b"x", timeout=60)
+        beside = 0
+        while not call.done() or not beside:
+            self.assertEqual(self.registry.Enumerate(filter=where(kind="huge"), limit=1).identities[0].identity[:5],
+                             "huge0")
+            beside += 1
+        answer = call.result()
+        self.assertEqual((answer.success, answer.truncated, answer.target_count, answer.no_receiver_count),
+                         (True, True, n, n))
+        self.assertLess(answer.ByteSize(), largest)
+        self.assertGreater(len(answer.results), n // 2)
+        self.assertEqual(len({r.identity for r in answer.results}), len(answer.results))
+        for mode in (pb.RESULTS_FAILURES, pb.RESULTS_NONE):
+            answer = self.registry.Multicast(filter=where(kind="huge"), results=mode, timeout=60)
+            self.assertEqual((answer.truncated, answer.target_count), (False, n))
+
     def test_rate(self):
         self.register(*(f"rate{i}" for i in range(40)), kind="rate")
         began = time.monotonic()
@@ -256,7 +278,7 @@ class Multicast(suite.Case):
             self.assertEqual(stream.rest(), [])
 
     def test_a_receiver_that_reads_nothing(self):
-        """It is told how many it lost, and costs the server a bounded memory."""
+        """M5: it is told how many it lost, and costs the server a bounded memory."""
         self.register("lazy", kind="lazy")
         stream = self.subscribe("lazy")
         sent = 400
@@ -273,6 +295,18 @@ class Multicast(suite.Case):
         self.assertEqual(got + dropped, sent)
         self.assertGreater(dropped, 0)
         self.assertEqual(self.server.metric("prism_multicast_dropped_total"), dropped)
+
+    def test_m9_what_was_missed_is_not_denied(self):
+        """Where nothing is kept, a receiver that comes back is told that it may have missed something."""
+        self.register("back", kind="back")
+        with Stream(self.registry.Attach) as stream:
+            stream.send(pb.AttachRequest(attach={"identities": ["back"]}))
+            token = stream.until(lambda frame: frame.attached_count)[-1].resume_token
+            self.assertTrue(token)
+        wait.until(lambda: self.registry.Multicast(identities=["back"]).no_receiver_count == 1, environment.PATIENCE,
+                   "it is away")
+        first = next(self.registry.Subscribe(identities=["back"], resume_token=token, timeout=environment.PATIENCE))
+        self.assertEqual((first.recovered, first.missed_count), (False, -1))
 
     def test_draining_ends_receivers(self):
         with Prismd() as server, server.channel() as channel:
