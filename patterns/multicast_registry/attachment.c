@@ -256,6 +256,7 @@ static void leave(struct attachment *a)
     for (size_t i = 0; i < a->receiver->leads; i++) {
         struct lead *lead = &a->leads[i];
 
+        kept_fail_oldest(lead);
         kept_let_go(lead);
         if (lead->subscription.state == SUB_OPENING || lead->subscription.state == SUB_RUNNING)
             lead_source(lead)->close(lead_backend(lead), &lead->subscription);

@@ -4,7 +4,7 @@
  *   sent       a delivery, in the order of sequences
  *   confirmed  taken out, settled; the source's answer frees it and owes its lead one credit
  *   not ours   the source says that somebody else has it: taken out, and not to be confirmed
- *   closing    what is not confirmed is given back by the source */
+ *   closing    what is not confirmed is given back by the source; the oldest as one that failed */
 #include "patterns/multicast_registry/receiver.h"
 
 #include <string.h>
@@ -88,9 +88,10 @@ static void settled(struct op *op)
     struct delivery *d = CONTAINER_OF(op, struct delivery, settle.op);
     struct receiver *r = d->receiver;
     struct lead *lead = d->lead;
+    bool confirmed = d->item.how == SETTLE_DONE;
 
     r->settling--;
-    if (d->sequence > 0 && op->err.code == ERR_OK && d->item.err.code == ERR_OK) {
+    if (confirmed && d->sequence > 0 && op->err.code == ERR_OK && d->item.err.code == ERR_OK) {
         counter_add(&r->multicast->stats.confirmed, 1);
         telling_start(d);
     }
@@ -98,27 +99,37 @@ static void settled(struct op *op)
     lead->settling--;
     owe(lead);
     attachment_settled(lead->attachment);
-    receiver_look(r);
+    if (confirmed)
+        receiver_look(r);
 }
 
-static void settle(struct delivery *d)
+/* Behind the last step of its last settlement: the receiver may go. */
+void kept_parted(struct op_group *parting)
+{
+    receiver_look(CONTAINER_OF(parting, struct receiver, parting));
+}
+
+static void settle(struct delivery *d, enum settle_how how)
 {
     struct receiver *r = d->receiver;
 
     r->settling++;
     d->lead->settling++;
-    d->item.how = SETTLE_DONE;
+    d->item.how = how;
     d->settle.subscription = &d->lead->subscription;
     d->settle.items = &d->item;
     d->settle.n = 1;
-    call_start(r->call, &d->settle.op, settled);
+    if (how == SETTLE_DONE)
+        call_start(r->call, &d->settle.op, settled);
+    else
+        op_start(&d->settle.op, &r->parting, settled);
     r->multicast->plan.settling->settle(r->multicast->durability, &d->settle);
 }
 
 static void confirm(struct delivery *d)
 {
     take_out(d->receiver, d);
-    settle(d);
+    settle(d, SETTLE_DONE);
 }
 
 static struct delivery *make(struct lead *lead, const struct incoming *message)
@@ -183,7 +194,7 @@ void kept_sent(struct lead *lead, const struct incoming *message, int64_t sequen
 
 void kept_discard(struct lead *lead, const struct incoming *message)
 {
-    settle(make(lead, message));
+    settle(make(lead, message), SETTLE_DONE);
 }
 
 bool kept_has_room(const struct receiver *r)
@@ -243,6 +254,25 @@ size_t kept_named(struct receiver *r, struct slice id, char *const *identities, 
 }
 
 /* ---- what is ours no longer ---- */
+
+/* If nobody ever confirms it, what is behind it shall come in the end. The others, which the client
+ * may not have looked at, come again as they were; so do all if it is the server that goes. Where
+ * giving back is an attempt by itself, none is added. */
+void kept_fail_oldest(struct lead *lead)
+{
+    struct receiver *r = lead->attachment->receiver;
+    struct delivery *d = r->first;
+
+    if (lead->kind != LEAD_QUEUE || lead->subscription.state != SUB_RUNNING || r->draining ||
+        !r->multicast->plan.settling->release_is_free)
+        return;
+    while (d != NULL && d->lead != lead)
+        d = d->next;
+    if (d == NULL)
+        return;
+    take_out(d->receiver, d);
+    settle(d, SETTLE_RETRY);
+}
 
 /* Those that are being settled come to their end by themselves. */
 void kept_let_go(struct lead *lead)

@@ -137,6 +137,8 @@ static struct receiver *begin(struct call *call, bool bidi, size_t expected)
     r->bidi = bidi;
     r->leads = multicast->plan.kept_sink != NULL ? LEAD_KINDS : LEAD_QUEUE;
     r->max_in_flight = multicast->settings.max_in_flight;
+    op_group_init(&r->parting, multicast->base.home, call_arena(call), 0);
+    r->parting.idle = kept_parted;
     r->buckets = buckets_for(bidi ? multicast->settings.max_attached : (uint32_t)expected);
     r->table = arena_array(call_arena(call), r->buckets, sizeof *r->table);
     arena_init(&r->failures_arena, NULL);

@@ -126,6 +126,7 @@ struct receiver {
     /* kept.c: in the order of their sequences */
     struct delivery *first, *last, *spare;
     size_t unsettled, settling, max_in_flight;
+    struct op_group parting; /* settlements at the end, when those of the call are cancelled */
 
     /* presence.c */
     size_t registered, entering; /* identities; batches under way */
@@ -206,8 +207,12 @@ bool kept_has_room(const struct receiver *receiver);
 size_t kept_through(struct receiver *receiver, int64_t sequence);
 size_t kept_one(struct receiver *receiver, int64_t sequence);
 size_t kept_named(struct receiver *receiver, struct slice id, char *const *identities, size_t n);
+/* The lead is about to be closed: the oldest that is not confirmed has used up one of its
+ * deliveries. */
+void kept_fail_oldest(struct lead *lead);
 /* The lead is closing: what is not confirmed is given back. */
 void kept_let_go(struct lead *lead);
+void kept_parted(struct op_group *parting);
 /* Gives the credit that is owed, if it is time. */
 void kept_grant(struct lead *lead);
 void kept_moved(struct subscription *subscription, const struct subscription_move *move);
