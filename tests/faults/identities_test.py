@@ -1,0 +1,299 @@
+"""What users of other registries have met, by the numbers of docs/cases/identities.md, on real servers: the dead that
+stay listed, queues without a bound, a message that comes for ever, an object of the broker for each device."""
+import json
+import select
+import subprocess
+import time
+
+import grpc
+
+from rig import backends, environment, suite, wait
+from rig.keyvalue import pattern_service
+from rig.messaging import Stream
+from rig.multicast import messages, namespace, pb, service
+from rig.nats import NatsServer
+from rig.postgres import PostgresServer
+from rig.prismd import Prismd
+from rig.redis import RedisServer, commands_run
+from rig.server import exchange
+from prism.patterns.schemas import slot_schema_pb2 as schemas
+
+MEMSTORE = {"backend": "memstore", "config": {}}
+EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+
+
+class Identities(suite.Case):
+    def redis(self, backend="redis", **options):
+        """Of the server that was started last."""
+        self.server = self.borrow(RedisServer(**options))
+        return {"backend": backend, "config": {"address": self.server.address}}
+
+    def postgres(self):
+        self.server = self.borrow(PostgresServer(durable=True))
+        return {"backend": "postgres", "config": {"address": self.server.address, "username": "postgres",
+                                                  "database": "postgres"}}
+
+    def nats(self, backend="nats"):
+        self.broker = self.borrow(NatsServer())
+        return {"backend": backend, "config": {"address": self.broker.address}}
+
+    def serve(self, registry, messaging, durability=None, **behavior):
+        server = self.borrow(Prismd(namespaces=[namespace(registry, messaging, durability=durability, **behavior)]))
+        return server, service(self.borrow(server.channel()), timeout=2 * environment.PATIENCE)
+
+    @staticmethod
+    def register(registry, names, **more):
+        for first in range(0, len(names), 1000):
+            batch = names[first:first + 1000]
+            answer = registry.RegisterBatch(registrations=[{"identity": name, **more} for name in batch])
+            assert answer.success_count == len(batch), answer
+
+
+class TheDead(Identities):
+    """M1: nobody is listed, or targeted, a second after the expiry that the last answer gave."""
+
+    def only_the_living(self, registry, ends):
+        """One look; ends: {identity: its expiry, as it was last told}. Returns who is listed."""
+        begun = time.time()
+        listed = registry.Enumerate(limit=100).identities
+        for one in listed:
+            if one.expires_at_ms:
+                ends[one.identity] = one.expires_at_ms / 1000
+                self.assertGreater(ends[one.identity] + 1, begun, f"{one.identity} has expired")
+        begun = time.time()
+        for result in registry.Multicast(payload=b"x").results:
+            self.assertGreater(ends.get(result.identity, begun) + 1, begun, f"{result.identity} has expired")
+        return {one.identity for one in listed}
+
+    def an_instance_is_killed(self, slot):
+        messaging = self.nats()
+        first, at_first = self.serve(slot, messaging)
+        _, at_second = self.serve(slot, messaging)
+        self.register(at_second, ["stays"])
+        self.register(at_first, ["leased"], ttl={"seconds": 2})
+        stream = self.borrow(Stream(at_first.Attach, timeout=2 * environment.PATIENCE))
+        stream.send(pb.AttachRequest(attach={"identities": ["phone", "tablet"],
+                                             "registration": {"grace": {"seconds": 1}}}))
+        stream.until(lambda frame: frame.attached_count == 2)
+        wait.until(lambda: len(self.only_the_living(at_second, {})) == 4, environment.PATIENCE, "all are there")
+        first.process.kill()
+        ends = {}
+        wait.until(lambda: self.only_the_living(at_second, ends) == {"stays"}, environment.PATIENCE, "the dead go")
+        self.server.kill()
+        self.server.start()
+        _, at_third = self.serve(slot, messaging)
+        wait.until(lambda: self.written(at_third, "comes"), environment.PATIENCE, "the registry is back")
+        for registry in (at_second, at_third):
+            wait.until(lambda: self.written(registry, "another"), environment.PATIENCE, "it is there for this one")
+            self.assertEqual(self.only_the_living(registry, ends), {"stays", "comes", "another"})
+
+    @staticmethod
+    def written(registry, name):
+        try:
+            return registry.Register(identity=name, replace=True).success
+        except grpc.RpcError:
+            return False
+
+    def test_m1_redis(self):
+        self.an_instance_is_killed(self.redis(durable=True))
+
+    def test_m1_postgres(self):
+        self.an_instance_is_killed(self.postgres())
+
+
+class Queues(Identities):
+    """Kept messages of those who are absent, or who cannot do anything with one."""
+
+    def refuses_and_keeps(self, durability):
+        """M6: a bound that is reached refuses what is new, by a status of its own, and keeps what was there."""
+        _, registry = self.serve(MEMSTORE, MEMSTORE, durability)
+        self.register(registry, ["absent", "present"])
+        self.subscribed(registry, "absent").cancel()    # known to the queues' backend, and gone
+        stream = self.subscribed(registry, "present")
+        kept, outcome = 0, None
+        for n in range(1000):
+            outcome, = registry.Multicast(identities=["absent"], payload=b"%04d" % n + bytes(5000)).results
+            if outcome.status != pb.PENDING:
+                break
+            kept += 1
+        self.assertEqual((outcome.status, outcome.code), (pb.FAILED, EXHAUSTED), outcome)
+        self.assertGreater(kept, 5)
+        return registry, stream, kept
+
+    def subscribed(self, registry, name):
+        stream = registry.Subscribe(identities=[name], ack_mode=schemas.ACK_AUTO, timeout=2 * environment.PATIENCE)
+        self.addCleanup(stream.cancel)
+        next(stream)
+        return stream
+
+    def comes(self, registry, kept):
+        stream = self.subscribed(registry, "absent")
+        self.assertEqual([m.payload[:4] for m in messages(stream, kept)], [b"%04d" % n for n in range(kept)])
+
+    def test_m6_of_one_identity(self):
+        """Others are not slowed."""
+        bounds = ({"stream_max_messages": 10}, {"stream_max_bytes": 60_000})
+        for config in bounds:
+            with self.subTest(config):
+                registry, stream, kept = self.refuses_and_keeps({"backend": "memstore", "config": config})
+                self.assertLessEqual(kept, 12)
+                self.assertEqual(registry.Multicast(identities=["present"], payload=b"y").pending_count, 1)
+                self.assertEqual(messages(stream, 1)[0].payload, b"y")
+                self.comes(registry, kept)
+
+    def test_m6_of_the_namespace(self):
+        registry, _, kept = self.refuses_and_keeps({"backend": "memstore", "config": {"max_bytes": 1_000_000}})
+        self.assertLess(kept, 250)
+        self.comes(registry, kept)
+
+    def test_m6_redis_is_full(self):
+        registry, _, kept = self.refuses_and_keeps(self.redis("redis-stream", maxmemory=3_000_000))
+        self.comes(registry, kept)
+
+    def comes_only_so_often(self, durability):
+        """M7: a device that ends with a message each time gets it max_deliveries times at most, and then the next."""
+        server, registry = self.serve(MEMSTORE, MEMSTORE, durability, max_deliveries=3)
+        self.register(registry, ["device"])
+        for payload in (b"bad", b"good"):
+            self.assertEqual(registry.Multicast(payload=payload).pending_count, 1)
+        got, lost = [], 0
+        while got.count(b"good") + lost < 2:
+            self.assertLess(len(got), 10)
+            with Stream(registry.Attach, timeout=2 * environment.PATIENCE) as stream:
+                stream.send(pb.AttachRequest(attach={"identities": ["device"]}, ack_mode=schemas.ACK_MANUAL,
+                                             max_in_flight=1))
+                frame = stream.until(lambda frame: frame.messages or frame.dropped_count)[-1]
+                lost += frame.dropped_count
+                got += [message.payload for message in frame.messages]
+                if got[-1] == b"good" and frame.messages:
+                    stream.send(pb.AttachRequest(acknowledge={"through": frame.messages[0].sequence}))
+                    wait.until(lambda: server.metric("prism_multicast_settled_total", how="confirmed") == 1,
+                               environment.PATIENCE, "it is confirmed")
+            wait.until(lambda: server.metric("prism_multicast_attached") == 0, environment.PATIENCE, "it has left")
+        self.assertEqual((got.count(b"good"), lost), (1, 1))
+        self.assertIn(got.count(b"bad"), (2, 3))    # one may have been taken for a stream that had just ended
+        self.assertEqual(server.metric("prism_multicast_settled_total", how="given_up"), 1)
+
+    def test_m7_memstore(self):
+        self.comes_only_so_often(MEMSTORE)
+
+    def test_m7_redis_stream(self):
+        self.comes_only_so_often(self.redis("redis-stream"))
+
+    def test_m7_postgres(self):
+        self.comes_only_so_often(self.postgres())
+
+
+class Everybody(Identities):
+    """M10: a hundred thousand come, or go, at once; a caller who has nothing to do with them hardly notices."""
+    DEVICES = 10_000 if environment.SANITIZER else 100_000
+
+    def calls_beside(self, keyvalue, over):
+        """Seconds that calls take, one after the other, until it is over."""
+        took = []
+        while not over() or len(took) < 200:
+            begun = time.monotonic()
+            self.assertTrue(keyvalue.Retrieve(key="k").found)
+            took.append(time.monotonic() - begun)
+        return sorted(took)
+
+    def start(self, registry):
+        server = self.borrow(Prismd(namespaces=[namespace(registry, MEMSTORE), backends.keyvalue(MEMSTORE)]))
+        keyvalue = pattern_service(self.borrow(server.channel()))
+        self.assertTrue(keyvalue.Store(key="k", value=b"v").success)
+        return server, service(self.borrow(server.channel()), timeout=2 * environment.PATIENCE), keyvalue
+
+    def all_come(self, slot):
+        server, registry, keyvalue = self.start(slot)
+        command = [environment.tool("ghz"), "--insecure", "--call",
+                   "prism.patterns.multicast_registry.MulticastRegistryPattern/Register",
+                   "--data", json.dumps({"identity": "d{{.RequestNumber}}", "replace": True}),
+                   "--concurrency", "200", "--connections", "20", "--total", str(self.DEVICES), "--timeout", "20s",
+                   "--format", "json", server.address]
+        for _ in range(2):      # and come again
+            flood = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            self.addCleanup(flood.stdout.close)
+            self.calls_beside(keyvalue, lambda f=flood: select.select([f.stdout], [], [], 0)[0])
+            counts = json.load(flood.stdout)["statusCodeDistribution"]
+            self.assertEqual(flood.wait(), 0)
+            self.assertLessEqual(set(counts), {"OK", "ResourceExhausted"})
+            self.assertEqual(sum(counts.values()), self.DEVICES)
+            self.assertGreaterEqual(registry.Enumerate(count_only=True).match_count, counts["OK"])
+
+    def all_go(self, slot):
+        """All within the millisecond: who calls meanwhile waits for none of it."""
+        server, registry, keyvalue = self.start(slot)
+        names = [f"d{n:06}" for n in range(self.DEVICES)]
+        self.register(registry, names, ttl={"seconds": 600})
+        end = time.time() + 5
+        for first in range(0, len(names), 1000):
+            left = end - time.time()
+            answer = registry.Heartbeat(items=[{"identity": name} for name in names[first:first + 1000]],
+                                        ttl={"nanos": int(left * 1e9) % 10 ** 9, "seconds": int(left)})
+            self.assertEqual(answer.alive_count, 1000)
+        before = self.calls_beside(keyvalue, lambda: time.time() > end - 1)
+        beside = self.calls_beside(keyvalue, lambda: time.time() > end + 2)
+        self.assertEqual(registry.Enumerate(count_only=True).match_count, 0)
+        usual, then = (took[len(took) * 99 // 100] for took in (before, beside))
+        self.assertLess(then, max(5 * usual, 0.05), f"p99 was {usual:.4f} s")
+        self.assertEqual(server.http("/healthz")[0], 200)
+
+    def test_m10_come_memstore(self):
+        self.all_come(MEMSTORE)
+
+    def test_m10_come_redis(self):
+        self.all_come(self.redis())
+
+    def test_m10_go_memstore(self):
+        self.all_go(MEMSTORE)
+
+    def test_m10_go_redis(self):
+        self.all_go(self.redis())
+
+
+class IdleDevices(Identities):
+    """M8: registered, and not attached: nothing of the broker's is theirs, and a hundred are entered by one call."""
+    DEVICES = 100_000
+
+    def enter(self, durability):
+        slot = self.redis()
+        registry_server = self.server
+        server, registry = self.serve(slot, self.nats(), durability())
+        before = sum(n for name, n in commands_run(registry_server.address).items() if "eval" in name)
+        self.register(registry, [f"d{n:06}" for n in range(self.DEVICES)])
+        after = sum(n for name, n in commands_run(registry_server.address).items() if "eval" in name)
+        self.assertLessEqual(after - before, self.DEVICES // 100 + 10)
+        return server, registry
+
+    def one_stream(self):
+        """Of all queues, as an operator makes it."""
+        name, made = b"queues", json.dumps({"name": "queues", "subjects": ["prism.queue.>"], "storage": "memory"})
+        request = b"CONNECT {\"verbose\":false}\r\nSUB made 1\r\nPUB $JS.API.STREAM.CREATE.%s made %d\r\n%s\r\n" % (
+            name, len(made), made.encode())
+        self.assertIn(b'"config"', exchange(self.broker.port, request, lambda got: b"stream_create_response" in got))
+        return {"backend": "jetstream", "config": {"address": self.broker.address}}
+
+    def test_m8_jetstream(self):
+        """Streams and consumers, also when each of some has got something."""
+        _, registry = self.enter(self.one_stream)
+        answer = registry.Multicast(identities=[f"d{n:06}" for n in range(1000)], payload=b"x")
+        self.assertEqual(answer.pending_count, 1000)
+        got = exchange(self.broker.monitor_port, b"GET /jsz HTTP/1.0\r\n\r\n", lambda _: False)
+        told = json.loads(got.partition(b"\r\n\r\n")[2])
+        self.assertEqual((told["messages"], told["consumers"]), (1000, 0))
+        self.assertEqual(told["streams"], 1)
+
+    def test_m8_redis_stream(self):
+        """Keys, and connections that wait."""
+        server, registry = self.enter(lambda: self.redis("redis-stream"))
+        connected = len(self.server.call("CLIENT", "LIST").splitlines())
+        self.assertLessEqual(self.server.call("DBSIZE"), 10)
+        answer = registry.Multicast(identities=[f"d{n:06}" for n in range(1000)], payload=b"x")
+        self.assertEqual(answer.pending_count, 1000)
+        self.assertLessEqual(self.server.call("DBSIZE"), 1010)
+        self.assertEqual(len(self.server.call("CLIENT", "LIST").splitlines()), connected)
+        self.assertEqual(server.metric("prism_multicast_unsettled"), 0)
+
+
+if __name__ == "__main__":
+    suite.main()
