@@ -153,9 +153,11 @@ class Queues(Identities):
     def comes_only_so_often(self, durability):
         """M7: a device that ends with a message each time gets it max_deliveries times at most, and then the next."""
         server, registry = self.serve(MEMSTORE, MEMSTORE, durability, max_deliveries=3)
-        self.register(registry, ["device"])
+        self.register(registry, ["device", "another"])
+        wait.until(lambda: registry.Multicast(identities=["another"]).pending_count, environment.PATIENCE,
+                   "the queues' backend is there")
         for payload in (b"bad", b"good"):
-            self.assertEqual(registry.Multicast(payload=payload).pending_count, 1)
+            self.assertEqual(registry.Multicast(identities=["device"], payload=payload).pending_count, 1)
         got, lost = [], 0
         while got.count(b"good") + lost < 2:
             self.assertLess(len(got), 10)
