@@ -72,7 +72,7 @@ class Messaging(suite.Case):
 
     @unittest.skipIf(environment.SANITIZER, "the allocator is the sanitizer's")
     def test_a_backlog_waits_in_the_broker(self):
-        """120 MiB are published while a member that settles nothing is subscribed; then it takes all of them."""
+        """C19: 120 MiB are published while a member that settles nothing is subscribed; then it takes all of them."""
         messages = 120_000
         server = self.serve(max_group_bytes=8 * MIB)
         publisher = producer_service(self.borrow(server.channel()), timeout=60)

@@ -289,6 +289,7 @@ static void lossy(jsStreamConfig *config)
     config->MaxMsgs = 100;
 }
 
+/* P9: the setting that may remove what nobody has read is named. */
 static void streams_are_described(void **state)
 {
     struct nats_fixture *fixture = *state;

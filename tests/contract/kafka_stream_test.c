@@ -72,6 +72,7 @@ static uint32_t murmur2(const uint8_t *data, size_t len)
     return h ^ (h >> 15);
 }
 
+/* P10: where Java's producers put a key, by a murmur2 of our own. */
 static void test_keys_choose_partitions_as_in_java(void **state)
 {
     struct message_fixture *fixture = *state;
@@ -214,6 +215,7 @@ static void start_describe(struct backend *backend, struct op *op)
     backend->has.stream->describe(backend, (struct stream_describe *)(void *)op);
 }
 
+/* P9: retention that may remove what nobody has read is named. */
 static void test_what_topics_promise(void **state)
 {
     struct message_fixture *fixture = *state;
@@ -246,8 +248,8 @@ static void collect(struct probe *probe, size_t *at, uint8_t *seen, unsigned n)
     }
 }
 
-/* Members come and go while messages flow: each message comes, and those of one partition that did
- * not move come once. */
+/* C2: members come and go while messages flow: each message comes, and those of one partition that
+ * did not move come once. */
 static void test_rebalances_lose_nothing(void **state)
 {
     struct message_fixture *fixture = *state;

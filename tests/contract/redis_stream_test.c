@@ -160,6 +160,7 @@ static unsigned consumers(struct stream_fixture *fixture, const char *topic)
     return n;
 }
 
+/* C10: with messages in hand, which stay. */
 static void names_go_with_their_readers(void **state)
 {
     enum { CYCLES = 100 };
@@ -200,7 +201,7 @@ static void readers_alone_leave_nothing(void **state)
     assert_string_equal(stream_say(fixture, "XINFO GROUPS %s", topic), "");
 }
 
-/* What is swept has nothing pending, and is Prism's. */
+/* C10: what is swept has nothing pending, and is Prism's. */
 static void only_idle_names_are_swept(void **state)
 {
     static const char *const commands[] = {

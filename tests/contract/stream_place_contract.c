@@ -182,7 +182,7 @@ static void test_seek_out_of_range(void **state)
     kv_expect(seek(fixture, &forged), ERR_INVALID_ARGUMENT, "position");
 }
 
-/* ---- gaps ---- */
+/* ---- gaps: C18 ---- */
 
 static const char *topic_with_gap(struct message_fixture *fixture, const struct stream *stream)
 {

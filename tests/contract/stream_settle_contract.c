@@ -62,7 +62,7 @@ static void test_settled_is_over(void **state)
     probe_free(probe);
 }
 
-/* A hole is never jumped over. */
+/* C1: a hole is never jumped over. */
 static void test_holes(void **state)
 {
     struct message_fixture *fixture = *state;
@@ -100,7 +100,7 @@ static void test_settled_twice_is_late(void **state)
     probe_free(probe);
 }
 
-/* A retry is an attempt, a release is none. */
+/* C16: a retry is an attempt, a release is none. */
 static void test_attempts(void **state)
 {
     struct message_fixture *fixture = *state;
@@ -129,6 +129,7 @@ static void test_attempts(void **state)
     probe_free(probe);
 }
 
+/* C15: never approximated. */
 static void test_what_a_source_lacks_is_refused(void **state)
 {
     struct message_fixture *fixture = *state;
@@ -244,7 +245,7 @@ static void test_lease_runs_out(void **state)
     probe_free(other);
 }
 
-/* Kept for five leases by extending; another reader with credit stands by. The first lease is the
+/* C6: kept for five leases by extending; another reader with credit stands by. The first lease is the
  * source's own, which is long. */
 static void test_extend_keeps(void **state)
 {
@@ -377,7 +378,7 @@ static void test_released_in_disorder(void **state)
 
 /* ---- all of it at once ---- */
 
-/* Settled at random, by readers that come and go: each message is done once, none is lost. */
+/* C1: settled at random, by readers that come and go: each message is done once, none is lost. */
 static void test_nothing_is_lost(void **state)
 {
     struct message_fixture *fixture = *state;

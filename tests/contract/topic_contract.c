@@ -183,8 +183,8 @@ static void test_credit(void **state)
     probe_free(probe);
 }
 
-/* What does not fit the buffer is dropped, oldest first, and each of it is told. A second listener
- * that keeps up misses nothing. */
+/* C19: what does not fit the buffer is dropped, oldest first, and each of it is told. A second
+ * listener that keeps up misses nothing. */
 static void test_too_slow(void **state)
 {
     struct message_fixture *fixture = *state;

@@ -81,7 +81,7 @@ class ClaimFaults(ClaimCase):
             self.assertEqual(self.objects.Retrieve(key=message.claim.key).value, payload)
 
     def test_lost_and_corrupt_payloads_are_dead_letters(self):
-        """B3: and the messages behind them come."""
+        """B3, C12: and the messages behind them come."""
         for letter in b"abc":
             self.publish(bytes([letter]) * 5000)
         with self.member("looks", max_inline_bytes=0) as looks:

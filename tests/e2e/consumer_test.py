@@ -220,6 +220,7 @@ class Consumer(suite.Case):
             self.assertEqual(seen, [(b"0", 1), (b"1", 1), (b"1", 2), (b"2", 1), (b"3", 1)])
 
     def test_dead_letters_keep_bytes_and_headers_and_tell_why(self):
+        """C12: as they came, whatever they are."""
         self.publish([b"\x00poison"], headers=[{"name": "h", "value": b"v"}])
         with self.member() as member, self.member(dead_letters=True) as dead:
             member.take(1)

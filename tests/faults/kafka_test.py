@@ -270,6 +270,7 @@ class Partitions(suite.Case):
         return False
 
     def test_attempts_are_known_after_a_kill(self):
+        """C16: with a state store."""
         how = {o.variant: o.availability for o in self.service.GetCapabilities().operations if o.operation == "Consume"}
         self.assertEqual(how["kept_attempts"], how[""])
         with self.member() as member:

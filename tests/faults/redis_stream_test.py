@@ -100,7 +100,7 @@ class Streams(suite.Case):
         self.assertEqual(self.redis.call("XPENDING", "t", "g")[0], 0)
 
     def test_a_drained_process_hands_over_at_once(self):
-        """Without an attempt, and without waiting for claim_idle_ms."""
+        """C16: without an attempt, and without waiting for claim_idle_ms."""
         first, second = serve(self, self.redis.address), serve(self, self.redis.address, claim_idle_ms=600000)
         rpc = producer_service(self.borrow(second.channel()))
         self.assertTrue(rpc.PublishBatch(messages=[

@@ -33,6 +33,7 @@ static void end(struct fake_rig *rig, struct call *call)
     consumer_free(rig);
 }
 
+/* C16: the source keeps no count, so the state slot does. */
 static void test_attempts_survive_the_end_of_a_subscription(void **state)
 {
     struct fake_rig *rig = bound(WITH_STATE);
@@ -70,7 +71,7 @@ static void test_without_the_slot_they_begin_anew(void **state)
     end(rig, call);
 }
 
-/* Its client dies of it each time, and the subscription with its client. */
+/* C12: its client dies of it each time, and the subscription with its client. */
 static void test_a_message_that_kills_its_readers_ends(void **state)
 {
     struct fake_rig *rig = log_rig(WITH_STATE | 1 << SLOT_DEAD);
@@ -303,6 +304,7 @@ static void test_a_partition_that_went_is_asked_for_anew(void **state)
     end(rig, call);
 }
 
+/* C16: the state slot, or nobody beyond this process. */
 static void test_the_capabilities_say_who_counts(void **state)
 {
     struct fake_rig *rig = bound(WITH_STATE);

@@ -1,0 +1,303 @@
+"""What goes wrong with the consumers of brokers, case by case (docs/cases/messages.md), on the backend that
+PRISM_BACKEND names: two instances of prismd read one broker that the test can break."""
+import collections
+import threading
+
+import grpc
+
+from rig import environment, suite, wait
+from rig.brokers import BROKERS
+from rig.messaging import Member, consumed, consumer, consumer_service, pb, producer, producer_service
+from rig.prismd import Prismd
+
+KAFKA, NATS, REDIS = (suite.backend() == name for name in ("kafka", "jetstream", "redis-stream"))
+DELIVERED, REDELIVERED, LOST = (f"prism_consumer_{what}_messages_total" for what in (
+    "delivered", "redelivered", "lost"))
+
+
+class Cases(suite.Case):
+    @classmethod
+    def setUpClass(cls):
+        broker = BROKERS[suite.backend()]()
+        cls.use(broker.server)
+        cls.broker = broker
+
+    def setUp(self):
+        self.topic = self._testMethodName
+        self.broker.create(self.topic)
+
+    def serve(self, **behavior):
+        slot = self.broker.slot()
+        return self.borrow(Prismd(namespaces=[producer(slot), consumer(
+            slot, dead_letters=slot, **{"retry_delay_ms": 20, **behavior})]))
+
+    def service(self, server, **options):
+        return consumer_service(self.borrow(server.channel()), **options)
+
+    def publish(self, server, numbers, topic=None):
+        self.publish_with(producer_service(self.borrow(server.channel())), numbers, topic)
+
+    def publish_with(self, rpc, numbers, topic=None):
+        reply = rpc.PublishBatch(messages=[
+            pb.PublishRequest(topic=topic or self.topic, payload=b"%d" % n, ordering_key=b"%d" % n) for n in numbers])
+        self.assertTrue(reply.all_success)
+
+    def member(self, service, topic=None, group="g", **subscribe):
+        return Member(service, topic=topic or self.topic, consumer_group=group, **subscribe)
+
+
+class Handler(threading.Thread):
+    """A member whose work fails `failures` times for each message, whoever has it, and then succeeds."""
+
+    def __init__(self, case, server, failures, attempts, done):
+        super().__init__(daemon=True)
+        self.channel, self.failures, self.attempts, self.done = server.channel(), failures, attempts, done
+        self.member = Member(consumer_service(self.channel), topic=case.topic, consumer_group="g", max_in_flight=10)
+        self.got, self.error = 0, None
+        self.start()
+
+    def run(self):
+        with self.channel, self.member:
+            try:
+                while True:
+                    for message in self.member.take(len(self.member.pending) or 1):
+                        self.work(message)
+            except StopIteration:       # it has left
+                pass
+            except grpc.RpcError as e:
+                self.error = e
+
+    def work(self, message):
+        number = int(message.payload)
+        self.got += 1
+        self.attempts[number] = max(self.attempts[number], message.attempt)
+        if self.failures[number] > 0:
+            self.failures[number] -= 1
+            self.member.reject(message.sequence)
+        else:
+            self.done.add(number)
+            self.member.acknowledge(message.sequence)
+
+    def leave(self):
+        self.member.half_close()
+        self.join(environment.PATIENCE)
+
+
+class Ownership(Cases):
+    def setUp(self):
+        self.topic = self._testMethodName
+        self.broker.create(self.topic, self.broker.partitions)
+        self.broker.create(self.topic + ".g.dead")
+
+    def test_c2_work_that_fails_outlives_changes_of_its_owner(self):
+        """Loss of ownership is neither an attempt nor a settlement: with as many attempts as the work needs none of
+        the messages dies, and none vanishes. JetStream counts what is given back, so there some may die."""
+        failing, joins, published = 5, 6, 0
+        servers = [self.serve(max_attempts=failing + 1) for _ in range(2)]
+        services = [self.service(s) for s in servers]
+        failures, attempts, done = collections.defaultdict(lambda: failing), collections.Counter(), set()
+        rpc = producer_service(self.borrow(servers[0].channel()))
+        steady = Handler(self, servers[0], failures, attempts, done)
+
+        def flows():
+            """There is always work."""
+            nonlocal published
+            if published - len(done) < 60:
+                self.publish_with(rpc, range(published, published + 20))
+                published += 20
+            return guest.got > 20
+        for _ in range(joins):
+            guest = Handler(self, servers[1], failures, attempts, done)
+            wait.until(flows, environment.PATIENCE, "it gets its share")
+            guest.leave()
+            self.assertIsNone(guest.error)
+
+        def state():
+            return services[0].GetState(topic=self.topic, consumer_group="g")
+        wait.until(lambda: steady.error or state().lag == 0, environment.PATIENCE, "all is settled")
+        steady.leave()
+        self.assertIsNone(steady.error)
+        dead = set(range(published)) - done
+        if NATS:
+            with self.member(services[0], dead_letters=True) as member:
+                self.assertEqual({int(m.payload) for m in member.take(len(dead))}, dead)
+        else:
+            self.assertEqual(dead, set())
+            self.assertEqual(max(attempts.values()), failing + 1)
+
+    def test_c1_killed_with_holes(self):
+        """Settled in no order and killed: what was not settled comes again, each of it."""
+        messages, kills, acknowledged = 300, 3, set()
+        self.publish(self.serve(), range(messages))
+        for kill in range(kills):
+            server, seen = self.serve(), set()
+            with self.member(self.service(server)) as member:
+                while seen | acknowledged != set(range(messages)):
+                    message, = member.take(1)
+                    seen.add(int(message.payload))
+                    if int(message.payload) % 7 <= kill:
+                        member.acknowledge(message.sequence)
+                        acknowledged.add(int(message.payload))
+                server.process.kill()
+        server, done = self.serve(), set()
+        last = Handler(self, server, collections.Counter(), collections.Counter(), done)
+        service = self.service(server)
+        wait.until(lambda: last.error or done and service.GetState(topic=self.topic, consumer_group="g").lag == 0,
+                   environment.PATIENCE, "all is settled")
+        last.leave()
+        self.assertIsNone(last.error)
+        self.assertEqual(done | acknowledged, set(range(messages)))
+        self.assertGreaterEqual(len(done), messages * 3 // 7)
+
+
+class Held(Cases):
+    def test_c5_what_waits_for_its_turn_is_kept(self):
+        """30 messages and 0.1 s of work for each: far longer than the source keeps what nobody renews."""
+        servers = [self.serve() for _ in range(2)]
+        with self.member(self.service(servers[0])) as member:
+            self.publish(servers[0], range(30))
+            messages = member.take(30)
+            with self.member(self.service(servers[1])):
+                for message in messages:
+                    wait.holds(lambda: servers[1].metric(DELIVERED) == 0, 0.1, "nobody else gets them")
+                    member.acknowledge(message.sequence)
+                member.settle(30)
+                self.assertEqual([s.metric(REDELIVERED) for s in servers], [0, 0])
+                self.assertEqual([s.metric("prism_consumer_late_settlements_total") for s in servers], [0, 0])
+
+    def extend(self, member, lease):
+        """Until when the first message is kept then."""
+        member.send(consumed.ConsumeRequest(extend={"sequences": [1], "lease_ms": lease}))
+        frame = member.told(lambda f: f.extended or f.failures)
+        self.assertEqual(list(frame.failures), [])
+        return frame.extended[0].expires_at_ms
+
+    def test_c6_work_is_extended_up_to_the_bound(self):
+        """Kept for three leases by extending; at the bound the message moves on, and its holder is told."""
+        lease, bound = 800, 4000
+        server = self.serve(max_lease_ms=bound)
+        service = self.service(server)
+        self.assertEqual(service.GetCapabilities().max_lease_ms, bound)
+        with self.member(service, lease_ms=lease) as member:
+            member.credit(messages=1)
+            wait.until(lambda: service.GetState(topic=self.topic, consumer_group="g").members[0].credit == 1,
+                       environment.PATIENCE, "it takes one message and no more")
+            self.publish(server, [0])
+            member.take(1)
+            with self.member(service) as heir:
+                ends = []
+                for _ in range(25):
+                    wait.holds(lambda: server.metric(REDELIVERED) == 0, 0.1, "it is kept")
+                    ends.append(self.extend(member, lease))
+                self.assertGreater(ends[-1] - ends[0], 2 * lease)
+                self.assertLessEqual(self.extend(member, bound) - ends[0], bound - lease)
+                self.assertEqual(heir.take(1)[0].attempt, 2)
+                self.assertEqual(member.told(lambda f: f.revoked).revoked[0].sequences, [1])
+                heir.settle(1)
+
+
+class Names(Cases):
+    def test_c10_names_go_and_no_message_with_them(self):
+        """Members come and go with messages in hand, by half-closing and by vanishing."""
+        cycles = 60
+        server = self.serve()
+        service = self.service(server)
+        self.publish(server, range(20))
+        for cycle in range(cycles):
+            with self.member(service) as member:
+                member.take(20)
+                if cycle % 2:
+                    member.half_close()
+                    member.rest()
+        wait.until(lambda: self.broker.names(self.topic) <= 1, environment.PATIENCE, "one name at most")
+        with self.member(service) as member:
+            self.assertEqual(sorted(int(m.payload) for m in member.take(20)), list(range(20)))
+            member.settle(20)
+
+
+class Gaps(Cases):
+    """C18: what was removed before the group had read it is told, and the subscription says what then."""
+
+    def begin(self, server):
+        """The group stands behind message 2; 3 to 5 are removed; 6 and 7 are there."""
+        service = self.service(server)
+        self.publish(server, [1, 2])
+        with self.member(service) as member:
+            member.take(2)
+            member.settle(2)
+            member.half_close()     # or it might still be given what is published next
+            member.rest()
+        self.publish(server, range(3, 8))
+        with self.member(service, group="looks") as member:
+            self.broker.drop_before(self.topic, 5, member.take(7)[5])
+        return service
+
+    def test_c18_a_gap_is_told_before_the_next_message(self):
+        server = self.serve()
+        service = self.begin(server)
+        with self.member(service) as member:
+            self.assertEqual([int(m.payload) for m in member.take(2)], [6, 7])
+            first = next(i for i, f in enumerate(member.frames) if f.messages)
+            gaps = [gap for frame in member.frames[:first + 1] for gap in frame.gaps]
+            self.assertEqual(len(gaps), 1)
+            if not REDIS:       # it has no offsets, and does not tell how many are missing
+                self.assertEqual((gaps[0].first_missing, gaps[0].first_available),
+                                 (str(member.frames[first].messages[0].offset - 3),
+                                  str(member.frames[first].messages[0].offset)))
+                self.assertEqual((gaps[0].count, server.metric(LOST)), (3, 3))
+            member.settle(2)
+
+    def test_c18_it_may_end_the_subscription(self):
+        service = self.begin(self.serve())
+        with self.assertRaises(grpc.RpcError) as caught, self.member(service, on_gap=consumed.GAP_FAIL) as member:
+            member.rest()
+        self.assertEqual(caught.exception.code(), grpc.StatusCode.DATA_LOSS)
+
+    def test_c18_it_may_go_on_with_the_newest(self):
+        server = self.serve()
+        service = self.begin(server)
+        with self.member(service, on_gap=consumed.GAP_LATEST) as member:
+            wait.until(lambda: any(f.gaps for f in member.frames) or member.frame().gaps, environment.PATIENCE, "a gap")
+            self.publish(server, [8])
+            self.assertEqual([int(m.payload) for m in member.take(1)], [8])
+            member.settle(1)
+
+
+class Neighbours(Cases):
+    def test_c21_subscriptions_that_come_and_go_disturb_no_other(self):
+        """The other holds 50 messages meanwhile, works on the oldest, and gets each new one. No connection is made."""
+        cycles, other = 10 if KAFKA else 100, self.topic + "-2"
+        self.broker.create(other)
+        server = self.serve()
+        service = self.service(server)
+        self.publish(server, [0], other)
+        self.publish(server, range(50))
+        with self.member(service, max_in_flight=50) as member:
+            held = collections.deque(member.take(50))
+            before = self.connects(server)
+            for cycle in range(cycles):
+                with self.member(service, other, group="h") as coming:
+                    coming.take(1)
+                    if cycle % 2:
+                        coming.half_close()
+                        coming.rest()
+                self.publish(server, [100 + cycle])
+                member.acknowledge(held.popleft().sequence)
+                held.extend(member.take(1))
+                self.assertEqual(int(held[-1].payload), 100 + cycle)
+            self.assertEqual([m.attempt for frame in member.frames for m in frame.messages if m.attempt != 1], [])
+            self.assertFalse(any(frame.revoked for frame in member.frames))
+            if not KAFKA:   # which has a handle for each topic and group
+                self.assertEqual(self.connects(server), before)
+            member.settle(held[-1].sequence)
+
+    def connects(self, server):
+        return {name: value for name, value in server.metrics().items() if "connects_total" in name}
+
+
+if KAFKA:   # partitions are owned there, not messages; and members have no names that stay
+    del Held.test_c5_what_waits_for_its_turn_is_kept
+    del Names.test_c10_names_go_and_no_message_with_them
+
+if __name__ == "__main__":
+    suite.main()

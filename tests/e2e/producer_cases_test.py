@@ -1,0 +1,88 @@
+"""What goes wrong with the producers of brokers, case by case (docs/cases/messages.md), on the backend that
+PRISM_BACKEND names, whose broker the test stops."""
+import time
+
+from rig import environment, suite, wait
+from rig.brokers import BROKERS
+from rig.messaging import Stream, pb, producer, producer_service
+from rig.prismd import Prismd
+from rig.redis import RedisServer
+
+TIMEOUT_MS = 1500
+SETTINGS = {"kafka": {"publish_timeout_ms": TIMEOUT_MS}, "jetstream": {"publish_timeout_ms": TIMEOUT_MS},
+            "redis-stream": {"command_timeout_ms": TIMEOUT_MS}}[suite.backend()]
+
+
+class Cases(suite.Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.broker = BROKERS[suite.backend()]()
+        cls.use(cls.broker.server)
+
+    def setUp(self):
+        self.topic = self._testMethodName
+        self.broker.create(self.topic)
+
+    def serve(self, **settings):
+        slot = self.broker.slot(**{**SETTINGS, **settings})
+        server = self.borrow(Prismd(namespaces=[producer(slot, window=200)]))
+        return server, producer_service(self.borrow(server.channel()))
+
+    def messages(self, first, n):
+        return [pb.PublishRequest(payload=b"%d" % i) for i in range(first, first + n)]
+
+
+class Outage(Cases):
+    def test_p8_full_once_and_not_for_ever(self):
+        """An outage that is longer than all time-outs, with a full window: each message has one outcome, nothing stays
+        unsettled, and the first publish after it works."""
+        server, service = self.serve()
+        with Stream(service.PublishStream, timeout=60) as stream:
+            stream.next()
+            stream.send(pb.PublishFrame(topic=self.topic, with_results=True, messages=self.messages(0, 1)))
+            acks = stream.until(lambda ack: ack.settled_through == 1)
+            self.broker.server.pause()
+            for first in range(1, 1001, 100):
+                stream.send(pb.PublishFrame(topic=self.topic, messages=self.messages(first, 100)))
+            acks += stream.until(lambda ack: ack.settled_through >= 201)
+            self.broker.server.resume()
+            began = time.monotonic()
+            wait.until(lambda: service.Publish(topic=self.topic, payload=b"x").success, environment.PATIENCE,
+                       "it is stored")
+            self.assertLess(time.monotonic() - began, environment.PATIENCE / 4, "soon")
+            stream.half_close()
+            acks += stream.rest()
+        results = [result for ack in acks for result in ack.results]
+        self.assertEqual(len(results), 1001)
+        self.assertGreater(sum(r.outcome != pb.STORED for r in results), 100)
+        self.assertEqual(acks[-1].success_count + acks[-1].failure_count, 1001)
+        stats = service.GetStats()
+        self.assertEqual((stats.unsettled, server.metric("prism_producer_unsettled_messages")), (0, 0))
+
+
+class Window(Cases):
+    def test_p6_identifiers_outlive_prismd_and_their_keeper(self):
+        """JetStream keeps them itself; for the others a Redis does, which has each write on its disk."""
+        keeper, state = self.broker.server, None
+        if suite.backend() != "jetstream":
+            keeper = self.borrow(RedisServer(durable=True))
+            state = {"backend": "redis", "config": {"address": keeper.address}}
+        ids = [b"%d" % i for i in range(200)]
+
+        def publish():
+            with Prismd(namespaces=[producer(self.broker.slot(), state=state)]) as server, server.channel() as channel:
+                reply = producer_service(channel).PublishBatch(messages=[pb.PublishRequest(
+                    topic=self.topic, payload=i, message_id=i.decode()) for i in ids])
+                self.assertTrue(reply.all_success)
+                return [r.deduplicated for r in reply.results], [r.position or r.offset for r in reply.results]
+        first, places = publish()
+        self.assertEqual(set(first), {False})
+        keeper.kill()
+        keeper.start()
+        again, told = publish()
+        self.assertEqual(set(again), {True})
+        self.assertEqual(told, places)
+
+
+if __name__ == "__main__":
+    suite.main()

@@ -1,0 +1,85 @@
+"""A broker by its backend's name, for tests that break it or look into it without Prism."""
+import json
+import struct
+
+from rig.kafka import KafkaServer
+from rig.nats import NatsServer
+from rig.redis import RedisServer
+from rig.server import exchange
+
+
+class Kafka:
+    backend, partitions = "kafka", 4
+
+    def __init__(self):
+        self.server = KafkaServer()
+
+    def slot(self, **settings):
+        return {"backend": "kafka", "config": {"brokers": self.server.address, "session_timeout_ms": 2000, **settings}}
+
+    def create(self, topic, partitions=1, **settings):
+        self.server.create_topic(topic, partitions, **settings)
+
+    def drop_before(self, topic, n, message):
+        """The first n messages of its only partition, by DeleteRecords version 0."""
+        name = topic.encode()
+        body = struct.pack(">ih", 1, len(name)) + name + struct.pack(">iiqi", 1, 0, message.offset, 10000)
+        answer = self.server._ask(21, 0, body)  # noqa: SLF001
+        assert struct.unpack(">h", answer[-2:])[0] == 0, answer
+
+
+class JetStream:
+    backend, partitions = "jetstream", 1
+
+    def __init__(self):
+        self.server = NatsServer()
+
+    def slot(self, **settings):
+        return {"backend": "jetstream", "config": {
+            "address": self.server.address, "create_streams": True, "ack_wait_ms": 1000, "ack_timeout_ms": 500,
+            **settings}}
+
+    def create(self, topic, partitions=1):
+        """It is made when it is first used."""
+
+    def drop_before(self, topic, n, message):
+        requests = b""
+        for sequence in range(1, n + 1):
+            body = json.dumps({"seq": sequence}).encode()
+            requests += b"PUB $JS.API.STREAM.MSG.DELETE.%s answer %d\r\n%s\r\n" % (topic.encode(), len(body), body)
+        answer = exchange(self.server.port, b'CONNECT {"verbose":false}\r\nSUB answer 1\r\n' + requests + b"PING\r\n",
+                          lambda a: a.count(b'"success":true') == n, 10)
+        assert answer.count(b'"success":true') == n, answer
+
+    def names(self, topic):
+        """How many consumers the topic's stream has."""
+        answer = exchange(self.server.monitor_port, b"GET /jsz?accounts=true&streams=true HTTP/1.0\r\n\r\n",
+                          lambda _: False)
+        accounts = json.loads(answer.partition(b"\r\n\r\n")[2])["account_details"]
+        return next(stream["state"]["consumer_count"] for account in accounts for stream in account["stream_detail"]
+                    if stream["name"] == topic)
+
+
+class RedisStream:
+    backend, partitions = "redis-stream", 1
+
+    def __init__(self):
+        self.server = RedisServer()
+
+    def slot(self, **settings):
+        return {"backend": "redis-stream", "config": {
+            "address": self.server.address, "claim_idle_ms": 1000, "command_timeout_ms": 1000, **settings}}
+
+    def create(self, topic, partitions=1):
+        """It is made when it is first used."""
+
+    def drop_before(self, topic, n, message):
+        assert self.server.call("XTRIM", topic, "MINID", message.position) == n
+
+    def names(self, topic):
+        """How many consumers the topic's groups have."""
+        groups = [dict(zip(g[::2], g[1::2])) for g in self.server.call("XINFO", "GROUPS", topic)]
+        return sum(g[b"consumers"] for g in groups)
+
+
+BROKERS = {broker.backend: broker for broker in (Kafka, JetStream, RedisStream)}
