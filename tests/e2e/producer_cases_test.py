@@ -2,8 +2,11 @@
 PRISM_BACKEND names, whose broker the test stops."""
 import time
 
+import grpc
+
 from rig import environment, suite, wait
 from rig.brokers import BROKERS
+from rig.kafka import KafkaServer
 from rig.messaging import Stream, pb, producer, producer_service
 from rig.prismd import Prismd
 from rig.redis import RedisServer
@@ -83,6 +86,51 @@ class Window(Cases):
         self.assertEqual(set(again), {True})
         self.assertEqual(told, places)
 
+
+class Stuck(suite.Case):
+    def test_p7_a_topic_without_a_leader_is_refused_alone(self):
+        """Its broker is dead, so it fills its half of the room. A topic of another broker goes on meanwhile."""
+        controller = self.borrow(KafkaServer())
+        settings = controller.settings
+        other = KafkaServer(2, voters=settings["controller.quorum.voters"], cluster_id=controller.cluster_id)
+        other.settings["process.roles"] = "broker"
+        other.settings["listeners"] = other.settings["advertised.listeners"]
+        self.borrow(other)
+        for topic, node in (("alive", 1), ("dead", 2)):
+            wait.until(lambda t=topic, n=node: controller.place_topic(t, n), controller.patience, "it has its place")
+        slot = {"backend": "kafka", "config": {"brokers": controller.address, "max_buffer_bytes": 1 << 20,
+                                               "publish_timeout_ms": 10000}}
+        server = self.borrow(Prismd(namespaces=[producer(slot, retry_for_ms=0)]))
+        service = producer_service(self.borrow(server.channel()), timeout=60)
+
+        def rate():
+            began = time.monotonic()
+            for _ in range(10):
+                self.assertTrue(service.PublishBatch(messages=[
+                    pb.PublishRequest(topic="alive", payload=bytes(100))] * 100).all_success)
+            return 1000 / (time.monotonic() - began)
+        self.assertTrue(service.Publish(topic="dead", payload=b"x").success)
+        rate()
+        alone = rate()
+        other.kill()
+        waiting = [service.Publish.future(topic="dead", payload=bytes(20000)) for _ in range(40)]
+        wait.until(lambda: any(c.done() for c in waiting), environment.PATIENCE, "there is no room")
+        refused = [c.result() for c in waiting if c.done()]
+        beside = rate()
+        self.assertEqual({(r.outcome, r.code) for r in refused},
+                         {(pb.NOT_STORED, grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])})
+        self.assertTrue(all(r.retry_after_ms > 0 for r in refused))
+        open_still = sum(not c.done() for c in waiting)
+        self.assertGreater(open_still, 20)
+        self.assertGreater(server.metric("prism_kafka_waiting_bytes"), 400000)
+        # Tests share their machine: this is no measurement.
+        self.assertGreater(beside, alone / 3, f"{alone:.0f} messages a second before")
+        self.assertFalse(any(c.result().success for c in waiting), "in the end")
+        self.assertEqual(service.GetStats().unsettled, 0)
+
+
+if suite.backend() != "kafka":  # the others have one connection, and no partitions that could be away
+    del Stuck
 
 if __name__ == "__main__":
     suite.main()

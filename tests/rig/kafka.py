@@ -158,6 +158,12 @@ class KafkaServer(Server):
         assert error == 0, f"Kafka has not made {name}: error {error}"
         wait.until(lambda: self._leaders(name) == partitions, self.patience, f"topic {name}")
 
+    def place_topic(self, name, node):
+        """One partition, on this member alone. False: the member is not known yet."""
+        body = struct.pack(">i", 1) + _text(name) + struct.pack(">ihiiiii", -1, -1, 1, 0, 1, node, 0)
+        answer = self._ask(19, 2, body + struct.pack(">ib", 10000, 0))
+        return struct.unpack_from(">h", answer, 8 + 2 + len(name))[0] == 0
+
     def delete_topic(self, name):
         """Returns when nothing is left of it. One that is not there is fine."""
         self._ask(20, 1, struct.pack(">i", 1) + _text(name) + struct.pack(">i", 10000))
