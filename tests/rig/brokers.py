@@ -42,15 +42,6 @@ class JetStream:
     def create(self, topic, partitions=1):
         """It is made when it is first used."""
 
-    def drop_before(self, topic, n, message):
-        requests = b""
-        for sequence in range(1, n + 1):
-            body = json.dumps({"seq": sequence}).encode()
-            requests += b"PUB $JS.API.STREAM.MSG.DELETE.%s answer %d\r\n%s\r\n" % (topic.encode(), len(body), body)
-        answer = exchange(self.server.port, b'CONNECT {"verbose":false}\r\nSUB answer 1\r\n' + requests + b"PING\r\n",
-                          lambda a: a.count(b'"success":true') == n, 10)
-        assert answer.count(b'"success":true') == n, answer
-
     def names(self, topic):
         """How many consumers the topic's stream has."""
         answer = exchange(self.server.monitor_port, b"GET /jsz?accounts=true&streams=true HTTP/1.0\r\n\r\n",
