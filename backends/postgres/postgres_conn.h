@@ -83,7 +83,7 @@ struct postgres {
     enum backend_state reported; /* as counted in store->states */
     struct err down;             /* what ops are told while no connection is ready */
     const char *trouble;         /* why postgres refuses writes; static; NULL: it does not */
-    uint64_t trouble_ns;         /* when it said so last */
+    struct timer trouble_timer;  /* armed while trouble is set: it is over then */
     struct batch_hook hook;      /* sends what a batch of jobs has queued */
     struct postgres_conn *conns;
     unsigned n_conns, ready;
@@ -150,9 +150,8 @@ void postgres_tell(struct postgres *postgres); /* its state to the store */
 void postgres_closed_if_idle(struct postgres *postgres);
 
 /* Postgres has refused something for a reason that concerns all; text is static. It is over once
- * postgres has not said so for a while, which is looked at with each probe. */
+ * postgres has not said so to this instance for a while. */
 void postgres_trouble(struct postgres *postgres, const char *text);
-void postgres_trouble_over(struct postgres *postgres);
 
 /* Sends what is queued on it, as far as the socket takes it. */
 void postgres_flush(struct postgres_conn *conn);

@@ -209,7 +209,6 @@ void postgres_take_facts(struct postgres_conn *conn, const PGresult *result)
 
 static void on_facts(struct postgres_call *call, const PGresult *result)
 {
-    postgres_trouble_over(call->conn->postgres);
     if (PQntuples(result) == 1)
         postgres_take_facts(call->conn, result);
     else

@@ -45,17 +45,20 @@ static void set_trouble(struct postgres *postgres, const char *text)
     postgres_tell(postgres);
 }
 
-void postgres_trouble(struct postgres *postgres, const char *text)
+static void on_trouble_over(struct timer *timer)
 {
-    postgres->trouble_ns = postgres_now(postgres);
-    set_trouble(postgres, text);
+    set_trouble(CONTAINER_OF(timer, struct postgres, trouble_timer), NULL);
 }
 
-/* A write that succeeds says little: it may have found room in a page that was there. */
-void postgres_trouble_over(struct postgres *postgres)
+/* Each instance keeps the time itself: only one of them is probed. A write that succeeds says
+ * little: it may have found room in a page that was there. */
+void postgres_trouble(struct postgres *postgres, const char *text)
 {
-    if (postgres_now(postgres) - postgres->trouble_ns > TROUBLE_MS * NS_PER_MS)
-        set_trouble(postgres, NULL);
+    if (postgres->closing)
+        return;
+    timer_arm(&postgres->base.home->timers, &postgres->trouble_timer,
+              postgres_now(postgres) + TROUBLE_MS * NS_PER_MS, on_trouble_over);
+    set_trouble(postgres, text);
 }
 
 /* ---- batches ---- */
@@ -153,6 +156,7 @@ void postgres_close(struct backend *backend, void (*closed)(void *), void *arg)
     postgres->closed_arg = arg;
     postgres->down = why;
     worker_remove_hook(backend->home, &postgres->hook);
+    timer_disarm(&backend->home->timers, &postgres->trouble_timer);
     postgres_sweep_stop(postgres);
     postgres_wake_stop(postgres);
     postgres_leave(postgres_store_of(postgres), postgres);

@@ -1,5 +1,6 @@
 """A real PostgreSQL whose disk is full: writes are refused, at once and with the reason, and what is refused is not
 there; reads and removals go on, health says so, and with room again everything goes on without a restart."""
+import itertools
 import os
 
 import grpc
@@ -16,6 +17,7 @@ WIDTH = 32
 DEADLINE = 5.0
 VALUE = 6000        # random bytes, so that each write soon needs another page
 BEFORE = 20         # writes: while there is room
+BURST = 600         # writes at a time: more than one worker takes alone
 ENOUGH = 2000       # writes: far more than find room in the pages that are there
 FULL = "the disk of postgres is full; nothing was written"
 MEMSTORE = {"backend": "memstore", "config": {}}
@@ -62,6 +64,11 @@ class FullDisk(suite.Case):
         self.assertTrue(self.server.serving())
         self.assertEqual(self.server.metric("prism_backend_degraded"), 1)
 
+    def is_shown_no_longer(self):
+        """Without another write, on each of the workers."""
+        wait.until(lambda: self.server.metric("prism_backend_degraded") == 0, environment.PATIENCE, "nothing is shown")
+        self.assertNotIn("disk", self.server.http("/readyz")[1])
+
     def recovers(self, write, number):
         self.postgres.make_room()
         self.assertFalse(write(number).HasField("error"), "without a restart")
@@ -87,8 +94,23 @@ class FullDisk(suite.Case):
         self.assertTrue(kv.Remove(key="k0").success, "a removal needs no room")
         self.recovers(store, refused)
         self.assertEqual(kv.Retrieve(key=f"k{refused}").value, values[refused])
-        wait.until(lambda: self.server.metric("prism_backend_degraded") == 0, environment.PATIENCE, "nothing is shown")
-        self.assertNotIn("disk", self.server.http("/readyz")[1])
+        self.is_shown_no_longer()
+
+    def test_each_worker_recovers(self):
+        kv = pattern_service(self.serve(backends.keyvalue(self.slot), workers=2))
+        numbers = itertools.count()
+
+        def refused_on():
+            """The workers that have shown it so far, after one more burst that keeps both busy."""
+            for call in [kv.Store.future(key=f"k{next(numbers)}", value=os.urandom(VALUE)) for _ in range(BURST)]:
+                call.exception(environment.PATIENCE)
+            return {e["worker"] for e in self.server.log_events() if e["event"] == "postgres_degraded"}
+
+        self.postgres.fill()
+        wait.until(lambda: refused_on() == {0, 1}, environment.PATIENCE, "both workers are refused")
+        self.is_shown()
+        self.postgres.make_room()
+        self.is_shown_no_longer()
 
     def test_keyvalue_under_load(self):
         """Full and not full, while many write: each answer is true of what is there in the end."""
@@ -121,6 +143,7 @@ class FullDisk(suite.Case):
         self.assertEqual(load.unexpected[:3], [])
         there = {int(key[1:]) for key in pattern.scan_keys("k")}
         self.assertEqual((len(stored - there), len(refused & there)), (0, 0), "acknowledged, refused")
+        self.is_shown_no_longer()
 
     def test_registry(self):
         registry = multicast.service(self.serve(multicast.namespace(self.slot, MEMSTORE)))
