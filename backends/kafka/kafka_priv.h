@@ -146,7 +146,9 @@ struct kafka_store {
     uint64_t waiting_bytes;           /* of messages without a report */
     struct kafka_instance *instances, *drainer;
     struct kafka_listener *listeners;
-    uint64_t consumers;     /* also those that are being closed, until the library's are gone */
+    /* Also those that are being closed, until the library's are gone. One that is given up
+     * (`leaked`) gives its share back all the same: the library keeps it for good. */
+    uint64_t consumers;
     uint64_t fetched_bytes; /* their shares of max_fetched_bytes */
     bool started, stopping, watching;
     int fd; /* becomes readable when there are reports */

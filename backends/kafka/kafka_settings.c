@@ -258,13 +258,17 @@ void kafka_login_clear(struct kafka_login *login)
     *login = (struct kafka_login){0};
 }
 
-/* The library has a connection to each broker and to the group's coordinator, and two files to wake
- * the thread of each: for the producer, and again for each consumer. Enough for three brokers. */
-enum { HANDLE_DESCRIPTORS = 16 };
+/* A handle of the library has a connection to each broker and to the group's coordinator, and two
+ * files to wake the thread of each. The producer has one, and so has each consumer. */
+enum {
+    HANDLE_DESCRIPTORS = 16, /* enough for three brokers */
+    LIKELY_CONSUMERS = 32 /* few slots read more, and clients' connections pay for what is kept */
+};
 
 struct backend_descriptors kafka_descriptors(const struct backend_value *values)
 {
-    uint32_t handles = 1 + (uint32_t)values[SET_MAX_CONSUMERS].number;
+    uint64_t consumers = values[SET_MAX_CONSUMERS].number;
+    uint32_t handles = 1 + (uint32_t)(consumers < LIKELY_CONSUMERS ? consumers : LIKELY_CONSUMERS);
 
     return (struct backend_descriptors){.instance = 2, .store = handles * HANDLE_DESCRIPTORS};
 }
