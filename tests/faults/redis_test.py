@@ -17,11 +17,13 @@ WIDTH = 64
 DEADLINE = 2.0
 LATE = 5 if environment.SANITIZER else 2    # a busy machine may deliver an answer this much after its deadline
 GROWTH = 64 << 20
+BURST = 2000        # writes at a time: more than one worker takes alone
 
 
-def serve(case, redis, **settings):
+def serve(case, redis, workers=None, **settings):
     slot = {"backend": "redis", "config": {"address": redis.address, **settings}}
-    return case.borrow(Prismd(namespaces=[backends.keyvalue(slot)]))
+    options = {} if workers is None else {"workers": workers}
+    return case.borrow(Prismd(namespaces=[backends.keyvalue(slot)], **options))
 
 
 def effect(error):
@@ -248,6 +250,24 @@ class Changed(suite.Case):
         self.redis.call("CONFIG", "SET", "min-replicas-to-write", 0)
         wait.until(lambda: self.stores() and self.server.metric("prism_backend_degraded") == 0, environment.PATIENCE,
                    "all is well again")
+
+    def test_each_worker_recovers(self):
+        """Also one that is neither written to again nor probed itself."""
+        server = serve(self, self.redis, workers=2)
+        kv = pattern_service(self.borrow(server.channel()))
+
+        def refused_on():
+            """The workers that have shown it so far, after one more burst that keeps both busy."""
+            for call in [kv.Store.future(key=f"b{i}", value=b"v") for i in range(BURST)]:
+                call.exception(environment.PATIENCE)
+            return {e["worker"] for e in server.log_events() if e["event"] == "redis_degraded"}
+
+        self.redis.call("CONFIG", "SET", "min-replicas-to-write", 1)
+        wait.until(lambda: refused_on() == {0, 1}, environment.PATIENCE, "both workers are refused")
+        self.assertEqual(server.metric("prism_backend_degraded"), 1)
+        self.redis.call("CONFIG", "SET", "min-replicas-to-write", 0)
+        wait.until(lambda: server.metric("prism_backend_degraded") == 0, 2 * environment.PATIENCE, "nothing is shown")
+        self.assertNotIn("replicas", server.http("/readyz")[1])
 
     def test_failover_behind_an_address(self):
         new = self.borrow(RedisServer())
