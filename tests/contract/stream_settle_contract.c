@@ -245,8 +245,8 @@ static void test_lease_runs_out(void **state)
     probe_free(other);
 }
 
-/* C6: kept for five leases by extending; another reader with credit stands by. The first lease is the
- * source's own, which is long. */
+/* C6: kept for five leases by extending; another reader with credit stands by. The first lease is
+ * the source's own, which is long. */
 static void test_extend_keeps(void **state)
 {
     struct message_fixture *fixture = *state;
