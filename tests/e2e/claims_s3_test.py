@@ -1,5 +1,7 @@
 """Claim checks with the objects on an S3 server, the messages on redis-stream."""
+import json
 import os
+import re
 
 import grpc
 
@@ -8,8 +10,10 @@ from rig import backends, environment, s3, suite, wait
 from rig.aws_front import AwsFront
 from rig.keyvalue import pattern_service
 from rig.messaging import Member, consumer, consumer_service, producer, producer_service
-from rig.prismd import Prismd
+from rig.prismd import Prismd, run
 from rig.redis import RedisServer
+
+REFUSED = 4  # prismctl's exit code
 
 
 class Claims(claims_test.Claims):
@@ -36,6 +40,7 @@ class ClaimFaults(claims_test.ClaimFaults):
 
 class Behind(suite.Case):
     """The objects are behind a front that fails as it is told, the messages on redis-stream."""
+    NAME = "orders"
 
     def setUp(self):
         self.redis = self.borrow(RedisServer())
@@ -46,11 +51,12 @@ class Behind(suite.Case):
         objects = {"backend": "s3", "config": config}
         sink = {"backend": "redis-stream", "config": {"address": self.redis.address}}
         self.server = self.borrow(Prismd(workers=1, namespaces=[
-            producer(sink, objects=objects, claim_check_threshold=1000, retry_for_ms=1),
-            consumer(sink, dead_letters=sink, objects=objects),
-            backends.keyvalue({**objects, "emulate": ["keyvalue_scan"]})]))
+            producer(sink, self.NAME, objects=objects, claim_check_threshold=1000, retry_for_ms=1),
+            consumer(sink, self.NAME, dead_letters=sink, objects=objects),
+            *(backends.keyvalue({**objects, "emulate": ["keyvalue_scan"]}, name) for name in (self.NAME, "another"))]))
         self.channel = self.borrow(self.server.channel())
-        self.publisher, self.objects = producer_service(self.channel), pattern_service(self.channel)
+        self.publisher = producer_service(self.channel, self.NAME)
+        self.objects = pattern_service(self.channel, self.NAME)
 
     def left(self):
         return [key for page in self.objects.Scan(prefix="") for key in page.keys]
@@ -62,7 +68,7 @@ class Away(Behind):
     def held_back(self, fault):
         self.assertTrue(self.publisher.Publish(topic="t", payload=b"x" * 5000).claim_checked)
         fault()
-        with Member(consumer_service(self.channel), topic="t", consumer_group="g") as member:
+        with Member(consumer_service(self.channel, self.NAME), topic="t", consumer_group="g") as member:
             wait.until(lambda: self.server.metric("prism_consumer_object_failures_total") >= 2, environment.PATIENCE,
                        "it was asked for twice")
             self.assertTrue(self.publisher.Publish(topic="t", payload=b"small").success)
@@ -89,7 +95,7 @@ class Orphans(Behind):
         self.redis.call("CONFIG", "SET", "maxmemory", int(full))
 
     def orphans(self):
-        return self.server.metric("prism_producer_objects_orphaned_total", namespace="default")
+        return self.server.metric("prism_producer_objects_orphaned_total", namespace=self.NAME)
 
     def refused(self):
         try:
@@ -108,7 +114,8 @@ class Orphans(Behind):
         self.fill(False)
         wait.until(lambda: len(self.left()) == 50, environment.PATIENCE, "the others are gone")
         keys = set()
-        with Member(consumer_service(self.channel), topic="t", consumer_group="g", max_inline_bytes=0) as member:
+        reader = consumer_service(self.channel, self.NAME)
+        with Member(reader, topic="t", consumer_group="g", max_inline_bytes=0) as member:
             keys = {message.claim.key for message in member.take(50)}
         self.assertEqual(keys, set(self.left()))
         self.assertEqual(self.orphans(), 0)
@@ -129,6 +136,33 @@ class Orphans(Behind):
         key, = self.left()
         self.assertIn(key, [e["key"] for e in self.server.log_events() if e["event"] == "object_orphaned"])
         self.assertTrue(self.objects.Remove(key=key).success)
+
+    def kv(self, *arguments, namespace=None, code=0):
+        done = run("prismctl", "-s", self.server.address, "-n", namespace or self.NAME, "-o", "json", "kv", *arguments)
+        self.assertEqual(done.returncode, code, done)
+        return json.loads(done.stdout or done.stderr)
+
+    def stored(self):
+        """What is in the bucket, without asking Prism: but for the objects on which workers try conditional writes."""
+        status, _, body = self.s3.client().request("GET", f"/{s3.BUCKET}?list-type=2")
+        self.assertEqual(status, 200, body)
+        return [name for name in re.findall("<Key>([^<]*)</Key>", body.decode()) if not name.endswith("/!probe")]
+
+    def test_b4_prismctl_finds_and_removes_it(self):
+        """In the key-value namespace of the producer's name; also while removals are refused, as to it."""
+        self.fill()
+        self.front.refuse("DELETE", 403, "AccessDenied")
+        self.refused()
+        wait.until(lambda: self.orphans() == 1, environment.PATIENCE, "it is counted")
+        key, = [e["key"] for e in self.server.log_events() if e["event"] == "object_orphaned"]
+        self.assertEqual(self.stored(), [f"prism/{self.NAME}/{key}"])
+        self.assertEqual([item["key"] for item in self.kv("scan", "claim/")], [key])
+        self.assertEqual(self.kv("scan", namespace="another"), [])
+        self.assertEqual(self.kv("remove", key, code=REFUSED)["error"]["code"], "PERMISSION_DENIED")
+        self.front.calm()
+        self.assertTrue(self.kv("remove", key)["existed"])
+        self.assertEqual(self.kv("scan", "claim/"), [])
+        self.assertEqual(self.stored(), [])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ on command.
         f.fail(3, 503, "SlowDown")     the next 3 requests get this status and code, and are not forwarded
         f.fail(1, 503, "SlowDown", {"Retry-After": "1"})
         f.refuse_all(403, "X")         every request gets this, prismd's own too, until calm()
+        f.refuse("DELETE", 403, "X")   every request of this method
         f.lose(1)                      the next request is done, its answer is lost: the connection closes
         f.truncate(1)                  the next answer is announced whole, and ends after half of it
         f.stall(3)                     the next 3 requests are not done until calm()
@@ -66,7 +67,7 @@ class AwsFront:
         """tls: (certificate path, key path)."""
         self.target, self.tls = target_port, tls
         self.lock, self.plans, self.held, self.refusal = threading.Condition(), [], False, None
-        self.stalled, self.seen = False, collections.deque(maxlen=1000)
+        self.refused_method, self.stalled, self.seen = None, False, collections.deque(maxlen=1000)
         self.requests, self.checks, self.refused, self.waiting, self.back, self.backs = 0, 0, [], 0, 0, 0
         front = self
 
@@ -126,7 +127,11 @@ class AwsFront:
 
     def refuse_all(self, status, code):
         with self.lock:
-            self.refusal = ("fail", status, code, {})
+            self.refusal, self.refused_method = ("fail", status, code, {}), None
+
+    def refuse(self, method, status, code):
+        with self.lock:
+            self.refusal, self.refused_method = ("fail", status, code, {}), method
 
     def let_pass(self, n):
         """Before what it is told next."""
@@ -171,14 +176,14 @@ class AwsFront:
         return (handler.path.endswith(("max-keys=1", "/%21probe")) or
                 handler.headers.get("X-Amz-Target", "").endswith((".DescribeTable", ".TransactGetItems")))
 
-    def _arrived(self, check):
+    def _arrived(self, method, check):
         with self.lock:
             self.requests += not check
             self.checks += check
             self.waiting += 1
             self.lock.wait_for(lambda: not self.held)
             self.waiting -= 1
-            if self.refusal:
+            if self.refusal and self.refused_method in (None, method):
                 return self.refusal
             return self.plans.pop(0) if self.plans and not check else ("pass",)
 
@@ -189,7 +194,7 @@ class AwsFront:
             handler.close_connection = True
             return
         self.seen.append(f"{handler.command} {handler.path}")
-        plan = self._arrived(self._is_check(handler))
+        plan = self._arrived(handler.command, self._is_check(handler))
         if plan[0] == "stall":
             with self.lock:
                 self.lock.wait_for(lambda: not self.stalled)
