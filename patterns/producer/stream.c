@@ -45,7 +45,8 @@ struct stream {
     uint64_t unsettled, unsettled_bytes, held;
     int64_t told_generation;
     bool begun, with_results, receiving, sending, half_closed, over;
-    bool draining; /* the server is: as half-closed, but the client goes on elsewhere */
+    bool draining;  /* the server is: as half-closed, but the client goes on elsewhere */
+    struct err cut; /* half-closed, but not by the client: with what the stream ends */
 };
 
 static void received(struct op *op);
@@ -215,6 +216,10 @@ static void go_on(struct stream *stream)
         fail(stream, err_about(ERR_UNAVAILABLE, "draining", "the server is draining"));
         return;
     }
+    if (is_done(stream) && stream->cut.code != ERR_OK) {
+        fail(stream, stream->cut);
+        return;
+    }
     if (is_done(stream)) {
         stream->over = true;
         call_close(stream->call);
@@ -353,9 +358,10 @@ static void received(struct op *op)
     const pb_publish_frame *frame = (const void *)stream->receive.message;
 
     stream->receiving = false;
-    if (op->err.code != ERR_OK) {
+    if (op->err.code != ERR_OK && op->err.code != ERR_DEADLINE_EXCEEDED) {
         fail(stream, op->err);
-    } else if (frame == NULL) {
+    } else if (frame == NULL) { /* what was read is settled, and told */
+        stream->cut = op->err;
         stream->half_closed = true;
         free_parcel(stream->incoming);
         go_on(stream);

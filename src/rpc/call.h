@@ -120,13 +120,15 @@ void call_send_parts(struct call *call, const struct call_part *parts, size_t n,
                      op_done_fn *done);
 
 /* METHOD_BIDI: receives one message. Done with ERR_OK and *message set, or *message NULL: the
- * client half-closed. When it is gone: ERR_CANCELLED or ERR_DEADLINE_EXCEEDED; or, when gRPC did
- * not say so in time, as if it had half-closed, and call_on_cancel tells of it. One receive at a
- * time. From the first one on, up to 256 KiB and a message are read ahead of the handler while
- * memory is ample; then flow control holds the client back. The message lives in `arena` (NULL: the
- * call's), and counts against limits.max_inflight_bytes until that is cleared: a stream that takes
- * many gives each, or a few, an arena of their own. While that limit is reached, the receive waits.
- * A message that does not decode finishes with ERR_INVALID_ARGUMENT. */
+ * client half-closed. ERR_DEADLINE_EXCEEDED: the next message was not complete within
+ * limits.request_timeout_ms, so no more is read; the client is there and may be told of what was.
+ * When it is gone: ERR_CANCELLED or ERR_DEADLINE_EXCEEDED; or, when gRPC did not say so in time, as
+ * if it had half-closed, and call_on_cancel tells of it. One receive at a time. From the first one
+ * on, up to 256 KiB and a message are read ahead of the handler while memory is ample; then flow
+ * control holds the client back. The message lives in `arena` (NULL: the call's), and counts
+ * against limits.max_inflight_bytes until that is cleared: a stream that takes many gives each, or
+ * a few, an arena of their own. While that limit is reached, the receive waits. A message that does
+ * not decode finishes with ERR_INVALID_ARGUMENT. */
 struct call_receive {
     struct op op;
     struct arena *arena;

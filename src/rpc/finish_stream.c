@@ -69,6 +69,10 @@ enum { AHEAD_BYTES = 256 << 10 };
 /* What a message costs beside its own bytes, here and in gRPC, so that empty ones count, too. */
 enum { MESSAGE_COST_BYTES = 512 };
 
+/* Of gRPC's core, for its C++ library, in none of its public headers. True: the client's side ended
+ * with trailers, which are ours (inflow_overdue.c). */
+int grpc_call_failed_before_recv_message(const grpc_call *call);
+
 /* What nothing is in hand for waits for memory in its turn; to read ahead is left when memory is
  * short. */
 static void read_on(struct call *call)
@@ -133,6 +137,9 @@ static void on_received(struct tag *tag, bool ok)
     call->poller.incoming = NULL;
     if (buffer == NULL) {
         why = finish_why_gone(call);
+        if (why.code == ERR_OK && grpc_call_failed_before_recv_message(call->poller.grpc) != 0)
+            why = err_make(ERR_DEADLINE_EXCEEDED,
+                           "a message was not complete within limits.request_timeout_ms");
     } else {
         bytes = grpc_byte_buffer_length(buffer);
         counter_add(&call->row->metrics.request_bytes, bytes);

@@ -1,5 +1,7 @@
 #include "src/rpc/http2_meter.h"
 
+#include "src/rpc/http2_window.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,10 +13,13 @@ enum {
     FRAME_COST = 1,
     RESET_COST = 4, /* the work for a call that nobody waits for */
     SERVED_EARNS = 4,
-    SENT_EARNS = 2,        /* the client may open its two windows again for each small message */
-    FREE_INCOMPLETE = 128, /* a client may have so many requests under way */
-    INCOMPLETE_COST = 16,  /* and one more costs this, which its bytes earn again */
-    TOKEN_BYTES = 1024     /* of messages earn a token, of header lists cost one */
+    SENT_EARNS = 2,          /* the client may open its two windows again for each small message */
+    FREE_INCOMPLETE = 128,   /* a client may have so many requests under way */
+    INCOMPLETE_COST = 16,    /* and one more costs this, which its bytes earn again */
+    TOKEN_BYTES = 1024,      /* of messages earn a token, of header lists cost one */
+    INITIAL_WINDOW_SIZE = 4, /* the setting's number */
+    SETTING_BYTES = 6,
+    UPDATE_BYTES = 4
 };
 
 enum {
@@ -31,15 +36,6 @@ enum {
 };
 enum { FLAG_END_STREAM = 1, FLAG_ACK = 1, FLAG_END_HEADERS = 4 };
 enum { FLAG_COMPRESSED = 1 }; /* of a message; the other bits are reserved */
-
-struct meter_stream {
-    uint32_t id;   /* 0: a free place */
-    uint32_t left; /* of the message; while the prefix comes in, its length so far */
-    uint32_t held; /* bytes of the message that have come */
-    uint16_t mark; /* when it, or its present message, began */
-    uint8_t prefix_bytes;
-    bool complete; /* there was a whole message, or the client has ended its side */
-};
 
 static uint32_t number(const uint8_t *at)
 {
@@ -119,7 +115,7 @@ static void open_stream(struct meter *m, uint32_t id)
     }
     if (m->open + m->open / 2 >= m->capacity)
         resize(m, m->capacity == 0 ? FEWEST_STREAMS : m->capacity * 2);
-    put(m, (struct meter_stream){.id = id, .mark = m->mark});
+    put(m, (struct meter_stream){.id = id, .mark = clock_of(m), .shut = clock_of(m)});
     m->open++;
     if (m->incomplete++ >= FREE_INCOMPLETE)
         pay(m, METER_HEADERS, INCOMPLETE_COST);
@@ -184,7 +180,7 @@ static void take_message_bytes(struct meter *m, struct meter_stream *s, uint8_t 
         uint32_t take = n < s->left ? n : s->left;
 
         if (s->complete && s->held == 0)
-            s->mark = m->mark;
+            s->mark = clock_of(m);
         if (s->prefix_bytes < PREFIX_BYTES)
             take = take_prefix(s, at, n);
         else
@@ -298,6 +294,16 @@ static void begin_sent(struct meter *m, const struct meter_side *out)
     close_stream(m, s);
 }
 
+static void open_window(struct meter *m, uint32_t stream, uint32_t more)
+{
+    struct meter_stream *s = stream != 0 ? find(m, stream) : NULL;
+
+    if (stream == 0)
+        add_connection_room(m, more);
+    else if (s != NULL)
+        add_room(m, s, more);
+}
+
 /* ---- bytes ---- */
 
 static void read_head(struct meter_side *side, const uint8_t *head)
@@ -344,9 +350,13 @@ static void take_received(struct meter *m, uint8_t *bytes, size_t *n)
         return;
     }
     s = find(m, m->in.stream);
+    if (s != NULL) {
+        take_message_bytes(m, s, bytes, taken);
+        add_room(m, s, 0 - taken);
+    }
+    add_connection_room(m, 0 - taken);
     if (s == NULL)
         return;
-    take_message_bytes(m, s, bytes, taken);
     if (m->in.left == 0 && ends_stream(&m->in))
         complete(m, s);
 }
@@ -372,13 +382,36 @@ void meter_received(struct meter *m, uint8_t *bytes, size_t len)
     }
 }
 
+/* Gathers settings and window updates, a piece of them in the place of a head. */
+static void take_sent(struct meter *m, const uint8_t *bytes, size_t *n)
+{
+    struct meter_side *out = &m->out;
+    uint32_t taken = take_payload(out, n);
+    uint32_t wanted = out->type == SETTINGS ? SETTING_BYTES : UPDATE_BYTES;
+
+    if (out->type != SETTINGS && out->type != WINDOW_UPDATE)
+        return;
+    for (uint32_t i = 0; i < taken; i++) {
+        out->head[out->have++] = bytes[i];
+        if (out->have < wanted)
+            continue;
+        out->have = 0;
+        if (out->type == WINDOW_UPDATE)
+            open_window(m, out->stream, number(out->head));
+        else if (out->head[0] == 0 && out->head[1] == INITIAL_WINDOW_SIZE)
+            set_initial_window(m, number(out->head + 2));
+    }
+    if (out->left == 0)
+        out->have = 0;
+}
+
 void meter_sent(struct meter *m, const uint8_t *bytes, size_t len)
 {
     const uint8_t *end = bytes + len;
 
     while (len > 0) {
         if (m->out.left > 0)
-            take_payload(&m->out, &len);
+            take_sent(m, end - len, &len);
         else if (take_head(&m->out, end - len, &len))
             begin_sent(m, &m->out);
     }
@@ -391,7 +424,8 @@ uint32_t meter_overdue(const struct meter *m, uint16_t age)
     for (uint32_t i = 0; i < m->capacity; i++) {
         const struct meter_stream *s = &m->streams[i];
 
-        if (s->id != 0 && (!s->complete || s->held > 0) && (uint16_t)(m->mark - s->mark) >= age)
+        if (s->id != 0 && (!s->complete || s->held > 0) && !is_shut(m, s) &&
+            (uint16_t)(clock_of(m) - s->mark) >= age)
             return s->id;
     }
     return 0;
@@ -402,10 +436,10 @@ bool meter_between_frames(const struct meter *m)
     return m->in.preface == 0 && m->in.have == 0 && m->in.left == 0 && !m->in_headers;
 }
 
-size_t meter_half_close(uint32_t stream, uint8_t *bytes)
+size_t meter_cut(uint32_t stream, uint8_t *bytes)
 {
-    const uint8_t frame[HEAD_BYTES] = {[3] = DATA,
-                                       [4] = FLAG_END_STREAM,
+    const uint8_t frame[HEAD_BYTES] = {[3] = HEADERS,
+                                       [4] = FLAG_END_STREAM | FLAG_END_HEADERS,
                                        [5] = (uint8_t)(stream >> 24),
                                        [6] = (uint8_t)(stream >> 16),
                                        [7] = (uint8_t)(stream >> 8),
@@ -419,7 +453,11 @@ size_t meter_half_close(uint32_t stream, uint8_t *bytes)
 
 void meter_init(struct meter *m, const struct meter_limits *limits)
 {
-    *m = (struct meter){.limits = limits, .purse = METER_FIRST, .in.preface = PREFACE_BYTES};
+    *m = (struct meter){.limits = limits,
+                        .purse = METER_FIRST,
+                        .room = HTTP2_FIRST_WINDOW,
+                        .initial_window = HTTP2_FIRST_WINDOW,
+                        .in.preface = PREFACE_BYTES};
 }
 
 void meter_clear(struct meter *m)

@@ -70,7 +70,10 @@ struct meter {
     struct meter_side in, out; /* private */
     struct meter_stream *streams;
     uint32_t capacity, reach, last_stream, header_bytes;
-    bool in_headers; /* a header list goes on in the next frame */
+    uint32_t initial_window; /* of a stream; what we announced last */
+    int32_t room;            /* of the connection's window */
+    uint16_t shut, idle;     /* when that was used up, and for how many marks altogether before */
+    bool in_headers;         /* a header list goes on in the next frame */
 };
 
 /* A new connection. `limits` are borrowed. */
@@ -86,15 +89,17 @@ void meter_received(struct meter *meter, uint8_t *bytes, size_t len);
 void meter_sent(struct meter *meter, const uint8_t *bytes, size_t len);
 
 /* A stream whose first message, or whose present one, has been on its way for `age` marks; 0: none.
- * Looks at all streams. */
+ * Time in which its window, or the connection's, is used up does not count: we hold the client
+ * back. Looks at all streams. */
 uint32_t meter_overdue(const struct meter *meter, uint16_t age);
 
 /* What comes next from the client is the head of a frame that may belong to any stream. */
 bool meter_between_frames(const struct meter *meter);
 
-/* The frame with which a client says that it sends no more on this stream. */
-enum { METER_HALF_CLOSE_BYTES = 9 };
-size_t meter_half_close(uint32_t stream, uint8_t *bytes);
+/* The frame with which we end the client's side of a stream: trailers, without a field. A client of
+ * gRPC never ends its side with trailers, so they tell this end from the client's own. */
+enum { METER_CUT_BYTES = 9 };
+size_t meter_cut(uint32_t stream, uint8_t *bytes);
 
 void meter_earn(struct meter *meter, uint32_t tokens);
 

@@ -297,6 +297,7 @@ void inflow_sent(int fd, const struct msghdr *message, size_t bytes)
         return;
     pthread_mutex_lock(&f->lock);
     if (!f->ending) {
+        f->meter.mark = inflow_age_mark();
         feed_sent(&f->meter, message, bytes);
         settle(f);
     }
@@ -358,6 +359,7 @@ void inflow_encrypting(uint64_t connection, const uint8_t *bytes, size_t len)
 
     if (f == NULL)
         return;
+    f->meter.mark = inflow_age_mark();
     meter_sent(&f->meter, bytes, len);
     settle(f);
     pthread_mutex_unlock(&f->lock);

@@ -1,10 +1,12 @@
 /* A request ends that is not complete within limits.request_timeout_ms. gRPC C core has no such
  * bound: until a unary request is complete nobody above it knows of the call.
  *
- * Between two frames of the client gRPC reads one more, which half-closes the stream. So gRPC hands
- * the call on, it is refused as a request without a whole message, and the client gets that answer
- * while the other calls of its connection go on. Where there is no such place, within a frame that
- * does not come to its end, the connection ends after twice the time: nothing else can pass on it.
+ * Between two frames of the client gRPC reads one more, trailers that end the client's side. So
+ * gRPC hands the call on, it is refused as a request without a whole message, and the client gets
+ * that answer while the other calls of its connection go on. A stream that had messages before is
+ * told so when it receives (finish_stream.c): its client did not end its side. Where there is no
+ * such place, within a frame that does not come to its end, the connection ends after twice the
+ * time: nothing else can pass on it.
  *
  * Time is counted in marks, of which there are MARKS in a timeout, and only while something is
  * incomplete: an idle server does nothing. */
@@ -77,7 +79,7 @@ void inflow_end_overdue(uint64_t now_ns)
 
 size_t inflow_frame_for_overdue(struct flow *f, uint8_t *bytes, size_t room)
 {
-    if (room < METER_HALF_CLOSE_BYTES || !meter_between_frames(&f->meter))
+    if (room < METER_CUT_BYTES || !meter_between_frames(&f->meter))
         return 0;
     f->meter.mark = inflow_age_mark();
 
@@ -87,5 +89,5 @@ size_t inflow_frame_for_overdue(struct flow *f, uint8_t *bytes, size_t room)
     if (stream == 0)
         return 0;
     atomic_fetch_add(&inflow.overdue_streams, 1);
-    return meter_half_close(stream, bytes);
+    return meter_cut(stream, bytes);
 }

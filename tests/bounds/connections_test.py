@@ -2,6 +2,7 @@
 import contextlib
 import http.client
 import os
+import re
 import resource
 import socket
 import ssl
@@ -11,7 +12,7 @@ import threading
 import grpc
 
 from bounds.attacks import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, STORE, block, frame
-from rig import backends, environment, http2, suite, tls, wait, wire
+from rig import backends, environment, http2, messaging, suite, tls, wait, wire
 from rig.keyvalue import pattern_service
 from rig.neighbour import Pair, waits_at_most
 from rig.prismd import Prismd
@@ -163,6 +164,24 @@ class Connections(suite.Case):
         self.assertIn(5, reader.until_ended({5}))
         self.assertEqual(server.metric("prism_requests_overdue_total"), 2)
         self.assertEqual(server.metric("prism_requests_incomplete"), 0)
+
+    def test_an_overdue_message_of_a_stream(self):
+        """What came before it is settled and told. The status is not OK: the client did not end its side."""
+        server = self.borrow(Prismd(namespaces=[messaging.producer({"backend": "memstore", "config": {}})],
+                                    limits={"request_timeout_ms": 200}))
+        stream = self.borrow(http2.connection(server.port, environment.PATIENCE))
+        whole = http2.message(messaging.pb.PublishFrame(topic="t", messages=[
+            messaging.pb.PublishRequest(payload=b"x")]).SerializeToString())
+        path = "/prism.patterns.producer.ProducerPattern/PublishStream"
+        stream.sendall(frame(HEADERS, END_HEADERS, 1, block(path)) + frame(DATA, 0, 1, whole + whole[:-1]))
+        got = b""
+        while not (status := re.search(rb"grpc-status(?:\x01([0-9])|\x02([0-9]{2}))", got)):
+            piece = stream.recv(1 << 16)
+            self.assertTrue(piece, f"closed without an answer: {got}")
+            got += piece
+        self.assertEqual(int(status[1] or status[2]), grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
+        self.assertIn(messaging.pb.PublishAck(settled_through=1, success_count=1).SerializeToString(), got)
+        self.assertEqual(server.metric("prism_requests_overdue_total"), 1)
 
     def test_an_overdue_request_ends_alone_under_tls(self):
         """Its place is between what the connection sends for other calls."""

@@ -4,14 +4,22 @@ import time
 
 import grpc
 
-from rig import environment, suite, wait
-from rig.messaging import Member, consumer, consumer_service, pb, producer, producer_service
+from rig import environment, http2, suite, wait
+from rig.messaging import Member, Stream, consumer, consumer_service, pb, producer, producer_service
 from rig.prismd import Prismd
 from rig.proxy import Proxy
 from rig.redis import RedisServer
 
 MESSAGES = 4000
 BATCH = 50
+PUBLISH = "/prism.patterns.producer.ProducerPattern/Publish"
+
+
+def overdue(server):
+    """Half a request on a connection of its own: returns when the server has ended it for its age."""
+    with http2.connection(server.port, environment.PATIENCE) as slow:
+        slow.sendall(http2.frame(http2.HEADERS, http2.END_HEADERS, 1, http2.headers(PUBLISH)))
+        http2.Reader(slow).until_ended({1})
 
 
 def serve(case, address, **settings):
@@ -82,6 +90,29 @@ class Streams(suite.Case):
                 for message in member.take(len(member.pending)):
                     member.acknowledge(message.sequence)
         self.assertGreater(cuts, 4)
+
+    def test_a_stream_that_is_held_back_is_not_overdue(self):
+        """Redis stands still, so the client may send no more, in the middle of a frame, for longer than a request may
+        take. Half a request of another client, which could go on, ends in that time."""
+        slot = {"backend": "redis-stream", "config": {"address": self.redis.address}}
+        server = self.borrow(Prismd(namespaces=[producer(slot, window=1000)], limits={"request_timeout_ms": 500}))
+        rpc = producer_service(self.borrow(server.channel()))
+        self.assertTrue(rpc.Publish(topic="t", payload=b"first").success)
+        with Stream(rpc.PublishStream, timeout=environment.PATIENCE) as stream:
+            stream.next()
+            self.redis.pause()
+            for _ in range(1000):
+                stream.send(pb.PublishFrame(topic="t", messages=[pb.PublishRequest(payload=bytes(3000))] * 10))
+            wait.until(lambda: rpc.GetStats().unsettled >= 1000, environment.PATIENCE, "the window is full")
+            for _ in range(3):
+                overdue(server)
+            self.assertEqual(server.metric("prism_requests_overdue_total"), 3)
+            self.assertGreater(server.metric("prism_requests_incomplete_bytes"), 0, "it was not held within a frame")
+            self.redis.resume()
+            stream.half_close()
+            self.assertEqual(stream.rest()[-1].success_count, 10_000)
+            self.assertEqual(stream.answers.code(), grpc.StatusCode.OK)
+        self.assertEqual(server.metric("prism_requests_overdue_total"), 3)
 
     def test_a_killed_process_gives_up_what_it_held(self):
         first, second = serve(self, self.redis.address), serve(self, self.redis.address)

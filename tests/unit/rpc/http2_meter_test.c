@@ -187,7 +187,7 @@ static void test_limits(void **state)
 static void test_overdue(void **state)
 {
     static struct script s;
-    uint8_t half_close[METER_HALF_CLOSE_BYTES];
+    uint8_t cut[METER_CUT_BYTES];
     struct meter m;
 
     (void)state;
@@ -202,7 +202,7 @@ static void test_overdue(void **state)
     m.mark = 2;
     assert_int_equal(meter_overdue(&m, 4), 0);
     assert_int_equal(meter_overdue(&m, 3), 1);
-    meter_received(&m, half_close, meter_half_close(1, half_close));
+    meter_received(&m, cut, meter_cut(1, cut));
     assert_int_equal(meter_overdue(&m, 1), 0);
     assert_int_equal(m.incomplete, 0);
 
@@ -222,6 +222,102 @@ static void test_overdue(void **state)
     s.len--;
     receive(&m, &s, 4096);
     assert_false(meter_between_frames(&m));
+    meter_clear(&m);
+}
+
+static void put_update(struct script *s, uint32_t stream, uint32_t bytes)
+{
+    const uint8_t payload[4] = {0, (uint8_t)(bytes >> 16), (uint8_t)(bytes >> 8), (uint8_t)bytes};
+
+    put(s, WINDOW_UPDATE, 0, stream, payload, sizeof payload);
+}
+
+/* A setting before it, so that this one is found. */
+static void put_initial_window(struct script *s, uint16_t bytes)
+{
+    const uint8_t payload[12] = {
+        0, 3, 0, 0, 1, 0, 0, 4, [10] = (uint8_t)(bytes >> 8), (uint8_t)bytes};
+
+    put(s, SETTINGS, 0, 0, payload, sizeof payload);
+}
+
+/* Begins a message of 1000 bytes and more, and sends so many of it. */
+static void put_part(struct script *s, uint32_t stream, uint16_t bytes)
+{
+    static const uint8_t part[UINT16_MAX] = {0, 0, 16};
+
+    put(s, DATA, 0, stream, part, bytes);
+}
+
+/* Who has used up its stream's window is held back by us: only the time in which it could send
+ * makes it late, however our frames are cut. */
+static void test_a_stream_that_is_held_back_is_not_overdue(void **state)
+{
+    static struct script s;
+    struct meter m;
+
+    (void)state;
+    for (size_t step = 1; step < 16; step++) {
+        begin(&m, &s);
+        m.mark = UINT16_MAX - 2;
+        put_initial_window(&s, 2000);
+        send(&m, &s, step);
+        put(&s, HEADERS, END_HEADERS, 1, NULL, 10);
+        put_part(&s, 1, 1999);
+        receive(&m, &s, 4096);
+        m.mark++;
+        assert_int_equal(meter_overdue(&m, 1), 1);
+        put(&s, DATA, 0, 1, NULL, 1); /* the last byte that it may send */
+        receive(&m, &s, 4096);
+        m.mark = 100;
+        assert_int_equal(meter_overdue(&m, 1), 0);
+        put_update(&s, 1, 500);
+        send(&m, &s, step);
+        assert_int_equal(meter_overdue(&m, 2), 0);
+        m.mark++;
+        assert_int_equal(meter_overdue(&m, 2), 1); /* one mark before, one after */
+        put(&s, DATA, 0, 1, NULL, 500);
+        receive(&m, &s, 4096);
+        assert_int_equal(meter_overdue(&m, 1), 0);
+        put_initial_window(&s, 2001);
+        send(&m, &s, step);
+        assert_int_equal(meter_overdue(&m, 2), 1);
+        meter_clear(&m);
+    }
+}
+
+/* The same when it is the connection's window. */
+static void test_a_connection_that_is_held_back_is_not_overdue(void **state)
+{
+    static struct script s;
+    struct meter m;
+
+    (void)state;
+    begin(&m, &s);
+    put(&s, HEADERS, END_HEADERS, 1, NULL, 10);
+    put(&s, HEADERS, END_HEADERS, 3, NULL, 10);
+    put_part(&s, 1, 40000);
+    receive(&m, &s, 4096);
+    put_update(&s, 1, 60000);
+    send(&m, &s, 7);
+    m.mark = 1;
+    put_part(&s, 1, UINT16_MAX - 40000);
+    receive(&m, &s, 4096);
+    m.mark = 50;
+    assert_int_equal(meter_overdue(&m, 2), 0);
+    put_update(&s, 0, 10);
+    send(&m, &s, 1);
+    assert_int_equal(meter_overdue(&m, 2), 0);
+    m.mark = 51;
+    assert_int_not_equal(meter_overdue(&m, 2), 0);
+    put(&s, HEADERS, END_HEADERS, 5, NULL, 10); /* its time begins now */
+    receive(&m, &s, 4096);
+    put(&s, RST, 0, 1, NULL, 4);
+    put(&s, RST, 0, 3, NULL, 4);
+    receive(&m, &s, 4096);
+    assert_int_equal(meter_overdue(&m, 1), 0);
+    m.mark = 52;
+    assert_int_equal(meter_overdue(&m, 1), 5);
     meter_clear(&m);
 }
 
@@ -334,6 +430,8 @@ int main(void)
         cmocka_unit_test(test_many_streams),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_overdue),
+        cmocka_unit_test(test_a_stream_that_is_held_back_is_not_overdue),
+        cmocka_unit_test(test_a_connection_that_is_held_back_is_not_overdue),
         cmocka_unit_test(test_reserved_flags),
         cmocka_unit_test(test_overhead),
         cmocka_unit_test(test_messages_that_are_taken_pay),
