@@ -1,5 +1,6 @@
 /* GetCapabilities: the plan, printed. Built when the pattern is bound and again when a backend's
- * facts change, and kept as packed bytes, so that answering is one copy. */
+ * facts change or a topic turns out to be lossy, and kept as packed bytes, so that answering is one
+ * copy. */
 #include "patterns/caps.h"
 #include "patterns/consumer/consumer_priv.h"
 
@@ -96,8 +97,9 @@ static void describe_mode(const struct consumer *consumer, pb_consumer_capabilit
                                 : CONSUMER_PB(ACK_PERFORMANCE__ACK_EMULATED);
     caps->delivery = keeps ? PRISM__PATTERNS__SCHEMAS__DELIVERY_SEMANTICS__AT_LEAST_ONCE
                            : PRISM__PATTERNS__SCHEMAS__DELIVERY_SEMANTICS__AT_MOST_ONCE;
-    caps->retention = keeps ? PRISM__PATTERNS__SCHEMAS__RETENTION__RETENTION_UNKNOWN
-                            : PRISM__PATTERNS__SCHEMAS__RETENTION__RETENTION_LOSSY;
+    caps->retention = keeps && !consumer->caps_lossy
+                          ? PRISM__PATTERNS__SCHEMAS__RETENTION__RETENTION_UNKNOWN
+                          : PRISM__PATTERNS__SCHEMAS__RETENTION__RETENTION_LOSSY;
     caps->ack_means = pb_text(keeps ? "the source has taken the settlement: the group does not get "
                                       "the message again"
                                     : "messages count as done when they are sent");
@@ -133,6 +135,7 @@ void consumer_caps_build(struct consumer *consumer)
 
     arena_clear(&consumer->caps_memory);
     arena_init(&scratch, NULL);
+    consumer->caps_lossy = shared_is_lossy(consumer);
 
     const pb_consumer_capabilities *caps = describe(consumer, &scratch);
 
@@ -143,7 +146,7 @@ void consumer_caps_build(struct consumer *consumer)
 
 int64_t consumer_generation(struct consumer *consumer)
 {
-    if (consumer->caps == NULL)
+    if (consumer->caps == NULL || consumer->caps_lossy != shared_is_lossy(consumer))
         consumer_caps_build(consumer);
     return consumer->generation;
 }

@@ -208,6 +208,7 @@ static struct pattern *consumer_bind(const struct pattern_binding *binding)
     consumer->states = binding->slots[SLOT_STATE];
     consumer->dead_log = consumer->drop_log = consumer->object_log = consumer->stall_log =
         consumer->state_log = (struct log_budget)LOG_BUDGET(1, 60000);
+    consumer->retention_log = (struct log_budget)LOG_BUDGET(100, 60000);
     read_settings(consumer);
     arena_init(&consumer->caps_memory, NULL);
     make_plan(consumer);

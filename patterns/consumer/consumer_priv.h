@@ -117,7 +117,7 @@ struct consumer {
     /* CLOCK_MONOTONIC of the last dead letter that could not be written; 0: the last one could. */
     _Atomic uint64_t dead_failed_ns;
     _Atomic uint64_t state_failed_ns; /* likewise: of the state slot */
-    struct log_budget dead_log, drop_log, object_log, stall_log, state_log;
+    struct log_budget dead_log, drop_log, object_log, stall_log, state_log, retention_log;
 
     struct feed *feeds;         /* those that live here */
     unsigned starved;           /* of them: waiting for memory */
@@ -129,6 +129,7 @@ struct consumer {
 
     struct arena caps_memory;
     ProtobufCMessage *caps; /* ready to be sent; NULL: to be built */
+    bool caps_lossy;        /* they say that the retention is */
     int64_t generation;
 };
 
@@ -181,6 +182,11 @@ struct err shared_take_feed(struct consumer *consumer, const struct feed_want *w
 bool shared_drop_feed(struct feed *feed);
 /* It ended by itself: nobody new shall find it. */
 void shared_hide_feed(struct feed *feed);
+
+/* A topic was found whose retention may remove unread messages. Holds until the namespace ends.
+ * thread: any. */
+void shared_set_lossy(struct consumer *consumer);
+bool shared_is_lossy(const struct consumer *consumer);
 
 /* A name that cannot be guessed; SUBSCRIPTION_ID_BYTES and a NUL. thread: any. */
 void shared_make_id(char *id);

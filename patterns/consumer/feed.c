@@ -81,6 +81,7 @@ void feed_open(struct feed *feed)
         feed->next->at = &feed->next;
     consumer->feeds = feed;
     feed_watch(feed);
+    feed_retention_init(feed);
     if (feed->n_places > 0)
         feed_go_to_places(feed);
     else
@@ -93,12 +94,26 @@ void feed_begin(struct feed *feed)
     feed->from->source->open(feed->backend, &feed->subscription);
 }
 
+/* What watch.c and retention.c ask is answered in the feed's memory. */
+static bool asks(const struct feed *feed)
+{
+    return feed->watch.group.pending > 0 || feed->retention.group.pending > 0;
+}
+
+static void stop_asking(struct feed *feed)
+{
+    struct err why = err_make(ERR_CANCELLED, "the subscription has ended");
+
+    op_group_cancel(&feed->watch.group, why);
+    op_group_cancel(&feed->retention.group, why);
+}
+
 static void maybe_free(struct feed *feed)
 {
     struct consumer *consumer = feed->consumer;
 
     if (!feed->closed || !feed->going || feed->group.pending > 0 || feed->getting > 0 ||
-        feed->parcels != NULL || feed->queued || !attempts_are_idle(feed))
+        feed->parcels != NULL || feed->queued || !attempts_are_idle(feed) || asks(feed))
         return;
 
     struct arena memory = feed->memory;
@@ -121,6 +136,7 @@ static void maybe_free(struct feed *feed)
 void feed_close(struct feed *feed)
 {
     feed->going = true;
+    stop_asking(feed);
     if (!feed->closed && !feed->closing) {
         feed->closing = true;
         if (feed->begun)
@@ -412,6 +428,7 @@ static void opened(struct subscription *subscription)
     struct feed *feed = feed_of(subscription);
 
     feed->opened = true;
+    feed_retention_ask(feed);
     feed_wake(feed);
 }
 

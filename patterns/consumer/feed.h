@@ -85,6 +85,14 @@ struct feed_watch {
     bool blind;                             /* the source cannot tell what others hold */
 };
 
+/* What the topic's retention does to unread messages: retention.c. */
+struct feed_retention {
+    struct op_group group;
+    struct arena memory; /* of the answer */
+    struct stream_describe describe;
+    bool asked;
+};
+
 struct feed {
     struct subscription subscription;
     struct consumer *consumer; /* at home */
@@ -130,6 +138,7 @@ struct feed {
     uint64_t frames_at_ns;
     struct job turn;
     struct feed_watch watch;
+    struct feed_retention retention;
     uint64_t dead_lettered, redelivered, settled;
     uint64_t last_settled_ms;
 };
@@ -164,6 +173,12 @@ void feed_watch(struct feed *feed);
 void feed_watch_end(struct feed *feed);
 /* Messages have come. */
 void feed_watch_moves(struct feed *feed);
+
+/* ---- retention.c ---- */
+
+void feed_retention_init(struct feed *feed);
+/* Asks the source, once, and names in the log and the capabilities what may remove messages. */
+void feed_retention_ask(struct feed *feed);
 
 /* ---- moves.c ---- */
 

@@ -6,6 +6,7 @@
 #include "src/base/container.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -19,6 +20,7 @@ struct consumer_shared {
     struct feed *feeds;
     struct member *members[BUCKETS];
     uint32_t subscriptions; /* references of feeds */
+    atomic_bool lossy;
 };
 
 static struct consumer_shared *shared_of(const struct consumer *consumer)
@@ -145,6 +147,18 @@ struct consumer *shared_home_of_group(struct consumer *consumer, struct slice to
     home = feed != NULL ? feed->consumer : NULL;
     pthread_mutex_unlock(&shared->lock);
     return home;
+}
+
+/* ---- retention ---- */
+
+void shared_set_lossy(struct consumer *consumer)
+{
+    atomic_store(&shared_of(consumer)->lossy, true);
+}
+
+bool shared_is_lossy(const struct consumer *consumer)
+{
+    return atomic_load(&shared_of(consumer)->lossy);
 }
 
 /* ---- subscriptions ---- */

@@ -106,8 +106,8 @@ static struct err apply_describe(struct fake_world *world, struct op *op)
 
     request->found = fake_log_find(world, FAKE_KIND_STREAM, request->topic, false) != NULL;
     request->partitions = world->messages.partitions;
-    request->retention = RETENTION_KEEPS_UNREAD;
-    request->retention_text = NULL;
+    request->retention = world->messages.lossy != NULL ? RETENTION_LOSSY : RETENTION_KEEPS_UNREAD;
+    request->retention_text = world->messages.lossy;
     request->ack = BACKEND_ACK_MEMORY;
     request->max_message_bytes = 0;
     return ERR_NONE;
@@ -115,7 +115,12 @@ static struct err apply_describe(struct fake_world *world, struct op *op)
 
 void fake_describe(struct backend *backend, struct stream_describe *request)
 {
-    fake_arrive(fake_world_of(backend), &request->op, apply_describe);
+    struct fake_world *world = fake_world_of(backend);
+
+    if (world->messages.describes_at_once)
+        op_finish(&request->op, apply_describe(world, &request->op));
+    else
+        fake_arrive(world, &request->op, apply_describe);
 }
 
 /* ---- queues ---- */

@@ -15,6 +15,7 @@ static struct fake_rig *log_rig(unsigned slots)
 
     rig->world.messages.stream.settling.single = false;
     rig->world.messages.stream.settling.counts_attempts = false;
+    rig->world.messages.describes_at_once = true;
     rig->slots = slots;
     return rig;
 }

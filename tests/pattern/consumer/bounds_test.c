@@ -295,6 +295,26 @@ static void test_c20_a_source_that_stands_still_is_noticed(void **state)
     consumer_free(rig);
 }
 
+/* The answer would come to a group that is no more. */
+static void test_a_group_that_goes_lets_go_of_its_look(void **state)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    struct call *call = member(rig);
+
+    (void)state;
+    rig->world.mode = FAKE_PARKED;
+    fake_rig_advance(rig, 10001);
+    fake_rig_drain(rig);
+    assert_int_equal(rig->world.in_flight, 1);
+    fake_call_cancel(call);
+    fake_rig_drain(rig);
+    assert_int_equal(call->ends, 1);
+    fake_call_free(call);
+    assert_null(consumer_in(rig)->feeds);
+    assert_int_equal(rig->world.in_flight, 0);
+    consumer_free(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -309,6 +329,7 @@ int main(void)
         cmocka_unit_test(test_a_partition_comes_one_by_one),
         cmocka_unit_test(test_idle_groups_leave_memory_to_busy_ones),
         cmocka_unit_test(test_c20_a_source_that_stands_still_is_noticed),
+        cmocka_unit_test(test_a_group_that_goes_lets_go_of_its_look),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
