@@ -110,7 +110,8 @@ struct subscription_events {
     void (*batch)(struct subscription *, struct incoming_batch *);
     void (*moved)(struct subscription *, const struct subscription_move *); /* not for topics */
     void (*gap)(struct subscription *, const struct subscription_gap *);
-    /* ERR_OK: it was asked for. Without opened() before it: why it could not be opened. */
+    /* ERR_OK: it was asked for. Without opened() before it: why it could not be opened. Its text is
+     * lent for the time of the event. */
     void (*closed)(struct subscription *, struct err);
 };
 

@@ -474,7 +474,7 @@ static void closed(struct subscription *subscription, struct err err)
 void feed_ended(struct feed *feed, struct err err)
 {
     feed->closed = true;
-    feed->end = feed->closing ? ERR_NONE : err;
+    feed->end = feed->closing ? ERR_NONE : err_keep(err, feed->end_text);
     shared_hide_feed(feed);
     feed_wake(feed);
 }

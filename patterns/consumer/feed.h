@@ -133,7 +133,8 @@ struct feed {
     struct arena assigned_memory;
     bool tells_assigned, begun; /* begun: the source knows the subscription */
     bool opening, opened, draining, closing, closed, queued, going;
-    struct err end;              /* of a feed that ended by itself */
+    struct err end; /* of a feed that ended by itself */
+    char end_text[ERR_KEPT_BYTES];
     struct timer leases, frames; /* frames: that were held back */
     uint64_t frames_at_ns;
     struct job turn;

@@ -171,7 +171,7 @@ static void send_over(struct member *member)
         return;
     }
     member->over_sent = true;
-    member->outlet->end = member->end;
+    member->outlet->end = err_keep(member->end, member->outlet->end_text);
     worker_land(member->outlet->worker, &member->outlet->over);
 }
 

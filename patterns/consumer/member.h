@@ -49,8 +49,9 @@ struct outlet {
     struct call_receive receive;
     struct arena arena; /* of what the client said */
     struct op sending;
-    struct err why;      /* gone: of the client */
-    struct err end;      /* over: of the call */
+    struct err why; /* gone: of the client */
+    struct err end; /* over: of the call */
+    char end_text[ERR_KEPT_BYTES];
     struct err send_err; /* of the last frame */
     bool orderly;        /* gone: by half-close */
     bool left;           /* nothing more goes to the home */

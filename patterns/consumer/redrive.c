@@ -95,7 +95,7 @@ static void closed(struct subscription *subscription, struct err err)
 
     /* A topic that is not there holds no dead letters. */
     if (!redrive->closing && err.code != ERR_NOT_FOUND && redrive->end.code == ERR_OK)
-        redrive->end = err;
+        redrive->end = err_keep(err, redrive->end_text);
     redrive->stopping = redrive->closing = true;
     if (redrive->busy)
         return;

@@ -67,7 +67,7 @@ void inbox_fail(struct receiver *r, const struct attachment *a, struct err err)
     failure->code = (int32_t)err.code;
     failure->error = arena_strdup(&r->failures_arena, slice_str(err.text));
     r->failures.at[r->failures.n++] = failure;
-    r->why = err; /* of a Subscribe that has nothing left */
+    r->why = err_keep(err, r->why_text); /* of a Subscribe that has nothing left */
     r->has_news = true;
 }
 

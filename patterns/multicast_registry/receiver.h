@@ -107,6 +107,7 @@ struct receiver {
     struct attachment *free;
     bool bidi, begun, started, ending, ended, draining, manual, resumes;
     struct err why; /* with which the call ends; ERR_OK: in order */
+    char why_text[ERR_KEPT_BYTES];
 
     /* inbox.c, frame.c */
     struct inbox inboxes[LEAD_KINDS];

@@ -1,5 +1,7 @@
 #include "src/base/err.h"
 
+#include <stdio.h>
+
 const char *err_code_name(enum err_code code)
 {
     switch (code) {
@@ -12,4 +14,13 @@ const char *err_code_name(enum err_code code)
         break;
     }
     return "UNKNOWN";
+}
+
+struct err err_keep(struct err err, char kept[static ERR_KEPT_BYTES])
+{
+    if (err.text != NULL) {
+        snprintf(kept, ERR_KEPT_BYTES, "%s", err.text);
+        err.text = kept;
+    }
+    return err;
 }

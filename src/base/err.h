@@ -70,6 +70,10 @@ static inline struct err err_lost(struct err err)
     return err;
 }
 
+/* The error with its text in `kept`, cut to what fits: for longer than the text is lent. */
+enum { ERR_KEPT_BYTES = 256 };
+struct err err_keep(struct err err, char kept[static ERR_KEPT_BYTES]);
+
 /* "INVALID_ARGUMENT"; never NULL. */
 const char *err_code_name(enum err_code code);
 

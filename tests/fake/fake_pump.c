@@ -254,6 +254,16 @@ static void unlink_subscription(struct fake_subscription *s)
     *at = s->next;
 }
 
+/* Lends its text for the event, as the contract says, and no longer. */
+static void tell_closed(struct subscription *subscription, struct err err)
+{
+    static char text[ERR_KEPT_BYTES]; /* outlives the event, so that whoever keeps it is seen */
+
+    subscription_closed(subscription, err_keep(err, text));
+    memset(text, '?', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+}
+
 static void end(struct fake_subscription *s)
 {
     struct subscription *subscription = s->subscription;
@@ -262,7 +272,7 @@ static void end(struct fake_subscription *s)
     s->world->messages.subscriptions--;
     if (subscription->state != SUB_CLOSING)
         subscription_closing(subscription);
-    subscription_closed(subscription, s->err);
+    tell_closed(subscription, s->err);
     free(s);
 }
 

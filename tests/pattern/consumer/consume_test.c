@@ -294,6 +294,7 @@ static void test_a_source_that_ends_ends_its_members(void **state)
     fake_rig_run(rig);
     assert_int_equal(call->ends, 1);
     assert_int_equal(call->status.code, ERR_NOT_FOUND);
+    assert_string_equal(call->status.text, "the topic was removed");
     fake_call_free(call);
     consumer_free(rig);
 }
