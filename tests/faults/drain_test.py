@@ -79,7 +79,8 @@ class Drain(suite.Case):
         redis.pause()
         self.addCleanup(redis.resume)
         call = kv.Retrieve.future(key="k", timeout=DEADLINE)
-        wait.until(lambda: server.metric("prism_rpc_in_flight") >= 1, environment.PATIENCE, "the call is in flight")
+        wait.until(lambda: server.metric("prism_rpc_in_flight") == 2, environment.PATIENCE,
+                   "the call is in flight, and the watch")
         server.process.signal(signal.SIGTERM)
         watcher.last_is(health_pb2.HealthCheckResponse.NOT_SERVING)
         redis.resume()
