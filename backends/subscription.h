@@ -111,7 +111,7 @@ struct subscription_events {
     void (*moved)(struct subscription *, const struct subscription_move *); /* not for topics */
     void (*gap)(struct subscription *, const struct subscription_gap *);
     /* ERR_OK: it was asked for. Without opened() before it: why it could not be opened. Its text is
-     * lent for the time of the event. */
+     * static for topics; else it is lent for the time of the event. */
     void (*closed)(struct subscription *, struct err);
 };
 

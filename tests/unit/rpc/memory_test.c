@@ -155,21 +155,28 @@ static void pass_the_poller(struct fixture *f)
     assert_int_equal(client_unary(&f->client, "/test.Service/Echo", "k", 1, in_seconds(20)), 0);
 }
 
+/* A stream that has been answered once, and whose worker does nothing from now on. */
+static void begin_blocked(struct fixture *f, struct client_call *c, struct block_worker *block)
+{
+    struct rpc_options options = default_options();
+
+    start(f, &options, 1, 64);
+    client_begin(c, &f->client, "/test.Service/Bidi", in_seconds(CALL_TIMEOUT_S), NULL);
+    send_request(c, "k", 1);
+    expect_echo(c);
+    block_worker(f, block);
+}
+
 /* So many messages of `part` bytes while nobody takes them: they are read up to the bound. */
 static void read_ahead(int parts, size_t part, uint64_t most)
 {
     enum { AHEAD = 256 * KIB };
 
-    struct rpc_options options = default_options();
     struct block_worker block;
     struct client_call c;
     struct fixture f;
 
-    start(&f, &options, 1, 64);
-    client_begin(&c, &f.client, "/test.Service/Bidi", in_seconds(CALL_TIMEOUT_S), NULL);
-    send_request(&c, "k", 1);
-    expect_echo(&c);
-    block_worker(&f, &block);
+    begin_blocked(&f, &c, &block);
     for (int i = 0; i < parts; i++)
         send_request(&c, "k", part);
     while (metric(&f, held_bytes) < AHEAD)
@@ -203,17 +210,12 @@ static void test_small_messages_count(void **state)
 /* What nobody has asked for yet goes with the call. */
 static void test_what_was_read_ahead_is_dropped_at_the_end(void **state)
 {
-    struct rpc_options options = default_options();
     struct block_worker block;
     struct client_call c;
     struct fixture f;
 
     (void)state;
-    start(&f, &options, 1, 64);
-    client_begin(&c, &f.client, "/test.Service/Bidi", in_seconds(CALL_TIMEOUT_S), NULL);
-    send_request(&c, "k", 1);
-    expect_echo(&c);
-    block_worker(&f, &block);
+    begin_blocked(&f, &c, &block);
     send_request(&c, "end", 1); /* the handler ends the call */
     for (int i = 0; i < 3; i++)
         send_request(&c, "k", MESSAGE / 4);
