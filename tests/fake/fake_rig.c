@@ -267,3 +267,23 @@ const struct method *fake_method(const struct pattern_type *type, const char *pa
     fprintf(stderr, "fake call: no method %s\n", path);
     abort();
 }
+
+static void published(struct op *op)
+{
+    (void)op;
+}
+
+struct err fake_rig_publish(struct fake_rig *rig, struct outgoing *item)
+{
+    struct publish publish = {.items = item, .n = 1};
+    struct op_group group;
+    struct arena arena;
+
+    arena_init(&arena, NULL);
+    op_group_init(&group, &rig->worker, &arena, 0);
+    op_start(&publish.op, &group, published);
+    rig->world.messages.stream.sink.publish(&rig->world.base, &publish);
+    fake_rig_run(rig);
+    arena_clear(&arena);
+    return publish.op.err.code != ERR_OK ? publish.op.err : item->err;
+}

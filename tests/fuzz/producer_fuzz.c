@@ -9,9 +9,9 @@
 
 #include "patterns/producer/producer.h"
 #include "src/base/log.h"
-#include "tests/fake/fake_call.h"
+#include "tests/fuzz/play.h"
 
-enum { HEAD = 3, MESSAGE_BYTES = 16 * 1024, PATIENCE = 200 };
+enum { HEAD = 3, MESSAGE_BYTES = 16 * 1024 };
 enum { MASK = FAKE_STREAM | FAKE_BASIC | FAKE_TTL | FAKE_CAS, ALL_SLOTS = 7 };
 
 /* Bits of the second byte. */
@@ -37,41 +37,6 @@ static void make_world(struct fake_rig *rig, unsigned bits, unsigned step)
         fake_rig_bind(rig);
 }
 
-/* Until it has ended: what waits for time gets it. */
-static void finish(struct fake_rig *rig, struct call *call)
-{
-    for (int i = 0; i < PATIENCE && call->ends == 0; i++) {
-        fake_rig_run(rig);
-        fake_rig_advance(rig, 50);
-    }
-    fake_call_cancel(call);
-    for (int i = 0; i < PATIENCE && call->group.pending > 0; i++) {
-        fake_rig_run(rig);
-        fake_rig_advance(rig, 50);
-    }
-    fake_rig_run(rig);
-}
-
-static void push_frames(struct fake_rig *rig, struct call *call, const uint8_t *data, size_t size)
-{
-    while (size > 0 && call->ends == 0) {
-        size_t len = data[0] < size ? data[0] : size - 1;
-
-        for (int i = 0; i < PATIENCE && call->has_incoming; i++) {
-            fake_rig_run(rig);
-            fake_rig_advance(rig, 50);
-        }
-        if (call->has_incoming || call->half_closed)
-            return;
-        fake_call_push_bytes(call, data + 1, len);
-        fake_rig_drain(rig);
-        data += 1 + len;
-        size -= 1 + len;
-    }
-    if (call->ends == 0 && !call->has_incoming && !call->half_closed)
-        fake_call_push(call, NULL);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct service *service = pattern_producer.services[0];
@@ -85,17 +50,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     method = &service->methods[data[0] % service->method_count];
     fake_rig_init(&rig, &pattern_producer, MASK);
     make_world(&rig, data[1], data[2]);
-    if (method->kind == METHOD_BIDI) {
-        call = fake_call(&rig, method->path, NULL);
-        push_frames(&rig, call, data + HEAD, size - HEAD);
-    } else {
-        call = fake_call_bytes(&rig, method, data + HEAD, size - HEAD);
-    }
+    call = play(&rig, method, data + HEAD, size - HEAD);
     for (unsigned step = 0; step < data[2] && fake_release(&rig.world, 1) > 0; step++)
         fake_rig_drain(&rig);
     if (data[1] & CANCELLED)
         fake_call_cancel(call);
-    finish(&rig, call);
+    play_out(&rig, call);
     fake_call_free(call);
     fake_rig_clear(&rig);
     return 0;

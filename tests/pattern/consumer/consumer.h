@@ -53,25 +53,9 @@ static inline uint64_t stat_of(const struct counter *counter)
 
 /* ---- messages of the world ---- */
 
-static inline void published(struct op *op)
-{
-    (void)op;
-}
-
 static inline void put_item(struct fake_rig *rig, struct outgoing item)
 {
-    struct arena arena;
-    struct op_group group;
-    struct publish publish = {.items = &item, .n = 1};
-
-    arena_init(&arena, NULL);
-    op_group_init(&group, &rig->worker, &arena, 0);
-    op_start(&publish.op, &group, published);
-    rig->world.messages.stream.sink.publish(&rig->world.base, &publish);
-    fake_rig_run(rig);
-    assert_int_equal(publish.op.err.code, ERR_OK);
-    assert_int_equal(item.err.code, ERR_OK);
-    arena_clear(&arena);
+    assert_int_equal(fake_rig_publish(rig, &item).code, ERR_OK);
 }
 
 static inline void put(struct fake_rig *rig, const char *key, const char *payload)
