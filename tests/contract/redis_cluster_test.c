@@ -11,46 +11,15 @@
 
 static const char *nodes;
 
-struct contract_fixture {
-    struct redis_fixture redis;               /* first */
-    struct backend_store *other, *peer_store; /* of another namespace; of the same */
-    struct backend *peer;
-};
-
 static int open_contract(void **state)
 {
-    struct contract_fixture *fixture = test_calloc(1, sizeof *fixture);
     redis_settings settings = {"address", nodes, "cluster", "true", NULL};
+    struct redis_pair *pair;
 
-    redis_fixture_open(&fixture->redis, "a", settings);
-    assert_int_equal(redis_fixture_store(&fixture->other, "a:b", settings).code, ERR_OK);
-    assert_int_equal(redis_fixture_store(&fixture->peer_store, "a", settings).code, ERR_OK);
-    fixture->redis.kv.elsewhere = kv_open(&fixture->redis.kv, fixture->other);
-    fixture->peer = kv_open(&fixture->redis.kv, fixture->peer_store);
-    fixture->redis.kv.stranger = fixture->peer;
-    redis_until(&fixture->redis, BACKEND_READY);
-    KV_UNTIL(&fixture->redis.kv, atomic_load(&fixture->other->state) == BACKEND_READY);
-    KV_UNTIL(&fixture->redis.kv, atomic_load(&fixture->peer_store->state) == BACKEND_READY);
-    *state = fixture;
+    redis_pair_open(state, settings);
+    pair = *state;
+    pair->redis.kv.stranger = pair->peer;
     return 0;
-}
-
-static int close_contract(void **state)
-{
-    struct contract_fixture *fixture = *state;
-
-    kv_close(&fixture->redis.kv, fixture->redis.kv.elsewhere);
-    kv_close(&fixture->redis.kv, fixture->peer);
-    fixture->peer_store->type->store_close(fixture->peer_store);
-    fixture->other->type->store_close(fixture->other);
-    redis_fixture_close(&fixture->redis);
-    test_free(fixture);
-    return 0;
-}
-
-static struct backend *peer(struct kv_fixture *kv)
-{
-    return ((struct contract_fixture *)kv)->peer;
 }
 
 /* ---- topics ---- */
@@ -89,7 +58,7 @@ static int close_topics(void **state)
 
 static void atomic_batches_are_not_offered(void **state)
 {
-    struct contract_fixture *fixture = *state;
+    struct redis_pair *fixture = *state;
     const struct backend_interfaces *has = &fixture->redis.kv.backend->has;
 
     assert_non_null(has->kv_batch);
@@ -105,7 +74,7 @@ static void keys_with_tags(void **state)
 {
     static const char *const keys[] = {"{tag}a", "{tag}b",  "{}a",  "a{b",
                                        "a}b{",   "x{}y{z}", "{{b}}"};
-    struct contract_fixture *fixture = *state;
+    struct redis_pair *fixture = *state;
 
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         struct kv_exists exists = {.key = slice_str(keys[i])};
@@ -121,19 +90,19 @@ int main(int argc, char **argv)
     const char *what = argc > 1 ? argv[1] : "";
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(atomic_batches_are_not_offered, open_contract,
-                                        close_contract),
-        cmocka_unit_test_setup_teardown(keys_with_tags, open_contract, close_contract),
+                                        redis_pair_close),
+        cmocka_unit_test_setup_teardown(keys_with_tags, open_contract, redis_pair_close),
     };
 
     nodes = getenv("PRISM_TEST_REDIS_CLUSTER");
     if (nodes == NULL)
         return redis_server_skip();
     if (strcmp(what, "registry") == 0)
-        return registry_contract("redis_cluster", open_contract, close_contract, peer);
+        return registry_contract("redis_cluster", open_contract, redis_pair_close, redis_pair_peer);
     if (strcmp(what, "session") == 0)
-        return session_contract("redis_cluster", open_contract, close_contract, peer);
+        return session_contract("redis_cluster", open_contract, redis_pair_close, redis_pair_peer);
     if (strcmp(what, "topic") == 0)
         return topic_contract("redis_cluster", open_topics, close_topics);
-    return kv_contract("redis_cluster", open_contract, close_contract) +
+    return kv_contract("redis_cluster", open_contract, redis_pair_close) +
            cmocka_run_group_tests_name("redis_cluster", tests, NULL, NULL);
 }

@@ -245,3 +245,71 @@ struct err redis_put(struct redis_fixture *fixture, const char *key, const char 
 
     return kv_do(&fixture->kv, kv_start_put, &put.op);
 }
+
+int redis_pair_open(void **state, redis_settings settings)
+{
+    struct redis_pair *pair = test_calloc(1, sizeof *pair);
+
+    redis_fixture_open(&pair->redis, "a", settings);
+    assert_int_equal(redis_fixture_store(&pair->other, "a:b}", settings).code, ERR_OK);
+    assert_int_equal(redis_fixture_store(&pair->peer_store, "a", settings).code, ERR_OK);
+    pair->redis.kv.elsewhere = kv_open(&pair->redis.kv, pair->other);
+    pair->peer = kv_open(&pair->redis.kv, pair->peer_store);
+    redis_until(&pair->redis, BACKEND_READY);
+    KV_UNTIL(&pair->redis.kv, atomic_load(&pair->other->state) == BACKEND_READY);
+    KV_UNTIL(&pair->redis.kv, atomic_load(&pair->peer_store->state) == BACKEND_READY);
+    *state = pair;
+    return 0;
+}
+
+int redis_pair_open_as(void **state, struct redis_server *server, const char *commands)
+{
+    char address[128], user[512];
+
+    snprintf(address, sizeof address, "unix:%s", server->socket);
+    assert_true((size_t)snprintf(user, sizeof user,
+                                 "ACL SETUSER prism reset on >secret ~prism:* %s",
+                                 commands) < sizeof user);
+    redis_server_say(server, user);
+    return redis_pair_open(state, (redis_settings){"address", address, "username", "prism",
+                                                   "password", "secret", NULL});
+}
+
+struct backend *redis_pair_peer(struct kv_fixture *kv)
+{
+    return CONTAINER_OF(kv, struct redis_pair, redis.kv)->peer;
+}
+
+int redis_pair_close(void **state)
+{
+    struct redis_pair *pair = *state;
+
+    kv_close(&pair->redis.kv, pair->redis.kv.elsewhere);
+    kv_close(&pair->redis.kv, pair->peer);
+    pair->peer_store->type->store_close(pair->peer_store);
+    pair->other->type->store_close(pair->other);
+    redis_fixture_close(&pair->redis);
+    test_free(pair);
+    return 0;
+}
+
+int redis_default_open(void **state, struct redis_server *server)
+{
+    struct redis_fixture *fixture = test_calloc(1, sizeof *fixture);
+    char address[128];
+
+    snprintf(address, sizeof address, "unix:%s", server->socket);
+    redis_server_say(server, "FLUSHALL");
+    redis_fixture_open(fixture, "default", (redis_settings){"address", address, NULL});
+    redis_until(fixture, BACKEND_READY);
+    *state = fixture;
+    return 0;
+}
+
+int redis_default_close(void **state, struct redis_server *server)
+{
+    redis_server_say(server, "CONFIG SET maxmemory 0");
+    redis_fixture_close(*state);
+    test_free(*state);
+    return 0;
+}

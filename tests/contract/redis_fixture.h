@@ -37,6 +37,26 @@ void redis_fixture_close(struct redis_fixture *fixture);
 /* Waits for the store's state; fails the test after KV_PATIENCE_MS. */
 void redis_until(struct redis_fixture *fixture, enum backend_state state);
 
+/* ---- fixtures of contract suites: cmocka's set-up and tear-down ---- */
+
+/* Two instances of namespace "a" and one of another with nearly that name. */
+struct redis_pair {
+    struct redis_fixture redis; /* first */
+    struct backend_store *other, *peer_store;
+    struct backend *peer;
+};
+
+int redis_pair_open(void **state, redis_settings settings);
+/* As a user who may use no commands but these ("+get +set ..") on keys of Prism's. */
+int redis_pair_open_as(void **state, struct redis_server *server, const char *commands);
+struct backend *redis_pair_peer(struct kv_fixture *kv);
+int redis_pair_close(void **state);
+
+/* One instance of namespace "default" on an emptied server; a redis_fixture. Whatever the test sets
+ * as maxmemory is taken back. */
+int redis_default_open(void **state, struct redis_server *server);
+int redis_default_close(void **state, struct redis_server *server);
+
 /* Operations under way. */
 struct redis_flight {
     struct job job;

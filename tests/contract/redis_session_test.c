@@ -9,50 +9,12 @@
 
 static struct redis_server server;
 
-struct session_fixture {
-    struct redis_fixture redis; /* first */
-    struct backend_store *other, *peer_store;
-    struct backend *peer;
-};
-
 static int open_fixture(void **state)
 {
-    struct session_fixture *fixture = test_calloc(1, sizeof *fixture);
-    char address[128];
-    redis_settings login = {"address", address, "username", "prism", "password", "secret", NULL};
-
-    snprintf(address, sizeof address, "unix:%s", server.socket);
-    redis_server_say(&server, "ACL SETUSER prism reset on >secret ~prism:* +evalsha +eval +time "
-                              "+get +set +hget +hset +hmget +hgetall +hstrlen +hdel +del +rename "
-                              "+pexpireat +zadd +zrem +zcard +zrange +zrangebyscore");
-    redis_fixture_open(&fixture->redis, "a", login);
-    assert_int_equal(redis_fixture_store(&fixture->other, "a:b}", login).code, ERR_OK);
-    assert_int_equal(redis_fixture_store(&fixture->peer_store, "a", login).code, ERR_OK);
-    fixture->redis.kv.elsewhere = kv_open(&fixture->redis.kv, fixture->other);
-    fixture->peer = kv_open(&fixture->redis.kv, fixture->peer_store);
-    redis_until(&fixture->redis, BACKEND_READY);
-    KV_UNTIL(&fixture->redis.kv, atomic_load(&fixture->other->state) == BACKEND_READY);
-    KV_UNTIL(&fixture->redis.kv, atomic_load(&fixture->peer_store->state) == BACKEND_READY);
-    *state = fixture;
-    return 0;
-}
-
-static struct backend *peer(struct kv_fixture *kv)
-{
-    return ((struct session_fixture *)kv)->peer;
-}
-
-static int close_fixture(void **state)
-{
-    struct session_fixture *fixture = *state;
-
-    kv_close(&fixture->redis.kv, fixture->redis.kv.elsewhere);
-    kv_close(&fixture->redis.kv, fixture->peer);
-    backend_redis.store_close(fixture->other);
-    backend_redis.store_close(fixture->peer_store);
-    redis_fixture_close(&fixture->redis);
-    test_free(fixture);
-    return 0;
+    return redis_pair_open_as(state, &server,
+                              "+evalsha +eval +time +get +set +hget +hset +hmget +hgetall "
+                              "+hstrlen +hdel +del +rename +pexpireat +zadd +zrem +zcard +zrange "
+                              "+zrangebyscore");
 }
 
 /* ---- what is special to this backend ---- */
@@ -62,23 +24,12 @@ static int close_fixture(void **state)
 
 static int open_default(void **state)
 {
-    struct redis_fixture *fixture = test_calloc(1, sizeof *fixture);
-    char address[128];
-
-    snprintf(address, sizeof address, "unix:%s", server.socket);
-    redis_server_say(&server, "FLUSHALL");
-    redis_fixture_open(fixture, "default", (redis_settings){"address", address, NULL});
-    redis_until(fixture, BACKEND_READY);
-    *state = fixture;
-    return 0;
+    return redis_default_open(state, &server);
 }
 
 static int close_default(void **state)
 {
-    redis_server_say(&server, "CONFIG SET maxmemory 0");
-    redis_fixture_close(*state);
-    test_free(*state);
-    return 0;
+    return redis_default_close(state, &server);
 }
 
 static void scripts_are_sent_when_missing(void **state)
@@ -252,7 +203,7 @@ int main(void)
         return redis_server_skip();
     redis_server_start(&server, NULL);
 
-    int failed = session_contract("redis", open_fixture, close_fixture, peer) +
+    int failed = session_contract("redis", open_fixture, redis_pair_close, redis_pair_peer) +
                  cmocka_run_group_tests_name("redis, sessions", tests, NULL, NULL);
 
     redis_server_stop(&server);
