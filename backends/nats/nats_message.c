@@ -270,7 +270,7 @@ static natsStatus fill_in(struct nats_form *form, const struct outgoing *item)
         return NATS_OK;
     }
     natsMsg_Destroy(form->message);
-    *form = (struct nats_form){NULL};
+    *form = (struct nats_form){.of = NULL};
     s = nats_message_out(&form->message, item, NULL);
     form->of = s == NATS_OK ? item : NULL;
     if (s != NATS_OK)

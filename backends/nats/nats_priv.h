@@ -269,7 +269,7 @@ natsStatus nats_message_out(natsMsg **out, const struct outgoing *item, const ch
 /* They differ in nothing but their topic: the items of a multicast. */
 bool nats_message_alike(const struct outgoing *a, const struct outgoing *b);
 
-/* The library's message for items with headers that are alike; begins as {NULL}. */
+/* The library's message for items with headers that are alike; begins as zeros. */
 struct nats_form {
     natsMsg *message; /* to be destroyed by whoever holds the form; NULL is accepted there */
     const struct outgoing *of;

@@ -210,7 +210,7 @@ void nats_publish_answered(struct nats_store *store)
 static bool write_items(struct nats_store *store, struct nats_publication *p)
 {
     bool wrote = false, broken = store->write_failed;
-    struct nats_form form = {NULL};
+    struct nats_form form = {.of = NULL};
 
     for (size_t i = 0; i < p->publish->n; i++) {
         struct outgoing *item = &p->publish->items[i];

@@ -165,10 +165,12 @@ class Kept(suite.Case):
         wait.until(lambda: server.metric("prism_backend_in_flight") == 0, environment.PATIENCE, "nothing is left over")
 
     def dies(self, server, replica, acknowledged):
-        """With something that it has acknowledged, and the replica has not: that stands still, and is cut off."""
+        """With something that it has acknowledged, and the replica has not: that stands still, and is cut off.
+
+        Up to WIDTH acknowledgements may have been on their way before that."""
         replica.pause()
         server.call("CLIENT", "KILL", "TYPE", "replica")
-        n = len(acknowledged)
+        n = len(acknowledged) + WIDTH
         wait.until(lambda: len(acknowledged) > n + BATCH, environment.PATIENCE, "it acknowledges without a replica")
         server.kill()
         replica.resume()
