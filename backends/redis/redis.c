@@ -20,7 +20,7 @@ static struct err store_open(struct backend_store **store, const struct backend_
     return redis_store_new(store, variant(options->values), options);
 }
 
-static const struct redis_cluster_events no_events = {NULL};
+static const struct redis_cluster_events no_events = {.mapped = NULL};
 
 static struct backend *open_instance(struct backend_store *store, struct worker *worker)
 {

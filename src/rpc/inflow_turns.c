@@ -52,7 +52,7 @@ static bool owes_reading(int fd, struct flow *f)
         f->unread = 0;
         return false;
     }
-    pause_reading(fd, f, METER_UNREAD, SHORTEST_PAUSE_MS << f->unread);
+    pause_reading(fd, f, METER_UNREAD, (uint32_t)SHORTEST_PAUSE_MS << f->unread);
     if (f->unread < UNREAD_DOUBLINGS)
         f->unread++;
     return true;

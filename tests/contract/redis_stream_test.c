@@ -211,7 +211,7 @@ static void only_idle_names_are_swept(void **state)
         "XREADGROUP GROUP prism:alone:old prism::old:1 COUNT 1 STREAMS %s >",
         "XREADGROUP GROUP g prism:holds:1 COUNT 1 STREAMS %s >",
         "XGROUP CREATECONSUMER %s g prism:idle:1",
-        "XGROUP CREATECONSUMER %s g " NOBODY,
+        ("XGROUP CREATECONSUMER %s g " NOBODY),
         "XGROUP CREATECONSUMER %s g another",
     };
     struct stream_fixture *fixture = *state;

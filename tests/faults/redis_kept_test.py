@@ -140,11 +140,12 @@ class Kept(suite.Case):
         return server, rpc, load
 
     @staticmethod
-    def creates(rpc):
+    def creates(rpc, user="first"):
+        """Its identifier; None while the worker that is asked has no connection."""
         try:
-            return bool(rpc.CreateSession(metadata={"user_id": "first"}).session_id)
+            return rpc.CreateSession(metadata={"user_id": user}).session_id
         except grpc.RpcError:
-            return False
+            return None
 
     def goes_on(self, load):
         done = load.count()
@@ -246,8 +247,8 @@ class Kept(suite.Case):
         name = cluster.name_at(source, "prism:{", "}%session:due")
         slot = {"backend": "redis", "config": {"address": cluster.address, **TIMEOUTS, **CLUSTER}}
         rpc = session.service(self.borrow(self.serve([session.namespace(slot, name)]).channel()), name)
-        wait.until(lambda: self.creates(rpc), environment.PATIENCE, "prismd serves")
-        ids = [rpc.CreateSession(metadata={"user_id": "u"}).session_id for _ in range(n)]
+        wait.until(lambda: self.creates(rpc), environment.PATIENCE, "one more, so that no index is empty later")
+        ids = [wait.until(lambda: self.creates(rpc, "u"), environment.PATIENCE, "each worker serves") for _ in range(n)]
         moving = source.call("CLUSTER", "KEYSLOT", f"prism:{{{name}}}")
         cluster.begin_move(moving, source, target)
         return cluster, name, rpc, moving, ids

@@ -462,8 +462,8 @@ static void test_references_that_are_none(void **state)
         "v1 size= sha256=00",
         "v1 size=99999999999999999999 sha256=00",
         "v1 size=1 sha256=zz",
-        "v1 size=1 sha256="
-        "0000000000000000000000000000000000000000000000000000000000000000 key=",
+        ("v1 size=1 sha256="
+         "0000000000000000000000000000000000000000000000000000000000000000 key="),
     };
     struct claim claim;
 
