@@ -80,7 +80,7 @@ void receiver_end(struct receiver *r, struct err why)
 {
     if (!r->ending) {
         r->ending = true;
-        r->why = why;
+        r->why = err_keep(why, r->why_text); /* the text of a request goes with its memory */
         presence_end(r);
         inbox_drop(r);
         attachments_close(r);

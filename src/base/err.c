@@ -18,7 +18,7 @@ const char *err_code_name(enum err_code code)
 
 struct err err_keep(struct err err, char kept[static ERR_KEPT_BYTES])
 {
-    if (err.text != NULL) {
+    if (err.text != NULL && err.text != kept) {
         snprintf(kept, ERR_KEPT_BYTES, "%s", err.text);
         err.text = kept;
     }

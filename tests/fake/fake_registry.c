@@ -97,11 +97,12 @@ static void forget_expired(struct fake_world *world)
 static struct fake_identity *find(const struct fake_world *world, struct slice name)
 {
     size_t at = seek(&world->registry, name, false);
-    struct fake_identity *item = &world->registry.items[at];
+    struct fake_identity *item;
 
-    return at < world->registry.n && slice_equal(item->entry.identity, name) && lives(world, item)
-               ? item
-               : NULL;
+    if (at == world->registry.n)
+        return NULL; /* of none there is no array */
+    item = &world->registry.items[at];
+    return slice_equal(item->entry.identity, name) && lives(world, item) ? item : NULL;
 }
 
 static struct fake_identity *insert(struct fake_world *world, struct slice name)

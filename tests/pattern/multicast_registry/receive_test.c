@@ -143,6 +143,24 @@ static void test_attach_ends_before_its_client(void **state)
 
 /* Two messages with one identifier and one payload are two, also in one frame, and each identity
  * gets its messages in their order. */
+/* Its memory goes before the reason is told. */
+static void test_a_message_that_cannot_be_read_is_the_reason(void **state)
+{
+    static const uint8_t no_text[] = {0x0a, 0x03, 0x0a, 0x01, 0xff};
+    struct fake_rig *rig = bound();
+    struct call *call = fake_call(rig, "Attach", NULL);
+
+    (void)state;
+    attach(rig, call, "i1", false);
+    fake_call_push_bytes(call, no_text, sizeof no_text);
+    fake_rig_run(rig);
+    assert_int_equal(call->ends, 1);
+    assert_int_equal(call->status.code, ERR_INVALID_ARGUMENT);
+    assert_non_null(strstr(call->status.text, "UTF-8"));
+    fake_call_free(call);
+    free_rig(rig);
+}
+
 static void test_equal_messages_stay_two(void **state)
 {
     static const char *const names[] = {"i1", "i2"};
@@ -213,6 +231,7 @@ int main(void)
         cmocka_unit_test(test_attached_again_while_it_leaves),
         cmocka_unit_test(test_a_send_outlasts_the_topics),
         cmocka_unit_test(test_attach_ends_before_its_client),
+        cmocka_unit_test(test_a_message_that_cannot_be_read_is_the_reason),
         cmocka_unit_test(test_equal_messages_stay_two),
         cmocka_unit_test(test_what_a_detached_identity_had_is_counted),
     };
