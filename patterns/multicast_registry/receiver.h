@@ -5,6 +5,7 @@
  *   presence.c     identities that the stream registers, and keeps alive
  *   inbox.c        batches wait
  *   frame.c        and leave in frames: a payload once for all its identities
+ *   frame_writer.c which are written
  *   hub.c          what stands in for topics where those are costly
  *   kept.c         messages of queues, until they are confirmed
  *   telling.c      senders who wait for that are told

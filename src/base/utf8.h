@@ -39,6 +39,16 @@ static inline size_t utf8_char_bytes(struct slice text)
 static inline bool utf8_valid(struct slice text)
 {
     while (text.len > 0) {
+        uint64_t eight; /* mostly text is ASCII */
+
+        if (text.len >= sizeof eight) {
+            memcpy(&eight, text.data, sizeof eight);
+            if ((eight & 0x8080808080808080u) == 0) {
+                text = slice_of(text.data + sizeof eight, text.len - sizeof eight);
+                continue;
+            }
+        }
+
         size_t n = utf8_char_bytes(text);
 
         if (n == 0)

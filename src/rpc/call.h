@@ -115,7 +115,8 @@ struct call_part {
 };
 
 /* As call_send, for a message that is encoded already: one payload for many streams is one block
- * between parts that differ. The parts together are one message of the method's type. */
+ * between parts that differ. The parts together are one message of the method's type. Where one of
+ * them has a block, the message is not compressed. */
 void call_send_parts(struct call *call, const struct call_part *parts, size_t n, struct op *sent,
                      op_done_fn *done);
 

@@ -68,7 +68,7 @@ void call_send_parts(struct call *call, const struct call_part *parts, size_t n,
 
     assert_may_send(call);
 
-    grpc_byte_buffer *buffer = codec_join(parts, n, &charge);
+    grpc_byte_buffer *buffer = codec_join(call, parts, n, &charge);
 
     send_buffer(call, buffer, charge, sent, done);
 }

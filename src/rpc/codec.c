@@ -88,12 +88,17 @@ static grpc_slice join_part(const struct call_part *part, uint64_t *charge)
                                          block_ref(part->block));
 }
 
-grpc_byte_buffer *codec_join(const struct call_part *parts, size_t n, uint64_t *charge)
+grpc_byte_buffer *codec_join(const struct call *call, const struct call_part *parts, size_t n,
+                             uint64_t *charge)
 {
     grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(NULL, 0);
 
     *charge = 0;
     for (size_t i = 0; i < n; i++)
         grpc_slice_buffer_add(&buffer->data.raw.slice_buffer, join_part(&parts[i], charge));
+    if (call->wants_gzip && *charge == buffer->data.raw.slice_buffer.length) { /* all copied */
+        buffer = gzip_if_worth(buffer);
+        *charge = buffer->data.raw.slice_buffer.length;
+    }
     return buffer;
 }

@@ -1,5 +1,6 @@
 #include "src/rpc/encode.h"
 
+#include "src/base/varint.h"
 #include "src/rpc/wire.h"
 
 #include <stdbool.h>
@@ -7,21 +8,6 @@
 #include <string.h>
 
 /* ---- scalars ---- */
-
-static inline size_t varint_bytes(uint64_t v)
-{
-    return v < 0x80 ? 1 : (size_t)(63 - __builtin_clzll(v)) / 7 + 1;
-}
-
-static inline uint8_t *write_varint(uint8_t *at, uint64_t v)
-{
-    while (v >= 0x80) {
-        *at++ = (uint8_t)(v | 0x80);
-        v >>= 7;
-    }
-    *at++ = (uint8_t)v;
-    return at;
-}
 
 static uint32_t load_32(const void *at)
 {
@@ -89,7 +75,7 @@ static size_t number_bytes(uint64_t v, unsigned wire)
 static uint8_t *write_number(uint8_t *at, uint64_t v, unsigned wire)
 {
     if (wire == WIRE_VARINT)
-        return write_varint(at, v);
+        return varint_write(at, v);
 
     unsigned bytes = wire == WIRE_64 ? 8 : 4;
 
@@ -157,7 +143,7 @@ static size_t tag_bytes(const ProtobufCFieldDescriptor *field)
 
 static uint8_t *write_tag(uint8_t *at, const ProtobufCFieldDescriptor *field, unsigned wire)
 {
-    return write_varint(at, (uint64_t)field->id << 3 | wire);
+    return varint_write(at, (uint64_t)field->id << 3 | wire);
 }
 
 static bool is_packed(const ProtobufCFieldDescriptor *field)
@@ -300,12 +286,12 @@ static uint8_t *write_value(struct encode_plan *plan, const void *from,
     if (field->type == PROTOBUF_C_TYPE_MESSAGE) {
         const ProtobufCMessage *nested = *(const ProtobufCMessage *const *)from;
 
-        at = write_varint(at, plan->nested[plan->count++]);
+        at = varint_write(at, plan->nested[plan->count++]);
         return nested != NULL ? write_message(plan, nested, at) : at;
     }
     struct content content = load_content(from, field->type);
 
-    at = write_varint(at, content.len);
+    at = varint_write(at, content.len);
     if (content.len > 0)
         memcpy(at, content.data, content.len);
     return at + content.len;
@@ -344,7 +330,7 @@ static uint8_t *write_repeated(struct encode_plan *plan, const ProtobufCMessage 
                               at);
     if (n > 0 && is_packed(field)) {
         at = write_tag(at, field, WIRE_BYTES);
-        at = write_varint(at, plan->nested[plan->count++]);
+        at = varint_write(at, plan->nested[plan->count++]);
     }
     for (size_t i = 0; i < n; i++) {
         if (!is_packed(field))
@@ -359,7 +345,7 @@ static uint8_t *write_unknown(const ProtobufCMessage *message, uint8_t *at)
     for (unsigned i = 0; i < message->n_unknown_fields; i++) {
         const ProtobufCMessageUnknownField *field = &message->unknown_fields[i];
 
-        at = write_varint(at, (uint64_t)field->tag << 3 | (uint64_t)field->wire_type);
+        at = varint_write(at, (uint64_t)field->tag << 3 | (uint64_t)field->wire_type);
         memcpy(at, field->data, field->len);
         at += field->len;
     }

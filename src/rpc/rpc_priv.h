@@ -371,7 +371,8 @@ grpc_byte_buffer *codec_pack(const struct call *call, const ProtobufCMessage *me
 
 /* Parts with a block are referenced until gRPC has written them, the others are copied. *charge:
  * the bytes of the latter, and what a reference costs. */
-grpc_byte_buffer *codec_join(const struct call_part *parts, size_t n, uint64_t *charge);
+grpc_byte_buffer *codec_join(const struct call *call, const struct call_part *parts, size_t n,
+                             uint64_t *charge);
 
 /* ---- status.c: the only place that maps to gRPC ---- */
 
