@@ -101,8 +101,9 @@ struct outgoing {
  *
  * Errors of an item: ERR_INVALID_ARGUMENT about "topic", "payload" (too long), "headers" or "key"
  * (what cannot be carried is refused, never changed), ERR_NOT_FOUND about "topic",
- * ERR_PERMISSION_DENIED, ERR_RESOURCE_EXHAUSTED (full, or too much under way: nothing was written,
- * retry_after_ms is set), ERR_ALREADY_EXISTS about "message_id" (same id, other content, where that
+ * ERR_PERMISSION_DENIED, ERR_RESOURCE_EXHAUSTED (full, or too much under way: nothing was written;
+ * retry_after_ms is set, unless it is one queue's bound: that has room once somebody receives from
+ * it), ERR_ALREADY_EXISTS about "message_id" (same id, other content, where that
  * is compared), ERR_UNAVAILABLE and ERR_DEADLINE_EXCEEDED (look at the effect), ERR_ABORTED (an
  * earlier item of its key failed: not sent, so that it cannot overtake). A hopeless item fails
  * at once and takes no neighbour with it. */

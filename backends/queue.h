@@ -2,7 +2,11 @@
  *
  * want.topic names the queue; groups, start and gaps do not exist here. A taken message is
  * invisible to others for its lease (visibility). Dead letters are kept beside the queue, with the
- * original bytes, until they are redriven or purged. */
+ * original bytes, until they are redriven or purged.
+ *
+ * An instance may bound what one queue holds, waiting and taken, in messages, bytes and the age of
+ * the oldest: then the bound is looked at in one step with the write, what is new is refused and
+ * what is there stays. Dead letters are not counted. */
 #ifndef PRISM_BACKENDS_QUEUE_H
 #define PRISM_BACKENDS_QUEUE_H
 

@@ -166,29 +166,44 @@ static bool over(uint64_t limit, uint64_t now, uint64_t more)
     return limit > 0 && (now > limit || limit - now < more);
 }
 
-static struct err full(struct channel *channel)
+/* A queue that is full is so until somebody receives from it: nobody need try again soon. */
+static struct err full(struct channel *channel, const char *bound)
 {
-    struct err err = err_about(ERR_RESOURCE_EXHAUSTED, "stream_max_bytes",
-                               "the topic is full of messages that a group has not settled yet, "
-                               "or that nobody has taken");
+    const char *text = channel_is_queue(channel)
+                           ? "the queue is full: nobody has received what waits in it"
+                           : "the topic is full of messages that a group has not settled yet";
+    struct err err = err_about(ERR_RESOURCE_EXHAUSTED, bound, text);
 
     counter_add_shared(&channel->messaging->refused, 1);
-    err.retry_after_ms = RETRY_MS;
+    err.retry_after_ms = channel_is_queue(channel) ? 0 : RETRY_MS;
     return err;
 }
 
-static struct err make_room(struct channel *channel, uint64_t cost)
+static bool too_old(struct channel *channel, uint64_t now_ms)
+{
+    uint64_t age_ms = channel->messaging->config.queue_age_ms;
+
+    return age_ms > 0 && channel_is_queue(channel) && channel->log.held > 0 &&
+           channel_kept(channel, channel->log.first)->timestamp_ms + age_ms <= now_ms;
+}
+
+static struct err make_room(struct channel *channel, const struct kept *kept)
 {
     const struct memstore_messaging *config = &channel->messaging->config;
     struct memstore *store = channel->messaging->store;
     enum capacity limit;
 
-    while (over(config->stream_bytes, channel->bytes, cost) ||
-           over(config->stream_messages, channel->log.held, 1)) {
+    while (over(config->stream_bytes, channel->bytes, kept->cost)) {
         if (!drop_oldest(channel))
-            return full(channel);
+            return full(channel, "stream_max_bytes");
     }
-    while ((limit = capacity_take(store, 0, cost)) != CAPACITY_OK) {
+    while (over(config->stream_messages, channel->log.held, 1)) {
+        if (!drop_oldest(channel))
+            return full(channel, "stream_max_messages");
+    }
+    if (too_old(channel, kept->timestamp_ms))
+        return full(channel, "queue_max_age_ms");
+    while ((limit = capacity_take(store, 0, kept->cost)) != CAPACITY_OK) {
         if (!drop_oldest(channel)) {
             struct err err = capacity_error(store, limit);
 
@@ -219,7 +234,7 @@ static uint64_t unix_ms(void)
 
 static void append(struct channel *channel, struct outgoing *item, struct kept *kept)
 {
-    item->err = make_room(channel, kept->cost);
+    item->err = make_room(channel, kept);
     if (item->err.code != ERR_OK) {
         kept_unref(kept);
         return;

@@ -17,6 +17,7 @@ enum {
     SETTING_STREAM_MESSAGES,
     SETTING_STREAM_BYTES,
     SETTING_STREAM_AGE,
+    SETTING_QUEUE_AGE,
     SETTING_DROP_UNREAD,
     SETTING_MAX_PARKED,
     SETTING_TAIL_MESSAGES,
@@ -64,6 +65,12 @@ static const struct backend_setting settings[] = {
                             .max = 1u << 31,
                             .doc = "messages of a stream go at this age, when it is next used. 0 = "
                                    "they stay"},
+    [SETTING_QUEUE_AGE] = {.name = "queue_max_age_ms",
+                           .kind = SETTING_UINT,
+                           .fallback = "0",
+                           .max = 1ull << 42,
+                           .doc = "age of a queue's oldest message at which new ones are refused "
+                                  "with RESOURCE_EXHAUSTED. 0 = any"},
     [SETTING_DROP_UNREAD] = {.name = "stream_drop_unread",
                              .kind = SETTING_BOOL,
                              .fallback = "false",
@@ -172,6 +179,7 @@ static struct err store_open(struct backend_store **store, const struct backend_
                       .stream_messages = values[SETTING_STREAM_MESSAGES].number,
                       .stream_bytes = values[SETTING_STREAM_BYTES].number,
                       .stream_age_ms = values[SETTING_STREAM_AGE].number * 1000,
+                      .queue_age_ms = values[SETTING_QUEUE_AGE].number,
                       .drop_unread = values[SETTING_DROP_UNREAD].number != 0,
                       .max_parked = (uint32_t)values[SETTING_MAX_PARKED].number,
                       .tail_messages = values[SETTING_TAIL_MESSAGES].number,

@@ -26,7 +26,8 @@ struct memstore_sources {
 struct memstore_messaging {
     uint64_t max_names;
     uint64_t stream_messages, stream_bytes, stream_age_ms; /* kept of one stream or queue */
-    bool drop_unread; /* limits of streams also hold for what groups have not settled */
+    uint64_t queue_age_ms; /* of the oldest of a queue: then new ones are refused; 0: any */
+    bool drop_unread;      /* limits of streams also hold for what groups have not settled */
     uint64_t tail_messages, tail_bytes; /* of one topic */
     uint32_t max_parked;                /* of one group */
 };

@@ -63,9 +63,25 @@ static void add_headers(struct postgres_params *params, const struct publish *pu
         postgres_element(&array, encoded[i]);
 }
 
+static struct err full(int32_t bound)
+{
+    static const char *const names[] = {NULL, "queue_max_messages", "queue_max_bytes",
+                                        "queue_max_age_ms"};
+
+    return err_about(ERR_RESOURCE_EXHAUSTED, names[bound],
+                     "the queue is full: nobody has received what waits in it");
+}
+
+static bool is_bounded(const struct postgres_store *store)
+{
+    return store->queue_messages > 0 || store->queue_age_ms > 0; /* bytes need messages */
+}
+
+/* A second column, if there is one, says which bound of its queue a message would pass. */
 static void push_result(struct postgres_call *call, const PGresult *result)
 {
     struct publish *publish = CONTAINER_OF(call->op, struct publish, op);
+    bool bounded = PQnfields(result) > 1;
 
     if ((size_t)PQntuples(result) != publish->n) {
         postgres_unexpected(call);
@@ -73,14 +89,17 @@ static void push_result(struct postgres_call *call, const PGresult *result)
     }
     for (size_t i = 0; i < publish->n; i++) {
         struct outgoing *m = &publish->items[i];
+        int32_t bound = bounded ? postgres_int4(result, (int)i, 1) : 0;
 
-        m->err = ERR_NONE;
+        m->err = bound > 0 ? full(bound) : ERR_NONE;
         m->deduplicated = false;
         m->partition = -1;
         m->offset = -1;
         m->receivers = -1;
-        m->position = slice_str(
-            arena_printf(op_arena(call->op), "%lld", (long long)postgres_int8(result, (int)i, 0)));
+        m->position = message_null();
+        if (bound == 0)
+            m->position = slice_str(arena_printf(op_arena(call->op), "%lld",
+                                                 (long long)postgres_int8(result, (int)i, 0)));
     }
 }
 
@@ -88,10 +107,13 @@ static void push_end(struct postgres_call *call)
 {
     const struct publish *publish = CONTAINER_OF(call->op, struct publish, op);
     struct postgres *postgres = call->conn->postgres;
+    struct slice last = message_empty();
 
     for (size_t i = 0; i < publish->n && call->err.code == ERR_OK; i++) {
-        if (i == 0 || !slice_equal(publish->items[i].topic, publish->items[i - 1].topic))
-            postgres_wake_note(postgres, publish->items[i].topic);
+        const struct outgoing *m = &publish->items[i];
+
+        if (m->err.code == ERR_OK && !slice_equal(m->topic, last))
+            postgres_wake_note(postgres, last = m->topic);
     }
     postgres_finish(postgres, call->op, postgres_err(call, call->op));
     postgres_queue_poke(postgres);
@@ -102,6 +124,7 @@ static const struct postgres_kind push_kind = {
 
 static void push(struct backend *backend, struct publish *publish)
 {
+    const struct postgres_store *store = postgres_store_of(postgres_of(backend));
     struct postgres_array delays;
     struct postgres_params params;
 
@@ -113,7 +136,13 @@ static void push(struct backend *backend, struct publish *publish)
     delays = postgres_add_array(&params, POSTGRES_INT8, publish->n, 8 * publish->n);
     for (size_t i = 0; i < publish->n; i++)
         postgres_element_int8(&delays, (int64_t)publish->items[i].delay_ms);
-    postgres_run(postgres_of(backend), &publish->op, &push_kind, NULL, SQL_PUSH, &params);
+    if (is_bounded(store)) {
+        postgres_add_int8(&params, (int64_t)store->queue_messages);
+        postgres_add_int8(&params, (int64_t)store->queue_bytes);
+        postgres_add_int8(&params, (int64_t)store->queue_age_ms);
+    }
+    postgres_run(postgres_of(backend), &publish->op, &push_kind, NULL,
+                 is_bounded(store) ? SQL_PUSH_WITHIN : SQL_PUSH, &params);
 }
 
 /* ---- count ---- */

@@ -26,6 +26,9 @@ enum setting {
     SET_MAX_BUFFER,
     SET_SWEEP,
     SET_QUEUE_POLL,
+    SET_QUEUE_MESSAGES,
+    SET_QUEUE_BYTES,
+    SET_QUEUE_AGE,
 };
 
 const struct backend_setting postgres_settings[] = {
@@ -64,6 +67,15 @@ const struct backend_setting postgres_settings[] = {
     [SET_QUEUE_POLL] = {"queue_poll_ms", SETTING_UINT, "1000", 5, 60000,
                         "how often a queue that was empty is looked at again, at the latest; what "
                         "is pushed is told by NOTIFY and seen at once"},
+    [SET_QUEUE_MESSAGES] = {"queue_max_messages", SETTING_UINT, "0", 0, 100000,
+                            "messages that one queue keeps, waiting and taken; more are refused "
+                            "with RESOURCE_EXHAUSTED; a push counts up to so many; 0: no bound"},
+    [SET_QUEUE_BYTES] = {"queue_max_bytes", SETTING_UINT, "0", 0, 1ull << 50,
+                         "the same in bytes of keys, payloads and headers; needs "
+                         "queue_max_messages; 0: no bound"},
+    [SET_QUEUE_AGE] = {"queue_max_age_ms", SETTING_UINT, "0", 0, 1ull << 42,
+                       "age of the oldest message that waits in a queue at which new ones are "
+                       "refused; 0: any"},
     {.name = NULL},
 };
 
@@ -263,6 +275,9 @@ void postgres_settings_check(const struct backend_value *values, struct backend_
             fault(faults, SET_SSLMODE, SET_SSLROOTCERT, "nothing says whose certificates to trust",
                   "add `sslrootcert`");
     }
+    if (values[SET_QUEUE_BYTES].number > 0 && values[SET_QUEUE_MESSAGES].number == 0)
+        fault(faults, SET_QUEUE_BYTES, SET_QUEUE_MESSAGES,
+              "a push would have to look at all messages of a queue", "add `queue_max_messages`");
     check_string(values, faults);
 }
 
@@ -328,6 +343,9 @@ void postgres_settings_take(struct postgres_store *store, const struct backend_v
     store->max_buffer_bytes = values[SET_MAX_BUFFER].number;
     store->sweep_interval_ns = values[SET_SWEEP].number * NS_PER_MS;
     store->queue_poll_ns = values[SET_QUEUE_POLL].number * NS_PER_MS;
+    store->queue_messages = values[SET_QUEUE_MESSAGES].number;
+    store->queue_bytes = values[SET_QUEUE_BYTES].number;
+    store->queue_age_ms = values[SET_QUEUE_AGE].number;
 }
 
 void postgres_config_clear(struct postgres_config *config)

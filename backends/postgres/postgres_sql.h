@@ -42,6 +42,7 @@ enum postgres_statement {
     SQL_PATCH_WRITE,
     SQL_SWEEP_IDENTITIES,
     SQL_PUSH,
+    SQL_PUSH_WITHIN, /* likewise, within bounds of each queue */
     SQL_TAKE,
     SQL_SETTLE,
     SQL_EXTEND,

@@ -15,6 +15,36 @@ const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
         " $5::bytea[], $6::bytea[], $7::int8[]) WITH ORDINALITY"
         " AS p(queue, key, message_id, payload, headers, delay, place) ORDER BY p.place"
         " RETURNING id",
+    /* $8 messages, $9 bytes, $10 age: 0 = no bound. What a queue holds is counted as far as $8. Of
+     * a frame nothing comes behind what was refused: place and total only grow. Identifiers come
+     * in the order of the frame, so the n-th row that is written is the n-th that fits. */
+    [SQL_PUSH_WITHIN] =
+        "WITH p AS MATERIALIZED (SELECT * FROM unnest($2::bytea[], $3::bytea[], $4::bytea[],"
+        " $5::bytea[], $6::bytea[], $7::int8[]) WITH ORDINALITY"
+        " AS p(queue, key, message_id, payload, headers, delay, place)),"
+        " held AS MATERIALIZED (SELECT q.queue, h.n, h.bytes, o.pushed_at"
+        " FROM (SELECT DISTINCT queue FROM p) AS q CROSS JOIN LATERAL (SELECT count(*) AS n,"
+        " coalesce(sum(k.bytes), 0) AS bytes FROM (SELECT m.bytes FROM @.messages m"
+        " WHERE m.space = $1::int4 AND m.queue = q.queue AND m.died_at = 0"
+        " ORDER BY m.available_at, m.id LIMIT $8::int8) AS k) AS h LEFT JOIN LATERAL"
+        " (SELECT m.pushed_at FROM @.messages m WHERE m.space = $1 AND m.queue = q.queue"
+        " AND m.died_at = 0 AND m.available_at <= " NOW_MS " AND $10::int8 > 0"
+        " ORDER BY m.available_at, m.id LIMIT 1) AS o ON true),"
+        " sized AS MATERIALIZED (SELECT p.*, h.pushed_at,"
+        " h.n + row_number() OVER inside AS n, h.bytes + sum(coalesce(octet_length(p.key), 0)"
+        "  + coalesce(octet_length(p.payload), 0) + octet_length(p.headers)) OVER inside AS bytes"
+        " FROM p JOIN held h USING (queue) WINDOW inside AS (PARTITION BY p.queue ORDER BY p.place"
+        " ROWS UNBOUNDED PRECEDING)),"
+        " told AS MATERIALIZED (SELECT *, CASE WHEN $8 > 0 AND n > $8 THEN 1"
+        " WHEN $9::int8 > 0 AND bytes > $9 THEN 2 WHEN $10 > 0 AND pushed_at + $10 <= " NOW_MS
+        " THEN 3 ELSE 0 END AS refused FROM sized),"
+        " written AS (INSERT INTO @.messages (space, queue, key, message_id, payload, headers,"
+        " pushed_at, available_at) SELECT $1, queue, key, message_id, payload, headers,"
+        " " NOW_MS ", " NOW_MS " + delay FROM told WHERE refused = 0 ORDER BY place RETURNING id)"
+        " SELECT coalesce(w.id, 0)::int8, t.refused::int4"
+        " FROM (SELECT place, refused, row_number() OVER (PARTITION BY refused ORDER BY place)"
+        " AS nth FROM told) AS t LEFT JOIN (SELECT id, row_number() OVER (ORDER BY id) AS nth"
+        " FROM written) AS w ON t.refused = 0 AND w.nth = t.nth ORDER BY t.place",
     [SQL_TAKE] =
         "WITH due AS MATERIALIZED (SELECT id, available_at, bytes FROM @.messages"
         " WHERE space = $1::int4 AND queue = $2::bytea AND died_at = 0"

@@ -1,12 +1,17 @@
-/* Appending: an XADD for each message of a frame, all in one write, each with an outcome.
+/* Appending: an XADD for each message of a frame, all in one write, each with an outcome. Where
+ * queues have bounds, a script for each queue of the frame looks at them and adds, in one step.
  *
  * Order within a key. Redis may refuse one command and carry out the next one: it was full for a
  * moment. So messages of one topic of which several have keys go as one transaction, which redis
  * refuses as a whole. Topics do not share one: what the user may not do to one topic is no affair
  * of the others. */
+#include "backends/redis/redis_script.h"
 #include "backends/redis/redis_stream.h"
+#include "src/base/container.h"
 
 #include <stdlib.h>
+
+enum { PUSH_BYTES = 2048 }; /* of the script, about */
 
 /* Messages of one topic, in their order. */
 struct lot {
@@ -15,6 +20,7 @@ struct lot {
 };
 
 struct append {
+    bool bounded;            /* each lot is one command */
     struct outgoing **order; /* those to send, by topic */
     struct lot *lots;
     uint32_t n, n_lots;
@@ -206,10 +212,41 @@ static void atomic_node(struct redis_call *call, struct append *append,
         take_id(call, item_of(append, append->now_step - 1), node);
 }
 
+/* The bounds by their numbers in the script's answer. */
+static struct err full(int64_t bound)
+{
+    static const char *const names[] = {NULL, "queue_max_messages", "queue_max_bytes",
+                                        "queue_max_age_ms"};
+
+    if (bound < 1 || bound >= (int64_t)ARRAY_LEN(names))
+        return err_make(ERR_INTERNAL, "redis answers what the script does not say");
+    return err_about(ERR_RESOURCE_EXHAUSTED, names[bound],
+                     "the queue is full: nobody has received what waits in it");
+}
+
+static void bounded_node(struct redis_call *call, struct append *append,
+                         const struct redis_node *node)
+{
+    if (node->depth == 0)
+        append->now = &append->lots[append->lot++];
+    if (node->depth == 0 && node->type == REDIS_REPLY_ERROR)
+        refuse_lot(call, append, node->text);
+    if (node->depth != 1 || node->index >= append->now->n)
+        return;
+    if (node->type == REDIS_REPLY_INTEGER)
+        item_of(append, (uint32_t)node->index)->err = full(node->number);
+    else
+        take_id(call, item_of(append, (uint32_t)node->index), node);
+}
+
 static void append_node(struct redis_call *call, const struct redis_node *node)
 {
     struct append *append = call->state;
 
+    if (append->bounded) {
+        bounded_node(call, append, node);
+        return;
+    }
     if (node->depth == 0) {
         append->now = &append->lots[append->lot];
         append->now_step = append->step++;
@@ -266,7 +303,41 @@ static void add(struct redis_call *call, const struct outgoing *item)
     redis_entry_put(call, item);
 }
 
-void redis_stream_publish(struct backend *backend, struct publish *publish)
+static void say_lot(struct redis_call *call, const struct append *append, const struct lot *lot)
+{
+    if (lot->atomic)
+        redis_command(call, 1, "MULTI");
+    for (uint32_t i = 0; i < lot->n; i++)
+        add(call, append->order[lot->first + i]);
+    if (lot->atomic)
+        redis_command(call, 1, "EXEC");
+}
+
+static void say_bounded(struct redis_call *call, const struct append *append, const struct lot *lot)
+{
+    struct redis_streams *streams = redis_streams_at(call->redis);
+    const struct redis_store *store = redis_store_of(call->redis);
+    struct slice queue = append->order[lot->first]->topic;
+    unsigned words = 4 + lot->n;
+
+    for (uint32_t i = 0; i < lot->n; i++)
+        words += redis_entry_words(append->order[lot->first + i]);
+    redis_say_script(call, redis_script_push, 2, words);
+    redis_word(call, queue);
+    redis_word(call, redis_stream_key(streams, op_arena(call->op), REDIS_QUEUE_SIZES, queue));
+    redis_word_number(call, store->queue_messages);
+    redis_word_number(call, store->queue_bytes);
+    redis_word_number(call, store->queue_age_ms);
+    redis_word(call, slice_str(REDIS_QUEUE_GROUP));
+    for (uint32_t i = 0; i < lot->n; i++) {
+        const struct outgoing *item = append->order[lot->first + i];
+
+        redis_word_number(call, redis_entry_words(item));
+        redis_entry_put(call, item);
+    }
+}
+
+static void append_all(struct backend *backend, struct publish *publish, bool bounded)
 {
     struct redis *redis = redis_of(backend);
     size_t bytes;
@@ -277,11 +348,15 @@ void redis_stream_publish(struct backend *backend, struct publish *publish)
         return;
     }
 
+    append->bounded = bounded;
     if (redis->cluster != NULL && append->n_lots > 1) {
-        redis_scatter(backend, publish, append->order, append->n);
+        redis_scatter(backend, publish, append->order, append->n,
+                      bounded ? redis_queue_publish : redis_stream_publish);
         return;
     }
     redis = redis_to_key(redis, append->order[0]->topic);
+    if (bounded)
+        bytes += append->n_lots * PUSH_BYTES;
 
     struct redis_call *call = redis_begin(redis, &publish->op, &append_kind, bytes);
 
@@ -290,13 +365,22 @@ void redis_stream_publish(struct backend *backend, struct publish *publish)
     call->state = append;
     redis_reserve(call, bytes);
     for (uint32_t l = 0; l < append->n_lots; l++) {
-        const struct lot *lot = &append->lots[l];
-
-        if (lot->atomic)
-            redis_command(call, 1, "MULTI");
-        for (uint32_t i = 0; i < lot->n; i++)
-            add(call, append->order[lot->first + i]);
-        if (lot->atomic)
-            redis_command(call, 1, "EXEC");
+        if (bounded)
+            say_bounded(call, append, &append->lots[l]);
+        else
+            say_lot(call, append, &append->lots[l]);
     }
+}
+
+void redis_stream_publish(struct backend *backend, struct publish *publish)
+{
+    append_all(backend, publish, false);
+}
+
+void redis_queue_publish(struct backend *backend, struct publish *publish)
+{
+    const struct redis_store *store = redis_store_of(redis_of(backend));
+
+    append_all(backend, publish,
+               store->queue_messages > 0 || store->queue_bytes > 0 || store->queue_age_ms > 0);
 }

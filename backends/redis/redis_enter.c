@@ -82,7 +82,8 @@ static void enter_end(struct redis_call *call)
         reader->entered = reader->entered_once = true;
         reader->check_ns = reader->sent_ns;
         look_at_gap(reader);
-    }
+    } else if (reader->queue && reader->refused == ERR_RESOURCE_EXHAUSTED)
+        reader->stands = true;
     redis_reader_answered(reader, true);
 }
 

@@ -64,7 +64,7 @@ static void count(struct backend *backend, struct queue_count *count)
 }
 
 const struct queue redis_queue = {
-    .sink = REDIS_STREAM_SINK,
+    .sink = REDIS_STREAM_SINK(redis_queue_publish),
     .source = {.never_drops = true,
                .max_buffer = REDIS_STREAM_HOLD_BYTES,
                .open = open_queue,

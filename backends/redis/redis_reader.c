@@ -329,6 +329,8 @@ void redis_reader_open(struct backend *backend, struct subscription *subscriptio
     name_all(reader);
     reader->slot = redis_slot(slice_of(NULL, 0), reader->key);
     reader->notes = redis_stream_key(streams, &reader->texts, "wake", reader->key);
+    if (queue && redis_store_of(&streams->shared)->queue_bytes > 0)
+        reader->sizes = redis_stream_key(streams, &reader->texts, REDIS_QUEUE_SIZES, reader->key);
     if (subscription->want.ordered && !queue)
         redis_order_init(reader);
     enlist(reader);

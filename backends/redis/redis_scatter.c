@@ -60,7 +60,7 @@ static void split(struct scatter *scatter)
 }
 
 void redis_scatter(struct backend *backend, struct publish *publish, struct outgoing **order,
-                   uint32_t n)
+                   uint32_t n, void (*each)(struct backend *, struct publish *))
 {
     struct arena *arena = op_arena(&publish->op);
     struct scatter *scatter = arena_zalloc(arena, sizeof *scatter);
@@ -79,7 +79,7 @@ void redis_scatter(struct backend *backend, struct publish *publish, struct outg
     op_park(&publish->op, cancel);
     for (uint32_t p = 0; p < scatter->n_parts; p++) {
         op_start(&scatter->parts[p].op, &scatter->group, on_done);
-        redis_stream_publish(backend, &scatter->parts[p]);
+        each(backend, &scatter->parts[p]);
     }
     op_group_leave(&scatter->group);
 }

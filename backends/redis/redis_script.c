@@ -110,17 +110,71 @@ const char redis_script_keep[] =
     "end\n"
     "return out\n";
 
-/* KEYS: stream. ARGV: group, owner, "delete" or "", then ids. For each: 1 settled, 0 not the
- * owner's. */
+/* KEYS: stream; the bytes of queues, if they are counted. ARGV: group, owner, "delete" or "", then
+ * ids. For each: 1 settled, 0 not the owner's. */
 const char redis_script_settle[] =
-    "local out = {}\n"
+    "local out, gone = {}, 0\n"
+    "local function size(id)\n"
+    "  local n = 0\n"
+    "  for _, e in ipairs(redis.call('XRANGE', KEYS[1], id, id)) do\n"
+    "    for _, word in ipairs(e[2]) do n = n + #word end\n"
+    "  end\n"
+    "  return n\n"
+    "end\n"
     "for i = 4, #ARGV do\n"
     "  local r = 0\n"
     "  if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2]) > 0 then\n"
     "    r = redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])\n"
+    "    if KEYS[2] then gone = gone + size(ARGV[i]) end\n"
     "    if ARGV[3] ~= '' then redis.call('XDEL', KEYS[1], ARGV[i]) end\n"
     "  end\n"
     "  out[#out + 1] = r\n"
+    "end\n"
+    "if gone > 0 and redis.call('HINCRBY', KEYS[2], KEYS[1], -gone) <= 0 then\n"
+    "  redis.call('HDEL', KEYS[2], KEYS[1])\n"
+    "end\n"
+    "return out\n";
+
+/* KEYS: stream, the bytes of queues. ARGV: most messages, bytes, age in ms (0: no bound), the
+ * queue's group, then for each message how many words it has, and these. For each: its identifier,
+ * what redis says against it, or the bound that it would pass (1, 2, 3). Nothing comes behind one
+ * that is refused. The bytes are right again once the queue is empty, whoever has removed what.
+ *
+ * The group is made with the queue: where redis is full none can be made, and who attaches then for
+ * the first time could not receive what waits. */
+const char redis_script_push[] =
+    "local key, sizes = KEYS[1], KEYS[2]\n"
+    "local most, bytes, age = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])\n"
+    "local n, held, out, refused = redis.call('XLEN', key), 0, {}, nil\n"
+    "if n > 0 and bytes > 0 then held = tonumber(redis.call('HGET', sizes, key) or 0) end\n"
+    "if n > 0 and age > 0 then\n"
+    "  local now = redis.call('TIME')\n"
+    "  local oldest = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1][1]\n"
+    "  local was = tonumber(oldest:match('%d+'))\n"
+    "  if now[1] * 1000 + math.floor(now[2] / 1000) - was >= age then refused = 3 end\n"
+    "end\n"
+    "if n == 0 and redis.call('EXISTS', key) == 0 then\n"
+    "  redis.pcall('XGROUP', 'CREATE', key, ARGV[4], '0', 'MKSTREAM')\n"
+    "end\n"
+    "local function add(from, to)\n"
+    "  local size = 0\n"
+    "  for i = from, to do size = size + #ARGV[i] end\n"
+    "  if most > 0 and n >= most then return 1 end\n"
+    "  if bytes > 0 and held + size > bytes then return 2 end\n"
+    "  local r = redis.pcall('XADD', key, '*', unpack(ARGV, from, to))\n"
+    "  if type(r) == 'string' then n, held = n + 1, held + size end\n"
+    "  return r\n"
+    "end\n"
+    "local at = 5\n"
+    "while at <= #ARGV do\n"
+    "  local words = tonumber(ARGV[at])\n"
+    "  local r = refused or add(at + 1, at + words)\n"
+    "  if type(r) ~= 'string' then refused = r end\n"
+    "  out[#out + 1] = r\n"
+    "  at = at + 1 + words\n"
+    "end\n"
+    "if bytes > 0 and held > 0 then\n"
+    "  redis.call('HSET', sizes, key, string.format('%.0f', held))\n"
     "end\n"
     "return out\n";
 

@@ -126,6 +126,13 @@ const struct backend_setting redis_stream_settings[] = {
                      "age of entries, about; older ones are trimmed; 0: no bound"},
     [SET_TRIM_UNREAD] = {"trim_unread", SETTING_BOOL, "false", 0, 0,
                          "trim also what a group has not settled; else trimming waits for it"},
+    [SET_QUEUE_MESSAGES] = {"queue_max_messages", SETTING_UINT, "0", 0, 1ull << 40,
+                            "messages that one queue keeps, waiting and taken; more are refused "
+                            "with RESOURCE_EXHAUSTED; 0: no bound"},
+    [SET_QUEUE_BYTES] = {"queue_max_bytes", SETTING_UINT, "0", 0, 1ull << 50,
+                         "the same in bytes of their fields, names and values; 0: no bound"},
+    [SET_QUEUE_AGE] = {"queue_max_age_ms", SETTING_UINT, "0", 0, 1ull << 42,
+                       "age of a queue's oldest message at which new ones are refused; 0: any"},
     {.name = NULL},
 };
 
@@ -254,7 +261,19 @@ static void check_cluster(const struct redis_address *address, const struct back
 
 void redis_stream_settings_check(const struct backend_value *values, struct backend_faults *faults)
 {
+    static const enum redis_setting bounds[] = {SET_QUEUE_MESSAGES, SET_QUEUE_BYTES, SET_QUEUE_AGE};
+
     redis_settings_check(values, faults);
+    for (unsigned i = 0; i < ARRAY_LEN(bounds); i++) {
+        if (values[bounds[i]].number == 0 || values[SET_TRIM_UNREAD].number == 0)
+            continue;
+        backend_fault_add(faults,
+                          (struct backend_fault){
+                              .setting = redis_stream_settings[bounds[i]].name,
+                              .other = redis_stream_settings[SET_TRIM_UNREAD].name,
+                              .text = "refuses what is new, and `trim_unread` removes what waits",
+                              .fix = "keep one of the two"});
+    }
     if (values[SET_CLUSTER].number != 0 && strchr(values[SET_KEY_PREFIX].text, '{') != NULL)
         contradicts(faults, SET_KEY_PREFIX, SET_CLUSTER,
                     "holds a brace, which says where a cluster keeps a key", "remove it");

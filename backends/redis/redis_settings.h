@@ -32,6 +32,9 @@ enum redis_setting {
     SET_MAX_LENGTH,
     SET_MAX_AGE,
     SET_TRIM_UNREAD,
+    SET_QUEUE_MESSAGES,
+    SET_QUEUE_BYTES,
+    SET_QUEUE_AGE,
 };
 
 extern const struct backend_setting redis_settings[];

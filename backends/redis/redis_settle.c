@@ -259,11 +259,15 @@ static void say_part(struct redis_call *call, const struct settling *settling,
         }
         return;
     }
+    bool counted = !message_is_null(reader->sizes);
+
     if (part->step == STEP_ACK)
         redis_command(call, 3 + part->n, "XACK");
     else
-        redis_say_script(call, redis_script_settle, 1, 3 + part->n);
+        redis_say_script(call, redis_script_settle, counted ? 2 : 1, 3 + part->n);
     redis_word(call, reader->key);
+    if (counted) /* of a queue: never STEP_ACK */
+        redis_word(call, reader->sizes);
     redis_word(call, reader->group);
     if (part->step == STEP_SCRIPT) {
         redis_word(call, reader->consumer);

@@ -190,6 +190,9 @@ static void take_settings(struct redis_store *store, const struct backend_value 
         store->max_length = values[SET_MAX_LENGTH].number;
         store->max_age_ms = values[SET_MAX_AGE].number;
         store->trim_unread = values[SET_TRIM_UNREAD].number != 0;
+        store->queue_messages = values[SET_QUEUE_MESSAGES].number;
+        store->queue_bytes = values[SET_QUEUE_BYTES].number;
+        store->queue_age_ms = values[SET_QUEUE_AGE].number;
     }
     store->database =
         values[SET_DATABASE].number != 0 ? values[SET_DATABASE].number : values[SET_DB].number;

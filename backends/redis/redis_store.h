@@ -34,7 +34,8 @@ struct redis_store {
     size_t prefix_len;
     uint64_t dial_timeout_ns, command_timeout_ns, max_in_flight, max_buffer_bytes;
     uint64_t cluster_refresh_ms;
-    uint64_t claim_idle_ms, max_length, max_age_ms; /* streams */
+    uint64_t claim_idle_ms, max_length, max_age_ms;     /* streams */
+    uint64_t queue_messages, queue_bytes, queue_age_ms; /* of one queue; 0: no bound */
     bool trim_unread;
     char *server_name;     /* of its certificate; NULL: the host */
     char *sentinel_master; /* NULL: the address is the server itself */

@@ -43,6 +43,7 @@ extern const struct backend_type backend_redis_stream_cluster;
 
 #define REDIS_NOBODY      "prism:nobody"
 #define REDIS_QUEUE_GROUP "prism:queue" /* the one group of a queue */
+#define REDIS_QUEUE_SIZES "bytes"       /* a hash of ours: how much is in each queue */
 
 enum {
     REDIS_STREAM_ITEMS = 1000,
@@ -59,14 +60,14 @@ enum {
 
 /* ---- the interfaces ---- */
 
-#define REDIS_STREAM_SINK                                                                          \
+#define REDIS_STREAM_SINK(publish_)                                                                \
     {                                                                                              \
         .max_items = REDIS_STREAM_ITEMS, .max_frame_bytes = REDIS_STREAM_FRAME_BYTES,              \
         .max_message_bytes = REDIS_STREAM_MESSAGE_BYTES, .keyed = true, .binary_headers = true,    \
         .many_topics = true,                                                                       \
         .ack_means = "redis has added the message to the stream; whether that is on disk is what " \
                      "`acknowledgement` says, and replicas follow later",                          \
-        .check_topic = redis_stream_check_topic, .publish = redis_stream_publish                   \
+        .check_topic = redis_stream_check_topic, .publish = (publish_)                             \
     }
 
 #define REDIS_STREAM_SETTLING                                                                      \
@@ -89,8 +90,10 @@ struct err redis_stream_check_topic(struct slice topic);
 struct err redis_stream_check_name(const struct redis *redis, struct slice topic);
 struct err redis_stream_error(struct arena *arena, struct slice reply);
 void redis_stream_publish(struct backend *backend, struct publish *publish);
+void redis_queue_publish(struct backend *backend, struct publish *publish);
+/* n valid ones, by topic; `each` publishes those of one. */
 void redis_scatter(struct backend *backend, struct publish *publish, struct outgoing **order,
-                   uint32_t n); /* valid ones, by topic */
+                   uint32_t n, void (*each)(struct backend *, struct publish *));
 
 /* ---- trimming (redis_trim.c) ---- */
 
@@ -199,6 +202,7 @@ struct redis_reader {
     unsigned slot;             /* of the key, in a cluster */
     const struct redis *was;   /* whom it talked to last; not to be followed */
     struct slice notes;        /* the key that tells of its topic; in `texts` */
+    struct slice sizes;        /* likewise: where a queue's bytes are counted; null: they are not */
     struct redis_watch *watch; /* NULL: it looks for itself */
     struct subscription *subscription;
     bool queue, alone;                 /* alone: it has no group, and one of its own here */
@@ -213,6 +217,7 @@ struct redis_reader {
     bool busy;      /* one of them decides what comes next */
     bool entered;   /* the group is there; false: that has to be looked at (again) */
     bool entered_once, told, closing, leaving, ended;
+    bool stands;        /* a queue for which redis has no room yet: it is as good as empty */
     struct err err;     /* why it ends */
     struct arena texts; /* err's */
 

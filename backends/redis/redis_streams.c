@@ -13,7 +13,7 @@ static void open_stream(struct backend *backend, struct subscription *subscripti
 }
 
 const struct stream redis_stream = {
-    .sink = REDIS_STREAM_SINK,
+    .sink = REDIS_STREAM_SINK(redis_stream_publish),
     .source = {.keyed = true,
                .never_drops = true,
                .max_buffer = REDIS_STREAM_HOLD_BYTES,

@@ -126,7 +126,7 @@ static void hand_over(struct redis_reader *reader)
 
 void redis_reader_tell(struct redis_reader *reader)
 {
-    if (!reader->entered_once)
+    if (!reader->entered_once && !reader->stands)
         return;
     if (!reader->told) {
         reader->told = true;

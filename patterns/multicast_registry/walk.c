@@ -55,7 +55,9 @@ static uint64_t next_attempt_ns(const struct lane *lane)
 static bool may_repeat(const struct lane *lane, const struct outgoing *item)
 {
     const struct sending *s = lane->sending;
-    bool passing = item->err.code == ERR_UNAVAILABLE || item->err.code == ERR_RESOURCE_EXHAUSTED;
+    /* A queue that is full says no time: somebody would have to receive from it first. */
+    bool passing = item->err.code == ERR_UNAVAILABLE ||
+                   (item->err.code == ERR_RESOURCE_EXHAUSTED && item->err.retry_after_ms > 0);
 
     return passing && item->err.effect == EFFECT_NONE && !s->stopped &&
            lane->attempt < s->multicast->settings.attempts &&

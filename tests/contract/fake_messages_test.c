@@ -61,6 +61,27 @@ static int open_one_position(void **state)
     return 0;
 }
 
+static int open_bounded(void **state)
+{
+    struct fake_world *world;
+    struct message_fixture *messages;
+
+    open_world(state);
+    world = &fixture_of(state)->world;
+    messages = &fixture_of(state)->messages;
+    world->messages.bounds.messages = messages->bounds.messages = 10;
+    world->messages.bounds.bytes = messages->bounds.bytes = 6000;
+    return 0;
+}
+
+static int open_aging(void **state)
+{
+    open_world(state);
+    fixture_of(state)->world.messages.bounds.age_ms = 200;
+    fixture_of(state)->messages.bounds.age_ms = 200;
+    return 0;
+}
+
 static int open_threaded(void **state)
 {
     open_world(state);
@@ -212,6 +233,8 @@ int main(void)
     int failed = message_contract("fake", open_world, close_world) +
                  message_contract("fake, one position", open_one_position, close_world) +
                  message_contract("fake, threaded", open_threaded, close_world) +
+                 queue_bounds_contract("fake", open_bounded, close_world) +
+                 queue_bounds_contract("fake, age", open_aging, close_world) +
                  kv_group("fake", "faults", faults, sizeof faults / sizeof faults[0], open_world,
                           close_world);
 

@@ -34,9 +34,8 @@ static void drop_before(struct message_fixture *messages, const char *topic, int
     names_put(m, named);
 }
 
-static void open_store(struct memstore_fixture *fixture)
+static void open_store_with(struct memstore_fixture *fixture, struct memstore_config config)
 {
-    const struct memstore_config config = {.messaging.tail_bytes = MESSAGING_TAIL_BYTES};
     const struct backend_options names = {.namespace_name = "tested", .slot = "primary"};
 
     fixture->store = memstore_new(&names, &config);
@@ -48,14 +47,49 @@ static void open_store(struct memstore_fixture *fixture)
     fixture->messages.patience_ms = 30;
 }
 
-static int open_driven(void **state)
+static void open_store(struct memstore_fixture *fixture)
+{
+    open_store_with(fixture,
+                    (struct memstore_config){.messaging = {.tail_bytes = MESSAGING_TAIL_BYTES}});
+}
+
+static struct memstore_fixture *new_driven(void)
 {
     struct memstore_fixture *fixture = calloc(1, sizeof *fixture);
 
     assert_non_null(fixture);
     worker_init(&fixture->worker, 0, no_wake);
     fixture->messages.kv.worker = &fixture->worker;
+    return fixture;
+}
+
+static int open_driven(void **state)
+{
+    struct memstore_fixture *fixture = new_driven();
+
     open_store(fixture);
+    *state = fixture;
+    return 0;
+}
+
+static int open_bounded(void **state)
+{
+    struct memstore_fixture *fixture = new_driven();
+
+    fixture->messages.bounds.messages = 10;
+    fixture->messages.bounds.bytes = 7000;
+    open_store_with(fixture, (struct memstore_config){
+                                 .messaging = {.stream_messages = 10, .stream_bytes = 7000}});
+    *state = fixture;
+    return 0;
+}
+
+static int open_aging(void **state)
+{
+    struct memstore_fixture *fixture = new_driven();
+
+    fixture->messages.bounds.age_ms = 200;
+    open_store_with(fixture, (struct memstore_config){.messaging = {.queue_age_ms = 200}});
     *state = fixture;
     return 0;
 }
@@ -97,7 +131,9 @@ static int close_fixture(void **state)
 int main(void)
 {
     int failed = message_contract("memstore, driven", open_driven, close_fixture) +
-                 message_contract("memstore, pooled", open_pooled, close_fixture);
+                 message_contract("memstore, pooled", open_pooled, close_fixture) +
+                 queue_bounds_contract("memstore", open_bounded, close_fixture) +
+                 queue_bounds_contract("memstore, age", open_aging, close_fixture);
 
     return failed != 0;
 }

@@ -24,6 +24,8 @@
  *                   that a group misses it; where offsets are no numbers, what is before the
  *                   message at fixture->keep_from; NULL: gaps are not tested
  *   lease_ms        a short lease that the source can keep: leases are tested with it
+ *   bounds          of one queue, for queue_bounds_contract; bytes are many messages of 1000 and
+ *                   fewer than `messages` of them. 0: there is no such bound, or it is not tested
  *   patience        how long a "nothing more comes" is watched, ms; so long that a wrong message
  *                   would have come
  *
@@ -49,6 +51,10 @@ struct message_fixture {
     void (*drop_before)(struct message_fixture *fixture, const char *topic, int64_t offset);
     struct slice keep_from; /* a position: set by the test before drop_before */
     unsigned lease_ms;
+    struct {
+        unsigned messages, age_ms;
+        uint64_t bytes;
+    } bounds;
     unsigned patience_ms;
     unsigned topics; /* private: names given out */
     char prefix[32]; /* of the names; filled in where servers outlive tests */
@@ -62,6 +68,9 @@ int stream_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction
 int stream_settle_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown);
 int stream_place_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown);
 int queue_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown);
+
+/* Not one of message_contract's: its instances have bounds. */
+int queue_bounds_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown);
 
 /* A name that no test has used; the topic is there. Valid until the next test. */
 const char *message_topic(struct message_fixture *fixture);

@@ -16,6 +16,7 @@ struct queue_fixture {
 
 static int open_with(void **state, redis_settings settings)
 {
+    static unsigned opened;
     struct queue_fixture *fixture = test_calloc(1, sizeof *fixture);
     struct message_fixture *messages = &fixture->messages;
 
@@ -27,7 +28,7 @@ static int open_with(void **state, redis_settings settings)
     fixture->second = postgres_fixture_store("a", settings);
     messages->second = kv_open(&messages->kv, fixture->second);
     KV_UNTIL(&messages->kv, atomic_load(&fixture->second->state) == BACKEND_READY);
-    snprintf(messages->prefix, sizeof messages->prefix, "%p-", (void *)fixture);
+    snprintf(messages->prefix, sizeof messages->prefix, "%u-", ++opened); /* no name twice */
     messages->lease_ms = 300;
     messages->patience_ms = 300;
     *state = fixture;
@@ -37,6 +38,33 @@ static int open_with(void **state, redis_settings settings)
 static int open_fixture(void **state)
 {
     return open_with(state, (redis_settings){"queue_poll_ms", "20", NULL});
+}
+
+static int open_bounded(void **state)
+{
+    struct message_fixture *messages;
+
+    open_with(state, (redis_settings){"queue_poll_ms", "20", "queue_max_messages", "10",
+                                      "queue_max_bytes", "6000", NULL});
+    messages = *state;
+    messages->bounds.messages = 10;
+    messages->bounds.bytes = 6000;
+    return 0;
+}
+
+/* The whole contract by the statement of bounds. */
+static int open_wide(void **state)
+{
+    return open_with(state, (redis_settings){"queue_poll_ms", "20", "queue_max_messages", "100000",
+                                             "queue_max_bytes", "1000000000", "queue_max_age_ms",
+                                             "1000000000", NULL});
+}
+
+static int open_aging(void **state)
+{
+    open_with(state, (redis_settings){"queue_poll_ms", "20", "queue_max_age_ms", "200", NULL});
+    ((struct message_fixture *)*state)->bounds.age_ms = 200;
+    return 0;
 }
 
 /* No test is patient enough for a look at the queue that nobody has asked for. */
@@ -379,6 +407,9 @@ int main(void)
     if (postgres_fixture_address() == NULL)
         return 77;
     return message_contract("postgres", open_fixture, close_fixture) +
+           queue_contract("postgres, with bounds", open_wide, close_fixture) +
+           queue_bounds_contract("postgres", open_bounded, close_fixture) +
+           queue_bounds_contract("postgres, age", open_aging, close_fixture) +
            cmocka_run_group_tests_name("postgres queue", tests, open_fixture, close_fixture) +
            cmocka_run_group_tests_name("postgres queue, told", told, open_told, close_fixture) +
            /* No transaction that brings a message notifies: none fails if notifying does. */

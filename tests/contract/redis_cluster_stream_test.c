@@ -47,15 +47,31 @@ static void drop_before(struct message_fixture *messages, const char *topic, int
     say_to_all(command);
 }
 
-static int open_fixture(void **state)
+static struct stream_fixture *open_with(const char *messages, const char *bytes)
 {
     struct stream_fixture *fixture;
 
     say_to_all("FLUSHALL");
-    fixture = stream_fixture_open(NULL, (redis_settings){"address", nodes, "cluster", "true",
-                                                         "command_timeout_ms", "10000",
-                                                         "claim_idle_ms", "1000", NULL});
+    fixture = stream_fixture_open(
+        NULL, (redis_settings){"address", nodes, "cluster", "true", "command_timeout_ms", "10000",
+                               "claim_idle_ms", "1000", "queue_max_messages", messages,
+                               "queue_max_bytes", bytes, NULL});
     fixture->messages.drop_before = drop_before;
+    return fixture;
+}
+
+static int open_fixture(void **state)
+{
+    *state = open_with("0", "0");
+    return 0;
+}
+
+static int open_bounded_queues(void **state)
+{
+    struct stream_fixture *fixture = open_with("10", "6000");
+
+    fixture->messages.bounds.messages = 10;
+    fixture->messages.bounds.bytes = 6000;
     *state = fixture;
     return 0;
 }
@@ -178,6 +194,7 @@ int main(void)
     if (nodes == NULL || sockets == NULL)
         return redis_server_skip();
     return message_contract("redis-stream-cluster", open_fixture, close_fixture) +
+           queue_bounds_contract("redis-stream-cluster", open_bounded_queues, close_fixture) +
            kv_group("redis-stream-cluster", "in particular", tests, sizeof tests / sizeof tests[0],
                     open_fixture, close_fixture);
 }

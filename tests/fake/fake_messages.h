@@ -53,7 +53,10 @@ struct fake_messages {
     struct stream stream;
     struct queue queue;
     struct fake_faults faults;
-    unsigned partitions;    /* of topics; 0: none, messages have partition -1 */
+    unsigned partitions; /* of topics; 0: none, messages have partition -1 */
+    struct {
+        uint64_t messages, bytes, age_ms;
+    } bounds;               /* of one queue; 0: none */
     const char *lossy;      /* what makes the retention of streams so; NULL: it is not */
     bool describes_at_once; /* whatever the mode, and it counts as no operation */
 

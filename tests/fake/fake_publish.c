@@ -31,6 +31,30 @@ static int32_t receivers(const struct fake_world *world, const struct fake_log *
     return n;
 }
 
+/* A queue's bounds. What is taken and not settled is in it. */
+static struct err check_room(const struct fake_world *world, const struct fake_log *log,
+                             const struct outgoing *m)
+{
+    uint64_t n = 0, bytes = 0, oldest_ms = world->now_ms;
+    const char *bound = NULL;
+
+    for (size_t i = 0; i < log->n; i++) {
+        if (log->kept[i].gone)
+            continue;
+        oldest_ms = n++ == 0 ? log->kept[i].timestamp_ms : oldest_ms;
+        bytes += message_out_bytes(&log->kept[i].m);
+    }
+    if (world->messages.bounds.messages > 0 && n >= world->messages.bounds.messages)
+        bound = "messages";
+    else if (world->messages.bounds.bytes > 0 &&
+             bytes + message_out_bytes(m) > world->messages.bounds.bytes)
+        bound = "bytes";
+    else if (world->messages.bounds.age_ms > 0 &&
+             world->now_ms - oldest_ms >= world->messages.bounds.age_ms)
+        bound = "age_ms";
+    return bound == NULL ? ERR_NONE : err_about(ERR_RESOURCE_EXHAUSTED, bound, "the queue is full");
+}
+
 static void publish_items(struct fake_world *world, struct publish *publish, enum fake_kind kind,
                           const struct message_sink *sink)
 {
@@ -51,6 +75,10 @@ static void publish_items(struct fake_world *world, struct publish *publish, enu
         if (m->err.code != ERR_OK)
             continue;
         log = fake_log_find(world, kind, m->topic, true);
+        if (kind == FAKE_KIND_QUEUE)
+            m->err = fake_told(&publish->op, check_room(world, log, m));
+        if (m->err.code != ERR_OK)
+            continue;
         if (kind == FAKE_KIND_TOPIC)
             m->receivers = receivers(world, log);
 

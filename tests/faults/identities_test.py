@@ -1,9 +1,11 @@
 """What users of other registries have met, by the numbers of docs/cases/identities.md, on real servers: the dead that
 stay listed, queues without a bound, a message that comes for ever, an object of the broker for each device."""
 import json
+import os
 import select
 import subprocess
 import time
+from concurrent import futures
 
 import grpc
 
@@ -36,6 +38,14 @@ class Identities(suite.Case):
     def nats(self, backend="nats"):
         self.broker = self.borrow(NatsServer())
         return {"backend": backend, "config": {"address": self.broker.address}}
+
+    def stream_of_queues(self, **config):
+        """One of all queues, as an operator makes it, at the broker that was started last."""
+        made = json.dumps({"name": "queues", "subjects": ["prism.queue.>"], "storage": "memory", **config})
+        request = b"CONNECT {\"verbose\":false}\r\nSUB made 1\r\nPUB $JS.API.STREAM.CREATE.queues made %d\r\n%s\r\n" % (
+            len(made), made.encode())
+        self.assertIn(b'"config"', exchange(self.broker.port, request, lambda got: b"stream_create_response" in got))
+        return {"backend": "jetstream", "config": {"address": self.broker.address}}
 
     def serve(self, registry, messaging, durability=None, **behavior):
         server = self.borrow(Prismd(namespaces=[namespace(registry, messaging, durability=durability, **behavior)]))
@@ -106,9 +116,8 @@ class Queues(Identities):
 
     def refuses_and_keeps(self, durability):
         """M6: a bound that is reached refuses what is new, by a status of its own, and keeps what was there."""
-        _, registry = self.serve(MEMSTORE, MEMSTORE, durability)
+        server, registry = self.serve(MEMSTORE, MEMSTORE, durability)
         self.register(registry, ["absent", "present"])
-        self.subscribed(registry, "absent").cancel()    # known to the queues' backend, and gone
         stream = self.subscribed(registry, "present")
         kept, outcome = 0, None
         for n in range(1000):
@@ -118,6 +127,7 @@ class Queues(Identities):
             kept += 1
         self.assertEqual((outcome.status, outcome.code), (pb.FAILED, EXHAUSTED), outcome)
         self.assertGreater(kept, 5)
+        self.retries = server.metric("prism_multicast_retries_total")
         return registry, stream, kept
 
     def subscribed(self, registry, name):
@@ -130,16 +140,67 @@ class Queues(Identities):
         stream = self.subscribed(registry, "absent")
         self.assertEqual([m.payload[:4] for m in messages(stream, kept)], [b"%04d" % n for n in range(kept)])
 
-    def test_m6_of_one_identity(self):
-        """Others are not slowed."""
-        bounds = ({"stream_max_messages": 10}, {"stream_max_bytes": 60_000})
+    def of_one_identity(self, durability):
+        """Others are not slowed: nobody tries again what only the receiver can make room for."""
+        registry, stream, kept = self.refuses_and_keeps(durability)
+        self.assertLessEqual(kept, 12)
+        both = registry.Multicast(identities=["absent", "present"], payload=bytes(5004))
+        self.assertEqual((both.pending_count, both.failed_count), (1, 1))
+        self.assertEqual(messages(stream, 1)[0].payload, bytes(5004))
+        self.comes(registry, kept)
+
+    def bounds_of_one_identity(self, slot, *bounds):
         for config in bounds:
             with self.subTest(config):
-                registry, stream, kept = self.refuses_and_keeps({"backend": "memstore", "config": config})
-                self.assertLessEqual(kept, 12)
-                self.assertEqual(registry.Multicast(identities=["present"], payload=b"y").pending_count, 1)
-                self.assertEqual(messages(stream, 1)[0].payload, b"y")
-                self.comes(registry, kept)
+                durability = slot()
+                self.of_one_identity({**durability, "config": {**durability["config"], **config}})
+                self.assertEqual(self.retries, 0)
+
+    def test_m6_of_one_identity(self):
+        self.bounds_of_one_identity(lambda: MEMSTORE, {"stream_max_messages": 10}, {"stream_max_bytes": 60_000})
+
+    def test_m6_of_one_identity_redis_stream(self):
+        self.bounds_of_one_identity(lambda: self.redis("redis-stream"), {"queue_max_messages": 10},
+                                    {"queue_max_bytes": 60_000})
+
+    def test_m6_of_one_identity_postgres(self):
+        self.bounds_of_one_identity(self.postgres, {"queue_max_messages": 10},
+                                    {"queue_max_messages": 1000, "queue_max_bytes": 60_000})
+
+    def test_m6_of_one_identity_jetstream(self):
+        """By the settings of the stream, which holds the queues of all."""
+        self.nats()
+        durability = self.stream_of_queues(max_msgs_per_subject=10, discard="new", discard_new_per_subject=True,
+                                           retention="workqueue")
+        self.of_one_identity(durability)
+
+    def pushed_at_once(self, durability, bound):
+        """Two instances, each with many calls under way. Returns how many were taken."""
+        _, registry = self.serve(MEMSTORE, MEMSTORE, durability)
+        _, other = self.serve(MEMSTORE, MEMSTORE, durability)
+        for each in (registry, other):
+            self.register(each, ["absent"])
+            wait.until(lambda e=each: e.Multicast(identities=["absent"], payload=b"%04d" % 0).pending_count,
+                       environment.PATIENCE, "the queues' backend is there")
+        with futures.ThreadPoolExecutor(16) as pool:
+            calls = [pool.submit(lambda n: (registry, other)[n % 2].Multicast(identities=["absent"], payload=b"x"), n)
+                     for n in range(4 * bound)]
+            taken = sum(call.result().pending_count for call in calls)
+        self.assertEqual(other.Multicast(identities=["absent"], payload=b"x").failed_count, 1)
+        return 2 + taken
+
+    def test_m6_pushed_at_once_redis_stream(self):
+        """The bound is looked at in one step with the write."""
+        slot = self.redis("redis-stream")
+        taken = self.pushed_at_once({**slot, "config": {**slot["config"], "queue_max_messages": 50}}, 50)
+        self.assertEqual((taken, self.server.call("XLEN", "prism.queue.absent")), (50, 50))
+
+    def test_m6_pushed_at_once_postgres(self):
+        """Transactions that are open at the same time do not see each other: four connections, one message each."""
+        slot = self.postgres()
+        taken = self.pushed_at_once({**slot, "config": {**slot["config"], "connections": 2,
+                                                        "queue_max_messages": 50}}, 50)
+        self.assertIn(taken, range(50, 50 + 2 * 2 * os.cpu_count()))
 
     def test_m6_of_the_namespace(self):
         registry, _, kept = self.refuses_and_keeps({"backend": "memstore", "config": {"max_bytes": 1_000_000}})
@@ -147,7 +208,10 @@ class Queues(Identities):
         self.comes(registry, kept)
 
     def test_m6_redis_is_full(self):
-        registry, _, kept = self.refuses_and_keeps(self.redis("redis-stream", maxmemory=3_000_000))
+        """Who attaches for the first time gets what waits: with a bound, its group was made with its queue."""
+        slot = self.redis("redis-stream", maxmemory=3_000_000)
+        slot["config"]["queue_max_messages"] = 1_000_000
+        registry, _, kept = self.refuses_and_keeps(slot)
         self.comes(registry, kept)
 
     def comes_only_so_often(self, durability):
@@ -271,17 +335,9 @@ class IdleDevices(Identities):
         self.assertLessEqual(after - before, self.DEVICES // 100 + 10)
         return server, registry
 
-    def one_stream(self):
-        """Of all queues, as an operator makes it."""
-        name, made = b"queues", json.dumps({"name": "queues", "subjects": ["prism.queue.>"], "storage": "memory"})
-        request = b"CONNECT {\"verbose\":false}\r\nSUB made 1\r\nPUB $JS.API.STREAM.CREATE.%s made %d\r\n%s\r\n" % (
-            name, len(made), made.encode())
-        self.assertIn(b'"config"', exchange(self.broker.port, request, lambda got: b"stream_create_response" in got))
-        return {"backend": "jetstream", "config": {"address": self.broker.address}}
-
     def test_m8_jetstream(self):
         """Streams and consumers, also when each of some has got something."""
-        _, registry = self.enter(self.one_stream)
+        _, registry = self.enter(self.stream_of_queues)
         answer = registry.Multicast(identities=[f"d{n:06}" for n in range(1000)], payload=b"x")
         self.assertEqual(answer.pending_count, 1000)
         got = exchange(self.broker.monitor_port, b"GET /jsz HTTP/1.0\r\n\r\n", lambda _: False)

@@ -282,6 +282,45 @@ static void test_given_up_after_so_many_deliveries(void **state)
     }
 }
 
+/* M6: a queue that is full refuses what is new, once, and keeps the rest; others get theirs. */
+static void test_m6_a_full_queue(void **state)
+{
+    struct fake_rig *rig = keeping(FAKE_QUEUE);
+    char *names[] = {pb_text("i1")};
+    pb_multicast_request request = to_all();
+    uint64_t before = rig->world.items_sent;
+    struct call *call;
+    char seen[40];
+
+    (void)state;
+    rig->world.messages.bounds.messages = 2;
+    for (int i = 0; i < 3; i++) {
+        request.identities = names;
+        request.n_identities = i < 2; /* the third one goes to i2 as well */
+        call = fake_call(rig, "Multicast", &request.base);
+        settle(rig, call);
+        assert_int_equal(answer_of(call)->failed_count, i == 2);
+        if (i < 2)
+            fake_call_free(call);
+    }
+    assert_int_equal(answer_of(call)->pending_count, 1);
+    assert_false(answer_of(call)->success);
+    for (size_t i = 0; i < 2; i++) {
+        const pb_delivery_result *result = answer_of(call)->results[i];
+        bool full = strcmp(result->identity, "i1") == 0;
+
+        assert_int_equal(result->status, full ? MULTICAST_PB(DELIVERY_STATUS__FAILED)
+                                              : MULTICAST_PB(DELIVERY_STATUS__PENDING));
+        assert_int_equal(result->code, full ? ERR_RESOURCE_EXHAUSTED : ERR_OK);
+    }
+    fake_call_free(call);
+    assert_int_equal(rig->world.items_sent - before, 4);
+    call = attached_with(rig, 0);
+    texts_of(call, seen);
+    assert_string_equal(seen, "xx");
+    end(rig, call);
+}
+
 /* To those who listen at the moment, past the queues. */
 static void test_at_most_once_is_not_kept(void **state)
 {
@@ -410,6 +449,7 @@ int main(void)
         cmocka_unit_test(test_automatic_confirmation),
         cmocka_unit_test(test_what_is_not_worth_receiving),
         cmocka_unit_test(test_given_up_after_so_many_deliveries),
+        cmocka_unit_test(test_m6_a_full_queue),
         cmocka_unit_test(test_at_most_once_is_not_kept),
         cmocka_unit_test(test_the_rpc_that_confirms),
         cmocka_unit_test(test_every_operation_fails_in_turn),
