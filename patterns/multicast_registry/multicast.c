@@ -111,6 +111,7 @@ static void reply(struct sending *s)
     response.skipped_count = s->tally.skipped;
     response.confirmed_count = s->tally.confirmed;
     response.failed_count = s->tally.failed;
+    response.resumed = s->remembered.resumed;
     response.multicast_id = pb_text(s->id);
     merge_results(s, &response);
     call_reply(s->call, &response.base);
@@ -125,6 +126,7 @@ static void fill_progress(const struct sending *s, pb_multicast_progress *progre
     progress->pending_count = s->tally.pending;
     progress->skipped_count = s->tally.skipped;
     progress->failed_count = s->tally.failed;
+    progress->resumed = s->remembered.resumed;
     progress->multicast_id = pb_text(s->id);
 }
 
@@ -196,11 +198,11 @@ static void progress_sent(struct op *op)
     struct err err = op->err;
 
     s->reporting = NULL;
-    lane->state = LANE_WANTS_PAGE;
     if (err.code != ERR_OK) {
         s->gone = true;
         walk_stop(s, err);
     }
+    lane->state = LANE_WANTS_PAGE;
     report_next(s);
     walk_reported(lane);
 }

@@ -31,16 +31,17 @@ static void add_untried(struct sending *s)
 
 /* ---- records ---- */
 
-static struct slice write(struct sending *s, uint8_t state, uint64_t kept_ms)
+static struct slice write(struct sending *s, struct arena *arena, uint8_t state, uint64_t kept_ms)
 {
     struct remembered *r = &s->remembered;
     size_t bytes = sizeof(struct record) + s->after_len + r->failed_bytes;
-    uint8_t *out = arena_alloc(call_arena(s->call), bytes);
+    uint8_t *out = arena_alloc(arena, bytes);
     struct record *record = (void *)out;
     const int32_t counts[RECORD_COUNTS] = {s->tally.delivered, s->tally.no_receiver,
                                            s->tally.pending, s->tally.skipped};
 
-    *record = (struct record){.state = state, .ended = s->exhausted, .overflowed = r->overflowed};
+    *record = (struct record){
+        .state = state, .ended = s->exhausted, .overflowed = r->overflowed, .resumed = r->resumed};
     memcpy(record->owner, r->owner, OWNER_BYTES);
     number_put(record->kept_ms, kept_ms, 8);
     memcpy(record->digest, r->digest.bytes, DIGEST_BYTES);
@@ -56,21 +57,23 @@ static struct slice write(struct sending *s, uint8_t state, uint64_t kept_ms)
     return slice_of(out, bytes);
 }
 
-struct slice record_open(struct sending *s, uint64_t kept_ms)
+struct slice record_open(struct sending *s, struct arena *arena)
 {
     struct remembered *r = &s->remembered;
+    size_t bytes = r->failed_bytes, n = r->n_failed;
     struct slice record;
 
     add_untried(s);
-    record = write(s, RECORD_OPEN, kept_ms);
-    r->failed_bytes = r->n_failed = 0;
+    record = write(s, arena, RECORD_OPEN, s->multicast->settings.memory_ms);
+    r->failed_bytes = bytes;
+    r->n_failed = n;
     return record;
 }
 
 struct slice record_over(struct sending *s)
 {
     add_untried(s);
-    return write(s, RECORD_OVER, 0);
+    return write(s, call_arena(s->call), RECORD_OVER, 0);
 }
 
 static bool read_failed(struct sending *s, struct slice rest, size_t n)
@@ -87,6 +90,14 @@ static bool read_failed(struct sending *s, struct slice rest, size_t n)
     return true;
 }
 
+void record_none(struct sending *s)
+{
+    s->tally = (struct tally){0};
+    s->again = (struct names){0};
+    s->named.next = s->after_len = 0;
+    s->exhausted = s->truncated = s->remembered.resumed = false;
+}
+
 bool record_read(struct sending *s, struct slice value)
 {
     const struct record *record = (const void *)value.data;
@@ -94,6 +105,7 @@ bool record_read(struct sending *s, struct slice value)
                                       &s->tally.skipped};
     size_t after;
 
+    record_none(s);
     if (value.len < sizeof *record)
         return false;
     after = (size_t)number_get(record->after_len, 2);
@@ -103,6 +115,7 @@ bool record_read(struct sending *s, struct slice value)
     s->after_len = after;
     memcpy(s->after, value.data + sizeof *record, after);
     s->exhausted = record->ended != 0;
+    s->remembered.resumed = record->resumed != 0 || record->state == RECORD_OPEN;
     s->named.next = (size_t)number_get(record->next_name, 4);
     for (int i = 0; i < RECORD_COUNTS; i++) {
         *counts[i] = (int32_t)number_get(record->counts[i], 4);

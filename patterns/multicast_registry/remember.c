@@ -1,30 +1,30 @@
 /* What became of a multicast is remembered under its message_id, where neither the queues nor the
  * topics compare identifiers: in the registry's own backend, for a time.
  *
- *   open    somebody is sending it; expires by itself, should he be gone. One that has replaced an
- *           `over` repeats what that said, and is kept as long: a claim that has lapsed
+ *   open    somebody is sending it; the same of what he has written down on his way (checkpoint.c).
+ *           He holds a lease: once that is over he is gone, and the rest is kept for the window
  *   over    how many got it, who did not, and how far it came; kept for the window
  *
  *   claim -> put_if absent: it is ours ---------------------------------> send to all
  *         -> there already: get -> another digest --------------------> ALREADY_EXISTS
  *                               -> open ------------------------------> UNAVAILABLE, a moment later
- *                               -> open, lapsed: as if it were over
+ *                               -> open, lease over: as if it were over
  *                               -> over, nothing left ----------------> the first's answer
  *                               -> over, too many failed to be named -> FAILED_PRECONDITION
  *                               -> over, some failed, or not all were
  *                                  reached: put_if version -----------> send to those
+ *                                                          -> changed: get again
  *                               -> gone meanwhile: claim again
  *         -> nobody knows: get -> our mark: it is ours; if the client has gone: as it was before
  *                               -> another's, or none --------------> the claim's error
- *   while it lasts: once half of the claim is over, get -> ours: put_if version, a new claim
- *                                                      -> another's: the sending stops
  *   after the sending: put_if version, or del when nothing was sent
  *
  * An identity that was handed the message is not handed it again; one whose delivery failed, or
- * whose fate is unknown, is. A record that cannot be written stays open until it expires; then a
- * repetition goes to all. */
+ * whose fate is unknown, is. If the end cannot be written, or nobody lives to write it, a
+ * repetition goes on where the record says, and some get it twice. */
 #include "patterns/multicast_registry/remember.h"
 
+#include "patterns/multicast_registry/checkpoint.h"
 #include "patterns/multicast_registry/record.h"
 #include "pool/worker.h"
 #include "src/base/clock.h"
@@ -35,19 +35,11 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum {
-    MOST_ATTEMPTS = 4,
-    MOST_DEADLINE_MS = 600000, /* of a call, for how long its claim stands */
-    MARGIN_MS = 60000,
-    AGAIN_MS = 1000,
-    WRITE_MS = 5000,
-    RENEW_AGAIN_MS = 10000 /* after a renewal that failed */
-};
+enum { MOST_ATTEMPTS = 4, AGAIN_MS = 1000, WRITE_MS = 5000 };
 
 static void claimed(struct op *op);
 static void looked(struct op *op);
 static void write_end(struct sending *s);
-static void hold(struct sending *s);
 
 static struct arena *arena_of(const struct sending *s)
 {
@@ -105,31 +97,18 @@ void remember_failed(struct sending *s, struct slice identity)
 
 /* ---- before the sending ---- */
 
-static uint64_t open_ms(const struct sending *s)
-{
-    uint64_t now_ns = s->multicast->base.home->now_ns, rest_ms = MOST_DEADLINE_MS;
-
-    if (s->group.deadline_ns > now_ns &&
-        (s->group.deadline_ns - now_ns) / NS_PER_MS < MOST_DEADLINE_MS)
-        rest_ms = (s->group.deadline_ns - now_ns) / NS_PER_MS;
-    return rest_ms + MARGIN_MS;
-}
-
 /* version: of the record that it replaces; empty: there is none. */
 static void claim(struct sending *s, struct slice version)
 {
     struct remembered *r = &s->remembered;
-    uint64_t kept_ms = version.len > 0 ? s->multicast->settings.memory_ms : 0;
 
     if (getrandom(r->owner, OWNER_BYTES, 0) != OWNER_BYTES)
         abort(); /* never for so few bytes */
-    r->claim_ms = open_ms(s);
-    r->kept_ms = kept_ms;
-    r->until_ns = s->multicast->base.home->now_ns + r->claim_ms * NS_PER_MS;
-    r->open = record_open(s, kept_ms);
+    r->until_ns = s->multicast->base.home->now_ns + LEASE_MS * NS_PER_MS;
+    r->open = record_open(s, arena_of(s));
     r->put_if = (struct kv_put_if){.key = r->key,
                                    .value = r->open,
-                                   .ttl_ms = r->claim_ms + kept_ms,
+                                   .ttl_ms = LEASE_MS + s->multicast->settings.memory_ms,
                                    .condition = version.len > 0 ? KV_IF_VERSION : KV_IF_ABSENT,
                                    .version = version};
     call_start(s->call, &r->put_if.op, claimed);
@@ -145,7 +124,7 @@ void remember_begin(struct sending *s)
 
 /* With a deadline of its own: the outcome is looked for and told, also for a client that has gone.
  */
-static void begin_group(struct sending *s, void (*idle)(struct op_group *))
+void remember_group(struct sending *s, void (*idle)(struct op_group *))
 {
     struct op_group *group = &s->remembered.group;
     struct worker *home = s->multicast->base.home;
@@ -154,7 +133,7 @@ static void begin_group(struct sending *s, void (*idle)(struct op_group *))
     group->idle = idle;
 }
 
-static struct err taken(void)
+struct err remember_taken(void)
 {
     return err_make(ERR_ABORTED, "another multicast with this message_id has begun meanwhile");
 }
@@ -171,7 +150,7 @@ static void begin(struct sending *s, struct slice version)
 {
     s->remembered.version = version;
     s->remembered.claimed = true;
-    hold(s);
+    checkpoint_begin(s);
     sending_begin(s);
 }
 
@@ -199,7 +178,7 @@ static void looked_back(struct op_group *group)
         fail_unclaimed(s);
     } else if (is_gone(s)) {
         s->remembered.version = s->remembered.get.version;
-        begin_group(s, let_go);
+        remember_group(s, let_go);
         write_end(s);
     } else {
         begin(s, s->remembered.get.version);
@@ -223,7 +202,7 @@ static void look_back(struct sending *s, struct err err)
 
     op_group_enter(call_group(s->call));
     r->err = err;
-    begin_group(s, looked_back);
+    remember_group(s, looked_back);
     r->get = (struct kv_get){.key = r->key, .want_version = true};
     op_start(&r->get.op, &r->group, got_back);
     s->multicast->plan.memory->kv_basic->get(s->multicast->registry, &r->get);
@@ -240,8 +219,8 @@ static void claimed(struct op *op)
         call_fail(s->call, op->err);
     } else if (r->put_if.stored) {
         begin(s, r->put_if.current_version);
-    } else if (r->put_if.condition == KV_IF_VERSION || ++r->attempts == MOST_ATTEMPTS) {
-        call_fail(s->call, taken());
+    } else if (++r->attempts == MOST_ATTEMPTS) {
+        call_fail(s->call, remember_taken());
     } else {
         r->get = (struct kv_get){.key = r->key, .want_version = true};
         call_start(s->call, &r->get.op, looked);
@@ -296,6 +275,12 @@ static void aged(struct op *op)
         go_on(s);
 }
 
+static const struct kv_ttl *ttl_of(const struct multicast *multicast)
+{
+    return multicast->plan.memory->kv_ttl != NULL ? multicast->plan.memory->kv_ttl
+                                                  : multicast->registry->type->emulations.kv_ttl;
+}
+
 static void look_at(struct sending *s)
 {
     struct remembered *r = &s->remembered;
@@ -314,7 +299,7 @@ static void look_at(struct sending *s)
     } else {
         r->ttl_get = (struct kv_ttl_get){.key = r->key};
         call_start(s->call, &r->ttl_get.op, aged);
-        s->multicast->plan.memory->kv_ttl->get(s->multicast->registry, &r->ttl_get);
+        ttl_of(s->multicast)->get(s->multicast->registry, &r->ttl_get);
     }
 }
 
@@ -322,12 +307,14 @@ static void looked(struct op *op)
 {
     struct sending *s = CONTAINER_OF(op, struct sending, remembered.get.op);
 
-    if (op->err.code != ERR_OK)
+    if (op->err.code != ERR_OK) {
         call_fail(s->call, op->err);
-    else if (s->remembered.get.found)
+    } else if (s->remembered.get.found) {
         look_at(s);
-    else
+    } else {
+        record_none(s);
         claim(s, slice_of("", 0));
+    }
 }
 
 /* ---- after the sending ---- */
@@ -388,7 +375,7 @@ static void got_for_end(struct op *op)
     }
 }
 
-static void get_ours(struct sending *s, op_done_fn *done, struct arena *arena)
+void remember_get(struct sending *s, op_done_fn *done, struct arena *arena)
 {
     struct remembered *r = &s->remembered;
 
@@ -400,11 +387,19 @@ static void get_ours(struct sending *s, op_done_fn *done, struct arena *arena)
 
 static void end_claim(struct sending *s)
 {
-    begin_group(s, written);
+    remember_group(s, written);
     if (s->remembered.unsure)
-        get_ours(s, got_for_end, arena_of(s));
+        remember_get(s, got_for_end, arena_of(s));
     else
         write_end(s);
+}
+
+void remember_ended(struct sending *s)
+{
+    if (s->remembered.taken)
+        sending_answer(s);
+    else
+        end_claim(s);
 }
 
 bool remember_end(struct sending *s)
@@ -414,85 +409,12 @@ bool remember_end(struct sending *s)
     if (!r->claimed)
         return false;
     r->claimed = false;
-    if (timer_armed(&r->renewal))
-        timer_disarm(&s->multicast->base.home->timers, &r->renewal);
+    if (checkpoint_end(s))
+        return true;
     if (r->taken) {
         counter_add(&s->multicast->stats.forgotten, 1);
         return false;
     }
-    if (r->group.pending > 0)
-        r->ending = true; /* behind the renewal that is under way */
-    else
-        end_claim(s);
+    end_claim(s);
     return true;
-}
-
-/* ---- while it lasts ---- */
-
-static void renewed(struct op_group *group)
-{
-    struct sending *s = CONTAINER_OF(group, struct sending, remembered.group);
-
-    arena_clear(&s->remembered.memory);
-    if (s->remembered.ending && s->remembered.taken)
-        written(group);
-    else if (s->remembered.ending)
-        end_claim(s);
-    else if (s->remembered.taken)
-        walk_stop(s, taken());
-    else
-        hold(s);
-}
-
-static void put_again(struct op *op)
-{
-    struct sending *s = CONTAINER_OF(op, struct sending, remembered.put_if.op);
-    struct remembered *r = &s->remembered;
-
-    if (op->err.code != ERR_OK || !r->put_if.stored)
-        return;
-    r->unsure = false;
-    r->version = r->put_if.current_version;
-    r->until_ns = r->renewing_ns + r->claim_ms * NS_PER_MS;
-}
-
-static void got_ours(struct op *op)
-{
-    struct sending *s = CONTAINER_OF(op, struct sending, remembered.get.op);
-    struct remembered *r = &s->remembered;
-
-    r->taken = op->err.code == ERR_OK && r->get.found && !record_is_ours(s);
-    if (r->ending && r->taken)
-        counter_add(&s->multicast->stats.forgotten, 1);
-    if (op->err.code != ERR_OK || r->taken)
-        return;
-    r->put_if = (struct kv_put_if){.key = r->key,
-                                   .value = r->open,
-                                   .ttl_ms = r->claim_ms + r->kept_ms,
-                                   .condition = r->get.found ? KV_IF_VERSION : KV_IF_ABSENT,
-                                   .version = r->get.found ? r->get.version : slice_of("", 0)};
-    op_start(&r->put_if.op, &r->group, put_again);
-    s->multicast->plan.memory->kv_cas->put_if(s->multicast->registry, &r->put_if);
-}
-
-static void renew(struct timer *timer)
-{
-    struct sending *s = CONTAINER_OF(timer, struct sending, remembered.renewal);
-    struct remembered *r = &s->remembered;
-
-    begin_group(s, renewed);
-    r->unsure = true; /* until it is known what became of it */
-    r->renewing_ns = s->multicast->base.home->now_ns;
-    get_ours(s, got_ours, &r->memory);
-}
-
-/* Until half of the claim is over. One that ends before its claim needs none. */
-static void hold(struct sending *s)
-{
-    struct remembered *r = &s->remembered;
-    struct worker *home = s->multicast->base.home;
-    uint64_t wait_ms = r->unsure ? RENEW_AGAIN_MS : r->claim_ms / 2;
-
-    if (s->group.deadline_ns == 0 || s->group.deadline_ns > r->until_ns)
-        timer_arm(&home->timers, &r->renewal, home->now_ns + wait_ms * NS_PER_MS, renew);
 }

@@ -17,4 +17,17 @@ void remember_failed(struct sending *sending, struct slice identity);
 /* Before the answer. True: it is being written down, and sending_answer comes again. */
 bool remember_end(struct sending *sending);
 
+/* ---- for checkpoint.c ---- */
+
+/* Of the next operations on the record, with a time of its own. */
+void remember_group(struct sending *sending, void (*idle)(struct op_group *));
+
+/* Into `get` of the sending, with its outputs in the arena. */
+void remember_get(struct sending *sending, op_done_fn *done, struct arena *arena);
+
+/* Behind the write that was under way when the walk ended. */
+void remember_ended(struct sending *sending);
+
+struct err remember_taken(void);
+
 #endif

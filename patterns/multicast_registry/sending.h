@@ -6,6 +6,7 @@
  *   tally.c      what became of each delivery
  *   remember.c   what was sent under a message_id before
  *   record.c     that, as it lies in the store
+ *   checkpoint.c how far it has come, written down on its way
  *   awaiting.c   who has confirmed, where the sender waits for that
  *
  * Memory: LANES pages, whatever the number of targets, and of the deliveries that are listed one by
@@ -35,7 +36,7 @@ struct lane {
     struct sending *sending;
     enum {
         LANE_IDLE,
-        LANE_WANTS_PAGE, /* another lane is fetching */
+        LANE_WANTS_PAGE, /* another lane is fetching, or a checkpoint is due */
         LANE_FETCHING,
         LANE_PACED, /* waits for its time, or for the time of another attempt */
         LANE_WAITS, /* for a permit */
@@ -74,18 +75,22 @@ struct awaiting {
 };
 
 enum { REMEMBERED_BYTES = 64 << 10 }; /* of the names of those that failed */
-enum { OWNER_BYTES = 8 };
+enum { OWNER_BYTES = 8, VERSION_BYTES = 64 /* of a record, at most: see kv_get */ };
 
 struct remembered {
     bool claimed, overflowed; /* overflowed: more failed than are remembered */
     unsigned attempts;
-    uint8_t owner[OWNER_BYTES];                        /* tells its record from another attempt's */
-    struct err err;                                    /* of a claim whose outcome is unknown */
-    struct slice version, open;                        /* of our record; the record itself */
-    uint64_t claim_ms, kept_ms, until_ns, renewing_ns; /* until: then the claim lapses */
-    bool unsure, taken, ending; /* unsure: of the version; ending: once the renewal is over */
+    uint8_t owner[OWNER_BYTES];             /* tells its record from another attempt's */
+    struct err err;                         /* of a claim whose outcome is unknown */
+    struct slice version, open;             /* of our record; the record itself */
+    uint64_t until_ns, keeping_ns, next_ns; /* until: then the lease is over */
+    bool resumed;                           /* an earlier attempt has ended with its server */
+    bool unsure, taken, ending; /* unsure: of the version; ending: once the write is over */
+    bool holds, fresh;          /* lanes wait for a checkpoint; what is written now is a new one */
+    int32_t noted;              /* targets, in the last checkpoint */
     struct timer renewal;
-    struct arena memory; /* of a renewal */
+    struct arena memory, record; /* of a write; of `open`, once that is not the first */
+    uint8_t version_room[VERSION_BYTES];
     struct digest digest;
     struct slice key;
     uint8_t *failed;
@@ -163,6 +168,9 @@ void walk_stop(struct sending *sending, struct err why);
 
 /* A lane's results have been taken. */
 void walk_reported(struct lane *lane);
+
+/* Lanes that checkpoint_holds has held take their pages. */
+void walk_go_on(struct sending *sending);
 
 /* ---- tally.c ---- */
 

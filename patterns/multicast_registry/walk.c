@@ -1,5 +1,6 @@
 /* Lanes take turns in fetching, since a page begins where the one before it ended, and publish side
  * by side. */
+#include "patterns/multicast_registry/checkpoint.h"
 #include "patterns/multicast_registry/sending.h"
 #include "pool/worker.h"
 #include "src/base/block.h"
@@ -191,6 +192,14 @@ static void add_target(struct lane *lane, struct slice identity)
                                           (const char *)item->topic.data));
 }
 
+static void wake_lanes(struct sending *s)
+{
+    for (int i = 0; i < LANES; i++) {
+        if (s->lanes[i].state == LANE_WANTS_PAGE)
+            lane_next(&s->lanes[i]);
+    }
+}
+
 /* Another lane may have waited for this one's page to end. */
 static void fetched(struct lane *lane)
 {
@@ -200,10 +209,7 @@ static void fetched(struct lane *lane)
     s->fetching = false;
     lane->attempt = 0;
     lane->state = LANE_PACED;
-    for (int i = 0; i < LANES; i++) {
-        if (s->lanes[i].state == LANE_WANTS_PAGE)
-            lane_next(&s->lanes[i]);
-    }
+    wake_lanes(s);
     if (lane->n == 0) {
         lane_next(lane);
         return;
@@ -314,10 +320,9 @@ static void lane_next(struct lane *lane)
 {
     struct sending *s = lane->sending;
 
-    if (s->fetching) {
-        lane->state = LANE_WANTS_PAGE;
+    lane->state = LANE_WANTS_PAGE;
+    if (s->fetching || checkpoint_holds(s))
         return;
-    }
     if (s->stopped || s->broken || (s->exhausted && s->again.next == s->again.n)) {
         lane_idle(lane);
         return;
@@ -362,6 +367,13 @@ void walk_reported(struct lane *lane)
     lane_next(lane);
 }
 
+void walk_go_on(struct sending *s)
+{
+    op_group_enter(&s->group);
+    wake_lanes(s);
+    op_group_leave(&s->group);
+}
+
 /* A lane that waits, for its time or for a permit, has nothing under way that would end by itself.
  */
 static bool stop_waiting(struct lane *lane)
@@ -389,5 +401,7 @@ void walk_stop(struct sending *s, struct err why)
         if (stop_waiting(&s->lanes[i]))
             give_up(&s->lanes[i]);
     }
+    if (!s->fetching) /* a checkpoint is not waited for */
+        wake_lanes(s);
     op_group_leave(&s->group);
 }

@@ -1,12 +1,16 @@
-"""Kept multicasts while what stands between sender and receiver fails: instances of prismd, Redis, receivers."""
+"""Multicasts while what stands between sender and receiver fails: instances of prismd, Redis, receivers."""
+import collections
 import random
+import socket
+import threading
 
 import grpc
 
-from rig import environment, suite, wait
+from rig import environment, suite, wait, wire
 from rig.messaging import Stream
 from rig.multicast import messages, namespace, pb, service
 from rig.nats import NatsServer
+from rig.postgres import PostgresServer
 from rig.prismd import Prismd
 from rig.redis import RedisServer
 from prism.patterns.schemas import slot_schema_pb2 as schemas
@@ -108,6 +112,117 @@ class Kept(suite.Case):
             goes += 1
         self.assertEqual(got, {b"%d" % n for n in range(sent)})
         self.assertGreater(goes, 1000)
+
+
+class Devices:
+    """All that listen to their topics without Prism. heard: {topic: messages}."""
+
+    def __init__(self, nats):
+        self.heard, self.total = collections.Counter(), 0
+        self.connection = socket.create_connection(("127.0.0.1", nats.port))
+        self.connection.sendall(b'CONNECT {"verbose":false,"headers":true}\r\nSUB prism.multicast.> 1\r\nPING\r\n')
+        self.lines = self.connection.makefile("rb")
+        while self.lines.readline() != b"PONG\r\n":
+            pass
+        self.thread = threading.Thread(target=self.listen)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.connection.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.lines.close()
+        self.connection.close()
+
+    def listen(self):
+        for line in self.lines:
+            if line == b"PING\r\n":
+                self.connection.sendall(b"PONG\r\n")
+            elif line.startswith((b"MSG", b"HMSG")):
+                words = line.split()
+                self.lines.read(int(words[-1]) + 2)
+                self.heard[words[1]] += 1
+                self.total += 1
+
+
+class Resumed(suite.Case):
+    """A multicast under a message_id whose instance is killed on the way, repeated at another instance: everybody gets
+    it, only those behind the last checkpoint get it twice, and the answer is that of the whole."""
+    TARGETS, RATE = 20_000, 4000
+    PAGE = RATE // 10
+    MOST_TWICE = (16 + 2) * PAGE    # what may be sent between two checkpoints, and what is under way meanwhile
+
+    def serve(self, registry, nats):
+        slots = {"registry": registry, "messaging": {"backend": "nats", "config": {"address": nats.address}}}
+        server = self.borrow(Prismd(namespaces=[namespace(**slots)]))
+        return server, service(self.borrow(server.channel()), timeout=2 * environment.PATIENCE)
+
+    def enter(self, registry):
+        for first in range(0, self.TARGETS, 1000):
+            names = [f"d{n:05}" for n in range(first, first + 1000)]
+            answer = registry.RegisterBatch(registrations=[{"identity": name} for name in names])
+            self.assertEqual(answer.success_count, len(names))
+
+    @staticmethod
+    def send(registry, streams, payload=b"x"):
+        """The answer; a delay: it is to be repeated later; None: its server has died."""
+        request = {"payload": payload, "message_id": "m", "rate_per_second": Resumed.RATE, "results": pb.RESULTS_NONE}
+        try:
+            return list(registry.MulticastStream(**request))[-1] if streams else registry.Multicast(**request)
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.UNAVAILABLE:
+                raise
+            return wire.retry_delay_seconds(error)
+
+    def goes_on(self, registry, streams):
+        answer = self.send(registry, streams)
+        self.assertIsNotNone(answer)
+        return answer if answer != 1 else None
+
+    def dies_in_the_middle(self, slot, streams=False):
+        nats = self.borrow(NatsServer())
+        (first, at_first), (_, at_second) = self.serve(slot, nats), self.serve(slot, nats)
+        self.enter(at_first)
+        devices = self.borrow(Devices(nats))
+        answers = []
+        sender = threading.Thread(target=lambda: answers.append(self.send(at_first, streams)))
+        sender.start()
+        wait.until(lambda: devices.total > self.TARGETS // 10, environment.PATIENCE, "it has begun")
+        self.assertEqual(self.send(at_second, streams), 1)   # it lives
+        wait.until(lambda: devices.total > self.TARGETS * 6 // 10, environment.PATIENCE, "it has come far")
+        first.process.kill()
+        sender.join()
+        self.assertEqual(answers, [None])
+        self.assertLess(len(devices.heard), self.TARGETS)
+        self.assertGreater(len(devices.heard), self.MOST_TWICE)
+        with self.assertRaises(grpc.RpcError) as refused:
+            self.send(at_second, streams, b"another")
+        self.assertEqual(refused.exception.code(), grpc.StatusCode.ALREADY_EXISTS)
+        answer = wait.until(lambda: self.goes_on(at_second, streams), environment.PATIENCE, "the lease is over")
+        self.assertTrue(answer.resumed)
+        self.assertEqual((answer.target_count, answer.delivered_count), (self.TARGETS, self.TARGETS))
+        wait.until(lambda: len(devices.heard) == self.TARGETS, environment.PATIENCE, "everybody has it")
+        twice = devices.total - self.TARGETS
+        self.assertLessEqual(set(devices.heard.values()), {1, 2})
+        self.assertLessEqual(twice, self.MOST_TWICE)
+        self.assertEqual(self.send(at_second, streams), answer)
+        self.assertEqual(devices.total - self.TARGETS, twice)
+
+    def on_redis(self):
+        return {"backend": "redis", "config": {"address": self.borrow(RedisServer()).address}}
+
+    def test_redis(self):
+        self.dies_in_the_middle(self.on_redis())
+
+    def test_redis_stream(self):
+        self.dies_in_the_middle(self.on_redis(), streams=True)
+
+    def test_postgres(self):
+        address = self.borrow(PostgresServer()).address
+        self.dies_in_the_middle({"backend": "postgres", "emulate": ["keyvalue_ttl"],
+                                 "config": {"address": address, "username": "postgres", "database": "postgres"}})
 
 
 if __name__ == "__main__":

@@ -1,78 +1,6 @@
 /* A multicast that is repeated under its message_id: who has the message does not get it again. */
 #include "patterns/multicast_registry/multicast_priv.h"
-#include "tests/pattern/multicast_registry/multicast.h"
-
-enum { REMEMBERS = MASK | FAKE_BASIC | FAKE_TTL | FAKE_CAS, WINDOW_MS = 120000, READERS = 4 };
-
-static const char *const readers[READERS] = {"i0", "i1", "i2", "i3"};
-
-static struct fake_rig *rig_with(unsigned mask)
-{
-    struct fake_rig *rig = unbound_with(mask, BOTH_SLOTS);
-
-    fake_rig_set(rig, "retry_attempts", 1);
-    fake_rig_bind(rig);
-    enter(rig);
-    return rig;
-}
-
-static struct call *begin(struct fake_rig *rig, const char *id, const char *text)
-{
-    pb_multicast_request request = to_all();
-
-    request.message_id = pb_text(id);
-    request.payload =
-        (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)(uintptr_t)text};
-    return fake_call(rig, "Multicast", &request.base);
-}
-
-static struct call *send(struct fake_rig *rig, const char *id, const char *text)
-{
-    struct call *call = begin(rig, id, text);
-
-    settle(rig, call);
-    return call;
-}
-
-static void expect_refused(struct fake_rig *rig, const char *id, const char *text, int code)
-{
-    struct call *call = send(rig, id, text);
-
-    assert_int_equal(call->status.code, code);
-    fake_call_free(call);
-}
-
-static void expect_sent(struct fake_rig *rig, const char *id, const char *text, int failed)
-{
-    struct call *call = send(rig, id, text);
-    const pb_multicast_response *answer = answer_of(call);
-
-    assert_int_equal(answer->success, failed == 0);
-    assert_int_equal(answer->target_count, TARGETS);
-    assert_int_equal(answer->failed_count, failed);
-    assert_int_equal(answer->delivered_count + answer->no_receiver_count, TARGETS - failed);
-    fake_call_free(call);
-}
-
-/* How many messages the i-th reader has. */
-static size_t got(const struct call *call, size_t i)
-{
-    const pb_multicast_message *messages[256];
-    size_t n = sent_messages(call, messages, ARRAY_LEN(messages)), count = 0;
-
-    for (size_t m = 0; m < n; m++) {
-        for (size_t j = 0; j < messages[m]->n_identities; j++)
-            count += strcmp(messages[m]->identities[j], readers[i]) == 0;
-    }
-    return count;
-}
-
-static void expect_got(struct fake_rig *rig, const struct call *call, size_t each)
-{
-    fake_rig_run(rig);
-    for (size_t i = 0; i < READERS; i++)
-        assert_int_equal(got(call, i), each);
-}
+#include "tests/pattern/multicast_registry/remembering.h"
 
 static void test_a_repetition_has_the_first_answer(void **state)
 {
@@ -183,19 +111,39 @@ static void test_too_many_failures_are_not_remembered(void **state)
     free_rig(rig);
 }
 
-static void test_one_that_is_not_over_is_waited_for(void **state)
+/* A page is under way, and stays there: what comes later is released first. */
+static struct call *begin_slow(struct fake_rig *rig)
 {
-    struct fake_rig *rig = rig_with(REMEMBERS);
-    struct call *reader = subscribed(rig, false, READERS, readers), *first, *second;
+    struct call *call;
 
-    (void)state;
     rig->world.mode = FAKE_PARKED;
-    first = begin(rig, "a", "x");
+    rig->world.order = FAKE_LAST_FIRST;
+    call = begin(rig, "a", "x");
     fake_rig_drain(rig);
     fake_release(&rig->world, 1); /* it is claimed */
     fake_rig_drain(rig);
-    second = begin(rig, "a", "x");
-    settle(rig, second);
+    return call;
+}
+
+enum { LOOKS = 3 }; /* of who is refused: put_if absent, get, what is left of the lease */
+
+static void release_latest(struct fake_rig *rig, unsigned n)
+{
+    while (n-- > 0) {
+        assert_int_equal(fake_release(&rig->world, 1), 1);
+        fake_rig_drain(rig);
+    }
+}
+
+static void test_one_that_is_not_over_is_waited_for(void **state)
+{
+    struct fake_rig *rig = rig_with(REMEMBERS);
+    struct call *reader = subscribed(rig, false, READERS, readers);
+    struct call *first = begin_slow(rig), *second = begin(rig, "a", "x");
+
+    (void)state;
+    fake_rig_drain(rig);
+    release_latest(rig, LOOKS);
     assert_int_equal(second->status.code, ERR_UNAVAILABLE);
     assert_true(second->status.retry_after_ms > 0);
     settle(rig, first);
@@ -207,7 +155,32 @@ static void test_one_that_is_not_over_is_waited_for(void **state)
     end(rig, reader);
 }
 
-/* Its server has died: the claim expires, and nothing is known of the first. */
+/* The first ends between two looks at its record: its answer is there. */
+static void test_one_that_ends_meanwhile_is_answered(void **state)
+{
+    struct fake_rig *rig = rig_with(REMEMBERS);
+    struct call *reader = subscribed(rig, false, READERS, readers);
+    struct call *first = begin_slow(rig), *second = begin(rig, "a", "x");
+
+    (void)state;
+    fake_rig_drain(rig);
+    release_latest(rig, LOOKS - 1);
+    rig->world.order = FAKE_FIRST_FIRST;
+    release_latest(rig, 1); /* the page of the first */
+    rig->world.order = FAKE_LAST_FIRST;
+    release_latest(rig, 2); /* it is sent, and written down */
+    assert_int_equal(answer_of(first)->target_count, TARGETS);
+    settle(rig, second);
+    assert_int_equal(answer_of(second)->target_count, TARGETS);
+    assert_false(answer_of(second)->resumed);
+    fake_call_free(first);
+    fake_call_free(second);
+    rig->world.mode = FAKE_AT_ONCE;
+    expect_got(rig, reader, 1);
+    end(rig, reader);
+}
+
+/* The end could not be written: nothing is known of the first but its claim. */
 static void test_a_claim_expires(void **state)
 {
     struct fake_rig *rig = rig_with(REMEMBERS);
@@ -222,7 +195,7 @@ static void test_a_claim_expires(void **state)
     assert_int_equal(
         counter_read(&CONTAINER_OF(rig->pattern, struct multicast, base)->stats.forgotten), 1);
     expect_refused(rig, "a", "x", ERR_UNAVAILABLE);
-    fake_rig_advance(rig, 660001);
+    fake_rig_advance(rig, LEASE_MS);
     expect_sent(rig, "a", "x", 0);
     free_rig(rig);
 }
@@ -353,38 +326,16 @@ static void test_a_lapsed_claim_keeps_what_it_replaced(void **state)
     expect_sent(rig, "a", "x", 1);
     expect_refused(rig, "a", "x", ERR_UNAVAILABLE);
     rig->world.poison = message_null();
-    fake_rig_advance(rig, 660001);
+    fake_rig_advance(rig, LEASE_MS);
     expect_sent(rig, "a", "x", 0);
     expect_sent(rig, "a", "x", 0);
     expect_got(rig, reader, 1);
     end(rig, reader);
 }
 
-/* A page is under way, and stays there: what comes later is released first. */
-static struct call *begin_slow(struct fake_rig *rig)
-{
-    struct call *call;
-
-    rig->world.mode = FAKE_PARKED;
-    rig->world.order = FAKE_LAST_FIRST;
-    call = begin(rig, "a", "x");
-    fake_rig_drain(rig);
-    fake_release(&rig->world, 1); /* it is claimed */
-    fake_rig_drain(rig);
-    return call;
-}
-
-static void release_latest(struct fake_rig *rig, unsigned n)
-{
-    while (n-- > 0) {
-        assert_int_equal(fake_release(&rig->world, 1), 1);
-        fake_rig_drain(rig);
-    }
-}
-
 static void test_a_claim_lasts_as_long_as_its_multicast(void **state)
 {
-    enum { RENEWAL = 2, REFUSED = 2, HALF_MS = 330001 };
+    enum { RENEWAL = 2, RENEW_MS = 5001 };
     struct fake_rig *rig = rig_with(REMEMBERS);
     struct call *reader = subscribed(rig, false, READERS, readers);
     struct call *first = begin_slow(rig);
@@ -393,11 +344,11 @@ static void test_a_claim_lasts_as_long_as_its_multicast(void **state)
     for (int i = 0; i < 4; i++) {
         struct call *second;
 
-        fake_rig_advance(rig, HALF_MS);
+        fake_rig_advance(rig, RENEW_MS);
         release_latest(rig, RENEWAL);
         second = begin(rig, "a", "x");
         fake_rig_drain(rig);
-        release_latest(rig, REFUSED);
+        release_latest(rig, LOOKS);
         assert_int_equal(second->status.code, ERR_UNAVAILABLE);
         fake_call_free(second);
     }
@@ -412,7 +363,7 @@ static void test_a_claim_lasts_as_long_as_its_multicast(void **state)
 /* Its claim is gone, and another's is there: it neither goes on nor writes over that. */
 static void test_whose_claim_is_taken_stops(void **state)
 {
-    enum { HALF_MS = 330001 };
+    enum { RENEW_MS = 5001 };
     struct fake_rig *rig = rig_with(REMEMBERS);
     struct call *call = begin_slow(rig);
     const struct fake_entry *entry = &rig->world.entries[0];
@@ -420,7 +371,7 @@ static void test_whose_claim_is_taken_stops(void **state)
     (void)state;
     assert_int_equal(rig->world.n, 1);
     fake_table_set(&rig->world, entry->key, slice_str("another's"), 0);
-    fake_rig_advance(rig, HALF_MS);
+    fake_rig_advance(rig, RENEW_MS);
     release_latest(rig, 1); /* the look at the claim; the page is asked to end */
     fake_rig_drain(rig);
     assert_int_equal(call->status.code, ERR_ABORTED);
@@ -456,6 +407,7 @@ int main(void)
         cmocka_unit_test(test_only_those_that_failed_are_tried_again),
         cmocka_unit_test(test_too_many_failures_are_not_remembered),
         cmocka_unit_test(test_one_that_is_not_over_is_waited_for),
+        cmocka_unit_test(test_one_that_ends_meanwhile_is_answered),
         cmocka_unit_test(test_a_claim_expires),
         cmocka_unit_test(test_nothing_is_sent_that_is_not_claimed),
         cmocka_unit_test(test_a_cancelled_one_goes_on),
