@@ -118,6 +118,9 @@ struct pattern_type {
     /* On the worker's own thread. Makes the plan. Cannot fail for a binding that pattern_check
      * accepted. */
     struct pattern *(*bind)(const struct pattern_binding *binding);
+    /* On one worker, once all are bound: calls vetted(arg, ..) later, once, on that worker. An
+     * error refuses to start; its text is valid until vetted returns. May be NULL. */
+    void (*vet)(struct pattern *pattern, void (*vetted)(void *arg, struct err err), void *arg);
     /* Ends what outlives calls (subscriptions, redelivery), then calls stopped(arg), later, on this
      * worker, once. All instances stop at the same time; the backends still work. No call is in
      * flight. May be NULL. */

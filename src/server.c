@@ -398,6 +398,8 @@ struct err server_new(struct server **out, const struct config *config)
                              server->service_count);
     if (err.code == ERR_OK)
         err = slots_open(&server->slots, config, server->pool, server->rpc);
+    if (err.code == ERR_OK)
+        err = slots_vet(server->slots);
     if (err.code != ERR_OK)
         return err;
     open_services(server);

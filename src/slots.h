@@ -1,8 +1,8 @@
 /* Namespaces at run time: a store for each slot, an instance of it on each worker, and the pattern
  * bound to them.
  *
- * In this order: slots_open (after the pool runs, before the listener), slots_close (after the
- * drain, while workers still run), slots_destroy (after the workers have stopped).
+ * In this order: slots_open, slots_vet (after the pool runs, before the listener), slots_close
+ * (after the drain, while workers still run), slots_destroy (after the workers have stopped).
  *
  * thread: main, unless said otherwise. */
 #ifndef PRISM_SLOTS_H
@@ -22,6 +22,10 @@ struct slots;
 /* Opens stores and instances, binds patterns, registers them with the server. */
 struct err slots_open(struct slots **slots, const struct config *config, struct pool *pool,
                       struct rpc_server *server);
+
+/* After slots_open: what the patterns find that refuses to start. The text lives as long as the
+ * slots. */
+struct err slots_vet(struct slots *slots);
 
 /* Stops patterns and stores, unbinds, closes instances on their workers; waits for all. Stores may
  * send what they hold until deadline_ns (CLOCK_MONOTONIC). Returns how many messages they gave up;

@@ -46,6 +46,7 @@ struct slots {
     size_t space_count;
     struct slot **filled; /* every slot that has a store */
     size_t filled_count;
+    char vet_text[ERR_KEPT_BYTES];
 };
 
 /* Zeroed memory; aborts without it. Free with free(). */

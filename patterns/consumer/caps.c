@@ -135,7 +135,7 @@ void consumer_caps_build(struct consumer *consumer)
 
     arena_clear(&consumer->caps_memory);
     arena_init(&scratch, NULL);
-    consumer->caps_lossy = shared_is_lossy(consumer);
+    consumer->caps_lossy = retention_is_lossy(shared_retention(consumer));
 
     const pb_consumer_capabilities *caps = describe(consumer, &scratch);
 
@@ -146,7 +146,8 @@ void consumer_caps_build(struct consumer *consumer)
 
 int64_t consumer_generation(struct consumer *consumer)
 {
-    if (consumer->caps == NULL || consumer->caps_lossy != shared_is_lossy(consumer))
+    if (consumer->caps == NULL ||
+        consumer->caps_lossy != retention_is_lossy(shared_retention(consumer)))
         consumer_caps_build(consumer);
     return consumer->generation;
 }

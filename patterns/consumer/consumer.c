@@ -1,6 +1,7 @@
 /* The pattern's instance: its slots, its settings, its methods, and how it is bound. */
 #include "patterns/consumer/consumer.h"
 #include "patterns/consumer/consumer_priv.h"
+#include "patterns/messaging/retention_vet.h"
 
 #include "pool/worker.h"
 #include "src/base/clock.h"
@@ -61,7 +62,8 @@ enum behavior {
     MAX_ATTEMPTS,
     RETRY_DELAY_MS,
     MAX_LEASE_MS,
-    DEAD_LETTER_SUFFIX
+    DEAD_LETTER_SUFFIX,
+    STRICT_RETENTION
 };
 
 static const struct backend_setting behavior[] = {
@@ -101,6 +103,9 @@ static const struct backend_setting behavior[] = {
     [DEAD_LETTER_SUFFIX] =
         {"dead_letter_suffix", SETTING_TEXT, ".dead", 0, 0,
          "End of the name of the topic of dead letters, behind topic and group."},
+    [STRICT_RETENTION] = {"strict_retention", SETTING_BOOL, "false", 0, 0,
+                          "true: refuse to start, and refuse subscriptions of a group, where "
+                          "messages may go that nobody has read."},
     {.name = NULL},
 };
 
@@ -175,6 +180,11 @@ static void read_settings(struct consumer *consumer)
                                : consumer->binding.max_message_bytes / 2;
 }
 
+bool consumer_is_strict(const struct backend_value *values)
+{
+    return values[STRICT_RETENTION].number != 0;
+}
+
 static void make_plan(struct consumer *consumer)
 {
     const struct backend_interfaces *has[SLOT_COUNT] = {0};
@@ -208,7 +218,6 @@ static struct pattern *consumer_bind(const struct pattern_binding *binding)
     consumer->states = binding->slots[SLOT_STATE];
     consumer->dead_log = consumer->drop_log = consumer->object_log = consumer->stall_log =
         consumer->state_log = (struct log_budget)LOG_BUDGET(1, 60000);
-    consumer->retention_log = (struct log_budget)LOG_BUDGET(100, 60000);
     read_settings(consumer);
     arena_init(&consumer->caps_memory, NULL);
     make_plan(consumer);
@@ -223,6 +232,22 @@ static void consumer_unbind(struct pattern *pattern)
 
     arena_clear(&consumer->caps_memory);
     arena_clear(&memory);
+}
+
+static void consumer_vet(struct pattern *pattern, void (*vetted)(void *arg, struct err err),
+                         void *arg)
+{
+    struct consumer *consumer = CONTAINER_OF(pattern, struct consumer, base);
+    const struct retention_vet_want want = {.book = shared_retention(consumer),
+                                            .topics = &consumer->topics,
+                                            .backend = consumer->source,
+                                            .stream = consumer->plan.from.stream,
+                                            .keeps = consumer->plan.from.settling != NULL,
+                                            .home = consumer->base.home,
+                                            .vetted = vetted,
+                                            .arg = arg};
+
+    retention_vet(&want);
 }
 
 /* Streams, and errands to where they live: always on workers. */
@@ -307,6 +332,7 @@ const struct pattern_type pattern_consumer = {
     .open_shared = consumer_open_shared,
     .close_shared = consumer_close_shared,
     .bind = consumer_bind,
+    .vet = consumer_vet,
     .stop = consumer_stop,
     .unbind = consumer_unbind,
     .inline_bytes = consumer_inline_bytes,

@@ -11,6 +11,7 @@
 #include "backends/topic.h"
 #include "patterns/consumer/messages.h"
 #include "patterns/messages.h"
+#include "patterns/messaging/retention.h"
 #include "patterns/messaging/topics.h"
 #include "patterns/need.h"
 #include "patterns/pattern.h"
@@ -117,7 +118,7 @@ struct consumer {
     /* CLOCK_MONOTONIC of the last dead letter that could not be written; 0: the last one could. */
     _Atomic uint64_t dead_failed_ns;
     _Atomic uint64_t state_failed_ns; /* likewise: of the state slot */
-    struct log_budget dead_log, drop_log, object_log, stall_log, state_log, retention_log;
+    struct log_budget dead_log, drop_log, object_log, stall_log, state_log;
 
     struct feed *feeds;         /* those that live here */
     unsigned starved;           /* of them: waiting for memory */
@@ -135,6 +136,9 @@ struct consumer {
 
 /* The call's instance, with a plan that is up to date. */
 struct consumer *consumer_of(const struct call *call);
+
+/* strict_retention. thread: any. */
+bool consumer_is_strict(const struct backend_value *values);
 
 /* A feed has gone. */
 void consumer_feed_gone(struct consumer *consumer);
@@ -183,10 +187,8 @@ bool shared_drop_feed(struct feed *feed);
 /* It ended by itself: nobody new shall find it. */
 void shared_hide_feed(struct feed *feed);
 
-/* A topic was found whose retention may remove unread messages. Holds until the namespace ends.
- * thread: any. */
-void shared_set_lossy(struct consumer *consumer);
-bool shared_is_lossy(const struct consumer *consumer);
+/* What is known of the topics' retention. thread: any. */
+struct retention_book *shared_retention(const struct consumer *consumer);
 
 /* A name that cannot be guessed; SUBSCRIPTION_ID_BYTES and a NUL. thread: any. */
 void shared_make_id(char *id);

@@ -82,6 +82,12 @@ void feed_open(struct feed *feed)
     consumer->feeds = feed;
     feed_watch(feed);
     feed_retention_init(feed);
+    if (!feed_retention_is_first(feed))
+        feed_go(feed);
+}
+
+void feed_go(struct feed *feed)
+{
     if (feed->n_places > 0)
         feed_go_to_places(feed);
     else

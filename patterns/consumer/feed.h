@@ -91,6 +91,7 @@ struct feed_retention {
     struct arena memory; /* of the answer */
     struct stream_describe describe;
     bool asked;
+    bool first; /* the feed begins with the answer */
 };
 
 struct feed {
@@ -180,6 +181,8 @@ void feed_watch_moves(struct feed *feed);
 void feed_retention_init(struct feed *feed);
 /* Asks the source, once, and names in the log and the capabilities what may remove messages. */
 void feed_retention_ask(struct feed *feed);
+/* strict_retention: true, and the feed goes on, or ends, with the answer. */
+bool feed_retention_is_first(struct feed *feed);
 
 /* ---- moves.c ---- */
 
@@ -194,6 +197,8 @@ void feed_copy_places(struct feed *feed, const struct feed_want *want);
 /* Moves the group to them, then calls feed_begin, or feed_ended. */
 void feed_go_to_places(struct feed *feed);
 void feed_begin(struct feed *feed); /* feed.c */
+/* To the places, where there are any, and begins. */
+void feed_go(struct feed *feed); /* feed.c */
 
 void feed_partitions_moved(struct feed *feed, const struct subscription_move *move);
 void feed_tell_assigned(const struct feed *feed, struct frame *frame);

@@ -1,36 +1,36 @@
-/* May messages go that the group has not read? The source is asked once for each topic and group,
- * when its feed is open, so that a topic which the opening makes is there. No message waits for the
- * answer. */
+/* May messages go that the group has not read? The source is asked once for each topic and group.
+ *
+ *   usual     when the feed is open, so that a topic which the opening makes is there. No message
+ *             waits for the answer
+ *   strict    before the feed begins: one that may lose messages joins no group */
 #include "patterns/consumer/feed.h"
 
 #include "pool/worker.h"
 #include "src/base/clock.h"
 #include "src/base/container.h"
 
-enum { ANSWER_MS = 5000 };
-
-static void set_lossy(struct feed *feed)
+static void begin(struct feed *feed, struct err err)
 {
-    struct consumer *consumer = feed->consumer;
-    const char *text = feed->retention.describe.retention_text;
-
-    shared_set_lossy(consumer);
-    log_limited(&consumer->retention_log, LOG_WARN, "retention_lossy",
-                (const struct log_field[]){LOG_S("namespace", consumer->base.namespace_name),
-                                           LOG_S("slot", "message_source"),
-                                           LOG_B("topic", feed->topic),
-                                           LOG_B("group", feed->group_name),
-                                           LOG_S("setting", text != NULL ? text : "unknown")},
-                5);
+    if (feed->closing)
+        feed_ended(feed, ERR_NONE);
+    else if (feed->draining)
+        feed_ended(feed, err_make(ERR_UNAVAILABLE, "the server is draining"));
+    else if (err.code != ERR_OK)
+        feed_ended(feed, err);
+    else
+        feed_go(feed);
 }
 
 static void described(struct op *op)
 {
     struct feed *feed = CONTAINER_OF(op, struct feed, retention.describe.op);
+    struct feed_retention *retention = &feed->retention;
+    struct err err = retention_answered(shared_retention(feed->consumer), &retention->describe,
+                                        feed->group_name, &retention->memory);
 
-    if (op->err.code == ERR_OK && feed->retention.describe.retention == RETENTION_LOSSY)
-        set_lossy(feed);
-    arena_clear(&feed->retention.memory);
+    if (retention->first)
+        begin(feed, err);
+    arena_clear(&retention->memory);
     feed_wake(feed); /* it may wait to be freed */
 }
 
@@ -50,7 +50,16 @@ void feed_retention_ask(struct feed *feed)
     retention->asked = true;
     arena_init(&retention->memory, &home->arenas);
     retention->describe = (struct stream_describe){.topic = feed->topic};
-    retention->group.deadline_ns = home->now_ns + ANSWER_MS * NS_PER_MS;
+    retention->group.deadline_ns = home->now_ns + RETENTION_ANSWER_MS * NS_PER_MS;
     op_start(&retention->describe.op, &retention->group, described);
     feed->from->stream->describe(feed->backend, &retention->describe);
+}
+
+bool feed_retention_is_first(struct feed *feed)
+{
+    if (!shared_retention(feed->consumer)->strict)
+        return false;
+    feed->retention.first = true;
+    feed_retention_ask(feed);
+    return feed->retention.asked;
 }

@@ -6,7 +6,6 @@
 #include "src/base/container.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -20,7 +19,7 @@ struct consumer_shared {
     struct feed *feeds;
     struct member *members[BUCKETS];
     uint32_t subscriptions; /* references of feeds */
-    atomic_bool lossy;
+    struct retention_book retention;
 };
 
 static struct consumer_shared *shared_of(const struct consumer *consumer)
@@ -32,7 +31,6 @@ struct err consumer_open_shared(struct pattern_shared **out, const struct patter
 {
     struct arena memory;
 
-    (void)sharing;
     arena_init(&memory, NULL);
 
     struct consumer_shared *shared = arena_zalloc(&memory, sizeof *shared);
@@ -40,6 +38,8 @@ struct err consumer_open_shared(struct pattern_shared **out, const struct patter
     shared->base.type = &pattern_consumer;
     shared->memory = memory;
     pthread_mutex_init(&shared->lock, NULL);
+    retention_book_init(&shared->retention, sharing->namespace_name, "message_source",
+                        consumer_is_strict(sharing->behavior));
     *out = &shared->base;
     return ERR_NONE;
 }
@@ -50,6 +50,7 @@ void consumer_close_shared(struct pattern_shared *base)
     struct arena memory = shared->memory;
 
     pthread_mutex_destroy(&shared->lock);
+    retention_book_clear(&shared->retention);
     arena_clear(&memory);
 }
 
@@ -151,14 +152,9 @@ struct consumer *shared_home_of_group(struct consumer *consumer, struct slice to
 
 /* ---- retention ---- */
 
-void shared_set_lossy(struct consumer *consumer)
+struct retention_book *shared_retention(const struct consumer *consumer)
 {
-    atomic_store(&shared_of(consumer)->lossy, true);
-}
-
-bool shared_is_lossy(const struct consumer *consumer)
-{
-    return atomic_load(&shared_of(consumer)->lossy);
+    return &shared_of(consumer)->retention;
 }
 
 /* ---- subscriptions ---- */

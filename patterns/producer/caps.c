@@ -1,5 +1,6 @@
 /* GetCapabilities: the plan, printed. Built when the pattern is bound and again when a backend's
- * facts change, and kept as packed bytes, so that answering is one copy. */
+ * facts change or a topic turns out to be lossy, and kept as packed bytes, so that answering is one
+ * copy. */
 #include "patterns/caps.h"
 #include "patterns/producer/producer_priv.h"
 
@@ -144,8 +145,9 @@ static void describe_sink(const struct producer *producer, pb_capabilities *caps
     caps->delivery = producer->plan.keeps
                          ? PRISM__PATTERNS__SCHEMAS__DELIVERY_SEMANTICS__AT_LEAST_ONCE
                          : PRISM__PATTERNS__SCHEMAS__DELIVERY_SEMANTICS__AT_MOST_ONCE;
-    caps->retention = producer->plan.keeps ? PRISM__PATTERNS__SCHEMAS__RETENTION__RETENTION_UNKNOWN
-                                           : PRISM__PATTERNS__SCHEMAS__RETENTION__RETENTION_LOSSY;
+    caps->retention = producer->plan.keeps && !producer->caps_lossy
+                          ? PRISM__PATTERNS__SCHEMAS__RETENTION__RETENTION_UNKNOWN
+                          : PRISM__PATTERNS__SCHEMAS__RETENTION__RETENTION_LOSSY;
     caps->_max_message_size_case = CAPS(CAPABILITIES___MAX_MESSAGE_SIZE_MAX_MESSAGE_SIZE);
     caps->max_message_size = (int64_t)producer->plan.max_message_bytes;
     if (sink->ack_means != NULL)
@@ -177,12 +179,20 @@ static pb_capabilities *describe(const struct producer *producer, struct arena *
     return caps;
 }
 
+static bool is_lossy(const struct producer *producer)
+{
+    const struct retention_book *book = producer_retention(producer);
+
+    return book != NULL && retention_is_lossy(book);
+}
+
 void producer_caps_build(struct producer *producer)
 {
     struct arena scratch;
 
     arena_clear(&producer->caps_memory);
     arena_init(&scratch, NULL);
+    producer->caps_lossy = is_lossy(producer);
 
     const pb_capabilities *caps = describe(producer, &scratch);
 
@@ -193,7 +203,7 @@ void producer_caps_build(struct producer *producer)
 
 int64_t producer_generation(struct producer *producer)
 {
-    if (producer->caps == NULL)
+    if (producer->caps == NULL || producer->caps_lossy != is_lossy(producer))
         producer_caps_build(producer);
     return producer->generation;
 }

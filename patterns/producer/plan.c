@@ -57,6 +57,7 @@ struct producer_plan producer_plan_make(const struct backend_interfaces *const *
 
     if (plan.sink == NULL)
         return plan;
+    plan.stream = has->stream;
     plan.keeps = has->stream != NULL || has->queue != NULL;
     plan.max_items = plan.sink->max_items;
     plan.max_message_bytes =

@@ -106,11 +106,21 @@ static void collect(struct preparing *preparing)
     }
 }
 
+/* What the look at the topics has settled needs nothing more. */
+static void claim(struct preparing *preparing)
+{
+    collect(preparing);
+    dedup_begin(preparing);
+    run_steps(preparing, &preparing->producer->before, dedup_claim, write_objects);
+}
+
 void prepare_frame(struct producer *producer, struct op_group *group, struct frame *frame)
 {
     size_t n = count(producer, frame);
+    struct looks *looks = retention_looks(producer, frame);
 
-    if (n == 0)
+    retention_note(producer, frame);
+    if (n == 0 && looks == NULL)
         return;
 
     struct preparing *preparing = arena_zalloc(frame->arena, sizeof *preparing);
@@ -119,10 +129,12 @@ void prepare_frame(struct producer *producer, struct op_group *group, struct fra
     preparing->producer = producer;
     preparing->group = group;
     preparing->items = arena_alloc(frame->arena, n * sizeof *preparing->items);
-    collect(preparing);
+    preparing->looks = looks;
     frame->preparing = preparing;
     frame->finish = finish;
     outbox_hold(frame);
-    dedup_begin(preparing);
-    run_steps(preparing, &producer->before, dedup_claim, write_objects);
+    if (looks != NULL)
+        retention_look(preparing, claim);
+    else
+        claim(preparing);
 }

@@ -1,7 +1,8 @@
 /* What happens to messages before and after the sink has them, where the slots are there for it:
  * deduplication by the state store (dedup.c) and claim checks by the object store (claim_check.c).
  *
- *   read -> prepare: dedup claims the identifiers -> large payloads are written as objects
+ *   read -> prepare: topics are looked at, where strict_retention asks for it
+ *        -> dedup claims the identifiers -> large payloads are written as objects
  *        -> outbox, which held the frame meanwhile, in its place -> outcomes
  *        -> finish: dedup remembers what was stored and forgets the rest; objects that no message
  *           refers to are removed -> settled
@@ -55,6 +56,7 @@ struct preparing {
     struct op_group *group;
     struct prepared *items; /* those that need anything */
     size_t n;
+    struct looks *looks; /* retention.c; NULL: nothing is to be looked at */
     struct fanout fanout;
     void (*step)(struct prepared *); /* ends in prepare_step_done */
     void (*after)(struct preparing *);
@@ -77,6 +79,18 @@ static inline bool prepared_is_settled(const struct prepared *prepared)
 {
     return prepared->preparing->frame->states[prepared->item] == ITEM_SETTLED;
 }
+
+/* ---- retention.c ---- */
+
+/* Topics of the frame that nothing is known of are asked about. Nobody waits for the answers. */
+void retention_note(struct producer *producer, const struct frame *frame);
+
+/* strict_retention: the topics of the frame that are not known to keep what is unread; NULL: all
+ * are. */
+struct looks *retention_looks(const struct producer *producer, struct frame *frame);
+
+/* Asks about them, settles the messages that must not be sent, then calls after(). */
+void retention_look(struct preparing *preparing, void (*after)(struct preparing *));
 
 /* ---- dedup.c ---- */
 

@@ -1,5 +1,6 @@
 /* The pattern's instance: its slots, its settings, its methods, and how it is bound. */
 #include "patterns/producer/producer.h"
+#include "patterns/messaging/retention_vet.h"
 #include "patterns/producer/producer_priv.h"
 
 #include "pool/worker.h"
@@ -52,7 +53,8 @@ enum behavior {
     DEDUPLICATION_WINDOW_SECONDS,
     DEDUPLICATE_CONTENT,
     CLAIM_CHECK_THRESHOLD,
-    CLAIM_TTL_SECONDS
+    CLAIM_TTL_SECONDS,
+    STRICT_RETENTION
 };
 
 static const struct backend_setting behavior[] = {
@@ -89,6 +91,9 @@ static const struct backend_setting behavior[] = {
     [CLAIM_TTL_SECONDS] = {"claim_ttl_seconds", SETTING_UINT, "0", 0, 3153600000u,
                            "How long objects are kept, where the object store has expiry. 0: for "
                            "ever."},
+    [STRICT_RETENTION] = {"strict_retention", SETTING_BOOL, "false", 0, 0,
+                          "true: refuse to start, and refuse messages, where messages may go that "
+                          "nobody has read."},
     {.name = NULL},
 };
 
@@ -168,6 +173,11 @@ static void read_settings(struct producer *producer)
         to->max_batch_items = fitting;
 }
 
+bool producer_is_strict(const struct backend_value *values)
+{
+    return values[STRICT_RETENTION].number != 0;
+}
+
 static void make_plan(struct producer *producer)
 {
     const struct backend_interfaces *has[SLOT_COUNT];
@@ -206,10 +216,32 @@ static struct pattern *producer_bind(const struct pattern_binding *binding)
     epochs_init(&producer->epochs, &producer->memory);
     producer->orphan_log = (struct log_budget)LOG_BUDGET(100, 60000);
     arena_init(&producer->caps_memory, NULL);
+    producer_retention_init(producer);
     make_plan(producer);
     producer_caps_build(producer);
     producer_join(producer);
     return &producer->base;
+}
+
+static void producer_vet(struct pattern *pattern, void (*vetted)(void *arg, struct err err),
+                         void *arg)
+{
+    struct producer *producer = CONTAINER_OF(pattern, struct producer, base);
+    const struct retention_vet_want want = {.book = producer_retention(producer),
+                                            .topics = &producer->topics,
+                                            .backend = producer->sink,
+                                            .stream = producer->plan.stream,
+                                            .keeps = producer->plan.keeps,
+                                            .home = producer->base.home,
+                                            .vetted = vetted,
+                                            .arg = arg};
+
+    retention_vet(&want);
+}
+
+static void producer_stop(struct pattern *pattern, void (*stopped)(void *arg), void *arg)
+{
+    producer_retention_stop(CONTAINER_OF(pattern, struct producer, base), stopped, arg);
 }
 
 static void producer_unbind(struct pattern *pattern)
@@ -242,6 +274,8 @@ const struct pattern_type pattern_producer = {
     .open_shared = producer_open_shared,
     .close_shared = producer_close_shared,
     .bind = producer_bind,
+    .vet = producer_vet,
+    .stop = producer_stop,
     .unbind = producer_unbind,
     .inline_bytes = producer_inline_bytes,
     .operations = producer_operations,

@@ -8,6 +8,7 @@
 #include "backends/kv.h"
 #include "backends/message.h"
 #include "patterns/messages.h"
+#include "patterns/messaging/retention.h"
 #include "patterns/messaging/topics.h"
 #include "patterns/pattern.h"
 #include "patterns/producer/epoch.h"
@@ -31,6 +32,7 @@ enum { PRODUCER_ID_BYTES = 256 }; /* longest message_id */
 
 struct producer_plan {
     const struct message_sink *sink; /* never NULL in a bound instance */
+    const struct stream *stream;     /* of the sink; NULL: a queue or a topic */
     bool keeps;                      /* the sink is a stream or a queue: messages are kept */
     uint32_t max_items;              /* of one publish operation */
     uint64_t max_message_bytes;
@@ -105,9 +107,18 @@ struct producer {
     struct log_budget orphan_log;
     struct producer *next; /* of the namespace's other workers: shared.c */
 
+    /* retention.c */
+    struct asking *asking; /* under way */
+    unsigned n_asking;
+    uint64_t *asked;            /* hashes of topics that need not be asked about any more */
+    void (*stopped)(void *arg); /* set: tell when the last question is over */
+    void *stopped_arg;
+    struct job stopping;
+
     /* caps.c */
     struct arena caps_memory;
     ProtobufCMessage *caps; /* ready to be sent; NULL: to be built */
+    bool caps_lossy;        /* they say that the retention is */
     int64_t generation;     /* of caps */
 };
 
@@ -125,6 +136,17 @@ void producer_leave(struct producer *producer);
 /* Calls fn for every instance of the namespace, under a lock: fn may read counters and land jobs.
  * The same ones in the same order while calls are in flight. thread: any. */
 void producer_each(struct producer *producer, void (*fn)(struct producer *, void *arg), void *arg);
+
+/* What is known of the topics' retention; NULL: nothing is asked. thread: any. */
+struct retention_book *producer_retention(const struct producer *producer);
+
+/* strict_retention. thread: any. */
+bool producer_is_strict(const struct backend_value *values);
+
+/* ---- retention.c ---- */
+
+void producer_retention_init(struct producer *producer);
+void producer_retention_stop(struct producer *producer, void (*stopped)(void *arg), void *arg);
 
 /* ---- caps.c ---- */
 

@@ -9,6 +9,7 @@
 struct producer_shared {
     struct pattern_shared base;
     struct arena memory; /* holds this struct */
+    struct retention_book retention;
     pthread_mutex_t lock;
     struct producer *first;
 };
@@ -22,13 +23,14 @@ struct err producer_open_shared(struct pattern_shared **out, const struct patter
 {
     struct arena memory;
 
-    (void)sharing;
     arena_init(&memory, NULL);
 
     struct producer_shared *shared = arena_zalloc(&memory, sizeof *shared);
 
     shared->memory = memory;
     pthread_mutex_init(&shared->lock, NULL);
+    retention_book_init(&shared->retention, sharing->namespace_name, "message_sink",
+                        producer_is_strict(sharing->behavior));
     *out = &shared->base;
     return ERR_NONE;
 }
@@ -39,7 +41,13 @@ void producer_close_shared(struct pattern_shared *base)
     struct arena memory = shared->memory;
 
     pthread_mutex_destroy(&shared->lock);
+    retention_book_clear(&shared->retention);
     arena_clear(&memory);
+}
+
+struct retention_book *producer_retention(const struct producer *producer)
+{
+    return producer->binding.shared != NULL ? &shared_of(producer)->retention : NULL;
 }
 
 void producer_join(struct producer *producer)

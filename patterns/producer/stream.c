@@ -17,19 +17,19 @@
 #include "pool/worker.h"
 #include "src/base/container.h"
 
-struct stream;
+struct flow;
 
 /* A frame and all that came with it, in an arena of its own. */
 struct parcel {
     struct frame frame;
-    struct stream *stream;
+    struct flow *stream;
     struct parcel *next;
     struct arena arena;
     int64_t first_sequence;
     size_t held; /* bytes that call_hold knows of */
 };
 
-struct stream {
+struct flow {
     struct call *call;
     struct producer *producer;
     struct outbox *outbox;
@@ -59,7 +59,7 @@ static void clear_arena(void *arena)
     arena_clear(arena);
 }
 
-static struct parcel *take_parcel(struct stream *stream)
+static struct parcel *take_parcel(struct flow *stream)
 {
     struct parcel *parcel = stream->spare;
 
@@ -76,7 +76,7 @@ static struct parcel *take_parcel(struct stream *stream)
 
 static void free_parcel(struct parcel *parcel)
 {
-    struct stream *stream = parcel->stream;
+    struct flow *stream = parcel->stream;
 
     arena_clear(&parcel->arena);
     stream->held -= parcel->held;
@@ -90,7 +90,7 @@ static void free_parcel(struct parcel *parcel)
 
 /* ---- the end ---- */
 
-static void fail(struct stream *stream, struct err err)
+static void fail(struct flow *stream, struct err err)
 {
     if (stream->over)
         return;
@@ -99,12 +99,12 @@ static void fail(struct stream *stream, struct err err)
 }
 
 /* The client has not been told of the drain yet. */
-static bool owes_notice(const struct stream *stream)
+static bool owes_notice(const struct flow *stream)
 {
     return stream->draining && !stream->totals.draining;
 }
 
-static bool is_done(const struct stream *stream)
+static bool is_done(const struct flow *stream)
 {
     return (stream->half_closed || stream->draining) && stream->unsettled == 0 &&
            stream->settled == NULL && !stream->sending && !owes_notice(stream);
@@ -130,7 +130,7 @@ static void add_failure(struct arena *arena, pb_publish_ack *ack, const struct o
     ack->failures[ack->n_failures++] = failure;
 }
 
-static void tell_parcel(struct stream *stream, struct arena *arena, pb_publish_ack *ack,
+static void tell_parcel(struct flow *stream, struct arena *arena, pb_publish_ack *ack,
                         const struct parcel *parcel)
 {
     for (size_t i = 0; i < parcel->frame.n; i++) {
@@ -152,7 +152,7 @@ static void tell_parcel(struct stream *stream, struct arena *arena, pb_publish_a
 
 /* How many parcels go with one acknowledgement: as many as surely fit a message, and one at least.
  */
-static size_t count_told(const struct stream *stream, const struct parcel **end)
+static size_t count_told(const struct flow *stream, const struct parcel **end)
 {
     enum { RESULT_BYTES = 1024 }; /* a result or a failure, at most, on the average of a frame */
     size_t most = stream->producer->binding.max_message_bytes / RESULT_BYTES, n = 0;
@@ -164,7 +164,7 @@ static size_t count_told(const struct stream *stream, const struct parcel **end)
     return n;
 }
 
-static void send_ack(struct stream *stream)
+static void send_ack(struct flow *stream)
 {
     const struct parcel *end;
     size_t n = count_told(stream, &end);
@@ -200,14 +200,14 @@ static void send_ack(struct stream *stream)
 
 /* ---- what comes next ---- */
 
-static bool has_room(const struct stream *stream)
+static bool has_room(const struct flow *stream)
 {
     const struct producer_settings *settings = &stream->producer->settings;
 
     return stream->unsettled < settings->window && stream->unsettled_bytes < settings->window_bytes;
 }
 
-static void go_on(struct stream *stream)
+static void go_on(struct flow *stream)
 {
     if (stream->over)
         return;
@@ -237,7 +237,7 @@ static void go_on(struct stream *stream)
 
 static void ack_sent(struct op *op)
 {
-    struct stream *stream = CONTAINER_OF(op, struct stream, sent);
+    struct flow *stream = CONTAINER_OF(op, struct flow, sent);
 
     stream->sending = false;
     if (op->err.code != ERR_OK)
@@ -249,7 +249,7 @@ static void ack_sent(struct op *op)
 static void settled(struct frame *frame)
 {
     struct parcel *parcel = CONTAINER_OF(frame, struct parcel, frame);
-    struct stream *stream = parcel->stream;
+    struct flow *stream = parcel->stream;
 
     stream->unsettled -= frame->n;
     stream->unsettled_bytes -= frame->bytes;
@@ -274,7 +274,7 @@ static enum failure_mode mode_of(pb_failure_mode mode)
 }
 
 /* The topic outlives the frame that names it. */
-static void keep_topic(struct stream *stream, const char *topic)
+static void keep_topic(struct flow *stream, const char *topic)
 {
     size_t bytes = strlen(topic) + 1;
 
@@ -287,7 +287,7 @@ static void keep_topic(struct stream *stream, const char *topic)
     memcpy(stream->topic, topic, bytes);
 }
 
-static void read_frame(struct stream *stream, struct parcel *parcel, const pb_publish_frame *from)
+static void read_frame(struct flow *stream, struct parcel *parcel, const pb_publish_frame *from)
 {
     struct frame *frame = &parcel->frame;
     struct reader reader = reader_of(stream->producer, stream->call, &parcel->arena);
@@ -313,7 +313,7 @@ static void read_frame(struct stream *stream, struct parcel *parcel, const pb_pu
 
 /* What was made of the frame's messages counts as the messages do. Without room for it they are
  * refused, as they would be by a full sink. */
-static void hold(struct stream *stream, struct parcel *parcel)
+static void hold(struct flow *stream, struct parcel *parcel)
 {
     struct frame *frame = &parcel->frame;
     struct err err = call_hold(stream->call, stream->held + parcel->arena.bytes);
@@ -329,7 +329,7 @@ static void hold(struct stream *stream, struct parcel *parcel)
     }
 }
 
-static void take_frame(struct stream *stream, const pb_publish_frame *from)
+static void take_frame(struct flow *stream, const pb_publish_frame *from)
 {
     struct parcel *parcel = stream->incoming;
     struct err err = check_items(from->n_messages, stream->producer->settings.max_batch_items,
@@ -354,7 +354,7 @@ static void take_frame(struct stream *stream, const pb_publish_frame *from)
 
 static void received(struct op *op)
 {
-    struct stream *stream = CONTAINER_OF(op, struct stream, receive.op);
+    struct flow *stream = CONTAINER_OF(op, struct flow, receive.op);
     const pb_publish_frame *frame = (const void *)stream->receive.message;
 
     stream->receiving = false;
@@ -378,7 +378,7 @@ static void cancelled(struct call *call, void *arg)
 /* What was read is settled first. */
 static void draining(struct call *call, void *arg)
 {
-    struct stream *stream = arg;
+    struct flow *stream = arg;
 
     (void)call;
     stream->draining = true;
@@ -387,7 +387,7 @@ static void draining(struct call *call, void *arg)
 
 void producer_publish_stream(struct call *call)
 {
-    struct stream *stream = arena_zalloc(call_arena(call), sizeof *stream);
+    struct flow *stream = arena_zalloc(call_arena(call), sizeof *stream);
     struct producer *producer = producer_of(call);
 
     stream->call = call;

@@ -52,6 +52,14 @@ class NatsServer(Server):
             return exchange(self.port, b"", lambda a: a.startswith(b"INFO")) != b""
         return http_status(self.monitor_port, "/healthz?js-enabled-only=true") == 200
 
+    def create_stream(self, name, **settings):
+        """A stream on files with one subject, its name."""
+        body = json.dumps({"name": name, "subjects": [name], "storage": "file", **settings})
+        request = (f'CONNECT {{"verbose": false}}\r\nSUB answer 1\r\n'
+                   f"PUB $JS.API.STREAM.CREATE.{name} answer {len(body)}\r\n{body}\r\n")
+        answer = exchange(self.port, request.encode(), lambda a: b"MSG answer" in a and a.endswith(b"}\r\n"))
+        assert b'"error"' not in answer and b"MSG answer" in answer, answer
+
     def healthy(self):
         """The streams are recovered, and the meta group of a cluster has a leader and is current."""
         return http_status(self.monitor_port, "/healthz") == 200

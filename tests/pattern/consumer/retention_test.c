@@ -92,12 +92,101 @@ static void test_nobody_waits_for_the_answer(void **state)
     consumer_free(rig);
 }
 
+/* ---- strict_retention ---- */
+
+static struct fake_rig *strict_rig(void)
+{
+    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+
+    fake_rig_set(rig, "strict_retention", 1);
+    fake_rig_bind(rig);
+    return rig;
+}
+
+static void expect_refused(struct fake_rig *rig, enum err_code code, const char *text)
+{
+    struct call *call = member(rig);
+
+    assert_int_equal(call->ends, 1);
+    assert_int_equal(call->status.code, code);
+    assert_non_null(strstr(call->status.text, text));
+    assert_int_equal(deliveries(call), 0);
+    fake_call_free(call);
+    assert_null(consumer_in(rig)->feeds);
+}
+
+/* P9 */
+static void test_p9_strict_refuses_what_may_be_lost(void **state)
+{
+    struct fake_rig *rig = strict_rig();
+    pb_subscribe_request alone = subscription();
+    struct call *call;
+
+    (void)state;
+    rig->world.messages.lossy = "max_age";
+    put(rig, NULL, "a");
+    expect_refused(rig, ERR_FAILED_PRECONDITION, "\"t\"");
+    expect_refused(rig, ERR_FAILED_PRECONDITION, "max_age");
+    alone.consumer_group = pb_text(""); /* it has no position to lose messages before */
+    call = join(rig, &alone);
+    assert_int_equal(call->ends, 0);
+    leave(rig, call);
+    rig->world.messages.lossy = NULL; /* the operator has mended it */
+    call = member(rig);
+    assert_int_equal(deliveries(call), 1);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+static void test_p9_strict_refuses_what_is_not_known(void **state)
+{
+    struct fake_rig *rig = strict_rig();
+    struct call *call;
+
+    (void)state;
+    rig->world.fail_at = 1; /* the question */
+    rig->world.fail_with = err_make(ERR_UNAVAILABLE, "away");
+    expect_refused(rig, ERR_UNAVAILABLE, "away");
+    call = member(rig);
+    assert_int_equal(call->ends, 0);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+/* P9: who leaves before the answer leaves nothing behind. */
+static void test_p9_strict_and_gone_before_the_answer(void **state)
+{
+    struct fake_rig *rig = strict_rig();
+    pb_consume_request request = PRISM__PATTERNS__CONSUMER__CONSUME_REQUEST__INIT;
+    pb_subscribe_request subscribe = subscription();
+    struct call *call;
+
+    (void)state;
+    rig->world.mode = FAKE_PARKED;
+    call = fake_call(rig, "Consume", NULL);
+    request.action_case = CONSUMER_PB(CONSUME_REQUEST__ACTION_SUBSCRIBE);
+    request.subscribe = &subscribe;
+    fake_call_push(call, &request.base);
+    fake_rig_drain(rig);
+    assert_int_equal(rig->world.in_flight, 1);
+    fake_call_cancel(call);
+    fake_rig_drain(rig);
+    assert_int_equal(call->ends, 1);
+    assert_int_equal(rig->world.in_flight, 0);
+    fake_call_free(call);
+    assert_null(consumer_in(rig)->feeds);
+    consumer_free(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_p9_a_lossy_topic_is_told),
         cmocka_unit_test(test_a_topic_that_keeps_says_nothing_of_others),
         cmocka_unit_test(test_nobody_waits_for_the_answer),
+        cmocka_unit_test(test_p9_strict_refuses_what_may_be_lost),
+        cmocka_unit_test(test_p9_strict_refuses_what_is_not_known),
+        cmocka_unit_test(test_p9_strict_and_gone_before_the_answer),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
