@@ -7,7 +7,7 @@ import grpc
 from rig import environment, suite, wait
 from rig.brokers import BROKERS
 from rig.kafka import KafkaServer
-from rig.messaging import Stream, pb, producer, producer_service
+from rig.messaging import Member, Stream, consumer, consumer_service, pb, producer, producer_service
 from rig.prismd import Prismd
 from rig.redis import RedisServer
 
@@ -87,6 +87,31 @@ class Window(Cases):
         self.assertEqual(told, places)
 
 
+class Java(suite.Case):
+    def test_p10_keys_go_where_a_java_producer_puts_them(self):
+        """1,000 keys, of all lengths and not only of ASCII, through Kafka's own console producer and through Prism."""
+        partitions = 7
+        broker = self.borrow(KafkaServer())
+        broker.create_topic("t", partitions)
+        slot = {"backend": "kafka", "config": {"brokers": broker.address}}
+        server = self.borrow(Prismd(namespaces=[producer(slot), consumer(slot, max_in_flight=2000)]))
+        keys = [("k\u00e9y-\u20ac" * (i % 9))[:i % 41] + str(i) * (i > 0) for i in range(1000)]
+        self.assertEqual((len(set(keys)), keys[0]), (1000, ""))
+        broker.produce_with_java("t", [(key, "java") for key in keys])
+        reply = producer_service(self.borrow(server.channel())).PublishBatch(messages=[
+            pb.PublishRequest(topic="t", payload=b"prism", ordering_key=key.encode()) for key in keys])
+        self.assertTrue(reply.all_success)
+        places = {b"java": {}, b"prism": {}}
+        reader = consumer_service(self.borrow(server.channel()))
+        with Member(reader, topic="t", consumer_group="g", max_in_flight=2 * len(keys)) as member:
+            for message in member.take(2 * len(keys)):
+                places[message.payload][message.ordering_key.decode()] = message.partition
+        self.assertEqual(set(places[b"java"]), set(keys))
+        self.assertEqual(places[b"prism"], {key: r.partition for key, r in zip(keys, reply.results)})
+        self.assertEqual(places[b"java"], places[b"prism"])
+        self.assertEqual(set(places[b"java"].values()), set(range(partitions)))
+
+
 class Stuck(suite.Case):
     def test_p7_a_topic_without_a_leader_is_refused_alone(self):
         """Its broker is dead, so it fills its half of the room. A topic of another broker goes on meanwhile."""
@@ -130,7 +155,7 @@ class Stuck(suite.Case):
 
 
 if suite.backend() != "kafka":  # the others have one connection, and no partitions that could be away
-    del Stuck
+    del Java, Stuck
 
 if __name__ == "__main__":
     suite.main()

@@ -148,6 +148,15 @@ class KafkaServer(Server):
                           lambda a: len(a) >= 4 and len(a) - 4 >= struct.unpack(">i", a[:4])[0], self.patience)
         return answer[8:]
 
+    def produce_with_java(self, topic, pairs):
+        """Keys and values, which hold neither tabs nor line ends, by the console producer of the distribution."""
+        main = "kafka.tools.ConsoleProducer" if VERSION.startswith("3.") else "org.apache.kafka.tools.ConsoleProducer"
+        argv = self._java(main, "--bootstrap-server", self.address, "--topic", topic, "--property", "parse.key=true",
+                          flags=["-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8"])
+        done = subprocess.run(argv, cwd=self.folder, capture_output=True, check=False, timeout=self.patience,
+                              input="".join(f"{key}\t{value}\n" for key, value in pairs).encode())
+        assert done.returncode == 0 and b"ERROR" not in done.stderr, done.stdout + done.stderr
+
     def create_topic(self, name, partitions=1, **settings):
         """Returns when the topic can be used. settings: with '_' for '.', as retention_ms=1000."""
         body = struct.pack(">i", 1) + _text(name) + struct.pack(">ihii", partitions, 1, 0, len(settings))
