@@ -214,12 +214,12 @@ static bool is_ready(void *arg, struct readiness *reasons)
 
         const char *why = s.serving ? s.restriction : s.why;
 
-        if (why == NULL || (!s.serving && !s.required))
+        if (why == NULL)
             continue;
         snprintf(text, sizeof text, "%s/%s/%s (%s): %s", s.pattern, s.namespace_name, s.slot,
                  s.backend, why);
         readiness_add(reasons, text);
-        ready = ready && s.serving;
+        ready = ready && (s.serving || !s.required);
     }
     return ready;
 }

@@ -9,8 +9,10 @@ static void render_stat(const struct slots *slots, struct metrics_page *page, co
     metrics_family(page, name, type, help);
     for (size_t i = 0; i < slots->filled_count; i++) {
         const struct slot *slot = slots->filled[i];
-        const char *labels[] = {"namespace", slot->space->config->name, "slot", slot->schema->name,
-                                "backend",   slot->store->type->name,   NULL};
+        const char *labels[] = {
+            "namespace", slot->space->config->name, "pattern", slot->space->config->pattern->name,
+            "slot",      slot->schema->name,        "backend", slot->store->type->name,
+            NULL};
         uint64_t sum = 0;
 
         for (unsigned w = 0; w < slots->workers; w++) {
@@ -29,8 +31,8 @@ static void render_health(const struct slots *slots, struct metrics_page *page)
     metrics_family(page, "prism_backend_up", "gauge", "1 while the slot's backend answers.");
     for (size_t i = 0; i < slots->filled_count; i++) {
         struct slot_status s = slots_status(slots, i);
-        const char *labels[] = {"namespace", s.namespace_name, "slot", s.slot,
-                                "backend",   s.backend,        NULL};
+        const char *labels[] = {"namespace", s.namespace_name, "pattern", s.pattern, "slot",
+                                s.slot,      "backend",        s.backend, NULL};
 
         metrics_sample_u64(page, "prism_backend_up", labels, s.serving ? 1 : 0);
     }
@@ -38,8 +40,8 @@ static void render_health(const struct slots *slots, struct metrics_page *page)
                    "1 while the slot's backend serves, but not all of what it should.");
     for (size_t i = 0; i < slots->filled_count; i++) {
         struct slot_status s = slots_status(slots, i);
-        const char *labels[] = {"namespace", s.namespace_name, "slot", s.slot,
-                                "backend",   s.backend,        NULL};
+        const char *labels[] = {"namespace", s.namespace_name, "pattern", s.pattern, "slot",
+                                s.slot,      "backend",        s.backend, NULL};
 
         metrics_sample_u64(page, "prism_backend_degraded", labels, s.restriction != NULL ? 1 : 0);
     }

@@ -250,11 +250,11 @@ static void count(struct ledger *ledger, struct err err)
     struct consumer *consumer = ledger->feed->consumer;
 
     if (err.code == ERR_OK) {
-        atomic_store(&consumer->state_failed_ns, 0);
+        trouble_over(&consumer->state_trouble);
         return;
     }
     counter_add(&consumer->stats.state_failures, 1);
-    atomic_store(&consumer->state_failed_ns, clock_now_ns());
+    trouble_met(&consumer->state_trouble, "attempts cannot be kept");
     ledger->again_ns = consumer->base.home->now_ns + ATTEMPTS_AGAIN_MS * NS_PER_MS;
     log_limited(&consumer->state_log, LOG_WARN, "attempts_not_kept",
                 (const struct log_field[]){LOG_S("namespace", consumer->base.namespace_name),

@@ -4,8 +4,8 @@
 #include "patterns/messaging/retention_vet.h"
 
 #include "pool/worker.h"
-#include "src/base/clock.h"
 #include "src/base/container.h"
+#include "src/base/random.h"
 
 /* ---- slots and settings ---- */
 
@@ -218,6 +218,7 @@ static struct pattern *consumer_bind(const struct pattern_binding *binding)
     consumer->states = binding->slots[SLOT_STATE];
     consumer->dead_log = consumer->drop_log = consumer->object_log = consumer->stall_log =
         consumer->state_log = (struct log_budget)LOG_BUDGET(1, 60000);
+    consumer->random = random_begin(consumer);
     read_settings(consumer);
     arena_init(&consumer->caps_memory, NULL);
     make_plan(consumer);
@@ -306,19 +307,20 @@ struct consumer *consumer_of(const struct call *call)
     return consumer;
 }
 
-/* Until one can be written, or nobody has tried for a while. */
 static const char *consumer_restriction(const struct pattern *pattern, size_t slot)
 {
-    enum { FORGOTTEN_MS = 60000 };
-
     const struct consumer *consumer = CONTAINER_OF(pattern, struct consumer, base);
-    uint64_t failed_ns = slot == SLOT_DEAD    ? atomic_load(&consumer->dead_failed_ns)
-                         : slot == SLOT_STATE ? atomic_load(&consumer->state_failed_ns)
-                                              : 0;
 
-    if (failed_ns == 0 || clock_now_ns() > failed_ns + FORGOTTEN_MS * NS_PER_MS)
+    switch (slot) {
+    case SLOT_DEAD:
+        return trouble_text(&consumer->dead_trouble);
+    case SLOT_STATE:
+        return trouble_text(&consumer->state_trouble);
+    case SLOT_OBJECT:
+        return trouble_text(&consumer->object_trouble);
+    default:
         return NULL;
-    return slot == SLOT_DEAD ? "dead letters cannot be written" : "attempts cannot be kept";
+    }
 }
 
 const struct pattern_type pattern_consumer = {

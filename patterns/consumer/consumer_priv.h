@@ -15,6 +15,7 @@
 #include "patterns/messaging/topics.h"
 #include "patterns/need.h"
 #include "patterns/pattern.h"
+#include "patterns/trouble.h"
 #include "src/base/arena.h"
 #include "src/base/log.h"
 #include "src/rpc/call.h"
@@ -115,9 +116,9 @@ struct consumer {
     uint32_t facts; /* pattern_facts, that the plan was made from */
     struct consumer_plan plan;
     struct consumer_stats stats;
-    /* CLOCK_MONOTONIC of the last dead letter that could not be written; 0: the last one could. */
-    _Atomic uint64_t dead_failed_ns;
-    _Atomic uint64_t state_failed_ns; /* likewise: of the state slot */
+    struct trouble dead_trouble, state_trouble, object_trouble;
+    uint64_t random;   /* for delays */
+    uint32_t troubled; /* deliveries whose object was asked for in vain, and is asked for again */
     struct log_budget dead_log, drop_log, object_log, stall_log, state_log;
 
     struct feed *feeds;         /* those that live here */

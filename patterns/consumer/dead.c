@@ -48,7 +48,7 @@ static void failed(struct dead *dead, struct err err)
     struct worker *home = consumer->base.home;
 
     counter_add(&consumer->stats.dead_letter_failures, 1);
-    atomic_store(&consumer->dead_failed_ns, clock_now_ns());
+    trouble_met(&consumer->dead_trouble, "dead letters cannot be written");
     log_limited(&consumer->dead_log, LOG_WARN, "dead_letter_failed",
                 (const struct log_field[]){LOG_S("namespace", consumer->base.namespace_name),
                                            LOG_S("error", err.text)},
@@ -77,7 +77,7 @@ static void published(struct op *op)
         failed(dead, err);
     } else {
         counter_add(&feed->consumer->stats.dead_letters, 1);
-        atomic_store(&feed->consumer->dead_failed_ns, 0);
+        trouble_over(&feed->consumer->dead_trouble);
         feed->dead_lettered++;
         if (receipt != NULL)
             receipt->dead++;

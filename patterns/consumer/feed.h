@@ -59,6 +59,7 @@ struct delivery {
     uint64_t expires_ns, most_ns; /* OUT: end of the lease, and of all extensions; 0: none */
     const char *dying_of;         /* DYING, and it could not be written at once */
     uint8_t returns;              /* without having failed */
+    uint8_t vain;                 /* FETCHING: how often its object was asked for in vain */
     bool leaving;                 /* with its partition: nobody here gets it any more */
     enum delivery_state state;
 };

@@ -3,6 +3,7 @@
 #include "pool/worker.h"
 #include "src/base/clock.h"
 #include "src/base/container.h"
+#include "src/base/random.h"
 
 /* A payload, and the operation that gets it. */
 struct object {
@@ -112,6 +113,24 @@ void object_fetch(struct delivery *delivery)
     wait_for_room(delivery);
 }
 
+/* The last one that has waited for the store no longer does. */
+static void no_longer_troubled(struct delivery *delivery)
+{
+    struct consumer *consumer = delivery->parcel->feed->consumer;
+
+    if (delivery->vain == 0)
+        return;
+    delivery->vain = 0;
+    if (--consumer->troubled == 0)
+        trouble_over(&consumer->object_trouble);
+}
+
+static void over(struct delivery *delivery)
+{
+    delivery->parcel->feed->fetching--;
+    no_longer_troubled(delivery);
+}
+
 bool object_take_out(struct delivery *delivery)
 {
     struct feed *feed = delivery->parcel->feed;
@@ -119,7 +138,7 @@ bool object_take_out(struct delivery *delivery)
 
     if (delivery->object != NULL)
         return false;
-    feed->fetching--;
+    over(delivery);
     if (timer_armed(&delivery->timer)) {
         timer_disarm(&feed->consumer->base.home->timers, &delivery->timer);
         return true;
@@ -139,23 +158,32 @@ static void again(struct timer *timer)
     wait_for_room(CONTAINER_OF(timer, struct delivery, timer));
 }
 
+static uint64_t delay_ms(struct delivery *delivery)
+{
+    uint64_t ms = OBJECT_AGAIN_MS;
+
+    for (unsigned i = 1; i < delivery->vain && ms < OBJECT_AGAIN_MAX_MS; i++)
+        ms *= 2;
+    return random_delay(&delivery->parcel->feed->consumer->random, ms);
+}
+
 static void failed(struct delivery *delivery, struct err err)
 {
     struct consumer *consumer = delivery->parcel->feed->consumer;
     struct worker *home = consumer->base.home;
 
     counter_add(&consumer->stats.object_failures, 1);
+    trouble_met(&consumer->object_trouble, trouble_of_objects(err));
+    consumer->troubled += delivery->vain == 0;
+    if (delivery->vain < UINT8_MAX)
+        delivery->vain++;
     log_limited(&consumer->object_log, LOG_WARN, "object_not_fetched",
                 (const struct log_field[]){LOG_S("namespace", consumer->base.namespace_name),
                                            LOG_S("error", err.text)},
                 2);
     object_release(delivery);
-    timer_arm(&home->timers, &delivery->timer, home->now_ns + OBJECT_AGAIN_MS * NS_PER_MS, again);
-}
-
-static void over(struct delivery *delivery)
-{
-    delivery->parcel->feed->fetching--;
+    timer_arm(&home->timers, &delivery->timer, home->now_ns + delay_ms(delivery) * NS_PER_MS,
+              again);
 }
 
 static void die(struct delivery *delivery, const char *reason)

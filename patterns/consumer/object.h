@@ -2,9 +2,11 @@
  * room, one operation for each.
  *
  *   READY -> FETCHING: waits for room -> get -> READY, with its payload
- *                          ^             -> away, denied: again after OBJECT_AGAIN_MS
+ *                          ^             -> away, denied: again after a delay that grows
  *                          |             -> not there, or another: a dead letter
  *                          +--- parked, released ...: the payload is let go
+ *
+ * While any waits for the store, the slot is DEGRADED, with the reason.
  *
  * Budget: payloads count as what the group and the worker hold (max_group_bytes,
  * max_message_memory) from before they are asked for until their last frame was sent and they are
@@ -17,7 +19,7 @@
 #include "patterns/consumer/member.h"
 #include "patterns/messaging/claim.h"
 
-enum { OBJECT_WIDTH = 16, OBJECT_AGAIN_MS = 1000 };
+enum { OBJECT_WIDTH = 16, OBJECT_AGAIN_MS = 1000, OBJECT_AGAIN_MAX_MS = 8000 };
 
 struct object;
 

@@ -23,16 +23,28 @@ static void refer(struct prepared *prepared)
     message->payload = message_empty();
 }
 
+/* What the client is the reason of says nothing of the store. */
+static void note_trouble(struct producer *producer, struct err err)
+{
+    if (err.code != ERR_CANCELLED && err.code != ERR_DEADLINE_EXCEEDED &&
+        err.code != ERR_INVALID_ARGUMENT)
+        trouble_met(&producer->put_trouble, trouble_of_objects(err));
+}
+
 static void written(struct op *op)
 {
     struct prepared *prepared = CONTAINER_OF(op, struct prepared, op);
+    struct producer *producer = prepared->preparing->producer;
 
     if (op->err.code == ERR_OK) {
+        trouble_over(&producer->put_trouble);
         refer(prepared);
     } else {
         struct err err = op->err;
 
-        err.effect = EFFECT_NONE; /* an object may be there, the message is not */
+        prepared->checked = err.effect != EFFECT_NONE; /* it may be there, and is to be removed */
+        note_trouble(producer, err);
+        err.effect = EFFECT_NONE; /* of the message */
         frame_settle(prepared->preparing->frame, prepared->item, err);
     }
     prepare_step_done(prepared);
@@ -66,6 +78,7 @@ static void orphaned(struct prepared *prepared, struct err err)
     struct slice key = prepared->claim.key;
 
     counter_add(&producer->stats.orphans, 1);
+    trouble_met(&producer->del_trouble, "objects that no message needs cannot be removed");
     log_limited(&producer->orphan_log, LOG_WARN, "object_orphaned",
                 (const struct log_field[]){
                     LOG_S("namespace", producer->base.namespace_name),
@@ -80,6 +93,8 @@ static void removed(struct op *op)
 
     if (op->err.code != ERR_OK)
         orphaned(prepared, op->err);
+    else
+        trouble_over(&prepared->preparing->producer->del_trouble);
     prepare_step_done(prepared);
 }
 

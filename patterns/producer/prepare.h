@@ -38,7 +38,7 @@ struct prepared {
     uint32_t attempts;
 
     /* claim_check.c */
-    bool checked; /* its payload lies in the object store */
+    bool checked; /* its payload goes to the object store; then: an object is or may be there */
     struct claim claim;
 
     union { /* one at a time */

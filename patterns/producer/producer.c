@@ -263,6 +263,20 @@ struct producer *producer_of(const struct call *call)
     return producer;
 }
 
+static const char *producer_restriction(const struct pattern *pattern, size_t slot)
+{
+    const struct producer *producer = CONTAINER_OF(pattern, struct producer, base);
+
+    const char *text = NULL;
+
+    if (slot == SLOT_OBJECT) {
+        text = trouble_text(&producer->put_trouble);
+        if (text == NULL)
+            text = trouble_text(&producer->del_trouble);
+    }
+    return text;
+}
+
 const struct pattern_type pattern_producer = {
     .name = "producer",
     .service = "prism.patterns.producer.ProducerPattern",
@@ -279,5 +293,6 @@ const struct pattern_type pattern_producer = {
     .unbind = producer_unbind,
     .inline_bytes = producer_inline_bytes,
     .operations = producer_operations,
+    .restriction = producer_restriction,
     .render = producer_render,
 };

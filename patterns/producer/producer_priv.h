@@ -14,6 +14,7 @@
 #include "patterns/producer/epoch.h"
 #include "patterns/producer/latency.h"
 #include "patterns/producer/messages.h"
+#include "patterns/trouble.h"
 #include "pool/op.h"
 #include "pool/semaphore.h"
 #include "src/base/arena.h"
@@ -105,7 +106,8 @@ struct producer {
     struct latency latency;
     struct epochs epochs;
     struct log_budget orphan_log;
-    struct producer *next; /* of the namespace's other workers: shared.c */
+    struct trouble put_trouble, del_trouble; /* of the object store */
+    struct producer *next;                   /* of the namespace's other workers: shared.c */
 
     /* retention.c */
     struct asking *asking; /* under way */

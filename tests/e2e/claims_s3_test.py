@@ -4,6 +4,7 @@ import os
 import re
 
 import grpc
+from grpc_health.v1 import health_pb2
 
 import claims_test
 from rig import backends, environment, s3, suite, wait
@@ -14,6 +15,10 @@ from rig.prismd import Prismd, run
 from rig.redis import RedisServer
 
 REFUSED = 4  # prismctl's exit code
+BROKEN = "the server answers"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICES = {p: f"prism.patterns.{p}.{p.capitalize()}Pattern" for p in ("consumer", "producer")}
 
 
 class Claims(claims_test.Claims):
@@ -63,14 +68,28 @@ class Behind(suite.Case):
 
 
 class Away(Behind):
-    """B3: a store that denies or does not answer is no loss."""
+    """B3: a store that denies or does not answer is no loss, and the slots that need it are degraded meanwhile."""
 
-    def held_back(self, fault):
+    def why(self, pattern):
+        """What /readyz says of the pattern's object store; None: nothing."""
+        told = json.loads(self.server.http("/readyz")[1])
+        slot = f"{pattern}/{self.NAME}/object_store (s3): "
+        texts = told.get("reasons", told.get("restrictions", []))
+        return next((t[len(slot):] for t in texts if t.startswith(slot)), None)
+
+    def degraded(self, pattern):
+        return self.server.metric("prism_backend_degraded", namespace=self.NAME, pattern=pattern, slot="object_store")
+
+    def health(self, pattern):
+        return self.server.health(f"{pattern}/{self.NAME}/object_store")
+
+    def held_back(self, fault, why):
         self.assertTrue(self.publisher.Publish(topic="t", payload=b"x" * 5000).claim_checked)
         fault()
         with Member(consumer_service(self.channel, self.NAME), topic="t", consumer_group="g") as member:
             wait.until(lambda: self.server.metric("prism_consumer_object_failures_total") >= 2, environment.PATIENCE,
                        "it was asked for twice")
+            self.is_degraded("consumer", why)
             self.assertTrue(self.publisher.Publish(topic="t", payload=b"small").success)
             message, = member.take(1)
             self.assertEqual(message.payload, b"small", "what needs no object flows")
@@ -79,13 +98,50 @@ class Away(Behind):
             message, = member.take(1)
             self.assertEqual((message.payload, message.attempt), (b"x" * 5000, 1))
             member.settle(2)
+        self.is_well("consumer")
         self.assertEqual(len(self.left()), 1, "reading removes nothing")
 
+    def not_written(self, fault, why):
+        """Nothing is stored, and the next one that can be written ends it."""
+        fault()
+        try:
+            self.assertFalse(self.publisher.Publish(topic="t", payload=b"x" * 5000).success)
+        except grpc.RpcError as error:
+            self.assertIn(error.code(), (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.RESOURCE_EXHAUSTED))
+        self.is_degraded("producer", why)
+        self.assertTrue(self.publisher.Publish(topic="t", payload=b"small").success)
+        self.front.calm()
+        wait.until(lambda: self.health("producer") == SERVING, environment.PATIENCE, "it is asked again")
+        self.assertTrue(self.publisher.Publish(topic="t", payload=b"x" * 5000).claim_checked)
+        self.is_well("producer")
+
+    def is_degraded(self, pattern, why):
+        wait.until(lambda: self.degraded(pattern) == 1, environment.PATIENCE, "the metric says so")
+        wait.until(lambda: why in (self.why(pattern) or ""), environment.PATIENCE, f"/readyz says why: {why}")
+        self.assertEqual(self.server.health(SERVICES[pattern]), SERVING, "the slot is an optional one")
+
+    def is_well(self, pattern):
+        wait.until(lambda: self.degraded(pattern) == 0 and self.why(pattern) is None, environment.PATIENCE, "over")
+        wait.until(lambda: self.health(pattern) == SERVING, environment.PATIENCE, "its health says so")
+
+    def deny(self):
+        self.front.refuse_all(403, "AccessDenied")
+
+    def break_it(self):
+        self.front.refuse_all(503, "ServiceUnavailable")
+
     def test_b3_access_is_denied(self):
-        self.held_back(lambda: self.front.refuse_all(403, "AccessDenied"))
+        self.held_back(self.deny, "the object store denies access")
 
     def test_b3_the_store_is_broken(self):
-        self.held_back(lambda: self.front.refuse_all(503, "ServiceUnavailable"))
+        """Its own check finds that, too: the slot is down, and NOT_SERVING by its name."""
+        self.held_back(self.break_it, BROKEN)
+
+    def test_b3_nothing_can_be_written(self):
+        self.not_written(self.deny, "the object store denies access")
+
+    def test_b3_a_broken_store_takes_nothing(self):
+        self.not_written(self.break_it, BROKEN)
 
 
 class Orphans(Behind):

@@ -207,27 +207,82 @@ static void test_the_reason_outlasts_a_failure(void **state)
     consumer_free(rig);
 }
 
-/* B3: it is no loss, and no attempt. */
+static void fail_gets(struct fake_rig *rig, enum err_code code, uint64_t published)
+{
+    rig->world.fail_with = err_make(code, "the fake is away");
+    rig->world.fail_at = rig->world.ops + published + 1;
+    rig->world.fail_last = UINT64_MAX;
+}
+
+static const char *restriction(const struct fake_rig *rig)
+{
+    return pattern_consumer.restriction(rig->pattern, SLOT_OBJECT);
+}
+
+/* B3: it is no loss, and no attempt; the slot is DEGRADED meanwhile. */
 static void test_a_store_that_is_away_is_waited_for(void **state)
 {
     struct fake_rig *rig = objects_rig();
     struct call *call = member(rig);
 
     (void)state;
-    rig->world.fail_with = err_make(ERR_UNAVAILABLE, "the fake is away");
-    rig->world.fail_at = rig->world.ops + 2;
-    rig->world.fail_last = UINT64_MAX;
+    fail_gets(rig, ERR_UNAVAILABLE, 1);
+    assert_null(restriction(rig));
     claim(rig, 'a', NULL);
     assert_int_equal(deliveries(call), 0);
+    assert_string_equal(restriction(rig), "the object store is away");
     fake_rig_advance(rig, 1500);
     fake_rig_run(rig);
     assert_int_equal(deliveries(call), 0);
     assert_int_equal(stat_of(&consumer_in(rig)->stats.object_failures), 2);
+    rig->world.fail_with.code = ERR_PERMISSION_DENIED;
+    fake_rig_advance(rig, 2500);
+    fake_rig_run(rig);
+    assert_string_equal(restriction(rig), "the object store denies access");
     rig->world.fail_at = 0;
-    fake_rig_advance(rig, 1500);
+    fake_rig_advance(rig, 4500);
     fake_rig_run(rig);
     expect_payload(call, 0, 'a', 1);
+    assert_null(restriction(rig));
     leave(rig, call);
+    consumer_free(rig);
+}
+
+/* After 0.5 to 1 s, 1 to 2, 2 to 4, and then 4 to 8. */
+static void test_it_is_asked_less_and_less_often(void **state)
+{
+    struct fake_rig *rig = objects_rig();
+    struct call *call = member(rig);
+
+    (void)state;
+    fail_gets(rig, ERR_UNAVAILABLE, 1);
+    claim(rig, 'a', NULL);
+    for (int i = 0; i < 600; i++) {
+        fake_rig_advance(rig, 100);
+        fake_rig_run(rig);
+    }
+    assert_in_range(stat_of(&consumer_in(rig)->stats.object_failures), 9, 20);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+/* One that is fetched says nothing of the one that is denied; nobody asks for it any more: it is
+ * over. */
+static void test_it_is_degraded_while_any_waits(void **state)
+{
+    struct fake_rig *rig = objects_rig();
+    struct call *call = member(rig);
+
+    (void)state;
+    fail_gets(rig, ERR_PERMISSION_DENIED, 1);
+    claim(rig, 'a', NULL);
+    rig->world.fail_at = 0;
+    claim(rig, 'b', NULL);
+    expect_payload(call, 0, 'b', 1);
+    assert_non_null(restriction(rig));
+    leave(rig, call);
+    assert_null(restriction(rig));
+    assert_int_equal(consumer_in(rig)->troubled, 0);
     consumer_free(rig);
 }
 
@@ -298,6 +353,8 @@ int main(void)
         cmocka_unit_test(test_what_is_lost_or_corrupt_dies),
         cmocka_unit_test(test_the_reason_outlasts_a_failure),
         cmocka_unit_test(test_a_store_that_is_away_is_waited_for),
+        cmocka_unit_test(test_it_is_asked_less_and_less_often),
+        cmocka_unit_test(test_it_is_degraded_while_any_waits),
         cmocka_unit_test(test_one_that_is_too_large_comes_as_its_claim),
         cmocka_unit_test(test_an_end_at_any_moment_leaves_nothing),
     };
