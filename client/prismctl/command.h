@@ -39,10 +39,13 @@ enum {
     TAKES_LIMIT = 1 << 10,
     TAKES_DELIMITED = 1 << 11,
     TAKES_REPLACE = 1 << 12,
-    TAKES_MULTICAST = 1 << 13, /* --filter --max-targets --rate --dry-run */
+    TAKES_MULTICAST = 1 << 13, /* --filter --max-targets --rate */
     TAKES_OWNER = 1 << 14,     /* --user --region --client */
     TAKES_EXCEPT = 1 << 15,
-    TAKES_TOUCH = 1 << 16
+    TAKES_TOUCH = 1 << 16,
+    TAKES_DRY_RUN = 1 << 17,
+    TAKES_OLDER = 1 << 18,
+    TAKES_REFERENCED = 1 << 19
 };
 
 enum { MOST_HEADERS = 64 };
@@ -73,6 +76,7 @@ struct options {
     uint32_t rate;                               /* a second; 0 = not bounded */
     const char *user, *region, *client, *except; /* NULL = none */
     bool touch;
+    const char *older_than, *referenced; /* NULL = none */
 };
 
 struct invocation {
@@ -102,7 +106,8 @@ command_fn command_caps, command_check, command_store, command_retrieve, command
     command_consume, command_deadletters_list, command_deadletters_redrive, command_register,
     command_unregister, command_multicast, command_subscribe, command_session_create,
     command_session_get, command_session_set, command_session_unset, command_session_rotate,
-    command_session_extend, command_session_end, command_session_end_user, command_session_list;
+    command_session_extend, command_session_end, command_session_end_user, command_session_list,
+    command_claims_list, command_claims_sweep;
 
 /* ---- the connection ---- */
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <time.h>
 
 enum { RANDOM_BYTES = 16, SIZE_DIGITS = 19 };
 
@@ -21,16 +22,19 @@ static void random_bytes(uint8_t *out, size_t n)
     }
 }
 
-struct claim claim_new(struct arena *arena, struct slice payload)
+struct claim claim_new(struct arena *arena, struct slice payload, uint64_t ttl_ms)
 {
+    unsigned long long now_s = (unsigned long long)time(NULL);
+
     uint8_t random[RANDOM_BYTES];
     uint64_t halves[2];
 
     random_bytes(random, sizeof random);
     memcpy(halves, random, sizeof halves);
     return (struct claim){
-        .key = slice_str(arena_printf(arena, "claim/%016llx%016llx", (unsigned long long)halves[0],
-                                      (unsigned long long)halves[1])),
+        .key = slice_str(arena_printf(arena, "claim/%016llx%016llx-%llu-%llu",
+                                      (unsigned long long)halves[0], (unsigned long long)halves[1],
+                                      now_s, ttl_ms > 0 ? now_s + (ttl_ms + 999) / 1000 : 0)),
         .size = payload.len,
         .sha256 = digest_of(&payload, 1),
     };

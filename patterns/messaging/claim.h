@@ -1,7 +1,11 @@
 /* Claim check: a payload that is too large for a message lies in an object store; the message
  * carries a reference in the header "prism-claim" and an empty payload.
  *
- *   prism-claim: v1 size=1048576 sha256=<64 hex digits> key=claim/<32 hex digits>
+ *   prism-claim: v1 size=1048576 sha256=<64 hex digits> key=claim/<32 hex digits>-<t>-<t>
+ *
+ * The times are Unix seconds: when the object was written, and when it may go (0: no time is set).
+ * They are in the key since every store has keys, and tells them in a scan: that is how objects
+ * that no message refers to are found by their age. Keys of earlier versions have no times.
  *
  * The producer writes the object before the message; the consumer reads it before delivery and
  * compares size and digest. */
@@ -17,7 +21,7 @@
 
 #define CLAIM_HEADER "prism-claim"
 
-enum { CLAIM_HEADER_BYTES = 160 }; /* name and value together, at most */
+enum { CLAIM_HEADER_BYTES = 192 }; /* name and value together, at most */
 
 struct claim {
     struct slice key; /* of the object */
@@ -26,8 +30,9 @@ struct claim {
 };
 
 /* A reference to this payload under a key that nobody else has: what one message claims no other
- * does, so that it can be removed. The key lives in `arena`. */
-struct claim claim_new(struct arena *arena, struct slice payload);
+ * does, so that it can be removed. The key lives in `arena`. ttl_ms 0: the object does not expire.
+ */
+struct claim claim_new(struct arena *arena, struct slice payload, uint64_t ttl_ms);
 
 /* The header's value, in `arena`. */
 struct slice claim_write(struct arena *arena, const struct claim *claim);

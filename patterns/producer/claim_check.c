@@ -36,6 +36,9 @@ static void written(struct op *op)
     struct prepared *prepared = CONTAINER_OF(op, struct prepared, op);
     struct producer *producer = prepared->preparing->producer;
 
+    /* What may have been written counts as written: it is removed, or orphaned. */
+    counter_add(&producer->stats.objects_written,
+                op->err.code == ERR_OK || op->err.effect != EFFECT_NONE);
     if (op->err.code == ERR_OK) {
         trouble_over(&producer->put_trouble);
         refer(prepared);
@@ -60,7 +63,8 @@ void claim_check_write(struct prepared *prepared)
         prepare_step_done(prepared);
         return;
     }
-    prepared->claim = claim_new(prepared->preparing->frame->arena, message->payload);
+    prepared->claim = claim_new(prepared->preparing->frame->arena, message->payload,
+                                producer->settings.claim_ttl_ms);
     prepared->put = (struct kv_put){.key = prepared->claim.key,
                                     .value = message->payload,
                                     .ttl_ms = producer->settings.claim_ttl_ms};
@@ -87,6 +91,12 @@ static void orphaned(struct prepared *prepared, struct err err)
                 3);
 }
 
+static void count_removed(struct producer *producer)
+{
+    counter_add(&producer->stats.objects_removed, 1);
+    trouble_over(&producer->del_trouble);
+}
+
 static void removed(struct op *op)
 {
     struct prepared *prepared = CONTAINER_OF(op, struct prepared, op);
@@ -94,7 +104,7 @@ static void removed(struct op *op)
     if (op->err.code != ERR_OK)
         orphaned(prepared, op->err);
     else
-        trouble_over(&prepared->preparing->producer->del_trouble);
+        count_removed(prepared->preparing->producer);
     prepare_step_done(prepared);
 }
 
@@ -106,6 +116,10 @@ void claim_check_tidy(struct prepared *prepared)
         message->err.code == ERR_OK ? !message->deduplicated : message->err.effect != EFFECT_NONE;
 
     if (!prepared->checked || referred) {
+        if (prepared->checked)
+            counter_add(message->err.code == ERR_OK ? &producer->stats.objects_referred
+                                                    : &producer->stats.objects_unknown,
+                        1);
         prepare_step_done(prepared);
         return;
     }

@@ -87,6 +87,8 @@ struct producer_stats { /* written on the home worker */
     struct counter last_ms;                    /* Unix time of the last stored message */
     struct counter forgotten; /* identifiers that could not be remembered or given up */
     struct counter orphans;   /* objects that could not be removed */
+    /* Of what may be in the object store: `written` less all others are on their way. */
+    struct counter objects_written, objects_referred, objects_removed, objects_unknown;
 };
 
 struct producer {

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import time
 
 from rig import backends, environment, suite, tls
 from rig.prismd import Prismd
@@ -41,6 +42,63 @@ class Served(suite.Case):
     def setUp(self):
         for key in self.kv("scan").decode().splitlines():
             self.kv("remove", key)
+
+
+class Claims(Served):
+    """Objects of claim checks, by the times in their keys (B4)."""
+    OLD = "claim/" + "0" * 32  # as earlier versions named them
+
+    def setUp(self):
+        super().setUp()
+        now = int(time.time())
+        self.keys = {age: f"claim/{age:032x}-{now - age}-{now - age + 864000 if age else 0}"
+                     for age in (0, 3600 + 60, 8 * 86400)}
+        for key in [*self.keys.values(), self.OLD, "claimed", "claim/other"]:
+            self.kv("store", key, "x")
+
+    def claims(self, *arguments, code=DONE):
+        done = ctl("-o", "json", "claims", *arguments, server=self.server.address)
+        self.assertEqual(done.returncode, code, done)
+        return json.loads(done.stdout or done.stderr)
+
+    def left(self):
+        return set(self.kv("scan").decode().splitlines())
+
+    def test_list(self):
+        found = {c["key"]: c for c in self.claims("list")}
+        self.assertEqual(set(found), {*self.keys.values(), self.OLD, "claim/other"})
+        for age, key in self.keys.items():
+            written, expires = map(int, key.split("-")[1:])
+            self.assertEqual(found[key]["written_at_ms"], written * 1000)
+            self.assertEqual(found[key]["expires_at_ms"], expires * 1000 if age else None)
+        self.assertIsNone(found[self.OLD]["written_at_ms"])
+        self.assertEqual({c["key"] for c in self.claims("list", "--older-than", "7d")}, {self.keys[8 * 86400]})
+        self.assertEqual(len(self.claims("list", "--older-than", "61m")), 2)
+        self.assertEqual(len(self.claims("list", "--limit", "2")), 2)
+        text = ctl("claims", "list", server=self.server.address).stdout.decode()
+        self.assertIn(f"{self.OLD}  undated\n", text)
+        self.assertRegex(text, self.keys[8 * 86400] + r"  written 20\S+Z  expires 20\S+Z\n")
+
+    def test_sweep(self):
+        before = self.left()
+        told = self.claims("sweep", "--older-than", "7d", "--dry-run")
+        self.assertEqual(told, {"removed": 1, "kept": 2, "undated": 2, "failed": 0, "dry_run": True})
+        self.assertEqual(self.left(), before)
+        self.assertEqual(self.claims("sweep", "--older-than", "7d")["removed"], 1)
+        self.assertEqual(self.left(), before - {self.keys[8 * 86400]})
+        keep = os.path.join(suite.subfolder("claims"), "referenced")
+        with open(keep, "w", encoding="utf-8") as f:
+            f.write(f"{self.keys[0]}\nclaim/none\n")
+        self.assertEqual(self.claims("sweep", "--older-than", "0s", "--referenced", keep)["removed"], 1)
+        self.assertEqual(self.left(), {self.keys[0], self.OLD, "claimed", "claim/other"})
+
+    def test_what_is_no_age(self):
+        for age in ("", "d", "-1d", "7w", "1.5h", "99999999999d"):
+            self.claims("sweep", "--older-than", age, code=USAGE)
+        self.claims("sweep", code=USAGE)
+        self.claims("sweep", "--older-than", "0s", "--referenced", "/no/such/file", code=USAGE)
+        self.claims("list", "--dry-run", code=USAGE)
+        self.assertEqual(len(self.left()), 6)
 
 
 class Keys(Served):
@@ -350,7 +408,9 @@ class Completion(suite.Case):
             text = f.read()
         self.assertEqual(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)), self.options)
         self.assertEqual(set(re.search(r"local kv='([^']*)'", text).group(1).split()), self.commands)
-        for words, expected in ((["prismctl", "c"], {"caps", "check", "consume"}),
+        for words, expected in ((["prismctl", "c"], {"caps", "check", "claims", "consume"}),
+                                (["prismctl", "claims", "s"], {"sweep"}),
+                                (["prismctl", "claims", "sweep", "--o"], {"--older-than", "--output"}),
                                 (["prismctl", "deadletters", "l"], {"list"}),
                                 (["prismctl", "kv", "ex"], {"exists", "expire"}),
                                 (["prismctl", "-s", "x", "kv", "scan", "--v"], {"--values", "--version"}),

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import threading
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -10,7 +11,7 @@ import claims_test
 from rig import backends, environment, s3, suite, wait
 from rig.aws_front import AwsFront
 from rig.keyvalue import pattern_service
-from rig.messaging import Member, consumer, consumer_service, producer, producer_service
+from rig.messaging import Member, consumer, consumer_service, pb as published, producer, producer_service
 from rig.prismd import Prismd, run
 from rig.redis import RedisServer
 
@@ -193,8 +194,11 @@ class Orphans(Behind):
         self.assertIn(key, [e["key"] for e in self.server.log_events() if e["event"] == "object_orphaned"])
         self.assertTrue(self.objects.Remove(key=key).success)
 
-    def kv(self, *arguments, namespace=None, code=0):
-        done = run("prismctl", "-s", self.server.address, "-n", namespace or self.NAME, "-o", "json", "kv", *arguments)
+    def kv(self, *arguments, **how):
+        return self.ctl("kv", *arguments, **how)
+
+    def ctl(self, *arguments, namespace=None, code=0):
+        done = run("prismctl", "-s", self.server.address, "-n", namespace or self.NAME, "-o", "json", *arguments)
         self.assertEqual(done.returncode, code, done)
         return json.loads(done.stdout or done.stderr)
 
@@ -219,6 +223,78 @@ class Orphans(Behind):
         self.assertTrue(self.kv("remove", key)["existed"])
         self.assertEqual(self.kv("scan", "claim/"), [])
         self.assertEqual(self.stored(), [])
+
+    # ---- thousands of them ----
+
+    BATCHES, BATCH = 40, 100
+
+    def publish_batch(self):
+        request = [published.PublishRequest(topic="t", payload=os.urandom(1100)) for _ in range(self.BATCH)]
+        return self.publisher.PublishBatch(messages=request).results
+
+    def takes(self):
+        try:
+            return self.publisher.Publish(topic="t", payload=b"small").success
+        except grpc.RpcError:
+            return False
+
+    def kill_clients(self, stop):
+        while not stop.wait(0.002):
+            self.redis.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    def publish_with_failures(self):
+        """Half of the batches fail: the sink is full, and of every second one no object can be removed; or its
+        connections break under it, and nobody knows what it stored."""
+        for n in range(self.BATCHES):
+            if n % 4 == 3:
+                stop = threading.Event()
+                killer = threading.Thread(target=self.kill_clients, args=[stop])
+                killer.start()
+                self.publish_batch()
+                stop.set()
+                killer.join()
+                wait.until(self.takes, environment.PATIENCE, "the sink is there again")
+            elif n % 4 == 1:
+                self.fill()
+                if n % 8 == 1:
+                    self.front.refuse("DELETE", 403, "AccessDenied")
+                self.assertFalse(any(r.success for r in self.publish_batch()))
+                wait.until(lambda: self.of_objects("written") == self.settled(), environment.PATIENCE, "all is settled")
+                self.front.calm()
+                self.fill(False)
+            else:
+                self.assertEqual({r.error for r in self.publish_batch()}, {""})
+
+    def of_objects(self, outcome):
+        return self.server.metric("prism_producer_objects_total", namespace=self.NAME, outcome=outcome)
+
+    def settled(self):
+        return sum(self.of_objects(o) for o in ("referred", "removed", "unknown", "orphaned"))
+
+    def referred_to(self):
+        """The keys in the messages that the stream holds."""
+        return set(re.findall(r"key=(claim/[0-9a-f-]+)", repr(self.redis.call("XRANGE", "t", "-", "+"))))
+
+    def listed(self):
+        return {claim["key"] for claim in self.ctl("claims", "list")}
+
+    def test_b4_after_a_sweep_only_what_is_referred_to_is_left(self):
+        self.publish_with_failures()
+        wait.until(lambda: self.of_objects("written") == self.settled(), environment.PATIENCE, "all is settled")
+        kept, before = self.referred_to(), self.listed()
+        self.assertGreater(len(kept), self.BATCHES * self.BATCH / 2 - 1)
+        self.assertEqual(len(kept - before), 0, "each message has its object")
+        orphans = self.of_objects("orphaned")
+        self.assertGreaterEqual(orphans, self.BATCHES * self.BATCH / 8)
+        self.assertLessEqual(orphans, len(before - kept))
+        self.assertEqual(self.of_objects("written") - self.of_objects("removed"), len(before))
+        self.assertEqual(self.ctl("claims", "sweep", "--older-than", "1d")["removed"], 0)
+        path = os.path.join(suite.subfolder("claims"), "referenced")
+        with open(path, "w", encoding="utf-8") as f:
+            f.writelines(f"{key}\n" for key in sorted(kept))
+        swept = self.ctl("claims", "sweep", "--older-than", "0s", "--referenced", path)
+        self.assertEqual((swept["removed"], swept["kept"], swept["failed"]), (len(before - kept), len(kept), 0))
+        self.assertEqual(len(self.listed() ^ kept), 0)
 
 
 if __name__ == "__main__":

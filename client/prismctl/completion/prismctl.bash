@@ -13,9 +13,9 @@ _prismctl() {
         -s | -n | -o | -t | --server | --namespace | --output | --timeout | --tls-ca | --tls-cert | --tls-key | \
             --tls-server-name | --ttl | --if-version | --value-file | --limit | --page-size | \
             --file | --key | --header | --batch | --group | --from | --idle | --filter | --max-targets | --rate | \
-            --user | --region | --client | --except) ((i++)) ;;
+            --user | --region | --client | --except | --older-than | --referenced) ((i++)) ;;
         -*) ;;
-        kv | deadletters | session)
+        kv | deadletters | session | claims)
             if [[ -z $group && -z $command ]]; then group=${COMP_WORDS[i]}; else command=${command:-${COMP_WORDS[i]}}; fi
             ;;
         *) command=${command:-${COMP_WORDS[i]}} ;;
@@ -31,13 +31,14 @@ _prismctl() {
         mapfile -t COMPREPLY < <(compgen -W 'committed earliest latest' -- "$word")
         return
         ;;
-    --value-file | --file | --tls-ca | --tls-cert | --tls-key)
+    --value-file | --file | --referenced | --tls-ca | --tls-cert | --tls-key)
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return
         ;;
     --server | -s | --namespace | -n | --timeout | -t | --tls-server-name | --ttl | --if-version | --limit | --page-size | \
-        --key | --header | --batch | --group | --idle | --filter | --max-targets | --rate | --user | --region | --client | --except)
+        --key | --header | --batch | --group | --idle | --filter | --max-targets | --rate | --user | --region | --client | \
+        --except | --older-than)
         return
         ;;
     esac
@@ -58,11 +59,16 @@ _prismctl() {
         subscribe) common+=' --limit' ;;
         consume) common+=' --group --from --per-key --keep --idle --limit --delimited' ;;
         list)
-            if [[ $group == session ]]; then common+=' --user --region --client --limit'; else common+=' --idle --limit --delimited'; fi
+            case $group in
+            session) common+=' --user --region --client --limit' ;;
+            claims) common+=' --older-than --limit' ;;
+            *) common+=' --idle --limit --delimited' ;;
+            esac
             ;;
         create) common+=' --user --region --client --ttl' ;;
         end-user) common+=' --except' ;;
         redrive) common+=' --limit' ;;
+        sweep) common+=' --older-than --referenced --dry-run' ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$common" -- "$word")
     elif [[ -z $command && $group == kv ]]; then
@@ -71,8 +77,10 @@ _prismctl() {
         mapfile -t COMPREPLY < <(compgen -W "$session" -- "$word")
     elif [[ -z $command && $group == deadletters ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'list redrive' -- "$word")
+    elif [[ -z $command && $group == claims ]]; then
+        mapfile -t COMPREPLY < <(compgen -W 'list sweep' -- "$word")
     elif [[ -z $command ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'caps publish consume deadletters register unregister multicast subscribe session check kv help' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'caps publish consume deadletters register unregister multicast subscribe session claims check kv help' -- "$word")
     elif [[ $command == check ]]; then
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$word")

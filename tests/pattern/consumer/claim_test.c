@@ -46,7 +46,7 @@ static void claim_with(struct fake_rig *rig, char letter, const char *key, const
 
     arena_init(&arena, NULL);
 
-    struct claim claim = claim_new(&arena, slice_of(payload_of(letter), SIZE));
+    struct claim claim = claim_new(&arena, slice_of(payload_of(letter), SIZE), 0);
     struct header headers[] = {
         {.name = slice_str(CLAIM_HEADER), .value = claim_write(&arena, &claim)},
         {.name = slice_str("h"), .value = slice_str("v")}};
