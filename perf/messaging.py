@@ -18,7 +18,10 @@ import subprocess
 import sys
 import unittest
 
+import identities
 import multicast
+import subscriptions
+from rows import Rows
 
 from rig import environment, suite
 from rig.kafka import KafkaServer
@@ -29,7 +32,8 @@ from rig.process import Process, free_port
 from rig.redis import RedisServer
 
 PARTITIONS = 6
-WHAT = {"memstore": 400000, "kafka": 400000, "nats": 400000, "jetstream": 60000, "redis-stream": 100000}
+WHAT = {"memstore": 400000, "kafka": 400000, "kafka-keys": 200000, "nats": 400000, "jetstream": 60000,
+        "redis-stream": 100000}
 
 
 class Figures:
@@ -123,6 +127,7 @@ class Bench:
 
 class Kafka(Bench):
     name = native = "kafka"
+    partitions = PARTITIONS
 
     def start(self, stack):
         self.broker = stack.enter_context(KafkaServer())
@@ -132,11 +137,26 @@ class Kafka(Bench):
 
     def fresh(self, why):
         topic = super().fresh(why)
-        self.broker.create_topic(topic, PARTITIONS)
+        self.broker.create_topic(topic, self.partitions)
         return topic
 
     def forget(self, topic):
         self.broker.delete_topic(topic)
+
+
+class KafkaKeys(Kafka):
+    """Order per key, and each message acknowledged by its number, the newest first."""
+    partitions = 12
+
+    def round(self, number):
+        if number == 0:
+            self.log = self.fresh("consume")
+            self.theirs("publish-kafka-keys", self.log)
+        for ours in ((True, False) if number % 2 else (False, True)):
+            self.step += 1
+            group = f"{self.log}/g{self.step}"
+            self.take("consume ours" if ours else "consume native",
+                      self.ours("consume-prism-key", group) if ours else self.theirs("consume-kafka", group))
 
 
 class JetStream(Bench):
@@ -198,7 +218,9 @@ class MemStore(Bench):
                 self.take("pass native", flow("pass-echo", self.echo_address, "t", self.count, self.echo.pid))
 
 
-BENCHES = {"kafka": Kafka, "jetstream": JetStream, "redis-stream": RedisStream, "nats": Nats, "memstore": MemStore}
+PARTS = [multicast, subscriptions, identities]     # rows with servers of their own
+BENCHES = {"kafka": Kafka, "kafka-keys": KafkaKeys, "jetstream": JetStream, "redis-stream": RedisStream, "nats": Nats,
+           "memstore": MemStore}
 
 RATE = ("messages/s", lambda f: f.rate, lambda f: f.rate)
 CPU = ("us/message", lambda f: f.prismd, lambda f: f.client)
@@ -218,6 +240,8 @@ TARGETS = [
     ("consume-cpu-kafka", "", "kafka", "consume", CPU, None, False, "prismd against the native client's process"),
     ("consume-cpu-jetstream", "", "jetstream", "consume", CPU, None, False, "the same"),
     ("consume-cpu-redis-stream", "", "redis-stream", "consume", CPU, None, False, "the same"),
+    ("consume-per-key", "", "kafka-keys", "consume", RATE, 0.8, True, "12 partitions, 8,192 keys, acknowledged singly"),
+    ("consume-per-key", "cpu", "kafka-keys", "consume", CPU, None, False, "prismd against the native client's process"),
     ("jetstream-share", "publish", "jetstream", "publish", ("us/message", lambda f: f.prismd, lambda f: f.broker), 0.25,
      False, "prismd against nats-server in the native run"),
     ("jetstream-share", "consume", "jetstream", "consume", ("us/message", lambda f: f.prismd, lambda f: f.broker), 0.25,
@@ -226,9 +250,6 @@ TARGETS = [
     ("pass-memstore", "cpu", "memstore", "pass", ("us/message", lambda f: f.prismd, lambda f: f.prismd), None, False,
      "the same, CPU of the servers"),
 ]
-
-MULTICASTS = ["filter", "registry-memory", "multicast-inprocess", "multicast-memory", "multicast-nats",
-              "multicast-deliver"]
 
 
 def record(target, bench, error):
@@ -246,71 +267,10 @@ def record(target, bench, error):
             "ratio_min": ratios[0], "ratio_max": ratios[-1], "rounds": len(ratios), "holds": holds}
 
 
-def multicast_rows(options):
-    """The rows of multicast.py; a server that is missing skips its own."""
-    sizes = [n for n in (1000, 10000, 100000, 1000000) if n <= options.targets]
-    rows, growth = [], 0
-
-    def add(name, part, unit, bound, note, figures, of="ratio"):
-        value = figures["ours" if of == "ours" else "ratio"]
-        rows.append({"name": name, "part": part, "unit": unit, "target": bound, "bound": "at most", "of": of,
-                     "note": note, **figures, "holds": None if bound is None else value <= bound})
-
-    def measure(name, what):
-        if options.only and name not in options.only.split(","):
-            return None
-        print(name, file=sys.stderr)
-        with contextlib.ExitStack() as stack:
-            try:
-                return what(stack)
-            except unittest.SkipTest as e:
-                rows.append({"name": name, "part": "", "unit": "us/target", "error": str(e)})
-                return None
-    def stated(value):
-        return {"ours": value, "baseline": 0, "ratio": 0, "ratio_min": 0, "ratio_max": 0, "rounds": 1}
-
-    result = measure("filter", lambda stack: multicast.filter_cost(environment.ours("prism-filter-bench")))
-    if result:
-        for part, unit, bound, value in zip(("instructions", "cpu", "allocations"), ("instructions", "ns", ""),
-                                            (80, None, 0), result):
-            add("filter", part, unit, bound, "one equality on a document of 5 fields", stated(value), "ours")
-    for n in sizes[1:]:
-        result = measure("registry-memory", lambda stack, n=n: multicast.resident_each(stack, n))
-        if result:
-            add("registry-memory", f"{n}", "bytes/identity", None, "5 fields, registered on memstore", stated(result),
-                "ours")
-    costs = []
-    for n in sizes:
-        result = measure("multicast-inprocess", lambda stack, n=n: multicast.in_process(stack, n, options.rounds, flow))
-        if result:
-            costs.append(result[0])
-            growth = max(growth, result[1])
-            add("multicast-inprocess", f"{n}", "us/target", 1.5,
-                "equality on 1 of 5 fields; a loop that copies 128 bytes", multicast.median(result[0]))
-    if costs:
-        add("multicast-inprocess", "flat", "us/target", 1.5, f"{sizes[-1]} targets against {sizes[0]}",
-            multicast.median([(b[0], a[0]) for a, b in zip(costs[0], costs[-1])]))
-        add("multicast-memory", f"{sizes[-1]}", "MiB", 32, "growth of prismd's peak of resident memory",
-            stated(growth / 2**20), "ours")
-    result = measure("multicast-nats", lambda stack: multicast.over_nats(stack, 10000, options.rounds, flow))
-    if result:
-        add("multicast-nats", "", "us/target", 2.5, "10,000 targets over NATS; nats.c publishes as many",
-            multicast.median(result))
-    for part, bound in (("own", 0.25), ("shared", 0.08)):
-        def deliver(stack, shared=part == "shared"):
-            return multicast.delivered(stack, options.rounds, shared, start_echo, flow)
-        result = measure("multicast-deliver", deliver)
-        if result:
-            add("multicast-deliver", part, "us/delivery", bound,
-                f"{multicast.SUBSCRIBERS} receivers on {part} streams; a C-core stream, one message a write",
-                multicast.median(result))
-    return rows
-
-
-def start_echo(stack):
+def start_echo(stack, *more):
     """The bare stream server: (process, address)."""
     port = free_port()
-    echo = Process("echo", [environment.ours("prism-baseline-stream"), str(port)], suite.subfolder("echo"))
+    echo = Process("echo", [environment.ours("prism-baseline-stream"), str(port), *more], suite.subfolder("echo"))
     stack.callback(echo.kill)
     return echo, f"127.0.0.1:{port}"
 
@@ -352,7 +312,8 @@ def main():
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
     if options.list:
-        print("\n".join([*dict.fromkeys(t[0] for t in TARGETS), *MULTICASTS]))
+        print("\n".join([*dict.fromkeys(t[0] for t in TARGETS),
+                         *(name for part in PARTS for name in part.NAMES)]))
         return 0
     wanted = [t for t in TARGETS if not options.only or t[0] in options.only.split(",")]
     rows, done = [], {}
@@ -361,7 +322,10 @@ def main():
             if target[2] not in done:
                 done[target[2]] = run(target[2], options)
             rows.append(record(target, *done[target[2]]))
-        rows.extend(multicast_rows(options))
+        others = Rows(options.only.split(",") if options.only else ())
+        for part in PARTS:
+            part.measure(others, options, start_echo, flow)
+        rows.extend(others.rows)
     finally:
         shutil.rmtree(suite.folder(), ignore_errors=True)
     if options.output == "json":

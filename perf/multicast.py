@@ -2,12 +2,13 @@
 import json
 import os
 import re
-import statistics
 import subprocess
 import time
 import unittest
 
-from rig import suite
+from rows import median
+
+from rig import environment, suite
 from rig.multicast import messages, namespace, pb, service, struct, where
 from rig.nats import NatsServer
 from rig.prismd import Prismd
@@ -119,9 +120,41 @@ def delivered(stack, rounds, shared, start_echo, flow):
     return pairs
 
 
-def median(pairs):
-    ratios = sorted(a / b for a, b in pairs)
-    return {"ours": statistics.median(a for a, _ in pairs), "baseline": statistics.median(b for _, b in pairs),
-            "ratio": statistics.median(ratios), "ratio_min": ratios[0], "ratio_max": ratios[-1], "rounds": len(ratios)}
+NAMES = ["filter", "registry-memory", "multicast-inprocess", "multicast-memory", "multicast-nats", "multicast-deliver"]
 
 
+def measure(rows, options, start_echo, flow):
+    """All rows of this file."""
+    sizes = [n for n in (1000, 10000, 100000, 1000000) if n <= options.targets]
+    result = rows.measure("filter", lambda _: filter_cost(environment.ours("prism-filter-bench")))
+    if result:
+        for part, unit, bound, value in zip(("instructions", "cpu", "allocations"), ("instructions", "ns", ""),
+                                            (80, None, 0), result):
+            rows.state("filter", part, unit, bound, "one equality on a document of 5 fields", value)
+    for n in sizes[1:]:
+        result = rows.measure("registry-memory", lambda stack, n=n: resident_each(stack, n))
+        if result:
+            rows.state("registry-memory", f"{n}", "bytes/identity", None, "5 fields, registered on memstore", result)
+    costs, growth = [], 0
+    for n in sizes:
+        result = rows.measure("multicast-inprocess", lambda stack, n=n: in_process(stack, n, options.rounds, flow))
+        if result:
+            costs.append(result[0])
+            growth = max(growth, result[1])
+            rows.add("multicast-inprocess", f"{n}", "us/target", 1.5,
+                     "equality on 1 of 5 fields; a loop that copies 128 bytes", median(result[0]))
+    if costs:
+        rows.add("multicast-inprocess", "flat", "us/target", 1.5, f"{sizes[-1]} targets against {sizes[0]}",
+                 median([(b[0], a[0]) for a, b in zip(costs[0], costs[-1])]))
+        rows.state("multicast-memory", f"{sizes[-1]}", "MiB", 32, "growth of prismd's peak of resident memory",
+                   growth / 2**20)
+    result = rows.measure("multicast-nats", lambda stack: over_nats(stack, 10000, options.rounds, flow))
+    if result:
+        rows.add("multicast-nats", "", "us/target", 2.5, "10,000 targets over NATS; nats.c publishes as many",
+                 median(result))
+    for part, bound in (("own", 0.25), ("shared", 0.08)):
+        result = rows.measure("multicast-deliver", lambda stack, part=part: delivered(
+            stack, options.rounds, part == "shared", start_echo, flow))
+        if result:
+            rows.add("multicast-deliver", part, "us/delivery", bound,
+                     f"{SUBSCRIBERS} receivers on {part} streams; a C-core stream, one message a write", median(result))

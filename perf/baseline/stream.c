@@ -1,10 +1,12 @@
 /* Baseline: a bidirectional stream on gRPC C-core in C that hands every message back as it came,
  * one completion queue, one thread, no write coalescing. What any server between a publisher and a
- * consumer has to do at least. Serves any method, one stream at a time. */
+ * consumer has to do at least. Serves any method, one stream at a time; with "many" behind the port
+ * any number of streams, of which each has a message asked for and nothing more is done. */
 #include "perf/baseline/baseline.h"
 
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { TAG_NEW = 1, TAG_READ, TAG_WRITTEN, TAG_OVER, TAG_STOPPED };
@@ -17,6 +19,7 @@ struct echo {
     grpc_metadata_array metadata;
     grpc_byte_buffer *message;
     int cancelled;
+    bool many;
 };
 
 static void batch(struct echo *e, grpc_op op, uintptr_t tag)
@@ -62,15 +65,31 @@ static void hand_back(struct echo *e)
     batch(e, op, TAG_WRITTEN);
 }
 
+/* Leaves it open, with memory of its own. */
+static void hold(const struct echo *e)
+{
+    struct echo *held = malloc(sizeof *held);
+
+    if (held == NULL)
+        abort();
+    *held = *e;
+    begin(held);
+}
+
 static void handle(struct echo *e, grpc_event event)
 {
     switch ((uintptr_t)event.tag) {
     case TAG_NEW:
-        if (event.success)
+        if (event.success && e->many) {
+            hold(e);
+            await(e);
+        } else if (event.success) {
             begin(e);
+        }
         break;
     case TAG_READ:
-        hand_back(e);
+        if (!e->many)
+            hand_back(e);
         break;
     case TAG_WRITTEN:
         grpc_byte_buffer_destroy(e->message);
@@ -79,7 +98,8 @@ static void handle(struct echo *e, grpc_event event)
             read_next(e);
         break;
     case TAG_OVER:
-        await(e); /* the old call is left to the end of the process */
+        if (!e->many)
+            await(e); /* the old call is left to the end of the process */
         break;
     default:
         break;
@@ -92,6 +112,8 @@ int main(int argc, char **argv)
     char address[32];
     sigset_t set;
     int port = baseline_port(argc, argv);
+
+    e.many = argc > 2 && strcmp(argv[2], "many") == 0;
 
     baseline_block_signals(&set);
     baseline_switch_off_lock_tracking();

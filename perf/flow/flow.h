@@ -38,7 +38,8 @@ __attribute__((format(printf, 1, 2), noreturn)) void flow_die(const char *format
 
 flow_way flow_publish_prism, flow_consume_prism, flow_pass_prism;
 flow_way flow_pass_echo, flow_pass_single, flow_copy;
-flow_way flow_publish_kafka, flow_consume_kafka;
+flow_way flow_consume_named, flow_consume_single, flow_consume_key;
+flow_way flow_publish_kafka, flow_publish_kafka_keys, flow_consume_kafka;
 flow_way flow_publish_nats, flow_publish_jetstream, flow_consume_jetstream;
 flow_way flow_publish_redis, flow_consume_redis;
 

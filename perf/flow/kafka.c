@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { IN_FLIGHT = 10000, TAKE = 1000, WAIT_MS = 60000 };
+enum { IN_FLIGHT = 10000, TAKE = 1000, WAIT_MS = 60000, KEYS = 8192, KEY_BYTES = 16 };
 
 static void set(rd_kafka_conf_t *conf, const char *name, const char *value)
 {
@@ -31,14 +31,21 @@ static rd_kafka_t *make(rd_kafka_type_t type, rd_kafka_conf_t *conf, const struc
 
 /* ---- publish ---- */
 
-static void produce(rd_kafka_topic_t *topic, char *payload)
+/* number: of the first message. Keys take turns. */
+static void produce(rd_kafka_topic_t *topic, char *payload, bool keys, uint64_t number)
 {
     rd_kafka_message_t messages[FLOW_FRAME];
+    char texts[FLOW_FRAME][KEY_BYTES];
 
     memset(messages, 0, sizeof messages);
     for (unsigned i = 0; i < FLOW_FRAME; i++) {
         messages[i].payload = payload;
         messages[i].len = FLOW_MESSAGE_BYTES;
+        if (!keys)
+            continue;
+        messages[i].key = texts[i];
+        messages[i].key_len =
+            (size_t)snprintf(texts[i], sizeof texts[i], "key-%u", (unsigned)((number + i) % KEYS));
     }
     if (rd_kafka_produce_batch(topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY, messages,
                                FLOW_FRAME) != FLOW_FRAME)
@@ -63,7 +70,7 @@ static void take_reports(struct flow *flow, rd_kafka_queue_t *queue)
     flow_done(flow, n);
 }
 
-void flow_publish_kafka(struct flow *flow)
+static void publish(struct flow *flow, bool keys)
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     char payload[FLOW_MESSAGE_BYTES];
@@ -80,11 +87,21 @@ void flow_publish_kafka(struct flow *flow)
     rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, flow->topic, NULL);
     while (!flow_over(flow)) {
         while (flow_room(flow, sent) >= FLOW_FRAME && sent - flow->done < IN_FLIGHT) {
-            produce(topic, payload);
+            produce(topic, payload, keys, sent);
             sent += FLOW_FRAME;
         }
         take_reports(flow, queue);
     }
+}
+
+void flow_publish_kafka(struct flow *flow)
+{
+    publish(flow, false);
+}
+
+void flow_publish_kafka_keys(struct flow *flow)
+{
+    publish(flow, true);
 }
 
 /* ---- consume ---- */

@@ -15,9 +15,13 @@ static const struct {
 } ways[] = {
     {"publish-prism", flow_publish_prism},
     {"consume-prism", flow_consume_prism},
+    {"consume-prism-named", flow_consume_named},
+    {"consume-prism-single", flow_consume_single},
+    {"consume-prism-key", flow_consume_key},
     {"pass-prism", flow_pass_prism},
     {"pass-echo", flow_pass_echo},
     {"publish-kafka", flow_publish_kafka},
+    {"publish-kafka-keys", flow_publish_kafka_keys},
     {"consume-kafka", flow_consume_kafka},
     {"publish-nats", flow_publish_nats},
     {"publish-jetstream", flow_publish_jetstream},

@@ -8,7 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROOM = 64 * 1024, IN_FLIGHT = 10000, ECHO_FRAMES = 100 };
+enum {
+    ROOM = 64 * 1024,
+    IN_FLIGHT = 10000,
+    ECHO_FRAMES = 100,
+    ORDER_PER_KEY = 2, /* of OrderMode */
+    ROOM_OF_ANSWER = IN_FLIGHT * WIRE_VARINT_MAX + 64
+};
 
 struct publisher {
     struct stream stream;
@@ -16,9 +22,18 @@ struct publisher {
     uint64_t sent, settled, window;
 };
 
+/* What is acknowledged at a time. */
+enum answers {
+    ANSWER_THROUGH, /* all up to a number */
+    ANSWER_NAMED,   /* what came in the meantime, each by its number, the newest first */
+    ANSWER_SINGLE   /* one, in a request of its own */
+};
+
 struct consumer {
     struct stream stream;
+    enum answers answers;
     uint64_t got, answered;
+    uint8_t *request; /* ROOM_OF_ANSWER */
 };
 
 static grpc_slice slice_of(const uint8_t *from, const uint8_t *to)
@@ -100,12 +115,13 @@ void flow_publish_prism(struct flow *flow)
 
 /* ---- consume ---- */
 
-static void consumer_open(struct consumer *c, const struct flow *flow, grpc_completion_queue *queue)
+static void consumer_open(struct consumer *c, const struct flow *flow, grpc_completion_queue *queue,
+                          unsigned order)
 {
     uint8_t subscribe[512], request[600], *out = subscribe;
     const char *group = flow->topic; /* its own for each run, if the caller wants that */
 
-    c->got = c->answered = 0;
+    *c = (struct consumer){.request = malloc(ROOM_OF_ANSWER)};
     stream_open(&c->stream, flow->address, "/prism.patterns.consumer.ConsumerPattern/Consume",
                 queue);
     const char *slash = strchr(group, '/');
@@ -114,22 +130,43 @@ static void consumer_open(struct consumer *c, const struct flow *flow, grpc_comp
     out = wire_put_bytes(out, 2, slash != NULL ? slash + 1 : "g",
                          slash != NULL ? strlen(slash + 1) : 1);
     out = wire_put_uint(out, 7, IN_FLIGHT);
+    out = wire_put_uint(out, 14, order);
     uint8_t *end = wire_put_bytes(request, 1, subscribe, (size_t)(out - subscribe));
     stream_send(&c->stream, slice_of(request, end));
     stream_receive(&c->stream);
 }
 
-/* Acknowledges all that came, unless an answer is on its way: then with the next one. */
+static uint8_t *put_ack(const struct consumer *c, uint8_t *out, uint64_t through)
+{
+    uint8_t ack[16], *end;
+
+    if (c->answers == ANSWER_THROUGH) {
+        end = wire_put_uint(ack, 1, through);
+        return wire_put_bytes(out, 2, ack, (size_t)(end - ack));
+    }
+
+    size_t bytes = 0;
+
+    for (uint64_t i = through; i > c->answered; i--)
+        bytes += wire_varint_bytes(i);
+    out = wire_put_length(out, 2, 1 + wire_varint_bytes(bytes) + bytes);
+    out = wire_put_length(out, 2, bytes);
+    for (uint64_t i = through; i > c->answered; i--)
+        out = wire_put_varint(out, i);
+    return out;
+}
+
+/* Acknowledges what came, unless an answer is on its way: then with the next one. */
 static void consumer_go_on(struct consumer *c)
 {
-    uint8_t ack[16], request[24];
-
     if (c->stream.sending || c->answered == c->got)
         return;
-    uint8_t *end = wire_put_uint(ack, 1, c->got);
-    end = wire_put_bytes(request, 2, ack, (size_t)(end - ack));
-    c->answered = c->got;
-    stream_send(&c->stream, slice_of(request, end));
+
+    uint64_t through = c->answers == ANSWER_SINGLE ? c->answered + 1 : c->got;
+
+    uint8_t *end = put_ack(c, c->request, through);
+    c->answered = through;
+    stream_send(&c->stream, slice_of(c->request, end));
 }
 
 /* How many messages came. Their sequence numbers are 1, 2, .. */
@@ -149,18 +186,42 @@ static uint64_t consumer_take(struct consumer *c)
     return c->got - before;
 }
 
-void flow_consume_prism(struct flow *flow)
+static void consume(struct flow *flow, enum answers answers, unsigned order)
 {
     struct consumer c;
     struct stream *stream;
 
-    consumer_open(&c, flow, NULL);
+    consumer_open(&c, flow, NULL, order);
+    c.answers = answers;
     while (!flow_over(flow)) {
+        uint64_t before = c.answered;
+
         if (stream_next(c.stream.queue, &stream) == STREAM_RECEIVED)
-            flow_done(flow, consumer_take(&c));
+            consumer_take(&c);
         consumer_go_on(&c);
+        flow_done(flow, c.answered - before);
     }
     stream_close(&c.stream);
+}
+
+void flow_consume_prism(struct flow *flow)
+{
+    consume(flow, ANSWER_THROUGH, 0);
+}
+
+void flow_consume_named(struct flow *flow)
+{
+    consume(flow, ANSWER_NAMED, 0);
+}
+
+void flow_consume_single(struct flow *flow)
+{
+    consume(flow, ANSWER_SINGLE, 0);
+}
+
+void flow_consume_key(struct flow *flow)
+{
+    consume(flow, ANSWER_NAMED, ORDER_PER_KEY);
 }
 
 /* ---- from publish to consume ---- */
@@ -173,7 +234,7 @@ void flow_pass_prism(struct flow *flow)
     grpc_init();
     grpc_completion_queue *queue = grpc_completion_queue_create_for_next(NULL);
 
-    consumer_open(&c, flow, queue);
+    consumer_open(&c, flow, queue, 0);
     publisher_open(&p, flow, queue);
     while (!flow_over(flow)) {
         int what = stream_next(queue, &stream);
