@@ -12,6 +12,7 @@ from rig.load import Load
 from rig.prismd import Prismd
 from rig.proxy import Proxy
 from rig.redis import RedisServer
+from rig.wire import failure
 
 S = grpc.StatusCode
 WIDTH = 50
@@ -62,12 +63,17 @@ class Drain(suite.Case):
 
     def test_calls_in_flight_are_answered(self):
         """Calls that were accepted before the signal succeed; one that comes later is refused."""
-        server, _ = self.slow_server()
+        server, redis = self.slow_server()
         kv = pattern_service(self.borrow(server.channel()))
         self.assertTrue(kv.Store(key="k", value=b"v").success)
+        redis.pause()
+        self.addCleanup(redis.resume)
         calls = [kv.Retrieve.future(key="k", timeout=DEADLINE) for _ in range(20)]
         wait.until(lambda: server.metric("prism_rpc_in_flight") == 20, environment.PATIENCE, "the calls are in flight")
         server.process.signal(signal.SIGTERM)
+        wait.until(lambda: failure(kv.Retrieve, key="k", timeout=1).code() is S.UNAVAILABLE, environment.PATIENCE,
+                   "new calls are refused")
+        redis.resume()
         self.assertEqual([c.result(DEADLINE).value for c in calls], [b"v"] * 20)
         self.assertEqual(server.process.wait(environment.PATIENCE), 0)
 
