@@ -52,7 +52,8 @@ struct names {
     pthread_mutex_t lock;
     struct named **buckets;
     size_t room, count; /* room: a power of two */
-    /* How many topics there are of each short hash: written under the lock, read without it.
+    /* How many topics' last levels there are of each short hash: written under the lock, read
+     * without it.
      * Untouched pages of it take no memory. */
     _Atomic uint32_t *heard; /* [NAMES_HEARD] */
 };
@@ -75,6 +76,7 @@ void names_put(struct messaging *m, struct named *named);
 /* False: nobody listens to this topic, which most publishes of a multicast meet; neither a lock nor
  * the strong hash is needed for that. True: names_get knows. thread: any. */
 bool names_may_be_heard(const struct messaging *m, struct slice topic);
+bool names_level_may_be_heard(const struct messaging *m, struct slice level);
 
 struct err names_full(void);
 uint64_t names_count(struct messaging *m); /* thread: any */

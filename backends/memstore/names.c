@@ -1,7 +1,7 @@
 /* Names of topics, streams and queues: a chained table that grows by doubling. Beside it stand the
- * topics' short hashes, counted: where the count is 0 there is no such topic. The short hash is
- * quick and not strong. Who makes names collide there makes look-ups of them as slow as they are
- * without it. */
+ * short hashes of the topics' last levels, counted: where the count is 0 there is no such topic.
+ * The short hash is quick and not strong. Who makes names collide there makes look-ups of them as
+ * slow as they are without it. */
 #include "backends/memstore/messaging.h"
 
 #include <assert.h>
@@ -21,24 +21,36 @@ static inline uint64_t mixed(uint64_t hash, uint64_t word)
 }
 
 /* The last bytes are read together with some before them. */
-static _Atomic uint32_t *heard_at(const struct messaging *m, struct slice name)
+static inline _Atomic uint32_t *heard_at(const struct messaging *m, struct slice level)
 {
-    uint64_t hash = m->store->key_hash.a ^ name.len, word = 0;
+    uint64_t hash = m->store->key_hash.a ^ level.len, word = 0;
 
-    for (size_t i = 0; i + sizeof word < name.len; i += sizeof word) {
-        memcpy(&word, name.data + i, sizeof word);
+    for (size_t i = 0; i + sizeof word < level.len; i += sizeof word) {
+        memcpy(&word, level.data + i, sizeof word);
         hash = mixed(hash, word);
     }
-    if (name.len >= sizeof word)
-        memcpy(&word, name.data + name.len - sizeof word, sizeof word);
-    else
-        memcpy(&word, name.data, name.len);
+    if (level.len >= sizeof word)
+        memcpy(&word, level.data + level.len - sizeof word, sizeof word);
+    else if (level.len > 0)
+        memcpy(&word, level.data, level.len);
     return &m->names.heard[mixed(hash, word) % NAMES_HEARD];
+}
+
+static struct slice last_level(struct slice topic)
+{
+    const uint8_t *dot = memrchr(topic.data, '.', topic.len);
+
+    return dot == NULL ? topic : slice_of(dot + 1, (size_t)(topic.data + topic.len - dot - 1));
+}
+
+bool names_level_may_be_heard(const struct messaging *m, struct slice level)
+{
+    return atomic_load(heard_at(m, level)) > 0;
 }
 
 bool names_may_be_heard(const struct messaging *m, struct slice topic)
 {
-    return atomic_load(heard_at(m, topic)) > 0;
+    return names_level_may_be_heard(m, last_level(topic));
 }
 
 static struct named **bucket(const struct names *names, uint64_t hash)
@@ -116,7 +128,7 @@ static struct named *add(struct messaging *m, enum named_kind kind, uint64_t has
     *bucket(names, hash) = named;
     names->count++;
     if (kind == NAMED_TOPIC)
-        atomic_fetch_add(heard_at(m, name), 1);
+        atomic_fetch_add(heard_at(m, last_level(name)), 1);
     return named;
 }
 
@@ -156,7 +168,7 @@ void names_put(struct messaging *m, struct named *named)
             at = &(*at)->next;
         *at = named->next;
         names->count--;
-        atomic_fetch_sub(heard_at(m, named->name), 1);
+        atomic_fetch_sub(heard_at(m, last_level(named->name)), 1);
         gone = true;
     }
     pthread_mutex_unlock(&names->lock);

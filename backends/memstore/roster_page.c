@@ -15,6 +15,10 @@ struct walk {
     struct order_place places[ROSTER_JOINED];
     unsigned n;
     struct order_place spilled; /* those that are not indexed altogether */
+    bool single;                /* there is one list to go along, as mostly */
+    struct {                    /* room for identities, which are many and short */
+        uint8_t *at, *end;
+    } room;
 };
 
 struct slice member_name(const void *of)
@@ -24,10 +28,10 @@ struct slice member_name(const void *of)
     return slice_of(member->bytes, member->identity_len);
 }
 
-void roster_entry(const struct member *member, bool with_documents, struct arena *arena,
-                  struct registry_entry *entry)
+static void fill(const struct member *member, struct slice identity, bool with_documents,
+                 struct arena *arena, struct registry_entry *entry)
 {
-    *entry = (struct registry_entry){.identity = arena_copy(arena, member_name(member)),
+    *entry = (struct registry_entry){.identity = identity,
                                      .generation = member->generation,
                                      .registered_at_ms = member->registered_ms,
                                      .expires_at_ms = member->expires_ms};
@@ -35,6 +39,27 @@ void roster_entry(const struct member *member, bool with_documents, struct arena
         entry->document = arena_copy(arena, member_document(member));
         entry->tags = arena_copy(arena, member_tags(member));
     }
+}
+
+void roster_entry(const struct member *member, bool with_documents, struct arena *arena,
+                  struct registry_entry *entry)
+{
+    fill(member, arena_copy(arena, member_name(member)), with_documents, arena, entry);
+}
+
+enum { ROOM_BYTES = 4096 };
+
+static struct slice keep(struct walk *walk, struct arena *arena, struct slice identity)
+{
+    uint8_t *at = walk->room.at;
+
+    if ((size_t)(walk->room.end - at) < identity.len) {
+        at = arena_alloc(arena, ROOM_BYTES);
+        walk->room.end = at + ROOM_BYTES;
+    }
+    memcpy(at, identity.data, identity.len);
+    walk->room.at = at + identity.len;
+    return slice_of(at, identity.len);
 }
 
 /* ---- what is looked up ---- */
@@ -76,6 +101,7 @@ static void start(struct walk *walk, struct slice after)
     walk->spilled = (struct order_place){0};
     if (walk->order == &walk->roster->index)
         walk->spilled = order_seek(walk->order, ROSTER_SPILLED, after, after.len > 0);
+    walk->single = walk->n == 1 && order_at(&walk->spilled, ROSTER_SPILLED) == NULL;
 }
 
 /* The member at which all lists stand, or come to stand next; NULL: there is none. */
@@ -97,7 +123,7 @@ static struct member *meet(struct walk *walk)
     return member;
 }
 
-static struct member *next(struct walk *walk)
+static struct member *next_of_many(struct walk *walk)
 {
     struct member *met = meet(walk), *spilled = order_at(&walk->spilled, ROSTER_SPILLED);
 
@@ -106,9 +132,18 @@ static struct member *next(struct walk *walk)
     return slice_compare(member_name(met), member_name(spilled)) < 0 ? met : spilled;
 }
 
-/* Behind the member that next() gave. */
-static void advance(struct walk *walk, const struct member *member)
+static inline struct member *next(struct walk *walk)
 {
+    return walk->single ? order_at(&walk->places[0], walk->numbers[0]) : next_of_many(walk);
+}
+
+/* Behind the member that next() gave. */
+static inline void advance(struct walk *walk, const struct member *member)
+{
+    if (walk->single) {
+        order_next(&walk->places[0]);
+        return;
+    }
     if (order_at(&walk->spilled, ROSTER_SPILLED) == member)
         order_next(&walk->spilled);
     if (order_at(&walk->places[0], walk->numbers[0]) == member)
@@ -133,6 +168,7 @@ static bool page_full(const struct registry_page *page, uint64_t bytes)
 static bool stride(struct walk *walk, struct registry_page *page, uint64_t *bytes)
 {
     uint64_t now_ms = roster_lock(walk->roster);
+    struct arena *arena = op_arena(&page->op);
     struct member *member = NULL, *last = NULL;
     bool full = false;
 
@@ -148,12 +184,12 @@ static bool stride(struct walk *walk, struct registry_page *page, uint64_t *byte
 
         struct registry_entry *entry = &page->entries[page->n++];
 
-        roster_entry(member, page->with_documents, op_arena(&page->op), entry);
+        fill(member, keep(walk, arena, member_name(member)), page->with_documents, arena, entry);
         *bytes += entry->identity.len + entry->document.len + entry->tags.len;
         full = page_full(page, *bytes);
     }
     if (last != NULL)
-        page->next = arena_copy(op_arena(&page->op), member_name(last));
+        page->next = arena_copy(arena, member_name(last));
     page->more = member != NULL && next(walk) != NULL;
     pthread_mutex_unlock(&walk->roster->lock);
     return page->more && !full;

@@ -388,6 +388,11 @@ static void close_listener(struct backend *backend, struct subscription *subscri
     pthread_mutex_unlock(&tail->lock);
 }
 
+static bool may_be_heard(struct backend *backend, struct slice level)
+{
+    return names_level_may_be_heard(messaging_of(backend), level);
+}
+
 const struct topic memstore_topic = {
     .sink = {.max_items = MESSAGING_ITEMS,
              .max_frame_bytes = MESSAGING_BYTES,
@@ -405,4 +410,5 @@ const struct topic memstore_topic = {
                .grant = grant,
                .withdraw = withdraw,
                .close = close_listener},
+    .may_be_heard = may_be_heard,
 };

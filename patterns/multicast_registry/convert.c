@@ -3,6 +3,7 @@
 #include "patterns/multicast_registry/metadata.h"
 #include "patterns/multicast_registry/multicast_priv.h"
 #include "src/base/digest.h"
+#include "src/base/sixteen.h"
 
 #include <string.h>
 
@@ -103,39 +104,26 @@ static bool is_plain(uint8_t byte)
     return plain[byte];
 }
 
-enum { WORD_BYTES = sizeof(uint64_t) };
-#define EACH(byte) ((uint8_t)(byte)*0x0101010101010101u)
-
-/* The top bit of each byte that is `from` or more. Bytes have seven bits. */
-static inline uint64_t at_least(uint64_t bytes, uint8_t from)
+static inline bool are_plain(sixteen bytes)
 {
-    return bytes + EACH(0x80 - from);
+    return sixteen_all(sixteen_are_letters_or_digits(bytes) | sixteen_are(bytes, '-'));
 }
 
-/* is_plain of eight bytes at once. */
-static inline bool word_is_plain(const uint8_t *at)
-{
-    uint64_t word, low, letters, digits, dashes;
-
-    memcpy(&word, at, WORD_BYTES);
-    low = word & EACH(0x7f);
-    letters = at_least(low | EACH(0x20), 'a') & ~at_least(low | EACH(0x20), 'z' + 1);
-    digits = at_least(low, '0') & ~at_least(low, '9' + 1);
-    dashes = ~at_least(low ^ EACH('-'), 1);
-    return ((letters | digits | dashes) & ~word & EACH(0x80)) == EACH(0x80);
-}
-
-/* How many bytes are to be escaped. That is none of nearly all identities. */
+/* How many bytes are to be escaped. That is none of nearly all identities, and told by looking at
+ * sixteen bytes at a time; the last ones with some before them. */
 static size_t count_escaped(struct slice identity)
 {
-    size_t escaped = 0, at = 0;
+    size_t escaped = 0, at = 0, end = identity.len;
 
-    while (at + WORD_BYTES < identity.len && word_is_plain(identity.data + at))
-        at += WORD_BYTES;
-    if (at + WORD_BYTES >= identity.len && identity.len >= WORD_BYTES &&
-        word_is_plain(identity.data + identity.len - WORD_BYTES))
-        return 0;
-    for (; at < identity.len; at++)
+    while (end - at > SIXTEEN && are_plain(sixteen_at(identity.data + at)))
+        at += SIXTEEN;
+    if (end >= EIGHT && end - at <= SIXTEEN) {
+        const uint8_t *last = identity.data + end - EIGHT;
+
+        if (are_plain(sixteen_of(end - at > EIGHT ? identity.data + at : last, last)))
+            return 0;
+    }
+    for (; at < end; at++)
         escaped += !is_plain(identity.data[at]);
     return escaped;
 }
@@ -155,6 +143,11 @@ static void escape(char *to, struct slice identity)
         *to++ = digits[byte >> 4];
         *to++ = digits[byte & 15];
     }
+}
+
+bool convert_is_plain(struct slice prefix, struct slice identity)
+{
+    return prefix.len + identity.len <= MESSAGE_TOPIC_BYTES && count_escaped(identity) == 0;
 }
 
 /* A multicast makes one for each target: it is as short as it can be, and mostly a copy. */

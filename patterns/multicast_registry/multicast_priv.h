@@ -164,6 +164,9 @@ pb_identity *convert_entry(struct arena *arena, const struct registry_entry *ent
  * the SHA-256 of the identity. Nobody can name a wildcard, a level or a second topic. */
 struct slice convert_topic(struct slice prefix, struct arena *arena, struct slice identity);
 
+/* The topic is the prefix and the identity as it is. */
+bool convert_is_plain(struct slice prefix, struct slice identity);
+
 /* ---- hub.c ---- */
 
 void hub_init(struct multicast *multicast);

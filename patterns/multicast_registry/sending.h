@@ -48,7 +48,7 @@ struct lane {
     struct registry_get get;
     struct names *from; /* of get */
     struct publish publish;
-    struct outgoing *items;
+    struct outgoing *items;   /* made in the first attempt */
     struct slice *identities; /* of the items */
     size_t n;
     uint32_t attempt;
@@ -116,6 +116,7 @@ struct sending {
     struct block *payload;
     struct header *headers;
     size_t n_headers, page_items;
+    bool asks;             /* first whether anybody hears a target's topic */
     struct outgoing model; /* of every item: all but its topic, its key and its id */
 
     struct names named; /* those that the request names, each once; items NULL: all that match */
@@ -176,6 +177,8 @@ void walk_go_on(struct sending *sending);
 
 /* The outcome of one delivery. */
 void tally_add(struct lane *lane, struct slice identity, const struct outgoing *item);
+/* Of those whom nobody hears. */
+void tally_unheard(struct lane *lane, const struct slice *identities, size_t n);
 bool tally_has_room(struct sending *sending); /* in `listed`, for one more */
 
 /* ---- awaiting.c: await_confirmation ---- */

@@ -143,6 +143,20 @@ static bool is_asked_for(const struct sending *s, const struct outgoing *item)
     }
 }
 
+void tally_unheard(struct lane *lane, const struct slice *identities, size_t n)
+{
+    struct sending *s = lane->sending;
+    struct outgoing nothing = {.receivers = 0};
+
+    if (!is_asked_for(s, &nothing)) {
+        s->tally.no_receiver += (int32_t)n;
+        counter_add(&s->multicast->stats.no_receiver, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        tally_add(lane, identities[i], &nothing);
+}
+
 void tally_add(struct lane *lane, struct slice identity, const struct outgoing *item)
 {
     struct sending *s = lane->sending;

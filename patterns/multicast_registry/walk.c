@@ -94,6 +94,13 @@ static void lane_wait(struct lane *lane, uint64_t until_ns)
     timer_arm(timers_of(lane->sending), &lane->timer, until_ns, paced);
 }
 
+static void page_over(struct lane *lane)
+{
+    lane->n = 0;
+    lane->state = LANE_REPORTS;
+    sending_report(lane);
+}
+
 static void published(struct op *op)
 {
     struct lane *lane = CONTAINER_OF(op, struct lane, publish.op);
@@ -101,13 +108,12 @@ static void published(struct op *op)
 
     semaphore_release(&s->multicast->semaphore);
     lane->n = take_outcomes(lane);
-    if (lane->n > 0) {
-        counter_add(&s->multicast->stats.retries, lane->n);
-        lane_wait(lane, next_attempt_ns(lane));
+    if (lane->n == 0) {
+        page_over(lane);
         return;
     }
-    lane->state = LANE_REPORTS;
-    sending_report(lane);
+    counter_add(&s->multicast->stats.retries, lane->n);
+    lane_wait(lane, next_attempt_ns(lane));
 }
 
 static void publish_now(struct lane *lane)
@@ -125,13 +131,59 @@ static void publish_now(struct lane *lane)
 
 static void give_up(struct lane *lane)
 {
-    for (size_t i = 0; i < lane->n; i++) {
-        lane->items[i].err = lane->sending->err;
-        tally_add(lane, lane->identities[i], &lane->items[i]);
+    struct outgoing unsent = {.err = lane->sending->err, .receivers = -1};
+
+    for (size_t i = 0; i < lane->n; i++)
+        tally_add(lane, lane->identities[i], &unsent);
+    page_over(lane);
+}
+
+static void make_item(struct lane *lane, struct outgoing *item, struct slice identity)
+{
+    const struct sending *s = lane->sending;
+    const struct multicast_settings *settings = &s->multicast->settings;
+    struct arena *arena = &lane->arena;
+
+    *item = s->model;
+    if (!s->kept && s->multicast->plan.one_topic) {
+        item->topic = hub_topic(s->multicast);
+        item->key = identity;
+    } else {
+        item->topic = convert_topic(s->kept ? settings->queue_prefix : settings->topic_prefix,
+                                    arena, identity);
     }
-    lane->n = 0;
-    lane->state = LANE_REPORTS;
-    sending_report(lane);
+    if (s->sink->dedups) /* one that the backend compares is another for each identity */
+        item->id = slice_str(arena_printf(arena, "%s@%.*s", s->id, (int)item->topic.len,
+                                          (const char *)item->topic.data));
+}
+
+/* Most targets of a large multicast may be heard by nobody: these need no name and no message. */
+static bool is_unheard(const struct sending *s, struct slice identity)
+{
+    return s->asks && convert_is_plain(s->multicast->settings.topic_prefix, identity) &&
+           !s->multicast->plan.topic->may_be_heard(s->carrier, identity);
+}
+
+static void make_items(struct lane *lane)
+{
+    size_t all = lane->n, n = 0, unheard = 0;
+    struct slice *alone = arena_alloc(&lane->arena, all * sizeof *alone);
+
+    lane->items = NULL;
+    for (size_t i = 0; i < all; i++) {
+        struct slice identity = lane->identities[i];
+
+        if (is_unheard(lane->sending, identity)) {
+            alone[unheard++] = identity;
+            continue;
+        }
+        if (lane->items == NULL) /* written one by one, as a whole */
+            lane->items = arena_alloc(&lane->arena, (all - i) * sizeof *lane->items);
+        make_item(lane, &lane->items[n], identity);
+        lane->identities[n++] = identity;
+    }
+    lane->n = n;
+    tally_unheard(lane, alone, unheard);
 }
 
 static void granted(struct semaphore_waiter *waiter)
@@ -145,6 +197,12 @@ static void lane_publish(struct lane *lane)
 
     if (s->stopped) {
         give_up(lane);
+        return;
+    }
+    if (lane->attempt == 0)
+        make_items(lane);
+    if (lane->n == 0) {
+        page_over(lane);
     } else if (semaphore_try(&s->multicast->semaphore)) {
         publish_now(lane);
     } else {
@@ -171,27 +229,6 @@ static uint64_t pace(struct sending *s, size_t n)
 
 /* ---- fetching ---- */
 
-static void add_target(struct lane *lane, struct slice identity)
-{
-    struct sending *s = lane->sending;
-    const struct multicast_settings *settings = &s->multicast->settings;
-    struct outgoing *item = &lane->items[lane->n];
-
-    lane->identities[lane->n++] = identity;
-    s->tally.targets++;
-    *item = s->model;
-    if (!s->kept && s->multicast->plan.one_topic) {
-        item->topic = hub_topic(s->multicast);
-        item->key = identity;
-    } else {
-        item->topic = convert_topic(s->kept ? settings->queue_prefix : settings->topic_prefix,
-                                    &lane->arena, identity);
-    }
-    if (s->sink->dedups) /* one that the backend compares is another for each identity */
-        item->id = slice_str(arena_printf(&lane->arena, "%s@%.*s", s->id, (int)item->topic.len,
-                                          (const char *)item->topic.data));
-}
-
 static void wake_lanes(struct sending *s)
 {
     for (int i = 0; i < LANES; i++) {
@@ -214,6 +251,7 @@ static void fetched(struct lane *lane)
         lane_next(lane);
         return;
     }
+    s->tally.targets += (int32_t)lane->n;
     lane->began_ns = s->multicast->base.home->now_ns;
     at_ns = pace(s, lane->n);
     if (at_ns > lane->began_ns)
@@ -232,9 +270,7 @@ static void walk_failed(struct sending *s, struct err err)
 static void prepare(struct lane *lane, size_t room)
 {
     lane->n = 0;
-    /* written one by one, as a whole: no need to clear them before */
     lane->identities = arena_alloc(&lane->arena, room * sizeof *lane->identities);
-    lane->items = arena_alloc(&lane->arena, room * sizeof *lane->items);
 }
 
 static void paged(struct op *op)
@@ -250,7 +286,7 @@ static void paged(struct op *op)
         return;
     }
     for (size_t i = 0; i < page->n; i++)
-        add_target(lane, page->entries[i].identity);
+        lane->identities[lane->n++] = page->entries[i].identity;
     s->exhausted = !page->more;
     if (page->more) {
         s->after_len = page->next.len;
@@ -293,7 +329,7 @@ static void got(struct op *op)
     }
     for (size_t i = 0; i < lane->get.looked_up; i++) {
         if (matches(s, &lane->get.entries[i]))
-            add_target(lane, lane->get.entries[i].identity);
+            lane->identities[lane->n++] = lane->get.entries[i].identity;
     }
     lane->from->next += lane->get.looked_up;
     if (lane->from == &s->named)
@@ -347,6 +383,16 @@ static void time_is_up(struct timer *timer)
               err_make(ERR_DEADLINE_EXCEEDED, "the multicast's time is over"));
 }
 
+/* A topic of ours has one level behind a prefix that ends with a dot. */
+static bool may_ask(const struct sending *s)
+{
+    struct slice prefix = s->multicast->settings.topic_prefix;
+
+    return !s->kept && !s->multicast->plan.one_topic &&
+           s->multicast->plan.topic->may_be_heard != NULL &&
+           (prefix.len == 0 || prefix.data[prefix.len - 1] == '.');
+}
+
 /* All lanes count as busy until each has begun: one that finds nothing must not end the walk. */
 void walk_start(struct sending *s)
 {
@@ -355,6 +401,7 @@ void walk_start(struct sending *s)
         s->lanes[i].state = LANE_WANTS_PAGE;
         arena_init(&s->lanes[i].arena, NULL);
     }
+    s->asks = may_ask(s);
     s->group.idle = over;
     op_group_enter(&s->group); /* until all lanes are idle */
     if (s->group.deadline_ns != call_group(s->call)->deadline_ns)

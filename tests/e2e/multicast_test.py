@@ -317,6 +317,34 @@ class Multicast(suite.Case):
             self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE)
 
 
+class Prefixes(suite.Case):
+    def test_who_is_heard(self):
+        """Whatever topics are called, each target's outcome is its own: also of names that are escaped, and of pages in
+        which some are heard."""
+        prefixes = {"default": None, "level": "a.b.", "part": "a.part-", "dash": "-"}
+        server = self.use(Prismd(namespaces=[
+            namespace(MEMSTORE, MEMSTORE, name=name, **({"topic_prefix": prefix} if prefix else {}))
+            for name, prefix in prefixes.items()]))
+        for name in prefixes:
+            registry = service(server.channel(), name)
+            heard, others = [f"{name}-1", f"{name}.1", f"{name}" * 50], [f"{name}-2", f"{name}.2", f"{name}" * 49]
+            registry.RegisterBatch(registrations=[pb.RegisterRequest(identity=n, metadata=struct(of=name))
+                                                  for n in heard + others])
+            stream = registry.Subscribe(identities=heard, timeout=environment.PATIENCE)
+            self.addCleanup(stream.cancel)
+            next(stream)
+            for mode in (pb.RESULTS_ALL, pb.RESULTS_NONE):
+                answer = registry.Multicast(filter=where(of=name), payload=b"x", results=mode)
+                self.assertEqual((answer.target_count, answer.delivered_count, answer.no_receiver_count), (6, 3, 3))
+                if mode == pb.RESULTS_ALL:
+                    self.assertEqual({r.identity: r.receivers for r in answer.results},
+                                     {**dict.fromkeys(heard, 1), **dict.fromkeys(others, 0)})
+            got = [i for m in messages(stream, 2) for i in m.identities]
+            while len(got) < 6:
+                got += [i for m in messages(stream, 1) for i in m.identities]
+            self.assertEqual(sorted(got), sorted(2 * heard))
+
+
 class Start(suite.Case):
     def test_a_prefix_that_is_no_name(self):
         for prefix in ("a*", "a b", "__a", "a\tb", "x" * 129):

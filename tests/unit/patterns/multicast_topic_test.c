@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-enum { LONGEST = 20 };
+enum { LONGEST = 40 };
 
 static bool is_plain(unsigned byte)
 {
@@ -31,6 +31,7 @@ static void assert_topic(struct arena *arena, size_t len, size_t place, unsigned
     struct slice topic = convert_topic(slice_str("p."), arena, slice_of(identity, len));
 
     assert_int_equal(topic.len, strlen(want));
+    assert_int_equal(convert_is_plain(slice_str("p."), slice_of(identity, len)), is_plain(byte));
     assert_memory_equal(topic.data, want, topic.len);
 }
 
@@ -49,10 +50,22 @@ static void test_each_byte_at_each_place(void **state)
     }
 }
 
+static void test_a_long_name_is_another(void **state)
+{
+    char identity[MESSAGE_TOPIC_BYTES];
+    struct slice prefix = slice_str("p.");
+
+    (void)state;
+    memset(identity, 'x', sizeof identity);
+    assert_true(convert_is_plain(prefix, slice_of(identity, sizeof identity - prefix.len)));
+    assert_false(convert_is_plain(prefix, slice_of(identity, sizeof identity - prefix.len + 1)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_byte_at_each_place),
+        cmocka_unit_test(test_a_long_name_is_another),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

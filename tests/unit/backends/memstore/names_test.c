@@ -35,6 +35,30 @@ static void test_heard_as_long_as_it_is_there(void **state)
     rig_close(&rig);
 }
 
+/* What is behind the last dot counts, wherever it stands. */
+static void test_last_levels(void **state)
+{
+    static const char *const topics[] = {"a.b.last", "last", ".last", "a.", "."};
+    static const char *const levels[] = {"last", "last", "last", "", ""};
+    struct rig rig;
+    struct messaging *m;
+    bool full;
+
+    (void)state;
+    rig_open(&rig, 64, 0, 0);
+    m = rig.store->messaging;
+    for (unsigned i = 0; i < sizeof topics / sizeof topics[0]; i++) {
+        struct named *named = names_get(m, NAMED_TOPIC, slice_str(topics[i]), true, &full);
+
+        assert_true(names_level_may_be_heard(m, slice_str(levels[i])));
+        assert_true(names_may_be_heard(m, slice_str(topics[i])));
+        assert_false(names_level_may_be_heard(m, slice_str("b.last")));
+        names_put(m, named);
+        assert_false(names_level_may_be_heard(m, slice_str(levels[i])));
+    }
+    rig_close(&rig);
+}
+
 static void test_streams_and_queues_are_no_topics(void **state)
 {
     struct rig rig;
@@ -54,6 +78,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_heard_as_long_as_it_is_there),
+        cmocka_unit_test(test_last_levels),
         cmocka_unit_test(test_streams_and_queues_are_no_topics),
     };
 
