@@ -5,7 +5,7 @@
 
 struct kept_batch {
     struct incoming_batch base; /* first */
-    struct incoming items[];    /* then the kept messages, in the same order */
+    struct incoming items[];    /* then the kept messages, in the same order; then the topic */
 };
 
 static struct kept **kept_of(struct kept_batch *batch)
@@ -23,10 +23,10 @@ static void release(struct incoming_batch *base)
     free(batch);
 }
 
-struct incoming_batch *kept_batch(const struct taken *taken, size_t n)
+struct incoming_batch *kept_batch(const struct taken *taken, size_t n, struct slice topic)
 {
     struct kept_batch *batch =
-        malloc(sizeof *batch + n * (sizeof *batch->items + sizeof(struct kept *)));
+        malloc(sizeof *batch + n * (sizeof *batch->items + sizeof(struct kept *)) + topic.len);
 
     if (batch == NULL)
         abort();
@@ -35,9 +35,13 @@ struct incoming_batch *kept_batch(const struct taken *taken, size_t n)
 
     struct kept **kept = kept_of(batch);
 
+    if (topic.len > 0)
+        topic.data = memcpy(kept + n, topic.data, topic.len);
     for (size_t i = 0; i < n; i++) {
         kept[i] = taken[i].kept;
         kept_tell(taken[i].kept, &batch->items[i]);
+        if (topic.len > 0)
+            batch->items[i].topic = topic;
         batch->items[i].offset = taken[i].offset;
         batch->items[i].token = taken[i].token;
         batch->items[i].attempt = taken[i].attempt;

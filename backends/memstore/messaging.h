@@ -308,8 +308,9 @@ void reader_extend(struct backend *backend, struct extend *extend);
 
 /* ---- a batch of kept messages ---- */
 
-/* n: 1..BATCH_MESSAGES. Takes the references over. */
-struct incoming_batch *kept_batch(const struct taken *taken, size_t n);
+/* n: 1..BATCH_MESSAGES. Takes the references over. The topic stands for those of the messages,
+ * which may share what is kept with other topics'; empty: they have their own. */
+struct incoming_batch *kept_batch(const struct taken *taken, size_t n, struct slice topic);
 
 /* ---- topic.c ---- */
 

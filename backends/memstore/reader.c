@@ -283,7 +283,7 @@ static void tell(struct reader *reader, const struct events *events)
     if (events->has_gap)
         subscription_gap(subscription, &events->gap);
     if (events->n > 0)
-        subscription_deliver(subscription, kept_batch(events->taken, events->n));
+        subscription_deliver(subscription, kept_batch(events->taken, events->n, slice_of(NULL, 0)));
 }
 
 static void run(struct job *job)

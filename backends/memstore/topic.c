@@ -2,7 +2,9 @@
  * tail, once, and each listener has a place in the tail; so a publish costs the same whatever the
  * number of listeners, but for waking those that sleep. The tail is bounded by messages and bytes:
  * who falls behind its beginning has missed something, and is told how much. What all have read
- * goes at once while they are few; with many it goes when the tail is full. */
+ * goes at once while they are few; with many it goes when the tail is full. A message that one
+ * publish has for many topics is kept once for all their tails; each is charged for it as if it
+ * were alone. */
 #include "backends/memstore/messaging.h"
 
 #include <stdlib.h>
@@ -143,16 +145,59 @@ static void append(struct tail *tail, struct failed_keys *failed, struct outgoin
     msglog_append(&tail->log, kept);
 }
 
-static void append_run(struct tail *tail, struct failed_keys *failed, struct outgoing *items,
-                       size_t n)
+/* Of one publish. */
+struct keeping {
+    uint64_t now_ms;           /* Unix time; 0: not looked at yet */
+    const struct outgoing *of; /* NULL: none is there that another topic could have as well */
+    struct kept *kept;
+};
+
+static bool is_same_slice(struct slice a, struct slice b)
+{
+    return a.data == b.data && a.len == b.len;
+}
+
+/* The same message, but for the topic: it lies in the same place. */
+static bool is_alike(const struct outgoing *a, const struct outgoing *b)
+{
+    return a->headers == b->headers && a->n_headers == b->n_headers &&
+           is_same_slice(a->key, b->key) && is_same_slice(a->id, b->id) &&
+           is_same_slice(a->payload, b->payload);
+}
+
+static void keeping_end(struct keeping *keeping)
+{
+    if (keeping->of != NULL)
+        kept_unref(keeping->kept);
+    keeping->of = NULL;
+}
+
+/* With a reference. */
+static struct kept *keep(struct keeping *keeping, const struct outgoing *item)
+{
+    if (keeping->of != NULL && is_alike(keeping->of, item))
+        return kept_ref(keeping->kept);
+    if (keeping->now_ms == 0) {
+        struct timespec now;
+
+        clock_gettime(CLOCK_REALTIME, &now);
+        keeping->now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NS_PER_MS;
+    }
+    keeping_end(keeping);
+    keeping->kept = kept_new(item, keeping->now_ms);
+    if (item->shared == NULL) /* there is one message for each topic */
+        return keeping->kept;
+    keeping->of = item;
+    return kept_ref(keeping->kept);
+}
+
+static void append_run(struct tail *tail, struct failed_keys *failed, struct keeping *keeping,
+                       struct outgoing *items, size_t n)
 {
     struct kept *kept[RUN];
-    struct timespec now;
 
-    clock_gettime(CLOCK_REALTIME, &now);
     for (size_t i = 0; i < n; i++)
-        kept[i] =
-            kept_new(&items[i], (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NS_PER_MS);
+        kept[i] = keep(keeping, &items[i]);
     pthread_mutex_lock(&tail->lock);
     for (size_t i = 0; i < n; i++)
         append(tail, failed, &items[i], kept[i]);
@@ -165,8 +210,8 @@ static void append_run(struct tail *tail, struct failed_keys *failed, struct out
     pthread_mutex_unlock(&tail->lock);
 }
 
-static size_t publish_some(struct messaging *m, struct failed_keys *failed, struct publish *publish,
-                           size_t from)
+static size_t publish_some(struct messaging *m, struct failed_keys *failed, struct keeping *keeping,
+                           struct publish *publish, size_t from)
 {
     struct outgoing *item = &publish->items[from];
     struct named *named = NULL;
@@ -189,7 +234,7 @@ static size_t publish_some(struct messaging *m, struct failed_keys *failed, stru
 
     size_t n = messaging_run(publish, from, RUN);
 
-    append_run(CONTAINER_OF(named, struct tail, named), failed, item, n);
+    append_run(CONTAINER_OF(named, struct tail, named), failed, keeping, item, n);
     names_put(m, named);
     return n;
 }
@@ -198,11 +243,13 @@ static void publish(struct backend *backend, struct publish *publish)
 {
     struct messaging *m = messaging_of(backend);
     struct failed_keys failed;
+    struct keeping keeping = {.now_ms = 0};
 
     failed_init(&failed, m, publish);
     counter_add(&backend->stats.calls, 1);
     for (size_t i = 0; i < publish->n;)
-        i += publish_some(m, &failed, publish, i);
+        i += publish_some(m, &failed, &keeping, publish, i);
+    keeping_end(&keeping);
     counter_add_shared(&m->published, publish->n);
     messaging_end(backend, &publish->op, ERR_NONE);
 }
@@ -305,7 +352,8 @@ static void run(struct job *job)
     if (events.has_gap)
         subscription_gap(subscription, &events.gap);
     if (events.n > 0)
-        subscription_deliver(subscription, kept_batch(events.taken, events.n));
+        subscription_deliver(subscription,
+                             kept_batch(events.taken, events.n, listener->tail->named.name));
 }
 
 static struct listener *listener_of(const struct subscription *subscription)
