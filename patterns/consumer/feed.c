@@ -144,6 +144,8 @@ void feed_close(struct feed *feed)
     feed->going = true;
     stop_asking(feed);
     if (!feed->closed && !feed->closing) {
+        if (feed->opened)
+            settle_abandoned(feed);
         feed->closing = true;
         if (feed->begun)
             feed->from->source->close(feed->backend, &feed->subscription);

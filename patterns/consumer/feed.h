@@ -61,6 +61,7 @@ struct delivery {
     uint8_t returns;              /* without having failed */
     uint8_t vain;                 /* FETCHING: how often its object was asked for in vain */
     bool leaving;                 /* with its partition: nobody here gets it any more */
+    bool abandoned;               /* a member vanished with it: the source does not know of that */
     enum delivery_state state;
 };
 

@@ -180,8 +180,10 @@ static void give_back(struct member *member, struct delivery *delivery, bool fai
     uint32_t most = feed_max_attempts(member->feed);
 
     member_release(delivery);
-    if (failed)
+    if (failed) {
         delivery_failed(delivery);
+        delivery->abandoned = true;
+    }
     if (failed && most != 0 && delivery->message->attempt > most)
         delivery_die(delivery, "delivered max_attempts times; the last member vanished", NULL);
     else

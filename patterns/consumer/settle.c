@@ -310,6 +310,30 @@ void settle_frame(struct member *member)
     settle(member->feed, &chosen, SETTLE_DONE, 0, NULL);
 }
 
+void settle_abandoned(struct feed *feed)
+{
+    size_t n = feed->ready_count;
+    struct chosen chosen = {0};
+    struct arena scratch;
+
+    if (n == 0 || feed->from->settling == NULL || !feed->from->settling->single)
+        return;
+    arena_init(&scratch, NULL);
+    chosen.items = arena_alloc(&scratch, n * sizeof(void *));
+    for (size_t i = 0; i < n; i++) {
+        struct delivery *delivery = feed_next_ready(feed);
+
+        if (!delivery->abandoned) {
+            delivery_ready(delivery, false);
+            continue;
+        }
+        delivery->state = DELIVERY_SETTLING;
+        chosen.items[chosen.n++] = delivery;
+    }
+    settle(feed, &chosen, SETTLE_RETRY, 0, NULL);
+    arena_clear(&scratch);
+}
+
 /* ---- what clients say ---- */
 
 void settle_acknowledge(struct receipt *receipt, const struct which *which)

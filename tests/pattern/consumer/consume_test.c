@@ -165,6 +165,30 @@ static void test_c11_after_the_last_attempt_comes_a_dead_letter(void **state)
     consumer_free(rig);
 }
 
+/* The subscription ends with its only member, so the source has to hear of the failure first. */
+static void test_c11_a_message_that_kills_its_only_reader_ends(void **state)
+{
+    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    struct call *call;
+
+    (void)state;
+    rig->slots = WITH_DEAD_LETTERS;
+    fake_rig_set(rig, "max_attempts", 2);
+    fake_rig_bind(rig);
+    call = member(rig);
+    put(rig, NULL, "killer");
+    for (int32_t attempt = 1; attempt <= 2; attempt++) {
+        expect_delivery(call, 0, "killer", attempt);
+        vanish(rig, call);
+        call = member(rig);
+        fake_rig_run(rig);
+    }
+    assert_int_equal(deliveries(call), 0);
+    assert_int_equal(fake_published(&rig->world, "t.g.dead"), 1);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
 /* C13: the original is settled after the dead letter, never instead of it. */
 static void test_c13_a_dead_letter_that_fails_leaves_the_message(void **state)
 {
@@ -327,6 +351,7 @@ int main(void)
         cmocka_unit_test(test_c22_room_and_credit_are_bounds),
         cmocka_unit_test(test_c14_a_key_waits_for_its_failure),
         cmocka_unit_test(test_c11_after_the_last_attempt_comes_a_dead_letter),
+        cmocka_unit_test(test_c11_a_message_that_kills_its_only_reader_ends),
         cmocka_unit_test(test_c13_a_dead_letter_that_fails_leaves_the_message),
         cmocka_unit_test(test_a_dead_letter_of_a_message_that_was_lost_is_given_up),
         cmocka_unit_test(test_members_of_a_queue_may_say_where_to_begin),
