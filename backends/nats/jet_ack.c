@@ -14,11 +14,6 @@ enum {
     TOO_MANY = 10167,
 };
 
-struct members {
-    uint64_t sequence, code, err_code;
-    bool duplicate;
-};
-
 /* Behind the closing quote of the text that begins at `at`. */
 static const char *skip_text(const char *at, const char *end)
 {
@@ -29,7 +24,8 @@ static const char *skip_text(const char *at, const char *end)
     return at < end ? at + 1 : end;
 }
 
-static void take_member(struct members *members, const char *name, size_t len, const char *value)
+static void take_member(struct jet_members *members, const char *name, size_t len,
+                        const char *value)
 {
     struct slice is = slice_of(name, len);
 
@@ -41,12 +37,14 @@ static void take_member(struct members *members, const char *name, size_t len, c
         members->err_code = strtoull(value, NULL, 10);
     else if (slice_equal(is, slice_str("duplicate")))
         members->duplicate = *value == 't';
+    else if (slice_equal(is, slice_str("data")) && *value == '"')
+        members->data = slice_of(value + 1, strcspn(value + 1, "\""));
 }
 
 /* A text with ':' behind it is a name. The library ends what it received by a NUL. */
-static struct members read_members(const char *at, const char *end)
+struct jet_members jet_members_read(const char *at, const char *end)
 {
-    struct members members = {0};
+    struct jet_members members = {0};
 
     while (at < end) {
         const char *name = at + 1;
@@ -70,7 +68,7 @@ static struct err full(const char *text)
     return err;
 }
 
-static struct err err_of(const struct members *members)
+static struct err err_of(const struct jet_members *members)
 {
     switch (members->err_code) {
     case TOO_LARGE:
@@ -102,11 +100,11 @@ struct jet_ack jet_ack_read(natsMsg *message)
 {
     const char *data = natsMsg_GetData(message);
     int len = natsMsg_GetDataLength(message);
-    struct members members;
+    struct jet_members members;
 
     if (len == 0 && natsMsg_IsNoResponders(message))
         return (struct jet_ack){.absent = true};
-    members = read_members(data, data + len);
+    members = jet_members_read(data, data + len);
     if (members.code != 0 || members.err_code != 0)
         return (struct jet_ack){.err = err_of(&members)};
     if (members.sequence == 0)

@@ -183,11 +183,14 @@ static void move_to(struct jet_listener *listener)
     const struct subscription_move all = {.kind = MOVE_LOST, .reason = MOVED_BY_SEEK};
     bool moved = listener->opened && listener->created != listener->place.created;
 
+    if (moved)
+        jet_page_let_go(listener);
     listener->created = listener->place.created;
     if (!moved)
         return;
     listener->epoch++;
     listener->newest = 0;
+    jet_page_forget(listener);
     jet_unsettled_clear(&listener->unsettled);
     subscription_moved(listener->subscription, &all);
 }
@@ -211,7 +214,7 @@ static void on_placed(struct jet_listener *listener)
     listener->placed_well = true;
     listener->wait_ns = (uint64_t)place->ack_wait_ns;
     move_to(listener);
-    jet_settle_all(listener, JET_NAK, is_returned);
+    jet_settle_all(listener, JET_RETURN, is_returned);
     if (!listener->opened) {
         listener->opened = true;
         place->move = false;
@@ -244,6 +247,7 @@ static void go_to_end(struct jet_listener *listener)
         detach(listener);
     if (listener->attached || listener->detaching)
         return;
+    jet_page_let_go(listener);
     if (listener->created != 0 && !listener->sweep &&
         jet_unsettled_count(&listener->unsettled) > 0) {
         listener->sweep = true;
@@ -252,7 +256,7 @@ static void go_to_end(struct jet_listener *listener)
     }
     if (!listener->give_back) {
         listener->give_back = true;
-        jet_settle_all(listener, JET_NAK, is_any);
+        jet_settle_all(listener, JET_RETURN, is_any);
         if (listener->settlings > 0)
             return;
     }
@@ -277,6 +281,7 @@ static void end(struct jet_listener *listener)
         natsMsg_Destroy(listener->arrived[i]);
     free((void *)listener->arrived);
     jet_unsettled_clear(&listener->unsettled);
+    jet_page_clear(&listener->page);
     pthread_mutex_destroy(&listener->lock);
     listener->instance->subscriptions--;
     free(listener);
@@ -339,6 +344,7 @@ static void run(struct job *job)
     struct jet_listener *listener = CONTAINER_OF(job, struct jet_listener, job);
     struct seen seen = look(listener);
 
+    jet_instance_look(listener->instance);
     if (seen.connected)
         jet_look_anew(listener, 0);
     jet_take_messages(listener, seen.messages, seen.n);
@@ -400,6 +406,7 @@ void jet_listener_open(struct backend *backend, struct subscription *subscriptio
     listener->lease_ns = (lease_ms != 0 ? lease_ms : JET_MAX_LEASE_MS) * NS_PER_MS;
     pthread_mutex_init(&listener->lock, NULL);
     jet_pull_init(listener);
+    jet_page_init(&listener->page);
     counter_add(&backend->stats.calls, 1);
     instance->subscriptions++;
     subscription_opening(subscription, listener);

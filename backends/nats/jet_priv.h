@@ -17,6 +17,9 @@
  *   jet_unsettled.c its deliveries
  *   jet_lease.c     how long they are kept
  *   jet_settle.c    settling and extending them
+ *   jet_returns.c   which of them were no attempts
+ *   jet_page.c      and where that is written down
+ *   jet_journal.c   and on the store's thread: the stream that keeps it
  *
  * Threads. Workers make messages and take outcomes. The store's thread (nats_store.c) writes all of
  * them and reads all answers; it never waits for one. The control thread asks the server about
@@ -24,7 +27,7 @@
 #ifndef PRISM_BACKENDS_NATS_JET_PRIV_H
 #define PRISM_BACKENDS_NATS_JET_PRIV_H
 
-#include "backends/nats/nats_priv.h"
+#include "backends/nats/jet_deliveries.h"
 #include "backends/stream.h"
 
 enum {
@@ -91,6 +94,15 @@ struct jet_ack {
 };
 
 struct jet_ack jet_ack_read(natsMsg *message);
+
+/* What any answer may hold, wherever it stands in it; data: base64, within the text. */
+struct jet_members {
+    uint64_t sequence, code, err_code;
+    bool duplicate;
+    struct slice data;
+};
+
+struct jet_members jet_members_read(const char *at, const char *end);
 
 /* The subject that a delivery is settled by: PREFIX.deliveries.stream.consumer.time.pending. */
 struct jet_source {
@@ -295,35 +307,6 @@ void jet_place_forget(jsCtx *js, const struct jet_place *place);
 /* False: a text is too long or holds a NUL. */
 bool jet_place_init(struct jet_place *place, struct slice topic, struct slice group);
 
-/* ---- jet_unsettled.c: deliveries that are not settled. thread: home ---- */
-
-struct jet_delivery {
-    uint64_t token; /* rising */
-    uint64_t stream_sequence, consumer_sequence;
-    uint32_t deliveries; /* of the message, this one counted */
-    bool settling;
-    bool gone;          /* settled or lost: only its place is left */
-    bool returned;      /* nobody has seen it: it goes back */
-    uint64_t lease_ns;  /* it is given back then */
-    uint64_t server_ns; /* the server gives it to others then */
-    uint64_t tried_ns;  /* when that was put off last, or tried to */
-};
-
-struct jet_unsettled {
-    struct jet_delivery *items; /* by rising token */
-    size_t n, room, n_gone;
-};
-
-struct jet_delivery *jet_unsettled_add(struct jet_unsettled *unsettled, uint64_t token);
-struct jet_delivery *jet_unsettled_find(const struct jet_unsettled *unsettled, uint64_t token);
-void jet_unsettled_drop(struct jet_unsettled *unsettled, struct jet_delivery *delivery);
-void jet_unsettled_clear(struct jet_unsettled *unsettled);
-
-static inline size_t jet_unsettled_count(const struct jet_unsettled *unsettled)
-{
-    return unsettled->n - unsettled->n_gone;
-}
-
 /* ---- jet_listener.c ---- */
 
 struct jet_listener {
@@ -334,6 +317,7 @@ struct jet_listener {
     struct jet_place place;
     struct err placed; /* what came of it */
     struct jet_unsettled unsettled;
+    struct jet_page page;
     char prefix[JET_PREFIX_BYTES]; /* of the subjects that settle deliveries */
     int64_t created;               /* place.created of the deliveries */
     uint64_t epoch, tokens;        /* of the consumer; given out */
@@ -417,12 +401,11 @@ void jet_leases_look(struct jet_listener *listener);
 void jet_pull_init(struct jet_listener *listener);
 /* thread: the store's. */
 void jet_listeners_connected(struct jet_store *store);
+void jet_listeners_wake(struct jet_store *store);
 
 /* ---- jet_settle.c ---- */
 
-enum jet_how { JET_NAK, JET_EXTEND, JET_DONE };
-
-struct jet_settling;
+enum jet_how { JET_RETURN, JET_NAK, JET_EXTEND, JET_DONE }; /* RETURN: it was no attempt */
 
 void jet_settle(struct backend *backend, struct settle *settle);
 void jet_extend(struct backend *backend, struct extend *extend);
@@ -430,6 +413,10 @@ void jet_extend(struct backend *backend, struct extend *extend);
 typedef bool jet_wanted_fn(const struct jet_listener *, const struct jet_delivery *,
                            uint64_t now_ns);
 void jet_settle_all(struct jet_listener *listener, enum jet_how how, jet_wanted_fn *wanted);
+/* For the page: what waits there says what it gives back, and is sent when that is written. */
+struct jet_settling **jet_settling_next(struct jet_settling *s);
+void jet_settling_note(struct jet_settling *s, struct jet_returns *returns);
+void jet_settling_send(struct jet_settling *s, bool written);
 /* thread: the store's. */
 uint64_t jet_settle_tick(struct jet_store *store, uint64_t now_ns);
 void jet_settle_lost(struct jet_store *store);
@@ -445,6 +432,17 @@ struct err jet_read_position(struct slice position, int64_t *sequence);
 
 /* ---- jet_store.c ---- */
 
+struct page_request;
+
+struct jet_journal {
+    _Atomic int state; /* enum jet_journal_state */
+    struct log_budget log;
+    /* ---- the store's thread ---- */
+    struct jet_answer answer; /* about the stream */
+    uint64_t asked_ns, check_ns;
+    struct page_request *requests; /* not answered */
+};
+
 struct jet_store {
     struct nats_store base; /* first */
     char id[20];            /* of this store: starts the ids of messages that have none */
@@ -454,7 +452,8 @@ struct jet_store {
     struct jet_listener *listeners; /* the store's thread */
     struct jet_settling *settlings; /* likewise: not answered */
     uint64_t settle_check_ns;
-    struct counter resent, unknown, renewed, expired;
+    struct jet_journal journal;
+    struct counter resent, unknown, renewed, expired, pages_read, pages_written, counted, forgotten;
 };
 
 struct jet_instance {
@@ -476,6 +475,8 @@ void jet_store_close(struct backend_store *store);
 
 /* home: something that was out is back. */
 void jet_instance_back(struct jet_instance *instance);
+/* home: what it offers, by what is known of the journal now. */
+void jet_instance_look(struct jet_instance *instance);
 
 static inline struct jet_store *jet_store_of(const struct backend *backend)
 {

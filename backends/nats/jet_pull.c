@@ -117,6 +117,7 @@ static bool run_arrive(struct nats_store *base, struct nats_task *task)
     if (listener->next != NULL)
         listener->next->at = &listener->next;
     store->listeners = listener;
+    jet_journal_look(store);
     tell(listener, &listener->connected);
     return false;
 }
@@ -147,8 +148,18 @@ void jet_pull_init(struct jet_listener *listener)
 
 void jet_listeners_connected(struct jet_store *store)
 {
+    jet_journal_look(store);
     for (struct jet_listener *l = store->listeners; l != NULL; l = l->next)
         tell(l, &l->connected);
+}
+
+void jet_listeners_wake(struct jet_store *store)
+{
+    for (struct jet_listener *l = store->listeners; l != NULL; l = l->next) {
+        pthread_mutex_lock(&l->lock);
+        jet_listener_wake(l);
+        pthread_mutex_unlock(&l->lock);
+    }
 }
 
 void jet_listeners_look(struct jet_store *store, const char *topic, const char *group)

@@ -15,6 +15,7 @@ struct item {
     uint32_t deliveries;
     enum jet_how how;
     bool lost;    /* meanwhile: the subscription was told */
+    bool unsent;  /* it was lost before it could be sent */
     size_t asked; /* its place in the operation */
 };
 
@@ -23,7 +24,7 @@ struct jet_settling {
     struct jet_answer answer;
     struct job job;
     struct jet_listener *listener;
-    struct jet_settling *next, **at; /* the store's thread: in store->settlings */
+    struct jet_settling *next, **at; /* the store's thread: in store->settlings; home: a page's */
     uint64_t sent_ns;
     bool sent, answered;
     /* ---- home ---- */
@@ -56,6 +57,8 @@ static void take_in(struct jet_settling *s, struct item *item)
     struct jet_delivery *delivery = jet_unsettled_find(&listener->unsettled, item->token);
 
     item->lost = delivery == NULL;
+    if (item->how == JET_DONE && s->answered)
+        jet_returns_settled(&listener->page.returns, item->stream_sequence);
     if (delivery == NULL)
         return;
     if (item->how == JET_EXTEND) {
@@ -66,8 +69,12 @@ static void take_in(struct jet_settling *s, struct item *item)
         return;
     }
     delivery->settling = false;
-    if (s->answered)
-        jet_unsettled_drop(&listener->unsettled, delivery);
+    if (!s->answered)
+        return;
+    if (item->how == JET_NAK && delivery->attempt > 0)
+        jet_returns_add(&listener->page.returns, item->stream_sequence, item->deliveries,
+                        delivery->attempt + 1);
+    jet_unsettled_drop(&listener->unsettled, delivery);
 }
 
 static struct err late(void)
@@ -82,7 +89,7 @@ static void finish(struct jet_settling *s, struct err why)
 
     for (size_t i = 0; i < s->n; i++) {
         const struct item *item = &s->items[i];
-        struct err err = why.code != ERR_OK && item->lost ? late() : why;
+        struct err err = item->unsent || (why.code != ERR_OK && item->lost) ? late() : why;
 
         if (s->settlements != NULL)
             s->settlements[item->asked].err = err;
@@ -142,7 +149,7 @@ static natsStatus write_item(natsConnection *connection, const struct jet_settli
                              const struct item *item, const char *reply)
 {
     char subject[JET_PREFIX_BYTES + 96], delayed[64];
-    const char *says = item->how == JET_DONE ? "+ACK" : item->how == JET_NAK ? "-NAK" : "+WPI";
+    const char *says = item->how == JET_DONE ? "+ACK" : item->how == JET_EXTEND ? "+WPI" : "-NAK";
 
     snprintf(subject, sizeof subject, "%s%u.%llu.%llu.0.0", s->prefix, item->deliveries,
              (unsigned long long)item->stream_sequence,
@@ -162,12 +169,14 @@ static natsStatus write_item(natsConnection *connection, const struct jet_settli
 static natsStatus write_items(natsConnection *connection, const struct jet_settling *s,
                               const char *reply)
 {
-    size_t left = s->n;
+    size_t left = 0;
     natsStatus status = NATS_OK;
 
-    for (int how = JET_NAK; how <= JET_DONE; how++) {
+    for (size_t i = 0; i < s->n; i++)
+        left += !s->items[i].unsent;
+    for (int how = JET_RETURN; how <= JET_DONE; how++) {
         for (size_t i = 0; i < s->n && status == NATS_OK; i++) {
-            if (s->items[i].how == (enum jet_how)how)
+            if (s->items[i].how == (enum jet_how)how && !s->items[i].unsent)
                 status = write_item(connection, s, &s->items[i], --left == 0 ? reply : NULL);
         }
     }
@@ -267,7 +276,56 @@ static void send(struct jet_settling *s)
     struct jet_listener *listener = s->listener;
 
     listener->settlings++;
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->items[i].how != JET_RETURN)
+            continue;
+        jet_page_put(listener, s);
+        return;
+    }
     nats_store_put(&jet_store_of(&listener->instance->base)->base, &s->task);
+}
+
+struct jet_settling **jet_settling_next(struct jet_settling *s)
+{
+    return &s->next;
+}
+
+void jet_settling_note(struct jet_settling *s, struct jet_returns *returns)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        const struct item *item = &s->items[i];
+        const struct jet_delivery *delivery =
+            item->how == JET_RETURN ? jet_unsettled_find(&s->listener->unsettled, item->token)
+                                    : NULL;
+
+        if (delivery == NULL)
+            continue;
+        jet_returns_add(returns, item->stream_sequence, item->deliveries,
+                        delivery->attempt > 0 ? delivery->attempt
+                                              : jet_returns_attempt(returns, item->stream_sequence,
+                                                                    item->deliveries));
+    }
+}
+
+/* What was lost meanwhile may be with others: it is left alone. */
+void jet_settling_send(struct jet_settling *s, bool written)
+{
+    struct jet_store *store = jet_store_of(&s->listener->instance->base);
+    size_t left = 0;
+
+    for (size_t i = 0; i < s->n; i++) {
+        struct item *item = &s->items[i];
+
+        item->unsent = jet_unsettled_find(&s->listener->unsettled, item->token) == NULL;
+        left += !item->unsent;
+        if (!written && !item->unsent && item->how == JET_RETURN)
+            counter_add_shared(&store->counted, 1);
+    }
+    s->next = NULL;
+    if (left > 0)
+        nats_store_put(&store->base, &s->task);
+    else
+        worker_land(s->listener->subscription->home, &s->job);
 }
 
 /* Sends what is in it, for an operation. */
@@ -303,7 +361,10 @@ static void settle_one(struct jet_settling *s, struct settlement *settlement, si
         return;
     }
     delivery->settling = true;
-    item = add(s, delivery, settlement->how == SETTLE_DONE ? JET_DONE : JET_NAK);
+    item = add(s, delivery,
+               settlement->how == SETTLE_DONE    ? JET_DONE
+               : settlement->how == SETTLE_RETRY ? JET_NAK
+                                                 : JET_RETURN);
     item->asked = at;
     if (settlement->how == SETTLE_RETRY)
         item->delay_ms = settlement->delay_ms;

@@ -29,6 +29,7 @@ static void lost(struct nats_store *base)
     jet_control_lost(store);
     jet_window_lost(store);
     jet_settle_lost(store);
+    jet_journal_lost(store);
 }
 
 static void refused(struct nats_store *base)
@@ -37,6 +38,7 @@ static void refused(struct nats_store *base)
 
     if (!nats_violated(base, "Permissions Violation for Publish to \"", subject, sizeof subject))
         return;
+    jet_journal_denied(jet_of(base), subject);
     jet_window_denied(jet_of(base), subject);
     jet_window_pump(jet_of(base));
 }
@@ -52,6 +54,8 @@ static uint64_t tick(struct nats_store *base)
     at_ns = store->window.lookups != NULL ? jet_lookup_tick(store, clock_now_ns()) : UINT64_MAX;
     due_ns = at_ns < due_ns ? at_ns : due_ns;
     at_ns = store->settlings != NULL ? jet_settle_tick(store, clock_now_ns()) : UINT64_MAX;
+    due_ns = at_ns < due_ns ? at_ns : due_ns;
+    at_ns = jet_journal_tick(store, clock_now_ns());
     return at_ns < due_ns ? at_ns : due_ns;
 }
 
@@ -82,6 +86,7 @@ struct err jet_store_open(struct backend_store **out, const struct backend_optio
     make_id(store->id);
     jet_answers_init(&store->answers, store->id);
     jet_window_init(&store->window);
+    jet_journal_init(store);
     jet_control_init(&store->control);
     *out = &store->base.base;
     return ERR_NONE;

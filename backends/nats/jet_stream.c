@@ -19,12 +19,14 @@ enum {
 
 /* ---- errors ---- */
 
+/* The library keeps the last refusal; the journal's say nothing about others. */
 static bool is_denied(struct jet_store *store)
 {
     char subject[MESSAGE_TOPIC_BYTES + 1];
 
-    return nats_violated(&store->base, "Permissions Violation for Publish to \"$JS.", subject,
-                         sizeof subject);
+    return nats_violated(&store->base, "Permissions Violation for Publish to \"", subject,
+                         sizeof subject) &&
+           strncmp(subject, "$JS.", 4) == 0 && !jet_journal_owns(store, subject);
 }
 
 static struct err away(const char *text)

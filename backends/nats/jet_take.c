@@ -111,6 +111,7 @@ void jet_tell_gap(struct jet_listener *listener, uint64_t from, uint64_t to, uin
 /* What one look brings: a batch that is being filled, and deliveries that are void before it. */
 struct haul {
     struct incoming_batch *batch; /* NULL: none is begun */
+    bool holds;                   /* they wait for the page, or behind one that does */
     uint64_t *lost;
     size_t n_lost, room;
 };
@@ -127,8 +128,20 @@ static void deliver(struct jet_listener *listener, struct haul *haul)
     if (haul->n_lost > 0)
         subscription_moved(listener->subscription, &lost);
     haul->n_lost = 0;
-    if (batch != NULL)
+    if (batch != NULL && haul->holds)
+        jet_page_hold(listener, batch, 0, 0);
+    else if (batch != NULL)
         subscription_deliver(listener->subscription, batch);
+}
+
+static void tell_missing(struct jet_listener *listener, struct haul *haul, uint64_t to,
+                         uint64_t missing)
+{
+    deliver(listener, haul);
+    if (haul->holds)
+        jet_page_hold(listener, NULL, to - missing, to);
+    else
+        jet_tell_gap(listener, to - missing, to, missing);
 }
 
 /* A message that we hold comes again: its time was over, or the server has forgotten that it had
@@ -153,7 +166,7 @@ static void supersede(struct jet_listener *listener, struct haul *haul, uint64_t
     jet_unsettled_drop(unsettled, &unsettled->items[i]);
 }
 
-static uint64_t remember(struct jet_listener *listener, const struct jet_source *source)
+static struct jet_delivery *remember(struct jet_listener *listener, const struct jet_source *source)
 {
     uint64_t token = (listener->epoch << JET_TOKEN_BITS) | ++listener->tokens;
     struct jet_delivery *delivery = jet_unsettled_add(&listener->unsettled, token);
@@ -167,7 +180,7 @@ static uint64_t remember(struct jet_listener *listener, const struct jet_source 
     delivery->server_ns = now_ns + listener->wait_ns;
     delivery->returned = listener->withdrawn || listener->ending;
     jet_lease_watch(listener, delivery);
-    return delivery->returned ? 0 : token;
+    return delivery->returned ? NULL : delivery;
 }
 
 static void count_credit(struct jet_listener *listener, uint64_t bytes)
@@ -183,13 +196,38 @@ static void count_credit(struct jet_listener *listener, uint64_t bytes)
         jet_end_request(listener);
 }
 
+static void add_to_batch(struct jet_listener *listener, struct haul *haul, natsMsg *message,
+                         const struct jet_source *source, struct jet_delivery *delivery)
+{
+    struct incoming *item;
+
+    if (!haul->holds &&
+        jet_page_has_to_read(listener, source->stream_sequence, source->deliveries)) {
+        deliver(listener, haul);
+        haul->holds = true;
+    }
+    if (haul->batch != NULL && nats_batch_full(haul->batch))
+        deliver(listener, haul);
+    if (haul->batch == NULL)
+        haul->batch = nats_batch_new();
+    item = &haul->batch->items[haul->batch->n];
+    count_credit(listener, nats_batch_add(haul->batch, message));
+    item->offset = (int64_t)source->stream_sequence;
+    item->timestamp_ms = source->time_ns / NS_PER_MS;
+    if (!haul->holds)
+        delivery->attempt = jet_returns_attempt(&listener->page.returns, source->stream_sequence,
+                                                source->deliveries);
+    item->attempt = delivery->attempt;
+    item->token = delivery->token;
+}
+
 /* Owns the message. */
 static void take_message(struct jet_listener *listener, natsMsg *message, struct haul *haul)
 {
     const char *reply = natsMsg_GetReply(message);
     struct jet_source source;
-    struct incoming *item;
-    uint64_t token, missing;
+    struct jet_delivery *delivery;
+    uint64_t missing;
 
     if (!jet_source_read(&source, reply)) {
         natsMsg_Destroy(message);
@@ -202,31 +240,20 @@ static void take_message(struct jet_listener *listener, natsMsg *message, struct
     memcpy(listener->prefix, reply, source.prefix);
     listener->prefix[source.prefix] = '\0';
     listener->request_ms = JET_REQUEST_MS;
-    token = remember(listener, &source);
-    if (token == 0) {
+    delivery = remember(listener, &source);
+    if (delivery == NULL) {
         natsMsg_Destroy(message);
         return;
     }
     missing = missing_before(listener, &source);
-    if (missing > 0) {
-        deliver(listener, haul);
-        jet_tell_gap(listener, source.stream_sequence - missing, source.stream_sequence, missing);
-    }
-    if (haul->batch != NULL && nats_batch_full(haul->batch))
-        deliver(listener, haul);
-    if (haul->batch == NULL)
-        haul->batch = nats_batch_new();
-    item = &haul->batch->items[haul->batch->n];
-    count_credit(listener, nats_batch_add(haul->batch, message));
-    item->offset = (int64_t)source.stream_sequence;
-    item->timestamp_ms = source.time_ns / NS_PER_MS;
-    item->attempt = (uint32_t)source.deliveries;
-    item->token = token;
+    if (missing > 0)
+        tell_missing(listener, haul, source.stream_sequence, missing);
+    add_to_batch(listener, haul, message, &source, delivery);
 }
 
 void jet_take_messages(struct jet_listener *listener, natsMsg **messages, size_t n)
 {
-    struct haul haul = {0};
+    struct haul haul = {.holds = listener->page.held != NULL};
 
     for (size_t i = 0; i < n; i++) {
         const char *reply = natsMsg_GetReply(messages[i]);
@@ -243,4 +270,5 @@ void jet_take_messages(struct jet_listener *listener, natsMsg **messages, size_t
         jet_request_alive(listener);
     deliver(listener, &haul);
     free(haul.lost);
+    jet_page_go_on(listener);
 }

@@ -85,6 +85,13 @@ static const struct {
     {"prism_jetstream_renewed_total", "counter",
      "Deliveries whose time at the server was put off."},
     {"prism_jetstream_expired_total", "counter", "Deliveries whose lease ran out."},
+    {"prism_jetstream_pages_read_total", "counter",
+     "Questions about messages that were given back."},
+    {"prism_jetstream_pages_written_total", "counter", "Writes of what is given back."},
+    {"prism_jetstream_returns_counted_total", "counter",
+     "Deliveries given back that count as attempts, because it could not be written down."},
+    {"prism_jetstream_returns_forgotten_total", "counter",
+     "Messages whose attempts no longer fitted into what is known of their group."},
 };
 
 static void render(struct backend_store *const *stores, size_t n, struct metrics_page *page)
@@ -98,40 +105,57 @@ static void render(struct backend_store *const *stores, size_t n, struct metrics
             uint64_t values[] = {
                 counter_read(&store->base.connections), nats_store_waiting(&store->base),
                 counter_read(&store->resent),           counter_read(&store->unknown),
-                counter_read(&store->renewed),          counter_read(&store->expired)};
+                counter_read(&store->renewed),          counter_read(&store->expired),
+                counter_read(&store->pages_read),       counter_read(&store->pages_written),
+                counter_read(&store->counted),          counter_read(&store->forgotten)};
 
             metrics_sample_u64(page, families[family].name, labels, values[family]);
         }
     }
 }
 
-static const struct stream jet_stream = {
-    .sink = {.max_items = NATS_ITEMS,
-             .max_frame_bytes = NATS_FRAME_BYTES,
-             .keyed = true,
-             .dedups = true,
-             .many_topics = true,
-             .dedup_survives = true,
-             .ack_means = "the stream has it: its leader, and a majority of its replicas if it has "
-                          "several; files are written, and synced as the server is configured to",
-             .check_topic = nats_check_topic,
-             .publish = jet_publish},
-    .source = {.never_drops = true,
-               .open = jet_listener_open,
-               .grant = jet_listener_grant,
-               .withdraw = jet_listener_withdraw,
-               .close = jet_listener_close},
-    .settling = {.single = true,
-                 .delays = true,
-                 .counts_attempts = true,
-                 .max_lease_ms = JET_MAX_LEASE_MS,
-                 .settle = jet_settle,
-                 .extend = jet_extend},
-    .offsets = true,
-    .describe = jet_describe,
-    .position = jet_position,
-    .seek = jet_seek,
-};
+/* What is given back is an attempt where it cannot be written down. */
+#define JET_STREAM(free)                                                                           \
+    {                                                                                              \
+        .sink = {.max_items = NATS_ITEMS,                                                          \
+                 .max_frame_bytes = NATS_FRAME_BYTES,                                              \
+                 .keyed = true,                                                                    \
+                 .dedups = true,                                                                   \
+                 .many_topics = true,                                                              \
+                 .dedup_survives = true,                                                           \
+                 .ack_means = "the stream has it: its leader, and a majority of its replicas if "  \
+                              "it has several; files are written, and synced as the server is "    \
+                              "configured to",                                                     \
+                 .check_topic = nats_check_topic,                                                  \
+                 .publish = jet_publish},                                                          \
+        .source = {.never_drops = true,                                                            \
+                   .open = jet_listener_open,                                                      \
+                   .grant = jet_listener_grant,                                                    \
+                   .withdraw = jet_listener_withdraw,                                              \
+                   .close = jet_listener_close},                                                   \
+        .settling = {.single = true,                                                               \
+                     .delays = true,                                                               \
+                     .counts_attempts = true,                                                      \
+                     .release_is_free = (free),                                                    \
+                     .max_lease_ms = JET_MAX_LEASE_MS,                                             \
+                     .settle = jet_settle,                                                         \
+                     .extend = jet_extend},                                                        \
+        .offsets = true, .describe = jet_describe, .position = jet_position, .seek = jet_seek,     \
+    }
+
+static const struct stream jet_stream = JET_STREAM(true), jet_counting_stream = JET_STREAM(false);
+
+void jet_instance_look(struct jet_instance *instance)
+{
+    struct backend *backend = &instance->base;
+    int state = jet_journal_state(jet_store_of(backend));
+    const struct stream *stream = state == JET_JOURNAL_REFUSED ? &jet_counting_stream : &jet_stream;
+
+    if (state == JET_JOURNAL_UNKNOWN || backend->has.stream == stream)
+        return;
+    backend->has.stream = stream;
+    atomic_fetch_add(&backend->store->facts_version, 1);
+}
 
 const struct backend_type backend_jetstream = {
     .name = "jetstream",

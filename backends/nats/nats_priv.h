@@ -66,6 +66,8 @@ struct nats_config {
     uint64_t publish_timeout_ms, ack_wait_ms;
     bool create_streams, stream_memory;
     uint64_t stream_replicas, stream_max_age_s, stream_max_bytes, dedup_window_ms;
+    char *returns_stream; /* NULL: none */
+    uint64_t returns_max_age_s, returns_max_bytes;
 };
 
 extern const struct backend_setting nats_settings[];

@@ -31,6 +31,9 @@ enum setting {
     SET_STREAM_MAX_AGE,
     SET_STREAM_MAX_BYTES,
     SET_DEDUP_WINDOW,
+    SET_RETURNS_STREAM,
+    SET_RETURNS_MAX_AGE,
+    SET_RETURNS_MAX_BYTES,
 };
 
 const struct backend_setting nats_settings[] = {
@@ -80,6 +83,13 @@ const struct backend_setting nats_settings[] = {
                               "of streams that are made: a full one refuses messages; 0: no bound"},
     [SET_DEDUP_WINDOW] = {"dedup_window_ms", SETTING_UINT, "120000", 100, 86400000,
                           "of streams that are made: for how long ids are remembered"},
+    [SET_RETURNS_STREAM] = {"returns_stream", SETTING_TEXT, "PRISM_RETURNS", 0, 0,
+                            "Prism's own stream of what groups gave back, so that it is no "
+                            "attempt; made if it is not there; empty: none"},
+    [SET_RETURNS_MAX_AGE] = {"returns_max_age_s", SETTING_UINT, "604800", 60, 1ull << 32,
+                             "of that stream, when it is made: how long it is remembered"},
+    [SET_RETURNS_MAX_BYTES] = {"returns_max_bytes", SETTING_UINT, "33554432", 65536, 1ull << 40,
+                               "of that stream, when it is made: the oldest go beyond it"},
     {.name = NULL},
 };
 
@@ -181,12 +191,28 @@ static bool is_default(const struct backend_value *values, unsigned at)
                : strcmp(values[at].text, setting->fallback) == 0;
 }
 
+/* A name of NATS that is a token of a subject, too. */
+static bool is_stream_name(const char *text)
+{
+    enum { LONGEST = 200 };
+
+    for (const char *c = text; *c != '\0'; c++) {
+        if (!((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ||
+              *c == '-' || *c == '_'))
+            return false;
+    }
+    return strlen(text) <= LONGEST;
+}
+
 static void check_jetstream(const struct backend_value *values, struct backend_faults *faults)
 {
     const char *storage = values[SET_STREAM_STORAGE].text;
 
     if (strcmp(storage, "file") != 0 && strcmp(storage, "memory") != 0)
         fault(faults, SET_STREAM_STORAGE, SET_STREAM_STORAGE, "is neither file nor memory", NULL);
+    if (!is_stream_name(values[SET_RETURNS_STREAM].text))
+        fault(faults, SET_RETURNS_STREAM, SET_RETURNS_STREAM, "is no name of a stream",
+              "up to 200 of A-Z a-z 0-9 - _");
     if (values[SET_DEDUP_WINDOW].number < values[SET_PUBLISH_TIMEOUT].number)
         fault(faults, SET_DEDUP_WINDOW, SET_PUBLISH_TIMEOUT,
               "a message could be sent again after its id was forgotten", "make it longer");
@@ -243,6 +269,9 @@ void nats_config_take(struct nats_config *config, const struct backend_value *va
         .stream_max_age_s = values[SET_STREAM_MAX_AGE].number,
         .stream_max_bytes = values[SET_STREAM_MAX_BYTES].number,
         .dedup_window_ms = values[SET_DEDUP_WINDOW].number,
+        .returns_stream = copy_or_null(values[SET_RETURNS_STREAM].text),
+        .returns_max_age_s = values[SET_RETURNS_MAX_AGE].number,
+        .returns_max_bytes = values[SET_RETURNS_MAX_BYTES].number,
     };
     each_server(values[SET_ADDRESS].text, config);
     config->shown_copy = copy_or_null(values[SET_ADDRESS].text);
@@ -258,6 +287,7 @@ void nats_config_clear(struct nats_config *config)
     free(config->ca);
     free(config->cert);
     free(config->key);
+    free(config->returns_stream);
 }
 
 struct nats_login nats_login_take(const struct backend_value *values)

@@ -244,6 +244,7 @@ static void fetched(struct lane *lane)
     uint64_t at_ns;
 
     s->fetching = false;
+    s->tally.targets += (int32_t)lane->n;
     lane->attempt = 0;
     lane->state = LANE_PACED;
     wake_lanes(s);
@@ -251,7 +252,6 @@ static void fetched(struct lane *lane)
         lane_next(lane);
         return;
     }
-    s->tally.targets += (int32_t)lane->n;
     lane->began_ns = s->multicast->base.home->now_ns;
     at_ns = pace(s, lane->n);
     if (at_ns > lane->began_ns)

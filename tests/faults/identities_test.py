@@ -1,5 +1,6 @@
 """What users of other registries have met, by the numbers of docs/cases/identities.md, on real servers: the dead that
 stay listed, queues without a bound, a message that comes for ever, an object of the broker for each device."""
+import collections
 import json
 import os
 import select
@@ -13,7 +14,7 @@ from rig import backends, environment, suite, wait
 from rig.keyvalue import pattern_service
 from rig.messaging import Stream
 from rig.multicast import messages, namespace, pb, service
-from rig.nats import NatsServer
+from rig.nats import NatsServer, queue_stream
 from rig.postgres import PostgresServer
 from rig.prismd import Prismd
 from rig.redis import RedisServer, commands_run
@@ -40,11 +41,9 @@ class Identities(suite.Case):
         return {"backend": backend, "config": {"address": self.broker.address}}
 
     def stream_of_queues(self, **config):
-        """One of all queues, as an operator makes it, at the broker that was started last."""
-        made = json.dumps({"name": "queues", "subjects": ["prism.queue.>"], "storage": "memory", **config})
-        request = b"CONNECT {\"verbose\":false}\r\nSUB made 1\r\nPUB $JS.API.STREAM.CREATE.queues made %d\r\n%s\r\n" % (
-            len(made), made.encode())
-        self.assertIn(b'"config"', exchange(self.broker.port, request, lambda got: b"stream_create_response" in got))
+        """One of all queues, so that there is an object for each identity that attached and no more, at the broker that
+        was started last."""
+        queue_stream(self.broker, **config)
         return {"backend": "jetstream", "config": {"address": self.broker.address}}
 
     def serve(self, registry, messaging, durability=None, **behavior):
@@ -252,6 +251,29 @@ class Queues(Identities):
 
     def test_m7_postgres(self):
         self.comes_only_so_often(self.postgres())
+
+    def jetstream(self):
+        self.broker = self.borrow(NatsServer())
+        return self.stream_of_queues()
+
+    def test_m7_jetstream(self):
+        self.comes_only_so_often(self.jetstream())
+
+    def test_m7_what_stands_behind_is_not_given_up(self):
+        """A device that ends with the first message each time, with more of them in hand: they come when it is gone."""
+        _, registry = self.serve(MEMSTORE, MEMSTORE, self.jetstream(), max_deliveries=3)
+        self.register(registry, ["device"])
+        for payload in (b"bad", b"1", b"2", b"3"):
+            wait.until(lambda p=payload: registry.Multicast(identities=["device"], payload=p).pending_count,
+                       environment.PATIENCE, "it is kept")
+        seen = collections.Counter()
+        while seen[b"1"] <= 3 or b"bad" in got:
+            with Stream(registry.Attach, timeout=environment.PATIENCE) as stream:
+                stream.send(pb.AttachRequest(attach={"identities": ["device"]}, ack_mode=schemas.ACK_MANUAL))
+                got = [m.payload for m in messages(stream.answers, 4 if seen[b"bad"] < 3 else 3)]
+                seen.update(got)
+        self.assertEqual(sorted(got), [b"1", b"2", b"3"])
+        self.assertEqual(seen[b"bad"], 3)
 
 
 class Everybody(Identities):

@@ -79,12 +79,15 @@ class Instances(Case):
         return Member(self.services[i], topic=self.topic, consumer_group="g")
 
     def test_a_client_that_vanishes_gives_back_at_once(self):
+        """What it had been sent counts as an attempt, also if it was the last one."""
         with self.member(0) as gone:
             gone.take(10)
             gone.settle(3)
             with self.member(1) as other:
                 gone.answers.cancel()
-                self.assertEqual(sorted(int(m.payload) for m in other.take(7)), list(range(3, 10)))
+                messages = other.take(7)
+                self.assertEqual(sorted((int(m.payload), m.attempt) for m in messages),
+                                 [(n, 2) for n in range(3, 10)])
                 other.settle(7)
         self.assertEqual(self.services[1].GetState(topic=self.topic, consumer_group="g").lag, 0)
 
@@ -109,7 +112,8 @@ class Instances(Case):
                        environment.PATIENCE, "settlements are taken while it drains")
             gone.half_close()
             with self.member(1) as other:
-                self.assertEqual(sorted(int(m.payload) for m in other.take(5)), list(range(5, 10)))
+                self.assertEqual([(int(m.payload), m.attempt) for m in other.take(5)],
+                                 [(n, 1) for n in range(5, 10)])
                 other.settle(5)
 
     def test_a_seek_moves_members_of_other_instances(self):
@@ -118,6 +122,30 @@ class Instances(Case):
             member.settle(10)
             self.assertTrue(self.services[1].Seek(topic=self.topic, consumer_group="g", offset=6).success)
             self.assertEqual([int(m.payload) for m in member.take(5)], list(range(5, 10)))
+
+
+class Strict(Flow):
+    """A user who may not have the stream of what is given back: it is an attempt, and that is told."""
+    USER = """authorization { users: [ { user: prism, password: secret, permissions: { publish: {
+        deny: [ "$JS.API.STREAM.*.PRISM_RETURNS", "PRISM_RETURNS.>" ] } } } ] }"""
+
+    def test_without_permission_what_is_given_back_counts(self):
+        nats = self.borrow(NatsServer(more=[self.USER]))
+        both = [self.borrow(Prismd(namespaces=namespaces(nats.address, username="prism", password="secret")))
+                for _ in range(2)]
+        services = [consumer_service(self.borrow(server.channel())) for server in both]
+        publisher = producer_service(self.borrow(both[1].channel()))
+        self.assertTrue(publisher.Publish(topic=self.topic, payload=b"1").success)
+        with Member(services[0], topic=self.topic, consumer_group="g") as leaving:
+            self.assertEqual(leaving.take(1)[0].attempt, 1)
+            leaving.half_close()
+            leaving.rest()
+        wait.until(lambda: both[0].metric("prism_jetstream_returns_counted_total", slot="message_source") == 1,
+                   environment.PATIENCE, "it is counted")
+        self.assertIn("jetstream_returns_count", [event["event"] for event in both[0].log_events()])
+        with Member(services[1], topic=self.topic, consumer_group="g") as other:
+            self.assertEqual(other.take(1)[0].attempt, 2)
+            other.settle(1)
 
 
 class Cluster(Flow):

@@ -9,7 +9,7 @@ import grpc
 from rig import environment, suite, wait, wire
 from rig.messaging import Stream
 from rig.multicast import messages, namespace, pb, service
-from rig.nats import NatsServer
+from rig.nats import NatsServer, queue_stream
 from rig.postgres import PostgresServer
 from rig.prismd import Prismd
 from rig.redis import RedisServer
@@ -22,11 +22,13 @@ class Kept(suite.Case):
     def setUp(self):
         self.redis, self.nats = self.borrow(RedisServer(durable=True)), self.borrow(NatsServer())
 
+    def durability(self):
+        return {"backend": "redis-stream", "config": {"address": self.redis.address, "claim_idle_ms": 1000}}
+
     def slots(self):
         return {"registry": {"backend": "redis", "config": {"address": self.redis.address}},
                 "messaging": {"backend": "nats", "config": {"address": self.nats.address}},
-                "durability": {"backend": "redis-stream",
-                               "config": {"address": self.redis.address, "claim_idle_ms": 1000}}}
+                "durability": self.durability()}
 
     def serve(self):
         server = self.borrow(Prismd(namespaces=[namespace(**self.slots())]))
@@ -112,6 +114,17 @@ class Kept(suite.Case):
             goes += 1
         self.assertEqual(got, {b"%d" % n for n in range(sent)})
         self.assertGreater(goes, 1000)
+
+
+class KeptInJetStream(Kept):
+    """One stream for all queues. The registry stays in Redis."""
+
+    def setUp(self):
+        super().setUp()
+        queue_stream(self.nats)
+
+    def durability(self):
+        return {"backend": "jetstream", "config": {"address": self.nats.address, "ack_wait_ms": 5000}}
 
 
 class Devices:

@@ -53,7 +53,7 @@ class NatsServer(Server):
         return http_status(self.monitor_port, "/healthz?js-enabled-only=true") == 200
 
     def create_stream(self, name, **settings):
-        """A stream on files with one subject, its name."""
+        """A stream, if settings say nothing else on files and with one subject, its name."""
         body = json.dumps({"name": name, "subjects": [name], "storage": "file", **settings})
         request = (f'CONNECT {{"verbose": false}}\r\nSUB answer 1\r\n'
                    f"PUB $JS.API.STREAM.CREATE.{name} answer {len(body)}\r\n{body}\r\n")
@@ -70,6 +70,11 @@ class NatsServer(Server):
         accounts = json.loads(answer.partition(b"\r\n\r\n")[2] or b"{}").get("account_details", [])
         return any(detail["name"] == stream and detail.get("cluster", {}).get("leader") == f"n{self.node}"
                    for account in accounts for detail in account.get("stream_detail", []))
+
+
+def queue_stream(server, **config):
+    """The stream of all queues of identities, as an operator makes it."""
+    server.create_stream("queues", **{"subjects": ["prism.queue.>"], "storage": "memory", **config})
 
 
 def cluster(n, program=None):
