@@ -1,5 +1,6 @@
 """What goes wrong with the producers of brokers, case by case (docs/cases/messages.md), on the backend that
 PRISM_BACKEND names, whose broker the test stops."""
+import threading
 import time
 
 import grpc
@@ -26,9 +27,9 @@ class Cases(suite.Case):
         self.topic = self._testMethodName
         self.broker.create(self.topic)
 
-    def serve(self, **settings):
+    def serve(self, workers=2, **settings):
         slot = self.broker.slot(**{**SETTINGS, **settings})
-        server = self.borrow(Prismd(namespaces=[producer(slot, window=200)]))
+        server = self.borrow(Prismd(workers=workers, namespaces=[producer(slot, window=200)]))
         return server, producer_service(self.borrow(server.channel()))
 
     def messages(self, first, n):
@@ -89,6 +90,86 @@ class Window(Cases):
 
 class Java(suite.Case):
     def test_p10_keys_go_where_a_java_producer_puts_them(self):
+class Traffic(threading.Thread):
+    """A client that publishes without pause, as much as its window takes, until it is told to stop."""
+
+    def __init__(self, channel, topic):
+        super().__init__(daemon=True)
+        self.frame = pb.PublishFrame(messages=[pb.PublishRequest(topic=topic, payload=b"traffic")] * 50)
+        self.stopping, self.error, self.sent, self.settled, self.failed = False, None, 0, 0, 0
+        self.answers = producer_service(channel).PublishStream(message=self.frames(), timeout=120)
+        self.start()
+
+    def frames(self):
+        while not self.stopping:
+            self.sent += len(self.frame.messages)
+            yield self.frame
+
+    def run(self):
+        try:
+            for ack in self.answers:
+                self.settled, self.failed = ack.settled_through, ack.failure_count
+        except grpc.RpcError as e:
+            self.error = e
+
+    def stop(self):
+        self.stopping = True
+        self.answers.cancel()
+
+    def flows(self, more):
+        """Returns when so many more are settled."""
+        goal = self.settled + more
+        wait.until(lambda: self.settled >= goal or not self.is_alive(), environment.PATIENCE, "others publish")
+
+
+class Flushing(Cases):
+    def test_p14_a_flush_ends_while_others_publish_without_pause(self):
+        """The broker stands still until the flush has come, so what it covers is known: what was unsettled then, one
+        message that will be refused among it. It ends with that, and the others have never stopped."""
+        backlog = 500
+        server, service = self.serve(workers=1, **dict.fromkeys(SETTINGS, 60000))
+        refused = self.broker.refused_message(self.topic + "-refuses")
+        others = [Traffic(self.borrow(server.channel()), self.topic) for _ in range(2)]
+        for other in others:
+            self.addCleanup(other.stop)
+            other.flows(1000)
+        with Stream(service.PublishStream, timeout=120) as stream:
+            stream.next()
+            self.broker.server.pause()
+            stream.send(pb.PublishFrame(messages=[
+                pb.PublishRequest(topic=self.topic, payload=b"x")] * backlog + [refused]))
+            unsettled = self.full(server, [backlog + 1, 200, 200])
+            flush = service.Flush.future(timeout=environment.PATIENCE)
+            wait.until(lambda: server.metric("prism_rpc_in_flight") == 4, environment.PATIENCE, "it has come")
+            for _ in range(2):  # the worker takes its work in turn: it has seen the flush, and what that began
+                self.assertEqual(service.GetStats().unsettled, unsettled)
+            before = [other.settled for other in others]
+            self.broker.server.resume()
+            reply = flush.result()
+            self.assertEqual((reply.flushed_count, reply.failed_count, reply.pending_count), (unsettled, 1, 0))
+            self.assertEqual((reply.success, reply.code), (False, grpc.StatusCode.ABORTED.value[0]))
+            for other, settled in zip(others, before):
+                other.flows(1000)
+                self.assertGreater(other.settled, settled + 1000)
+                other.stopping = True
+            stream.half_close()
+            last = stream.rest()[-1]
+            self.assertEqual((last.success_count, last.failure_count), (backlog, 1))
+        for other in others:
+            other.join(environment.PATIENCE)
+            self.assertEqual((other.settled, other.failed), (other.sent, 0))
+
+    def full(self, server, least):
+        """How many are unsettled, once nobody has room for more."""
+        counts = []
+
+        def stands():
+            counts.append(server.metric("prism_producer_unsettled_messages"))
+            return counts[-1] >= sum(least) and counts[-3:] == counts[-1:] * 3
+        wait.until(stands, environment.PATIENCE, "the windows are full")
+        return counts[-1]
+
+
         """1,000 keys, of all lengths and not only of ASCII, through Kafka's own console producer and through Prism."""
         partitions = 7
         broker = self.borrow(KafkaServer())

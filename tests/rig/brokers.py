@@ -1,8 +1,10 @@
 """A broker by its backend's name, for tests that break it or look into it without Prism."""
 import json
+import os
 import struct
 
 from rig.kafka import KafkaServer
+from rig.messaging import pb
 from rig.nats import NatsServer
 from rig.redis import RedisServer
 from rig.server import exchange
@@ -19,6 +21,11 @@ class Kafka:
 
     def create(self, topic, partitions=1, **settings):
         self.server.create_topic(topic, partitions, **settings)
+
+    def refused_message(self, topic):
+        """A message that the broker refuses, for a topic made for that."""
+        self.create(topic, max_message_bytes=1000)
+        return pb.PublishRequest(topic=topic, payload=os.urandom(5000))
 
     def drop_before(self, topic, n, message):
         """The first n messages of its only partition, by DeleteRecords version 0."""
@@ -42,6 +49,10 @@ class JetStream:
     def create(self, topic, partitions=1):
         """It is made when it is first used."""
 
+    def refused_message(self, topic):
+        self.server.create_stream(topic, max_msg_size=100)
+        return pb.PublishRequest(topic=topic, payload=bytes(5000))
+
     def names(self, topic):
         """How many consumers the topic's stream has."""
         answer = exchange(self.server.monitor_port, b"GET /jsz?accounts=true&streams=true HTTP/1.0\r\n\r\n",
@@ -63,6 +74,11 @@ class RedisStream:
 
     def create(self, topic, partitions=1):
         """It is made when it is first used."""
+
+    def refused_message(self, topic):
+        """Redis takes messages of any size: this name is no stream's."""
+        self.server.call("SET", topic, "text")
+        return pb.PublishRequest(topic=topic, payload=bytes(5000))
 
     def drop_before(self, topic, n, message):
         assert self.server.call("XTRIM", topic, "MINID", message.position) == n
