@@ -291,6 +291,29 @@ static void test_writes_are_few(void **state)
     }
 }
 
+/* It was away for long, and another goes on: it is told so at its next checkpoint, at the latest.
+ */
+static void test_who_finds_another_at_it_stops(void **state)
+{
+    struct fake_rig *rig = rig_of_many(MANY);
+    struct call *reader = reader_of_many(rig), *call = begin_slowly(rig, false, "x");
+    const struct fake_entry *entry = &rig->world.entries[0];
+
+    (void)state;
+    assert_int_equal(rig->world.n, 1);
+    fake_table_set(&rig->world, entry->key, slice_str("another's"), 0);
+    for (int i = 0; i < 4 * MANY && call->ends == 0; i++)
+        fake_rig_advance(rig, STEP_MS);
+    assert_int_equal(call->ends, 1);
+    assert_false(answer_of(call)->success);
+    assert_int_equal(answer_of(call)->code, ERR_ABORTED);
+    assert_true(slice_equal(entry->value, slice_str("another's")));
+    fake_rig_run(rig);
+    assert_in_range(reached_by(reader), 1, MOST_TWICE);
+    fake_call_free(call);
+    end(rig, reader);
+}
+
 /* Two of three pages are under way for longer than the lease, which cannot be renewed. */
 static struct call *begin_without_renewals(struct fake_rig *rig)
 {
@@ -360,6 +383,7 @@ int main(void)
         cmocka_unit_test(test_who_failed_before_it_is_tried_again),
         cmocka_unit_test(test_a_cancelled_one_goes_on_exactly),
         cmocka_unit_test(test_writes_are_few),
+        cmocka_unit_test(test_who_finds_another_at_it_stops),
         cmocka_unit_test(test_without_a_lease_nothing_is_sent),
         cmocka_unit_test(test_who_waits_for_a_lease_can_be_stopped),
     };
