@@ -1,6 +1,9 @@
 """The MulticastRegistry pattern, as clients see it."""
+import json
+
 from google.protobuf import struct_pb2
 
+from rig import environment
 from rig.wire import Service
 from prism.patterns.multicast_registry import filter_pb2 as filters
 from prism.patterns.multicast_registry import multicast_registry_pattern_pb2 as pb
@@ -39,3 +42,12 @@ def messages(stream, n):
     while len(got) < n:
         got.extend(next(stream).messages)
     return got
+
+
+def storm(address, n, *more):
+    """The command that registers n identities at a prismd, or again: ghz, which prints a report."""
+    return [environment.tool("ghz"), "--insecure", "--call",
+            "prism.patterns.multicast_registry.MulticastRegistryPattern/Register",
+            "--data", json.dumps({"identity": "d{{.RequestNumber}}", "replace": True}),
+            "--concurrency", "200", "--connections", "20", "--total", str(n), "--timeout", "20s", "--format", "json",
+            *more, address]

@@ -1,73 +1,10 @@
 /* Instances on workers: the sweeper's timer, who inherits it, closing; counts in slices; settings;
  * metrics. Workers have no thread here: the test drives them and tells their timers the time. */
-#include "tests/unit/backends/memstore/memstore_rig.h"
-
+#include "backends/memstore/roster.h"
 #include "src/base/metrics.h"
+#include "tests/unit/backends/memstore/desk.h"
 
 enum { KEYS = 3000, LARGE = 100000, COUNTS = 64 };
-
-struct desk {
-    struct worker worker;
-    struct backend *backend;
-    struct op_group group;
-    bool closed;
-};
-
-static void no_wake(struct worker *worker)
-{
-    (void)worker;
-}
-
-static void desk_open(struct desk *desk, struct rig *rig, unsigned id)
-{
-    *desk = (struct desk){.closed = false};
-    worker_init(&desk->worker, id, no_wake);
-    worker_set_current(&desk->worker);
-    desk->backend = backend_memstore.open(&rig->store->base, &desk->worker);
-    op_group_init(&desk->group, &desk->worker, &rig->arena, 0);
-}
-
-static void on_closed(void *arg)
-{
-    struct desk *desk = arg;
-
-    desk->closed = true;
-}
-
-static void drain(struct desk *desk)
-{
-    worker_set_current(&desk->worker);
-    worker_drain(&desk->worker, 0);
-}
-
-/* Starts to close; comes with the next drain. */
-static void desk_leave(struct desk *desk)
-{
-    worker_set_current(&desk->worker);
-    backend_memstore.close(desk->backend, on_closed, desk);
-    assert_false(desk->closed);
-}
-
-static void desk_close(struct desk *desk)
-{
-    desk_leave(desk);
-    drain(desk);
-    assert_true(desk->closed);
-    assert_int_equal(desk->worker.timers.armed, 0);
-    worker_clear(&desk->worker);
-    worker_set_current(NULL);
-}
-
-/* Lets the worker's timers see that `ms` more have passed than they have seen. */
-static void tick(struct desk *desk, uint64_t ms)
-{
-    uint64_t tick_ns = TIMER_TICK_MS * NS_PER_MS;
-
-    worker_set_current(&desk->worker);
-    desk->worker.now_ns = (desk->worker.timers.tick * tick_ns) + ms * NS_PER_MS;
-    timer_wheel_advance(&desk->worker.timers, desk->worker.now_ns);
-    worker_drain(&desk->worker, 0);
-}
 
 static void fill(struct rig *rig, unsigned n, uint64_t ttl_ms)
 {
@@ -134,6 +71,41 @@ static void test_sweeping_in_small_pieces(void **state)
         turns++;
     }
     assert_in_range(turns, LARGE / 1100, LARGE / 50);
+    desk_close(&desk);
+    rig_close(&rig);
+}
+
+/* Of identities, too; and who calls meanwhile takes out a few, not all that are there. */
+static void test_identities_go_in_small_pieces(void **state)
+{
+    enum { MOST_IN_A_TURN = 1024, MOST_BY_A_CALL = 8 };
+    struct registry_beat_item nobody = {.identity = slice_str("nobody")};
+    struct rig rig;
+    struct desk desk;
+    uint64_t left = LARGE;
+    char name[32];
+
+    (void)state;
+    rig_open(&rig, 64, 0, 0);
+    desk_open(&desk, &rig, 0);
+    for (unsigned i = 0; i < LARGE; i++) {
+        struct registry_put_item item = {.identity = slice_str(rig_key(name, i)), .ttl_ms = 1000};
+
+        roster_put(rig.store->roster, &item, 0);
+        assert_int_equal(item.err.code, ERR_OK);
+    }
+    drain(&desk);
+    rig_pass_ms(&rig, 2000);
+    for (uint64_t ms = 1001, before; left > MOST_BY_A_CALL; ms = 2) {
+        before = left;
+        roster_beat(rig.store->roster, &nobody, 0);
+        left = roster_totals(rig.store->roster).identities;
+        assert_in_range(before - left, 1, MOST_BY_A_CALL);
+        before = left;
+        tick(&desk, ms);
+        left = roster_totals(rig.store->roster).identities;
+        assert_in_range(before - left, 1, MOST_IN_A_TURN);
+    }
     desk_close(&desk);
     rig_close(&rig);
 }
@@ -453,6 +425,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_idle_store_is_reclaimed),
         cmocka_unit_test(test_sweeping_in_small_pieces),
+        cmocka_unit_test(test_identities_go_in_small_pieces),
         cmocka_unit_test(test_another_takes_over),
         cmocka_unit_test(test_closing_while_being_woken),
         cmocka_unit_test(test_operations_follow_their_starts),
