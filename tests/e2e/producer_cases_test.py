@@ -53,7 +53,7 @@ class Outage(Cases):
             began = time.monotonic()
             wait.until(lambda: service.Publish(topic=self.topic, payload=b"x").success, environment.PATIENCE,
                        "it is stored")
-            self.assertLess(time.monotonic() - began, environment.PATIENCE / 4, "soon")
+            self.assertLess(time.monotonic() - began, 1)
             stream.half_close()
             acks += stream.rest()
         results = [result for ack in acks for result in ack.results]
@@ -88,8 +88,6 @@ class Window(Cases):
         self.assertEqual(told, places)
 
 
-class Java(suite.Case):
-    def test_p10_keys_go_where_a_java_producer_puts_them(self):
 class Traffic(threading.Thread):
     """A client that publishes without pause, as much as its window takes, until it is told to stop."""
 
@@ -170,6 +168,8 @@ class Flushing(Cases):
         return counts[-1]
 
 
+class Java(suite.Case):
+    def test_p10_keys_go_where_a_java_producer_puts_them(self):
         """1,000 keys, of all lengths and not only of ASCII, through Kafka's own console producer and through Prism."""
         partitions = 7
         broker = self.borrow(KafkaServer())
@@ -209,28 +209,30 @@ class Stuck(suite.Case):
         server = self.borrow(Prismd(namespaces=[producer(slot, retry_for_ms=0)]))
         service = producer_service(self.borrow(server.channel()), timeout=60)
 
-        def rate():
-            began = time.monotonic()
-            for _ in range(10):
-                self.assertTrue(service.PublishBatch(messages=[
-                    pb.PublishRequest(topic="alive", payload=bytes(100))] * 100).all_success)
-            return 1000 / (time.monotonic() - began)
+        def carried(offered=200, each_second=100):
+            """The part of what is offered, far less than what could be carried, that is stored by the end of it."""
+            began, calls = time.monotonic(), []
+            for i in range(offered):
+                time.sleep(max(0, began + i / each_second - time.monotonic()))
+                calls.append(service.Publish.future(topic="alive", payload=bytes(100)))
+            in_time = sum(call.done() for call in calls)
+            self.assertTrue(all(call.result().success for call in calls))
+            return in_time / offered
         self.assertTrue(service.Publish(topic="dead", payload=b"x").success)
-        rate()
-        alone = rate()
+        carried()
+        alone = carried()
         other.kill()
         waiting = [service.Publish.future(topic="dead", payload=bytes(20000)) for _ in range(40)]
         wait.until(lambda: any(c.done() for c in waiting), environment.PATIENCE, "there is no room")
         refused = [c.result() for c in waiting if c.done()]
-        beside = rate()
+        beside = carried()
         self.assertEqual({(r.outcome, r.code) for r in refused},
                          {(pb.NOT_STORED, grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])})
         self.assertTrue(all(r.retry_after_ms > 0 for r in refused))
         open_still = sum(not c.done() for c in waiting)
         self.assertGreater(open_still, 20)
         self.assertGreater(server.metric("prism_kafka_waiting_bytes"), 400000)
-        # Tests share their machine: this is no measurement.
-        self.assertGreater(beside, alone / 3, f"{alone:.0f} messages a second before")
+        self.assertGreaterEqual(beside, 0.9 * alone)
         self.assertFalse(any(c.result().success for c in waiting), "in the end")
         self.assertEqual(service.GetStats().unsettled, 0)
 
