@@ -25,13 +25,16 @@ struct arena_block {
     alignas(max_align_t) char data[];
 };
 
+_Static_assert(sizeof(struct arena_block) + ARENA_BLOCK_BYTES == 8192,
+               "a block is two pages: more would take a larger class of the allocator's");
+
 struct arena_adopted {
     struct arena_adopted *next;
     void *ptr;
     void (*dispose)(void *);
 };
 
-enum { ALIGN = alignof(max_align_t) };
+enum { ALIGN = alignof(max_align_t), FIRST_BYTES = 1024 - sizeof(struct arena_block) };
 
 static struct arena_block *block_new(struct arena_cache *cache, size_t bytes)
 {
@@ -96,6 +99,22 @@ void arena_clear(struct arena *arena)
     arena_init(arena, arena->cache);
 }
 
+/* Without a cache: what begins small lives long, as a rule, and there are many of it. Behind what
+ * an arena begins with there is room for small things. */
+static size_t block_bytes(const struct arena *arena, size_t bytes)
+{
+    const struct arena_block *newest = arena->blocks;
+    size_t most = ARENA_BLOCK_BYTES, wanted = most;
+
+    if (arena->cache == NULL && newest == NULL)
+        wanted = bytes > FIRST_BYTES / 2 ? bytes + FIRST_BYTES / 2 : FIRST_BYTES;
+    else if (arena->cache == NULL && newest->bytes < most / 2)
+        wanted = 2 * (newest->bytes + sizeof *newest) - sizeof *newest;
+    if (wanted > most)
+        wanted = most;
+    return bytes > wanted ? bytes : wanted;
+}
+
 /* A request larger than a quarter of a block gets a block of its own behind the current one, so
  * that the room left in the current block is not lost. */
 void *arena_alloc_slow(struct arena *arena, size_t bytes)
@@ -112,7 +131,7 @@ void *arena_alloc_slow(struct arena *arena, size_t bytes)
         arena->blocks->next = block;
         return block->data;
     }
-    block = block_new(arena->cache, bytes > ARENA_BLOCK_BYTES ? bytes : ARENA_BLOCK_BYTES);
+    block = block_new(arena->cache, block_bytes(arena, bytes));
     block->next = arena->blocks;
     arena->blocks = block;
     arena->at = block->data + bytes;

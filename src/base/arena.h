@@ -3,8 +3,9 @@
  * adopted.
  *
  * Blocks of the standard size come from and go back to a cache that belongs to one thread (the
- * worker's), so the steady state allocates nothing. Under AddressSanitizer blocks are really freed,
- * so that a use after the call shows.
+ * worker's), so the steady state allocates nothing. An arena without a cache begins with a block of
+ * 1 KiB, and blocks double up to the standard size: for things that live long. Under
+ * AddressSanitizer blocks are really freed, so that a use after the call shows.
  *
  * thread: an arena and its cache are used by one thread at a time. Allocation failure aborts. */
 #ifndef PRISM_BASE_ARENA_H
@@ -16,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { ARENA_BLOCK_BYTES = 8192 };
+enum { ARENA_BLOCK_BYTES = 8192 - 16 }; /* of data */
 
 struct arena_block;
 

@@ -119,6 +119,37 @@ static void test_large_block_first(void **state)
     assert_null(arena.blocks);
 }
 
+/* Without a cache an arena begins with 1 KiB; with one, blocks have the size that is kept. */
+static void test_blocks_begin_small(void **state)
+{
+    struct arena_cache cache;
+    struct arena arena;
+    size_t rooms[5], n = 0;
+
+    (void)state;
+    arena_cache_init(&cache, 4);
+    arena_init(&arena, NULL);
+    while (n < 5) {
+        arena_alloc(&arena, 16);
+        rooms[n++] = (size_t)(arena.end - arena.at) + 16;
+        arena.at = arena.end; /* it is full */
+    }
+    assert_int_equal(rooms[0], 1024 - 16);
+    assert_int_equal(rooms[1], 2048 - 16);
+    assert_int_equal(rooms[2], 4096 - 16);
+    assert_int_equal(rooms[3], ARENA_BLOCK_BYTES);
+    assert_int_equal(rooms[4], ARENA_BLOCK_BYTES);
+    arena_clear(&arena);
+    arena_alloc(&arena, 1504);
+    assert_true(arena.end - arena.at >= 500 && arena.end - arena.at < 1024);
+    arena_clear(&arena);
+    arena_init(&arena, &cache);
+    arena_alloc(&arena, 16);
+    assert_int_equal(arena.end - arena.at, ARENA_BLOCK_BYTES - 16);
+    arena_clear(&arena);
+    arena_cache_clear(&cache);
+}
+
 static void test_array_is_zeroed(void **state)
 {
     (void)state;
@@ -300,6 +331,7 @@ int main(void)
         cmocka_unit_test(test_zero_bytes_is_a_pointer),
         cmocka_unit_test(test_large_block_keeps_current_room),
         cmocka_unit_test(test_large_block_first),
+        cmocka_unit_test(test_blocks_begin_small),
         cmocka_unit_test(test_array_is_zeroed),
         cmocka_unit_test(test_overflow_aborts),
         cmocka_unit_test(test_adopted_newest_first_and_once),
