@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-enum { CHUNK = 64 };
+enum { CHUNK = 8 }; /* most groups have nothing out for most of the time */
 
 /* ---- lists ---- */
 

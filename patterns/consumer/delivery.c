@@ -210,14 +210,15 @@ static void arrive(struct parcel *parcel, uint32_t i)
         delivery_arrived(delivery);
 }
 
+/* A few messages may wait for long: they do not hold a block of the worker's. */
 void feed_take_batch(struct feed *feed, struct incoming_batch *batch)
 {
+    size_t bytes = sizeof(struct parcel) + batch->n * sizeof(struct delivery);
     struct arena memory;
 
-    arena_init(&memory, &feed->consumer->base.home->arenas);
+    arena_init(&memory, bytes > ARENA_BLOCK_BYTES / 4 ? &feed->consumer->base.home->arenas : NULL);
 
-    struct parcel *parcel =
-        arena_zalloc(&memory, sizeof *parcel + batch->n * sizeof parcel->items[0]);
+    struct parcel *parcel = arena_zalloc(&memory, bytes);
 
     parcel->memory = memory;
     parcel->feed = feed;

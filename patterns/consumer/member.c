@@ -144,6 +144,8 @@ void member_revoke(struct delivery *delivery, pb_revoke_reason reason)
     told->sequences[told->n_sequences++] = (int64_t)delivery->sequence;
     told->reason = reason;
     member_note(member, &member->revoked, told);
+    if (member->recent == NULL)
+        member->recent = arena_array(&member->memory, MEMBER_RECENT, sizeof *member->recent);
     member->recent[member->n_recent++ % MEMBER_RECENT] = delivery->sequence;
     counter_add(&member->feed->consumer->stats.revoked, 1);
     member_release(delivery);

@@ -77,7 +77,7 @@ struct member {
     uint64_t credit;
     int64_t credit_bytes;
     bool credited, credited_bytes, automatic;
-    uint64_t recent[MEMBER_RECENT]; /* sequences that were taken away */
+    uint64_t *recent; /* MEMBER_RECENT sequences that were taken away; NULL: none yet */
     unsigned n_recent;
 
     struct frame frame;

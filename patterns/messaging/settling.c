@@ -2,6 +2,8 @@
 
 #include <assert.h>
 
+enum { FIRST_PLACES = 8 }; /* many subscriptions wait for most of the time */
+
 static uint32_t power_of_two(uint64_t at_least)
 {
     uint32_t power = 1;
@@ -21,7 +23,7 @@ void settling_init(struct settling *settling, struct arena *arena, uint32_t max_
         .max_unsettled = max_unsettled,
         .max_places = power_of_two((uint64_t)max_unsettled * SETTLING_SPAN),
     };
-    settling->places = power_of_two(max_unsettled < 64 ? max_unsettled : 64);
+    settling->places = power_of_two(max_unsettled < FIRST_PLACES ? max_unsettled : FIRST_PLACES);
     settling->ring = arena_array(arena, settling->places, sizeof *settling->ring);
 }
 
