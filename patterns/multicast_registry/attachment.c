@@ -28,15 +28,28 @@ struct attachment *attachment_find(struct receiver *r, struct slice identity)
     return *find(r, identity);
 }
 
+/* Rooms double, so that whoever attaches and detaches for ever takes no more than four times the
+ * longest text for each place. */
+static void keep_text(struct arena *arena, struct kept_text *text, struct slice bytes)
+{
+    while (text->bytes == NULL || text->room < bytes.len) {
+        text->room = text->room > 0 ? 2 * text->room : 32;
+        if (text->room >= bytes.len)
+            text->bytes = arena_alloc(arena, text->room);
+    }
+    text->len = (uint16_t)bytes.len;
+    memcpy(text->bytes, bytes.data, bytes.len);
+}
+
+/* What it was before is gone, but for its memory of texts. */
 static struct attachment *take_free(struct receiver *r)
 {
-    size_t bytes = sizeof(struct attachment) + r->leads * sizeof(struct lead);
     struct attachment *a = r->free;
 
     if (a == NULL)
-        return arena_zalloc(call_arena(r->call), bytes);
+        return arena_zalloc(call_arena(r->call), sizeof *a + r->leads * sizeof(struct lead));
     r->free = a->next;
-    memset(a, 0, bytes);
+    *a = (struct attachment){.identity = a->identity};
     return a;
 }
 
@@ -187,7 +200,7 @@ static void open_lead(struct lead *lead)
     struct subscription_want *want = &lead->subscription.want;
 
     subscription_init(&lead->subscription, multicast->base.home, &events);
-    want->topic = slice_of(lead->topic, lead->topic_len);
+    want->topic = slice_of(lead->topic.bytes, lead->topic.len);
     if (lead->kind == LEAD_QUEUE && multicast->plan.kept_in_stream) {
         want->group = slice_str(stream_group);
         want->start = START_COMMITTED;
@@ -205,8 +218,7 @@ static void name_lead(struct lead *lead, struct arena *scratch)
         lead->kind == LEAD_QUEUE ? settings->queue_prefix : settings->topic_prefix;
     struct slice topic = convert_topic(prefix, scratch, attachment_identity(lead->attachment));
 
-    lead->topic_len = (uint16_t)topic.len;
-    memcpy(lead->topic, topic.data, topic.len);
+    keep_text(call_arena(lead->attachment->receiver->call), &lead->topic, topic);
 }
 
 static void open_leads(struct attachment *a)
@@ -219,7 +231,8 @@ static void open_leads(struct attachment *a)
     r->opening++;
     arena_init(&scratch, NULL);
     for (size_t i = 0; i < r->leads; i++) {
-        a->leads[i] = (struct lead){.attachment = a, .kind = (uint8_t)i};
+        a->leads[i] =
+            (struct lead){.attachment = a, .kind = (uint8_t)i, .topic = a->leads[i].topic};
         name_lead(&a->leads[i], &scratch);
         open_lead(&a->leads[i]);
     }
@@ -238,8 +251,7 @@ struct attachment *attachment_add(struct receiver *r, struct slice identity)
     }
     a = take_free(r);
     a->receiver = r;
-    a->identity_len = (uint16_t)identity.len;
-    memcpy(a->identity, identity.data, identity.len);
+    keep_text(call_arena(r->call), &a->identity, identity);
     *at = a;
     r->attached++;
     open_leads(a);

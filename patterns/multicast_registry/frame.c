@@ -66,7 +66,7 @@ static void add(struct framing *f, const struct incoming *from, struct attachmen
 {
     size_t at = first_place(f, a), n = f->frame.n;
 
-    f->bytes += a->identity_len;
+    f->bytes += a->identity.len;
     while (at < n && !is_same(from, f->messages[at].from))
         at++;
     if (at < n)
@@ -95,7 +95,7 @@ static void add_kept(struct framing *f, struct incoming_batch *batch, size_t at)
         kept_discard(lead, from);
         return;
     }
-    f->bytes += a->identity_len;
+    f->bytes += a->identity.len;
     add_message(f, from, attachment_identity(a));
     kept_sent(lead, from, f->receiver->sequence);
 }

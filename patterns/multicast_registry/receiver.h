@@ -40,13 +40,18 @@ enum { LEAD_TOPIC, LEAD_QUEUE, LEAD_KINDS };
 struct receiver;
 struct attachment;
 
+/* A text in the call's arena, whose place is used again by the next one that fits. */
+struct kept_text {
+    uint8_t *bytes;
+    uint16_t len, room;
+};
+
 /* Stays until its subscription is closed and its batches are released. */
 struct lead {
     struct subscription subscription;
     struct attachment *attachment;
     uint8_t kind;
     bool opened, closed;
-    uint16_t topic_len;
     uint32_t owed;       /* messages of a queue that are settled: credit that is not given yet */
     uint64_t owed_bytes; /* of batches that have left the inbox, likewise */
     uint32_t out;        /* of a queue: handed over and not settled */
@@ -60,7 +65,7 @@ struct lead {
         struct incoming_batch *first, *last; /* that wait for credit */
         size_t waiting, waiting_bytes;
     } hub;
-    uint8_t topic[MESSAGE_TOPIC_BYTES];
+    struct kept_text topic;
 };
 
 /* Once all its leads are closed it may be used again. */
@@ -71,8 +76,7 @@ struct attachment {
     bool again; /* while it is leaving: it was attached anew, and is opened when it is closed */
     bool registered;
     uint8_t leads_opened;
-    uint16_t identity_len;
-    uint8_t identity[REGISTRY_IDENTITY_BYTES];
+    struct kept_text identity;
     uint64_t frame;                /* the last one with a message of its topic, */
     size_t place;                  /* and where in it */
     uint64_t generation, grace_ms; /* registered by the stream */
@@ -147,7 +151,7 @@ static inline struct lead *lead_of(const struct incoming_batch *batch)
 
 static inline struct slice attachment_identity(const struct attachment *a)
 {
-    return slice_of(a->identity, a->identity_len);
+    return slice_of(a->identity.bytes, a->identity.len);
 }
 
 /* ---- attachment.c ---- */

@@ -1,5 +1,5 @@
-/* Sixteen bytes looked at together, by the compiler's own vectors: names are checked so. A byte of a
- * test's outcome is 0xff where the test holds, and else 0. */
+/* Sixteen bytes looked at together, by the compiler's own vectors: names are checked so. A byte of
+ * a test's outcome is 0xff where the test holds, and else 0. */
 #ifndef PRISM_BASE_SIXTEEN_H
 #define PRISM_BASE_SIXTEEN_H
 
