@@ -95,6 +95,8 @@ struct postgres {
     struct postgres_listener *listeners; /* subscriptions of queues */
     struct postgres_news news;
     struct postgres_conn *ear; /* hears what others push; NULL: none does */
+    uint64_t index_again_ns; /* an index found so many identities that a walk was better: until then
+                                none is asked */
     struct timer sweep;
     bool sweeps; /* it is this instance that removes what has expired */
     bool sweeping;

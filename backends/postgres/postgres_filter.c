@@ -7,7 +7,8 @@
  * and the filter is evaluated here. Below a NOT that would be fewer, so a NOT of such a thing is
  * left out as a whole.
  *
- * Equality with a scalar, and a tag, are said once more as `@>`, which the GIN indexes know. */
+ * Equality with a scalar, and a tag, are said once more as `@>`, which the GIN indexes know. As
+ * constants: of a parameter the planner cannot tell how few rows have it. */
 #include "backends/postgres/postgres_registry.h"
 
 #include <assert.h>
@@ -25,6 +26,7 @@ struct text {
 
 struct writer {
     struct postgres_params *params;
+    bool constants; /* in lookups */
     struct text test, lookups;
 };
 
@@ -317,24 +319,53 @@ static struct slice nested(struct writer *writer, const struct filter_node *node
     return slice_of(text.bytes, text.len);
 }
 
+/* As a constant: whatever the session says of backslashes. */
+static void add_constant(struct text *text, struct slice json)
+{
+    add(text, "E'");
+    for (size_t i = 0, from = 0; i < json.len; i++) {
+        bool last = i + 1 == json.len, doubled = json.data[i] == '\'' || json.data[i] == '\\';
+
+        if (!doubled && !last)
+            continue;
+        add_bytes(text, (const char *)json.data + from, i + 1 - from);
+        if (doubled)
+            add_bytes(text, (const char *)json.data + i, 1);
+        from = i + 1;
+    }
+    add(text, "'::jsonb");
+}
+
+static void add_lookup(struct writer *writer, const char *column, struct slice json)
+{
+    add(&writer->lookups, " AND %s @> ", column);
+    if (writer->constants)
+        add_constant(&writer->lookups, json);
+    else
+        add(&writer->lookups, "$%d::text::jsonb", param(writer, json));
+}
+
 static void lookup(struct writer *writer, const struct filter_node *node)
 {
     if (node->kind != FILTER_CONDITION || !fits(writer, node) ||
         document_type_of(node->value) >= DOCUMENT_LIST)
         return;
     if (node->op == FILTER_EQUALS && node->place == FILTER_METADATA)
-        add(&writer->lookups, " AND facts @> $%d::text::jsonb",
-            param(writer, nested(writer, node)));
+        add_lookup(writer, "facts", nested(writer, node));
     else if (node->op == FILTER_CONTAINS && node->place == FILTER_TAGS)
-        add(&writer->lookups, " AND labels @> $%d::text::jsonb",
-            param(writer, json_of(writer, node->value)));
+        add_lookup(writer, "labels", json_of(writer, node->value));
 }
 
-struct postgres_where postgres_where_of(const struct filter *filter, struct postgres_params *params)
+struct postgres_where postgres_where_of(const struct filter *filter, struct postgres_params *params,
+                                        bool by_index)
 {
     const struct filter_node *root = filter_root(filter);
     struct writer writer = {
-        .params = params, .test = text_of(params->arena), .lookups = text_of(params->arena)};
+        .params = params,
+        .constants = by_index,
+        .test = text_of(params->arena),
+        .lookups = text_of(params->arena),
+    };
     bool exact = tree(&writer, root);
 
     if (root->kind == FILTER_AND) {

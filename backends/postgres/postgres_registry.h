@@ -31,7 +31,8 @@ struct postgres_where {
     bool exact; /* the test holds for no other row */
 };
 
-struct postgres_where postgres_where_of(const struct filter *filter,
-                                        struct postgres_params *params);
+/* by_index: the lookups are written so that the planner can tell what an index saves. */
+struct postgres_where postgres_where_of(const struct filter *filter, struct postgres_params *params,
+                                        bool by_index);
 
 #endif

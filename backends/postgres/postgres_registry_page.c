@@ -1,8 +1,9 @@
 /* Pages and counts: walks along the identities in ascending order, in slices of SLICE rows, so that
  * no statement holds postgres for long whatever the filter. A slice holds those that an index
- * finds, if the filter has something to look up, else all. What matches comes back up to the budget
- * in bytes, and with it where the slice ended. Every row is looked at once more here: the test in
- * SQL may let more pass.
+ * finds, if the filter has something to look up and the planner takes it to be little, else all;
+ * one that an index was slow to find is the last of its kind for a minute. What matches comes back
+ * up to the budget in bytes, and with it where the slice ended. Every row is looked at once more
+ * here: the test in SQL may let more pass.
  *
  * A row of the result: kind 0, a match; or kind 1, the last one: rows of the slice, matches in it,
  * and its last identity. */
@@ -13,6 +14,8 @@ enum {
     SLICE_COUNT = 5000, /* that of a count */
     SLICES = 16,        /* statements of one page */
     PAGE_MS = 50,       /* after which no other one is begun */
+    INDEX_MS = 200,     /* a slice by an index that took longer was no gain: each begins anew */
+    INDEX_PAUSE_MS = 60000,
     UNBOUNDED_BYTES = 4 << 20
 };
 
@@ -32,6 +35,8 @@ struct walk {
     uint64_t looked_at;        /* rows, in all */
     uint64_t found;            /* matches, in all */
     unsigned slices;
+    bool by_index;     /* the slice under way */
+    uint64_t slice_ns; /* when it was begun */
     uint64_t begun_ns;
     /* Takes a match, borrowed from the result. */
     void (*take)(struct walk *walk, const struct registry_entry *entry);
@@ -45,14 +50,14 @@ static const char slice_sql[] =
     "WITH slice AS MATERIALIZED (SELECT *, row_number() OVER (ORDER BY identity) AS place FROM"
     " (SELECT * FROM %s.identities WHERE space = $1::int4 AND identity > $2::bytea"
     " AND (expires_at = 0 OR expires_at > floor(extract(epoch FROM now()) * 1000))%s"
-    " ORDER BY identity LIMIT $3::int8) AS walked),"
+    " ORDER BY identity LIMIT %u) AS walked),"
     " matched AS MATERIALIZED (SELECT identity, %s AS document, %s AS tags, generation,"
     " registered_at, expires_at, place, row_number() OVER keys AS number,"
     " sum(octet_length(identity) + octet_length(document) + octet_length(tags))"
     " OVER (keys ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before"
     " FROM slice WHERE %s WINDOW keys AS (ORDER BY identity))"
     " SELECT 0 AS kind, identity, document, tags, generation, registered_at, expires_at, place"
-    " FROM matched WHERE number <= $4::int8 AND (before IS NULL OR before < $5::int8)"
+    " FROM matched WHERE number <= $3::int8 AND (before IS NULL OR before < $4::int8)"
     " UNION ALL SELECT 1, (SELECT identity FROM slice ORDER BY identity DESC LIMIT 1), ''::bytea,"
     " ''::bytea, (SELECT count(*) FROM slice), (SELECT count(*) FROM matched), 0, 0"
     " ORDER BY 1, 2";
@@ -137,6 +142,20 @@ static uint64_t bytes_wanted(const struct walk *walk)
                                                                   : REGISTRY_SLICE_BYTES;
 }
 
+/* Where the planner has no statistics yet it takes all to be rare. */
+static bool asks_index(const struct postgres *postgres)
+{
+    return postgres_now(postgres) >= postgres->index_again_ns;
+}
+
+static void judge_index(const struct walk *walk)
+{
+    uint64_t now = postgres_now(walk->postgres);
+
+    if (walk->by_index && now - walk->slice_ns > INDEX_MS * NS_PER_MS)
+        walk->postgres->index_again_ns = now + INDEX_PAUSE_MS * NS_PER_MS;
+}
+
 static void slice_end(struct postgres_call *call);
 
 static const struct postgres_kind slice_kind = {.result = slice_result, .end = slice_end};
@@ -153,18 +172,19 @@ static void read_slice(struct walk *walk)
     postgres_params_init(params, arena);
     postgres_add_int4(params, walk->postgres->space);
     postgres_add(params, walk->after);
-    postgres_add_int8(params, walk->slice);
     postgres_add_int8(params, 0); /* limits, set below */
     postgres_add_int8(params, 0);
     if (walk->filter != NULL)
-        where = postgres_where_of(walk->filter, params);
+        where = postgres_where_of(walk->filter, params, asks_index(walk->postgres));
+    walk->by_index = where.lookups[0] != '\0' && asks_index(walk->postgres);
+    walk->slice_ns = postgres_now(walk->postgres);
     walk->exact = where.exact;
     walk->sends = walk->take != NULL || !where.exact;
     documents = (walk->take != NULL && walk->documents) || !where.exact;
-    postgres_set_int8(params, 3, (int64_t)rows_wanted(walk));
-    postgres_set_int8(params, 4, (int64_t)bytes_wanted(walk));
+    postgres_set_int8(params, 2, (int64_t)rows_wanted(walk));
+    postgres_set_int8(params, 3, (int64_t)bytes_wanted(walk));
     postgres_run_text(walk->postgres, walk->op, &slice_kind, walk,
-                      arena_printf(arena, slice_sql, table, where.lookups,
+                      arena_printf(arena, slice_sql, table, where.lookups, walk->slice,
                                    documents ? "document" : "''::bytea",
                                    documents ? "tags" : "''::bytea", where.test),
                       params);
@@ -175,6 +195,7 @@ static void slice_end(struct postgres_call *call)
     struct walk *walk = call->state;
 
     walk->slices++;
+    judge_index(walk);
     if (call->err.code == ERR_OK && walk->goes_on(walk) && walk->more && walk->left > 0 &&
         walk->left_bytes > 0)
         read_slice(walk);
