@@ -60,6 +60,11 @@ void jet_listener_watch(struct jet_listener *listener, uint64_t at_ns)
     timer_arm(&listener->subscription->home->timers, &listener->timer, at_ns, on_timer);
 }
 
+void jet_listener_soon(struct jet_listener *listener)
+{
+    wake(listener);
+}
+
 void jet_listener_settled(struct jet_listener *listener)
 {
     if (listener->ending)
@@ -152,7 +157,7 @@ static void go_to_place(struct jet_listener *listener)
 {
     struct jet_place *place = &listener->place;
 
-    if (listener->placing)
+    if (listener->placing || !listener->listed)
         return;
     if (listener->attached || listener->detaching) {
         if (listener->attached)
@@ -257,9 +262,10 @@ static void go_to_end(struct jet_listener *listener)
     if (!listener->give_back) {
         listener->give_back = true;
         jet_settle_all(listener, JET_RETURN, is_any);
-        if (listener->settlings > 0)
-            return;
+        jet_page_go_on(listener);
     }
+    if (listener->settlings > 0 || listener->page.waiting != NULL)
+        return;
     if (listener->place.group[0] == '\0' && listener->created != 0 && !listener->forget) {
         listener->forget = true;
         ask_control(listener);
@@ -345,8 +351,10 @@ static void run(struct job *job)
     struct seen seen = look(listener);
 
     jet_instance_look(listener->instance);
-    if (seen.connected)
+    if (seen.connected) {
+        listener->listed = true;
         jet_look_anew(listener, 0);
+    }
     jet_take_messages(listener, seen.messages, seen.n);
     if (seen.over)
         on_over(listener);
@@ -360,6 +368,7 @@ static void run(struct job *job)
     }
     jet_leases_look(listener);
     look_at_request(listener);
+    jet_page_go_on(listener);
     if (listener->ending)
         go_to_end(listener);
     else if (!listener->placed_well)

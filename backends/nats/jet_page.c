@@ -99,10 +99,30 @@ static void send_unwritten(struct jet_listener *listener)
     send_all(waiting, false);
 }
 
+/* Those that the page has nothing to say of. */
+static void send_others(struct jet_page *page)
+{
+    struct jet_settling **at = &page->waiting;
+
+    while (*at != NULL) {
+        struct jet_settling *s = *at;
+
+        if (jet_settling_returns(s)) {
+            at = jet_settling_next(s);
+            continue;
+        }
+        *at = *jet_settling_next(s);
+        jet_settling_send(s, true);
+    }
+}
+
 void jet_page_go_on(struct jet_listener *listener)
 {
     struct jet_page *page = &listener->page;
 
+    if (listener->ending && !listener->give_back)
+        return;
+    send_others(page);
     if (page->busy)
         return;
     if (page->waiting != NULL && !is_usable(listener))
@@ -134,7 +154,8 @@ static void on_written(struct jet_listener *listener, enum jet_page_outcome outc
     struct jet_page *page = &listener->page;
     struct jet_settling *written = page->written;
 
-    if (outcome == JET_PAGE_CHANGED && clock_now_ns() < page->until_ns) {
+    if ((outcome == JET_PAGE_CHANGED && clock_now_ns() < page->until_ns) ||
+        (listener->ending && !listener->give_back)) {
         wait_again(page);
         return;
     }
@@ -178,7 +199,8 @@ void jet_page_put(struct jet_listener *listener, struct jet_settling *settling)
     while (*end != NULL)
         end = jet_settling_next(*end);
     *end = settling;
-    jet_page_go_on(listener);
+    *jet_settling_next(settling) = NULL;
+    jet_listener_soon(listener);
 }
 
 void jet_page_forget(struct jet_listener *listener)

@@ -332,14 +332,14 @@ struct jet_listener {
     uint64_t lease_check_ns;       /* leases need no look before */
     uint32_t asked_messages;       /* what the open request may still bring; 0: none is open */
     uint64_t asked_bytes;
-    unsigned settlings; /* under way */
-    struct err err;     /* of closed() */
-    bool placed_well;   /* the consumer is there, as far as is known */
-    bool placing;       /* the control thread looks */
-    bool opened;        /* it was told */
-    bool ending;        /* close was called, or there is no hope */
-    bool attached;      /* an inbox is there; over() ends that */
-    bool detaching;
+    unsigned settlings;                   /* under way */
+    struct err err;                       /* of closed() */
+    bool placed_well;                     /* the consumer is there, as far as is known */
+    bool placing;                         /* the control thread looks */
+    bool opened;                          /* it was told */
+    bool ending;                          /* close was called, or there is no hope */
+    bool attached;                        /* an inbox is there; over() ends that */
+    bool listed, detaching;               /* listed: the store has it in its list */
     bool withdrawn;                       /* the open request has no credit any more */
     bool whole;                           /* the next request takes one message of any size */
     bool sweep, give_back, forget, leave; /* steps of the end that were begun */
@@ -370,6 +370,8 @@ void jet_listener_withdraw(struct backend *backend, struct subscription *subscri
 void jet_listener_close(struct backend *backend, struct subscription *subscription);
 /* One of the flags was set. The lock is held. */
 void jet_listener_wake(struct jet_listener *listener);
+/* home: its job runs. */
+void jet_listener_soon(struct jet_listener *listener);
 /* home: a settling is back. */
 void jet_listener_settled(struct jet_listener *listener);
 /* home: looks at leases at this time at the latest. */
@@ -415,6 +417,7 @@ typedef bool jet_wanted_fn(const struct jet_listener *, const struct jet_deliver
 void jet_settle_all(struct jet_listener *listener, enum jet_how how, jet_wanted_fn *wanted);
 /* For the page: what waits there says what it gives back, and is sent when that is written. */
 struct jet_settling **jet_settling_next(struct jet_settling *s);
+bool jet_settling_returns(const struct jet_settling *s); /* some of it is to be written */
 void jet_settling_note(struct jet_settling *s, struct jet_returns *returns);
 void jet_settling_send(struct jet_settling *s, bool written);
 /* thread: the store's. */

@@ -271,18 +271,34 @@ static struct item *add(struct jet_settling *s, const struct jet_delivery *deliv
     return item;
 }
 
+static void send_now(struct jet_settling *s)
+{
+    s->listener->settlings++;
+    nats_store_put(&jet_store_of(&s->listener->instance->base)->base, &s->task);
+}
+
+/* What comes again at once is not offered to a request that is about to go: it is sent in the
+ * subscription's next job, or, if that ends, when its requests are gone. */
 static void send(struct jet_settling *s)
 {
-    struct jet_listener *listener = s->listener;
+    bool waits = false;
 
-    listener->settlings++;
+    for (size_t i = 0; i < s->n; i++)
+        waits = waits || s->items[i].how == JET_RETURN ||
+                (s->items[i].how == JET_NAK && s->items[i].delay_ms == 0);
+    if (waits)
+        jet_page_put(s->listener, s);
+    else
+        send_now(s);
+}
+
+bool jet_settling_returns(const struct jet_settling *s)
+{
     for (size_t i = 0; i < s->n; i++) {
-        if (s->items[i].how != JET_RETURN)
-            continue;
-        jet_page_put(listener, s);
-        return;
+        if (s->items[i].how == JET_RETURN)
+            return true;
     }
-    nats_store_put(&jet_store_of(&listener->instance->base)->base, &s->task);
+    return false;
 }
 
 struct jet_settling **jet_settling_next(struct jet_settling *s)
@@ -322,6 +338,7 @@ void jet_settling_send(struct jet_settling *s, bool written)
             counter_add_shared(&store->counted, 1);
     }
     s->next = NULL;
+    s->listener->settlings++;
     if (left > 0)
         nats_store_put(&store->base, &s->task);
     else
@@ -404,6 +421,15 @@ void jet_extend(struct backend *backend, struct extend *extend)
     start(s, &extend->op);
 }
 
+static int by_stream(const void *a, const void *b)
+{
+    const struct item *one = a, *other = b;
+
+    return (one->stream_sequence > other->stream_sequence) -
+           (one->stream_sequence < other->stream_sequence);
+}
+
+/* In the stream's order: so they come again. */
 void jet_settle_all(struct jet_listener *listener, enum jet_how how, jet_wanted_fn *wanted)
 {
     struct jet_unsettled *unsettled = &listener->unsettled;
@@ -419,8 +445,11 @@ void jet_settle_all(struct jet_listener *listener, enum jet_how how, jet_wanted_
         delivery->tried_ns = now_ns;
         delivery->settling = how != JET_EXTEND;
     }
+    qsort(s->items, s->n, sizeof s->items[0], by_stream);
     if (s->n == 0)
         free(s);
+    else if (how == JET_RETURN)
+        jet_page_put(listener, s);
     else
-        send(s);
+        send_now(s);
 }

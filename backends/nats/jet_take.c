@@ -270,5 +270,4 @@ void jet_take_messages(struct jet_listener *listener, natsMsg **messages, size_t
         jet_request_alive(listener);
     deliver(listener, &haul);
     free(haul.lost);
-    jet_page_go_on(listener);
 }
