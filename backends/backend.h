@@ -150,7 +150,8 @@ struct backend_descriptors {
 
 struct backend_stats { /* one per instance: written on its worker */
     struct counter calls, errors, connects, bytes_sent, bytes_received;
-    struct counter in_flight; /* gauge */
+    struct counter retries, retries_refused; /* repetitions by itself: retry.h */
+    struct counter in_flight;                /* gauge */
 };
 
 typedef void backend_stopped_fn(void *arg, uint64_t undelivered);

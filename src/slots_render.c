@@ -99,6 +99,11 @@ void slots_render(void *arg, struct metrics_page *page)
     render_health(slots, page);
     STAT("prism_backend_calls_total", "counter", "Operations given to the backend.", calls);
     STAT("prism_backend_errors_total", "counter", "Of these, ended with an error.", errors);
+    STAT("prism_backend_retries_total", "counter",
+         "Calls that the backend was sent again by prismd itself.", retries);
+    STAT("prism_backend_retries_refused_total", "counter",
+         "Calls that were not sent again because the budget of retries was spent.",
+         retries_refused);
     STAT("prism_backend_connects_total", "counter", "Connections made.", connects);
     STAT("prism_backend_sent_bytes_total", "counter", "Bytes sent to the backend.", bytes_sent);
     STAT("prism_backend_received_bytes_total", "counter", "Bytes received from it.",

@@ -1,9 +1,10 @@
 /* One request of a task: signed, sent, judged, and sent again where that is safe and may help.
  *
  * Sent again is what the server has refused for now (nothing was done), what never reached it, and
- * what only reads. The client's budget lets retries be a tenth of all calls in the long run: a
- * server in trouble is not asked more often for it. */
+ * what only reads; within the client's budget of retries (backends/retry.h). */
 #include "backends/aws/aws_client.h"
+
+#include "src/base/random.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +13,6 @@
 enum {
     BACKOFF_MS = 50,
     BACKOFF_MAX_MS = 2000,
-    TOKENS_MAX = 1000, /* tenths of a retry: a hundred at once */
-    TOKENS_OF_RETRY = 10,
     SLACK_MS = 1000, /* the op's own deadline comes first */
 };
 
@@ -147,10 +146,7 @@ static uint64_t delay_ms(struct aws_call *call)
 
     for (unsigned i = 1; i < call->attempts && ms < BACKOFF_MAX_MS; i++)
         ms *= 2;
-    client->random ^= client->random << 13;
-    client->random ^= client->random >> 7;
-    client->random ^= client->random << 17;
-    ms = ms / 2 + client->random % (ms / 2 + 1);
+    ms = random_delay(&client->random, ms);
     return ms > call->http.retry_after_ms ? ms : call->http.retry_after_ms;
 }
 
@@ -165,12 +161,12 @@ static bool retry(struct aws_call *call)
     struct aws_client *client = call->task->client;
     uint64_t at_ns = client->base.home->now_ns + delay_ms(call) * NS_PER_MS;
 
-    if (call->attempts >= aws_store_of(client)->max_attempts ||
-        client->retry_tokens < TOKENS_OF_RETRY)
+    if (call->attempts >= aws_store_of(client)->max_attempts)
         return false;
     if (call->task->deadline_ns != 0 && at_ns >= call->task->deadline_ns)
         return false;
-    client->retry_tokens -= TOKENS_OF_RETRY;
+    if (!retry_budget_spend(&client->retries, &client->base.stats))
+        return false;
     timer_arm(&client->base.home->timers, &call->timer, at_ns, on_retry);
     return true;
 }
@@ -212,8 +208,10 @@ static void on_answer(struct http_request *http)
             return;
         call->unsure = lost;
         call->task->unsure |= lost;
-    } else if (client->retry_tokens < TOKENS_MAX) {
-        client->retry_tokens++;
+        if (call->err.retry_after_ms < call->http.retry_after_ms)
+            call->err.retry_after_ms = call->http.retry_after_ms;
+    } else {
+        retry_budget_earn(&client->retries);
     }
     end(call, call->err);
 }

@@ -2,6 +2,8 @@
  * concern all of them, and again, after a growing delay, until one succeeds. */
 #include "backends/aws/aws_client.h"
 
+#include "src/base/random.h"
+
 enum { BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 2000 };
 
 static void log_down(struct aws_client *client, const char *text)
@@ -45,10 +47,7 @@ static uint64_t backoff_ms(struct aws_client *client)
         ms *= 2;
     if (ms > BACKOFF_MAX_MS)
         ms = BACKOFF_MAX_MS;
-    client->random ^= client->random << 13;
-    client->random ^= client->random >> 7;
-    client->random ^= client->random << 17;
-    return ms / 2 + client->random % (ms / 2 + 1);
+    return random_delay(&client->random, ms);
 }
 
 static void begin(struct aws_client *client)

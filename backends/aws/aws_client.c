@@ -1,6 +1,8 @@
 /* The instance and its tasks. */
 #include "backends/aws/aws_client.h"
 
+#include "src/base/random.h"
+
 #include <assert.h>
 #include <stdlib.h>
 
@@ -164,8 +166,8 @@ void aws_client_open(struct aws_client *client, struct backend_store *base, stru
     client->base.has = base->type->interfaces;
     client->base.limits = base->type->limits;
     client->service = service;
-    client->random = (clock_now_ns() ^ (uint64_t)(uintptr_t)client) | 1;
-    client->retry_tokens = 100;
+    client->random = random_begin(client);
+    client->retries = retry_budget_begin();
     client->login_version = atomic_load(&store->login_version);
     client->login = aws_store_login(store);
     client->http = http_open(worker, &options);

@@ -15,6 +15,7 @@
 #include "backends/aws/aws_store.h"
 #include "backends/aws/http.h"
 #include "backends/aws/sigv4.h"
+#include "backends/retry.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -57,7 +58,7 @@ struct aws_client {
     struct aws_task *turns, **turns_last; /* that wait for their turn, in order (aws_turns.c) */
     uint32_t turns_held;
     uint32_t in_flight;
-    uint32_t retry_tokens; /* in tenths of a retry */
+    struct retry_budget retries;
     uint64_t random;
 
     /* checks (aws_check.c) */

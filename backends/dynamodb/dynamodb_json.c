@@ -1,6 +1,7 @@
 /* JSON, out and in. Requests are written by hand: they are few and flat. */
 #include "backends/aws/base64.h"
 #include "backends/dynamodb/dynamodb_priv.h"
+#include "src/base/random.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>
@@ -162,11 +163,8 @@ uint64_t dynamodb_expiry_ms(uint64_t ttl_ms)
 /* Time, chance and the instance: two writes of one key never agree in all. */
 const char *dynamodb_version(struct aws_client *client, struct arena *arena)
 {
-    client->random ^= client->random << 13;
-    client->random ^= client->random >> 7;
-    client->random ^= client->random << 17;
     return arena_printf(arena, "%016llx%016llx", (unsigned long long)clock_now_ns(),
-                        (unsigned long long)(client->random ^ (uintptr_t)client));
+                        (unsigned long long)(random_next(&client->random) ^ (uintptr_t)client));
 }
 
 /* ---- in ---- */

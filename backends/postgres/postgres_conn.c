@@ -12,6 +12,7 @@
  * libpq may close its socket and open another one within PQconnectPoll, with the same number: the
  * poll handle is stopped before each step, and made anew if the number has changed. */
 #include "backends/postgres/postgres_call.h"
+#include "src/base/random.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -87,16 +88,13 @@ void postgres_watch(struct postgres_conn *conn)
  */
 static uint64_t backoff_ms(struct postgres_conn *conn)
 {
-    uint64_t ms = BACKOFF_MIN_MS, *random = &conn->postgres->random;
+    uint64_t ms = BACKOFF_MIN_MS;
 
     for (unsigned i = 0; i < conn->attempts && ms < BACKOFF_MAX_MS; i++)
         ms *= 2;
     if (ms > BACKOFF_MAX_MS)
         ms = BACKOFF_MAX_MS;
-    *random ^= *random << 13;
-    *random ^= *random >> 7;
-    *random ^= *random << 17;
-    return ms / 2 + *random % (ms / 2 + 1);
+    return random_delay(&conn->postgres->random, ms);
 }
 
 /* ---- the socket ---- */

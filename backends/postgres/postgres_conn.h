@@ -4,6 +4,7 @@
 #define PRISM_BACKENDS_POSTGRES_POSTGRES_CONN_H
 
 #include "backends/postgres/postgres_store.h"
+#include "backends/retry.h"
 #include "pool/worker.h"
 #include "src/base/digest.h"
 
@@ -83,6 +84,7 @@ struct postgres {
     enum backend_state reported; /* as counted in store->states */
     struct err down;             /* what ops are told while no connection is ready */
     const char *trouble;         /* why postgres refuses writes; static; NULL: it does not */
+    struct retry_budget retries; /* of puts whose group found its connection gone */
     struct timer trouble_timer;  /* armed while trouble is set: it is over then */
     struct batch_hook hook;      /* sends what a batch of jobs has queued */
     struct postgres_conn *conns;

@@ -6,7 +6,8 @@
  *   group   up to GROUP_ITEMS of them in one statement; it outlives those that are cancelled
  *
  * A group of puts is one transaction. If it fails as a whole, each of its puts is sent once more by
- * itself: nothing was written, and one of them must not fail the others.
+ * itself: nothing was written, and one of them must not fail the others. Not where postgres lacks
+ * room: it would refuse each of them.
  *
  * A group of gets asks for values up to GROUP_VALUE; a longer one is fetched by itself, as far as
  * its caller has room for it. */
@@ -186,13 +187,24 @@ static void puts_result(struct postgres_call *call, const PGresult *result)
     (void)result;
 }
 
+/* One of the group may be the reason, or the connection: then each is sent alone, the latter within
+ * the budget of retries. What postgres refuses to all, as a full disk, it would refuse to each. */
+static bool goes_alone(const struct postgres_group *group, struct err err)
+{
+    struct postgres *postgres = group->postgres;
+
+    if (err.code == ERR_OK || err.code == ERR_RESOURCE_EXHAUSTED || err.effect != EFFECT_NONE ||
+        is_gets(group->line, postgres) || group->n < 2 || postgres_choose(postgres) == NULL)
+        return false;
+    return err.code != ERR_UNAVAILABLE ||
+           retry_budget_spend(&postgres->retries, &postgres->base.stats);
+}
+
 /* Who is still there was not found, or has its put written; or shares the group's failure. */
 static void group_end(struct postgres_call *call)
 {
     struct postgres_group *group = call->state;
     bool gets = is_gets(group->line, group->postgres);
-    bool again = !gets && call->err.code != ERR_OK && call->err.effect == EFFECT_NONE &&
-                 group->n > 1 && postgres_choose(group->postgres) != NULL;
 
     group->line->groups--;
     for (size_t i = 0; i < group->n; i++) {
@@ -200,7 +212,9 @@ static void group_end(struct postgres_call *call)
 
         if (wait == NULL)
             continue;
-        if (again) {
+        if (call->err.code == ERR_OK)
+            retry_budget_earn(&group->postgres->retries);
+        if (goes_alone(group, call->err)) {
             go_alone(wait);
             continue;
         }

@@ -3,6 +3,7 @@
  * It is READY while all of them are, DEGRADED while some are or while postgres refuses writes for
  * want of room, else DOWN. */
 #include "backends/postgres/postgres_call.h"
+#include "src/base/random.h"
 
 #include <stdlib.h>
 
@@ -110,7 +111,8 @@ struct backend *postgres_open(struct backend_store *base, struct worker *worker)
     postgres->n_conns = store->connections;
     postgres->gets.last = &postgres->gets.first;
     postgres->puts.last = &postgres->puts.first;
-    postgres->random = (clock_now_ns() ^ (uint64_t)(uintptr_t)postgres) | 1;
+    postgres->random = random_begin(postgres);
+    postgres->retries = retry_budget_begin();
     postgres->reported = BACKEND_CONNECTING;
     postgres->hook.run = on_batch_end;
     worker_add_hook(worker, &postgres->hook);

@@ -3,14 +3,13 @@
 #include "backends/redis/redis_script.h"
 #include "backends/redis/redis_stream.h"
 
+#include "src/base/random.h"
+
 enum { MESSAGES_FOR_EACH = 128 };
 
 static bool by_chance(struct redis_streams *streams, uint32_t appended)
 {
-    streams->random ^= streams->random << 13;
-    streams->random ^= streams->random >> 7;
-    streams->random ^= streams->random << 17;
-    return streams->random % MESSAGES_FOR_EACH < appended;
+    return random_next(&streams->random) % MESSAGES_FOR_EACH < appended;
 }
 
 static void trim_node(struct redis_call *call, const struct redis_node *node)

@@ -209,10 +209,9 @@ static enum aws_verdict judge(struct aws_call *call)
     }
     if ((status != 429 && status < 500) || status == 501)
         return AWS_ANSWERED;
-    call->err = err_of_status(call);
+    call->err =
+        status == 429 ? err_about(ERR_RESOURCE_EXHAUSTED, "rate", BUSY) : err_of_status(call);
     call->err.retry_after_ms = BUSY_MS;
-    if (status == 429)
-        call->err = err_about(ERR_RESOURCE_EXHAUSTED, "rate", BUSY);
     return status == 503 || status == 429 ? AWS_THROTTLED : AWS_TROUBLED;
 }
 

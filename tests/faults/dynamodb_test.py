@@ -21,10 +21,10 @@ class Faults(suite.Case):
     def setUpClass(cls):
         cls.dynamodb = cls.use(dynamodb.DynamoServer())
         cls.front = cls.use(AwsFront(cls.dynamodb.port))
-        slot = {"backend": "dynamodb",
-                "config": {"endpoint": cls.front.url, "table": "prism-test", "create_table": True,
-                           "access_key_id": s3.ACCESS, "secret_access_key": s3.SECRET}}
-        cls.server = cls.use(Prismd(namespaces=[backends.keyvalue(slot)]))
+        cls.slot = {"backend": "dynamodb",
+                    "config": {"endpoint": cls.front.url, "table": "prism-test", "create_table": True,
+                               "access_key_id": s3.ACCESS, "secret_access_key": s3.SECRET}}
+        cls.server = cls.use(Prismd(namespaces=[backends.keyvalue(cls.slot)]))
         cls.kv = pattern_service(cls.use(cls.server.channel()))
 
     def tearDown(self):
@@ -63,6 +63,21 @@ class Faults(suite.Case):
         self.assertIn("ProvisionedThroughputExceeded", error.details())
         self.assertGreater(wire.detail(error, error_details_pb2.RetryInfo).retry_delay.ToNanoseconds(), 0)
         self.assertEqual(self.server.http("/healthz")[0], 200)
+
+    def test_b8_one_that_throttles_all_is_not_asked_much_more_often(self):
+        """Retries are a tenth of the calls and a reserve; then each is told at once. A server of its own spends it."""
+        calls, reserve = 300, 10
+        server = self.borrow(Prismd(workers=1, namespaces=[backends.keyvalue(self.slot)]))
+        kv = pattern_service(self.borrow(server.channel()))
+        self.front.fail(calls * 2, 400, THROTTLED)
+        before = self.front.requests
+        for n in range(calls):
+            self.assertEqual(self.failure(kv.Store, key=f"k{n}", value=b"v").code(), S.RESOURCE_EXHAUSTED)
+        self.assertLessEqual(self.front.requests - before, calls * 1.1 + reserve)
+        retries = server.metric("prism_backend_retries_total")
+        self.assertEqual(self.front.requests - before, calls + retries)
+        self.assertGreater(retries, 0)
+        self.assertGreaterEqual(server.metric("prism_backend_retries_refused_total"), calls - retries)
 
     def test_items_that_are_handed_back_are_sent_again(self):
         """B1: a third of a batch, and all is stored."""

@@ -96,6 +96,19 @@ class FullDisk(suite.Case):
         self.assertEqual(kv.Retrieve(key=f"k{refused}").value, values[refused])
         self.is_shown_no_longer()
 
+    def test_b8_what_was_refused_together_is_not_sent_again_alone(self):
+        """Postgres writes a line for each statement that it refuses: they are fewer than the writes."""
+        kv = pattern_service(self.serve(backends.keyvalue(self.slot), workers=1))
+        self.until_refused(lambda number: kv.Store(key=f"k{number}", value=os.urandom(VALUE)))
+        before = self.refusals()
+        for call in [kv.Store.future(key=f"b{i}", value=os.urandom(VALUE)) for i in range(BURST)]:
+            self.refused(call.exception(environment.PATIENCE))
+        told = self.refusals() - before
+        self.assertIn(told, range(1, BURST // 2), "groups are refused as one")
+
+    def refusals(self):
+        return self.postgres.process.log().count("ERROR:  could not extend file")
+
     def test_each_worker_recovers(self):
         kv = pattern_service(self.serve(backends.keyvalue(self.slot), workers=2))
         numbers = itertools.count()

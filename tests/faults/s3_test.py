@@ -83,6 +83,25 @@ class Faults(suite.Case):
         self.assertEqual(self.front.requests - before, 4, "max_attempts")
         self.works()
 
+    def test_b8_one_that_throttles_all_is_not_asked_much_more_often(self):
+        """Retries are a tenth of the calls and a reserve; then each is told at once, with the server's delay."""
+        calls, reserve = 300, 10
+        self.front.refuse("PUT", 503, "SlowDown", {"Retry-After": "2"})
+        before, served = self.front.requests, self.server.metric("prism_backend_retries_total")
+        for n in range(calls):
+            begun = time.monotonic()
+            error = wire.failure(self.kv.Store, key=f"k{n}", value=b"v", timeout=20)
+            self.assertEqual(error.code(), S.RESOURCE_EXHAUSTED)
+            self.assertEqual(wire.detail(error, error_details_pb2.RetryInfo).retry_delay.seconds, 2)
+            if n == calls - 1:
+                self.assertLess(time.monotonic() - begun, 2, "nobody waits where nothing is sent again")
+        self.assertLessEqual(self.front.requests - before, calls * 1.1 + reserve)
+        retries = self.server.metric("prism_backend_retries_total") - served
+        self.assertLessEqual(self.front.requests - before, calls + retries, "some were of prismd's own checks")
+        self.assertGreater(retries, 0)
+        self.assertGreaterEqual(self.server.metric("prism_backend_retries_refused_total"), calls - retries)
+        self.works()
+
     def test_a_delay_past_the_deadline_is_not_waited_for(self):
         self.front.fail(1, 503, "SlowDown", {"Retry-After": "60"})
         begun = time.monotonic()

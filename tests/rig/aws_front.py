@@ -129,9 +129,9 @@ class AwsFront:
         with self.lock:
             self.refusal, self.refused_method = ("fail", status, code, {}), None
 
-    def refuse(self, method, status, code):
+    def refuse(self, method, status, code, headers=None):
         with self.lock:
-            self.refusal, self.refused_method = ("fail", status, code, {}), method
+            self.refusal, self.refused_method = ("fail", status, code, headers or {}), method
 
     def let_pass(self, n):
         """Before what it is told next."""
