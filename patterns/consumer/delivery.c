@@ -140,6 +140,18 @@ void delivery_failed(struct delivery *delivery)
     attempts_raised(delivery);
 }
 
+void delivery_failed_unsaid(struct delivery *delivery, const char *reason)
+{
+    uint32_t most = feed_max_attempts(delivery->parcel->feed);
+
+    delivery_failed(delivery);
+    delivery->untold = true;
+    if (most != 0 && delivery->message->attempt > most)
+        delivery_die(delivery, reason, NULL);
+    else
+        delivery_ready(delivery, true);
+}
+
 void delivery_set_aside(struct delivery *delivery, uint64_t delay_ms)
 {
     delivery_failed(delivery);

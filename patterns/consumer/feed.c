@@ -145,7 +145,7 @@ void feed_close(struct feed *feed)
     stop_asking(feed);
     if (!feed->closed && !feed->closing) {
         if (feed->opened)
-            settle_abandoned(feed);
+            settle_untold(feed);
         feed->closing = true;
         if (feed->begun)
             feed->from->source->close(feed->backend, &feed->subscription);
@@ -281,8 +281,8 @@ static void look_at_leases(struct timer *timer)
                 delivery->expires_ns > now)
                 continue;
             member_revoke(delivery, CONSUMER_PB(REVOKE_REASON__LEASE_EXPIRED));
-            delivery_failed(delivery);
-            delivery_ready(delivery, true);
+            delivery_failed_unsaid(delivery,
+                                   "delivered max_attempts times; the last lease ran out");
         }
         parcel_unhold(parcel);
     }

@@ -61,7 +61,7 @@ struct delivery {
     uint8_t returns;              /* without having failed */
     uint8_t vain;                 /* FETCHING: how often its object was asked for in vain */
     bool leaving;                 /* with its partition: nobody here gets it any more */
-    bool abandoned;               /* a member vanished with it: the source does not know of that */
+    bool untold;                  /* it failed without a word: the source does not know of that */
     enum delivery_state state;
 };
 
@@ -221,6 +221,9 @@ struct delivery *feed_next_ready(struct feed *feed);
 bool delivery_can_wait(const struct delivery *delivery, uint64_t delay_ms);
 /* One more attempt of it has failed. */
 void delivery_failed(struct delivery *delivery);
+/* The same, and nobody has said so: its member vanished, or let its lease run out. It comes again
+ * at once, or, if that was its last attempt, dies for this reason. No member has it. */
+void delivery_failed_unsaid(struct delivery *delivery, const char *reason);
 /* It failed, and comes again here after the delay. No member has it, and it can wait. */
 void delivery_set_aside(struct delivery *delivery, uint64_t delay_ms);
 /* It comes again at once, and it was no attempt. One that returns again and again waits for longer

@@ -177,17 +177,11 @@ static void send_over(struct member *member)
     worker_land(member->outlet->worker, &member->outlet->over);
 }
 
-static void give_back(struct member *member, struct delivery *delivery, bool failed)
+static void give_back(struct delivery *delivery, bool failed)
 {
-    uint32_t most = feed_max_attempts(member->feed);
-
     member_release(delivery);
-    if (failed) {
-        delivery_failed(delivery);
-        delivery->abandoned = true;
-    }
-    if (failed && most != 0 && delivery->message->attempt > most)
-        delivery_die(delivery, "delivered max_attempts times; the last member vanished", NULL);
+    if (failed)
+        delivery_failed_unsaid(delivery, "delivered max_attempts times; the last member vanished");
     else
         delivery_ready(delivery, true);
 }
@@ -208,7 +202,7 @@ static void give_all_back(struct member *member, bool failed)
         struct delivery *delivery = delivery_of(place->batch, place->message);
 
         if (delivery->state == DELIVERY_OUT)
-            give_back(member, delivery, failed && sequence < written);
+            give_back(delivery, failed && sequence < written);
         else if (member->end.code != ERR_OK)
             member_release(delivery);
     }

@@ -310,7 +310,7 @@ void settle_frame(struct member *member)
     settle(member->feed, &chosen, SETTLE_DONE, 0, NULL);
 }
 
-void settle_abandoned(struct feed *feed)
+void settle_untold(struct feed *feed)
 {
     size_t n = feed->ready_count;
     struct chosen chosen = {0};
@@ -323,7 +323,7 @@ void settle_abandoned(struct feed *feed)
     for (size_t i = 0; i < n; i++) {
         struct delivery *delivery = feed_next_ready(feed);
 
-        if (!delivery->abandoned) {
+        if (!delivery->untold) {
             delivery_ready(delivery, false);
             continue;
         }

@@ -189,6 +189,36 @@ static void test_c11_a_message_that_kills_its_only_reader_ends(void **state)
     consumer_free(rig);
 }
 
+/* C11: nobody rejects it, and nobody's member ends: leases alone use its attempts up. */
+static void test_c11_leases_that_run_out_are_attempts(void **state)
+{
+    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    pb_subscribe_request subscribe = subscription();
+    struct call *call;
+
+    (void)state;
+    rig->slots = WITH_DEAD_LETTERS;
+    fake_rig_set(rig, "max_attempts", 2);
+    fake_rig_bind(rig);
+    subscribe._lease_ms_case = CONSUMER_PB(SUBSCRIBE_REQUEST___LEASE_MS_LEASE_MS);
+    subscribe.lease_ms = 1000;
+    call = join(rig, &subscribe);
+    put(rig, NULL, "takes too long");
+    assert_int_equal(deliveries(call), 1);
+    fake_rig_advance(rig, 1200);
+    fake_rig_run(rig);
+    assert_int_equal(deliveries(call), 2);
+    expect_delivery(call, 1, "takes too long", 2);
+    assert_int_equal(fake_published(&rig->world, "t.g.dead"), 0);
+    fake_rig_advance(rig, 1200);
+    fake_rig_run(rig);
+    assert_int_equal(deliveries(call), 2);
+    assert_int_equal(fake_published(&rig->world, "t.g.dead"), 1);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.dead_letters), 1);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
 /* C13: the original is settled after the dead letter, never instead of it. */
 static void test_c13_a_dead_letter_that_fails_leaves_the_message(void **state)
 {
@@ -352,6 +382,7 @@ int main(void)
         cmocka_unit_test(test_c14_a_key_waits_for_its_failure),
         cmocka_unit_test(test_c11_after_the_last_attempt_comes_a_dead_letter),
         cmocka_unit_test(test_c11_a_message_that_kills_its_only_reader_ends),
+        cmocka_unit_test(test_c11_leases_that_run_out_are_attempts),
         cmocka_unit_test(test_c13_a_dead_letter_that_fails_leaves_the_message),
         cmocka_unit_test(test_a_dead_letter_of_a_message_that_was_lost_is_given_up),
         cmocka_unit_test(test_members_of_a_queue_may_say_where_to_begin),
