@@ -403,7 +403,10 @@ static void grant(struct backend *backend, struct subscription *subscription, ui
     if (listener->tail == NULL)
         return;
     pthread_mutex_lock(&listener->tail->lock);
-    wake(listener);
+    if (listener->cursor < listener->tail->log.next)
+        wake(listener);
+    else
+        listener->waiting = !listener->queued && subscription_may_take(subscription);
     pthread_mutex_unlock(&listener->tail->lock);
 }
 
