@@ -57,7 +57,7 @@ class Run:
         self.groups = [Group("many", self.published, target.per_key),
                        Group("one", self.published, target.per_key or target.order_of_one)]
         self.servers, self.publishers, self.members = [], [], []
-        self.disturbances, self.until = {}, None
+        self.disturbances, self.slowest, self.until = {}, {}, None
         self.begin = time.monotonic()
 
     # ---- asked by publishers ----
@@ -152,7 +152,9 @@ class Run:
                     raise AssertionError(f"a client failed: {thread.error!r}")
             return (all(g.firsts + g.repeats > mark for g, mark in marks) or self.is_idle()
                     or not any(p.is_alive() for p in self.publishers))
+        began = time.monotonic()
         wait.until(on, STUCK_SECONDS, f"messages flow after: {what}")
+        self.slowest[what] = max(self.slowest.get(what, 0), round(time.monotonic() - began, 2))
 
     def is_idle(self):
         return all(g.firsts >= self.stored() for g in self.groups) and self.over()
@@ -253,7 +255,7 @@ class Run:
                 "repeats_of_settled": {g.name: g.repeats_of_settled for g in self.groups},
                 "out_of_order": {g.name: g.out_of_order for g in self.groups},
                 "sent_again_with_unknown_outcome": sum(p.uncertain for p in self.publishers), **log,
-                "disturbances": self.disturbances}
+                "disturbances": self.disturbances, "seconds_to_flow": self.slowest}
 
 
 def prove(name, options):
