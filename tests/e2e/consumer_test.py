@@ -3,7 +3,7 @@ import threading
 
 import grpc
 
-from rig import backends, suite, wait, wire
+from rig import backends, environment, suite, wait, wire
 from rig.messaging import (Member, Stream, consumed as pb, consumer, consumer_service, pb as published, producer,
                            producer_service, topics_of)
 from rig.prismd import Prismd
@@ -45,7 +45,8 @@ class Consumer(suite.Case):
         slot = cls.use(backends.slot(suite.backend(), topics_of(cls)))
         cls.server = cls.use(Prismd(workers=2, namespaces=[
             producer(slot), consumer(slot, dead_letters=slot, retry_delay_ms=0),
-            producer(slot, "bare"), consumer(slot, "bare", max_attempts=2, retry_delay_ms=0)]))
+            producer(slot, "bare"), consumer(slot, "bare", max_attempts=2, retry_delay_ms=0),
+            producer(slot, "mortal"), consumer(slot, "mortal", dead_letters=slot, max_attempts=3, retry_delay_ms=0)]))
         cls.channel = cls.use(cls.server.channel())
         cls.publisher = producer_service(cls.channel)
         cls.rpc = consumer_service(cls.channel)
@@ -155,6 +156,62 @@ class Consumer(suite.Case):
                 self.assertEqual([m.payload for m in again], [b"%d" % i for i in range(20)], "in their order")
                 self.assertEqual({m.attempt for m in again}, {2})
                 heir.settle(20)
+
+    def test_c11_what_was_published_waits_or_is_settled_or_dead(self):
+        """Attempts are used up by a member that vanishes and by leases that run out, not by anybody who says so. What
+        waits, is in flight, is settled and is dead adds up at each rest. Kafka's lag counts from the first that is not
+        settled, so there it adds up at the end."""
+        published_in_all, rpc = 40, consumer_service(self.channel, "mortal")
+        self.publish([b"%d" % i for i in range(published_in_all)], producer_service(self.channel, "mortal"))
+
+        def counted(outcome):
+            return int(self.server.metric("prism_consumer_settlements_total", namespace="mortal", outcome=outcome))
+
+        def acknowledged():
+            """The originals of dead letters are settled, too."""
+            return counted("settled") - counted("dead_letter")
+
+        def at_rest(done):
+            """Nothing is held or waits for a retry, and no dead letter is half done."""
+            def adds_up():
+                state = rpc.GetState(topic=self.topic, consumer_group="g")
+                whole = state.lag + done + counted("dead_letter") == published_in_all
+                return (acknowledged() == done and state.in_flight == state.parked == 0
+                        and (whole or suite.backend() == "kafka" and state.lag > 0))
+            wait.until(adds_up, environment.PATIENCE, f"it adds up, with {done} settled")
+        with self.member(rpc=rpc) as member:
+            member.take(published_in_all)
+            member.settle(10)
+        at_rest(10)
+        with self.member(rpc=rpc, lease_ms=200) as member:
+            while counted("dead_letter") < 5:
+                member.credit(messages=10)
+                member.take(10)
+                at_rest(10)
+        settled = set()
+        with self.member(rpc=rpc) as member:
+            reader = threading.Thread(target=self.settle_all, args=(member, settled))
+            reader.start()
+            wait.until(lambda: rpc.GetState(topic=self.topic, consumer_group="g").lag == 0, environment.PATIENCE,
+                       "nothing waits")
+            at_rest(10 + len(settled))
+            member.half_close()
+            reader.join()
+        dead = counted("dead_letter")
+        self.assertEqual((10 + len(settled) + dead, counted("dropped")), (published_in_all, 0))
+        with self.member(rpc=rpc, dead_letters=True) as member:
+            letters = {m.payload for m in member.take(dead)}
+        self.assertEqual((len(letters), letters & settled), (dead, set()))
+
+    def settle_all(self, member, settled):
+        """Until it has left."""
+        try:
+            while True:
+                message, = member.take(1)
+                settled.add(message.payload)
+                member.acknowledge(message.sequence)
+        except StopIteration:
+            pass
 
     def test_c7_a_late_settlement_is_refused_and_disturbs_nobody(self):
         with self.member(lease_ms=200) as slow:
