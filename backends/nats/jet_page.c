@@ -120,6 +120,9 @@ void jet_page_go_on(struct jet_listener *listener)
 {
     struct jet_page *page = &listener->page;
 
+    if (page->returns.forgotten > 0)
+        counter_add_shared(&store_of(listener)->forgotten, page->returns.forgotten);
+    page->returns.forgotten = 0;
     if (listener->ending && !listener->give_back)
         return;
     send_others(page);
@@ -169,7 +172,6 @@ static void let_go(struct jet_listener *listener, bool all);
 void jet_page_answered(struct jet_listener *listener, struct jet_page_request request)
 {
     struct jet_page *page = &listener->page;
-    uint64_t forgotten = page->returns.forgotten;
 
     page->busy = false;
     page->fresh = request.outcome == JET_PAGE_DONE;
@@ -185,7 +187,6 @@ void jet_page_answered(struct jet_listener *listener, struct jet_page_request re
     else
         let_go(listener, false);
     jet_page_go_on(listener);
-    counter_add_shared(&store_of(listener)->forgotten, page->returns.forgotten - forgotten);
 }
 
 void jet_page_put(struct jet_listener *listener, struct jet_settling *settling)
