@@ -68,7 +68,7 @@ class Messaging(suite.Case):
         wait.until(few, environment.PATIENCE, "no CPU is used while nothing happens")
         self.assertLessEqual(entries(server, "task"), before["task"] + 2)      # gRPC's own come and go
         self.assertLessEqual(entries(server, "fd"), before["fd"] + CHANNELS + 8)
-        self.assertLess((server.process.resident_bytes() - memory) / SUBSCRIPTIONS, 96 << 10)
+        self.assertLess((server.process.resident_bytes() - memory) / SUBSCRIPTIONS, 56 << 10)
 
     @unittest.skipIf(environment.SANITIZER, "the allocator is the sanitizer's")
     def test_a_backlog_waits_in_the_broker(self):
