@@ -153,7 +153,9 @@ uint64_t kafka_share_bytes(uint64_t bytes, int partitions)
 
 /* queued.min.messages: a full queue puts the library's fetcher to sleep for a second, which is no
  * way to hold it back; only bytes bound it. They count for each queue, and each partition has one.
- */
+ *
+ * fetch.wait.max.ms: a broker answers one fetch at a time, and a partition that was full is not in
+ * it. If the others have nothing new, the full one is read empty meanwhile and then waits. */
 rd_kafka_conf_t *kafka_conf_consumer(struct kafka_store *store, const char *group, uint64_t share)
 {
     const struct kafka_config *config = &store->config;
@@ -161,6 +163,7 @@ rd_kafka_conf_t *kafka_conf_consumer(struct kafka_store *store, const char *grou
     struct number session = number(config->session_timeout_ms);
     struct number heartbeat = number(config->session_timeout_ms / 5);
     struct number kbytes = number(share / 1024);
+    struct number wait = number(config->fetch_wait_ms);
     struct number fetch = number(share < MOST_FETCH_BYTES ? share : MOST_FETCH_BYTES);
     const struct property properties[] = {
         {"group.id", group},
@@ -173,7 +176,7 @@ rd_kafka_conf_t *kafka_conf_consumer(struct kafka_store *store, const char *grou
         {"queued.min.messages", "10000000"},
         {"queued.max.messages.kbytes", kbytes.text},
         {"max.partition.fetch.bytes", fetch.text},
-        {"fetch.wait.max.ms", "500"},
+        {"fetch.wait.max.ms", wait.text},
         {"fetch.error.backoff.ms", "100"},
         {"socket.timeout.ms", "10000"},
     };

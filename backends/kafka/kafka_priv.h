@@ -55,7 +55,8 @@ struct kafka_config {
     char *acks, *compression, *partitioner;
     const char *shown; /* for the log: nothing that came from ${..} */
     bool tls, auto_create_topics;
-    uint64_t linger_ms, publish_timeout_ms, dial_timeout_ms, max_buffer_bytes, max_message_bytes;
+    uint64_t linger_ms, fetch_wait_ms, publish_timeout_ms, dial_timeout_ms;
+    uint64_t max_buffer_bytes, max_message_bytes;
     uint64_t session_timeout_ms, revoke_wait_ms, subscription_bytes, max_span;
     uint64_t max_consumers, max_fetched_bytes;
 };

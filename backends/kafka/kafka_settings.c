@@ -25,6 +25,7 @@ enum setting {
     SET_AUTO_CREATE,
     SET_SESSION_TIMEOUT,
     SET_REVOKE_WAIT,
+    SET_FETCH_WAIT,
     SET_SUBSCRIPTION_BUFFER,
     SET_MAX_CONSUMERS,
     SET_MAX_FETCHED,
@@ -74,6 +75,9 @@ const struct backend_setting kafka_settings[] = {
     [SET_REVOKE_WAIT] = {"revoke_wait_ms", SETTING_UINT, "500", 0, 10000,
                          "a partition that moves to another process waits so long for its "
                          "messages to be settled"},
+    [SET_FETCH_WAIT] = {"fetch_wait_ms", SETTING_UINT, "50", 1, 10000,
+                        "for how long a broker may keep a fetch that finds nothing; a partition "
+                        "whose share was full when that began waits as long"},
     [SET_SUBSCRIPTION_BUFFER] = {"subscription_buffer_bytes", SETTING_UINT, "67108864", 65536,
                                  1ull << 31,
                                  "bytes that the client library fetches ahead for a topic and "
@@ -219,6 +223,7 @@ void kafka_config_take(struct kafka_config *config, const struct backend_value *
         .tls = values[SET_TLS].number != 0,
         .auto_create_topics = values[SET_AUTO_CREATE].number != 0,
         .linger_ms = values[SET_LINGER].number,
+        .fetch_wait_ms = values[SET_FETCH_WAIT].number,
         .publish_timeout_ms = values[SET_PUBLISH_TIMEOUT].number,
         .dial_timeout_ms = values[SET_DIAL_TIMEOUT].number,
         .max_buffer_bytes = values[SET_MAX_BUFFER].number,
