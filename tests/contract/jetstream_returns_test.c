@@ -250,7 +250,7 @@ static void a_seek_begins_anew(void **state)
 /* It may have forgotten what went back last: then that comes after the consumer's patience. */
 static void the_server_is_killed(void **state)
 {
-    const char *const pairs[] = {"create_streams", "true", "ack_wait_ms", "1000", NULL};
+    const char *const pairs[] = {"create_streams", "true", "ack_wait_ms", "5000", NULL};
     struct nats_fixture *fixture = open_on(&server, pairs);
     const char *topic = message_topic(&fixture->messages);
     struct probe *probe = first(fixture, topic);
