@@ -216,7 +216,9 @@ void call_begin_job(struct job *job)
     struct call *call = CONTAINER_OF(job, struct call, begin);
     struct call_home *home = &call->home;
 
-    arena_init(&home->arena, &call->worker->arenas);
+    /* Streams stay for long, and there are many: their memory grows with what they need. */
+    arena_init(&home->arena,
+               call->row->method->kind == METHOD_UNARY ? &call->worker->arenas : NULL);
     op_group_init(&home->group, call->worker, &home->arena, call->deadline_ns);
     op_group_init(&home->stream, call->worker, &home->arena, 0);
     home->group.idle = group_idle;
