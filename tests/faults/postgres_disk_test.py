@@ -97,11 +97,15 @@ class FullDisk(suite.Case):
         self.is_shown_no_longer()
 
     def test_b8_what_was_refused_together_is_not_sent_again_alone(self):
-        """Postgres writes a line for each statement that it refuses: they are fewer than the writes."""
+        """Postgres writes a line for each statement that it refuses: they are few, where many writes have gathered."""
         kv = pattern_service(self.serve(backends.keyvalue(self.slot), workers=1))
         self.until_refused(lambda number: kv.Store(key=f"k{number}", value=os.urandom(VALUE)))
         before = self.refusals()
-        for call in [kv.Store.future(key=f"b{i}", value=os.urandom(VALUE)) for i in range(BURST)]:
+        self.postgres.pause()
+        calls = [kv.Store.future(key=f"b{i}", value=os.urandom(VALUE)) for i in range(BURST)]
+        wait.until(lambda: self.server.metric("prism_backend_in_flight") >= BURST, environment.PATIENCE, "all wait")
+        self.postgres.resume()
+        for call in calls:
             self.refused(call.exception(environment.PATIENCE))
         told = self.refusals() - before
         self.assertIn(told, range(1, BURST // 2), "groups are refused as one")
