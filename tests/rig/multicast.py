@@ -44,10 +44,12 @@ def messages(stream, n):
     return got
 
 
-def storm(address, n, *more):
-    """The command that registers n identities at a prismd, or again: ghz, which prints a report."""
+def storm(address, n, *more, register=True):
+    """The command that registers n identities at a prismd, or again; or asks for nothing, as often. It is ghz, which
+    prints a report."""
+    method, data = ("Register", {"identity": "d{{.RequestNumber}}", "replace": True}) if register else (
+        "GetCapabilities", {})
     return [environment.tool("ghz"), "--insecure", "--call",
-            "prism.patterns.multicast_registry.MulticastRegistryPattern/Register",
-            "--data", json.dumps({"identity": "d{{.RequestNumber}}", "replace": True}),
+            f"prism.patterns.multicast_registry.MulticastRegistryPattern/{method}", "--data", json.dumps(data),
             "--concurrency", "200", "--connections", "20", "--total", str(n), "--timeout", "20s", "--format", "json",
             *more, address]
