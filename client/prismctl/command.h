@@ -45,7 +45,8 @@ enum {
     TAKES_TOUCH = 1 << 16,
     TAKES_DRY_RUN = 1 << 17,
     TAKES_OLDER = 1 << 18,
-    TAKES_REFERENCED = 1 << 19
+    TAKES_REFERENCED = 1 << 19,
+    TAKES_WHEN_FULL = 1 << 20
 };
 
 enum { MOST_HEADERS = 64 };
@@ -73,6 +74,7 @@ struct options {
     bool replace, dry_run;
     const char *filter;                          /* JSON; NULL = none */
     int64_t max_targets;                         /* 0 = any number */
+    const char *when_full;                       /* NULL = the namespace's */
     uint32_t rate;                               /* a second; 0 = not bounded */
     const char *user, *region, *client, *except; /* NULL = none */
     bool touch;

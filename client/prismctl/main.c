@@ -29,7 +29,7 @@ const struct command commands[] = {
     {NULL, "multicast", NULL, "PAYLOAD", "send to all identities, or those of --filter", 1, 1,
      TAKES_MULTICAST | TAKES_DRY_RUN, command_multicast},
     {NULL, "subscribe", NULL, "IDENTITY...", "print what is multicast to identities", 1, ANY_NUMBER,
-     TAKES_LIMIT, command_subscribe},
+     TAKES_LIMIT | TAKES_WHEN_FULL, command_subscribe},
     {"session", "create", NULL, "[NAME=TEXT]...", "begin a session; prints its identifier", 0,
      ANY_NUMBER, TAKES_TTL | TAKES_OWNER, command_session_create},
     {"session", "get", NULL, "ID", "print a session and its values", 1, 1, TAKES_TOUCH,

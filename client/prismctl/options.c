@@ -110,6 +110,9 @@ static const struct row rows[] = {
          "(claims) written so long ago: 7d, 12h, 30m, 45s"),
     SOME("referenced", NAME, referenced, TAKES_REFERENCED, "FILE",
          "(claims sweep) keys, one a line, that stay whatever their age"),
+    SOME("when-full", NAME, when_full, TAKES_WHEN_FULL, "POLICY",
+         "(subscribe) if it is too slow: drop-oldest, drop-newest, latest-per-key\n"
+         "                           or end-stream; default: the namespace's"),
     SOME("user", NAME, user, TAKES_OWNER, "USER", "(session create, list) whose it is"),
     SOME("region", NAME, region, TAKES_OWNER, "REGION", "(session create, list)"),
     SOME("client", NAME, client, TAKES_OWNER, "CLIENT", "(session create, list) the device"),

@@ -294,6 +294,27 @@ static void print_json(const struct prism_multicast_message *message)
     json_close(&json, '}');
 }
 
+static void print_dropped(const struct prism_multicast_message *message)
+{
+    static const char *const reasons[PRISM_DROP_REASONS] = {
+        [PRISM_DROP_OLDEST] = "too slow, the oldest went",
+        [PRISM_DROP_NEWEST] = "too slow, the newest went",
+        [PRISM_DROP_REPLACED] = "replaced by later ones",
+        [PRISM_DROP_GAP] = "lost on their way to the server, perhaps more",
+        [PRISM_DROP_GIVEN_UP] = "handed over too often",
+        [PRISM_DROP_ENDED] = "no longer received for"};
+    int64_t rest = message->dropped;
+
+    for (int i = PRISM_DROP_OLDEST; i < PRISM_DROP_REASONS; i++) {
+        if (message->dropped_by[i] > 0)
+            fprintf(stderr, "prismctl: %lld messages lost: %s\n", (long long)message->dropped_by[i],
+                    reasons[i]);
+        rest -= message->dropped_by[i];
+    }
+    if (rest > 0)
+        fprintf(stderr, "prismctl: %lld messages lost\n", (long long)rest);
+}
+
 static bool print_message(void *context, const struct prism_multicast_message *message)
 {
     struct listening *listening = context;
@@ -302,8 +323,7 @@ static bool print_message(void *context, const struct prism_multicast_message *m
         fprintf(stderr, "listening\n");
         return true;
     }
-    if (message->dropped > 0)
-        fprintf(stderr, "prismctl: %lld messages lost: too slow\n", (long long)message->dropped);
+    print_dropped(message);
     if (listening->options->json) {
         print_json(message);
     } else {
@@ -316,10 +336,26 @@ static bool print_message(void *context, const struct prism_multicast_message *m
     return listening->options->limit == 0 || listening->count < listening->options->limit;
 }
 
+/* False: there is no such policy. */
+static bool policy_of(const char *name, enum prism_full_policy *policy)
+{
+    static const char *const names[] = {[PRISM_FULL_DROP_OLDEST] = "drop-oldest",
+                                        [PRISM_FULL_DROP_NEWEST] = "drop-newest",
+                                        [PRISM_FULL_LATEST_PER_KEY] = "latest-per-key",
+                                        [PRISM_FULL_END_STREAM] = "end-stream"};
+
+    *policy = PRISM_FULL_NAMESPACE;
+    for (int i = PRISM_FULL_DROP_OLDEST; name != NULL && i <= PRISM_FULL_END_STREAM; i++) {
+        if (strcmp(name, names[i]) == 0)
+            *policy = (enum prism_full_policy)i;
+    }
+    return name == NULL || *policy != PRISM_FULL_NAMESPACE;
+}
+
 int command_subscribe(const struct invocation *in)
 {
     struct listening listening = {.options = in->options};
-    const struct prism_receiver receiver = {
+    struct prism_receiver receiver = {
         .identities = in->arguments,
         .identity_count = in->count,
         .deadline_ms = in->options->timeout_ms > 0 ? in->options->timeout_ms : DAY_MS,
@@ -327,8 +363,13 @@ int command_subscribe(const struct invocation *in)
         .context = &listening};
     struct registry_session s;
     struct prism_error error;
-    int code = open_registry(&s, in->options);
+    int code;
 
+    if (!policy_of(in->options->when_full, &receiver.when_full))
+        return fail_usage(in->options,
+                          "--when-full: not drop-oldest, drop-newest, latest-per-key or end-stream",
+                          in->options->when_full);
+    code = open_registry(&s, in->options);
     if (code == EXIT_DONE && prism_registry_receive(s.registry, &receiver, &error) != PRISM_OK)
         code = fail(in->options, &error);
     close_registry(&s);

@@ -10,6 +10,7 @@
 #include "prism/patterns/multicast_registry/multicast_registry_pattern.pb-c.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define WIRE(name) PRISM__PATTERNS__MULTICAST_REGISTRY__##name
 
@@ -392,27 +393,42 @@ enum prism_code prism_registry_multicast(struct prism_registry *registry,
 
 struct receiving {
     const struct prism_receiver *receiver;
+    int64_t dropped, dropped_by[PRISM_DROP_REASONS]; /* not told yet */
     bool stands, stopped;
 };
 
+/* A frame may tell of nothing else: that is told with the next message. */
+static void note_dropped(struct receiving *receiving, const wire_frame *frame)
+{
+    receiving->dropped += frame->dropped_count;
+    for (size_t i = 0; i < frame->n_dropped; i++) {
+        unsigned reason = (unsigned)frame->dropped[i]->reason;
+
+        if (reason < PRISM_DROP_REASONS)
+            receiving->dropped_by[reason] += frame->dropped[i]->count;
+    }
+}
+
 static bool hand_over(struct receiving *receiving, const wire_frame *frame)
 {
-    int64_t dropped = frame->dropped_count;
-
+    note_dropped(receiving, frame);
     if (!receiving->stands && !receiving->receiver->receive(receiving->receiver->context, NULL))
         return false;
     receiving->stands = true;
-    for (size_t i = 0; i < frame->n_messages; i++, dropped = 0) {
+    for (size_t i = 0; i < frame->n_messages; i++) {
         const Prism__Patterns__MulticastRegistry__MulticastMessage *from = frame->messages[i];
-        const struct prism_multicast_message message = {
+        struct prism_multicast_message message = {
             .message_id = from->message_id,
             .content_type = from->content_type,
             .payload = prism_bytes_of(from->payload.data, from->payload.len),
             .identities = (const char *const *)from->identities,
             .identity_count = from->n_identities,
             .published_at_ms = from->published_at_ms,
-            .dropped = dropped};
+            .dropped = receiving->dropped};
 
+        memcpy(message.dropped_by, receiving->dropped_by, sizeof message.dropped_by);
+        memset(receiving->dropped_by, 0, sizeof receiving->dropped_by);
+        receiving->dropped = 0;
         if (!receiving->receiver->receive(receiving->receiver->context, &message))
             return false;
     }
@@ -439,6 +455,7 @@ enum prism_code prism_registry_receive(struct prism_registry *registry,
     request.identities = (char **)(uintptr_t)receiver->identities;
     request.n_identities = receiver->identity_count;
     request.ack_mode = PRISM__PATTERNS__SCHEMAS__ACK_MODE__ACK_AUTO;
+    request.when_full = (Prism__Patterns__MulticastRegistry__FullPolicy)receiver->when_full;
     begin(registry, &rpc, REGISTRY_SUBSCRIBE, receiver->deadline_ms, &request.base);
     rpc_wait(&rpc);
     rpc_stream(&rpc, on_frame, &receiving);

@@ -77,7 +77,10 @@ const struct message_source *lead_source(const struct lead *lead)
 
     if (lead->kind == LEAD_QUEUE)
         return plan->kept_source;
-    return plan->one_topic ? &hub_source : &plan->topic->source;
+    if (plan->one_topic)
+        return &hub_source;
+    return lead->attachment->receiver->when_full != FULL_OLDEST ? &buffer_source
+                                                                : &plan->topic->source;
 }
 
 struct backend *lead_backend(const struct lead *lead)
@@ -123,7 +126,10 @@ static void on_gap(struct subscription *subscription, const struct subscription_
 {
     struct receiver *r = lead_from(subscription)->attachment->receiver;
 
-    inbox_lost(r, gap->count > 0 ? gap->count : 1); /* some, at least */
+    if (gap->count > 0)
+        inbox_lost(r, gap->count, DROP_OLDEST);
+    else
+        inbox_lost(r, 1, DROP_GAP); /* some, at least */
     receiver_look(r);
 }
 
@@ -193,6 +199,14 @@ static const struct subscription_events events = {.opened = on_opened,
                                                   .gap = on_gap,
                                                   .closed = on_closed};
 
+/* What is in the inbox is not replaced any more: so there is little. */
+static uint32_t credit_of(const struct lead *lead)
+{
+    bool latest = lead->kind == LEAD_TOPIC && lead->attachment->receiver->when_full == FULL_LATEST;
+
+    return latest ? 1 : ATTACHMENT_MESSAGES;
+}
+
 static void open_lead(struct lead *lead)
 {
     const struct message_source *source = lead_source(lead);
@@ -208,7 +222,7 @@ static void open_lead(struct lead *lead)
         want->on_gap = GAP_EARLIEST;
     }
     source->open(lead_backend(lead), &lead->subscription);
-    source->grant(lead_backend(lead), &lead->subscription, ATTACHMENT_MESSAGES, ATTACHMENT_BYTES);
+    source->grant(lead_backend(lead), &lead->subscription, credit_of(lead), ATTACHMENT_BYTES);
 }
 
 static void name_lead(struct lead *lead, struct arena *scratch)

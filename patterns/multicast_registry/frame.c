@@ -190,14 +190,38 @@ static struct slice resume_token(struct framing *f)
     return slice_of(f->token, (size_t)(at - f->token));
 }
 
-/* The beginning of the stream, and failures: for the general encoder. */
+/* Why messages were left out, for the general encoder; their number in all. */
+static int64_t fill_dropped(struct framing *f, pb_receive_frame *frame)
+{
+    struct receiver *r = f->receiver;
+    int64_t all = 0;
+
+    for (int reason = DROP_NONE + 1; reason < DROP_REASONS; reason++) {
+        pb_dropped_messages *dropped;
+
+        if (r->dropped[reason] == 0)
+            continue;
+        if (frame->dropped == NULL)
+            frame->dropped = arena_array(&f->arena, DROP_REASONS, sizeof *frame->dropped);
+        dropped = frame->dropped[frame->n_dropped++] = arena_alloc(&f->arena, sizeof *dropped);
+        prism__patterns__multicast_registry__dropped_messages__init(dropped);
+        dropped->reason = (Prism__Patterns__MulticastRegistry__DropReason)reason;
+        dropped->count = r->dropped[reason];
+        all += r->dropped[reason];
+        r->dropped[reason] = 0;
+    }
+    return all;
+}
+
+/* The beginning of the stream, failures, and reasons: for the general encoder. */
 static struct slice seldom(struct framing *f)
 {
     struct receiver *r = f->receiver;
     pb_receive_frame frame = MULTICAST_PB(SUBSCRIBE_RESPONSE__INIT);
     uint8_t *packed;
 
-    if (r->started && r->failures.n == 0)
+    f->frame.news.dropped = fill_dropped(f, &frame);
+    if (r->started && r->failures.n == 0 && frame.n_dropped == 0)
         return slice_of(NULL, 0);
     if (!r->started) {
         frame.subscription_id = r->id;
@@ -231,14 +255,12 @@ static void send(struct framing *f)
 {
     struct receiver *r = f->receiver;
 
-    f->frame.news = (struct frame_news){.dropped = r->dropped,
-                                        .attached = (int64_t)r->open,
+    f->frame.news = (struct frame_news){.attached = (int64_t)r->open,
                                         .draining = r->draining,
-                                        .resume_token = resume_token(f),
-                                        .seldom = seldom(f)};
+                                        .resume_token = resume_token(f)};
+    f->frame.news.seldom = seldom(f);
     r->started = r->sending = true;
     r->has_news = false;
-    r->dropped = 0;
     r->sent_bytes = f->referenced;
     send_parts(f);
     r->failures.n = r->failures.room = 0;

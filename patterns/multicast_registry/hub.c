@@ -6,19 +6,13 @@
  *   batch   each message is copied for the leads of its identity, and delivered in their jobs
  *   close   the last lead closes it, and is closed when it is
  *
- * Memory: the credit of the subscription, and for each lead HUB_WAITING messages and
- * HUB_WAITING_BYTES that wait for its credit; beyond them the oldest is dropped, and told. */
+ * Memory: the credit of the subscription, and for each lead what waits for its credit (waiting.c).
+ */
 #include "patterns/multicast_registry/receiver.h"
-#include "pool/worker.h"
 
 #include <string.h>
 
-enum {
-    HUB_MESSAGES = 2048,
-    HUB_BYTES = 8 << 20,
-    HUB_WAITING = 256,
-    HUB_WAITING_BYTES = 1 << 20 /* one message may pass it alone */
-};
+enum { HUB_MESSAGES = 2048, HUB_BYTES = 8 << 20 };
 
 static const char hub_name[] = "all"; /* behind topic_prefix */
 
@@ -61,128 +55,12 @@ static void unlink_lead(struct hub *hub, struct lead *lead)
     struct lead **at = chain(hub, attachment_identity(lead->attachment));
 
     while (*at != lead)
-        at = &(*at)->hub.next;
-    *at = lead->hub.next;
+        at = &(*at)->next;
+    *at = lead->next;
     hub->leads--;
 }
 
-/* ---- a lead's job: what has happened to it, told outside any method ---- */
-
-static void free_batch(struct incoming_batch *batch);
-
-static struct incoming_batch *take_first(struct lead *lead)
-{
-    struct incoming_batch *batch = lead->hub.first;
-
-    lead->hub.first = batch->holder;
-    lead->hub.waiting--;
-    lead->hub.waiting_bytes -= batch->bytes;
-    return batch;
-}
-
-static void run(struct job *job)
-{
-    struct lead *lead = CONTAINER_OF(job, struct lead, hub.job);
-    struct subscription *subscription = &lead->subscription;
-    struct incoming_batch *batch;
-
-    lead->hub.landed = false;
-    if (subscription->state == SUB_OPENING && hub_of(lead)->state == HUB_RUNNING)
-        subscription_opened(subscription);
-    if (lead->hub.missed > 0 && subscription->state == SUB_RUNNING) {
-        struct subscription_gap gap = {.partition = -1,
-                                       .missing_from = -1,
-                                       .goes_on_at = -1,
-                                       .count = lead->hub.missed,
-                                       .text = "the receiver was too slow, or messages were lost"};
-
-        lead->hub.missed = 0;
-        subscription_gap(subscription, &gap);
-    }
-    while (lead->hub.first != NULL && subscription->state == SUB_RUNNING &&
-           subscription_may_take(subscription)) {
-        batch = take_first(lead);
-        subscription_take(subscription, 1, batch->bytes);
-        subscription_deliver(subscription, batch);
-    }
-    while (lead->hub.first != NULL && subscription->state != SUB_RUNNING)
-        free_batch(take_first(lead));
-    if (lead->hub.leaving && !lead->hub.landed)
-        subscription_closed(subscription, lead->hub.err);
-}
-
-static void look(struct lead *lead)
-{
-    if (lead->hub.landed)
-        return;
-    lead->hub.landed = true;
-    lead->hub.job.run = run;
-    worker_land(lead->subscription.home, &lead->hub.job);
-}
-
 /* ---- dealing ---- */
-
-struct dealt {
-    struct incoming_batch batch;
-    struct incoming item;
-    struct arena arena; /* holds it */
-};
-
-static void free_batch(struct incoming_batch *batch)
-{
-    struct arena arena = CONTAINER_OF(batch, struct dealt, batch)->arena;
-
-    arena_clear(&arena);
-}
-
-static struct dealt *copy_of(const struct incoming *from)
-{
-    struct header *headers;
-    struct arena arena;
-    struct dealt *d;
-
-    arena_init(&arena, NULL);
-    d = arena_zalloc(&arena, sizeof *d);
-    d->arena = arena;
-    headers = arena_array(&d->arena, from->n_headers, sizeof *headers);
-    d->batch = (struct incoming_batch){.items = &d->item, .n = 1, .release = free_batch};
-    d->item = *from;
-    d->item.block = NULL;
-    d->item.key = message_null();
-    d->item.topic = message_null();
-    d->item.position = message_null();
-    d->item.token = 0;
-    d->item.id = message_copy(&d->arena, from->id);
-    d->item.payload = message_copy(&d->arena, from->payload);
-    for (size_t i = 0; i < from->n_headers; i++) {
-        headers[i].name = message_copy(&d->arena, from->headers[i].name);
-        headers[i].value = message_copy(&d->arena, from->headers[i].value);
-        d->batch.bytes += headers[i].name.len + headers[i].value.len;
-    }
-    d->item.headers = headers;
-    d->batch.bytes += from->payload.len;
-    return d;
-}
-
-static void deal(struct lead *lead, const struct incoming *from)
-{
-    struct incoming_batch *batch = &copy_of(from)->batch;
-
-    look(lead);
-    while (lead->hub.first != NULL &&
-           (lead->hub.waiting == HUB_WAITING ||
-            lead->hub.waiting_bytes + batch->bytes > HUB_WAITING_BYTES)) {
-        free_batch(take_first(lead));
-        lead->hub.missed++;
-    }
-    lead->hub.waiting++;
-    lead->hub.waiting_bytes += batch->bytes;
-    if (lead->hub.first == NULL)
-        lead->hub.first = batch;
-    else
-        lead->hub.last->holder = batch;
-    lead->hub.last = batch;
-}
 
 static void on_batch(struct subscription *subscription, struct incoming_batch *batch)
 {
@@ -194,10 +72,10 @@ static void on_batch(struct subscription *subscription, struct incoming_batch *b
     for (uint32_t i = 0; i < n; i++) {
         const struct incoming *item = &batch->items[i];
 
-        for (struct lead *lead = *chain(hub, item->key); lead != NULL; lead = lead->hub.next) {
+        for (struct lead *lead = *chain(hub, item->key); lead != NULL; lead = lead->next) {
             if (lead->subscription.state == SUB_RUNNING &&
                 slice_equal(attachment_identity(lead->attachment), item->key))
-                deal(lead, item);
+                waiting_add(lead, item);
         }
     }
     incoming_drop(batch, n);
@@ -215,8 +93,8 @@ static void on_opened(struct subscription *subscription)
 
     hub->state = HUB_RUNNING;
     for (size_t i = 0; i < HUB_BUCKETS; i++) {
-        for (struct lead *lead = hub->table[i]; lead != NULL; lead = lead->hub.next)
-            look(lead);
+        for (struct lead *lead = hub->table[i]; lead != NULL; lead = lead->next)
+            waiting_stands(lead);
     }
 }
 
@@ -226,18 +104,9 @@ static void on_gap(struct subscription *subscription, const struct subscription_
 
     (void)gap; /* for whom they were is not known: each may have missed some */
     for (size_t i = 0; i < HUB_BUCKETS; i++) {
-        for (struct lead *lead = hub->table[i]; lead != NULL; lead = lead->hub.next) {
-            lead->hub.missed++;
-            look(lead);
-        }
+        for (struct lead *lead = hub->table[i]; lead != NULL; lead = lead->next)
+            waiting_missed(lead, 0);
     }
-}
-
-static void part(struct lead *lead, struct err err)
-{
-    lead->hub.leaving = true;
-    lead->hub.err = err;
-    look(lead);
 }
 
 static void on_closed(struct subscription *subscription, struct err err)
@@ -246,15 +115,15 @@ static void on_closed(struct subscription *subscription, struct err err)
 
     hub->state = HUB_IDLE;
     for (struct lead *lead = hub->parting, *next; lead != NULL; lead = next) {
-        next = lead->hub.next;
-        part(lead, ERR_NONE);
+        next = lead->next;
+        waiting_part(lead, ERR_NONE);
     }
     hub->parting = NULL;
     for (size_t i = 0; i < HUB_BUCKETS && err.code != ERR_OK; i++) {
         for (struct lead *lead = hub->table[i], *next; lead != NULL; lead = next) {
-            next = lead->hub.next;
+            next = lead->next;
             subscription_closing(&lead->subscription);
-            part(lead, err);
+            waiting_part(lead, err);
         }
         hub->table[i] = NULL;
     }
@@ -300,22 +169,20 @@ static void open_lead(struct backend *backend, struct subscription *subscription
 
     (void)backend;
     subscription_opening(subscription, NULL);
-    lead->hub.next = *at;
+    lead->next = *at;
     *at = lead;
     hub->leads++;
     if (hub->state == HUB_IDLE)
         open_hub(hub);
     else if (hub->state == HUB_RUNNING)
-        look(lead);
+        waiting_stands(lead);
 }
 
 static void grant_lead(struct backend *backend, struct subscription *subscription, uint32_t n,
                        uint64_t bytes)
 {
     (void)backend;
-    subscription_granted(subscription, n, bytes);
-    if (lead_from(subscription)->hub.first != NULL)
-        look(lead_from(subscription));
+    waiting_granted(lead_from(subscription), n, bytes);
 }
 
 static void close_lead(struct backend *backend, struct subscription *subscription)
@@ -326,10 +193,10 @@ static void close_lead(struct backend *backend, struct subscription *subscriptio
     subscription_closing(subscription);
     unlink_lead(hub, lead);
     if (hub->leads > 0 && hub->state != HUB_CLOSING) {
-        part(lead, ERR_NONE);
+        waiting_part(lead, ERR_NONE);
         return;
     }
-    lead->hub.next = hub->parting;
+    lead->next = hub->parting;
     hub->parting = lead;
     if (hub->state == HUB_CLOSING)
         return;

@@ -3,11 +3,11 @@
 
 enum { FEWEST_FAILURES = 16 };
 
-void inbox_lost(struct receiver *r, uint64_t messages)
+void inbox_lost(struct receiver *r, uint64_t messages, enum drop_reason reason)
 {
-    r->dropped += (int64_t)messages;
+    r->dropped[reason] += (int64_t)messages;
     r->has_news = r->has_news || messages > 0;
-    counter_add(&r->multicast->stats.dropped, messages);
+    counter_add(&r->multicast->stats.dropped[reason], messages);
 }
 
 struct err inbox_hold(struct receiver *r)
@@ -19,7 +19,7 @@ struct err inbox_hold(struct receiver *r)
 static void drop(struct receiver *r, struct incoming_batch *batch)
 {
     if (lead_of(batch)->kind == LEAD_TOPIC)
-        inbox_lost(r, batch->left);
+        inbox_lost(r, batch->left, DROP_ENDED);
     incoming_drop(batch, batch->left);
 }
 

@@ -174,7 +174,7 @@ bool kept_is_over(struct lead *lead, const struct incoming *message, int64_t now
     if (message->attempt <= r->multicast->settings.max_deliveries)
         return false;
     counter_add(&stats->given_up, 1);
-    inbox_lost(r, 1);
+    inbox_lost(r, 1, DROP_GIVEN_UP);
     return true;
 }
 

@@ -60,7 +60,8 @@ struct multicast_operation {
         NEED_SORTING, /* done here: all matches are looked at */
         NEED_HEADERS,
         NEED_RECEIVERS,
-        NEED_COLLAPSING, /* done here: what waits together for a frame */
+        NEED_COLLAPSING, /* done here: what waits together for a frame, or for a slow receiver */
+        NEED_POLICY,     /* done here: what waits for a slow receiver */
         NEED_IDEMPOTENCE,
         NEED_DURABILITY,
         NEED_CONFIRMATION,
@@ -78,6 +79,31 @@ const struct need *multicast_need_of(enum multicast_need need);
 size_t multicast_operations(const struct backend_type *const *slots, const uint32_t *emulate,
                             struct pattern_operation *out, size_t max);
 
+/* ---- what becomes of messages for a receiver that is too slow; the protocol's numbers ---- */
+
+enum full_policy {
+    FULL_NAMESPACE, /* what the settings say */
+    FULL_OLDEST,
+    FULL_NEWEST,
+    FULL_LATEST,
+    FULL_END,
+    FULL_POLICIES
+};
+
+enum drop_reason {
+    DROP_NONE,
+    DROP_OLDEST,
+    DROP_NEWEST,
+    DROP_REPLACED,
+    DROP_GAP,
+    DROP_GIVEN_UP,
+    DROP_ENDED,
+    DROP_REASONS
+};
+
+/* FULL_NAMESPACE: it is none of the names. */
+enum full_policy multicast_full_policy(const char *name);
+
 /* ---- multicast_registry.c: the instance ---- */
 
 struct multicast_settings {
@@ -88,7 +114,9 @@ struct multicast_settings {
     uint64_t max_targets;    /* of a request that names none; 0 = no bound */
     uint32_t attempts, permits, max_attached, max_in_flight, max_deliveries;
     uint64_t retry_delay_ms;
-    uint64_t memory_ms; /* how long a message_id is remembered */
+    uint64_t memory_ms;                   /* how long a message_id is remembered */
+    enum full_policy when_full;           /* never FULL_NAMESPACE */
+    uint64_t queue_messages, queue_bytes; /* that wait for one identity of a receiver */
     struct filter_limits filter;
 };
 
@@ -96,10 +124,11 @@ struct multicast_stats { /* written on the home worker */
     struct counter registered, unregistered, heartbeats, missing;
     struct counter multicasts, targets;
     struct counter delivered, no_receiver, pending, skipped, failed, timed_out, retries;
-    struct counter attached, received, dropped; /* attached: a gauge */
-    struct counter confirmed, unsettled;        /* unsettled: a gauge */
-    struct counter forgotten; /* multicasts whose outcome could not be written down */
-    struct counter untold;    /* confirmations that did not reach a sender who waits for them */
+    struct counter attached, received; /* attached: a gauge */
+    struct counter dropped[DROP_REASONS];
+    struct counter confirmed, unsettled; /* unsettled: a gauge */
+    struct counter forgotten;            /* multicasts whose outcome could not be written down */
+    struct counter untold; /* confirmations that did not reach a sender who waits for them */
     struct counter expired, replaced, given_up;
     struct counter sorts_refused; /* calls of Enumerate with sort_by, by a full line */
 };
@@ -177,7 +206,8 @@ extern const struct message_source hub_source;
 
 /* ---- shared.c: the instances of a namespace ---- */
 
-enum { BEHAVIOR_TOPIC_PREFIX, BEHAVIOR_QUEUE_PREFIX }; /* the first settings */
+/* the first settings */
+enum { BEHAVIOR_TOPIC_PREFIX, BEHAVIOR_QUEUE_PREFIX, BEHAVIOR_WHEN_FULL };
 
 struct err multicast_open_shared(struct pattern_shared **shared,
                                  const struct pattern_sharing *sharing);

@@ -43,6 +43,9 @@ static const struct slot_schema slots[] = {
 enum behavior {
     TOPIC_PREFIX = BEHAVIOR_TOPIC_PREFIX,
     QUEUE_PREFIX = BEHAVIOR_QUEUE_PREFIX,
+    WHEN_FULL = BEHAVIOR_WHEN_FULL,
+    RECEIVER_QUEUE_MESSAGES,
+    RECEIVER_QUEUE_BYTES,
     DEFAULT_TTL_SECONDS,
     MAX_IDENTITIES,
     MAX_UNBOUNDED_TARGETS,
@@ -63,6 +66,16 @@ static const struct backend_setting behavior[] = {
                       "Put before the topic of every identity; at most 128 bytes."},
     [QUEUE_PREFIX] = {"queue_prefix", SETTING_TEXT, "prism.queue.", 0, 0,
                       "Put before the queue of every identity; at most 128 bytes."},
+    [WHEN_FULL] = {"when_full", SETTING_TEXT, "drop_oldest", 0, 0,
+                   "What happens to messages of those who listen when a receiver is too slow: "
+                   "`drop_oldest`, `drop_newest`, `latest_per_key` or `end_stream`. A receiver may "
+                   "say otherwise."},
+    [RECEIVER_QUEUE_MESSAGES] = {"receiver_queue_messages", SETTING_UINT, "256", 1, 65536,
+                                 "Messages that wait for one identity of a receiver. With "
+                                 "`drop_oldest` the messaging backend's own bound holds, but on "
+                                 "Kafka."},
+    [RECEIVER_QUEUE_BYTES] = {"receiver_queue_bytes", SETTING_UINT, "1048576", 1024, 1u << 30,
+                              "The same in bytes; one message may pass it alone."},
     [DEFAULT_TTL_SECONDS] = {"default_ttl_seconds", SETTING_UINT, "0", 0, 3153600000u,
                              "How long an identity that names no ttl is registered. 0: until it is "
                              "taken out."},
@@ -176,6 +189,9 @@ static void read_settings(struct multicast *multicast)
     to->max_deliveries = (uint32_t)values[MAX_DELIVERIES].number;
     to->max_sorted = values[MAX_SORTED].number;
     to->memory_ms = values[MESSAGE_ID_WINDOW_SECONDS].number * MS_PER_S;
+    to->when_full = multicast_full_policy(values[WHEN_FULL].text);
+    to->queue_messages = values[RECEIVER_QUEUE_MESSAGES].number;
+    to->queue_bytes = values[RECEIVER_QUEUE_BYTES].number;
     to->filter = filter_limits_default();
     to->filter.max_depth = (uint32_t)values[MAX_FILTER_DEPTH].number;
     to->filter.max_clauses = (uint32_t)values[MAX_FILTER_CLAUSES].number;

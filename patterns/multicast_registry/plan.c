@@ -15,8 +15,9 @@ static const struct need needs[NEED_COUNT] = {
         "identifiers. Receivers can tell a repetition by its message_id"),
     [NEED_DURABILITY] = NEED_PROPERTY("messages that wait for their receivers are not supported: "
                                       "no backend is bound to slot `durability`"),
-    [NEED_COLLAPSING] = NEED_PROPERTY("collapse_key is not supported: only messages that wait are "
-                                      "collapsed, and no backend is bound to slot `durability`"),
+    [NEED_COLLAPSING] = NEED_PROPERTY("collapse_key is not supported: the messaging backend "
+                                      "carries payloads only, and no backend is bound to slot "
+                                      "`durability`"),
     [NEED_CONFIRMATION] = NEED_PROPERTY(
         "await_confirmation not supported: Multicast (not MulticastStream) waits for messages that "
         "are kept, in slot `durability`, and needs in slot `messaging` a backend whose topics cost "
@@ -42,7 +43,9 @@ const struct multicast_operation multicast_operation_table[] = {
     {"Multicast", "await_confirmation", NEED_CONFIRMATION, false, true, true},
     {"MulticastStream", NULL, NEED_NOTHING, false, true, true},
     {"Subscribe", NULL, NEED_NOTHING, false, true, false},
+    {"Subscribe", "when_full", NEED_POLICY, false, true, false},
     {"Attach", NULL, NEED_NOTHING, false, true, false},
+    {"Attach", "when_full", NEED_POLICY, false, true, false},
     {"Acknowledge", NULL, NEED_DURABILITY, false, false, false},
     {.name = NULL},
 };
@@ -116,7 +119,9 @@ enum pattern_how multicast_how(const struct multicast_plan *plan,
     case NEED_DURABILITY:
         return plan->kept_sink == NULL ? PATTERN_UNAVAILABLE : PATTERN_NATIVE;
     case NEED_COLLAPSING:
-        return plan->kept_sink == NULL ? PATTERN_UNAVAILABLE : PATTERN_EMULATED;
+        return plan->carries_headers ? PATTERN_EMULATED : PATTERN_UNAVAILABLE;
+    case NEED_POLICY:
+        return PATTERN_EMULATED;
     case NEED_CONFIRMATION:
         return plan->confirms ? PATTERN_EMULATED : PATTERN_UNAVAILABLE;
     case NEED_IDEMPOTENCE:

@@ -137,6 +137,7 @@ static struct receiver *begin(struct call *call, bool bidi, size_t expected)
     r->bidi = bidi;
     r->leads = multicast->plan.kept_sink != NULL ? LEAD_KINDS : LEAD_QUEUE;
     r->max_in_flight = multicast->settings.max_in_flight;
+    r->when_full = multicast->settings.when_full;
     op_group_init(&r->parting, multicast->base.home, call_arena(call), 0);
     r->parting.idle = kept_parted;
     r->buckets = buckets_for(bidi ? multicast->settings.max_attached : (uint32_t)expected);
@@ -161,6 +162,7 @@ struct manner {
     bool bounds; /* max_in_flight is given */
     int32_t max_in_flight;
     const char *resume_token; /* NULL: none */
+    Prism__Patterns__MulticastRegistry__FullPolicy when_full;
 };
 
 static struct err check_manner(const struct multicast *multicast, const struct manner *manner)
@@ -176,6 +178,8 @@ static struct err check_manner(const struct multicast *multicast, const struct m
     if (manner->resume_token != NULL && (len <= RECEIVER_ID_CHARS || len > TOKEN_BYTES ||
                                          manner->resume_token[RECEIVER_ID_CHARS] != ':'))
         return err_about(ERR_INVALID_ARGUMENT, "resume_token", "this is no token of a frame");
+    if ((unsigned)manner->when_full >= FULL_POLICIES)
+        return err_about(ERR_INVALID_ARGUMENT, "when_full", "there is no such policy");
     return ERR_NONE;
 }
 
@@ -183,6 +187,8 @@ static void set_manner(struct receiver *r, const struct manner *manner)
 {
     r->begun = true;
     r->resumes = manner->resume_token != NULL;
+    if (manner->when_full != MULTICAST_PB(FULL_POLICY__FULL_UNSPECIFIED))
+        r->when_full = (enum full_policy)manner->when_full;
     r->manual =
         r->leads > LEAD_QUEUE && manner->ack_mode != PRISM__PATTERNS__SCHEMAS__ACK_MODE__ACK_AUTO;
     if (r->manual && manner->bounds && (size_t)manner->max_in_flight < r->max_in_flight)
@@ -217,7 +223,8 @@ void multicast_subscribe(struct call *call)
         .ack_mode = request->ack_mode,
         .bounds = request->_max_in_flight_case != 0,
         .max_in_flight = request->max_in_flight,
-        .resume_token = request->_resume_token_case != 0 ? request->resume_token : NULL};
+        .resume_token = request->_resume_token_case != 0 ? request->resume_token : NULL,
+        .when_full = request->when_full};
     struct err err = check_subscribe(multicast_of(call), request, call_arena(call));
     struct receiver *r;
 
@@ -300,7 +307,8 @@ static struct err begin_attach(struct receiver *r, const pb_attach_request *requ
         .ack_mode = request->ack_mode,
         .bounds = request->_max_in_flight_case != 0,
         .max_in_flight = request->max_in_flight,
-        .resume_token = request->_resume_token_case != 0 ? request->resume_token : NULL};
+        .resume_token = request->_resume_token_case != 0 ? request->resume_token : NULL,
+        .when_full = request->when_full};
     struct err err = check_manner(r->multicast, &manner);
 
     if (err.code == ERR_OK && request->action_case != MULTICAST_PB(ATTACH_REQUEST__ACTION_ATTACH))

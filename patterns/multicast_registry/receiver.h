@@ -7,6 +7,8 @@
  *   frame.c        and leave in frames: a payload once for all its identities
  *   frame_writer.c which are written
  *   hub.c          what stands in for topics where those are costly
+ *   buffer.c       what stands in for topics where the receiver wants another policy than theirs
+ *   waiting.c      what waits in one of these two, within its bounds and by the policy
  *   kept.c         messages of queues, until they are confirmed
  *   telling.c      senders who wait for that are told
  *   acknowledge.c  the RPC that confirms them
@@ -17,7 +19,9 @@
  * Memory: for each attachment a struct and a credit of ATTACHMENT_MESSAGES on each lead; for each
  * kept message that is sent and not confirmed a struct delivery, up to max_in_flight. What waits is
  * counted for the call (call_hold). A receiver that is too slow loses messages of topics where its
- * messaging backend keeps them, the oldest first, and is told how many; those of queues wait there.
+ * messaging backend keeps them, the oldest first, or by its policy what waits in waiting.c, up to
+ * receiver_queue_messages and _bytes for each identity; it is told how many and why. Those of
+ * queues wait there.
  */
 #ifndef PRISM_PATTERNS_MULTICAST_REGISTRY_RECEIVER_H
 #define PRISM_PATTERNS_MULTICAST_REGISTRY_RECEIVER_H
@@ -52,19 +56,21 @@ struct lead {
     struct attachment *attachment;
     uint8_t kind;
     bool opened, closed;
-    uint32_t owed;       /* messages of a queue that are settled: credit that is not given yet */
-    uint64_t owed_bytes; /* of batches that have left the inbox, likewise */
-    uint32_t out;        /* of a queue: handed over and not settled */
-    uint32_t settling;   /* settlements under way */
-    struct {             /* hub.c */
-        struct lead *next;
+    uint32_t owed;         /* messages of a queue that are settled: credit that is not given yet */
+    uint64_t owed_bytes;   /* of batches that have left the inbox, likewise */
+    uint32_t out;          /* of a queue: handed over and not settled */
+    uint32_t settling;     /* settlements under way */
+    struct lead *next;     /* hub.c: in the table's chain, or of those that are parting */
+    struct buffer *buffer; /* buffer.c; NULL: it has none */
+    struct {               /* waiting.c */
         struct job job;
-        bool landed, leaving;
-        struct err err; /* with which it is closed */
-        uint64_t missed;
-        struct incoming_batch *first, *last; /* that wait for credit */
-        size_t waiting, waiting_bytes;
-    } hub;
+        bool stands, landed, leaving, overflowed;
+        struct err err;                      /* with which it is closed */
+        bool gap;                            /* some were lost before they came here */
+        uint64_t missed;                     /* ... and so many */
+        struct incoming_batch *first, *last; /* of one message each; they wait for credit */
+        size_t n, bytes;
+    } waiting;
     struct kept_text topic;
 };
 
@@ -110,6 +116,7 @@ struct receiver {
     size_t buckets, attached, opening, open; /* attached: those in the table */
     size_t leads;                            /* of each attachment */
     struct attachment *free;
+    struct buffer *buffers; /* buffer.c: those that may be used again */
     bool bidi, begun, started, ending, ended, draining, manual, resumes;
     struct err why; /* with which the call ends; ERR_OK: in order */
     char why_text[ERR_KEPT_BYTES];
@@ -120,7 +127,9 @@ struct receiver {
     uint64_t sent_bytes; /* payloads that the frame under way refers to */
     uint64_t frames;
     bool sending, has_news;
-    int64_t sequence, dropped;
+    int64_t sequence;
+    int64_t dropped[DROP_REASONS]; /* since the last frame, by reason */
+    enum full_policy when_full;
     struct arena failures_arena;
     struct {
         pb_receive_failure **at;
@@ -182,7 +191,7 @@ static inline struct incoming_batch *inbox_next(const struct incoming_batch *bat
 struct err inbox_hold(struct receiver *receiver);
 
 /* So many will not reach the client. */
-void inbox_lost(struct receiver *receiver, uint64_t messages);
+void inbox_lost(struct receiver *receiver, uint64_t messages, enum drop_reason reason);
 
 void inbox_take(struct lead *lead, struct incoming_batch *batch);
 void inbox_fail(struct receiver *receiver, const struct attachment *attachment, struct err err);
@@ -190,6 +199,23 @@ void inbox_drop(struct receiver *receiver); /* all batches */
 
 /* The batches of one whose subscription is closed. */
 void inbox_forget(struct lead *lead);
+
+/* ---- waiting.c: in place of a topic's own source ---- */
+
+/* The source is open: the lead stands. */
+void waiting_stands(struct lead *lead);
+/* Copied; dropped by the policy if there is no room. The lead hears of it later. */
+void waiting_add(struct lead *lead, const struct incoming *message);
+/* Lost before they came here; 0: it is not known how many. */
+void waiting_missed(struct lead *lead, uint64_t messages);
+void waiting_granted(struct lead *lead, uint32_t messages, uint64_t bytes);
+/* It is closed, and told so later. */
+void waiting_part(struct lead *lead, struct err err);
+
+/* ---- buffer.c ---- */
+
+/* A source for leads whose policy is not the messaging backend's: open, grant and close. */
+extern const struct message_source buffer_source;
 
 /* ---- frame.c ---- */
 

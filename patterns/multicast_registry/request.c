@@ -53,7 +53,7 @@ static struct err check_abilities(const struct sending *s)
         (request->delivery == PRISM__PATTERNS__SCHEMAS__DELIVERY_SEMANTICS__AT_LEAST_ONCE ||
          request->_expires_after_ms_case != 0))
         return unmet(NEED_DURABILITY);
-    if (!s->kept && request->collapse_key[0] != '\0')
+    if (request->collapse_key[0] != '\0' && s->sink->bare)
         return unmet(NEED_COLLAPSING);
     if (request->await_confirmation && (!plan->confirms || !s->kept || s->streams))
         return unmet(NEED_CONFIRMATION);

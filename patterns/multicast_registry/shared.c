@@ -7,6 +7,7 @@
 #include "src/base/container.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 struct multicast_shared {
     struct pattern_shared base;
@@ -18,6 +19,20 @@ struct multicast_shared {
 static struct multicast_shared *shared_of(const struct multicast *multicast)
 {
     return CONTAINER_OF(multicast->binding.shared, struct multicast_shared, base);
+}
+
+enum full_policy multicast_full_policy(const char *name)
+{
+    static const char *const names[] = {[FULL_OLDEST] = "drop_oldest",
+                                        [FULL_NEWEST] = "drop_newest",
+                                        [FULL_LATEST] = "latest_per_key",
+                                        [FULL_END] = "end_stream"};
+
+    for (unsigned i = FULL_OLDEST; i < FULL_POLICIES; i++) {
+        if (strcmp(name, names[i]) == 0)
+            return (enum full_policy)i;
+    }
+    return FULL_NAMESPACE;
 }
 
 static struct err check_prefix(const char *setting, struct slice prefix)
@@ -54,6 +69,10 @@ struct err multicast_open_shared(struct pattern_shared **out, const struct patte
     if (err.code == ERR_OK)
         err =
             check_prefix("queue_prefix", slice_str(sharing->behavior[BEHAVIOR_QUEUE_PREFIX].text));
+    if (err.code == ERR_OK &&
+        multicast_full_policy(sharing->behavior[BEHAVIOR_WHEN_FULL].text) == FULL_NAMESPACE)
+        err = err_about(ERR_INVALID_ARGUMENT, "when_full",
+                        "when_full is drop_oldest, drop_newest, latest_per_key or end_stream");
     if (err.code == ERR_OK)
         err = check_durability(sharing->stores[SLOT_DURABILITY]);
     if (err.code != ERR_OK)

@@ -28,7 +28,7 @@ class Registry(suite.Case):
     def test_register_multicast_subscribe(self):
         self.ctl("register", "p1", "city=Oslo", "app=12", "beta=true", 'code="007"')
         self.ctl("register", "p2", "city=Oslo", "app=9")
-        receiver = self.start("subscribe", "p1", "p2", "--limit", "1", "-o", "json")
+        receiver = self.start("subscribe", "p1", "p2", "--limit", "1", "-o", "json", "--when-full", "latest-per-key")
         self.assertEqual(receiver.stderr.readline(), b"listening\n")
         self.assertIn(b"1 targets: 1 delivered, 0 without a receiver, 0 failed",
                       self.ctl("multicast", "hello", "--filter",
@@ -71,7 +71,8 @@ class Registry(suite.Case):
 
     def test_usage(self):
         for line in (("register",), ("register", "a", "no-value"), ("multicast",), ("subscribe",),
-                     ("multicast", "x", "--rate", "0"), ("subscribe", "a", "--filter", "{}")):
+                     ("multicast", "x", "--rate", "0"), ("subscribe", "a", "--filter", "{}"),
+                     ("subscribe", "a", "--when-full", "never")):
             with self.subTest(line):
                 self.ctl(*line, code=USAGE)
 

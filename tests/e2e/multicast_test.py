@@ -6,7 +6,7 @@ import grpc
 from google.rpc import error_details_pb2
 from rig import environment, suite, wait, wire
 from rig.messaging import Stream
-from rig.multicast import filters, messages, namespace, pb, service, struct, where
+from rig.multicast import dropping, filters, messages, namespace, pb, service, struct, where
 from rig.prismd import Prismd
 
 MEMSTORE = {"backend": "memstore", "config": {}}
@@ -28,8 +28,8 @@ class Multicast(suite.Case):
     def names(self, **request):
         return [i.identity for i in self.registry.Enumerate(**request).identities]
 
-    def subscribe(self, *names):
-        stream = self.registry.Subscribe(identities=names, timeout=environment.PATIENCE)
+    def subscribe(self, *names, **more):
+        stream = self.registry.Subscribe(identities=names, timeout=environment.PATIENCE, **more)
         self.addCleanup(stream.cancel)
         first = next(stream)
         self.assertEqual((first.attached_count, len(first.failures)), (len(names), 0))
@@ -107,8 +107,7 @@ class Multicast(suite.Case):
                 self.assertEqual(error.code(), grpc.StatusCode.INVALID_ARGUMENT, error.details())
                 violation, = wire.detail(error, error_details_pb2.BadRequest).field_violations
                 self.assertEqual(violation.field, field)
-        for call, request in (("Multicast", {"expires_after_ms": 1}), ("Multicast", {"collapse_key": "k"}),
-                              ("Acknowledge", {}),
+        for call, request in (("Multicast", {"expires_after_ms": 1}), ("Acknowledge", {}),
                               ("Subscribe", {"identity": "x", "ack_mode": 2})):
             with self.subTest(call, request=request):
                 self.assertEqual(wire.failure(getattr(self.registry, call), **request).code(),
@@ -294,7 +293,49 @@ class Multicast(suite.Case):
             dropped += frame.dropped_count
         self.assertEqual(got + dropped, sent)
         self.assertGreater(dropped, 0)
-        self.assertEqual(self.server.metric("prism_multicast_dropped_total"), dropped)
+        self.assertEqual(self.server.metric("prism_multicast_dropped_total", reason="oldest"), dropped)
+
+    def too_slow(self, name, when_full):
+        """M5: a receiver that reads nothing while 400 messages come. Returns its stream."""
+        self.register(name, "quick" + name)
+        stream = self.subscribe(name, when_full=when_full)
+        quick = self.subscribe("quick" + name, when_full=when_full)
+        for n in range(400):
+            answer = self.registry.Multicast(identities=[name, "quick" + name], payload=b"%04d" % n + bytes(100_000))
+            self.assertEqual(answer.success, True)
+            self.assertEqual(messages(quick, 1)[0].payload[:4], b"%04d" % n)    # nobody is slowed
+        return stream
+
+    def told(self, stream, reason):
+        """The numbers of what has come once all 400 are accounted for."""
+        got, dropped = [], 0
+        while len(got) + dropped < 400:
+            frame = next(stream)
+            got += [int(message.payload[:4]) for message in frame.messages]
+            self.assertEqual(sum(one.count for one in frame.dropped), frame.dropped_count)
+            self.assertLessEqual({one.reason for one in frame.dropped}, {reason})
+            dropped += frame.dropped_count
+        self.assertGreater(dropped, 0)
+        return got, dropped
+
+    def test_m5_drop_newest(self):
+        got, dropped = self.told(self.too_slow("newest", dropping.FULL_DROP_NEWEST), dropping.DROP_NEWEST)
+        self.assertEqual(got, list(range(len(got))))
+        self.assertEqual(self.server.metric("prism_multicast_dropped_total", reason="newest"), dropped)
+
+    def test_m5_latest_per_key(self):
+        got, dropped = self.told(self.too_slow("latest", dropping.FULL_LATEST_PER_KEY), dropping.DROP_REPLACED)
+        self.assertEqual(got[-1], 399)
+        self.assertEqual(got, sorted(got))
+        self.assertEqual(self.server.metric("prism_multicast_dropped_total", reason="replaced"), dropped)
+
+    def test_m5_end_stream(self):
+        stream = self.too_slow("ended", dropping.FULL_END_STREAM)
+        with self.assertRaises(grpc.RpcError) as ended:
+            for _ in stream:
+                pass
+        self.assertEqual(ended.exception.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
+        self.assertIn("too slow", ended.exception.details())
 
     def test_m9_what_was_missed_is_not_denied(self):
         """Where nothing is kept, a receiver that comes back is told that it may have missed something."""
@@ -346,6 +387,13 @@ class Prefixes(suite.Case):
 
 
 class Start(suite.Case):
+    def test_m5_a_policy_that_cannot_be(self):
+        server = Prismd(namespaces=[namespace(MEMSTORE, MEMSTORE, when_full="never")])
+        server.launch()
+        self.addCleanup(server.process.kill)
+        self.assertEqual(server.process.wait(environment.PATIENCE), 1)
+        self.assertIn("when_full is drop_oldest, drop_newest", server.log_events()[-1]["error"])
+
     def test_a_prefix_that_is_no_name(self):
         for prefix in ("a*", "a b", "__a", "a\tb", "x" * 129):
             with self.subTest(prefix):

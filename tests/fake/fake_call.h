@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { FAKE_SETTINGS = 16, FAKE_MESSAGES = 20000, FAKE_MAX_MESSAGE_BYTES = 4 << 20 };
+enum { FAKE_SETTINGS = 24, FAKE_MESSAGES = 20000, FAKE_MAX_MESSAGE_BYTES = 4 << 20 };
 
 /* One worker, one world, one bound pattern. */
 struct fake_rig {

@@ -5,6 +5,7 @@ from google.protobuf import struct_pb2
 
 from rig import environment
 from rig.wire import Service
+from prism.patterns.multicast_registry import dropping_pb2 as dropping
 from prism.patterns.multicast_registry import filter_pb2 as filters
 from prism.patterns.multicast_registry import multicast_registry_pattern_pb2 as pb
 

@@ -111,14 +111,37 @@ PRISM_API enum prism_code prism_registry_multicast(struct prism_registry *regist
 
 /* ---- receiving ---- */
 
+/* What happens when the receiver is too slow and what waits for one identity of it is full; the
+ * protocol's numbers. */
+enum prism_full_policy {
+    PRISM_FULL_NAMESPACE, /* as the server's namespace has it */
+    PRISM_FULL_DROP_OLDEST,
+    PRISM_FULL_DROP_NEWEST,
+    PRISM_FULL_LATEST_PER_KEY, /* by the senders' collapse_key; without one, the newest */
+    PRISM_FULL_END_STREAM      /* PRISM_RESOURCE_EXHAUSTED */
+};
+
+/* Why messages did not come; the protocol's numbers. */
+enum prism_drop_reason {
+    PRISM_DROP_OLDEST = 1,
+    PRISM_DROP_NEWEST,
+    PRISM_DROP_REPLACED, /* by a later one of the same key */
+    PRISM_DROP_GAP,      /* lost before the server had them: each time counts as one */
+    PRISM_DROP_GIVEN_UP, /* kept, and handed over too often */
+    PRISM_DROP_ENDED,    /* the identity is no longer received for */
+    PRISM_DROP_REASONS
+};
+
 /* Borrowed until the function returns. */
 struct prism_multicast_message {
     const char *message_id, *content_type; /* "" = none */
     struct prism_bytes payload;
     const char *const *identities; /* those of the receiver's that it is for */
     size_t identity_count;
-    int64_t published_at_ms; /* 0 = not told */
-    int64_t dropped;         /* messages lost before this one, as the receiver was too slow */
+    int64_t published_at_ms;                /* 0 = not told */
+    int64_t dropped;                        /* messages lost before this one */
+    int64_t dropped_by[PRISM_DROP_REASONS]; /* ... by reason; one that is newer than this library
+                                               is in `dropped` only */
 };
 
 /* False ends the receiving. Called with NULL when the receiver stands: what is multicast from then
@@ -132,6 +155,7 @@ struct prism_receiver {
     uint32_t deadline_ms; /* 0 = the channel's */
     prism_receive_fn *receive;
     void *context; /* of receive */
+    enum prism_full_policy when_full;
 };
 
 /* Receives until `receive` returns false, which is PRISM_OK, or the connection is lost or the

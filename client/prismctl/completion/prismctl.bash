@@ -12,7 +12,7 @@ _prismctl() {
         case ${COMP_WORDS[i]} in
         -s | -n | -o | -t | --server | --namespace | --output | --timeout | --tls-ca | --tls-cert | --tls-key | \
             --tls-server-name | --ttl | --if-version | --value-file | --limit | --page-size | \
-            --file | --key | --header | --batch | --group | --from | --idle | --filter | --max-targets | --rate | \
+            --file | --key | --header | --batch | --group | --from | --idle | --filter | --max-targets | --rate | --when-full | \
             --user | --region | --client | --except | --older-than | --referenced) ((i++)) ;;
         -*) ;;
         kv | deadletters | session | claims)
@@ -29,6 +29,10 @@ _prismctl() {
         ;;
     --from)
         mapfile -t COMPREPLY < <(compgen -W 'committed earliest latest' -- "$word")
+        return
+        ;;
+    --when-full)
+        mapfile -t COMPREPLY < <(compgen -W 'drop-oldest drop-newest latest-per-key end-stream' -- "$word")
         return
         ;;
     --value-file | --file | --referenced | --tls-ca | --tls-cert | --tls-key)
@@ -56,7 +60,7 @@ _prismctl() {
         publish) common+=' --file --key --header --batch --delimited' ;;
         register) common+=' --ttl --replace' ;;
         multicast) common+=' --filter --max-targets --rate --dry-run' ;;
-        subscribe) common+=' --limit' ;;
+        subscribe) common+=' --limit --when-full' ;;
         consume) common+=' --group --from --per-key --keep --idle --limit --delimited' ;;
         list)
             case $group in
