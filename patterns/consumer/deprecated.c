@@ -31,17 +31,18 @@ static void fill_metadata(struct arena *arena, const pb_consumed_message *from, 
 
 static void written(struct op *op);
 
-static void write_next(struct outlet *outlet)
+static void write_next(struct frame *frame)
 {
-    const pb_consume_response *frame = &outlet->member->frame.response;
+    const pb_consume_response *response = &frame->response;
+    struct outlet *outlet = frame->outlet;
     old_message message = PRISM__INTERFACES__PUBSUB__MESSAGE__INIT;
 
-    if (outlet->written == frame->n_messages) {
-        outlet_written(outlet, ERR_NONE);
+    if (outlet->written == response->n_messages) {
+        outlet_written(frame, ERR_NONE);
         return;
     }
 
-    const pb_consumed_message *from = frame->messages[outlet->written++];
+    const pb_consumed_message *from = response->messages[outlet->written++];
 
     arena_clear(&outlet->arena);
     message.topic = from->topic;
@@ -49,23 +50,23 @@ static void write_next(struct outlet *outlet)
     message.message_id = from->message_id;
     message.timestamp = from->timestamp_ms;
     fill_metadata(&outlet->arena, from, &message);
-    call_send(outlet->call, &message.base, &outlet->sending, written);
+    call_send(outlet->call, &message.base, &frame->sending, written);
 }
 
 static void written(struct op *op)
 {
-    struct outlet *outlet = CONTAINER_OF(op, struct outlet, sending);
+    struct frame *frame = CONTAINER_OF(op, struct frame, sending);
 
     if (op->err.code != ERR_OK)
-        outlet_written(outlet, op->err);
+        outlet_written(frame, op->err);
     else
-        write_next(outlet);
+        write_next(frame);
 }
 
-static void write_frame(struct outlet *outlet)
+static void write_frame(struct frame *frame)
 {
-    outlet->written = 0;
-    write_next(outlet);
+    frame->outlet->written = 0;
+    write_next(frame);
 }
 
 /* Options were hints to backends that are gone. */

@@ -309,87 +309,13 @@ static void arm_leases(struct feed *feed)
 
 /* ---- turns ---- */
 
-static bool takes(const struct member *member)
-{
-    return !member->sending && member_room(member) > 0;
-}
-
-/* The first one goes last, so that all begin in turns. */
-static void rotate(struct feed *feed)
-{
-    struct member *first = feed->members;
-
-    if (first == NULL || first->next == NULL)
-        return;
-    feed->members = first->next;
-    first->next = NULL;
-    *feed->members_end = first;
-    feed->members_end = &first->next;
-}
-
-static void held_enough(struct timer *timer)
-{
-    feed_wake(CONTAINER_OF(timer, struct feed, frames));
-}
-
-static void look_at_frames(struct feed *feed, uint64_t at_ns)
-{
-    struct timer_wheel *timers = &feed->consumer->base.home->timers;
-
-    if (timer_armed(&feed->frames) && feed->frames_at_ns <= at_ns)
-        return;
-    timer_disarm(timers, &feed->frames);
-    feed->frames_at_ns = at_ns;
-    timer_arm(timers, &feed->frames, at_ns, held_enough);
-}
-
-/* Its frame may become fuller, and it allows to wait for that. */
-static bool holds_back(struct member *member, size_t share)
-{
-    uint64_t now = member->feed->consumer->base.home->now_ns, full = member_room(member);
-
-    if (full > member->max_frame_messages)
-        full = member->max_frame_messages;
-    if (member->max_wait_ns == 0 || share == 0 || share >= full || member_has_news(member)) {
-        member->waits_since_ns = 0;
-        return false;
-    }
-    if (member->waits_since_ns == 0)
-        member->waits_since_ns = now;
-    if (now >= member->waits_since_ns + member->max_wait_ns) {
-        member->waits_since_ns = 0;
-        return false;
-    }
-    look_at_frames(member->feed, member->waits_since_ns + member->max_wait_ns);
-    return true;
-}
-
-static void deal(struct feed *feed)
-{
-    size_t takers = 0;
-
-    for (const struct member *member = feed->members; member != NULL; member = member->next)
-        takers += takes(member);
-
-    size_t share = takers > 0 ? (feed->ready_count + takers - 1) / takers : 0;
-
-    for (struct member *member = feed->members; member != NULL; member = member->next) {
-        if (member->over_sent || member->sending || /* nothing follows over */
-            holds_back(member, share))
-            continue;
-        if (member_has_news(member) || (share > 0 && feed->opened))
-            member_send(member, feed->opened ? share : 0);
-    }
-    rotate(feed);
-}
-
 /* Those who have nothing left to settle need not wait for the end of the drain. */
 static void end_drained(struct feed *feed)
 {
     struct err drained = err_make(ERR_UNAVAILABLE, "the server is draining");
 
     for (struct member *member = feed->members; member != NULL; member = member->next) {
-        if (member->told_drain && !member->sending && !member_has_news(member) &&
+        if (member->told_drain && member->n_frames == 0 && !member_has_news(member) &&
             member->settling.unsettled == 0)
             member_end(member, drained, false);
     }
@@ -409,7 +335,7 @@ static void turn(struct job *job)
     feed->queued = false;
     if (feed->closed && feed->end.code != ERR_OK)
         end_members(feed, feed->end);
-    deal(feed);
+    feed_deal(feed);
     object_pump(feed);
     end_drained(feed);
     arm_leases(feed);

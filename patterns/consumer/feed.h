@@ -170,6 +170,11 @@ void feed_wake(struct feed *feed);
 /* Nothing more is fetched. */
 void feed_drain(struct feed *feed);
 
+/* ---- deal.c ---- */
+
+/* To members who have room, and news to those who have any. */
+void feed_deal(struct feed *feed);
+
 /* ---- watch.c ---- */
 
 /* From the opening to the end. */

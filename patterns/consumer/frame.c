@@ -1,4 +1,4 @@
-/* Frames: what a member is sent, gathered while the frame before it was under way. */
+/* Frames: what a member is sent, gathered while the frames before it were under way. */
 #include "patterns/consumer/member.h"
 #include "patterns/consumer/object.h"
 #include "patterns/messaging/message_id.h"
@@ -266,10 +266,41 @@ static void hand_out(struct member *member, struct delivery *delivery)
     }
 }
 
+size_t member_room_ahead(const struct member *member)
+{
+    const struct outlet *outlet = member->outlet;
+    size_t ahead = 0;
+
+    if (member->n_frames == CALL_SENDS || outlet->write != NULL || !call_sends_ahead(outlet->call))
+        return 0;
+    if (member->n_frames > 0)
+        ahead = member->frames_bytes - member->frames[member->oldest].bytes;
+    return ahead < CALL_AHEAD_BYTES ? CALL_AHEAD_BYTES - ahead : 0;
+}
+
+/* A frame that goes alone takes one message of any size. */
+static bool fits(const struct member *member, const struct frame *frame, size_t bytes)
+{
+    if (member->n_frames > 0 && bytes > member_room_ahead(member))
+        return false;
+    return frame->n == 0 || bytes <= member->max_frame_bytes;
+}
+
+bool member_fills_frame(const struct member *member, size_t n)
+{
+    const struct feed *feed = member->feed;
+
+    if (n > feed->ready_count)
+        n = feed->ready_count;
+    if (n > member_room(member))
+        n = member_room(member);
+    return n >= member->max_frame_messages ||
+           (n > 0 && n * bytes_of(feed->ready->message) >= member->max_frame_bytes);
+}
+
 static void add_messages(struct member *member, struct frame *frame, size_t most)
 {
     struct feed *feed = member->feed;
-    size_t bytes = 0;
 
     if (most > member->max_frame_messages)
         most = member->max_frame_messages;
@@ -278,8 +309,9 @@ static void add_messages(struct member *member, struct frame *frame, size_t most
     frame->sequences = arena_alloc(&frame->arena, most * sizeof *frame->sequences);
     frame->response.messages = arena_alloc(&frame->arena, most * sizeof(pb_consumed_message *));
     while (frame->n < most && feed->ready != NULL && member_room(member) > 0) {
-        bytes += bytes_of(feed->ready->message);
-        if (frame->n > 0 && bytes > member->max_frame_bytes)
+        size_t bytes = frame->bytes + bytes_of(feed->ready->message);
+
+        if (!fits(member, frame, bytes))
             break;
 
         struct delivery *delivery = feed_next_ready(feed);
@@ -289,6 +321,7 @@ static void add_messages(struct member *member, struct frame *frame, size_t most
             continue;
         }
 
+        frame->bytes = bytes;
         hand_out(member, delivery);
         parcel_hold(delivery->parcel);
         frame->parcels[frame->n] = delivery->parcel;
@@ -343,16 +376,22 @@ static void tell_started(struct member *member, struct frame *frame)
 
 void member_send(struct member *member, size_t most)
 {
-    struct frame *frame = &member->frame;
+    struct frame *frame = &member->frames[(member->oldest + member->n_frames) % CALL_SENDS];
     pb_consume_response *response = &frame->response;
 
     if (most > 0)
         fetch_first(member);
     if (most > member->feed->ready_count) /* others were first */
         most = member->feed->ready_count;
+    if (member->n_frames > 0 &&
+        (most == 0 || !fits(member, &(struct frame){0}, bytes_of(member->feed->ready->message))))
+        return;
     if (most == 0 ? !member_has_news(member) : member_room(member) == 0 && !member_has_news(member))
         return;
-    *frame = (struct frame){.arena = member->notes_memory};
+    *frame = (struct frame){.outlet = member->outlet,
+                            .go.run = outlet_send,
+                            .sent.run = member_sent,
+                            .arena = member->notes_memory};
     arena_init(&member->notes_memory, &member->feed->consumer->base.home->arenas);
     prism__patterns__consumer__consume_response__init(response);
     if (!member->started && !member->leaving)
@@ -370,12 +409,18 @@ void member_send(struct member *member, size_t most)
     member->told_through = through(member);
     response->settled_through = (int64_t)member->told_through;
     response->draining = member->told_drain = member->owes_drain;
-    member->sending = true;
-    worker_land(member->outlet->worker, &member->outlet->frame);
+    member->n_frames++;
+    member->frames_bytes += frame->bytes;
+    worker_land(member->outlet->worker, &frame->go);
 }
 
-void frame_clear(struct frame *frame)
+void member_clear_frame(struct member *member)
 {
+    struct frame *frame = &member->frames[member->oldest];
+
+    member->oldest = (member->oldest + 1) % CALL_SENDS;
+    member->n_frames--;
+    member->frames_bytes -= frame->bytes;
     for (size_t i = 0; i < frame->n; i++) {
         object_unref(frame->objects[i]);
         parcel_unhold(frame->parcels[i]);

@@ -153,18 +153,12 @@ void member_revoke(struct delivery *delivery, pb_revoke_reason reason)
 
 /* ---- leave ---- */
 
-static void finish_frame(struct member *member)
-{
-    member->sending = false;
-    frame_clear(&member->frame);
-}
-
 /* What was settled is told before the end, to a client that is there. */
 static void send_over(struct member *member)
 {
     bool orderly = member->end.code == ERR_OK;
 
-    if (!member->leaving || member->over_sent || member->sending)
+    if (!member->leaving || member->over_sent || member->n_frames > 0)
         return;
     if (orderly && member->receipts > 0)
         return;
@@ -186,12 +180,23 @@ static void give_back(struct delivery *delivery, bool failed)
         delivery_ready(delivery, true);
 }
 
+/* The first message of those that are not written yet. */
+static uint64_t first_on_its_way(const struct member *member)
+{
+    for (unsigned i = 0; i < member->n_frames; i++) {
+        const struct frame *frame = &member->frames[(member->oldest + i) % CALL_SENDS];
+
+        if (frame->n > 0)
+            return frame->sequences[0];
+    }
+    return member->settling.next;
+}
+
 /* Newest first, so that they stand in front of the others by age. */
 static void give_all_back(struct member *member, bool failed)
 {
     struct settling *settling = &member->settling;
-    uint64_t written =
-        member->sending && member->frame.n > 0 ? member->frame.sequences[0] : settling->next;
+    uint64_t written = first_on_its_way(member);
 
     for (uint64_t sequence = settling->next; sequence-- > settling->first;) {
         struct settling_place *place = settling_find(settling, sequence);
@@ -283,14 +288,15 @@ void member_drain(struct job *job)
 
 void member_sent(struct job *job)
 {
-    struct outlet *outlet = CONTAINER_OF(job, struct outlet, sent);
+    struct frame *frame = CONTAINER_OF(job, struct frame, sent);
+    struct outlet *outlet = frame->outlet;
     struct member *member = outlet->member;
 
-    if (outlet->send_err.code != ERR_OK)
-        member_end(member, outlet->send_err, true);
+    if (frame->err.code != ERR_OK)
+        member_end(member, frame->err, true);
     else if (member->automatic)
-        settle_frame(member);
-    finish_frame(member);
+        settle_frame(member, frame);
+    member_clear_frame(member);
     if (member->unheard) {
         member->unheard = false;
         worker_land(outlet->worker, &outlet->heard);

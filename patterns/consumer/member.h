@@ -7,6 +7,9 @@
  *   outlet  join -> said (a message of the client) -> gone, drain     -> bye
  *   member        <- heard (go on receiving)  <- frame .. sent ->     <- over      <- ended
  *
+ * Frames are the exception: while one is written the next ones may be sent behind it, full ones
+ * only, and CALL_AHEAD_BYTES of them at most. They come back as sent in their order.
+ *
  * `over` comes when no frame is under way; `bye` is the last job of the outlet; after `ended` the
  * call may end. */
 #ifndef PRISM_PATTERNS_CONSUMER_MEMBER_H
@@ -28,14 +31,20 @@ struct notes {
     size_t n;
 };
 
+struct outlet;
+
 /* A frame on its way; its memory may be read by the outlet's worker meanwhile. */
 struct frame {
+    struct outlet *outlet; /* NULL: the place is free */
+    struct job go, sent;   /* to the worker, to the home */
+    struct op sending;
+    struct err err; /* sent */
     struct arena arena;
     pb_consume_response response;
     struct parcel **parcels; /* held, one for each message */
     struct object **objects; /* likewise; NULL: the payload is in the message */
     uint64_t *sequences;
-    size_t n;
+    size_t n, bytes; /* of messages, as bytes_of counts them */
 };
 
 struct outlet {
@@ -44,21 +53,19 @@ struct outlet {
     struct member *member; /* what only its home touches */
     struct feed *feed;
     struct member_want want;
-    struct job join, said, gone, drain, sent, bye; /* to the home */
-    struct job heard, frame, over, ended;          /* to the worker */
+    struct job join, said, gone, drain, bye; /* to the home */
+    struct job heard, over, ended;           /* to the worker */
     struct call_receive receive;
     struct arena arena; /* of what the client said */
-    struct op sending;
-    struct err why; /* gone: of the client */
-    struct err end; /* over: of the call */
+    struct err why;     /* gone: of the client */
+    struct err end;     /* over: of the call */
     char end_text[ERR_KEPT_BYTES];
-    struct err send_err; /* of the last frame */
-    bool orderly;        /* gone: by half-close */
-    bool left;           /* nothing more goes to the home */
+    bool orderly; /* gone: by half-close */
+    bool left;    /* nothing more goes to the home */
     bool bidi, headed, told_gone, draining;
-    /* NULL: frames are sent as they are. Otherwise writes the frame in its own way and ends in
-     * outlet_written, at once or later. */
-    void (*write)(struct outlet *);
+    /* NULL: frames are sent as they are. Otherwise writes the frame, one at a time, in its own way
+     * and ends in outlet_written, at once or later. */
+    void (*write)(struct frame *);
     size_t written; /* its own */
 };
 
@@ -80,8 +87,9 @@ struct member {
     uint64_t *recent; /* MEMBER_RECENT sequences that were taken away; NULL: none yet */
     unsigned n_recent;
 
-    struct frame frame;
-    bool sending;
+    struct frame frames[CALL_SENDS]; /* a ring */
+    unsigned oldest, n_frames;       /* on their way */
+    size_t frames_bytes;             /* of them */
     struct arena notes_memory;
     struct notes failures, revoked, gaps, extended;
     uint64_t told_through, last_through; /* last: before the first that it gave back */
@@ -97,7 +105,8 @@ struct member {
 struct outlet *outlet_new(struct call *call, bool bidi);
 /* What is in `request` is borrowed until the end of the call. */
 void outlet_join(struct outlet *outlet, const pb_subscribe_request *request);
-void outlet_written(struct outlet *outlet, struct err err);
+void outlet_send(struct job *job); /* a frame's `go` */
+void outlet_written(struct frame *frame, struct err err);
 
 /* ---- member.c ---- */
 
@@ -126,8 +135,13 @@ void member_note(struct member *member, struct notes *notes, void *message);
 uint64_t member_room(const struct member *member); /* messages */
 /* Sends a frame if there is anything to say; at most `most` messages. */
 void member_send(struct member *member, size_t most);
+/* Bytes of messages that may be sent behind the frames on their way; 0: none. */
+size_t member_room_ahead(const struct member *member);
+/* About: that many of the messages that are ready make a full frame. */
+bool member_fills_frame(const struct member *member, size_t n);
 bool member_has_news(const struct member *member);
-void frame_clear(struct frame *frame);
+/* The oldest one is over. */
+void member_clear_frame(struct member *member);
 const char *member_message_id(const struct member *member, struct arena *arena,
                               const struct incoming *message);
 
@@ -166,7 +180,7 @@ uint64_t settle_extend(struct receipt *receipt, const struct which *which, uint6
 /* One delivery, without or with a receipt. */
 void settle_one(struct delivery *delivery, enum settle_how how, struct receipt *receipt);
 /* The frame was taken: ACK_AUTO. */
-void settle_frame(struct member *member);
+void settle_frame(struct member *member, struct frame *frame);
 /* The source's subscription is about to end: those with which a member vanished, or whose lease ran
  * out, have failed, which giving back would not say. */
 void settle_untold(struct feed *feed);

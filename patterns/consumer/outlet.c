@@ -1,7 +1,7 @@
 /* Consume and Subscribe on the worker of the call: receives, sends, and tells the member's home
  * (member.h) of all that happens.
  *
- * happy path   request -> join -> frame -> sent -> frame ..
+ * happy path   request -> join -> frame -> sent -> frame ..     (a few at a time)
  *              Consume: received -> said -> heard -> received ..
  * half-close   gone, orderly -> over -> bye -> ended: OK
  * client gone  gone -> over -> bye -> ended
@@ -51,31 +51,30 @@ static void draining(struct call *call, void *arg)
 
 /* ---- from the home ---- */
 
-void outlet_written(struct outlet *outlet, struct err err)
+void outlet_written(struct frame *frame, struct err err)
 {
-    outlet->send_err = err;
-    land(outlet, &outlet->sent);
+    frame->err = err;
+    land(frame->outlet, &frame->sent);
 }
 
 static void sent(struct op *op)
 {
-    struct outlet *outlet = CONTAINER_OF(op, struct outlet, sending);
-
-    outlet_written(outlet, op->err);
+    outlet_written(CONTAINER_OF(op, struct frame, sending), op->err);
 }
 
-static void send_frame(struct job *job)
+void outlet_send(struct job *job)
 {
-    struct outlet *outlet = CONTAINER_OF(job, struct outlet, frame);
+    struct frame *frame = CONTAINER_OF(job, struct frame, go);
+    struct outlet *outlet = frame->outlet;
 
     if (!outlet->bidi && !outlet->headed)
         call_headers(outlet->call, "x-prism-subscription-id", slice_str(outlet->member->id));
     outlet->headed = true;
     if (outlet->write != NULL) {
-        outlet->write(outlet);
+        outlet->write(frame);
         return;
     }
-    call_send(outlet->call, &outlet->member->frame.response.base, &outlet->sending, sent);
+    call_send(outlet->call, &frame->response.base, &frame->sending, sent);
 }
 
 static void receive(struct outlet *outlet)
@@ -141,10 +140,8 @@ struct outlet *outlet_new(struct call *call, bool bidi)
     outlet->said.run = member_said;
     outlet->gone.run = member_gone;
     outlet->drain.run = member_drain;
-    outlet->sent.run = member_sent;
     outlet->bye.run = member_bye;
     outlet->heard.run = heard;
-    outlet->frame.run = send_frame;
     outlet->over.run = over;
     outlet->ended.run = ended;
     op_group_enter(call_group(call));

@@ -167,7 +167,7 @@ void member_said(struct job *job)
     if (!member->leaving)
         carry_out(member, (const void *)outlet->receive.message);
     /* Who does not read what failed is not heard any more. */
-    if (member->failures.n + member->extended.n > MEMBER_MAX_NOTES && member->sending)
+    if (member->failures.n + member->extended.n > MEMBER_MAX_NOTES && member->n_frames > 0)
         member->unheard = true;
     else
         worker_land(outlet->worker, &outlet->heard);

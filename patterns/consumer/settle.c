@@ -291,9 +291,8 @@ void settle_one(struct delivery *delivery, enum settle_how how, struct receipt *
     settle(delivery->parcel->feed, &chosen, how, 0, receipt);
 }
 
-void settle_frame(struct member *member)
+void settle_frame(struct member *member, struct frame *frame)
 {
-    struct frame *frame = &member->frame;
     struct chosen chosen = {.items = arena_alloc(&frame->arena, frame->n * sizeof(void *))};
 
     for (size_t i = 0; i < frame->n; i++) {

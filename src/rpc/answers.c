@@ -4,36 +4,36 @@
  * answers_uncount. */
 #include "src/rpc/rpc_priv.h"
 
-void answers_count(struct call *call, uint64_t bytes)
+void answers_count(struct call *call, uint64_t bytes, uint64_t *built)
 {
     enum { LARGE = 4096 };
 
     if (bytes < LARGE || call->worker == &call->server->poller)
         return;
-    call->built_bytes = bytes;
+    *built = bytes;
     memory_take(call->server, call->share, bytes);
 }
 
-void answers_uncount(struct call *call)
+void answers_uncount(struct call *call, uint64_t *built)
 {
-    uint64_t bytes = call->built_bytes;
+    uint64_t bytes = *built;
 
     if (bytes == 0)
         return;
-    call->built_bytes = 0;
+    *built = 0;
     memory_give_back(call->server, call->share, bytes);
 }
 
 /* A unary call gives back what it has held so far, so an answer that is no larger always fits. */
-struct err answers_fit(struct call *call)
+struct err answers_fit(struct call *call, uint64_t built)
 {
     uint64_t held = call->home.held_bytes;
     bool last = call->row->method->kind == METHOD_UNARY;
     struct err err;
 
-    if (call->built_bytes == 0 || (last && call->built_bytes <= held) || admit_is_general(call))
+    if (built == 0 || (last && built <= held) || admit_is_general(call))
         return ERR_NONE;
-    err = memory_check(call, 0, call->built_bytes + call->request_bytes + held);
+    err = memory_check(call, 0, built + call->request_bytes + held);
     if (err.code != ERR_OK)
         counter_add_shared(&call->server->refused_answers, 1);
     return err;

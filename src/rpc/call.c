@@ -138,7 +138,7 @@ void call_reply(struct call *call, const ProtobufCMessage *message)
 {
     grpc_byte_buffer *buffer = codec_pack(call, message);
 
-    answers_count(call, buffer->data.raw.slice_buffer.length);
+    answers_count(call, buffer->data.raw.slice_buffer.length, &call->built_bytes);
     end(call, (struct ending){.code = ERR_OK, .message = buffer});
 }
 
@@ -146,14 +146,14 @@ void call_reply_read(struct call *call, const ProtobufCMessage *message)
 {
     grpc_byte_buffer *buffer = codec_pack(call, message);
 
-    answers_count(call, buffer->data.raw.slice_buffer.length);
-    struct err err = answers_fit(call);
+    answers_count(call, buffer->data.raw.slice_buffer.length, &call->built_bytes);
+    struct err err = answers_fit(call, call->built_bytes);
 
     if (err.code == ERR_OK) {
         end(call, (struct ending){.code = ERR_OK, .message = buffer});
         return;
     }
-    answers_uncount(call);
+    answers_uncount(call, &call->built_bytes);
     grpc_byte_buffer_destroy(buffer);
     call_fail(call, err);
 }

@@ -97,11 +97,21 @@ void call_fail(struct call *call, struct err err);
 /* ---- streams ---- */
 
 /* Sends one message; `sent` (started here, in this call's group) is done when gRPC took it: flow
- * control. One send at a time. When the client is gone, sent finishes with ERR_CANCELLED; when the
- * answers on their way fill limits.max_inflight_bytes, with ERR_RESOURCE_EXHAUSTED, and nothing was
- * sent. The handler then ends the call. */
+ * control. When the client is gone, sent finishes with ERR_CANCELLED; when the answers on their way
+ * fill limits.max_inflight_bytes, with ERR_RESOURCE_EXHAUSTED, and nothing was sent. The handler
+ * then ends the call.
+ *
+ * One send at a time, as a rule. Up to CALL_SENDS, where call_sends_ahead allows it: then gRPC has
+ * the next message as soon as it took the one before. They go, and are done, in the order in which
+ * they were sent. Those behind the first have CALL_AHEAD_BYTES together, at most: the handler sees
+ * to it. All of them count against limits.max_inflight_bytes from now on. */
+enum { CALL_SENDS = 4, CALL_AHEAD_BYTES = 256 << 10 };
+
 void call_send(struct call *call, const ProtobufCMessage *message, struct op *sent,
                op_done_fn *done);
+
+/* Memory is ample: a message may be sent behind others. thread: any. */
+bool call_sends_ahead(const struct call *call);
 
 /* Sends the initial metadata now, with this header, instead of with the first message: at most
  * once, and before any send. name is static and lower case; value is printable ASCII, copied. */

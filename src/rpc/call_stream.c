@@ -1,4 +1,4 @@
-/* The home half of streams: headers, sends, receives. One send and one receive at a time; what
+/* The home half of streams: headers, sends, receives. A few sends and one receive at a time; what
  * gRPC does with them is in finish_stream.c. */
 #include "src/rpc/rpc_priv.h"
 
@@ -23,32 +23,44 @@ void call_headers(struct call *call, const char *name, struct slice value)
 
 /* ---- sends ---- */
 
-/* Owns the buffer. charge: the bytes in it that nobody else counts. */
+/* Owns the buffer. charge: the bytes in it that nobody else counts. One that is refused ends like
+ * all others behind those before it, and nothing goes behind it. */
 static void send_buffer(struct call *call, grpc_byte_buffer *buffer, uint64_t charge,
                         struct op *sent, op_done_fn *done)
 {
+    struct outbound *outbound = &call->outbounds[call->home.next_outbound];
+
     op_start(sent, &call->home.group, done);
-    answers_count(call, charge);
+    answers_count(call, charge, &outbound->built_bytes);
 
-    struct err err = answers_fit(call);
+    struct err err = call->home.refused;
 
+    if (err.code == ERR_OK)
+        err = answers_fit(call, outbound->built_bytes);
     if (err.code != ERR_OK) {
-        answers_uncount(call);
+        answers_uncount(call, &outbound->built_bytes);
         grpc_byte_buffer_destroy(buffer);
-        op_finish(sent, err);
-        return;
+        buffer = NULL;
+    } else {
+        call->home.headers_sent = true;
     }
-    call->home.headers_sent = true;
-    call->sent = sent;
-    call->send_buffer = buffer;
-    call->send_charge = charge;
-    call_to_poller(call, &call->send);
+    call->home.refused = outbound->refused = err;
+    call->home.next_outbound = (call->home.next_outbound + 1) % CALL_SENDS;
+    outbound->sent = sent;
+    outbound->buffer = buffer;
+    outbound->charge = charge;
+    call_to_poller(call, &outbound->send);
 }
 
 static void assert_may_send(const struct call *call)
 {
-    if (call->sent != NULL || call->home.ended)
-        call_bug(call, "two sends at a time, or a send after the end");
+    if (call->outbounds[call->home.next_outbound].sent != NULL || call->home.ended)
+        call_bug(call, "too many sends at a time, or a send after the end");
+}
+
+bool call_sends_ahead(const struct call *call)
+{
+    return memory_is_ample(call);
 }
 
 void call_send(struct call *call, const ProtobufCMessage *message, struct op *sent,

@@ -44,7 +44,7 @@ static void unlink_call(struct call *call)
 /* What the call holds of limits.max_inflight_bytes: its request, and what is being sent, for as
  * long as its reader takes. The poller counts before answers_uncount gives back: for a moment an
  * answer counts twice, but workers never see a sum without it. */
-void finish_charge(struct call *call, uint64_t sending_bytes)
+void finish_charge(struct call *call, uint64_t sending_bytes, uint64_t *built)
 {
     struct rpc_server *server = call->server;
 
@@ -54,7 +54,7 @@ void finish_charge(struct call *call, uint64_t sending_bytes)
         call->poller.sending_bytes = sending_bytes;
         memory_freed(server);
     }
-    answers_uncount(call);
+    answers_uncount(call, built);
 }
 
 static void give_place_back(struct call *call)
@@ -217,7 +217,7 @@ static void count_end(struct call *call)
         uint64_t bytes = grpc_byte_buffer_length(call->ending.message);
 
         counter_add(&metrics->response_bytes, bytes);
-        finish_charge(call, bytes);
+        finish_charge(call, bytes, &call->built_bytes);
     }
 }
 

@@ -30,34 +30,70 @@ static void headers_job(struct job *job)
 
 /* ---- sends ---- */
 
-static void on_sent(struct tag *tag, bool ok)
+static void begin_send(struct outbound *outbound)
 {
-    struct call *call = CONTAINER_OF(tag, struct call, poller.send_tag);
-    struct op *sent = call->sent;
-
-    call->poller.tags--;
-    unread_end(call, ok);
-    finish_charge(call, 0);
-    grpc_byte_buffer_destroy(call->send_buffer);
-    call->send_buffer = NULL;
-    call->sent = NULL;
-    op_finish(sent, ok ? ERR_NONE : err_make(ERR_CANCELLED, "the client is gone"));
-}
-
-static void send_job(struct job *job)
-{
-    struct call *call = CONTAINER_OF(job, struct call, send);
+    struct call *call = outbound->call;
     grpc_op ops[2] = {finish_initial_metadata(call, call->wants_gzip),
                       {.op = GRPC_OP_SEND_MESSAGE}};
     size_t first = call->poller.initial_sent ? 1 : 0;
 
     call->poller.initial_sent = true;
-    ops[1].data.send_message.send_message = call->send_buffer;
+    ops[1].data.send_message.send_message = outbound->buffer;
     counter_add(&call->row->metrics.response_bytes,
-                grpc_byte_buffer_length(call->send_buffer)); /* gRPC empties it */
-    finish_charge(call, call->send_charge);
+                grpc_byte_buffer_length(outbound->buffer)); /* gRPC empties it */
+    finish_charge(call, outbound->charge, &outbound->built_bytes);
     unread_begin(call);
     finish_start_batch(call, ops + first, 2 - first, &call->poller.send_tag);
+}
+
+/* True: others wait behind it. If none does, this may have been the last of the call. */
+static bool end_send(struct outbound *outbound, struct err err)
+{
+    struct call *call = outbound->call;
+    struct op *sent = outbound->sent;
+    bool more = --call->poller.outbounds > 0;
+
+    call->poller.oldest_outbound = (call->poller.oldest_outbound + 1) % CALL_SENDS;
+    outbound->sent = NULL; /* the place is free once the home half hears of it */
+    op_finish(sent, err);
+    return more;
+}
+
+/* When the client is gone, or takes nothing in time, gRPC fails what waits like what it had: there
+ * is no road of its own for that. */
+static void next_send(struct call *call)
+{
+    struct outbound *outbound;
+
+    do {
+        outbound = &call->outbounds[call->poller.oldest_outbound];
+        if (outbound->refused.code == ERR_OK) {
+            begin_send(outbound);
+            return;
+        }
+    } while (end_send(outbound, outbound->refused));
+}
+
+static void on_sent(struct tag *tag, bool ok)
+{
+    struct call *call = CONTAINER_OF(tag, struct call, poller.send_tag);
+    struct outbound *outbound = &call->outbounds[call->poller.oldest_outbound];
+
+    call->poller.tags--;
+    unread_end(call, ok);
+    finish_charge(call, 0, &outbound->built_bytes);
+    grpc_byte_buffer_destroy(outbound->buffer);
+    outbound->buffer = NULL;
+    if (end_send(outbound, ok ? ERR_NONE : err_make(ERR_CANCELLED, "the client is gone")))
+        next_send(call);
+}
+
+static void send_job(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct outbound, send)->call;
+
+    if (call->poller.outbounds++ == 0)
+        next_send(call);
 }
 
 /* ---- receives ---- */
@@ -179,7 +215,10 @@ void finish_stop_waiting(struct call *call, struct err why)
 void finish_stream_init(struct call *call)
 {
     call->headers.run = headers_job;
-    call->send.run = send_job;
+    for (size_t i = 0; i < CALL_SENDS; i++) {
+        call->outbounds[i].send.run = send_job;
+        call->outbounds[i].call = call;
+    }
     call->receive.run = receive_job;
     call->poller.headers_tag.run = on_headers;
     call->poller.send_tag.run = on_sent;

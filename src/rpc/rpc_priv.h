@@ -7,10 +7,10 @@
  * They meet in jobs embedded in the call; what stands beside the halves is either set before the
  * first hand-over and never changed, or handed over with the job that its comment names. Poller to
  * worker: `begin` (intake, may be refused), `notice.there` and what an inbound brings. Worker to
- * poller: `notice.back`, `headers`, `send`, `receive`, an inbound's `back`, `final`, `release`. The
- * call goes back to the free list when the home half has released it and no tag, no notice and no
- * inbound is outstanding. Until then it is in flight: an answer that its client has not taken is
- * the server's to keep. */
+ * poller: `notice.back`, `headers`, an outbound's `send`, `receive`, an inbound's `back`, `final`,
+ * `release`. The call goes back to the free list when the home half has released it and no tag, no
+ * notice and no inbound is outstanding. Until then it is in flight: an answer that its client has
+ * not taken is the server's to keep. */
 #ifndef PRISM_RPC_RPC_PRIV_H
 #define PRISM_RPC_RPC_PRIV_H
 
@@ -54,6 +54,18 @@ struct link {
     struct link *next, *prev;
 };
 
+/* A message of a stream on its way to gRPC. Those behind the one that gRPC has wait at the poller.
+ */
+struct outbound {
+    struct job send;
+    struct call *call;
+    struct op *sent;    /* NULL: the place is free */
+    struct err refused; /* there was no room for it; else ERR_OK */
+    grpc_byte_buffer *buffer;
+    uint64_t charge;      /* its bytes, but for those of blocks */
+    uint64_t built_bytes; /* as of struct call */
+};
+
 /* A message of a stream on its way to the home half, or that there are no more; and back, once it
  * was received or dropped. */
 struct inbound {
@@ -80,7 +92,8 @@ struct call_poller {
     bool noticing;          /* a notice is under way */
     struct err next_notice; /* to follow it; never soft */
     grpc_metadata initial[2], trailer;
-    uint64_t sending_bytes;   /* an answer, or a message of a stream, not yet taken */
+    unsigned outbounds, oldest_outbound; /* sends that are not done; gRPC has the oldest */
+    uint64_t sending_bytes;              /* an answer, or a message of a stream, not yet taken */
     struct call *next, *prev; /* free list, or in flight in order of arrival, until finalised */
     struct call *unread_next, *unread_prev; /* while gRPC sends its answer, or a message */
     uint64_t unread_since_ns;
@@ -105,6 +118,8 @@ struct call_home {
     struct arena arena;
     const ProtobufCMessage *request;
     bool begun, headers_sent, ended, final_asked;
+    unsigned next_outbound;
+    struct err refused;             /* why the last one was, and so are all behind it; ERR_OK */
     bool reads;                     /* the poller was told to receive */
     struct call_receive *receiving; /* waits for an inbound, or has `received` */
     struct inbound *received;
@@ -136,7 +151,7 @@ struct call {
     struct share *share; /* of its connection; NULL: a general unary call */
 
     /* jobs */
-    struct job begin, headers, send, receive, final, release;
+    struct job begin, headers, receive, final, release;
     struct notice notice; /* why and soft go with notice.there */
     _Atomic bool over;    /* set before that, unless soft: `begin` may run before it */
 
@@ -144,11 +159,9 @@ struct call {
     grpc_byte_buffer *request_buffer; /* begin */
     struct ending ending;             /* final */
     bool released;                    /* final or release; the poller may look once `finalised` */
-    uint64_t built_bytes; /* send or final: of an answer that counts in the server's held_bytes */
+    uint64_t built_bytes; /* final: of an answer that counts in the server's held_bytes */
     grpc_metadata header; /* headers */
-    grpc_byte_buffer *send_buffer; /* send */
-    uint64_t send_charge;          /* send: its bytes, but for those of blocks */
-    struct op *sent;               /* send */
+    struct outbound outbounds[CALL_SENDS]; /* each with its `send`; a ring */
 };
 
 /* Calls of one method, by outcome. */
@@ -281,11 +294,12 @@ void admit_flush(struct rpc_server *server); /* wakes the workers that this batc
 
 /* From now on a large answer counts in held_bytes; uncounted when it has become sending_bytes, or
  * was dropped. */
-void answers_count(struct call *call, uint64_t bytes);
-void answers_uncount(struct call *call); /* thread: the home, or the poller that took over */
+void answers_count(struct call *call, uint64_t bytes, uint64_t *built);
+/* thread: the home, or the poller that took over */
+void answers_uncount(struct call *call, uint64_t *built);
 
 /* Is there room for this answer? The only one always has it. */
-struct err answers_fit(struct call *call);
+struct err answers_fit(struct call *call, uint64_t built);
 
 /* ---- unread.c ---- */
 
@@ -319,7 +333,8 @@ void finish_maybe_recycle(struct call *call);
 /* For finish_stream.c. */
 void finish_start_batch(struct call *call, const grpc_op *ops, size_t n, struct tag *tag);
 grpc_op finish_initial_metadata(struct call *call, bool gzip); /* gRPC reads call->poller.initial */
-void finish_charge(struct call *call, uint64_t sending_bytes);
+/* built: what counts of it in held_bytes, until now. */
+void finish_charge(struct call *call, uint64_t sending_bytes, uint64_t *built);
 struct err finish_why_gone(const struct call *call); /* ERR_OK: it is there, as far as is known */
 
 /* ---- finish_stream.c: poller half of headers, sends and receives ---- */
@@ -349,10 +364,12 @@ void memory_measure(struct call *call);
 void memory_grown(struct call *call);
 void memory_release(struct call *call);
 
+/* Nobody waits, nor will soon. thread: any. */
+bool memory_is_ample(const struct call *call);
+
 /* thread: poller. Posts the call's receive, by finish_post_receive, once there is room. */
 void memory_receive(struct call *call);
-bool memory_leave(struct call *call);          /* false: its receive does not wait */
-bool memory_is_ample(const struct call *call); /* nobody waits, nor will soon */
+bool memory_leave(struct call *call); /* false: its receive does not wait */
 void memory_feed(struct rpc_server *server);
 
 /* The poller has given memory back: those who wait are looked at at the end of its turn. */

@@ -1,34 +1,18 @@
 /* The call layer of tests, with the real one's coding of messages. Life of a call: fake_call_bytes
  * (decode, handler) -> ops -> one end -> the last op is done -> the arena is cleared. Whatever
  * breaks the contract aborts, with a sentence. */
-#include "tests/fake/fake_call.h"
+#include "tests/fake/fake_call_priv.h"
 
 #include "src/base/container.h"
 #include "src/rpc/decode.h"
-#include "src/rpc/encode.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static void bug(const struct call *call, const char *what)
-{
-    fprintf(stderr, "fake call %s: %s\n", call->method->path, what);
-    abort();
-}
-
-static void *room(size_t bytes)
-{
-    void *memory = malloc(bytes > 0 ? bytes : 1);
-
-    if (memory == NULL)
-        abort();
-    return memory;
-}
-
 static void *copy(const void *from, size_t bytes)
 {
-    void *to = room(bytes);
+    void *to = fake_room(bytes);
 
     return bytes > 0 ? memcpy(to, from, bytes) : to;
 }
@@ -36,54 +20,6 @@ static void *copy(const void *from, size_t bytes)
 static char *copy_text(const char *text)
 {
     return text != NULL ? copy(text, strlen(text) + 1) : NULL;
-}
-
-/* ---- messages ---- */
-
-/* Frees packed. */
-static struct fake_message decoded(const struct call *call, uint8_t *packed, size_t bytes)
-{
-    ProtobufCMessage *seen = protobuf_c_message_unpack(call->method->response, NULL, bytes, packed);
-
-    free(packed);
-    if (seen == NULL)
-        bug(call, "an answer that does not decode");
-    return (struct fake_message){.message = seen, .bytes = bytes};
-}
-
-/* What a client makes of the message. */
-static struct fake_message receive(const struct call *call, const ProtobufCMessage *message)
-{
-    struct encode_plan plan;
-
-    if (message->descriptor != call->method->response)
-        bug(call, "a message of another type than the method's");
-    encode_measure(&plan, message);
-    if (plan.bytes > call->rig->max_message_bytes)
-        bug(call, "a message larger than max_message_bytes");
-
-    size_t bytes = plan.bytes;
-    uint8_t *packed = room(bytes);
-
-    encode_write(&plan, message, packed);
-    return decoded(call, packed, bytes);
-}
-
-static struct fake_message receive_parts(const struct call *call, const struct call_part *parts,
-                                         size_t n)
-{
-    size_t bytes = 0, at = 0;
-
-    for (size_t i = 0; i < n; i++)
-        bytes += parts[i].bytes.len;
-
-    uint8_t *packed = room(bytes);
-
-    for (size_t i = 0; i < n; at += parts[i++].bytes.len) {
-        if (parts[i].bytes.len > 0)
-            memcpy(packed + at, parts[i].bytes.data, parts[i].bytes.len);
-    }
-    return decoded(call, packed, bytes);
 }
 
 /* ---- src/rpc/call.h ---- */
@@ -136,7 +72,7 @@ static void group_idle(struct op_group *group)
     struct call *call = CONTAINER_OF(group, struct call, group);
 
     if (call->ends == 0 && call->on_cancel == NULL && call->stream.pending == 0)
-        bug(call, "the handler waits for nothing and has not ended the call");
+        fake_call_bug(call, "the handler waits for nothing and has not ended the call");
     clear_if_over(call);
 }
 
@@ -150,7 +86,7 @@ static void deliver(struct call *call);
 static void end(struct call *call, struct err status)
 {
     if (call->ends++ > 0)
-        bug(call, "ended twice");
+        fake_call_bug(call, "ended twice");
     call->status = status;
     call->status.text = copy_text(status.text);
     call->status.subject = copy_text(status.subject);
@@ -163,8 +99,8 @@ static void end(struct call *call, struct err status)
 void call_reply(struct call *call, const ProtobufCMessage *message)
 {
     if (call->method->kind != METHOD_UNARY)
-        bug(call, "call_reply on a stream");
-    call->reply = receive(call, message).message;
+        fake_call_bug(call, "call_reply on a stream");
+    call->reply = fake_message_of(call, message).message;
     end(call, ERR_NONE);
 }
 
@@ -176,39 +112,15 @@ void call_reply_read(struct call *call, const ProtobufCMessage *message)
 void call_close(struct call *call)
 {
     if (call->method->kind == METHOD_UNARY)
-        bug(call, "call_close on a unary call");
+        fake_call_bug(call, "call_close on a unary call");
     end(call, ERR_NONE);
 }
 
 void call_fail(struct call *call, struct err err)
 {
     if (err.code == ERR_OK || err.text == NULL)
-        bug(call, "failed without an error, or without a sentence");
+        fake_call_bug(call, "failed without an error, or without a sentence");
     end(call, err);
-}
-
-/* ---- sends ---- */
-
-struct sending {
-    op_done_fn *done;
-    struct call *call;
-};
-
-static void send_cancelled(struct op *op, struct err why)
-{
-    const struct sending *sending = op->backend_data;
-
-    (void)why;
-    if (!sending->call->late_sends)
-        op_finish(op, err_make(ERR_CANCELLED, "the client is gone"));
-}
-
-static void sent_done(struct op *op)
-{
-    struct sending *sending = op->backend_data;
-
-    sending->call->sending = NULL;
-    sending->done(op);
 }
 
 struct err call_hold(struct call *call, uint64_t bytes)
@@ -222,65 +134,9 @@ struct err call_hold(struct call *call, uint64_t bytes)
 void call_headers(struct call *call, const char *name, struct slice value)
 {
     if (call->header_name != NULL || call->sent_count > 0 || call->ends > 0)
-        bug(call, "headers twice, or after a message, or after the end");
+        fake_call_bug(call, "headers twice, or after a message, or after the end");
     call->header_name = name;
     call->header_value = copy_text(arena_strdup(&call->arena, value));
-}
-
-static void assert_may_send(const struct call *call)
-{
-    if (call->sending != NULL || call->ends > 0 || call->method->kind == METHOD_UNARY)
-        bug(call, "two sends at a time, or a send after the end");
-}
-
-static void send_message(struct call *call, struct fake_message message, struct op *sent,
-                         op_done_fn *done)
-{
-    struct sending *sending = arena_alloc(&call->arena, sizeof *sending);
-
-    if (call->sent_count == FAKE_MESSAGES)
-        bug(call, "more messages than any test expects");
-    call->sent = realloc(call->sent, (call->sent_count + 1) * sizeof *call->sent);
-    if (call->sent == NULL)
-        abort();
-    call->sent[call->sent_count++] = message;
-    *sending = (struct sending){.done = done, .call = call};
-    op_start(sent, &call->group, sent_done);
-    sent->backend_data = sending;
-    call->sending = sent;
-    if (call->group.cancelled.code != ERR_OK)
-        send_cancelled(sent, call->group.cancelled);
-    else if (call->slow_reader)
-        op_park(sent, send_cancelled);
-    else
-        op_finish(sent, ERR_NONE);
-}
-
-void call_send(struct call *call, const ProtobufCMessage *message, struct op *sent,
-               op_done_fn *done)
-{
-    assert_may_send(call);
-    send_message(call, receive(call, message), sent, done);
-}
-
-void call_send_parts(struct call *call, const struct call_part *parts, size_t n, struct op *sent,
-                     op_done_fn *done)
-{
-    assert_may_send(call);
-    send_message(call, receive_parts(call, parts, n), sent, done);
-}
-
-void fake_call_lose(struct call *call)
-{
-    op_finish(call->sending, err_make(ERR_CANCELLED, "the client is gone"));
-}
-
-bool fake_call_take(struct call *call)
-{
-    if (call->sending == NULL || call->sending->state != OP_STARTED)
-        return false;
-    op_finish(call->sending, ERR_NONE);
-    return true;
 }
 
 /* ---- receives ---- */
@@ -326,7 +182,7 @@ static void deliver(struct call *call)
 void call_receive(struct call *call, struct call_receive *receive, op_done_fn *done)
 {
     if (call->receiving != NULL || call->ends > 0 || call->method->kind != METHOD_BIDI)
-        bug(call, "two receives at a time, or a receive after the end");
+        fake_call_bug(call, "two receives at a time, or a receive after the end");
     receive->call = call;
     receive->then = done;
     op_start(&receive->op, &call->stream, received);
@@ -337,7 +193,7 @@ void call_receive(struct call *call, struct call_receive *receive, op_done_fn *d
 void fake_call_push_bytes(struct call *call, const uint8_t *bytes, size_t len)
 {
     if (call->has_incoming || call->half_closed)
-        bug(call, "pushed before the last message was taken, or after half-close");
+        fake_call_bug(call, "pushed before the last message was taken, or after half-close");
     free(call->incoming);
     call->incoming = copy(bytes, len);
     call->incoming_bytes = len;
@@ -351,7 +207,7 @@ void fake_call_push(struct call *call, const ProtobufCMessage *message)
         call->half_closed = true;
         deliver(call);
     } else {
-        uint8_t *bytes = room(protobuf_c_message_get_packed_size(message));
+        uint8_t *bytes = fake_room(protobuf_c_message_get_packed_size(message));
 
         fake_call_push_bytes(call, bytes, protobuf_c_message_pack(message, bytes));
         free(bytes);
@@ -452,7 +308,7 @@ struct call *fake_call_with(struct fake_rig *rig, const char *path, const Protob
 {
     struct call *call = begin(rig, fake_method(rig->type, path), deadline_ms);
     size_t len = request != NULL ? protobuf_c_message_get_packed_size(request) : 0;
-    uint8_t *bytes = room(len);
+    uint8_t *bytes = fake_room(len);
 
     if (request != NULL)
         protobuf_c_message_pack(request, bytes);
@@ -469,11 +325,11 @@ struct call *fake_call(struct fake_rig *rig, const char *path, const ProtobufCMe
 static void check_over(const struct call *call)
 {
     if (call->ends != 1)
-        bug(call, "freed before its end");
+        fake_call_bug(call, "freed before its end");
     if (call->group.pending != 0 || call->stream.pending != 0 || call->group.parked != NULL)
-        bug(call, "something is still pending");
+        fake_call_bug(call, "something is still pending");
     if (!call->cleared || call->arena.blocks != NULL || call->arena.adopted != NULL)
-        bug(call, "the arena is not empty");
+        fake_call_bug(call, "the arena is not empty");
 }
 
 void fake_call_free(struct call *call)

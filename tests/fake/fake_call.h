@@ -82,6 +82,7 @@ struct call {
     struct fake_message *sent; /* by call_send, in order */
     size_t sent_count;
     bool slow_reader;        /* sends wait for fake_call_take */
+    bool memory_short;       /* nothing is sent ahead */
     bool late_sends;         /* a send that waits outlasts the client, until fake_call_lose */
     const char *header_name; /* call_headers; NULL: none */
     char *header_value;
@@ -94,7 +95,8 @@ struct call {
     const ProtobufCMessage *request;
     uint8_t *request_memory;
     bool cleared, half_closed;
-    struct op *sending;
+    struct op *sending[CALL_SENDS]; /* the oldest first */
+    unsigned n_sending;
     void (*on_cancel)(struct call *, void *), (*on_drain)(struct call *, void *);
     void *on_cancel_arg, *on_drain_arg;
     struct call_receive *receiving;
@@ -124,7 +126,7 @@ void fake_call_drain(struct call *call);
 /* A slow reader takes one message. False: none waits. */
 bool fake_call_take(struct call *call);
 
-/* late_sends: the send that waits fails, since the client is gone. */
+/* late_sends: the oldest send that waits fails, since the client is gone. */
 void fake_call_lose(struct call *call);
 
 /* METHOD_BIDI: the client sends a message; NULL: it half-closes. One at a time. */

@@ -209,7 +209,7 @@ static bool waits_for_thread(const struct fake_rig *rig)
     if (rig->world.mode != FAKE_THREAD)
         return false;
     for (const struct call *call = rig->calls; call != NULL; call = call->next) {
-        if (call->ends == 0 && call->sending == NULL && call->group.pending > 0)
+        if (call->ends == 0 && call->n_sending == 0 && call->group.pending > 0)
             return true;
     }
     return false;

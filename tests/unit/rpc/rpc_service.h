@@ -12,8 +12,10 @@
 typedef Prism__Patterns__Keyvalue__StoreRequest Request;
 typedef Prism__Patterns__Keyvalue__StoreResponse Response;
 
-enum { SERVICE_METHODS = 13, INLINE_BYTES = 4096, BIG_BYTES = 6 << 20 };
+enum { SERVICE_METHODS = 14, INLINE_BYTES = 4096, BIG_BYTES = 6 << 20 };
 enum { STUBBORN_MS = 200, HOLD_MS = 1100 };
+
+#include "tests/unit/rpc/rpc_ahead.h"
 
 /* ---- handlers ---- */
 
@@ -369,6 +371,7 @@ static const struct method methods[SERVICE_METHODS] = {
     {"/test.Service/Read", METHOD_UNARY, false, REQUEST, RESPONSE, big_read, NULL},
     {"/test.Service/ReadStream", METHOD_SERVER_STREAM, false, REQUEST, RESPONSE, big_stream, NULL},
     {"/test.Service/Parts", METHOD_SERVER_STREAM, false, REQUEST, RESPONSE, send_parts, NULL},
+    {"/test.Service/Ahead", METHOD_SERVER_STREAM, false, REQUEST, RESPONSE, send_ahead, NULL},
     {"/test.Service/Older", METHOD_UNARY, false, REQUEST, RESPONSE, echo, "test.Service.Echo"},
 };
 
@@ -409,7 +412,7 @@ static inline void start(struct fixture *f, const struct rpc_options *options, u
     const struct service *services[] = {&service, &general};
     struct pool_options pool_options = {.workers = workers, .intake_depth = intake};
     static const uint32_t inline_bytes[SERVICE_METHODS] = {
-        INLINE_BYTES, INLINE_BYTES, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+        INLINE_BYTES, INLINE_BYTES, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     static const uint32_t general_bytes[] = {0, INLINE_BYTES};
     struct rpc_instance instances[8];
 
