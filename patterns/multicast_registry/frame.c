@@ -255,9 +255,8 @@ static void send(struct framing *f)
 {
     struct receiver *r = f->receiver;
 
-    f->frame.news = (struct frame_news){.attached = (int64_t)r->open,
-                                        .draining = r->draining,
-                                        .resume_token = resume_token(f)};
+    f->frame.news = (struct frame_news){
+        .attached = (int64_t)r->open, .draining = r->draining, .resume_token = resume_token(f)};
     f->frame.news.seldom = seldom(f);
     r->started = r->sending = true;
     r->has_news = false;

@@ -300,7 +300,7 @@ class Everybody(Identities):
         return server, service(self.borrow(server.channel()), timeout=2 * environment.PATIENCE), keyvalue
 
     def storm(self, server, keyvalue, n, register):
-        """n register, or ask for nothing. Returns how many did, and what calls take meanwhile."""
+        """n register, or beat for nobody. Returns how many did, and what calls take meanwhile."""
         flood = subprocess.Popen(storm(server.address, n, register=register), stdout=subprocess.PIPE, text=True)
         self.addCleanup(flood.stdout.close)
         took = self.calls_beside(keyvalue, lambda: select.select([flood.stdout], [], [], 0)[0])
@@ -311,8 +311,8 @@ class Everybody(Identities):
         return counts["OK"], took
 
     def all_come(self, slot):
-        """And come again. The control: calls of the same clients to the same prismd that have nothing to do there. They
-        take as much of the machine, and of the server's turn on it."""
+        """And come again. The control: heartbeats of the same clients at the same prismd for one who is not there. They
+        take as much of the machine, of the server's turn on it, and of Redis."""
         server, registry, keyvalue = self.start(slot)
         beside, usual = [], []
         for _ in range(2):

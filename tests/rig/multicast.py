@@ -46,10 +46,10 @@ def messages(stream, n):
 
 
 def storm(address, n, *more, register=True):
-    """The command that registers n identities at a prismd, or again; or asks for nothing, as often. It is ghz, which
-    prints a report."""
+    """The command that registers n identities at a prismd, or again; or beats as often for one who is not there. It is
+    ghz, which prints a report."""
     method, data = ("Register", {"identity": "d{{.RequestNumber}}", "replace": True}) if register else (
-        "GetCapabilities", {})
+        "Heartbeat", {"items": [{"identity": "nobody"}]})
     return [environment.tool("ghz"), "--insecure", "--call",
             f"prism.patterns.multicast_registry.MulticastRegistryPattern/{method}", "--data", json.dumps(data),
             "--concurrency", "200", "--connections", "20", "--total", str(n), "--timeout", "20s", "--format", "json",
