@@ -159,49 +159,50 @@ class Consumer(suite.Case):
 
     def test_c11_what_was_published_waits_or_is_settled_or_dead(self):
         """Attempts are used up by a member that vanishes and by leases that run out, not by anybody who says so. What
-        waits, is in flight, is settled and is dead adds up at each rest. Kafka's lag counts from the first that is not
-        settled, so there it adds up at the end."""
-        published_in_all, rpc = 40, consumer_service(self.channel, "mortal")
-        self.publish([b"%d" % i for i in range(published_in_all)], producer_service(self.channel, "mortal"))
+        waits, is in flight, is settled and is dead adds up at each rest. Kafka keeps one position, so what is settled
+        behind a message that is not comes again to the next member: there nothing is missing at the end."""
+        published, rpc = [b"%d" % i for i in range(40)], consumer_service(self.channel, "mortal")
+        counts_each = suite.backend() != "kafka"
+        self.publish(published, producer_service(self.channel, "mortal"))
 
         def counted(outcome):
             return int(self.server.metric("prism_consumer_settlements_total", namespace="mortal", outcome=outcome))
 
-        def acknowledged():
+        def adds_up(state, done):
             """The originals of dead letters are settled, too."""
-            return counted("settled") - counted("dead_letter")
+            dead = counted("dead_letter")
+            return counted("settled") - dead == done and state.lag + done + dead == len(published)
 
-        def at_rest(done):
+        def at_rest(settled):
             """Nothing is held or waits for a retry, and no dead letter is half done."""
-            def adds_up():
+            def rests():
                 state = rpc.GetState(topic=self.topic, consumer_group="g")
-                whole = state.lag + done + counted("dead_letter") == published_in_all
-                return (acknowledged() == done and state.in_flight == state.parked == 0
-                        and (whole or suite.backend() == "kafka" and state.lag > 0))
-            wait.until(adds_up, environment.PATIENCE, f"it adds up, with {done} settled")
+                return state.in_flight == state.parked == 0 and (not counts_each or adds_up(state, len(settled)))
+            wait.until(rests, environment.PATIENCE, "it adds up")
         with self.member(rpc=rpc) as member:
-            member.take(published_in_all)
+            settled = {m.payload for m in member.take(len(published))[:10]}
             member.settle(10)
-        at_rest(10)
+        at_rest(settled)
         with self.member(rpc=rpc, lease_ms=200) as member:
             while counted("dead_letter") < 5:
                 member.credit(messages=10)
                 member.take(10)
-                at_rest(10)
-        settled = set()
+                at_rest(settled)
         with self.member(rpc=rpc) as member:
             reader = threading.Thread(target=self.settle_all, args=(member, settled))
             reader.start()
             wait.until(lambda: rpc.GetState(topic=self.topic, consumer_group="g").lag == 0, environment.PATIENCE,
                        "nothing waits")
-            at_rest(10 + len(settled))
+            at_rest(settled)
             member.half_close()
             reader.join()
         dead = counted("dead_letter")
-        self.assertEqual((10 + len(settled) + dead, counted("dropped")), (published_in_all, 0))
+        self.assertEqual(counted("dropped"), 0)
         with self.member(rpc=rpc, dead_letters=True) as member:
             letters = {m.payload for m in member.take(dead)}
-        self.assertEqual((len(letters), letters & settled), (dead, set()))
+        self.assertEqual(settled | letters, set(published))
+        if counts_each:
+            self.assertEqual((len(letters), letters & settled), (dead, set()))
 
     def settle_all(self, member, settled):
         """Until it has left."""

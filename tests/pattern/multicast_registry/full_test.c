@@ -33,7 +33,7 @@ static struct call *receiving(struct fake_rig *rig, bool slow, policy when_full)
 static void send_number(struct fake_rig *rig, int number, const char *key)
 {
     pb_multicast_request request = to_all();
-    char *names[] = {pb_text("i1")}, text[4];
+    char *names[] = {pb_text("i1")}, text[12];
     struct call *call;
 
     snprintf(text, sizeof text, "%d", number);
