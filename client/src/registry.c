@@ -401,11 +401,11 @@ struct receiving {
 static void note_dropped(struct receiving *receiving, const wire_frame *frame)
 {
     receiving->dropped += frame->dropped_count;
-    for (size_t i = 0; i < frame->n_dropped; i++) {
-        unsigned reason = (unsigned)frame->dropped[i]->reason;
+    for (size_t i = 0; i < frame->n_drops; i++) {
+        unsigned reason = (unsigned)frame->drops[i]->reason;
 
         if (reason < PRISM_DROP_REASONS)
-            receiving->dropped_by[reason] += frame->dropped[i]->count;
+            receiving->dropped_by[reason] += frame->drops[i]->count;
     }
 }
 

@@ -201,9 +201,9 @@ static int64_t fill_dropped(struct framing *f, pb_receive_frame *frame)
 
         if (r->dropped[reason] == 0)
             continue;
-        if (frame->dropped == NULL)
-            frame->dropped = arena_array(&f->arena, DROP_REASONS, sizeof *frame->dropped);
-        dropped = frame->dropped[frame->n_dropped++] = arena_alloc(&f->arena, sizeof *dropped);
+        if (frame->drops == NULL)
+            frame->drops = arena_array(&f->arena, DROP_REASONS, sizeof *frame->drops);
+        dropped = frame->drops[frame->n_drops++] = arena_alloc(&f->arena, sizeof *dropped);
         prism__patterns__multicast_registry__dropped_messages__init(dropped);
         dropped->reason = (Prism__Patterns__MulticastRegistry__DropReason)reason;
         dropped->count = r->dropped[reason];
@@ -221,7 +221,7 @@ static struct slice seldom(struct framing *f)
     uint8_t *packed;
 
     f->frame.news.dropped = fill_dropped(f, &frame);
-    if (r->started && r->failures.n == 0 && frame.n_dropped == 0)
+    if (r->started && r->failures.n == 0 && frame.n_drops == 0)
         return slice_of(NULL, 0);
     if (!r->started) {
         frame.subscription_id = r->id;

@@ -312,8 +312,8 @@ class Multicast(suite.Case):
         while len(got) + dropped < 400:
             frame = next(stream)
             got += [int(message.payload[:4]) for message in frame.messages]
-            self.assertEqual(sum(one.count for one in frame.dropped), frame.dropped_count)
-            self.assertLessEqual({one.reason for one in frame.dropped}, {reason})
+            self.assertEqual(sum(one.count for one in frame.drops), frame.dropped_count)
+            self.assertLessEqual({one.reason for one in frame.drops}, {reason})
             dropped += frame.dropped_count
         self.assertGreater(dropped, 0)
         return got, dropped

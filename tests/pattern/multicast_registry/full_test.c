@@ -78,9 +78,9 @@ static size_t numbers(const struct call *call, int *out, int reason, int64_t *dr
         const pb_receive_frame *frame = (const pb_receive_frame *)call->sent[i].message;
         int64_t told = 0;
 
-        for (size_t j = 0; j < frame->n_dropped; j++) {
-            assert_int_equal(frame->dropped[j]->reason, reason);
-            told += frame->dropped[j]->count;
+        for (size_t j = 0; j < frame->n_drops; j++) {
+            assert_int_equal(frame->drops[j]->reason, reason);
+            told += frame->drops[j]->count;
         }
         assert_int_equal(told, frame->dropped_count);
         *dropped += told;
