@@ -146,6 +146,7 @@ static void fail(struct jet_call *call, struct err why)
 {
     struct op *op = take_op(call);
 
+    atomic_store(&call->abandoned, true);
     counter_add(&call->instance->base.stats.errors, 1);
     op_finish(op, why);
 }

@@ -108,6 +108,7 @@ struct jet_page {
     uint64_t revision; /* what a write goes on from; 0: there was no page */
     bool fresh;        /* revision was read, or written by us */
     bool busy, writes; /* a request is under way; it writes */
+    bool blind;        /* what waits cannot be noted without reading once more */
     uint64_t again_ns; /* the journal is not asked before */
     uint64_t until_ns; /* settlings wait no longer for others who write */
     struct jet_held *held, **held_end;
@@ -168,5 +169,14 @@ void jet_journal_denied(struct jet_store *store, const char *subject);
 /* Prism publishes there for its sake. thread: any. */
 bool jet_journal_owns(const struct jet_store *store, const char *subject);
 uint64_t jet_journal_tick(struct jet_store *store, uint64_t now_ns);
+
+/* jet_settle.c, for the page: what waits there says what it gives back, and is sent when that is
+ * written. */
+struct jet_settling **jet_settling_next(struct jet_settling *s);
+bool jet_settling_returns(const struct jet_settling *s); /* some of it is to be written */
+/* What some of it was an attempt of is not known, and the page may say. */
+bool jet_settling_is_blind(const struct jet_settling *s, const struct jet_returns *returns);
+void jet_settling_note(struct jet_settling *s, struct jet_returns *returns);
+void jet_settling_send(struct jet_settling *s, bool written);
 
 #endif

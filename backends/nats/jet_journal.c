@@ -21,6 +21,9 @@ enum {
     PAGE_ABSENT = 10037,
     PAGE_CHANGED = 10071,
     NAME_IN_USE = 10058,
+    NO_PEERS = 10005,
+    CLUSTER_AWAY = 10008,
+    STREAM_OFFLINE = 10118,
 };
 
 struct page_request {
@@ -81,6 +84,19 @@ static struct jet_members members_of(natsMsg *message)
     return jet_members_read(data, data + natsMsg_GetDataLength(message));
 }
 
+static void give_up(struct jet_store *store, struct page_request *request);
+
+/* A cluster without a leader, say: the next request asks again. */
+static bool is_passing(struct jet_store *store, const struct jet_members *members)
+{
+    if (members->err_code != NO_PEERS && members->err_code != CLUSTER_AWAY &&
+        members->err_code != STREAM_OFFLINE)
+        return false;
+    while (store->journal.requests != NULL)
+        give_up(store, store->journal.requests);
+    return true;
+}
+
 /* ---- is it there? ---- */
 
 static void made(struct jet_store *store, struct jet_answer *answer, natsMsg *message)
@@ -90,7 +106,7 @@ static void made(struct jet_store *store, struct jet_answer *answer, natsMsg *me
     (void)answer;
     if (members.err_code == 0 || members.err_code == NAME_IN_USE)
         become_ready(store);
-    else
+    else if (!is_passing(store, &members))
         become_refused(store, "JetStream makes no such stream");
 }
 
@@ -131,10 +147,10 @@ static void found(struct jet_store *store, struct jet_answer *answer, natsMsg *m
         become_refused(store, "JetStream is not there");
     else if (members.err_code == STREAM_ABSENT)
         make(store);
-    else if (members.err_code != 0)
-        become_refused(store, "JetStream does not tell of the stream");
-    else
+    else if (members.err_code == 0)
         become_ready(store);
+    else if (!is_passing(store, &members))
+        become_refused(store, "JetStream does not tell of the stream");
 }
 
 void jet_journal_look(struct jet_store *store)

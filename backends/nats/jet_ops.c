@@ -68,8 +68,9 @@ static void work_describe(struct jet_store *store, jsCtx *js, struct jet_errand 
     char stream[JET_NAME_BYTES];
     jsStreamInfo *info = NULL;
     jsErrCode code = 0;
-    struct err err =
-        js != NULL ? jet_stream_look(store, js, call->topic, stream) : nats_unavailable();
+    struct err err = js != NULL && !atomic_load(&call->call.abandoned)
+                         ? jet_stream_look(store, js, call->topic, stream)
+                         : nats_unavailable();
 
     if (err.code == ERR_OK) {
         natsStatus s = js_GetStreamInfo(&info, js, stream, NULL, &code);

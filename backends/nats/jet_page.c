@@ -55,8 +55,11 @@ static void ask(struct jet_listener *listener, char *text)
 
 static void read_page(struct jet_listener *listener)
 {
-    for (struct jet_held *held = listener->page.held; held != NULL; held = held->next)
+    struct jet_page *page = &listener->page;
+
+    for (struct jet_held *held = page->held; held != NULL; held = held->next)
         held->asked = true;
+    page->blind = false;
     ask(listener, NULL);
 }
 
@@ -126,13 +129,13 @@ void jet_page_go_on(struct jet_listener *listener)
     if (listener->ending && !listener->give_back)
         return;
     send_others(page);
-    if (page->busy)
+    if (page->busy || listener->placing) /* the place is the control thread's meanwhile */
         return;
     if (page->waiting != NULL && !is_usable(listener))
         send_unwritten(listener);
     if (page->held != NULL && !is_usable(listener))
         jet_page_let_go(listener);
-    if (page->waiting != NULL && page->fresh)
+    if (page->waiting != NULL && page->fresh && !page->blind)
         write_page(listener);
     else if (page->waiting != NULL || page->held != NULL)
         read_page(listener);
@@ -201,6 +204,7 @@ void jet_page_put(struct jet_listener *listener, struct jet_settling *settling)
         end = jet_settling_next(*end);
     *end = settling;
     *jet_settling_next(settling) = NULL;
+    page->blind = page->blind || jet_settling_is_blind(settling, &page->returns);
     jet_listener_soon(listener);
 }
 
@@ -244,9 +248,10 @@ static void deliver(struct jet_listener *listener, struct incoming_batch *batch)
             tokens[lost.n_tokens++] = item->token;
             continue;
         }
-        delivery->attempt = jet_returns_attempt(&listener->page.returns, delivery->stream_sequence,
-                                                delivery->deliveries);
-        item->attempt = delivery->attempt;
+        item->attempt = jet_returns_attempt(&listener->page.returns, delivery->stream_sequence,
+                                            delivery->deliveries);
+        if (!listener->ending) /* else the page tells, when it is given back */
+            delivery->attempt = item->attempt;
     }
     subscription_deliver(listener->subscription, batch);
     if (lost.n_tokens > 0)

@@ -243,6 +243,7 @@ struct jet_call {
     struct job job;
     struct jet_instance *instance;
     struct op *op;               /* home; NULL: it did not wait */
+    _Atomic bool abandoned;      /* the control thread need not ask any more */
     struct jet_call *next, **at; /* in instance->calls, while op is there */
     struct err err;
     void (*done)(struct jet_call *); /* home: fills the operation's outputs in; err is ERR_OK */
@@ -415,11 +416,6 @@ void jet_extend(struct backend *backend, struct extend *extend);
 typedef bool jet_wanted_fn(const struct jet_listener *, const struct jet_delivery *,
                            uint64_t now_ns);
 void jet_settle_all(struct jet_listener *listener, enum jet_how how, jet_wanted_fn *wanted);
-/* For the page: what waits there says what it gives back, and is sent when that is written. */
-struct jet_settling **jet_settling_next(struct jet_settling *s);
-bool jet_settling_returns(const struct jet_settling *s); /* some of it is to be written */
-void jet_settling_note(struct jet_settling *s, struct jet_returns *returns);
-void jet_settling_send(struct jet_settling *s, bool written);
 /* thread: the store's. */
 uint64_t jet_settle_tick(struct jet_store *store, uint64_t now_ns);
 void jet_settle_lost(struct jet_store *store);

@@ -301,6 +301,20 @@ bool jet_settling_returns(const struct jet_settling *s)
     return false;
 }
 
+bool jet_settling_is_blind(const struct jet_settling *s, const struct jet_returns *returns)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        const struct item *item = &s->items[i];
+        const struct jet_delivery *delivery =
+            jet_unsettled_find(&s->listener->unsettled, item->token);
+
+        if (item->how == JET_RETURN && delivery != NULL && delivery->attempt == 0 &&
+            !jet_returns_know(returns, item->stream_sequence, item->deliveries))
+            return true;
+    }
+    return false;
+}
+
 struct jet_settling **jet_settling_next(struct jet_settling *s)
 {
     return &s->next;
