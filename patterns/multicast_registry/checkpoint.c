@@ -109,7 +109,7 @@ static void go_on(struct sending *s)
         keep(s);
     } else if (!r->holds || !r->fresh) {
         wait(s, RENEW_MS);
-    } else if (r->get.op.err.code != ERR_OK && now_of(s) >= r->until_ns) {
+    } else if (r->unsure && now_of(s) >= r->until_ns) {
         wait(s, AGAIN_MS);
     } else {
         r->holds = false;
@@ -132,7 +132,8 @@ static void kept(struct op_group *group)
         arena_clear(&r->record);
         remember_ended(s);
     } else if (r->taken) {
-        walk_stop(s, remember_taken());
+        if (!awaiting_stop(s, remember_taken())) /* no walk is under way then */
+            walk_stop(s, remember_taken());
     } else {
         go_on(s);
     }

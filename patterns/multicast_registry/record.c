@@ -40,8 +40,10 @@ static struct slice write(struct sending *s, struct arena *arena, uint8_t state,
     const int32_t counts[RECORD_COUNTS] = {s->tally.delivered, s->tally.no_receiver,
                                            s->tally.pending, s->tally.skipped};
 
-    *record = (struct record){
-        .state = state, .ended = s->exhausted, .overflowed = r->overflowed, .resumed = r->resumed};
+    *record = (struct record){.state = state,
+                              .ended = s->exhausted,
+                              .flags = (uint8_t)((r->overflowed ? RECORD_OVERFLOWED : 0) |
+                                                 (r->resumed ? RECORD_RESUMED : 0))};
     memcpy(record->owner, r->owner, OWNER_BYTES);
     number_put(record->kept_ms, kept_ms, 8);
     memcpy(record->digest, r->digest.bytes, DIGEST_BYTES);
@@ -115,7 +117,7 @@ bool record_read(struct sending *s, struct slice value)
     s->after_len = after;
     memcpy(s->after, value.data + sizeof *record, after);
     s->exhausted = record->ended != 0;
-    s->remembered.resumed = record->resumed != 0 || record->state == RECORD_OPEN;
+    s->remembered.resumed = (record->flags & RECORD_RESUMED) != 0 || record->state == RECORD_OPEN;
     s->named.next = (size_t)number_get(record->next_name, 4);
     for (int i = 0; i < RECORD_COUNTS; i++) {
         *counts[i] = (int32_t)number_get(record->counts[i], 4);

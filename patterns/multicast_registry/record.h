@@ -4,14 +4,15 @@
 
 #include "patterns/multicast_registry/sending.h"
 
+enum { RECORD_OVERFLOWED = 1, RECORD_RESUMED = 2 }; /* flags */
 enum { RECORD_OPEN = 'O', RECORD_OVER = 'V', RECORD_COUNTS = 4 };
 
 /* In the store, little-endian. Behind it: the identity after which the walk goes on, then those
  * that failed, each with its length before it. */
 struct record {
-    uint8_t state, ended, overflowed, resumed;
-    uint8_t owner[OWNER_BYTES]; /* of the attempt that claimed: random */
-    uint8_t kept_ms[8];         /* open: how long it is kept once its lease is over */
+    uint8_t state, ended, flags; /* not one byte more: what earlier versions wrote is read, too */
+    uint8_t owner[OWNER_BYTES];  /* of the attempt that claimed: random */
+    uint8_t kept_ms[8];          /* open: how long it is kept once its lease is over */
     uint8_t digest[DIGEST_BYTES];
     uint8_t counts[RECORD_COUNTS][4]; /* delivered, no_receiver, pending, skipped */
     uint8_t next_name[4], n_failed[4], after_len[2];

@@ -248,7 +248,7 @@ static void go_on(struct sending *s)
     const struct kv_get *get = &s->remembered.get;
     const struct record *record = (const void *)get->value.data;
 
-    if (record->overflowed)
+    if ((record->flags & RECORD_OVERFLOWED) != 0)
         call_fail(s->call, err_about(ERR_FAILED_PRECONDITION, "message_id",
                                      "of the first multicast more deliveries failed than are "
                                      "remembered: use another message_id"));

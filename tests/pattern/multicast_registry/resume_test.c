@@ -374,6 +374,83 @@ static void test_who_waits_for_a_lease_can_be_stopped(void **state)
     free_rig(rig);
 }
 
+/* ---- that waits for its confirmations ---- */
+
+static struct fake_rig *rig_that_keeps(void)
+{
+    struct fake_rig *rig = unbound_with(REMEMBERS | FAKE_QUEUE, ALL_SLOTS);
+
+    fake_rig_bind(rig);
+    fake_register(&rig->world, "i1", "{\"a\": 1}", 0);
+    return rig;
+}
+
+static struct call *awaiting(struct fake_rig *rig)
+{
+    pb_multicast_request request = to_all();
+    struct call *call;
+
+    request.message_id = pb_text("a");
+    request.await_confirmation = true;
+    request._timeout_ms_case = MULTICAST_PB(MULTICAST_REQUEST___TIMEOUT_MS_TIMEOUT_MS);
+    request.timeout_ms = 30000;
+    call = fake_call(rig, "Multicast", &request.base);
+    fake_rig_run(rig);
+    assert_int_equal(call->ends, 0);
+    return call;
+}
+
+/* Its lease was over, and somebody else has begun. */
+static void take_claim(struct fake_rig *rig)
+{
+    assert_true(rig->world.n > 0);
+    fake_table_set(&rig->world, rig->world.entries[rig->world.n - 1].key, slice_str("another's"),
+                   0);
+}
+
+static void pass_seconds(struct fake_rig *rig, int n)
+{
+    for (int i = 0; i < n; i++) {
+        fake_rig_advance(rig, 1001);
+        fake_rig_run(rig);
+    }
+}
+
+static void expect_one_end(struct fake_rig *rig, struct call *call)
+{
+    pass_seconds(rig, 40); /* and what was to come later comes no more */
+    assert_int_equal(call->ends, 1);
+    fake_call_free(call);
+    free_rig(rig);
+}
+
+static void test_who_waits_for_confirmations_ends_once(void **state)
+{
+    struct fake_rig *rig = rig_that_keeps();
+    struct call *call = awaiting(rig);
+
+    (void)state;
+    take_claim(rig);
+    pass_seconds(rig, 8);
+    expect_one_end(rig, call);
+}
+
+static void test_who_has_not_begun_to_wait_ends(void **state)
+{
+    struct fake_rig *rig = rig_that_keeps();
+    struct call *call;
+
+    (void)state;
+    rig->world.messages.faults.stalled = true; /* the topic of confirmations does not open */
+    call = awaiting(rig);
+    take_claim(rig);
+    pass_seconds(rig, 6);
+    rig->world.messages.faults.stalled = false;
+    fake_messages_look(&rig->world);
+    fake_rig_run(rig);
+    expect_one_end(rig, call);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -386,6 +463,8 @@ int main(void)
         cmocka_unit_test(test_who_finds_another_at_it_stops),
         cmocka_unit_test(test_without_a_lease_nothing_is_sent),
         cmocka_unit_test(test_who_waits_for_a_lease_can_be_stopped),
+        cmocka_unit_test(test_who_waits_for_confirmations_ends_once),
+        cmocka_unit_test(test_who_has_not_begun_to_wait_ends),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
