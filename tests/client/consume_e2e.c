@@ -250,7 +250,7 @@ static void a_lost_connection(void **state)
     puts("cut");
     fflush(stdout);
     assert_non_null(fgets(line, sizeof line, stdin));
-    settle(f, s, receive(f, s, "b", 1).receipt, PRISM_DONE);
+    settle(f, s, receive(f, s, "b", 2).receipt, PRISM_DONE);
     assert_int_equal(prism_settle(s, before, PRISM_DONE, NULL, &f->error), PRISM_ABORTED);
     assert_int_equal(prism_subscription_stats(s).connections, 2);
     close_it(f, s);
