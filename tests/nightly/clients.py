@@ -185,7 +185,7 @@ class Member(Client):
             self.group.delivered([(k, n, place) for (_, k, n), place in zip(got, places)])
             self.held.extend(got)
             self.frames += 1
-            self.last = got[-1][0]
+            self.last = frame.messages[-1].sequence
             if self.last - self.answered >= ANSWER_AT:
                 self.answer()
         again = []
