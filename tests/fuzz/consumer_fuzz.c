@@ -59,7 +59,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct service *service = pattern_consumer.services[0];
     struct fake_rig rig;
-    struct call *call;
 
     if (size < HEAD)
         return 0;
@@ -69,13 +68,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if ((data[1] & REAL) == 0)
         publish_some(&rig);
     make_faults(&rig.world, data[1], data[2]);
-    call = play(&rig, &service->methods[data[0] % service->method_count], data + HEAD, size - HEAD);
-    for (unsigned step = 0; step < data[2] && fake_release(&rig.world, 1) > 0; step++)
-        fake_rig_drain(&rig);
-    if (data[1] & CANCELLED)
-        fake_call_cancel(call);
-    play_out(&rig, call);
-    fake_call_free(call);
+    play_whole(&rig, &service->methods[data[0] % service->method_count], data + HEAD, size - HEAD,
+               data[2], (data[1] & CANCELLED) != 0);
     fake_rig_clear(&rig);
     return 0;
 }

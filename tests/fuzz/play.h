@@ -59,4 +59,19 @@ static inline void play_out(struct fake_rig *rig, struct call *call)
     fake_rig_run(rig);
 }
 
+/* A call to its end: so many of the world's operations are let go one by one first. Frees the call.
+ */
+static inline void play_whole(struct fake_rig *rig, const struct method *method,
+                              const uint8_t *data, size_t size, unsigned steps, bool cancelled)
+{
+    struct call *call = play(rig, method, data, size);
+
+    for (unsigned step = 0; step < steps && fake_release(&rig->world, 1) > 0; step++)
+        fake_rig_drain(rig);
+    if (cancelled)
+        fake_call_cancel(call);
+    play_out(rig, call);
+    fake_call_free(call);
+}
+
 #endif

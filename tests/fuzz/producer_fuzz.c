@@ -42,7 +42,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const struct service *service = pattern_producer.services[0];
     const struct method *method;
     struct fake_rig rig;
-    struct call *call;
 
     if (size < HEAD)
         return 0;
@@ -50,13 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     method = &service->methods[data[0] % service->method_count];
     fake_rig_init(&rig, &pattern_producer, MASK);
     make_world(&rig, data[1], data[2]);
-    call = play(&rig, method, data + HEAD, size - HEAD);
-    for (unsigned step = 0; step < data[2] && fake_release(&rig.world, 1) > 0; step++)
-        fake_rig_drain(&rig);
-    if (data[1] & CANCELLED)
-        fake_call_cancel(call);
-    play_out(&rig, call);
-    fake_call_free(call);
+    play_whole(&rig, method, data + HEAD, size - HEAD, data[2], (data[1] & CANCELLED) != 0);
     fake_rig_clear(&rig);
     return 0;
 }

@@ -1,52 +1,9 @@
 /* Claim checks: large payloads go to the object store. */
-#include "tests/pattern/producer/producer.h"
+#include "tests/pattern/producer/slots.h"
 
 #include "patterns/messaging/claim.h"
 
-enum { STATE = 1 << 1, OBJECT_SLOT = 2, OBJECT = 1 << OBJECT_SLOT, SINK = 1, THRESHOLD = 16 };
-enum { MASK = FAKE_STREAM | FAKE_BASIC | FAKE_TTL | FAKE_CAS };
-
 static const char large[] = "a payload that does not fit";
-
-static struct fake_rig *rig_with(unsigned slots)
-{
-    struct fake_rig *rig = producer_unbound(MASK);
-
-    rig->slots = SINK | slots;
-    fake_rig_set(rig, "claim_check_threshold", THRESHOLD);
-    return rig;
-}
-
-static struct fake_rig *bound_with(unsigned slots)
-{
-    struct fake_rig *rig = rig_with(slots);
-
-    fake_rig_bind(rig);
-    return rig;
-}
-
-static struct call *start(struct fake_rig *rig, const char *id, const char *payload)
-{
-    pb_publish_request request = message_to("orders", payload);
-    struct call *call;
-
-    if (id != NULL)
-        set_id(&request, id);
-    call = fake_call(rig, "Publish", &request.base);
-    fake_rig_drain(rig);
-    return call;
-}
-
-static const pb_publish_response *run(struct fake_rig *rig, struct call *call)
-{
-    fake_rig_run(rig);
-    return answer_of(call);
-}
-
-static size_t published(struct fake_rig *rig)
-{
-    return fake_published(&rig->world, "orders");
-}
 
 static void test_a_large_payload_goes_to_the_object_store(void **state)
 {

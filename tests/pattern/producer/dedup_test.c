@@ -1,48 +1,5 @@
 /* Deduplication by the state store. */
-#include "tests/pattern/producer/producer.h"
-
-enum { STATE = 1 << 1, SINK = 1, THRESHOLD = 16 };
-enum { MASK = FAKE_STREAM | FAKE_BASIC | FAKE_TTL | FAKE_CAS };
-
-static struct fake_rig *rig_with(unsigned slots)
-{
-    struct fake_rig *rig = producer_unbound(MASK);
-
-    rig->slots = SINK | slots;
-    fake_rig_set(rig, "claim_check_threshold", THRESHOLD);
-    return rig;
-}
-
-static struct fake_rig *bound_with(unsigned slots)
-{
-    struct fake_rig *rig = rig_with(slots);
-
-    fake_rig_bind(rig);
-    return rig;
-}
-
-static struct call *start(struct fake_rig *rig, const char *id, const char *payload)
-{
-    pb_publish_request request = message_to("orders", payload);
-    struct call *call;
-
-    if (id != NULL)
-        set_id(&request, id);
-    call = fake_call(rig, "Publish", &request.base);
-    fake_rig_drain(rig);
-    return call;
-}
-
-static const pb_publish_response *run(struct fake_rig *rig, struct call *call)
-{
-    fake_rig_run(rig);
-    return answer_of(call);
-}
-
-static size_t published(struct fake_rig *rig)
-{
-    return fake_published(&rig->world, "orders");
-}
+#include "tests/pattern/producer/slots.h"
 
 /* ---- deduplication ---- */
 
