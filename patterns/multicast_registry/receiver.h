@@ -17,11 +17,11 @@
  * those who listen, and, where the namespace has a durability slot, the identity's queue.
  *
  * Memory: for each attachment a struct and a credit of ATTACHMENT_MESSAGES on each lead; for each
- * kept message that is sent and not confirmed a struct delivery, up to max_in_flight. What waits is
- * counted for the call (call_hold). A receiver that is too slow loses messages of topics where its
- * messaging backend keeps them, the oldest first, or by its policy what waits in waiting.c, up to
- * receiver_queue_messages and _bytes for each identity; it is told how many and why. Those of
- * queues wait there.
+ * kept message that is sent and not confirmed a struct delivery, up to max_in_flight. What waits in
+ * inboxes is counted for the call (call_hold), what waits in waiting.c is not. A receiver that is
+ * too slow loses messages of topics where its messaging backend keeps them, the oldest first, or by
+ * its policy what waits in waiting.c, up to receiver_queue_messages and _bytes for each identity;
+ * it is told how many and why. Those of queues wait there.
  */
 #ifndef PRISM_PATTERNS_MULTICAST_REGISTRY_RECEIVER_H
 #define PRISM_PATTERNS_MULTICAST_REGISTRY_RECEIVER_H
