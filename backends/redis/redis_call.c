@@ -62,7 +62,7 @@ static void note_redirect(struct redis_call *call, struct redis_node *node)
     struct redis *redis = call->redis;
 
     if (call->kind->again == NULL) {
-        redis_cluster_moved(redis->cluster, redis, redis->redirect);
+        redis->calls->moved(redis->cluster, redis, redis->redirect);
         node->text = slice_str(REDIS_ERROR_MOVING);
         return;
     }
@@ -85,7 +85,7 @@ static void note_error(struct redis_call *call, struct redis_node *node)
     if (news == REDIS_NEWS_SIZE)
         note_refused_size(call);
     if (news == REDIS_NEWS_CLUSTER && redis->cluster != NULL) {
-        redis_cluster_stale(redis->cluster); /* its map is news, the connection is good */
+        redis->calls->stale(redis->cluster); /* its map is news, the connection is good */
         return;
     }
     if (news > redis->news) {
@@ -313,7 +313,7 @@ static bool redirected(struct redis_call *call)
     if (redis->redirected != call)
         return false;
     redis->redirected = NULL;
-    return redis_cluster_redirect(redis->cluster, call);
+    return redis->calls->redirect(redis->cluster, call);
 }
 
 static void end_call(struct redis_call *call)

@@ -2,7 +2,6 @@
 #ifndef PRISM_BACKENDS_REDIS_REDIS_CALL_H
 #define PRISM_BACKENDS_REDIS_REDIS_CALL_H
 
-#include "backends/redis/redis_cluster.h"
 #include "backends/redis/redis_conn.h"
 #include "src/base/clock.h"
 
@@ -58,22 +57,6 @@ struct redis_call {
  */
 struct redis_call *redis_begin(struct redis *redis, struct op *op, const struct redis_kind *kind,
                                size_t bytes);
-
-/* Whose connection takes an op with this key of the namespace. */
-static inline struct redis *redis_to(struct backend *backend, struct slice key)
-{
-    struct redis *redis = redis_of(backend);
-
-    return redis->cluster == NULL ? redis : redis_cluster_to(redis->cluster, key);
-}
-
-/* Whose connection takes a command with this key as it is. */
-static inline struct redis *redis_to_key(struct redis *redis, struct slice key)
-{
-    if (redis->cluster == NULL)
-        return redis;
-    return redis_cluster_at(redis->cluster, redis_slot(slice_of(NULL, 0), key));
-}
 
 /* A call without an op, for questions of the connection's own. */
 struct redis_call *redis_begin_own(struct redis *redis, const struct redis_kind *kind, void *state);

@@ -9,7 +9,7 @@
  * MOVED and ASK are followed to primaries that are known; an op is sent HOPS times at most, so that
  * it ends though two nodes should name each other. Who is sent to an unknown one ends with
  * ERR_UNAVAILABLE, while the new map is asked for: nothing has been done for it. */
-#include "backends/redis/redis_call.h"
+#include "backends/redis/redis_cluster.h"
 #include "backends/redis/redis_map.h"
 
 #include <stdlib.h>
@@ -72,7 +72,7 @@ static struct redis_primary *primary_new(struct redis_cluster *cluster,
         abort();
     primary->cluster = cluster;
     memcpy(primary->id, named->id, sizeof primary->id);
-    primary->redis.cluster = cluster;
+    redis_cluster_join(cluster, &primary->redis);
     primary->redis.stats = cluster->shared->stats;
     primary->redis.to = named->to;
     primary->redis.fixed = true;
@@ -169,11 +169,6 @@ void redis_cluster_take(struct redis_cluster *cluster, const struct redis_map *m
         cluster->events->mapped(cluster->shared);
 }
 
-static void refresh(struct job *job)
-{
-    redis_cluster_stale(CONTAINER_OF(job, struct redis_cluster, refresh_job));
-}
-
 static void on_refresh(struct timer *timer)
 {
     struct redis_cluster *cluster = CONTAINER_OF(timer, struct redis_cluster, refresh);
@@ -214,7 +209,7 @@ static void map_lost(struct redis_call *call, struct err why)
 static const struct redis_kind map_kind = {
     .item_errors = true, .node = map_node, .end = map_end, .lost = map_lost};
 
-void redis_cluster_stale(struct redis_cluster *cluster)
+static void stale(struct redis_cluster *cluster)
 {
     struct redis_call *call;
 
@@ -226,15 +221,20 @@ void redis_cluster_stale(struct redis_cluster *cluster)
     redis_word(call, slice_str("SLOTS"));
 }
 
-void redis_cluster_lost(struct redis_cluster *cluster, const struct redis *redis)
+static void refresh(struct job *job)
+{
+    stale(CONTAINER_OF(job, struct redis_cluster, refresh_job));
+}
+
+static void lost(struct redis_cluster *cluster, const struct redis *redis)
 {
     if (redis->fixed)
-        redis_cluster_stale(cluster);
+        stale(cluster);
 }
 
 static void on_ready(struct redis *redis)
 {
-    redis_cluster_stale(redis->cluster);
+    stale(redis->cluster);
 }
 
 /* ---- where an op goes ---- */
@@ -248,9 +248,7 @@ struct redis *redis_cluster_at(struct redis_cluster *cluster, unsigned slot)
 
 struct redis *redis_cluster_to(struct redis_cluster *cluster, struct slice key)
 {
-    const struct redis_store *store = redis_store_of(cluster->shared);
-
-    return redis_cluster_at(cluster, redis_slot(slice_of(store->prefix, store->prefix_len), key));
+    return redis_cluster_at(cluster, redis_slot(redis_prefix(cluster->shared), key));
 }
 
 static void ignore_node(struct redis_call *call, const struct redis_node *node)
@@ -293,7 +291,7 @@ static struct redis_primary *take_redirect(struct redis_cluster *cluster, const 
     struct redis_primary *to = named_by(cluster, redis, redirect);
 
     if (!redirect->ask)
-        redis_cluster_stale(cluster);
+        stale(cluster);
     if (to == NULL || to->redis.phase != REDIS_READY)
         return NULL;
     if (!redirect->ask)
@@ -301,8 +299,8 @@ static struct redis_primary *take_redirect(struct redis_cluster *cluster, const 
     return to;
 }
 
-void redis_cluster_moved(struct redis_cluster *cluster, const struct redis *redis,
-                         struct redis_redirect redirect)
+static void moved(struct redis_cluster *cluster, const struct redis *redis,
+                  struct redis_redirect redirect)
 {
     take_redirect(cluster, redis, &redirect);
 }
@@ -315,7 +313,7 @@ static bool may_go_again(struct redis_call *call)
     return (*hops)++ < HOPS;
 }
 
-bool redis_cluster_redirect(struct redis_cluster *cluster, struct redis_call *call)
+static bool follow(struct redis_cluster *cluster, struct redis_call *call)
 {
     struct redis_redirect redirect = call->redis->redirect;
     struct redis_primary *to = take_redirect(cluster, call->redis, &redirect);
@@ -329,6 +327,15 @@ bool redis_cluster_redirect(struct redis_cluster *cluster, struct redis_call *ca
     }
     call->kind->again(&to->redis, call->op);
     return true;
+}
+
+static const struct redis_cluster_calls calls = {
+    .at = redis_cluster_at, .stale = stale, .lost = lost, .redirect = follow, .moved = moved};
+
+void redis_cluster_join(struct redis_cluster *cluster, struct redis *redis)
+{
+    redis->cluster = cluster;
+    redis->calls = &calls;
 }
 
 struct redis_slots redis_cluster_slots(const struct redis_cluster *cluster, unsigned from)
@@ -372,7 +379,7 @@ struct redis_cluster *redis_cluster_new(struct redis *shared,
     cluster->shared = shared;
     cluster->events = events;
     cluster->refresh_job.run = refresh;
-    shared->cluster = cluster;
+    redis_cluster_join(cluster, shared);
     shared->on_ready = on_ready;
     shared->stats = &shared->base.stats;
     shared->not_yet = "the map of the redis cluster is not known yet";

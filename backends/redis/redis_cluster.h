@@ -4,7 +4,7 @@
 #ifndef PRISM_BACKENDS_REDIS_REDIS_CLUSTER_H
 #define PRISM_BACKENDS_REDIS_REDIS_CLUSTER_H
 
-#include "backends/redis/redis_conn.h"
+#include "backends/redis/redis_call.h"
 
 struct redis_primary;
 
@@ -24,6 +24,9 @@ struct redis_cluster_events {
 /* Makes the map for an instance whose connection is `shared`, before redis_start of that. */
 struct redis_cluster *redis_cluster_new(struct redis *shared,
                                         const struct redis_cluster_events *events);
+
+/* The connection is one of this cluster's. Before redis_start of it. */
+void redis_cluster_join(struct redis_cluster *cluster, struct redis *redis);
 
 /* The instance's own connection. */
 struct redis *redis_cluster_shared(const struct redis_cluster *cluster);
@@ -48,18 +51,20 @@ struct redis *redis_cluster_next(const struct redis_cluster *cluster, const stru
 struct redis_map;
 void redis_cluster_take(struct redis_cluster *cluster, const struct redis_map *map);
 
-/* ---- for the calls and the connections ---- */
+/* Whose connection takes an op with this key of the namespace. */
+static inline struct redis *redis_to(struct backend *backend, struct slice key)
+{
+    struct redis *redis = redis_of(backend);
 
-/* Asks for the map, unless that is under way. */
-void redis_cluster_stale(struct redis_cluster *cluster);
-void redis_cluster_lost(struct redis_cluster *cluster, const struct redis *redis);
+    return redis->cluster == NULL ? redis : redis_cluster_to(redis->cluster, key);
+}
 
-/* Sends the call's op to where call->redis->redirect says. false: it cannot, and ends with the
- * call's err. */
-bool redis_cluster_redirect(struct redis_cluster *cluster, struct redis_call *call);
-
-/* A node has said where a slot is; whoever asked for it does not go there by itself. */
-void redis_cluster_moved(struct redis_cluster *cluster, const struct redis *redis,
-                         struct redis_redirect redirect);
+/* Whose connection takes a command with this key as it is. */
+static inline struct redis *redis_to_key(struct redis *redis, struct slice key)
+{
+    if (redis->cluster == NULL)
+        return redis;
+    return redis_cluster_at(redis->cluster, redis_slot(slice_of(NULL, 0), key));
+}
 
 #endif

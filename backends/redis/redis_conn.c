@@ -154,7 +154,7 @@ static void lost(struct redis *redis, const char *detail)
     redis_fail_turns(redis);
     redis->left = false;
     if (redis->cluster != NULL)
-        redis_cluster_lost(redis->cluster, redis);
+        redis->calls->lost(redis->cluster, redis);
     if (wait_ms > 0) {
         redis_report(redis, BACKEND_DOWN, redis->down.text);
         log_lost(redis, detail, wait_ms);

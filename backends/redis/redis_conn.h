@@ -69,11 +69,31 @@ struct redis_pushes {
     void (*lost)(struct redis *redis); /* the link is gone; ready() may come again */
 };
 
+/* What a connection asks and tells the cluster that it belongs to (redis_cluster.c). thread: home.
+ */
+struct redis_cluster_calls {
+    /* Whose connection has the slot. Never NULL. */
+    struct redis *(*at)(struct redis_cluster *cluster, unsigned slot);
+
+    /* Asks for the map, unless that is under way. */
+    void (*stale)(struct redis_cluster *cluster);
+    void (*lost)(struct redis_cluster *cluster, const struct redis *redis);
+
+    /* Sends the call's op to where call->redis->redirect says. false: it cannot, and ends with the
+     * call's err. */
+    bool (*redirect)(struct redis_cluster *cluster, struct redis_call *call);
+
+    /* A node has said where a slot is; whoever asked for it does not go there by itself. */
+    void (*moved)(struct redis_cluster *cluster, const struct redis *redis,
+                  struct redis_redirect redirect);
+};
+
 struct redis {
     struct backend base;           /* first */
     struct backend_stats *stats;   /* the instance's; set before redis_start, NULL: base.stats */
-    struct redis_cluster *cluster; /* that it belongs to (redis_cluster.h); NULL: none */
-    struct redis_call *redirected; /* the cluster keeps its key elsewhere: .. */
+    struct redis_cluster *cluster; /* that it belongs to, by redis_cluster_join; NULL: none */
+    const struct redis_cluster_calls *calls; /* of the cluster */
+    struct redis_call *redirected;           /* the cluster keeps its key elsewhere: .. */
     struct redis_redirect redirect;
     bool blocking;
     const struct redis_pushes *pushes; /* set before redis_start; NULL: answers only */
@@ -148,6 +168,14 @@ static inline struct redis *redis_of(struct backend *backend)
 static inline struct redis_store *redis_store_of(const struct redis *redis)
 {
     return CONTAINER_OF(redis->base.store, struct redis_store, base);
+}
+
+/* What keys of the namespace begin with. */
+static inline struct slice redis_prefix(const struct redis *redis)
+{
+    const struct redis_store *store = redis_store_of(redis);
+
+    return slice_of(store->prefix, store->prefix_len);
 }
 
 static inline struct err redis_unavailable(const char *text)

@@ -3,7 +3,7 @@
 #define PRISM_BACKENDS_REDIS_REDIS_KV_H
 
 #include "backends/kv.h"
-#include "backends/redis/redis_call.h"
+#include "backends/redis/redis_cluster.h"
 
 enum {
     REDIS_BATCH_ITEMS = 1000, /* keys in one command: what redis does in about a millisecond */
@@ -36,7 +36,8 @@ void redis_get_many(struct backend *backend, struct kv_get_many *req);
  * the room, which is the most that may be read in vain. */
 uint64_t redis_value_head(const struct kv_get_many *req);
 
-/* Shared by scan and count. */
+/* ---- one SCAN (redis_scan_call.c) ---- */
+
 enum redis_scan_part { REDIS_SCAN_ANSWER, REDIS_SCAN_CURSOR, REDIS_SCAN_KEYS, REDIS_SCAN_KEY };
 enum redis_scan_part redis_scan_part(struct redis_call *call, const struct redis_node *node);
 struct slice redis_scan_pattern(const struct redis *redis, struct arena *arena,

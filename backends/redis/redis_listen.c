@@ -448,6 +448,7 @@ void redis_listening_start(struct redis_listening *listening, struct backend *ba
                                                        .createNil = take_nil,
                                                        .freeObject = drop_answer};
     listening->connection.pushes = &pushes;
-    listening->connection.cluster = redis_of(backend)->cluster; /* any node will do */
+    if (redis_of(backend)->cluster != NULL) /* any node will do */
+        redis_cluster_join(redis_of(backend)->cluster, &listening->connection);
     redis_start(&listening->connection, backend->store, backend->home, true);
 }

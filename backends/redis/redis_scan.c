@@ -77,27 +77,15 @@ static uint32_t count_for(size_t items)
 
 /* ---- the first step ---- */
 
-static struct slice prefix_of(const struct redis *redis)
-{
-    const struct redis_store *store = redis_store_of(redis);
-
-    return slice_of(store->prefix, store->prefix_len);
-}
-
 static struct slice scope_of(const struct redis *redis, struct arena *arena, struct slice prefix)
 {
-    struct slice own = prefix_of(redis);
+    struct slice own = redis_prefix(redis);
     uint8_t *scope = arena_alloc(arena, own.len + prefix.len);
 
     memcpy(scope, own.data, own.len);
     if (prefix.len > 0)
         memcpy(scope + own.len, prefix.data, prefix.len);
     return slice_of(scope, own.len + prefix.len);
-}
-
-struct slice redis_scan_pattern(const struct redis *redis, struct arena *arena, struct slice prefix)
-{
-    return redis_glob_starts_with(arena, prefix_of(redis), prefix);
 }
 
 static struct scan *scan_new(struct redis *redis, struct kv_scan_page *req)
@@ -167,16 +155,6 @@ static void page(struct backend *backend, struct kv_scan_page *req)
 
 /* ---- one SCAN call ---- */
 
-void redis_scan_command(struct redis_call *call, uint64_t at, struct slice pattern, uint32_t count)
-{
-    redis_command(call, 6, "SCAN");
-    redis_word_number(call, at);
-    redis_word(call, slice_str("MATCH"));
-    redis_word(call, pattern);
-    redis_word(call, slice_str("COUNT"));
-    redis_word_number(call, count);
-}
-
 static void round_in_turn(struct redis_turn *turn)
 {
     struct scan *scan = CONTAINER_OF(turn, struct scan, turn);
@@ -195,35 +173,6 @@ static void scan_round(struct scan *scan)
 {
     scan->turn.buckets = scan->count;
     redis_turn_take(scan->redis, &scan->turn, &scan->req->op, round_in_turn);
-}
-
-/* The answer: [ next cursor, [ key, ... ] ]. Anything else makes the call fail. */
-enum redis_scan_part redis_scan_part(struct redis_call *call, const struct redis_node *node)
-{
-    bool list = node->type == REDIS_REPLY_ARRAY;
-
-    if (node->depth == 0 && list && node->number == 2)
-        return REDIS_SCAN_ANSWER;
-    if (node->depth == 1 && node->index == 0 && node->type == REDIS_REPLY_STRING)
-        return REDIS_SCAN_CURSOR;
-    if (node->depth == 1 && node->index == 1 && list)
-        return REDIS_SCAN_KEYS;
-    if (node->depth == 2 && node->type == REDIS_REPLY_STRING)
-        return REDIS_SCAN_KEY;
-    redis_unexpected(call);
-    return REDIS_SCAN_ANSWER;
-}
-
-void redis_scan_next(struct redis_call *call, struct slice text, uint64_t *next)
-{
-    char number[24] = "", *end = number;
-
-    if (text.len > 0 && text.len < sizeof number) {
-        memcpy(number, text.data, text.len);
-        *next = strtoull(number, &end, 10);
-    }
-    if (end == number || *end != '\0')
-        redis_unexpected(call);
 }
 
 static void answer_grow(struct scan *scan, struct redis_call *call, size_t keys)

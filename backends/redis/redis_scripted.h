@@ -9,7 +9,7 @@
 #ifndef PRISM_BACKENDS_REDIS_REDIS_SCRIPTED_H
 #define PRISM_BACKENDS_REDIS_REDIS_SCRIPTED_H
 
-#include "backends/redis/redis_call.h"
+#include "backends/redis/redis_cluster.h"
 #include "backends/redis/redis_text.h"
 
 enum { REDIS_SCRIPTED_KEYS = 6 };

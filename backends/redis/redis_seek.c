@@ -9,7 +9,7 @@
  *
  * So a failover is followed by every way in which a connection ends: it is lost, redis refuses
  * writes (READONLY), or the probe finds that it has become a replica. */
-#include "backends/redis/redis_cluster.h"
+#include "backends/redis/redis_conn.h"
 
 #include <string.h>
 
@@ -43,7 +43,7 @@ static void take_seed(struct redis *redis)
 void redis_seek(struct redis *redis)
 {
     if (redis->aims)
-        set_target(redis, &redis_cluster_at(redis->cluster, redis->slot)->to);
+        set_target(redis, &redis->calls->at(redis->cluster, redis->slot)->to);
     if (redis->fixed)
         return;
     if (redis->found.host[0] == '\0') {

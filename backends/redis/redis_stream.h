@@ -34,7 +34,7 @@
 #define PRISM_BACKENDS_REDIS_REDIS_STREAM_H
 
 #include "backends/queue.h"
-#include "backends/redis/redis_call.h"
+#include "backends/redis/redis_cluster.h"
 #include "backends/stream.h"
 
 extern const struct stream redis_stream;

@@ -149,7 +149,7 @@ static struct redis_watch *start(struct redis_streams *streams, const struct red
     streams->watches = watch;
     streams->n_watches++;
     watch->connection.on_ready = on_ready;
-    watch->connection.cluster = streams->cluster;
+    redis_cluster_join(streams->cluster, &watch->connection);
     watch->connection.fixed = watch->connection.aims = streams->cluster != NULL;
     watch->connection.slot = reader->slot;
     redis_start(&watch->connection, base->store, base->home, true);

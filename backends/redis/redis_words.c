@@ -117,9 +117,7 @@ void redis_word(struct redis_call *call, struct slice text)
 
 void redis_word_key(struct redis_call *call, struct slice key)
 {
-    const struct redis_store *store = redis_store_of(call->redis);
-
-    redis_word_joined(call, slice_of(store->prefix, store->prefix_len), key);
+    redis_word_joined(call, redis_prefix(call->redis), key);
 }
 
 void redis_word_number(struct redis_call *call, uint64_t number)

@@ -29,6 +29,10 @@ TABLE = [
     (r"backends/registry\.c", ("src/base/", "backends/"), (), ()),
     (r"backends/[^/]+\.[ch]", ("src/base/", "src/filter/", "pool/", "backends/[^/]+$"), (), ()),
     (r"backends/redis/redis_tls\.[ch]", ("src/base/err.h", "backends/redis/redis_tls.h"), ("openssl",), ()),
+    # A connection and its calls know no cluster: that one tells them what to ask it (redis_conn.h).
+    (r"backends/redis/redis_(conn|call|hello|resolve|seek|state|turns|words|write)\.[ch]",
+     ("src/base/", "pool/", "backends/[^/]+$", r"backends/redis/redis_(call|conn|link|store|text|tls)\.h"),
+     ("hiredis", "uv"), ()),
     (r"backends/redis/", ("src/base/", "src/filter/", "pool/", "backends/[^/]+$", "backends/X/"), ("hiredis", "uv"),
      ()),
     # The floors of memstore; backends/memstore/shard.h tells them.
