@@ -112,9 +112,11 @@ static void render_allocator(struct metrics_page *page)
 }
 
 /* Blocks of a large message are few, and come and go: among small ones each leaves a hole that no
- * other fits into. Beyond this size they have an arena of their own, which keeps none of them. */
+ * other fits into. Beyond this size they have an arena of their own, which keeps none of them.
+ * Other freed pages go back within a second: each connection that is ended may leave as much as its
+ * share, and who floods us comes again several times a second. */
 extern const char *malloc_conf;
-const char *malloc_conf = "oversize_threshold:2097152";
+const char *malloc_conf = "oversize_threshold:2097152,dirty_decay_ms:1000";
 
 /* Pages that a thread has freed go back while it goes on allocating. After a flood it does not. */
 static void give_memory_back(void)
