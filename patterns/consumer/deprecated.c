@@ -16,16 +16,21 @@ typedef Prism__Interfaces__Pubsub__UnsubscribeResponse old_unsubscribe_response;
 
 /* ---- Subscribe ---- */
 
-static void fill_metadata(struct arena *arena, const pb_consumed_message *from, old_message *to)
+static void fill_metadata(struct arena *arena, const struct consumed *from, old_message *to)
 {
-    to->metadata = arena_alloc(arena, from->n_metadata * sizeof *to->metadata);
-    for (; to->n_metadata < from->n_metadata; to->n_metadata++) {
+    to->metadata = arena_alloc(arena, from->n_headers * sizeof *to->metadata);
+    for (size_t i = 0; i < from->n_headers; i++) {
+        const struct consumed_header *header = &from->headers[i];
+
+        if (!header->metadata)
+            continue;
+
         old_metadata *entry = arena_alloc(arena, sizeof *entry);
 
         prism__interfaces__pubsub__message__metadata_entry__init(entry);
-        entry->key = from->metadata[to->n_metadata]->key;
-        entry->value = from->metadata[to->n_metadata]->value;
-        to->metadata[to->n_metadata] = entry;
+        entry->key = arena_strdup(arena, header->name);
+        entry->value = arena_strdup(arena, header->value);
+        to->metadata[to->n_metadata++] = entry;
     }
 }
 
@@ -33,22 +38,22 @@ static void written(struct op *op);
 
 static void write_next(struct frame *frame)
 {
-    const pb_consume_response *response = &frame->response;
     struct outlet *outlet = frame->outlet;
     old_message message = PRISM__INTERFACES__PUBSUB__MESSAGE__INIT;
 
-    if (outlet->written == response->n_messages) {
+    if (outlet->written == frame->n) {
         outlet_written(frame, ERR_NONE);
         return;
     }
 
-    const pb_consumed_message *from = response->messages[outlet->written++];
+    const struct consumed *from = &frame->messages[outlet->written++];
 
     arena_clear(&outlet->arena);
-    message.topic = from->topic;
-    message.payload = from->payload;
-    message.message_id = from->message_id;
-    message.timestamp = from->timestamp_ms;
+    message.topic = arena_strdup(&outlet->arena, from->topic);
+    if (message_is_null(from->claim))
+        message.payload = pb_bytes(from->payload);
+    message.message_id = consumed_id(&outlet->arena, from);
+    message.timestamp = (int64_t)from->from->timestamp_ms;
     fill_metadata(&outlet->arena, from, &message);
     call_send(outlet->call, &message.base, &frame->sending, written);
 }

@@ -1,11 +1,11 @@
 /* Frames: what a member is sent, gathered while the frames before it were under way. */
 #include "patterns/consumer/member.h"
 #include "patterns/consumer/object.h"
+#include "patterns/messaging/fields.h"
 #include "patterns/messaging/message_id.h"
 
 #include "pool/worker.h"
 #include "src/base/clock.h"
-#include "src/base/utf8.h"
 
 /* ---- room ---- */
 
@@ -45,124 +45,6 @@ bool member_has_news(const struct member *member)
 
 /* ---- one message ---- */
 
-static bool is_text(struct slice bytes)
-{
-    return utf8_valid(bytes) && (bytes.len == 0 || memchr(bytes.data, 0, bytes.len) == NULL);
-}
-
-/* A name that is not UTF-8 is written with %XX for each byte that is not plain. */
-static char *name_of(struct arena *arena, struct slice name)
-{
-    static const char digits[] = "0123456789ABCDEF";
-
-    if (is_text(name))
-        return arena_strdup(arena, name);
-
-    char *out = arena_alloc(arena, 3 * name.len + 1), *at = out;
-
-    for (size_t i = 0; i < name.len; i++) {
-        uint8_t c = name.data[i];
-
-        if (c > ' ' && c < 0x7f && c != '%') {
-            *at++ = (char)c;
-            continue;
-        }
-        *at++ = '%';
-        *at++ = digits[c >> 4];
-        *at++ = digits[c & 15];
-    }
-    *at = '\0';
-    return out;
-}
-
-static bool occurs_once(const struct incoming *message, size_t i)
-{
-    for (size_t j = 0; j < message->n_headers; j++) {
-        if (j != i && slice_equal(message->headers[j].name, message->headers[i].name))
-            return false;
-    }
-    return true;
-}
-
-static void fill_metadata(struct arena *arena, pb_consumed_message *to,
-                          const struct incoming *message, size_t i)
-{
-    const struct header *header = &message->headers[i];
-
-    if (!is_text(header->name) || !is_text(header->value) || message_is_null(header->value) ||
-        !occurs_once(message, i))
-        return;
-
-    pb_consumed_metadata *entry = arena_alloc(arena, sizeof *entry);
-
-    prism__patterns__consumer__consumed_message__metadata_entry__init(entry);
-    entry->key = to->headers[i]->name;
-    entry->value = arena_strdup(arena, header->value);
-    to->metadata[to->n_metadata++] = entry;
-}
-
-/* Without the one that tells where the payload lies, which is ours. */
-static const struct incoming *own_headers(struct arena *arena, const struct incoming *message)
-{
-    struct incoming *copy = arena_alloc(arena, sizeof *copy);
-    struct header *headers = arena_array(arena, message->n_headers, sizeof *headers);
-
-    *copy = *message;
-    copy->headers = headers;
-    copy->n_headers = 0;
-    for (size_t i = 0; i < message->n_headers; i++) {
-        if (!slice_equal(message->headers[i].name, slice_str(CLAIM_HEADER)))
-            headers[copy->n_headers++] = message->headers[i];
-    }
-    return copy;
-}
-
-static void fill_headers(struct arena *arena, pb_consumed_message *to,
-                         const struct incoming *message)
-{
-    if (message->n_headers == 0)
-        return;
-    to->headers = arena_alloc(arena, message->n_headers * sizeof *to->headers);
-    to->metadata = arena_alloc(arena, message->n_headers * sizeof *to->metadata);
-    for (size_t i = 0; i < message->n_headers; i++) {
-        pb_header *header = arena_alloc(arena, sizeof *header);
-
-        prism__patterns__schemas__header__init(header);
-        header->name = name_of(arena, message->headers[i].name);
-        if (!message_is_null(message->headers[i].value)) {
-            header->_value_case = PRISM__PATTERNS__SCHEMAS__HEADER___VALUE_VALUE;
-            header->value = pb_bytes(message->headers[i].value);
-        }
-        to->headers[to->n_headers++] = header;
-    }
-    for (size_t i = 0; i < message->n_headers; i++)
-        fill_metadata(arena, to, message, i);
-}
-
-static void fill_place(struct arena *arena, pb_consumed_message *to, const struct incoming *message)
-{
-    if (message->partition >= 0) {
-        to->_partition_case = CONSUMER_PB(CONSUMED_MESSAGE___PARTITION_PARTITION);
-        to->partition = message->partition;
-    }
-    if (message->offset >= 0) {
-        to->_offset_case = CONSUMER_PB(CONSUMED_MESSAGE___OFFSET_OFFSET);
-        to->offset = message->offset;
-    }
-    if (!message_is_null(message->position))
-        to->position = arena_strdup(arena, message->position);
-    else if (message->offset >= 0)
-        to->position = arena_decimal(arena, message->offset);
-    if (message->timestamp_ms != 0) {
-        to->_timestamp_ms_case = CONSUMER_PB(CONSUMED_MESSAGE___TIMESTAMP_MS_TIMESTAMP_MS);
-        to->timestamp_ms = (int64_t)message->timestamp_ms;
-    }
-    if (message->attempt != 0) {
-        to->_attempt_case = CONSUMER_PB(CONSUMED_MESSAGE___ATTEMPT_ATTEMPT);
-        to->attempt = (int32_t)message->attempt;
-    }
-}
-
 struct slice feed_message_id(const struct feed *feed, const struct incoming *message)
 {
     const struct message_sink *sink = feed->consumer->plan.sink;
@@ -175,59 +57,73 @@ struct slice feed_message_id(const struct feed *feed, const struct incoming *mes
     return message->id;
 }
 
+/* Empty: it is to be made up. */
+static struct slice own_id(const struct feed *feed, const struct incoming *message)
+{
+    struct slice id = feed_message_id(feed, message);
+
+    return field_is_text(id) ? id : slice_of(NULL, 0);
+}
+
+static struct slice topic_of(const struct member *member, struct arena *arena,
+                             const struct incoming *message)
+{
+    if (slice_equal(message->topic, member->feed->topic))
+        return slice_str(member->topic);
+    return consumed_name(arena, topics_unmap(&member->feed->consumer->topics, message->topic));
+}
+
 const char *member_message_id(const struct member *member, struct arena *arena,
                               const struct incoming *message)
 {
-    const struct topics *topics = &member->feed->consumer->topics;
-    struct slice id = feed_message_id(member->feed, message);
+    struct slice id = own_id(member->feed, message);
 
-    if (id.len > 0 && is_text(id))
+    if (id.len > 0)
         return arena_strdup(arena, id);
-    return message_id_made(arena, topics_unmap(topics, message->topic), message->position,
+    return message_id_made(arena, topic_of(member, arena, message), message->position,
                            message->partition, message->offset);
 }
 
-static Prism__Patterns__Schemas__ClaimReference *claim_of(struct arena *arena,
-                                                          const struct claim *claim)
+static struct slice claim_of(struct arena *arena, const struct claim *claim)
 {
-    Prism__Patterns__Schemas__ClaimReference *to = arena_alloc(arena, sizeof *to);
+    Prism__Patterns__Schemas__ClaimReference to = PRISM__PATTERNS__SCHEMAS__CLAIM_REFERENCE__INIT;
 
-    prism__patterns__schemas__claim_reference__init(to);
-    to->key = arena_strdup(arena, claim->key);
-    to->size = (int64_t)claim->size;
-    to->sha256 = pb_bytes(slice_of(claim->sha256.bytes, DIGEST_BYTES));
-    return to;
+    to.key = arena_strdup(arena, claim->key);
+    to.size = (int64_t)claim->size;
+    to.sha256 = pb_bytes(slice_of(claim->sha256.bytes, DIGEST_BYTES));
+
+    uint8_t *out = arena_alloc(arena, protobuf_c_message_get_packed_size(&to.base));
+
+    return slice_of(out, protobuf_c_message_pack(&to.base, out));
 }
 
-static pb_consumed_message *message_of(const struct member *member, struct arena *arena,
-                                       const struct delivery *delivery)
+static bool is_told_where(const struct member *member, const struct delivery *delivery)
+{
+    return delivery->claim != NULL &&
+           (delivery->object == NULL || delivery->claim->size > member->max_inline_bytes);
+}
+
+static void add_message(struct member *member, struct frame *frame, struct delivery *delivery)
 {
     const struct incoming *message = delivery->message;
-    pb_consumed_message *to = arena_alloc(arena, sizeof *to);
+    struct consumed *to = &frame->messages[frame->n++];
 
-    prism__patterns__consumer__consumed_message__init(to);
-    to->message_id = pb_text(member_message_id(member, arena, message));
-    to->topic = slice_equal(message->topic, member->feed->topic)
-                    ? pb_text(member->topic)
-                    : name_of(arena, topics_unmap(&member->feed->consumer->topics, message->topic));
-    if (delivery->claim != NULL &&
-        (delivery->object == NULL || delivery->claim->size > member->max_inline_bytes)) {
-        to->_claim_case = CONSUMER_PB(CONSUMED_MESSAGE___CLAIM_CLAIM);
-        to->claim = claim_of(arena, delivery->claim);
-    } else if (!message_is_null(message->payload)) {
-        to->_payload_case = CONSUMER_PB(CONSUMED_MESSAGE___PAYLOAD_PAYLOAD);
-        to->payload = pb_bytes(message->payload);
-    }
-    if (!message_is_null(message->key)) {
-        to->_ordering_key_case = CONSUMER_PB(CONSUMED_MESSAGE___ORDERING_KEY_ORDERING_KEY);
-        to->ordering_key = pb_bytes(message->key);
-    }
-    if (!member->outlet->bidi)
-        to->subscription_id = pb_text(member->id);
+    parcel_hold(delivery->parcel);
+    to->parcel = delivery->parcel;
+    to->object = object_ref(delivery->object);
+    to->from = message;
+    to->topic = topic_of(member, &frame->arena, message);
+    to->id = own_id(member->feed, message);
+    to->payload = message->payload;
+    to->claim =
+        is_told_where(member, delivery) ? claim_of(&frame->arena, delivery->claim) : message_null();
+    to->subscription_id =
+        member->outlet->bidi ? slice_of(NULL, 0) : slice_of(member->id, SUBSCRIPTION_ID_BYTES);
     to->sequence = (int64_t)delivery->sequence;
-    fill_place(arena, to, message);
-    fill_headers(arena, to, delivery->claim != NULL ? own_headers(arena, message) : message);
-    return to;
+    to->attempt = (int32_t)message->attempt;
+    to->claimed = delivery->claim != NULL;
+    consumed_measure(to, &frame->arena);
+    frame->messages_bytes += consumed_bytes(to);
 }
 
 /* ---- a frame ---- */
@@ -278,12 +174,11 @@ size_t member_room_ahead(const struct member *member)
     return ahead < CALL_AHEAD_BYTES ? CALL_AHEAD_BYTES - ahead : 0;
 }
 
-/* A frame that goes alone takes one message of any size. */
-static bool fits(const struct member *member, const struct frame *frame, size_t bytes)
+/* Bytes for the next frame: one that goes alone takes one message of any size. Asked once for a
+ * frame, since memory may become scarce at any time. */
+static size_t room_of_frame(const struct member *member)
 {
-    if (member->n_frames > 0 && bytes > member_room_ahead(member))
-        return false;
-    return frame->n == 0 || bytes <= member->max_frame_bytes;
+    return member->n_frames > 0 ? member_room_ahead(member) : SIZE_MAX;
 }
 
 bool member_fills_frame(const struct member *member, size_t n)
@@ -298,20 +193,18 @@ bool member_fills_frame(const struct member *member, size_t n)
            (n > 0 && n * bytes_of(feed->ready->message) >= member->max_frame_bytes);
 }
 
-static void add_messages(struct member *member, struct frame *frame, size_t most)
+/* room: there is some for the first one. */
+static void add_messages(struct member *member, struct frame *frame, size_t most, size_t room)
 {
     struct feed *feed = member->feed;
 
     if (most > member->max_frame_messages)
         most = member->max_frame_messages;
-    frame->parcels = arena_alloc(&frame->arena, most * sizeof(struct parcel *));
-    frame->objects = arena_alloc(&frame->arena, most * sizeof(struct object *));
-    frame->sequences = arena_alloc(&frame->arena, most * sizeof *frame->sequences);
-    frame->response.messages = arena_alloc(&frame->arena, most * sizeof(pb_consumed_message *));
+    frame->messages = arena_alloc(&frame->arena, most * sizeof *frame->messages);
     while (frame->n < most && feed->ready != NULL && member_room(member) > 0) {
         size_t bytes = frame->bytes + bytes_of(feed->ready->message);
 
-        if (!fits(member, frame, bytes))
+        if (frame->n > 0 && (bytes > room || bytes > member->max_frame_bytes))
             break;
 
         struct delivery *delivery = feed_next_ready(feed);
@@ -323,12 +216,7 @@ static void add_messages(struct member *member, struct frame *frame, size_t most
 
         frame->bytes = bytes;
         hand_out(member, delivery);
-        parcel_hold(delivery->parcel);
-        frame->parcels[frame->n] = delivery->parcel;
-        frame->objects[frame->n] = object_ref(delivery->object);
-        frame->sequences[frame->n++] = delivery->sequence;
-        frame->response.messages[frame->response.n_messages++] =
-            message_of(member, &frame->arena, delivery);
+        add_message(member, frame, delivery);
     }
 }
 
@@ -378,13 +266,13 @@ void member_send(struct member *member, size_t most)
 {
     struct frame *frame = &member->frames[(member->oldest + member->n_frames) % CALL_SENDS];
     pb_consume_response *response = &frame->response;
+    size_t room = room_of_frame(member);
 
     if (most > 0)
         fetch_first(member);
     if (most > member->feed->ready_count) /* others were first */
         most = member->feed->ready_count;
-    if (member->n_frames > 0 &&
-        (most == 0 || !fits(member, &(struct frame){0}, bytes_of(member->feed->ready->message))))
+    if (member->n_frames > 0 && (most == 0 || bytes_of(member->feed->ready->message) > room))
         return;
     if (most == 0 ? !member_has_news(member) : member_room(member) == 0 && !member_has_news(member))
         return;
@@ -405,7 +293,7 @@ void member_send(struct member *member, size_t most)
     if (member->owes_assigned)
         feed_tell_assigned(member->feed, frame);
     member->owes_assigned = false;
-    add_messages(member, frame, most);
+    add_messages(member, frame, most, room);
     member->told_through = through(member);
     response->settled_through = (int64_t)member->told_through;
     response->draining = member->told_drain = member->owes_drain;
@@ -422,9 +310,25 @@ void member_clear_frame(struct member *member)
     member->n_frames--;
     member->frames_bytes -= frame->bytes;
     for (size_t i = 0; i < frame->n; i++) {
-        object_unref(frame->objects[i]);
-        parcel_unhold(frame->parcels[i]);
+        object_unref(frame->messages[i].object);
+        parcel_unhold(frame->messages[i].parcel);
     }
     arena_clear(&frame->arena);
     *frame = (struct frame){0};
+}
+
+/* ---- how it leaves. thread: the outlet's worker ---- */
+
+size_t member_frame_bytes(const struct frame *frame)
+{
+    return frame->messages_bytes + protobuf_c_message_get_packed_size(&frame->response.base);
+}
+
+void member_frame_write(uint8_t *out, const void *what)
+{
+    const struct frame *frame = what;
+
+    for (size_t i = 0; i < frame->n; i++)
+        out = consumed_write(out, &frame->messages[i]);
+    protobuf_c_message_pack(&frame->response.base, out);
 }

@@ -187,7 +187,7 @@ static uint64_t first_on_its_way(const struct member *member)
         const struct frame *frame = &member->frames[(member->oldest + i) % CALL_SENDS];
 
         if (frame->n > 0)
-            return frame->sequences[0];
+            return (uint64_t)frame->messages[0].sequence;
     }
     return member->settling.next;
 }

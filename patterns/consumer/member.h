@@ -15,6 +15,7 @@
 #ifndef PRISM_PATTERNS_CONSUMER_MEMBER_H
 #define PRISM_PATTERNS_CONSUMER_MEMBER_H
 
+#include "patterns/consumer/consumed.h"
 #include "patterns/consumer/feed.h"
 #include "patterns/messaging/settling.h"
 
@@ -40,11 +41,10 @@ struct frame {
     struct op sending;
     struct err err; /* sent */
     struct arena arena;
-    pb_consume_response response;
-    struct parcel **parcels; /* held, one for each message */
-    struct object **objects; /* likewise; NULL: the payload is in the message */
-    uint64_t *sequences;
-    size_t n, bytes; /* of messages, as bytes_of counts them */
+    pb_consume_response response; /* all but the messages */
+    struct consumed *messages;
+    size_t n, bytes;       /* of messages, as bytes_of counts them */
+    size_t messages_bytes; /* on the wire */
 };
 
 struct outlet {
@@ -142,6 +142,9 @@ bool member_fills_frame(const struct member *member, size_t n);
 bool member_has_news(const struct member *member);
 /* The oldest one is over. */
 void member_clear_frame(struct member *member);
+/* The frame on the wire: the messages, and behind them the rest. thread: the outlet's worker. */
+size_t member_frame_bytes(const struct frame *frame);
+call_write_fn member_frame_write;
 const char *member_message_id(const struct member *member, struct arena *arena,
                               const struct incoming *message);
 

@@ -74,7 +74,8 @@ void outlet_send(struct job *job)
         outlet->write(frame);
         return;
     }
-    call_send(outlet->call, &frame->response.base, &frame->sending, sent);
+    call_send_written(outlet->call, member_frame_bytes(frame), member_frame_write, frame,
+                      &frame->sending, sent);
 }
 
 static void receive(struct outlet *outlet)

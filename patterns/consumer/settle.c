@@ -296,7 +296,8 @@ void settle_frame(struct member *member, struct frame *frame)
     struct chosen chosen = {.items = arena_alloc(&frame->arena, frame->n * sizeof(void *))};
 
     for (size_t i = 0; i < frame->n; i++) {
-        struct settling_place *place = settling_find(&member->settling, frame->sequences[i]);
+        struct settling_place *place =
+            settling_find(&member->settling, (uint64_t)frame->messages[i].sequence);
         struct delivery *delivery =
             place != NULL ? delivery_of(place->batch, place->message) : NULL;
 

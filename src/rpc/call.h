@@ -110,6 +110,14 @@ enum { CALL_SENDS = 4, CALL_AHEAD_BYTES = 256 << 10 };
 void call_send(struct call *call, const ProtobufCMessage *message, struct op *sent,
                op_done_fn *done);
 
+/* Writes an encoded message of the length that was said. */
+typedef void call_write_fn(uint8_t *out, const void *what);
+
+/* As call_send, for a message that its owner encodes without a struct: `write` is called before
+ * this returns, once, and writes exactly `bytes`. */
+void call_send_written(struct call *call, size_t bytes, call_write_fn *write, const void *what,
+                       struct op *sent, op_done_fn *done);
+
 /* Memory is ample: a message may be sent behind others. thread: any. */
 bool call_sends_ahead(const struct call *call);
 

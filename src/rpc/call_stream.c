@@ -73,6 +73,16 @@ void call_send(struct call *call, const ProtobufCMessage *message, struct op *se
     send_buffer(call, buffer, buffer->data.raw.slice_buffer.length, sent, done);
 }
 
+void call_send_written(struct call *call, size_t bytes, call_write_fn *write, const void *what,
+                       struct op *sent, op_done_fn *done)
+{
+    assert_may_send(call);
+
+    grpc_byte_buffer *buffer = codec_written(call, bytes, write, what);
+
+    send_buffer(call, buffer, buffer->data.raw.slice_buffer.length, sent, done);
+}
+
 void call_send_parts(struct call *call, const struct call_part *parts, size_t n, struct op *sent,
                      op_done_fn *done)
 {

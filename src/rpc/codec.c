@@ -51,6 +51,14 @@ struct err codec_unpack(struct arena *arena, const struct call *call,
                           message);
 }
 
+static grpc_byte_buffer *encoded(const struct call *call, grpc_slice slice)
+{
+    grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(&slice, 1);
+
+    grpc_slice_unref(slice);
+    return call->wants_gzip ? gzip_if_worth(buffer) : buffer;
+}
+
 grpc_byte_buffer *codec_pack(const struct call *call, const ProtobufCMessage *message)
 {
     struct encode_plan plan;
@@ -60,11 +68,16 @@ grpc_byte_buffer *codec_pack(const struct call *call, const ProtobufCMessage *me
     grpc_slice slice = grpc_slice_malloc(plan.bytes);
 
     encode_write(&plan, message, GRPC_SLICE_START_PTR(slice));
+    return encoded(call, slice);
+}
 
-    grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(&slice, 1);
+grpc_byte_buffer *codec_written(const struct call *call, size_t bytes, call_write_fn *write,
+                                const void *what)
+{
+    grpc_slice slice = grpc_slice_malloc(bytes);
 
-    grpc_slice_unref(slice);
-    return call->wants_gzip ? gzip_if_worth(buffer) : buffer;
+    write(GRPC_SLICE_START_PTR(slice), what);
+    return encoded(call, slice);
 }
 
 static void drop_block(void *block)

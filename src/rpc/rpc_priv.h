@@ -385,6 +385,8 @@ static inline void memory_freed(struct rpc_server *server)
 struct err codec_unpack(struct arena *arena, const struct call *call,
                         const grpc_byte_buffer *buffer, const ProtobufCMessage **message);
 grpc_byte_buffer *codec_pack(const struct call *call, const ProtobufCMessage *message);
+grpc_byte_buffer *codec_written(const struct call *call, size_t bytes, call_write_fn *write,
+                                const void *what);
 
 /* Parts with a block are referenced until gRPC has written them, the others are copied. *charge:
  * the bytes of the latter, and what a reference costs. */

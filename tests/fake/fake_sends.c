@@ -131,6 +131,18 @@ void call_send(struct call *call, const ProtobufCMessage *message, struct op *se
     send_message(call, fake_message_of(call, message), sent, done);
 }
 
+void call_send_written(struct call *call, size_t bytes, call_write_fn *write, const void *what,
+                       struct op *sent, op_done_fn *done)
+{
+    uint8_t *packed = fake_room(bytes);
+
+    assert_may_send(call);
+    if (bytes > call->rig->max_message_bytes)
+        fake_call_bug(call, "a message larger than max_message_bytes");
+    write(packed, what);
+    send_message(call, decoded(call, packed, bytes), sent, done);
+}
+
 void call_send_parts(struct call *call, const struct call_part *parts, size_t n, struct op *sent,
                      op_done_fn *done)
 {

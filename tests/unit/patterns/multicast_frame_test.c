@@ -5,7 +5,7 @@
 #include "patterns/multicast_registry/messages.h"
 #include "patterns/multicast_registry/travel.h"
 #include "src/base/block.h"
-#include "src/base/utf8.h"
+#include "tests/unit/patterns/some.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,17 +14,6 @@
 #include <cmocka.h>
 
 enum { ROUNDS = 3000, MESSAGES = 5, NAMES = 4, HEADERS = 6, FRAMES_BYTES = 1 << 16 };
-
-/* The same frames in every run. */
-static unsigned below(unsigned n)
-{
-    static uint64_t state = 88172645463325252u;
-
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (unsigned)(state >> 32) % n;
-}
 
 /* ---- what is written ---- */
 
@@ -36,31 +25,6 @@ struct given {
     struct block *blocks[MESSAGES];
     struct arena *arena;
 };
-
-/* Mostly ASCII; now and then a letter of two bytes, a byte that is none, a NUL. */
-static struct slice some_bytes(struct arena *arena, size_t most)
-{
-    size_t len = below((unsigned)most + 1);
-    uint8_t *bytes = arena_alloc(arena, len + 1);
-
-    for (size_t i = 0; i < len; i++)
-        bytes[i] = (uint8_t)('a' + below(26));
-    if (len > 1 && below(4) == 0)
-        memcpy(bytes + below((unsigned)len - 1), "\xc3\xa9", 2);
-    if (len > 0 && below(8) == 0)
-        bytes[below((unsigned)len)] = below(2) == 0 ? 0 : 0xff;
-    return slice_of(bytes, len);
-}
-
-static struct slice some_text(struct arena *arena, size_t least)
-{
-    struct slice text;
-
-    do {
-        text = some_bytes(arena, 40);
-    } while (text.len < least || !utf8_valid(text) || memchr(text.data, 0, text.len) != NULL);
-    return text;
-}
 
 static struct header some_header(struct arena *arena)
 {
