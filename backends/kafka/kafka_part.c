@@ -158,6 +158,8 @@ struct err kafka_part_settle(struct kafka_listener *listener, uint64_t token)
     for (struct kafka_part *part = listener->parts; part != NULL; part = part->next) {
         if (part->number == number)
             return settle_one(part, token & SEQUENCE_MASK);
+    }
+    for (struct kafka_part *part = listener->parts; part != NULL; part = part->next) {
         if (was_voided(part, number))
             return ERR_NONE; /* from before a seek: moves nothing */
     }

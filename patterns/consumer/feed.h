@@ -26,7 +26,7 @@
 #include "patterns/messaging/lanes.h"
 #include "pool/op.h"
 
-enum { FEED_LANES = 1024, FEED_MAX_WAITING = 4096 };
+enum { FEED_LANES = 64, FEED_MAX_LANES = 16384, FEED_MAX_WAITING = 4096 };
 
 enum delivery_state {
     DELIVERY_ARRIVING,

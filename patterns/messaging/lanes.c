@@ -7,11 +7,14 @@ struct lane {
     struct lane_item *first, *last;
 };
 
-void lanes_init(struct lanes *lanes, struct arena *arena, uint32_t n, uint64_t seed)
+void lanes_init(struct lanes *lanes, struct arena *arena, uint32_t n, uint32_t most, uint64_t seed)
 {
-    assert(n > 0 && (n & (n - 1)) == 0);
-    *lanes = (struct lanes){
-        .lanes = arena_array(arena, n, sizeof *lanes->lanes), .mask = n - 1, .seed = seed};
+    assert(n > 0 && (n & (n - 1)) == 0 && n <= most);
+    *lanes = (struct lanes){.arena = arena,
+                            .lanes = arena_array(arena, n, sizeof *lanes->lanes),
+                            .n = n,
+                            .most = most,
+                            .seed = seed};
 }
 
 /* FNV-1a, seeded, with its bits mixed at the end. */
@@ -25,27 +28,72 @@ static uint64_t hash(uint64_t seed, struct slice key)
     return h ^ h >> 32;
 }
 
+static void append(struct lanes *lanes, struct lane_item *item)
+{
+    struct lane *lane = &lanes->lanes[item->hash & (lanes->n - 1)];
+
+    item->lane = lane;
+    item->next = NULL;
+    item->prev = lane->last;
+    lane->last = item;
+    if (item->prev == NULL)
+        lane->first = item;
+    else
+        item->prev->next = item;
+}
+
+static void start(struct lane_item *item)
+{
+    item->started = true;
+    item->start(item);
+}
+
+static void start_next(struct lanes *lanes, struct lane_item *item)
+{
+    lanes->waiting--;
+    start(item);
+}
+
+/* The items of one lane stand in two then, in their order. The old lanes stay in the arena: all of
+ * them together take no more than the new ones. */
+static void grow(struct lanes *lanes)
+{
+    struct lane *old = lanes->lanes;
+    uint32_t n = lanes->n;
+
+    lanes->n = 2 * n;
+    lanes->lanes = arena_array(lanes->arena, lanes->n, sizeof *lanes->lanes);
+    for (uint32_t i = 0; i < n; i++) {
+        for (struct lane_item *item = old[i].first, *next; item != NULL; item = next) {
+            next = item->next;
+            append(lanes, item);
+        }
+    }
+    for (uint32_t i = 0; i < 2 * n; i++) {
+        struct lane_item *first = lanes->lanes[i].first;
+
+        if (first != NULL && !first->started)
+            start_next(lanes, first);
+    }
+}
+
 void lanes_put(struct lanes *lanes, struct slice key, struct lane_item *item)
 {
     item->lane = NULL;
     item->next = item->prev = NULL;
+    item->started = false;
     if (key.len == 0) {
-        item->start(item);
+        start(item);
         return;
     }
-
-    struct lane *lane = &lanes->lanes[hash(lanes->seed, key) & lanes->mask];
-
-    item->lane = lane;
-    item->prev = lane->last;
-    lane->last = item;
-    if (item->prev == NULL) {
-        lane->first = item;
-        item->start(item);
-    } else {
-        item->prev->next = item;
+    if (++lanes->items > lanes->n && lanes->n < lanes->most)
+        grow(lanes);
+    item->hash = (uint32_t)hash(lanes->seed, key);
+    append(lanes, item);
+    if (item->prev == NULL)
+        start(item);
+    else
         lanes->waiting++;
-    }
 }
 
 void lanes_done(struct lanes *lanes, struct lane_item *item)
@@ -57,14 +105,14 @@ void lanes_done(struct lanes *lanes, struct lane_item *item)
         return;
     assert(lane->first == item);
     item->lane = NULL;
+    lanes->items--;
     lane->first = next;
     if (next == NULL) {
         lane->last = NULL;
         return;
     }
     next->prev = NULL;
-    lanes->waiting--;
-    next->start(next);
+    start_next(lanes, next);
 }
 
 bool lanes_remove(struct lanes *lanes, struct lane_item *item)
@@ -79,6 +127,7 @@ bool lanes_remove(struct lanes *lanes, struct lane_item *item)
     else
         lane->last = item->prev;
     item->lane = NULL;
+    lanes->items--;
     lanes->waiting--;
     return true;
 }

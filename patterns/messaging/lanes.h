@@ -1,6 +1,6 @@
-/* Order within a key, parallel between keys: a key's hash chooses one of a fixed number of lanes,
- * and of a lane one item is under way. Two keys in one lane cost parallelism, never order. An item
- * without a key is in no lane.
+/* Order within a key, parallel between keys: a key's hash chooses a lane, and of a lane one item is
+ * under way. Two keys in one lane cost parallelism, never order: there are as many lanes as there
+ * are items, up to a bound. An item without a key is in no lane.
  *
  * A retry keeps its lane: the item is done when it is settled for good.
  *
@@ -17,23 +17,29 @@
 struct lane;
 
 struct lane_item {
-    struct lane *lane; /* private; NULL: in none */
+    struct lane *lane; /* private, here and below; NULL: in none */
     struct lane_item *next, *prev;
+    uint32_t hash;
+    bool started;
     void (*start)(struct lane_item *); /* must not call lanes_done or lanes_put: later, from an
                                           outcome */
 };
 
 struct lanes {
+    struct arena *arena;
     struct lane *lanes;
-    uint32_t mask;
+    uint32_t n, most;
     uint64_t seed;
-    size_t waiting; /* items that were put and not started */
+    size_t items;   /* in lanes */
+    size_t waiting; /* of them: not started */
 };
 
-/* n: a power of two. The seed is the owner's, so that nobody can choose keys that share a lane. */
-void lanes_init(struct lanes *lanes, struct arena *arena, uint32_t n, uint64_t seed);
+/* n, most: powers of two; lanes at first, and at most. The arena lives as long. The seed is the
+ * owner's, so that nobody can choose keys that share a lane. */
+void lanes_init(struct lanes *lanes, struct arena *arena, uint32_t n, uint32_t most, uint64_t seed);
 
-/* Starts it, now if its lane is free. key: null or empty = no lane. item->start is set. */
+/* Starts it, now if its lane is free. key: null or empty = no lane. item->start is set. More lanes
+ * may start others. */
 void lanes_put(struct lanes *lanes, struct slice key, struct lane_item *item);
 
 /* It was started, and is over: the next one of its lane starts. */

@@ -48,7 +48,7 @@ static void test_one_at_a_time(void **state)
     struct lanes lanes;
     struct item items[4];
 
-    lanes_init(&lanes, *state, 1, 0);
+    lanes_init(&lanes, *state, 1, 1, 0);
     for (unsigned i = 0; i < 4; i++)
         put(&lanes, &items[i], "a");
     assert_true(items[0].started);
@@ -75,7 +75,7 @@ static void test_without_a_key(void **state)
     struct lanes lanes;
     struct item items[2];
 
-    lanes_init(&lanes, *state, 1, 0);
+    lanes_init(&lanes, *state, 1, 1, 0);
     for (unsigned i = 0; i < 2; i++) {
         put(&lanes, &items[i], NULL);
         assert_true(items[i].started);
@@ -85,46 +85,92 @@ static void test_without_a_key(void **state)
     lanes_done(&lanes, &items[0].lane);
 }
 
-/* Random keys, ended in random order: of each key in the order of the puts, one at a time. */
-static void test_order_by_key(void **state)
-{
-    enum { KEYS = 40, N = 4000 };
-    struct lanes lanes;
-    static struct item items[N];
-    unsigned next[KEYS] = {0}, put_of[KEYS] = {0}, done = 0, most = 0;
-    uint32_t random = 1;
+enum { KEYS = 40, N = 4000 };
 
-    lanes_init(&lanes, *state, 16, 99);
+static void put_random(struct lanes *lanes, struct item *items, uint32_t *random)
+{
+    unsigned put_of[KEYS] = {0};
+
     for (unsigned i = 0; i < N; i++) {
         char key[16];
 
-        random = random * 1103515245u + 12345u;
-        items[i].key = (random >> 16) % KEYS;
+        *random = *random * 1103515245u + 12345u;
+        items[i].key = (*random >> 16) % KEYS;
         items[i].number = put_of[items[i].key]++;
         snprintf(key, sizeof key, "key-%u", items[i].key);
-        put(&lanes, &items[i], key);
+        put(lanes, &items[i], key);
     }
-    while (done < N) {
-        unsigned running = 0;
+}
 
+/* Random keys, ended in random order: of each key in the order of the puts, one at a time. Returns
+ * how many were under way at first. */
+static unsigned run(struct lanes *lanes, struct item *items)
+{
+    unsigned next[KEYS] = {0}, done = 0, at_first = 0;
+    uint32_t random = 1;
+
+    put_random(lanes, items, &random);
+    for (unsigned i = 0; i < N; i++)
+        at_first += items[i].started;
+    while (done < N) {
         for (unsigned i = 0; i < N; i++) {
             struct item *item = &items[i];
 
             if (!item->started || item->number == UINT32_MAX)
                 continue;
-            running++;
             random = random * 1103515245u + 12345u;
             if ((random >> 16) % 3 == 0)
                 continue;
             assert_int_equal(item->number, next[item->key]++);
             item->number = UINT32_MAX;
             done++;
-            lanes_done(&lanes, &item->lane);
+            lanes_done(lanes, &item->lane);
         }
-        most = running > most ? running : most;
     }
-    assert_true(most > 4); /* keys do run side by side */
+    assert_int_equal(lanes->waiting, 0);
+    assert_int_equal(lanes->items, 0);
+    return at_first;
+}
+
+static void test_order_by_key(void **state)
+{
+    static struct item items[N];
+    struct lanes lanes;
+
+    lanes_init(&lanes, *state, 16, 16, 99);
+    assert_in_range(run(&lanes, items), 5, 16); /* keys do run side by side */
+}
+
+/* Those that grow meanwhile start what had to wait for another key, and keep the order. */
+static void test_more_lanes(void **state)
+{
+    static struct item items[N];
+    struct lanes lanes;
+
+    lanes_init(&lanes, *state, 1, 1024, 99);
+    assert_in_range(run(&lanes, items), 36, KEYS);
+    assert_int_equal(lanes.n, 1024);
+}
+
+/* A grown lane's item that waited is started, and may be taken out no more. */
+static void test_starts_of_more_lanes(void **state)
+{
+    enum { MANY = 16 };
+    struct lanes lanes;
+    struct item items[MANY];
+    unsigned started = 0;
+
+    lanes_init(&lanes, *state, 1, MANY, 5);
+    for (unsigned i = 0; i < MANY; i++)
+        put(&lanes, &items[i], (const char[]){(char)('a' + i), '\0'});
+    assert_int_equal(lanes.n, MANY);
+    for (unsigned i = 0; i < MANY; i++) {
+        started += items[i].started;
+        assert_int_equal(lanes_remove(&lanes, &items[i].lane), !items[i].started);
+    }
+    assert_in_range(started, 5, MANY);
     assert_int_equal(lanes.waiting, 0);
+    assert_int_equal(lanes.items, started);
 }
 
 int main(void)
@@ -133,6 +179,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_one_at_a_time, setup, teardown),
         cmocka_unit_test_setup_teardown(test_without_a_key, setup, teardown),
         cmocka_unit_test_setup_teardown(test_order_by_key, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_more_lanes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_starts_of_more_lanes, setup, teardown),
     };
 
     return cmocka_run_group_tests_name("lanes", tests, NULL, NULL);
