@@ -6,9 +6,9 @@
  * millisecond on, also where its memory has not come back yet, and may be put again at once. The
  * clock is the slot's.
  *
- * Generations. Each registration (put) has one, greater than all before it in the slot; patch and
- * heartbeat leave it. Who names the generation that it was given cannot disturb whoever registered
- * the same identity later.
+ * Generations. Each registration (put) has one, greater than all before it of the same identity;
+ * patch and heartbeat leave it. Who names the generation that it was given cannot disturb whoever
+ * registered the same identity later.
  *
  * Order. Pages run in ascending order of the identities' bytes, on every backend. An identity that
  * is registered from the first page to the last is in exactly one of them; one that comes or goes

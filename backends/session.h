@@ -14,8 +14,8 @@
  * Versions. A session's version is 1 at first and grows by one with each patch that changes it; a
  * value has the version of the patch that set it.
  *
- * Place. Each session has one, greater than those of all that were created in the slot before it;
- * pages go by it, and rotate keeps it.
+ * Place. Each session has one of its own, greater than those of all that were created in the slot
+ * before it, as far as the clocks of its servers agree; pages go by it, and rotate keeps it.
  *
  * Cost. O(log n) among n sessions, and what the values read or written cost; create: for each
  * session that is ended for it as well. O(living) for pages, once what has expired was passed over
@@ -58,6 +58,36 @@ enum {
 static inline uint64_t session_value_bytes(struct slice name, struct slice value)
 {
     return name.len + value.len + SESSION_VALUE_COST;
+}
+
+/* Groups. Where sessions are spread over several places, those of one user are together, and an
+ * identifier tells which of 256 groups its session belongs to, by two hexadecimal digits at its end
+ * (session_group_say). A session of a user is in the user's group, one without a user in any; it
+ * stays there with another identifier. The group is all that an identifier tells of its user. */
+enum { SESSION_GROUPS = 256, SESSION_GROUP_BYTES = 2 };
+
+static inline unsigned session_group_of_user(struct slice user)
+{
+    return slice_hash(user) % SESSION_GROUPS;
+}
+
+static inline void session_group_say(char text[SESSION_GROUP_BYTES], unsigned group)
+{
+    text[0] = "0123456789abcdef"[group / 16 % 16];
+    text[1] = "0123456789abcdef"[group % 16];
+}
+
+/* Of any identifier: one that tells none is of some group. */
+static inline unsigned session_group_of(struct slice id)
+{
+    unsigned group = 0;
+
+    for (size_t i = id.len < 2 ? id.len : id.len - 2; i < id.len; i++) {
+        uint8_t c = id.data[i];
+
+        group = 16 * group + (c <= '9' ? c - (unsigned)'0' : c - (unsigned)'a' + 10) % 16;
+    }
+    return group;
 }
 
 struct session_owner {
@@ -223,6 +253,8 @@ struct session {
     bool
         native_expiry; /* the server removes what has expired, also while no process of ours runs */
     bool replicated;   /* kept on more than one server */
+    bool grouped;      /* identifiers have to tell the group: create and rotate answer others with
+                          ERR_INVALID_ARGUMENT about "session_id" */
     void (*create)(struct backend *, struct session_create *);
     void (*get)(struct backend *, struct session_get *);
     void (*patch)(struct backend *, struct session_patch *);

@@ -20,7 +20,7 @@ static struct err store_open(struct backend_store **store, const struct backend_
     return redis_store_new(store, variant(options->values), options);
 }
 
-static const struct redis_cluster_events no_events = {.mapped = NULL};
+static const struct redis_cluster_events events = {.mapped = redis_spread_check};
 
 static struct backend *open_instance(struct backend_store *store, struct worker *worker)
 {
@@ -30,8 +30,9 @@ static struct backend *open_instance(struct backend_store *store, struct worker 
         abort();
     redis_scripted_name(instance->registry_names, redis_registry_scripts, REDIS_REGISTRY_SCRIPTS);
     redis_scripted_name(instance->session_names, redis_session_scripts, REDIS_SESSION_SCRIPTS);
+    redis_spreads_init(&instance->spreads);
     if (store->type == &backend_redis_cluster)
-        instance->cluster = redis_cluster_new(&instance->shared, &no_events);
+        instance->cluster = redis_cluster_new(&instance->shared, &events);
     redis_start(&instance->shared, store, worker, false);
     return &instance->shared.base;
 }
@@ -142,8 +143,8 @@ static const struct backend_type backend_redis_cluster = {
                    .kv_batch = &redis_cluster_batch,
                    .kv_cas = &redis_kv_cas,
                    .topic = &redis_topic,
-                   .registry = &redis_registry,
-                   .session = &redis_session},
+                   .registry = &redis_registry_spread,
+                   .session = &redis_session_spread},
     .descriptors = redis_cluster_descriptors,
     IN_COMMON,
 };

@@ -121,6 +121,19 @@ static void put_say(struct redis_call *call, struct redis_scripted *work)
     }
 }
 
+static const char limit[] = "max_identities";
+
+struct err redis_registry_full(void)
+{
+    return err_about(ERR_RESOURCE_EXHAUSTED, limit,
+                     "the namespace holds as many identities as it may");
+}
+
+bool redis_registry_is_full(struct err err)
+{
+    return err.code == ERR_RESOURCE_EXHAUSTED && err.subject == limit;
+}
+
 static struct err put_outcome(long long code)
 {
     switch (code) {
@@ -129,8 +142,7 @@ static struct err put_outcome(long long code)
     case 1:
         return err_make(ERR_ALREADY_EXISTS, "the identity is registered");
     case 2:
-        return err_about(ERR_RESOURCE_EXHAUSTED, "max_identities",
-                         "the namespace holds as many identities as it may");
+        return redis_registry_full();
     default:
         return other_generation();
     }

@@ -21,7 +21,9 @@
  *   redis_registry_page.c    pages and counts
  *   redis_registry_filter.c  what redis evaluates itself, as words of a script
  *   redis_registry_call.c    records
- *   redis_registry_script.c  the scripts */
+ *   redis_registry_script.c  the scripts
+ *   redis_registry_spread.c, redis_registry_many.h, redis_registry_merge.c  over the partitions of
+ *                            a cluster (redis_spread.h), by the files above */
 #ifndef PRISM_BACKENDS_REDIS_REDIS_REGISTRY_H
 #define PRISM_BACKENDS_REDIS_REDIS_REGISTRY_H
 
@@ -63,6 +65,15 @@ extern const struct redis_scripted_text redis_registry_scripts[REDIS_REGISTRY_SC
 /* In the op's arena, zeroed; bytes: of the struct around it. */
 void *redis_registry_new(struct backend *backend, struct op *op, size_t bytes,
                          enum redis_registry_call script);
+
+/* The same over a cluster. */
+extern const struct registry redis_registry_spread;
+void redis_registry_merge_page(struct backend *backend, struct registry_page *page);
+void redis_registry_merge_count(struct backend *backend, struct registry_count *count);
+
+/* The refusal of an identity for which there is no room. */
+struct err redis_registry_full(void);
+bool redis_registry_is_full(struct err err);
 
 void redis_registry_page(struct backend *backend, struct registry_page *page);
 void redis_registry_count(struct backend *backend, struct registry_count *count);

@@ -1,21 +1,38 @@
 #include "backends/redis/redis_scripted.h"
 
 #include "backends/redis/redis_store.h"
+#include "backends/redis/redis_tags.h"
 
 #include <string.h>
 
 /* ---- keys ---- */
 
-struct slice redis_scripted_key(const struct redis *redis, struct arena *arena, const char *family,
-                                const char *name)
+struct slice redis_scripted_space(const struct redis_store *store)
 {
-    const struct redis_store *store = redis_store_of(redis);
     const char *colon = strchr(store->prefix, ':');
-    int root = (int)(colon - store->prefix);
-    int space = (int)store->prefix_len - root - 2;
 
-    return slice_str(arena_printf(arena, "%.*s:{%.*s}%%%s%s", root, store->prefix, space, colon + 1,
-                                  family, name));
+    return slice_of(colon + 1, store->prefix_len - (size_t)(colon - store->prefix) - 2);
+}
+
+struct slice redis_scripted_key(const struct redis *redis, struct arena *arena, unsigned part,
+                                const char *family, const char *name)
+{
+    struct redis_store *store = redis_store_of(redis);
+    const struct redis_tags *tags = atomic_load(&store->tags);
+    struct slice space = redis_scripted_space(store);
+    int root = (int)(strchr(store->prefix, ':') - store->prefix);
+
+    if (tags != NULL && tags->n > 1)
+        space = slice_str(tags->texts[part]);
+    return slice_str(arena_printf(arena, "%.*s:{%.*s}%%%s%s", root, store->prefix, (int)space.len,
+                                  (const char *)space.data, family, name));
+}
+
+unsigned redis_scripted_parts(const struct redis_scripted *work)
+{
+    const struct redis_tags *tags = atomic_load(&redis_store_of(work->redis)->tags);
+
+    return tags != NULL ? tags->n : 1;
 }
 
 void *redis_scripted_new(struct redis *redis, struct op *op, size_t bytes, const char *family,
@@ -25,8 +42,12 @@ void *redis_scripted_new(struct redis *redis, struct op *op, size_t bytes, const
 
     work->op = op;
     work->keys_n = keys_n;
+    if (redis->cluster != NULL) {
+        work->part = (unsigned)op->backend_word;
+        op->backend_word = 0;
+    }
     for (unsigned i = 0; i < keys_n; i++)
-        work->keys[i] = redis_scripted_key(redis, op_arena(op), family, keys[i]);
+        work->keys[i] = redis_scripted_key(redis, op_arena(op), work->part, family, keys[i]);
     work->redis = redis_to_key(redis, work->keys[0]);
     return work;
 }

@@ -3,9 +3,8 @@
  * gets it whole.
  *
  * Their keys begin with <root>:{<namespace>}%, which starts no key of key-value, whatever the
- * namespaces are called; the braces keep the keys of one namespace on one server of a cluster,
- * because a script may use any of them. So a namespace is as large as one server there, and
- * namespaces are spread. */
+ * namespaces are called. In a cluster a namespace has several partitions (redis_spread.h), each
+ * with a tag of its own within the braces (redis_tags.h). A script uses keys of one of them. */
 #ifndef PRISM_BACKENDS_REDIS_REDIS_SCRIPTED_H
 #define PRISM_BACKENDS_REDIS_REDIS_SCRIPTED_H
 
@@ -35,6 +34,7 @@ struct redis_scripted {
     const struct redis_scripted_name *name;
     struct slice keys[REDIS_SCRIPTED_KEYS];
     unsigned keys_n;
+    unsigned part;          /* the partition that they are in */
     struct redis_turn turn; /* of pages and counts */
     bool in_turns;
     uint64_t hops; /* how often the cluster has sent it elsewhere */
@@ -52,13 +52,20 @@ struct redis_scripted {
     void (*next)(struct redis_scripted *work);
 };
 
-/* In the op's arena, zeroed; bytes: of the struct around it. family: "registry:". */
+/* In the op's arena, zeroed; bytes: of the struct around it. family: "registry:". In a cluster the
+ * op's backend_word is the partition, and is taken out of it. */
 void *redis_scripted_new(struct redis *redis, struct op *op, size_t bytes, const char *family,
                          const char *const *keys, unsigned keys_n);
 
-/* "<root>:{<namespace>}%<family><name>", in the arena. */
-struct slice redis_scripted_key(const struct redis *redis, struct arena *arena, const char *family,
-                                const char *name);
+/* "<root>:{<tag>}%<family><name>" of a partition, in the arena. */
+struct slice redis_scripted_key(const struct redis *redis, struct arena *arena, unsigned part,
+                                const char *family, const char *name);
+
+/* The namespace as it stands in keys. */
+struct slice redis_scripted_space(const struct redis_store *store);
+
+/* How many partitions there are. */
+unsigned redis_scripted_parts(const struct redis_scripted *work);
 
 void redis_scripted_run(struct redis_scripted *work);
 

@@ -94,7 +94,7 @@ static void finish(struct redis_scripted *work, struct err err)
 
 /* ---- create ---- */
 
-enum { CREATE_WORDS = 13 };
+enum { CREATE_WORDS = 15 };
 
 struct creating {
     struct redis_scripted work; /* first */
@@ -134,6 +134,8 @@ static void create_say(struct redis_call *call, struct redis_scripted *work)
     redis_word_number(call, create->end_oldest);
     redis_word_number(call, SESSION_ENDED);
     redis_word_number(call, REDIS_SESSION_SCAN);
+    redis_word_number(call, redis_scripted_parts(work));
+    redis_word_number(call, work->part);
     for (size_t i = 0; i < create->n; i++) {
         redis_word(call, create->values[i].name);
         redis_word(call, create->values[i].value);
@@ -162,6 +164,19 @@ static void create_node(struct redis_scripted *work, struct redis_call *call,
     }
 }
 
+static const char limit[] = "max_sessions";
+
+struct err redis_session_full(void)
+{
+    return err_about(ERR_RESOURCE_EXHAUSTED, limit,
+                     "the namespace holds as many sessions as it may");
+}
+
+bool redis_session_is_full(struct err err)
+{
+    return err.code == ERR_RESOURCE_EXHAUSTED && err.subject == limit;
+}
+
 static struct err create_err(const struct creating *c)
 {
     switch (c->n > 0 ? c->code : -1) {
@@ -173,8 +188,7 @@ static struct err create_err(const struct creating *c)
         return err_about(ERR_RESOURCE_EXHAUSTED, "max_sessions_per_user",
                          "the user has as many sessions as a user may have");
     case 4:
-        return err_about(ERR_RESOURCE_EXHAUSTED, "max_sessions",
-                         "the namespace holds as many sessions as it may");
+        return redis_session_full();
     default:
         return err_make(ERR_INTERNAL, "redis gave an answer that the script does not have");
     }
@@ -385,6 +399,34 @@ static void remove_user(struct backend *backend, struct session_remove_user *rem
 
     remove->removed = 0;
     numbers->work.words = 3;
+    redis_scripted_run(&numbers->work);
+}
+
+/* ---- count ---- */
+
+static void count_say(struct redis_call *call, struct redis_scripted *work)
+{
+    ((struct numbers *)work)->n = 0;
+    redis_word_number(call, REDIS_SESSION_SWEEP);
+}
+
+static void count_next(struct redis_scripted *work)
+{
+    struct numbers *numbers = (struct numbers *)work;
+
+    CONTAINER_OF(work->op, struct redis_session_count, op)->count = (uint64_t)numbers->parts[1];
+    if (numbers->parts[0] == REDIS_SESSION_SWEEP)
+        redis_scripted_run(work);
+    else
+        finish(work, ERR_NONE);
+}
+
+void redis_session_count(struct backend *backend, struct redis_session_count *count)
+{
+    struct numbers *numbers =
+        numbers_new(backend, &count->op, REDIS_SESSION_COUNT, count_say, count_next);
+
+    numbers->work.words = 1;
     redis_scripted_run(&numbers->work);
 }
 

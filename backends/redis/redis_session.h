@@ -8,7 +8,8 @@
  *   due          sorted set: identifier, user and region, NUL between them, by when the session
  *                expires, or earlier: use and extension do not touch `due`, and who falls due is
  *                looked at
- *   place        the last one that was given
+ *   place        the last one that was given; of n partitions, number i gives those that leave i
+ *                when divided by n
  *
  * What has expired leaves its identifier behind in the sorted sets. No answer is made of it: a
  * script looks at the hash. It goes with later calls and with a sweep (redis_session_sweep.c), a
@@ -28,7 +29,8 @@
  *   redis_session.c        the methods
  *   redis_session_read.c   get and page: what answers hold
  *   redis_session_script.c the scripts
- *   redis_session_sweep.c  the sweep */
+ *   redis_session_sweep.c  the sweep
+ *   redis_session_spread.c  over the partitions of a cluster (redis_spread.h), by the files above */
 #ifndef PRISM_BACKENDS_REDIS_REDIS_SESSION_H
 #define PRISM_BACKENDS_REDIS_REDIS_SESSION_H
 
@@ -51,6 +53,7 @@ enum redis_session_call {
     REDIS_SESSION_REMOVE,
     REDIS_SESSION_REMOVE_USER,
     REDIS_SESSION_PAGE,
+    REDIS_SESSION_COUNT,
     REDIS_SESSION_SCRIPTS
 };
 
@@ -63,6 +66,23 @@ void *redis_session_new(struct backend *backend, struct op *op, size_t bytes,
 
 void redis_session_get(struct backend *backend, struct session_get *get);
 void redis_session_page(struct backend *backend, struct session_page *page);
+/* places: of each entry; NULL: not wanted. */
+void redis_session_page_at(struct backend *backend, struct session_page *page, uint64_t *places);
+
+/* How many there are, once some that have expired were removed. */
+struct redis_session_count {
+    struct op op;
+    uint64_t count; /* out */
+};
+
+void redis_session_count(struct backend *backend, struct redis_session_count *count);
+
+/* The refusal of a session for which the namespace has no room. */
+struct err redis_session_full(void);
+bool redis_session_is_full(struct err err);
+
+/* The same over a cluster. */
+extern const struct session redis_session_spread;
 
 /* The words by which a script is told of a use. */
 enum { REDIS_SESSION_USE_WORDS = 2 };
@@ -80,6 +100,11 @@ struct redis_session_sweep {
     struct redis *redis;
     bool running; /* armed, or a call is under way */
     bool stopped; /* for good */
+    /* This round over the partitions. */
+    unsigned part;
+    uint64_t sessions; /* left in those before it */
+    bool missed;       /* one of them did not answer */
+    /* Of the answer. */
     long long due, left;
     unsigned parts;
 };

@@ -149,6 +149,7 @@ void redis_session_get(struct backend *backend, struct session_get *get)
 struct paging {
     struct redis_scripted work; /* first */
     size_t parts;               /* of the answer, seen */
+    uint64_t *places;           /* NULL: not wanted */
 };
 
 static struct session_page *page_of(const struct redis_scripted *work)
@@ -203,7 +204,8 @@ static bool take_part(struct paging *p, struct session_page *page, struct slice 
         entry->id = arena_copy(arena, text);
         return true;
     case 1:
-        return read_owner(text, arena, &entry->owner, &entry->times.created_ms);
+        return read_owner(text, arena, &entry->owner, &entry->times.created_ms) &&
+               (p->places == NULL || whole_at(text.data + 1, &p->places[(part - 2) / 3]));
     default:
         page->n++;
         return read_times(text, &entry->times, &entry->version);
@@ -237,8 +239,14 @@ static void page_next(struct redis_scripted *work)
 
 void redis_session_page(struct backend *backend, struct session_page *page)
 {
+    redis_session_page_at(backend, page, NULL);
+}
+
+void redis_session_page_at(struct backend *backend, struct session_page *page, uint64_t *places)
+{
     struct paging *p = redis_session_new(backend, &page->op, sizeof *p, REDIS_SESSION_PAGE);
 
+    p->places = places;
     page->entries = arena_array(op_arena(&page->op), page->max_items, sizeof *page->entries);
     p->work.say = page_say;
     p->work.node = page_node;

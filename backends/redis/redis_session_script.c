@@ -88,9 +88,10 @@
     "end\n"
 
 /* ARGV: id, user, region, client, attributes, ttl, life or 0, bytes of the values, most sessions or
- * 0, most of the user or 0, whether the oldest end, how many end at most, expired ones to look at;
- * then name and value of each value. Returns 0 done, 1 taken, 2 again, 3 the user's limit, 4 the
- * limit of all; created; expires; identifiers of those that ended. */
+ * 0, most of the user or 0, whether the oldest end, how many end at most, expired ones to look at,
+ * how many partitions there are, which of them this is; then name and value of each value. Returns
+ * 0 done, 1 taken, 2 again, 3 the user's limit, 4 the limit of all; created; expires; identifiers
+ * of those that ended. */
 static const char create_script[] = PRELUDE INDEX REAP
     "local id, user, region, client, attributes = unpack(ARGV, 1, 5)\n"
     "local ttl, life, bytes = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])\n"
@@ -123,10 +124,11 @@ static const char create_script[] = PRELUDE INDEX REAP
     "if life > 0 then expires = math.min(expires, last) end\n"
     "local place = math.max(tonumber(call('GET', KEYS[3]) or 0),\n"
     "                       clock[1] * 1000000 + clock[2]) + 1\n"
+    "place = place + (tonumber(ARGV[15]) - place) % tonumber(ARGV[14])\n"
     "local o = pack('<BddddI2I2I2', 1, place, now, ttl, last, #user, #region, #client)\n"
     "call('HSET', hash(id), 'o', o .. user .. region .. client .. attributes,\n"
     "     't', pack('<dddd', now, expires, 1, bytes))\n"
-    "for from = 14, #ARGV, 1000 do\n"
+    "for from = 16, #ARGV, 1000 do\n"
     "  local fields = {}\n"
     "  for i = from, math.min(from + 999, #ARGV), 2 do\n"
     "    fields[#fields + 1] = 'v' .. ARGV[i]\n"
@@ -308,4 +310,5 @@ const struct redis_scripted_text redis_session_scripts[REDIS_SESSION_SCRIPTS] = 
     [REDIS_SESSION_REMOVE] = {remove_script, true},
     [REDIS_SESSION_REMOVE_USER] = {remove_user_script, true},
     [REDIS_SESSION_PAGE] = {page_script, false},
+    [REDIS_SESSION_COUNT] = {redis_session_sweep_script, false},
 };

@@ -1,7 +1,8 @@
 /* Removes what expired sessions leave behind in the sorted sets, also where nobody asks for them
  * any more. From the first session operation of an instance on: a script now and then, at once
- * again while it finds as many as it may remove; it rests when there are no sessions left. Several
- * instances sweep the same sets, and the second finds nothing to do. */
+ * again while it finds as many as it may remove; it rests when there are no sessions left. In a
+ * cluster, one partition after the other. Several instances sweep the same sets, and the second
+ * finds nothing to do. */
 #include "backends/redis/redis_topic.h"
 
 static void on_timer(struct timer *timer);
@@ -27,17 +28,43 @@ static void on_node(struct redis_call *call, const struct redis_node *node)
         sweep->left = node->number;
 }
 
+/* On to the next partition; behind the last one it rests. */
+static void go_on(struct redis_session_sweep *sweep)
+{
+    struct redis_store *store = redis_store_of(sweep->redis);
+    const struct redis_tags *tags = atomic_load(&store->tags);
+    bool empty = sweep->sessions == 0 && !sweep->missed;
+
+    if (sweep->stopped)
+        return;
+    if (++sweep->part < (tags != NULL ? tags->n : 1)) {
+        rest(sweep, 1);
+        return;
+    }
+    if (!sweep->missed)
+        atomic_store(&store->sessions, sweep->sessions);
+    sweep->part = 0;
+    sweep->sessions = 0;
+    sweep->missed = false;
+    if (empty)
+        sweep->running = false;
+    else
+        rest(sweep, REDIS_SESSION_SWEEP_MS);
+}
+
 static void on_end(struct redis_call *call)
 {
     struct redis_session_sweep *sweep = call->state;
-    bool answered = sweep->parts == 2;
 
-    if (answered)
-        atomic_store(&redis_store_of(sweep->redis)->sessions, (uint64_t)sweep->left);
-    if (answered && sweep->left == 0)
-        sweep->running = false;
-    else if (!sweep->stopped)
-        rest(sweep, answered && sweep->due == REDIS_SESSION_SWEEP ? 1 : REDIS_SESSION_SWEEP_MS);
+    if (sweep->parts != 2) {
+        sweep->missed = true;
+        go_on(sweep);
+    } else if (sweep->due < REDIS_SESSION_SWEEP) {
+        sweep->sessions += (uint64_t)sweep->left;
+        go_on(sweep);
+    } else if (!sweep->stopped) {
+        rest(sweep, 1);
+    }
 }
 
 static void on_lost(struct redis_call *call, struct err why)
@@ -45,8 +72,8 @@ static void on_lost(struct redis_call *call, struct err why)
     struct redis_session_sweep *sweep = call->state;
 
     (void)why;
-    if (!sweep->stopped)
-        rest(sweep, REDIS_SESSION_SWEEP_MS);
+    sweep->missed = true;
+    go_on(sweep);
 }
 
 static const struct redis_kind kind = {
@@ -60,11 +87,12 @@ static void on_timer(struct timer *timer)
     struct redis *redis;
 
     arena_init(&arena, NULL);
-    redis =
-        redis_to_key(sweep->redis, redis_scripted_key(sweep->redis, &arena, "session:", names[0]));
+    redis = redis_to_key(
+        sweep->redis, redis_scripted_key(sweep->redis, &arena, sweep->part, "session:", names[0]));
     if (redis->phase != REDIS_READY) {
         arena_clear(&arena);
-        rest(sweep, REDIS_SESSION_SWEEP_MS);
+        sweep->missed = true;
+        go_on(sweep);
         return;
     }
     sweep->parts = 0;
@@ -75,7 +103,8 @@ static void on_timer(struct timer *timer)
     redis_word(call, slice_str(redis_session_sweep_script));
     redis_word_number(call, ARRAY_LEN(names));
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
-        redis_word(call, redis_scripted_key(sweep->redis, &arena, "session:", names[i]));
+        redis_word(call,
+                   redis_scripted_key(sweep->redis, &arena, sweep->part, "session:", names[i]));
     redis_word_number(call, REDIS_SESSION_SWEEP);
     arena_clear(&arena);
 }

@@ -2,6 +2,7 @@
 #include "backends/redis/redis_settings.h"
 
 #include "backends/redis/redis_stream.h"
+#include "backends/redis/redis_tags.h"
 #include "src/base/container.h"
 
 #include <string.h>
@@ -110,6 +111,9 @@
 const struct backend_setting redis_settings[] = {
     CONNECTION_SETTINGS("keys are stored as <key_prefix>:<namespace>:<key>; 1 to 64 printable "
                         "characters without ':' and '%'"),
+    [SET_PARTITIONS] = {"cluster_partitions", SETTING_UINT, "16", 1, REDIS_TAGS,
+                        "parts that the registry and the sessions of a namespace have in a "
+                        "cluster, spread over its slots; remembered there with the first use"},
     {.name = NULL},
 };
 

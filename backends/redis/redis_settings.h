@@ -27,8 +27,9 @@ enum redis_setting {
     SET_COMMAND_TIMEOUT,
     SET_MAX_IN_FLIGHT,
     SET_MAX_BUFFER,
-    SET_CONNECTION, /* so many are every type's */
-    SET_CLAIM_IDLE = SET_CONNECTION,
+    SET_CONNECTION,                  /* so many are every type's */
+    SET_PARTITIONS = SET_CONNECTION, /* of redis */
+    SET_CLAIM_IDLE = SET_CONNECTION, /* of redis-stream: this and the rest */
     SET_MAX_LENGTH,
     SET_MAX_AGE,
     SET_TRIM_UNREAD,

@@ -7,6 +7,7 @@
 
 #include "backends/redis/redis_conn.h"
 #include "backends/redis/redis_settings.h"
+#include "backends/redis/redis_tags.h"
 #include "backends/redis/redis_tls.h"
 #include "src/base/clock.h"
 #include "src/base/secret.h"
@@ -167,6 +168,7 @@ void redis_store_close(struct backend_store *base)
     redis_login_clear(&store->login);
     redis_login_clear(&store->sentinel_login);
     redis_address_clear(&store->address);
+    redis_tags_free(atomic_load(&store->tags));
     free(store->prefix);
     free(store->server_name);
     free(store->sentinel_master);
@@ -185,6 +187,8 @@ static void take_settings(struct redis_store *store, const struct backend_value 
     store->cluster_refresh_ms = values[SET_CLUSTER_REFRESH].number;
     store->server_name = copy_or_null(values[SET_TLS_SERVER_NAME].text);
     store->sentinel_master = copy_or_null(values[SET_SENTINEL_MASTER].text);
+    if (store->base.type->settings == redis_settings)
+        store->partitions = values[SET_PARTITIONS].number;
     if (store->base.type->settings == redis_stream_settings) {
         store->claim_idle_ms = values[SET_CLAIM_IDLE].number;
         store->max_length = values[SET_MAX_LENGTH].number;

@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 
 struct redis;
+struct redis_tags;
 struct ssl_ctx_st;
 
 enum { REDIS_RETRY_MS = 100 /* advice to callers when the connection is away */ };
@@ -33,7 +34,9 @@ struct redis_store {
     char *prefix;
     size_t prefix_len;
     uint64_t dial_timeout_ns, command_timeout_ns, max_in_flight, max_buffer_bytes;
-    uint64_t cluster_refresh_ms;
+    uint64_t cluster_refresh_ms, partitions;
+    struct redis_tags *_Atomic tags; /* of the partitions; NULL: not known yet, or no cluster */
+    _Atomic bool tags_wrong;         /* redis says another number by now */
     uint64_t claim_idle_ms, max_length, max_age_ms;     /* streams */
     uint64_t queue_messages, queue_bytes, queue_age_ms; /* of one queue; 0: no bound */
     bool trim_unread;

@@ -6,6 +6,7 @@
 
 #include "backends/redis/redis_registry.h"
 #include "backends/redis/redis_session.h"
+#include "backends/redis/redis_spread.h"
 #include "backends/topic.h"
 #include "src/base/block.h"
 
@@ -93,6 +94,7 @@ struct redis_instance {
     struct redis_scripted_name registry_names[REDIS_REGISTRY_SCRIPTS];
     struct redis_scripted_name session_names[REDIS_SESSION_SCRIPTS];
     struct redis_session_sweep sweep;
+    struct redis_spreads spreads; /* of a cluster */
     struct redis_listening listening;
     void (*closed)(void *);
     void *closed_arg;

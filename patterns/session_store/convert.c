@@ -9,12 +9,20 @@ enum { MS_PER_S = 1000, NS_PER_MILLI = 1000000, RANDOM_BYTES = 24, LENGTH_BYTES 
 
 /* ---- identifiers and names ---- */
 
-struct slice convert_new_id(struct arena *arena)
+static unsigned group_of(struct slice user, struct slice before, uint8_t any)
+{
+    if (before.len > 0)
+        return session_group_of(before);
+    return user.len > 0 ? session_group_of_user(user) : any;
+}
+
+struct slice convert_new_id(struct arena *arena, const struct session *methods, struct slice user,
+                            struct slice before)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     static const char mark[] = "sess-";
     uint8_t random[RANDOM_BYTES];
-    char *id = arena_alloc(arena, sizeof mark + RANDOM_BYTES / 3 * 4);
+    char *id = arena_alloc(arena, sizeof mark + RANDOM_BYTES / 3 * 4 + SESSION_GROUP_BYTES);
     size_t len = sizeof mark - 1;
 
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
@@ -26,6 +34,10 @@ struct slice convert_new_id(struct arena *arena)
 
         for (int shift = 18; shift >= 0; shift -= 6)
             id[len++] = digits[three >> shift & 63];
+    }
+    if (methods->grouped) {
+        session_group_say(id + len, group_of(user, before, random[0]));
+        len += SESSION_GROUP_BYTES;
     }
     id[len] = '\0';
     return slice_of(id, len);

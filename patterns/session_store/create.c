@@ -116,7 +116,8 @@ void session_create(struct call *call)
         call_fail(call, err);
         return;
     }
-    c->create.id = convert_new_id(call_arena(call));
+    c->create.id =
+        convert_new_id(call_arena(call), store->methods, c->create.owner.user, slice_str(""));
     c->create.max_life_ms = store->settings.max_life_ms;
     c->create.max_bytes = store->max_bytes;
     c->create.max_sessions = store->settings.max_sessions;

@@ -52,7 +52,8 @@ void session_rotate(struct call *call)
         call_fail(call, err);
         return;
     }
-    e->rotate.new_id = convert_new_id(call_arena(call));
+    e->rotate.new_id =
+        convert_new_id(call_arena(call), e->store->methods, slice_str(""), e->rotate.id);
     e->rotate.use = e->store->settings.use;
     call_start(call, &e->rotate.op, rotated);
     e->store->methods->rotate(e->store->backend, &e->rotate);

@@ -79,8 +79,11 @@ void session_caps_build(struct session_store *store);
 
 /* ---- convert.c: before the first effect. Texts are static ---- */
 
-/* A new identifier, "sess-" and 192 random bits of the kernel's in 32 characters. */
-struct slice convert_new_id(struct arena *arena);
+/* A new identifier, "sess-" and 192 random bits of the kernel's in 32 characters; where the backend
+ * wants to be told the session's group, two digits more: that of the user, of the identifier
+ * before, or, of neither, any. */
+struct slice convert_new_id(struct arena *arena, const struct session *methods, struct slice user,
+                            struct slice before);
 
 struct err convert_id(const char *text, const char *subject, struct slice *out);
 struct err convert_text(const char *text, const char *subject,

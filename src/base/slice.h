@@ -45,4 +45,15 @@ static inline int slice_compare(struct slice a, struct slice b)
     return a.len < b.len ? -1 : a.len > b.len;
 }
 
+/* FNV-1a, its halves folded together, so that the low bits serve alone. The same in every process
+ * and for ever: data is kept by it. */
+static inline uint32_t slice_hash(struct slice s)
+{
+    uint32_t hash = 2166136261u;
+
+    for (size_t i = 0; i < s.len; i++)
+        hash = (hash ^ s.data[i]) * 16777619u;
+    return hash ^ hash >> 16;
+}
+
 #endif

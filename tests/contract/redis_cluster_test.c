@@ -5,6 +5,7 @@
 #include "tests/contract/redis_fixture.h"
 #include "tests/contract/registry_contract.h"
 #include "tests/contract/session_contract.h"
+#include "tests/contract/session_groups.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,18 @@ static int open_contract(void **state)
     redis_pair_open(state, settings);
     pair = *state;
     pair->redis.kv.stranger = pair->peer;
+    return 0;
+}
+
+/* Names of sessions are the suite's, and tell no group. */
+static int open_sessions(void **state)
+{
+    struct redis_pair *pair;
+
+    open_contract(state);
+    pair = *state;
+    session_groups(pair->redis.kv.backend);
+    session_groups(pair->peer);
     return 0;
 }
 
@@ -100,7 +113,7 @@ int main(int argc, char **argv)
     if (strcmp(what, "registry") == 0)
         return registry_contract("redis_cluster", open_contract, redis_pair_close, redis_pair_peer);
     if (strcmp(what, "session") == 0)
-        return session_contract("redis_cluster", open_contract, redis_pair_close, redis_pair_peer);
+        return session_contract("redis_cluster", open_sessions, redis_pair_close, redis_pair_peer);
     if (strcmp(what, "topic") == 0)
         return topic_contract("redis_cluster", open_topics, close_topics);
     return kv_contract("redis_cluster", open_contract, redis_pair_close) +

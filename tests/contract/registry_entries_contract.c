@@ -117,18 +117,26 @@ static void put_many(void **state)
     struct kv_fixture *fixture = fixture_of(state);
     struct registry_put_item items[REGISTRY_BATCH];
     struct registry_put put = {.items = items, .n = REGISTRY_BATCH};
-    uint64_t last = 0;
+    uint64_t first[REGISTRY_BATCH];
 
     for (unsigned i = 0; i < REGISTRY_BATCH; i++)
         items[i] = registry_item(fixture, kv_key(fixture, "many-", i % 999), "{\"v\":1}", 0);
     kv_expect(kv_do(fixture, registry_start_put, &put.op), ERR_OK, NULL);
     for (unsigned i = 0; i < 999; i++) {
         kv_expect(items[i].err, ERR_OK, NULL);
-        assert_true(items[i].generation > last);
-        last = items[i].generation;
+        assert_true(items[i].generation > 0);
+        first[i] = items[i].generation;
+        items[i].replace = true;
     }
     kv_expect(items[999].err, ERR_ALREADY_EXISTS, NULL); /* the first one, again */
     assert_int_equal(registry_count_of(fixture, fixture->backend, NULL), 999);
+    put.op = (struct op){0};
+    put.n = 999;
+    kv_expect(kv_do(fixture, registry_start_put, &put.op), ERR_OK, NULL);
+    for (unsigned i = 0; i < 999; i++) {
+        kv_expect(items[i].err, ERR_OK, NULL);
+        assert_true(items[i].replaced && items[i].generation > first[i]);
+    }
 }
 
 static void quota(void **state)
