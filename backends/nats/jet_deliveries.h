@@ -38,6 +38,7 @@ struct jet_delivery {
     bool settling;
     bool gone;          /* settled or lost: only its place is left */
     bool returned;      /* nobody has seen it: it goes back */
+    bool removed;       /* from the stream: it will not come again */
     uint64_t lease_ns;  /* it is given back then */
     uint64_t server_ns; /* the server gives it to others then */
     uint64_t tried_ns;  /* when that was put off last, or tried to */

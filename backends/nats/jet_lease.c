@@ -59,6 +59,8 @@ static void drop_lost(struct jet_listener *listener, size_t n, uint64_t now_ns)
             continue;
         counter_add_shared(&jet_store_of(&listener->instance->base)->expired, 1);
         tokens[lost.n_tokens++] = unsettled->items[i].token;
+        if (unsettled->items[i].removed)
+            jet_removed_lost(listener, unsettled->items[i].stream_sequence);
         jet_unsettled_drop(unsettled, &unsettled->items[i]);
     }
     if (listener->opened && !listener->ending)

@@ -71,7 +71,7 @@ void jet_listener_settled(struct jet_listener *listener)
         wake(listener);
 }
 
-static void fail(struct jet_listener *listener, struct err err)
+void jet_listener_fail(struct jet_listener *listener, struct err err)
 {
     if (listener->ending)
         return;
@@ -213,12 +213,13 @@ static void on_placed(struct jet_listener *listener)
         return;
     }
     if (code != ERR_OK) {
-        fail(listener, listener->placed);
+        jet_listener_fail(listener, listener->placed);
         return;
     }
     listener->placed_well = true;
     listener->wait_ns = (uint64_t)place->ack_wait_ns;
     move_to(listener);
+    jet_removed_placed(listener);
     jet_settle_all(listener, JET_RETURN, is_returned);
     if (!listener->opened) {
         listener->opened = true;
@@ -264,7 +265,7 @@ static void go_to_end(struct jet_listener *listener)
         jet_settle_all(listener, JET_RETURN, is_any);
         jet_page_go_on(listener);
     }
-    if (listener->settlings > 0 || listener->page.waiting != NULL)
+    if (listener->settlings > 0 || listener->page.waiting != NULL || !jet_removed_end(listener))
         return;
     if (listener->place.group[0] == '\0' && listener->created != 0 && !listener->forget) {
         listener->forget = true;
@@ -288,6 +289,7 @@ static void end(struct jet_listener *listener)
     free((void *)listener->arrived);
     jet_unsettled_clear(&listener->unsettled);
     jet_page_clear(&listener->page);
+    jet_removed_clear(&listener->removed);
     pthread_mutex_destroy(&listener->lock);
     listener->instance->subscriptions--;
     free(listener);
@@ -301,7 +303,7 @@ static void end(struct jet_listener *listener)
 struct seen {
     natsMsg **messages;
     size_t n;
-    bool connected, over, detached, placed, departed;
+    bool connected, over, detached, placed, departed, noticed, notices_back;
 };
 
 static struct seen look(struct jet_listener *listener)
@@ -315,11 +317,13 @@ static struct seen look(struct jet_listener *listener)
                          .over = listener->over,
                          .detached = listener->detached,
                          .placed = listener->placed_now,
-                         .departed = listener->departed};
+                         .departed = listener->departed,
+                         .noticed = listener->noticed,
+                         .notices_back = listener->notices_back};
     listener->arrived = NULL;
     listener->n_arrived = listener->arrived_room = 0;
     listener->connected = listener->over = listener->detached = listener->placed_now = false;
-    listener->queued = false;
+    listener->queued = listener->noticed = listener->notices_back = false;
     pthread_mutex_unlock(&listener->lock);
     return seen;
 }
@@ -362,6 +366,10 @@ static void run(struct job *job)
         listener->detaching = false;
     if (seen.placed)
         on_placed(listener);
+    if (seen.noticed)
+        jet_removed_noticed(listener);
+    if (seen.notices_back)
+        jet_removed_back(listener);
     if (seen.departed) {
         end(listener);
         return;
@@ -369,6 +377,7 @@ static void run(struct job *job)
     jet_leases_look(listener);
     look_at_request(listener);
     jet_page_go_on(listener);
+    jet_removed_go_on(listener);
     if (listener->ending)
         go_to_end(listener);
     else if (!listener->placed_well)
@@ -416,6 +425,7 @@ void jet_listener_open(struct backend *backend, struct subscription *subscriptio
     pthread_mutex_init(&listener->lock, NULL);
     jet_pull_init(listener);
     jet_page_init(&listener->page);
+    jet_removed_init(&listener->removed);
     counter_add(&backend->stats.calls, 1);
     instance->subscriptions++;
     subscription_opening(subscription, listener);

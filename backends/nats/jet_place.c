@@ -203,6 +203,11 @@ static struct err check_start(const struct jet_place *place)
     return ERR_NONE;
 }
 
+struct err jet_gap_err(void)
+{
+    return err_make(ERR_DATA_LOSS, "the stream has removed messages that the group has not read");
+}
+
 /* What the group has not read and the stream does not have any more. Told only where all messages
  * of the stream are the group's. */
 static struct err look_for_gap(struct jet_store *store, jsCtx *js, struct jet_place *place)
@@ -214,8 +219,7 @@ static struct err look_for_gap(struct jet_store *store, jsCtx *js, struct jet_pl
     place->gap_from = next;
     place->gap_to = place->first;
     if (place->on_gap == GAP_FAIL)
-        return err_make(ERR_DATA_LOSS,
-                        "the stream has removed messages that the group has not read");
+        return jet_gap_err();
     if (place->on_gap != GAP_LATEST)
         return ERR_NONE;
     place->gap_to = place->last + 1;

@@ -20,6 +20,8 @@
  *   jet_returns.c   which of them were no attempts
  *   jet_page.c      and where that is written down
  *   jet_journal.c   and on the store's thread: the stream that keeps it
+ *   jet_removed.c   which of them the stream has removed
+ *   jet_notices.c   and on the control thread: the stream that keeps what the server said of them
  *
  * Threads. Workers make messages and take outcomes. The store's thread (nats_store.c) writes all of
  * them and reads all answers; it never waits for one. The control thread asks the server about
@@ -28,6 +30,7 @@
 #define PRISM_BACKENDS_NATS_JET_PRIV_H
 
 #include "backends/nats/jet_deliveries.h"
+#include "backends/nats/jet_removed.h"
 #include "backends/stream.h"
 
 enum {
@@ -209,15 +212,6 @@ void jet_publication_item_over(struct jet_publication *publication);
 
 /* ---- jet_control.c ---- */
 
-/* Work for the control thread. */
-struct jet_errand {
-    struct jet_errand *next;
-    /* js: NULL when there is no connection. */
-    void (*work)(struct jet_store *, jsCtx *js, struct jet_errand *);
-    /* The last touch of the thread. NULL in a call: it goes home. */
-    void (*worked)(struct jet_store *, struct jet_errand *);
-};
-
 struct jet_control {
     pthread_t thread;
     pthread_mutex_t lock;
@@ -302,6 +296,8 @@ struct err jet_place_take(struct jet_store *store, jsCtx *js, struct jet_place *
  * put it behind others. Asking about the consumer makes the server look. Taking a place does, too.
  */
 void jet_place_sweep(jsCtx *js, const struct jet_place *place);
+/* That ends a subscription, where it is to end with a gap. */
+struct err jet_gap_err(void);
 /* Of a consumer without a group. Errors do not matter: the server forgets it by itself. */
 void jet_place_forget(jsCtx *js, const struct jet_place *place);
 
@@ -319,6 +315,7 @@ struct jet_listener {
     struct err placed; /* what came of it */
     struct jet_unsettled unsettled;
     struct jet_page page;
+    struct jet_removed removed;
     char prefix[JET_PREFIX_BYTES]; /* of the subjects that settle deliveries */
     int64_t created;               /* place.created of the deliveries */
     uint64_t epoch, tokens;        /* of the consumer; given out */
@@ -362,6 +359,7 @@ struct jet_listener {
     natsMsg **arrived;
     size_t n_arrived, arrived_room;
     bool queued, connected, over, detached, placed_now, departed;
+    bool noticed, notices_back;
 };
 
 void jet_listener_open(struct backend *backend, struct subscription *subscription);
@@ -373,6 +371,8 @@ void jet_listener_close(struct backend *backend, struct subscription *subscripti
 void jet_listener_wake(struct jet_listener *listener);
 /* home: its job runs. */
 void jet_listener_soon(struct jet_listener *listener);
+/* home: the subscription ends with this. */
+void jet_listener_fail(struct jet_listener *listener, struct err err);
 /* home: a settling is back. */
 void jet_listener_settled(struct jet_listener *listener);
 /* home: looks at leases at this time at the latest. */
@@ -405,6 +405,8 @@ void jet_pull_init(struct jet_listener *listener);
 /* thread: the store's. */
 void jet_listeners_connected(struct jet_store *store);
 void jet_listeners_wake(struct jet_store *store);
+/* Advisories about their consumers have come. */
+void jet_listeners_noticed(struct jet_store *store, const uint64_t *hashes, size_t n, bool all);
 
 /* ---- jet_settle.c ---- */
 
@@ -452,6 +454,7 @@ struct jet_store {
     struct jet_settling *settlings; /* likewise: not answered */
     uint64_t settle_check_ns;
     struct jet_journal journal;
+    struct jet_store_notices notices;
     struct counter resent, unknown, renewed, expired, pages_read, pages_written, counted, forgotten;
 };
 

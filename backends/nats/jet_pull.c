@@ -162,6 +162,19 @@ void jet_listeners_wake(struct jet_store *store)
     }
 }
 
+void jet_listeners_noticed(struct jet_store *store, const uint64_t *hashes, size_t n, bool all)
+{
+    for (struct jet_listener *l = store->listeners; l != NULL; l = l->next) {
+        uint64_t hash = atomic_load(&l->removed.name_hash);
+        bool noticed = all;
+
+        for (size_t i = 0; i < n && !noticed; i++)
+            noticed = hashes[i] == hash;
+        if (noticed)
+            tell(l, &l->noticed);
+    }
+}
+
 void jet_listeners_look(struct jet_store *store, const char *topic, const char *group)
 {
     for (struct jet_listener *l = store->listeners; l != NULL; l = l->next) {

@@ -74,6 +74,8 @@ static void take_in(struct jet_settling *s, struct item *item)
     if (item->how == JET_NAK && delivery->attempt > 0)
         jet_returns_add(&listener->page.returns, item->stream_sequence, item->deliveries,
                         delivery->attempt + 1);
+    if (delivery->removed && item->how != JET_DONE)
+        jet_removed_lost(listener, item->stream_sequence);
     jet_unsettled_drop(&listener->unsettled, delivery);
 }
 

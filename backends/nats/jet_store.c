@@ -17,6 +17,7 @@ static const char *connected(struct nats_store *base)
     fault = jet_answers_open(store);
     if (fault != NULL)
         return fault;
+    jet_notices_open(store);
     jet_window_connected(store);
     jet_listeners_connected(store);
     return NULL;
@@ -27,6 +28,7 @@ static void lost(struct nats_store *base)
     struct jet_store *store = jet_of(base);
 
     jet_control_lost(store);
+    store->notices.state = JET_NOTICES_UNKNOWN; /* another login may be allowed more */
     jet_window_lost(store);
     jet_settle_lost(store);
     jet_journal_lost(store);
@@ -87,6 +89,7 @@ struct err jet_store_open(struct backend_store **out, const struct backend_optio
     jet_answers_init(&store->answers, store->id);
     jet_window_init(&store->window);
     jet_journal_init(store);
+    jet_notices_init(&store->notices);
     jet_control_init(&store->control);
     *out = &store->base.base;
     return ERR_NONE;
@@ -102,5 +105,6 @@ void jet_store_close(struct backend_store *base)
     jet_control_clear(&store->control);
     jet_lookup_clear(store);
     jet_answers_clear(&store->answers);
+    jet_notices_clear(&store->notices);
     free(store);
 }

@@ -26,7 +26,8 @@ static bool is_denied(struct jet_store *store)
 
     return nats_violated(&store->base, "Permissions Violation for Publish to \"", subject,
                          sizeof subject) &&
-           strncmp(subject, "$JS.", 4) == 0 && !jet_journal_owns(store, subject);
+           strncmp(subject, "$JS.", 4) == 0 && !jet_journal_owns(store, subject) &&
+           !jet_notices_own(store, subject);
 }
 
 static struct err away(const char *text)

@@ -1,0 +1,314 @@
+/* The stream that keeps the server's advisories about removed messages, and who is woken by them.
+ * What they are for is told in jet_removed.c. */
+#include "backends/nats/jet_priv.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define ADVISORIES "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED."
+
+enum {
+    NAME_BYTES = JET_NAME_BYTES + 16,
+    SUBJECT_BYTES = 4 * JET_NAME_BYTES,
+    NO_SUCH_MESSAGE = 10043,
+    NOT_DELETED = 10057, /* somebody else does just now */
+};
+
+static const char *name_of(const struct jet_store *store, char name[NAME_BYTES])
+{
+    snprintf(name, NAME_BYTES, "%s_REMOVED", store->base.config.returns_stream);
+    return name;
+}
+
+bool jet_notices_own(const struct jet_store *store, const char *subject)
+{
+    char name[NAME_BYTES];
+
+    return store->base.config.returns_stream != NULL &&
+           strstr(subject, name_of(store, name)) != NULL;
+}
+
+/* ---- the control thread: the stream ---- */
+
+static natsStatus make(struct jet_store *store, jsCtx *js, const char *name)
+{
+    const struct nats_config *config = &store->base.config;
+    char own[NAME_BYTES + 2];
+    const char *subjects[] = {ADVISORIES ">", own};
+    jsStreamConfig wanted;
+    jsErrCode code = 0;
+
+    snprintf(own, sizeof own, "%s.>", name);
+    jsStreamConfig_Init(&wanted);
+    wanted.Name = name;
+    wanted.Subjects = subjects;
+    wanted.SubjectsLen = ARRAY_LEN(subjects);
+    wanted.Storage = config->stream_memory ? js_MemoryStorage : js_FileStorage;
+    wanted.Replicas = (int64_t)config->stream_replicas;
+    wanted.MaxAge = (int64_t)(config->returns_max_age_s * 1000000000ull);
+    wanted.MaxBytes = (int64_t)config->returns_max_bytes;
+    wanted.MaxMsgsPerSubject = JET_MAX_ACK_PENDING;
+    wanted.AllowDirect = true;
+    return js_AddStream(NULL, js, &wanted, NULL, &code);
+}
+
+/* Without it nobody is told; the next connection tries again. */
+static void refuse(struct jet_store *store, const char *name, natsStatus status)
+{
+    if (status == NATS_CONNECTION_CLOSED || status == NATS_CONNECTION_DISCONNECTED)
+        return;
+    store->notices.state = JET_NOTICES_REFUSED;
+    log_limited(&store->notices.log, LOG_WARN, "jetstream_removals_untold",
+                (const struct log_field[]){LOG_S("namespace", store->base.base.namespace_name),
+                                           LOG_S("stream", name),
+                                           LOG_S("error", natsStatus_GetText(status))},
+                3);
+}
+
+static bool is_usable(struct jet_store *store, jsCtx *js)
+{
+    char name[NAME_BYTES];
+    jsStreamInfo *info = NULL;
+    natsStatus s;
+
+    if (js == NULL || store->notices.state == JET_NOTICES_REFUSED)
+        return false;
+    if (store->notices.state == JET_NOTICES_READY)
+        return true;
+    s = js_GetStreamInfo(&info, js, name_of(store, name), NULL, NULL);
+    if (s == NATS_OK && !info->Config->AllowDirect)
+        s = NATS_INVALID_ARG;
+    jsStreamInfo_Destroy(info);
+    if (s == NATS_NOT_FOUND)
+        s = make(store, js, name);
+    if (s == NATS_OK)
+        store->notices.state = JET_NOTICES_READY;
+    else
+        refuse(store, name, s);
+    return s == NATS_OK;
+}
+
+/* ---- the control thread: notices ---- */
+
+/* Newer servers say why. Of others it is asked whether the message is there: another client may
+ * have ended it. */
+static bool is_removal(jsCtx *js, const struct jet_place *place, const char *text,
+                       uint64_t sequence)
+{
+    natsMsg *message = NULL;
+
+    if (strstr(text, "\"reason\":\"") != NULL)
+        return strstr(text, "\"reason\":\"Unacknowledged message was deleted\"") != NULL ||
+               strstr(text, "\"reason\":\"Message deleted by stream limits\"") != NULL;
+    if (js_GetMsg(&message, js, place->stream, sequence, NULL, NULL) != NATS_OK)
+        return true;
+    natsMsg_Destroy(message);
+    return false;
+}
+
+/* The name of this member cannot stand in a text of JSON with a plain quote before it. */
+static struct jet_notice read_notice(jsCtx *js, const struct jet_place *place, natsMsg *message)
+{
+    static const char member[] = "\"stream_seq\":";
+    int len = natsMsg_GetDataLength(message);
+    struct jet_notice notice = {.number = natsMsg_GetSequence(message)};
+    char text[1024];
+    const char *at;
+
+    snprintf(text, sizeof text, "%.*s", len, natsMsg_GetData(message));
+    at = strstr(text, member);
+    if (at != NULL)
+        notice.sequence = strtoull(at + sizeof member - 1, NULL, 10);
+    if (natsMsg_GetTime(message) < place->created || !is_removal(js, place, text, notice.sequence))
+        notice.sequence = 0;
+    return notice;
+}
+
+static void read_all(struct jet_store *store, jsCtx *js, struct jet_listener *listener,
+                     const char *subject)
+{
+    struct jet_notices *notices = listener->removed.notices;
+    char name[NAME_BYTES];
+    uint64_t from = 1;
+
+    name_of(store, name);
+    while (notices->n < JET_NOTICES) {
+        jsDirectGetMsgOptions options;
+        natsMsg *message = NULL;
+        natsStatus s;
+
+        jsDirectGetMsgOptions_Init(&options);
+        options.Sequence = from;
+        options.NextBySubject = subject;
+        s = js_DirectGetMsg(&message, js, name, NULL, &options);
+        if (s != NATS_OK && s != NATS_NOT_FOUND)
+            refuse(store, name, s);
+        if (s != NATS_OK)
+            return;
+        notices->items[notices->n] = read_notice(js, &listener->place, message);
+        from = notices->items[notices->n++].number + 1;
+        natsMsg_Destroy(message);
+    }
+}
+
+static void look(struct jet_store *store, jsCtx *js, struct jet_listener *listener)
+{
+    const struct jet_place *place = &listener->place;
+    char subject[SUBJECT_BYTES], name[NAME_BYTES];
+
+    snprintf(subject, sizeof subject, ADVISORIES "%s.%s", place->stream, place->consumer);
+    read_all(store, js, listener, subject);
+    snprintf(subject, sizeof subject, "%s.%s.%s", name_of(store, name), place->stream,
+             place->consumer);
+    if (store->notices.state == JET_NOTICES_READY)
+        read_all(store, js, listener, subject);
+}
+
+/* One whose removal is in doubt is ours: a gap that is told twice is better than one untold. */
+static void claim(struct jet_store *store, jsCtx *js, struct jet_notices *notices)
+{
+    char name[NAME_BYTES];
+
+    name_of(store, name);
+    for (size_t i = 0; i < notices->n; i++) {
+        jsErrCode code = 0;
+        natsStatus s;
+
+        if (!notices->items[i].wanted)
+            continue;
+        if (store->notices.state == JET_NOTICES_REFUSED)
+            return;
+        s = js_DeleteMsg(js, name, notices->items[i].number, NULL, &code);
+        notices->items[i].ours = (int)code != NO_SUCH_MESSAGE && (int)code != NOT_DELETED;
+        if (s != NATS_OK && notices->items[i].ours)
+            refuse(store, name, s);
+    }
+}
+
+static void put_back(struct jet_store *store, jsCtx *js, const struct jet_listener *listener)
+{
+    const struct jet_removed *removed = &listener->removed;
+    char subject[SUBJECT_BYTES], name[NAME_BYTES], text[160];
+
+    snprintf(subject, sizeof subject, "%s.%s.%s", name_of(store, name), listener->place.stream,
+             listener->place.consumer);
+    for (size_t i = 0; i < removed->n_lost; i++) {
+        snprintf(text, sizeof text,
+                 "{\"stream_seq\":%llu,\"reason\":\"Unacknowledged message was deleted\"}",
+                 (unsigned long long)removed->lost[i]);
+        if (js_Publish(NULL, js, subject, text, (int)strlen(text), NULL, NULL) != NATS_OK)
+            return;
+    }
+}
+
+void jet_notices_work(struct jet_store *store, jsCtx *js, struct jet_errand *errand)
+{
+    struct jet_listener *listener = CONTAINER_OF(errand, struct jet_listener, removed.errand);
+    struct jet_notices *notices = listener->removed.notices;
+
+    if (!is_usable(store, js))
+        return;
+    switch (notices->step) {
+    case JET_LOOKS:
+        look(store, js, listener);
+        break;
+    case JET_CLAIMS:
+        claim(store, js, notices);
+        break;
+    case JET_PUTS_BACK:
+        put_back(store, js, listener);
+        break;
+    }
+}
+
+/* ---- the store's thread: advisories wake ---- */
+
+uint64_t jet_notices_hash(const char *subject)
+{
+    uint64_t hash = 14695981039346656037ull;
+
+    for (; *subject != '\0'; subject++)
+        hash = (hash ^ (uint8_t)*subject) * 1099511628211ull;
+    return hash;
+}
+
+struct ear {
+    struct nats_attachment attachment; /* first */
+};
+
+/* thread: the library's. */
+static void on_advisory(struct nats_attachment *attachment, natsSubscription *subscription,
+                        natsMsg *message)
+{
+    struct jet_store_notices *notices = &jet_of(attachment->store)->notices;
+    const char *subject = natsMsg_GetSubject(message) + sizeof ADVISORIES - 1;
+    uint64_t hash = jet_notices_hash(subject);
+    unsigned i = 0;
+    bool queued;
+
+    (void)subscription;
+    pthread_mutex_lock(&notices->lock);
+    while (i < notices->n && notices->hashes[i] != hash)
+        i++;
+    if (i == notices->n && i < JET_NOTICED)
+        notices->hashes[notices->n++] = hash;
+    else if (i == notices->n)
+        notices->many = true;
+    queued = notices->queued;
+    notices->queued = true;
+    pthread_mutex_unlock(&notices->lock);
+    natsMsg_Destroy(message);
+    if (!queued)
+        nats_store_put(attachment->store, &notices->task);
+}
+
+static bool run_noticed(struct nats_store *base, struct nats_task *task)
+{
+    struct jet_store_notices *notices = CONTAINER_OF(task, struct jet_store_notices, task);
+    uint64_t hashes[JET_NOTICED];
+    unsigned n;
+    bool many;
+
+    pthread_mutex_lock(&notices->lock);
+    n = notices->n;
+    memcpy(hashes, notices->hashes, sizeof hashes);
+    many = notices->many;
+    notices->n = 0;
+    notices->many = notices->queued = false;
+    pthread_mutex_unlock(&notices->lock);
+    jet_listeners_noticed(jet_of(base), hashes, n, many);
+    return false;
+}
+
+static void on_over(struct nats_attachment *attachment)
+{
+    free(attachment);
+}
+
+void jet_notices_init(struct jet_store_notices *notices)
+{
+    pthread_mutex_init(&notices->lock, NULL);
+    notices->log = (struct log_budget)LOG_BUDGET(1, 60000);
+    notices->task.run = run_noticed;
+}
+
+void jet_notices_clear(struct jet_store_notices *notices)
+{
+    pthread_mutex_destroy(&notices->lock);
+}
+
+/* Where that is not allowed, readers look when they begin. */
+void jet_notices_open(struct jet_store *store)
+{
+    struct ear *ear;
+
+    if (store->base.config.returns_stream == NULL)
+        return;
+    ear = calloc(1, sizeof *ear);
+    if (ear == NULL)
+        abort();
+    ear->attachment =
+        (struct nats_attachment){.store = &store->base, .message = on_advisory, .over = on_over};
+    if (!nats_attach(&ear->attachment, ADVISORIES ">"))
+        free(ear);
+}

@@ -1,0 +1,90 @@
+/* What a subscription knows of messages that the stream has removed. Part of jet_priv.h. */
+#ifndef PRISM_BACKENDS_NATS_JET_REMOVED_H
+#define PRISM_BACKENDS_NATS_JET_REMOVED_H
+
+#include "backends/nats/nats_priv.h"
+
+struct jet_listener;
+struct jet_store;
+
+/* Work for the control thread. */
+struct jet_errand {
+    struct jet_errand *next;
+    /* js: NULL when there is no connection. */
+    void (*work)(struct jet_store *, jsCtx *js, struct jet_errand *);
+    /* The last touch of the thread. NULL in a call: it goes home. */
+    void (*worked)(struct jet_store *, struct jet_errand *);
+};
+
+/* ---- jet_removed.c: what the stream removed before it was settled. thread: home ---- */
+
+enum { JET_NOTICES = 128 }; /* of one look */
+
+enum jet_notice_step { JET_LOOKS, JET_CLAIMS, JET_PUTS_BACK };
+
+struct jet_notice {
+    uint64_t number;   /* in the stream of notices */
+    uint64_t sequence; /* of the message; 0: it says nothing of this group's */
+    bool wanted, ours; /* it is to be removed; we have */
+};
+
+struct jet_notices {
+    enum jet_notice_step step;
+    size_t n;
+    struct jet_notice items[JET_NOTICES];
+};
+
+/* Of a listener; thread: home, and the control thread while asking. */
+struct jet_removed {
+    struct jet_errand errand;
+    _Atomic uint64_t name_hash;
+    struct jet_notices *notices; /* NULL: nothing is asked */
+    bool asking;
+    unsigned looks;                      /* to be taken */
+    uint64_t look_ns;                    /* when */
+    uint64_t seen, seen_ns, seen_before; /* numbers of notices */
+    uint64_t *lost;                      /* sequences, to be told */
+    size_t n_lost, room;
+};
+
+void jet_removed_init(struct jet_removed *removed);
+void jet_removed_clear(struct jet_removed *removed);
+
+void jet_removed_placed(struct jet_listener *listener);
+/* An advisory about its consumer has come. */
+void jet_removed_noticed(struct jet_listener *listener);
+/* The control thread is done. */
+void jet_removed_back(struct jet_listener *listener);
+/* A removed message that we had in hand was not settled, and will not come again. */
+void jet_removed_lost(struct jet_listener *listener, uint64_t sequence);
+void jet_removed_go_on(struct jet_listener *listener);
+/* What was not told is put back. False: that is under way. */
+bool jet_removed_end(struct jet_listener *listener);
+
+/* ---- jet_notices.c ---- */
+
+enum { JET_NOTICED = 32 }; /* consumers at a time; of more, all are woken */
+
+enum jet_notices_state { JET_NOTICES_UNKNOWN, JET_NOTICES_READY, JET_NOTICES_REFUSED };
+
+struct jet_store_notices {
+    enum jet_notices_state state; /* the control thread's; the store's sets it while there is no
+                                     connection */
+    struct log_budget log;        /* likewise */
+    struct nats_task task;
+    pthread_mutex_t lock; /* of what follows: the library's threads put */
+    uint64_t hashes[JET_NOTICED];
+    unsigned n;
+    bool many, queued;
+};
+
+void jet_notices_init(struct jet_store_notices *notices);
+void jet_notices_clear(struct jet_store_notices *notices);
+void jet_notices_open(struct jet_store *store); /* with a new connection; thread: the store's */
+uint64_t jet_notices_hash(const char *subject); /* STREAM.CONSUMER */
+/* The library's last refusal was about it. thread: any. */
+bool jet_notices_own(const struct jet_store *store, const char *subject);
+/* A listener's errand. thread: control. */
+void jet_notices_work(struct jet_store *store, jsCtx *js, struct jet_errand *errand);
+
+#endif
