@@ -71,8 +71,8 @@ struct subscription_want {
                      over again. Later ones that were handed over before it may be settled in any
                      way; those that are released wait behind it */
     /* streams and queues where the source leases */
-    uint64_t lease_ms; /* how long a delivery is left here without settle or extend; 0: the
-                          source's default */
+    uint64_t lease_ms; /* how long a delivery is left here without settle or extend; 0: as long as
+                          the subscription is there, which the source sees to */
 };
 
 enum subscription_state { SUB_IDLE, SUB_OPENING, SUB_RUNNING, SUB_CLOSING, SUB_CLOSED };

@@ -79,6 +79,19 @@ struct postgres_news {
     struct timer timer;
 };
 
+/* Deliveries whose leases are renewed (postgres_renew.c). */
+struct postgres_renewal {
+    struct timer timer; /* the next round */
+    uint64_t round;     /* listeners that it has met bear its number */
+    struct postgres_held {
+        struct postgres_listener *listener;
+        uint64_t token; /* 0: settled meanwhile */
+        bool lost;
+    } * items;          /* of those whose turn it is */
+    size_t n, room;     /* 0: none is under way */
+    size_t at, sent_to; /* the portion on the wire */
+};
+
 struct postgres {
     struct backend base;         /* first */
     enum backend_state reported; /* as counted in store->states */
@@ -96,6 +109,7 @@ struct postgres {
     uint64_t held_bytes;                 /* of them */
     struct postgres_listener *listeners; /* subscriptions of queues */
     struct postgres_news news;
+    struct postgres_renewal renewal;
     struct postgres_conn *ear; /* hears what others push; NULL: none does */
     uint64_t index_again_ns; /* an index found so many identities that a walk was better: until then
                                 none is asked */

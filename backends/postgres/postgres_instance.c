@@ -2,7 +2,7 @@
  *
  * It is READY while all of them are, DEGRADED while some are or while postgres refuses writes for
  * want of room, else DOWN. */
-#include "backends/postgres/postgres_call.h"
+#include "backends/postgres/postgres_queue.h"
 #include "src/base/random.h"
 
 #include <stdlib.h>
@@ -161,6 +161,7 @@ void postgres_close(struct backend *backend, void (*closed)(void *), void *arg)
     timer_disarm(&backend->home->timers, &postgres->trouble_timer);
     postgres_sweep_stop(postgres);
     postgres_wake_stop(postgres);
+    postgres_renew_stop(postgres);
     postgres_leave(postgres_store_of(postgres), postgres);
     for (unsigned i = 0; i < postgres->n_conns; i++) {
         struct postgres_conn *conn = &postgres->conns[i];

@@ -9,7 +9,6 @@
 enum {
     POSTGRES_FRAME_ITEMS = 1000,
     POSTGRES_FRAME_BYTES = 4 << 20,
-    POSTGRES_LEASE_MS = 30000,       /* of a delivery, if the subscription does not say */
     POSTGRES_LEASE_MAX_MS = 43200000 /* 12 h */
 };
 
@@ -31,6 +30,8 @@ struct postgres_listener {
     struct incoming_batch *batch; /* what it has brought */
     unsigned settling;            /* settlements on the wire */
     bool releasing;               /* what is not settled is being given back */
+    bool renewing;                /* postgres_renew.c refers to it */
+    uint64_t round;               /* the last one that has met it */
     struct job closed;
     uint64_t *tokens; /* deliveries that are not settled: open addressing, 0 = free */
     size_t n, room;
@@ -52,6 +53,12 @@ void postgres_queue_settled(struct postgres_listener *listener);
 
 void postgres_queue_settle(struct backend *backend, struct settle *settle);
 void postgres_queue_extend(struct backend *backend, struct extend *extend);
+
+/* ---- leases (postgres_renew.c) ---- */
+
+/* Something is held: it will be renewed, while it is. */
+void postgres_renew_look(struct postgres *postgres);
+void postgres_renew_stop(struct postgres *postgres);
 
 /* ---- what others push (postgres_wake.c); postgres_conn.h has the rest ---- */
 

@@ -26,6 +26,7 @@ enum setting {
     SET_MAX_BUFFER,
     SET_SWEEP,
     SET_QUEUE_POLL,
+    SET_QUEUE_LEASE,
     SET_QUEUE_MESSAGES,
     SET_QUEUE_BYTES,
     SET_QUEUE_AGE,
@@ -67,6 +68,9 @@ const struct backend_setting postgres_settings[] = {
     [SET_QUEUE_POLL] = {"queue_poll_ms", SETTING_UINT, "1000", 5, 60000,
                         "how often a queue that was empty is looked at again, at the latest; what "
                         "is pushed is told by NOTIFY and seen at once"},
+    [SET_QUEUE_LEASE] = {"queue_lease_ms", SETTING_UINT, "30000", 100, 3600000,
+                         "how long a process that has vanished keeps what it has taken from "
+                         "others; one that is there renews it every third of this"},
     [SET_QUEUE_MESSAGES] = {"queue_max_messages", SETTING_UINT, "0", 0, 100000,
                             "messages that one queue keeps, waiting and taken; more are refused "
                             "with RESOURCE_EXHAUSTED; a push counts up to so many; 0: no bound"},
@@ -343,6 +347,7 @@ void postgres_settings_take(struct postgres_store *store, const struct backend_v
     store->max_buffer_bytes = values[SET_MAX_BUFFER].number;
     store->sweep_interval_ns = values[SET_SWEEP].number * NS_PER_MS;
     store->queue_poll_ns = values[SET_QUEUE_POLL].number * NS_PER_MS;
+    store->queue_lease_ms = values[SET_QUEUE_LEASE].number;
     store->queue_messages = values[SET_QUEUE_MESSAGES].number;
     store->queue_bytes = values[SET_QUEUE_BYTES].number;
     store->queue_age_ms = values[SET_QUEUE_AGE].number;

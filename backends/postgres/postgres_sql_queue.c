@@ -76,6 +76,13 @@ const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
         " SELECT delivery FROM gone UNION ALL SELECT delivery FROM back",
     [SQL_EXTEND] = "UPDATE @.messages m SET available_at = " NOW_MS " + $2::int8"
                    " FROM unnest($1::int8[]) AS s(delivery) WHERE " MINE " RETURNING m.delivery",
+    [SQL_RENEW] =
+        "WITH s AS MATERIALIZED (SELECT * FROM unnest($1::int8[]) AS s(delivery)),"
+        " mine AS MATERIALIZED (SELECT m.id FROM s JOIN @.messages m ON " MINE
+        " AND m.available_at < " NOW_MS " + $2::int8 * 2 / 3 FOR UPDATE OF m SKIP LOCKED),"
+        " kept AS (UPDATE @.messages m SET available_at = " NOW_MS " + $2 FROM mine"
+        " WHERE m.id = mine.id)"
+        " SELECT s.delivery FROM s WHERE NOT EXISTS (SELECT FROM @.messages m WHERE " MINE ")",
     [SQL_QUEUE_COUNT] =
         "SELECT count(*) FILTER (WHERE died_at = 0 AND available_at <= " NOW_MS "),"
         " count(*) FILTER (WHERE died_at = 0 AND available_at > " NOW_MS " AND delivery > 0),"

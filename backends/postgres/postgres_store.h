@@ -41,6 +41,7 @@ struct postgres_store {
     unsigned connections;           /* of each worker */
     uint64_t dial_timeout_ns, command_timeout_ns, sweep_interval_ns, queue_poll_ns;
     uint64_t max_in_flight, max_buffer_bytes;
+    uint64_t queue_lease_ms; /* of deliveries whose subscription names none */
     uint64_t queue_messages, queue_bytes, queue_age_ms; /* of one queue; 0: no bound */
     struct log_budget connects, losses, migrations, troubles;
     atomic_bool swept; /* an instance removes what has expired; the others leave it to it */

@@ -110,7 +110,7 @@ static void release(struct postgres_listener *listener)
 void postgres_queue_settled(struct postgres_listener *listener)
 {
     if (is_closing(listener) && !listener->asking && listener->settling == 0 &&
-        !listener->releasing)
+        !listener->releasing && !listener->renewing)
         release(listener);
 }
 
@@ -172,6 +172,7 @@ static void take_result(struct postgres_call *call, const PGresult *result)
     if (!is_closing(listener) && !listener->withdrawn)
         subscription->credit_bytes -= (int64_t)taken->batch.bytes;
     listener->batch = &taken->batch;
+    postgres_renew_look(listener->postgres);
 }
 
 /* Until a queue that has given nothing is asked again. */
@@ -209,6 +210,13 @@ static const struct postgres_kind take_kind = {
 
 /* ---- asking ---- */
 
+static uint64_t lease_ms(const struct postgres_listener *listener)
+{
+    uint64_t wanted = listener->subscription->want.lease_ms;
+
+    return wanted > 0 ? wanted : postgres_store_of(listener->postgres)->queue_lease_ms;
+}
+
 static void ask(struct postgres_listener *listener)
 {
     struct subscription *subscription = listener->subscription;
@@ -234,9 +242,7 @@ static void ask(struct postgres_listener *listener)
     postgres_add(&params, subscription->want.topic);
     postgres_add_int8(&params, listener->asked);
     postgres_add_int8(&params, (int64_t)bytes);
-    postgres_add_int8(&params,
-                      (int64_t)(subscription->want.lease_ms > 0 ? subscription->want.lease_ms
-                                                                : POSTGRES_LEASE_MS));
+    postgres_add_int8(&params, (int64_t)lease_ms(listener));
     postgres_run_own(conn, &take_kind, listener, SQL_TAKE, &params);
     arena_clear(&scratch);
 }

@@ -73,6 +73,14 @@ static int open_told(void **state)
     return open_with(state, (redis_settings){"queue_poll_ms", "60000", NULL});
 }
 
+enum { LEASE_MS = 2000 };
+
+static int open_leased(void **state)
+{
+    return open_with(state,
+                     (redis_settings){"queue_poll_ms", "20", "queue_lease_ms", "2000", NULL});
+}
+
 /* The server refuses this user's notifications: a transaction with one in it fails. */
 static int open_mute(void **state)
 {
@@ -375,6 +383,57 @@ static void fast_pushes_are_told_together(void **state)
     PQfinish(pg);
 }
 
+/* ---- leases ---- */
+
+/* M7: more than one statement renews; another process stands by with credit for all. */
+static void what_is_held_stays_held(void **state)
+{
+    enum { HELD = 2500, FRAME = 500 };
+    struct message_fixture *fixture = *state;
+    const struct queue *queue = fixture->kv.backend->has.queue;
+    const char *name = message_topic(fixture);
+    struct probe *holder = probe_queue(fixture, fixture->kv.backend, probe_want(name, NULL));
+    struct probe *other = probe_queue(fixture, fixture->second, probe_want(name, NULL));
+
+    probe_grant(holder, HELD, 1 << 30);
+    for (unsigned i = 0; i < HELD; i += FRAME)
+        message_publish_ok(fixture, &queue->sink, name, NULL, i, FRAME);
+    probe_wait(holder, HELD);
+    probe_grant(other, HELD, 1 << 30);
+    kv_pass(&fixture->kv, 5 * LEASE_MS / 2);
+    assert_int_equal(probe_count(other), 0);
+    assert_int_equal(probe_moves(holder).lost, 0);
+    for (size_t i = 0; i < HELD; i += FRAME)
+        probe_done(holder, i, i + FRAME);
+    probe_free(holder);
+    probe_free(other);
+}
+
+/* As after a time without the server: another process has it by now. */
+static void what_was_lost_is_told(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const struct queue *queue = fixture->kv.backend->has.queue;
+    const char *name = message_topic(fixture);
+    struct probe *holder = probe_queue(fixture, fixture->kv.backend, probe_want(name, NULL));
+    char sql[256];
+
+    probe_grant(holder, 2, 1 << 20);
+    message_publish_ok(fixture, &queue->sink, name, NULL, 0, 2);
+    probe_wait(holder, 2);
+    snprintf(sql, sizeof sql,
+             "UPDATE prism.messages SET delivery = nextval('prism.deliveries')"
+             " WHERE queue = '%s' AND payload = '0'",
+             name);
+    postgres_fixture_sql(sql);
+    KV_UNTIL(&fixture->kv, probe_moves(holder).by_lease > 0);
+    kv_pass(&fixture->kv, LEASE_MS);
+    assert_int_equal(probe_moves(holder).lost, 1);
+    kv_expect(probe_settle(holder, 0, SETTLE_DONE, 0), ERR_ABORTED, NULL);
+    kv_expect(probe_settle(holder, 1, SETTLE_DONE, 0), ERR_OK, NULL);
+    probe_free(holder);
+}
+
 /* B6: what nobody tells of is found by polling alone. */
 static void polling_finds_the_untold(void **state)
 {
@@ -404,6 +463,9 @@ int main(void)
                                       KV_TEST(very_many_queues_are_told),
                                       KV_TEST(fast_pushes_are_told_together)};
 
+    const struct CMUnitTest leased[] = {KV_TEST(what_is_held_stays_held),
+                                        KV_TEST(what_was_lost_is_told)};
+
     if (postgres_fixture_address() == NULL)
         return 77;
     return message_contract("postgres", open_fixture, close_fixture) +
@@ -412,6 +474,8 @@ int main(void)
            queue_bounds_contract("postgres, age", open_aging, close_fixture) +
            cmocka_run_group_tests_name("postgres queue", tests, open_fixture, close_fixture) +
            cmocka_run_group_tests_name("postgres queue, told", told, open_told, close_fixture) +
+           cmocka_run_group_tests_name("postgres queue, leases", leased, open_leased,
+                                       close_fixture) +
            /* No transaction that brings a message notifies: none fails if notifying does. */
            queue_contract("postgres, mute", open_mute, close_fixture);
 }

@@ -252,6 +252,32 @@ class Queues(Identities):
     def test_m7_postgres(self):
         self.comes_only_so_often(self.postgres())
 
+    def test_m7_held_for_longer_than_a_lease_postgres(self):
+        """What a receiver holds is no other's, and no attempt more, while its instance lives; then the lease ends."""
+        slot, lease = self.postgres(), 2
+        slot["config"]["queue_lease_ms"] = 1000 * lease
+        first, at_first = self.serve(MEMSTORE, MEMSTORE, slot)
+        second, at_second = self.serve(MEMSTORE, MEMSTORE, slot)
+        for registry in (at_first, at_second):
+            self.register(registry, ["device"])
+        holder = self.borrow(Stream(at_first.Attach, timeout=2 * environment.PATIENCE))
+        other = self.borrow(Stream(at_second.Attach, timeout=2 * environment.PATIENCE))
+        attach = pb.AttachRequest(attach={"identities": ["device"]}, ack_mode=schemas.ACK_MANUAL)
+        holder.send(attach)
+        holder.until(lambda frame: frame.attached_count)
+        wait.until(lambda: at_second.Multicast(identities=["device"], payload=b"x").pending_count,
+                   environment.PATIENCE, "it is kept")
+        holder.until(lambda frame: frame.messages)
+        other.send(attach)
+        other.until(lambda frame: frame.attached_count)
+        held = time.monotonic()
+        attempts = "SELECT attempts, delivery FROM prism.messages"
+        before = self.server.sql(attempts)
+        wait.until(lambda: time.monotonic() > held + 2.5 * lease, environment.PATIENCE, "leases would be over")
+        self.assertEqual((self.server.sql(attempts), second.metric("prism_multicast_received_total")), (before, 0))
+        first.process.kill()
+        self.assertEqual(other.until(lambda frame: frame.messages)[-1].messages[0].payload, b"x")
+
     def jetstream(self):
         self.broker = self.borrow(NatsServer())
         return self.stream_of_queues()
