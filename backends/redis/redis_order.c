@@ -9,6 +9,7 @@
  * hash of the key chooses the lane, so two keys may share one. */
 #include "backends/redis/redis_script.h"
 #include "backends/redis/redis_stream.h"
+#include "src/base/hash.h"
 
 #include <stdlib.h>
 
@@ -19,13 +20,9 @@ static uint64_t claim_idle_ms(const struct redis_reader *reader)
 
 static uint16_t lane_of(struct slice key)
 {
-    uint64_t hash = 0xcbf29ce484222325ull;
-
     if (message_is_null(key))
         return 0;
-    for (size_t i = 0; i < key.len; i++)
-        hash = (hash ^ key.data[i]) * 0x100000001b3ull;
-    return (uint16_t)(1 + (hash >> 16) % (REDIS_LANES - 1));
+    return (uint16_t)(1 + hash_seeded(0, key) % (REDIS_LANES - 1));
 }
 
 /* ---- what waits ---- */

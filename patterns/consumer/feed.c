@@ -7,8 +7,7 @@
 #include "pool/worker.h"
 #include "src/base/clock.h"
 #include "src/base/container.h"
-
-#include <sys/random.h>
+#include "src/base/hash.h"
 
 static const struct subscription_events events;
 
@@ -18,14 +17,6 @@ static struct feed *feed_of(struct subscription *subscription)
 }
 
 /* ---- beginning and end ---- */
-
-static uint64_t random_seed(void)
-{
-    uint64_t seed = 0;
-
-    (void)!getrandom(&seed, sizeof seed, 0);
-    return seed;
-}
 
 struct feed *feed_new(struct consumer *consumer, const struct feed_want *want)
 {
@@ -63,7 +54,7 @@ struct feed *feed_new(struct consumer *consumer, const struct feed_want *want)
     arena_init(&feed->assigned_memory, NULL);
     feed_copy_places(feed, want);
     if (feed->order != ORDER_AS_READY)
-        lanes_init(&feed->lanes, &feed->memory, FEED_LANES, FEED_MAX_LANES, random_seed());
+        lanes_init(&feed->lanes, &feed->memory, FEED_LANES, FEED_MAX_LANES, hash_seed());
     return feed;
 }
 

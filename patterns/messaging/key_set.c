@@ -1,5 +1,7 @@
 #include "patterns/messaging/key_set.h"
 
+#include "src/base/hash.h"
+
 #include <stdint.h>
 
 enum { BUCKETS = 256 };
@@ -14,11 +16,7 @@ struct key_entry {
  * keys collide slows down the search of his own stream. */
 static size_t bucket_of(struct slice key)
 {
-    uint32_t hash = 2166136261u; /* FNV-1a */
-
-    for (size_t i = 0; i < key.len; i++)
-        hash = (hash ^ key.data[i]) * 16777619u;
-    return (hash ^ hash >> 16) % BUCKETS;
+    return hash_seeded(0, key) % BUCKETS;
 }
 
 static struct slice topic_of(const struct key_entry *entry)

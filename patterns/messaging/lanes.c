@@ -1,5 +1,7 @@
 #include "patterns/messaging/lanes.h"
 
+#include "src/base/hash.h"
+
 #include <assert.h>
 
 /* The first item is under way, the others wait. */
@@ -15,17 +17,6 @@ void lanes_init(struct lanes *lanes, struct arena *arena, uint32_t n, uint32_t m
                             .n = n,
                             .most = most,
                             .seed = seed};
-}
-
-/* FNV-1a, seeded, with its bits mixed at the end. */
-static uint64_t hash(uint64_t seed, struct slice key)
-{
-    uint64_t h = 14695981039346656037ull ^ seed;
-
-    for (size_t i = 0; i < key.len; i++)
-        h = (h ^ key.data[i]) * 1099511628211ull;
-    h = (h ^ h >> 32) * 0xd6e8feb86659fd93ull;
-    return h ^ h >> 32;
 }
 
 static void append(struct lanes *lanes, struct lane_item *item)
@@ -88,7 +79,7 @@ void lanes_put(struct lanes *lanes, struct slice key, struct lane_item *item)
     }
     if (++lanes->items > lanes->n && lanes->n < lanes->most)
         grow(lanes);
-    item->hash = (uint32_t)hash(lanes->seed, key);
+    item->hash = (uint32_t)hash_seeded(lanes->seed, key);
     append(lanes, item);
     if (item->prev == NULL)
         start(item);

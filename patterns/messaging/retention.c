@@ -2,8 +2,7 @@
 
 #include "pool/worker.h"
 #include "src/base/clock.h"
-
-#include <sys/random.h>
+#include "src/base/hash.h"
 
 enum { BUCKETS = 256, LINES = 100, LINE_EVERY_MS = 60000 };
 
@@ -22,10 +21,10 @@ void retention_book_init(struct retention_book *book, const char *namespace_name
     *book = (struct retention_book){.namespace_name = namespace_name,
                                     .slot = slot,
                                     .strict = strict,
-                                    .log = LOG_BUDGET(LINES, LINE_EVERY_MS)};
+                                    .log = LOG_BUDGET(LINES, LINE_EVERY_MS),
+                                    .seed = hash_seed()};
     pthread_mutex_init(&book->lock, NULL);
     arena_init(&book->memory, NULL);
-    (void)!getrandom(&book->seed, sizeof book->seed, 0); /* clients choose names */
 }
 
 void retention_book_clear(struct retention_book *book)
@@ -41,11 +40,7 @@ bool retention_is_lossy(const struct retention_book *book)
 
 static struct retention_entry **bucket_of(const struct retention_book *book, struct slice topic)
 {
-    uint32_t hash = 2166136261u ^ book->seed; /* FNV-1a */
-
-    for (size_t i = 0; i < topic.len; i++)
-        hash = (hash ^ topic.data[i]) * 16777619u;
-    return &book->buckets[(hash ^ hash >> 16) % BUCKETS];
+    return &book->buckets[hash_seeded(book->seed, topic) % BUCKETS];
 }
 
 static struct retention_entry *find(const struct retention_book *book, struct slice topic)

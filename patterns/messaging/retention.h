@@ -41,7 +41,7 @@ struct retention_book {
     struct arena memory;
     struct retention_entry **buckets;
     size_t n;
-    uint32_t seed;
+    uint64_t seed; /* clients choose names */
 };
 
 /* Borrows the texts. */

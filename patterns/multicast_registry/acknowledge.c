@@ -1,4 +1,5 @@
 /* Acknowledge: from any worker to the one on which the receiver lives, and back. */
+#include "patterns/check.h"
 #include "patterns/errand.h"
 #include "patterns/multicast_registry/receiver.h"
 #include "patterns/need.h"
@@ -13,9 +14,9 @@ struct acknowledging {
     struct call *call;
     struct multicast *there;
     const pb_acknowledge_request *request;
-    bool *known; /* of each message */
+    struct name_set ids, identities;
+    bool *known; /* of each id */
     bool found;
-    int32_t confirmed;
 };
 
 /* ---- there ---- */
@@ -32,19 +33,13 @@ static struct receiver *find(struct multicast *multicast, const char *id)
 static void arrived(struct errand *errand)
 {
     struct acknowledging *a = CONTAINER_OF(errand, struct acknowledging, errand);
-    const pb_acknowledge_request *request = a->request;
-    struct receiver *r = find(a->there, request->subscription_id);
+    struct receiver *r = find(a->there, a->request->subscription_id);
 
     a->found = r != NULL;
-    for (size_t i = 0; r != NULL && i < request->n_message_ids; i++) {
-        size_t n = kept_named(r, slice_str(request->message_ids[i]), request->identities,
-                              request->n_identities);
-
-        a->known[i] = n > 0;
-        a->confirmed += n > 0;
-    }
-    if (r != NULL)
+    if (r != NULL) {
+        kept_named(r, &a->ids, &a->identities, a->known);
         receiver_look(r);
+    }
     op_finish(&a->errand.op, ERR_NONE);
 }
 
@@ -66,10 +61,11 @@ static void back(struct op *op)
         call_fail(a->call, not_here());
         return;
     }
-    response.acknowledged_count = a->confirmed;
+    for (size_t i = 0; i < a->ids.n; i++)
+        response.acknowledged_count += a->known[i];
     response.failed_ids = arena_array(call_arena(a->call), n, sizeof *response.failed_ids);
     for (size_t i = 0; i < n; i++) {
-        if (!a->known[i])
+        if (!a->known[name_set_find(&a->ids, slice_str(a->request->message_ids[i]))])
             response.failed_ids[response.n_failed_ids++] = a->request->message_ids[i];
     }
     call_reply(a->call, &response.base);
@@ -84,20 +80,37 @@ static struct multicast *home_of(const struct multicast *multicast, const char *
                         (unsigned)strtoul(id + RECEIVER_ID_CHARS - WORKER_DIGITS, NULL, SIXTEEN));
 }
 
+static struct err check(const pb_acknowledge_request *request, struct arena *arena)
+{
+    struct err err = check_items(request->n_message_ids, REGISTRY_BATCH, arena, "message_ids");
+
+    return err.code == ERR_OK
+               ? check_items(request->n_identities, REGISTRY_BATCH, arena, "identities")
+               : err;
+}
+
 void multicast_acknowledge(struct call *call)
 {
     struct multicast *multicast = multicast_of(call);
-    struct acknowledging *a = arena_zalloc(call_arena(call), sizeof *a);
+    struct arena *arena = call_arena(call);
+    struct acknowledging *a = arena_zalloc(arena, sizeof *a);
+    const pb_acknowledge_request *request = call_request(call);
+    struct err err = check(request, arena);
 
-    a->call = call;
-    a->request = call_request(call);
-    a->there = home_of(multicast, a->request->subscription_id);
-    a->known = arena_array(call_arena(call), a->request->n_message_ids, sizeof *a->known);
-    a->errand.there = arrived;
     if (multicast->plan.kept_sink == NULL)
-        call_fail(call, need_unmet(multicast_need_of(NEED_DURABILITY)));
-    else if (a->there == NULL)
-        call_fail(call, not_here());
-    else
-        errand_start(&a->errand, call_group(call), a->there->base.home, back);
+        err = need_unmet(multicast_need_of(NEED_DURABILITY));
+    a->there = home_of(multicast, request->subscription_id);
+    if (err.code == ERR_OK && a->there == NULL)
+        err = not_here();
+    if (err.code != ERR_OK) {
+        call_fail(call, err);
+        return;
+    }
+    a->call = call;
+    a->request = request;
+    a->ids = name_set_of_texts(arena, request->message_ids, request->n_message_ids);
+    a->identities = name_set_of_texts(arena, request->identities, request->n_identities);
+    a->known = arena_zalloc(arena, a->ids.n * sizeof *a->known);
+    a->errand.there = arrived;
+    errand_start(&a->errand, call_group(call), a->there->base.home, back);
 }

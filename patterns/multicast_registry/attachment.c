@@ -1,5 +1,6 @@
 #include "patterns/multicast_registry/receiver.h"
 #include "pool/worker.h"
+#include "src/base/hash.h"
 
 #include <string.h>
 
@@ -7,11 +8,7 @@ static const char stream_group[] = "prism.multicast"; /* reads the stream of an 
 
 static size_t bucket_of(const struct receiver *r, struct slice identity)
 {
-    uint64_t hash = 0xcbf29ce484222325u;
-
-    for (size_t i = 0; i < identity.len; i++)
-        hash = (hash ^ identity.data[i]) * 0x100000001b3u;
-    return (size_t)(hash ^ hash >> 32) & (r->buckets - 1);
+    return (size_t)hash_seeded(r->multicast->seed, identity) & (r->buckets - 1);
 }
 
 static struct attachment **find(struct receiver *r, struct slice identity)

@@ -16,6 +16,7 @@
 #include "pool/worker.h"
 #include "src/base/clock.h"
 #include "src/base/container.h"
+#include "src/base/hash.h"
 
 enum { BUCKETS = 4096, CREDIT_MESSAGES = 1024, CREDIT_BYTES = 1 << 20 };
 
@@ -46,12 +47,8 @@ static struct timer_wheel *timers_of(const struct sending *s)
 
 static struct awaited **find(const struct sending *s, struct slice identity)
 {
-    uint64_t hash = 0xcbf29ce484222325u;
-    struct awaited **at;
+    struct awaited **at = &s->awaiting.table[hash_seeded(s->multicast->seed, identity) % BUCKETS];
 
-    for (size_t i = 0; i < identity.len; i++)
-        hash = (hash ^ identity.data[i]) * 0x100000001b3u;
-    at = &s->awaiting.table[(hash ^ hash >> 32) % BUCKETS];
     while (*at != NULL && !slice_equal((*at)->identity, identity))
         at = &(*at)->next;
     return at;

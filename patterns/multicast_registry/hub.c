@@ -10,6 +10,8 @@
  */
 #include "patterns/multicast_registry/receiver.h"
 
+#include "src/base/hash.h"
+
 #include <string.h>
 
 enum { HUB_MESSAGES = 2048, HUB_BYTES = 8 << 20 };
@@ -43,11 +45,9 @@ static struct hub *hub_of(const struct lead *lead)
 
 static struct lead **chain(const struct hub *hub, struct slice identity)
 {
-    uint64_t hash = 0xcbf29ce484222325u;
+    const struct multicast *multicast = CONTAINER_OF(hub, struct multicast, hub);
 
-    for (size_t i = 0; i < identity.len; i++)
-        hash = (hash ^ identity.data[i]) * 0x100000001b3u;
-    return &hub->table[(hash ^ hash >> 32) % HUB_BUCKETS];
+    return &hub->table[hash_seeded(multicast->seed, identity) % HUB_BUCKETS];
 }
 
 static void unlink_lead(struct hub *hub, struct lead *lead)

@@ -7,6 +7,7 @@
  *   closing    what is not confirmed is given back by the source; the oldest as one that failed */
 #include "patterns/multicast_registry/receiver.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { GRANT_AT_ONCE = ATTACHMENT_MESSAGES / 2 };
@@ -215,42 +216,51 @@ size_t kept_through(struct receiver *r, int64_t sequence)
     return n;
 }
 
+static int by_number(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
 /* Acknowledgements mostly come in the order of sending. */
-size_t kept_one(struct receiver *r, int64_t sequence)
+void kept_sequences(struct receiver *r, int64_t *sequences, size_t n)
 {
     struct delivery *d = r->first;
 
-    while (d != NULL && d->sequence < sequence)
-        d = d->next;
-    if (d == NULL || d->sequence != sequence)
-        return 0;
-    confirm(d);
-    return 1;
-}
-
-static bool is_one_of(const struct delivery *d, char *const *identities, size_t n)
-{
-    struct slice identity = attachment_identity(d->lead->attachment);
-
-    for (size_t i = 0; i < n; i++) {
-        if (slice_equal(identity, slice_str(identities[i])))
-            return true;
+    for (size_t i = 1; i < n; i++) {
+        if (sequences[i] < sequences[i - 1]) {
+            qsort(sequences, n, sizeof *sequences, by_number);
+            break;
+        }
     }
-    return n == 0;
-}
+    for (size_t i = 0; i < n && d != NULL;) {
+        struct delivery *next = d->next;
 
-size_t kept_named(struct receiver *r, struct slice id, char *const *identities, size_t n)
-{
-    size_t confirmed = 0;
-
-    for (struct delivery *d = r->first, *next; d != NULL; d = next) {
-        next = d->next;
-        if (!slice_equal(slice_of(d->id, d->id_len), id) || !is_one_of(d, identities, n))
+        if (d->sequence > sequences[i]) {
+            i++;
             continue;
-        confirm(d);
-        confirmed++;
+        }
+        if (d->sequence == sequences[i])
+            confirm(d);
+        d = next;
     }
-    return confirmed;
+}
+
+void kept_named(struct receiver *r, const struct name_set *ids, const struct name_set *identities,
+                bool *known)
+{
+    for (struct delivery *d = r->first, *next; d != NULL; d = next) {
+        size_t id = name_set_find(ids, slice_of(d->id, d->id_len));
+        struct slice identity = attachment_identity(d->lead->attachment);
+
+        next = d->next;
+        if (id == ids->n ||
+            (identities->n > 0 && name_set_find(identities, identity) == identities->n))
+            continue;
+        known[id] = true;
+        confirm(d);
+    }
 }
 
 /* ---- what is ours no longer ---- */

@@ -348,7 +348,7 @@ static void run(struct call *call, bool streams)
                                               : sending_random_id(call_arena(call));
     s->began_ns = s->multicast->base.home->now_ns;
     if (s->request->_timeout_ms_case != 0) {
-        uint64_t own_ns = s->began_ns + (uint64_t)s->request->timeout_ms * NS_PER_MS;
+        uint64_t own_ns = clock_after_ms(s->began_ns, (uint64_t)s->request->timeout_ms);
 
         if (deadline_ns == 0 || own_ns < deadline_ns)
             deadline_ns = own_ns;

@@ -152,6 +152,7 @@ struct hub {
 struct multicast {
     struct pattern base;
     struct arena memory; /* holds the instance itself */
+    uint64_t seed;       /* of the tables of identities, which clients choose */
     struct pattern_binding binding;
     struct backend *registry, *messaging, *durability; /* durability: NULL, or not */
     struct multicast_settings settings;

@@ -4,6 +4,7 @@
 #include "patterns/multicast_registry/sorted.h"
 
 #include "src/base/container.h"
+#include "src/base/hash.h"
 
 /* ---- slots and settings ---- */
 
@@ -228,6 +229,7 @@ static struct pattern *multicast_bind(const struct pattern_binding *binding)
     multicast->messaging = binding->slots[SLOT_MESSAGING];
     multicast->durability = binding->slots[SLOT_DURABILITY];
     read_settings(multicast);
+    multicast->seed = hash_seed();
     semaphore_init(&multicast->semaphore, multicast->settings.permits);
     semaphore_init(&multicast->sorting, SORTED_AT_ONCE);
     arena_init(&multicast->caps_memory, NULL);

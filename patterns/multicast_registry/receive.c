@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { FEWEST_BUCKETS = 16, RANDOM_BYTES = 14, TOKEN_BYTES = 64 };
+enum { FEWEST_BUCKETS = 16, RANDOM_BYTES = 14, TOKEN_BYTES = 64, ACKNOWLEDGED = 100000 };
 
 static void ask_for_more(struct receiver *r);
 
@@ -293,9 +293,11 @@ static struct err acknowledge(struct receiver *r, const pb_acknowledge_messages 
     if (!r->manual)
         return err_about(ERR_INVALID_ARGUMENT, "acknowledge",
                          "the stream does not receive with ACK_MANUAL");
+    if (request->n_sequences > ACKNOWLEDGED)
+        return check_items(request->n_sequences, ACKNOWLEDGED, call_arena(r->call),
+                           "acknowledge.sequences");
     kept_through(r, request->through);
-    for (size_t i = 0; i < request->n_sequences; i++)
-        kept_one(r, request->sequences[i]);
+    kept_sequences(r, request->sequences, request->n_sequences);
     receiver_look(r);
     return ERR_NONE;
 }

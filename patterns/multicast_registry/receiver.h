@@ -27,6 +27,7 @@
 #define PRISM_PATTERNS_MULTICAST_REGISTRY_RECEIVER_H
 
 #include "patterns/multicast_registry/multicast_priv.h"
+#include "patterns/name_set.h"
 #include "pool/timer.h"
 #include "src/base/container.h"
 
@@ -235,10 +236,13 @@ bool kept_is_over(struct lead *lead, const struct incoming *message, int64_t now
 void kept_discard(struct lead *lead, const struct incoming *message);
 /* More may be sent. */
 bool kept_has_room(const struct receiver *receiver);
-/* Confirms all up to this sequence; this one; those with this identifier. Return how many. */
+/* Confirms all up to this sequence and returns how many; these, which it sorts; those with one of
+ * these identifiers, for one of these identities, or for any where none is given, and says which of
+ * the identifiers it knew. All but the first cost what is unconfirmed, however many are named. */
 size_t kept_through(struct receiver *receiver, int64_t sequence);
-size_t kept_one(struct receiver *receiver, int64_t sequence);
-size_t kept_named(struct receiver *receiver, struct slice id, char *const *identities, size_t n);
+void kept_sequences(struct receiver *receiver, int64_t *sequences, size_t n);
+void kept_named(struct receiver *receiver, const struct name_set *ids,
+                const struct name_set *identities, bool *known);
 /* The lead is about to be closed: the oldest that is not confirmed has used up one of its
  * deliveries. */
 void kept_fail_oldest(struct lead *lead);

@@ -2,6 +2,7 @@
 #include "patterns/check.h"
 #include "patterns/multicast_registry/filter.h"
 #include "patterns/multicast_registry/sending.h"
+#include "patterns/name_set.h"
 #include "patterns/need.h"
 
 #include <stdlib.h>
@@ -89,35 +90,24 @@ static struct err check_numbers(const struct multicast *multicast,
     return ERR_NONE;
 }
 
-static int by_bytes(const void *a, const void *b)
-{
-    const struct slice *x = a, *y = b;
-    size_t least = x->len < y->len ? x->len : y->len;
-    int order = memcmp(x->data, y->data, least);
-
-    return order != 0 ? order : (x->len > y->len) - (x->len < y->len);
-}
-
 static struct err read_names(struct sending *s)
 {
     struct arena *arena = call_arena(s->call);
-    size_t n = s->request->n_identities, kept = 0;
+    size_t n = s->request->n_identities;
+    struct name_set set = {.n = n};
     struct err err = check_items(n, REGISTRY_BATCH, arena, "identities");
 
     if (err.code != ERR_OK || n == 0)
         return err;
-    s->named.items = arena_array(arena, n, sizeof *s->named.items);
+    set.names = arena_array(arena, n, sizeof *set.names);
     for (size_t i = 0; i < n; i++) {
-        err = convert_identity(s->request->identities[i], NULL, &s->named.items[i]);
+        err = convert_identity(s->request->identities[i], NULL, &set.names[i]);
         if (err.code != ERR_OK)
             return check_at_item(err, arena, "identities", i);
     }
-    qsort(s->named.items, n, sizeof *s->named.items, by_bytes);
-    for (size_t i = 0; i < n; i++) {
-        if (kept == 0 || !slice_equal(s->named.items[i], s->named.items[kept - 1]))
-            s->named.items[kept++] = s->named.items[i];
-    }
-    s->named.n = kept;
+    name_set_make(&set);
+    s->named.items = set.names;
+    s->named.n = set.n;
     return ERR_NONE;
 }
 

@@ -116,7 +116,6 @@ static void send(struct producer *producer, void *arg)
 static struct err read_timeout(const pb_flush_request *request, struct flushing *flushing)
 {
     const struct op_group *group = call_group(flushing->call);
-    const uint64_t most_ms = INT64_MAX / NS_PER_MS / 2;
 
     flushing->give_up_ns = group->deadline_ns;
     if (request->_timeout_ms_case == PRISM__PATTERNS__PRODUCER__FLUSH_REQUEST___TIMEOUT_MS__NOT_SET)
@@ -125,8 +124,7 @@ static struct err read_timeout(const pb_flush_request *request, struct flushing 
         return err_about(ERR_INVALID_ARGUMENT, "timeout_ms",
                          "timeout_ms has to be 1 or more; leave it out for the call's deadline");
 
-    uint64_t ms = (uint64_t)request->timeout_ms;
-    uint64_t at_ns = group->home->now_ns + (ms < most_ms ? ms : most_ms) * NS_PER_MS;
+    uint64_t at_ns = clock_after_ms(group->home->now_ns, (uint64_t)request->timeout_ms);
 
     if (flushing->give_up_ns == 0 || at_ns < flushing->give_up_ns)
         flushing->give_up_ns = at_ns;

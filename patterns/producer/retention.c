@@ -10,6 +10,7 @@
 #include "pool/worker.h"
 #include "src/base/clock.h"
 #include "src/base/container.h"
+#include "src/base/hash.h"
 
 enum { MAX_ASKING = 16, ASKED = 256 /* a power of two */ };
 
@@ -26,17 +27,6 @@ struct asking {
 void producer_retention_init(struct producer *producer)
 {
     producer->asked = arena_array(&producer->memory, ASKED, sizeof *producer->asked);
-}
-
-/* Of what a worker has seen lately, so that messages take no lock. Of two topics with one hash the
- * second is not asked about. */
-static uint64_t hash_of(struct slice topic)
-{
-    uint64_t hash = 14695981039346656037u; /* FNV-1a */
-
-    for (size_t i = 0; i < topic.len; i++)
-        hash = (hash ^ topic.data[i]) * 1099511628211u;
-    return hash;
 }
 
 static void tell_stopped(struct job *job)
@@ -112,7 +102,9 @@ static void ask(struct producer *producer, struct slice topic)
 
 static void note(struct producer *producer, struct slice topic)
 {
-    uint64_t hash = hash_of(topic), *known = &producer->asked[(hash ^ hash >> 32) % ASKED];
+    /* Of what a worker has seen lately, so that messages take no lock. Of two topics with one hash
+     * the second is not asked about. */
+    uint64_t hash = hash_seeded(0, topic), *known = &producer->asked[hash % ASKED];
 
     if (*known == hash || producer->n_asking == MAX_ASKING)
         return;

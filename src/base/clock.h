@@ -28,4 +28,10 @@ static inline uint64_t clock_coarse_ns(void)
     return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
+/* So many milliseconds after a moment: a client's number may be too large to be added. */
+static inline uint64_t clock_after_ms(uint64_t ns, uint64_t ms)
+{
+    return ms < (UINT64_MAX - ns) / NS_PER_MS ? ns + ms * NS_PER_MS : UINT64_MAX;
+}
+
 #endif

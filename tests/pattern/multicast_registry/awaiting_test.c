@@ -5,16 +5,6 @@ enum { TIME_MS = 400 };
 
 static const unsigned kinds[] = {FAKE_STREAM, FAKE_QUEUE};
 
-static struct fake_rig *keeping(unsigned kind)
-{
-    struct fake_rig *rig = unbound_with(MASK | kind, ALL_SLOTS);
-
-    fake_rig_bind(rig);
-    fake_register(&rig->world, "i1", "{\"a\": 1}", 0);
-    fake_register(&rig->world, "i2", "{\"a\": 1}", 0);
-    return rig;
-}
-
 static struct call *awaiting(struct fake_rig *rig)
 {
     pb_multicast_request request = to_all();

@@ -3,25 +3,7 @@
 
 #include <time.h>
 
-static const char *const one[] = {"i1"};
-
-static struct fake_rig *keeping(unsigned kind)
-{
-    struct fake_rig *rig = unbound_with(MASK | kind, ALL_SLOTS);
-
-    fake_rig_set(rig, "max_deliveries", 3);
-    fake_rig_bind(rig);
-    fake_register(&rig->world, "i1", "{\"a\": 1}", 0);
-    fake_register(&rig->world, "i2", "{\"a\": 1}", 0);
-    return rig;
-}
-
 static const unsigned kinds[] = {FAKE_STREAM, FAKE_QUEUE};
-
-static size_t waiting(struct fake_rig *rig)
-{
-    return fake_unsettled(&rig->world, "prism.queue.i1", "prism.multicast");
-}
 
 static void texts_of(const struct call *call, char *out)
 {
@@ -54,18 +36,24 @@ static struct call *attached_with(struct fake_rig *rig, int32_t max_in_flight)
     return call;
 }
 
-static void confirm(struct fake_rig *rig, struct call *call, int64_t through, int64_t one_more)
+static void confirm_these(struct fake_rig *rig, struct call *call, int64_t through,
+                          int64_t *sequences, size_t n)
 {
     pb_acknowledge_messages which = MULTICAST_PB(ACKNOWLEDGE_MESSAGES__INIT);
     pb_attach_request request = MULTICAST_PB(ATTACH_REQUEST__INIT);
 
     which.through = through;
-    which.sequences = &one_more;
-    which.n_sequences = one_more > 0;
+    which.sequences = sequences;
+    which.n_sequences = n;
     request.action_case = MULTICAST_PB(ATTACH_REQUEST__ACTION_ACKNOWLEDGE);
     request.acknowledge = &which;
     fake_call_push(call, &request.base);
     fake_rig_run(rig);
+}
+
+static void confirm(struct fake_rig *rig, struct call *call, int64_t through, int64_t one_more)
+{
+    confirm_these(rig, call, through, &one_more, one_more > 0);
 }
 
 static void leave(struct fake_rig *rig, struct call *call)
@@ -111,6 +99,32 @@ static void test_messages_wait_and_come_again(void **state)
         assert_int_equal(waiting(rig), 0);
         end(rig, call);
     }
+}
+
+static void test_confirmed_in_any_order(void **state)
+{
+    int64_t sequences[] = {4, 99, 2, 2, -1}, *many = calloc(100001, sizeof *many);
+    struct fake_rig *rig = keeping(FAKE_QUEUE);
+    struct call *call;
+    char seen[40];
+
+    (void)state;
+    for (const char *text = "abcde"; *text != '\0'; text++)
+        multicast_text(rig, "", (char[]){*text, '\0'});
+    call = attached_with(rig, 0);
+    confirm_these(rig, call, 0, sequences, ARRAY_LEN(sequences));
+    leave(rig, call);
+    call = attached_with(rig, 0);
+    texts_of(call, seen);
+    assert_string_equal(seen, "ace");
+    confirm_these(rig, call, 0, many, 100001); /* more than may be named */
+    settle(rig, call);
+    assert_int_equal(call->status.code, ERR_INVALID_ARGUMENT);
+    assert_string_equal(call->status.subject, "acknowledge.sequences");
+    fake_rig_run(rig);
+    assert_int_equal(waiting(rig), 3);
+    end(rig, call);
+    free(many);
 }
 
 /* The first frame says that the receiver stands, and no more, even if messages were there before.
@@ -343,47 +357,6 @@ static void test_at_most_once_is_not_kept(void **state)
     end(rig, receiver);
 }
 
-static struct call *acknowledge(struct fake_rig *rig, const char *subscription, const char *id)
-{
-    pb_acknowledge_request request = MULTICAST_PB(ACKNOWLEDGE_REQUEST__INIT);
-    char *ids[] = {pb_text(id), pb_text("unknown")};
-    struct call *call;
-
-    request.subscription_id = pb_text(subscription);
-    request.message_ids = ids;
-    request.n_message_ids = 2;
-    call = fake_call(rig, "Acknowledge", &request.base);
-    settle(rig, call);
-    return call;
-}
-
-static void test_the_rpc_that_confirms(void **state)
-{
-    struct fake_rig *rig = keeping(FAKE_STREAM);
-    struct call *receiver = subscribed(rig, false, 1, one), *call;
-    const char *name = ((const pb_receive_frame *)receiver->sent[0].message)->subscription_id;
-    const pb_acknowledge_response *answer;
-
-    (void)state;
-    multicast_text(rig, "m1", "a");
-    assert_int_equal(waiting(rig), 1);
-    call = acknowledge(rig, name, "m1");
-    answer = (const pb_acknowledge_response *)call->reply;
-    assert_int_equal(answer->acknowledged_count, 1);
-    assert_int_equal(answer->n_failed_ids, 1);
-    assert_string_equal(answer->failed_ids[0], "unknown");
-    fake_call_free(call);
-    fake_rig_run(rig);
-    assert_int_equal(waiting(rig), 0);
-    call = acknowledge(rig, "00000000000000000000000000000000", "m1");
-    assert_int_equal(call->status.code, ERR_NOT_FOUND);
-    fake_call_free(call);
-    call = acknowledge(rig, "nonsense", "m1");
-    assert_int_equal(call->status.code, ERR_NOT_FOUND);
-    fake_call_free(call);
-    end(rig, receiver);
-}
-
 /* Whatever fails: each call ends once, and what is not confirmed is still there. */
 static void test_every_operation_fails_in_turn(void **state)
 {
@@ -443,6 +416,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_messages_wait_and_come_again),
+        cmocka_unit_test(test_confirmed_in_any_order),
         cmocka_unit_test(test_the_first_frame_is_empty),
         cmocka_unit_test(test_the_window),
         cmocka_unit_test(test_credit_comes_back),
@@ -451,7 +425,6 @@ int main(void)
         cmocka_unit_test(test_given_up_after_so_many_deliveries),
         cmocka_unit_test(test_m6_a_full_queue),
         cmocka_unit_test(test_at_most_once_is_not_kept),
-        cmocka_unit_test(test_the_rpc_that_confirms),
         cmocka_unit_test(test_every_operation_fails_in_turn),
         cmocka_unit_test(test_the_end_while_confirming),
     };
