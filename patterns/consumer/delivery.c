@@ -155,6 +155,7 @@ void delivery_failed_unsaid(struct delivery *delivery, const char *reason)
 void delivery_set_aside(struct delivery *delivery, uint64_t delay_ms)
 {
     delivery_failed(delivery);
+    delivery->untold = true;
     wait_here(delivery, delay_ms);
 }
 
@@ -253,11 +254,32 @@ void feed_take_batch(struct feed *feed, struct incoming_batch *batch)
 
 /* ---- the end ---- */
 
+bool delivery_take_out(struct delivery *delivery)
+{
+    struct feed *feed = delivery->parcel->feed;
+    struct worker *home = feed->consumer->base.home;
+
+    switch (delivery->state) {
+    case DELIVERY_FETCHING:
+        return object_take_out(delivery);
+    case DELIVERY_PARKED:
+        feed->parked_count--;
+        gauge_lower(&feed->consumer->stats.parked, 1);
+        timer_disarm(&home->timers, &delivery->timer);
+        return true;
+    case DELIVERY_DYING:
+        if (!timer_armed(&delivery->timer))
+            return false;
+        timer_disarm(&home->timers, &delivery->timer);
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* What is being settled ends by its own outcome. */
 static void forget(struct feed *feed, struct delivery *delivery)
 {
-    struct worker *home = feed->consumer->base.home;
-
     switch (delivery->state) {
     case DELIVERY_OVER:
     case DELIVERY_SETTLING:
@@ -266,18 +288,10 @@ static void forget(struct feed *feed, struct delivery *delivery)
         attempts_take_out(delivery);
         break;
     case DELIVERY_FETCHING:
-        if (!object_take_out(delivery))
-            return;
-        break;
     case DELIVERY_PARKED:
-        feed->parked_count--;
-        gauge_lower(&feed->consumer->stats.parked, 1);
-        timer_disarm(&home->timers, &delivery->timer);
-        break;
     case DELIVERY_DYING:
-        if (!timer_armed(&delivery->timer))
+        if (!delivery_take_out(delivery))
             return;
-        timer_disarm(&home->timers, &delivery->timer);
         break;
     default:
         break;

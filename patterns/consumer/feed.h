@@ -61,7 +61,7 @@ struct delivery {
     uint8_t returns;              /* without having failed */
     uint8_t vain;                 /* FETCHING: how often its object was asked for in vain */
     bool leaving;                 /* with its partition: nobody here gets it any more */
-    bool untold;                  /* it failed without a word: the source does not know of that */
+    bool untold;                  /* it has failed, and the source does not know of that */
     enum delivery_state state;
 };
 
@@ -236,6 +236,9 @@ void delivery_set_aside(struct delivery *delivery, uint64_t delay_ms);
 void delivery_give_way(struct delivery *delivery);
 /* Its partition leaves: the source gives it to whoever gets the partition. */
 void delivery_hand_back(struct delivery *delivery);
+/* Out of what it waits in: parked, for its payload, or to be written as a dead letter. False: it
+ * does not, or cannot be taken out now. */
+bool delivery_take_out(struct delivery *delivery);
 /* It is settled, or no longer ours. */
 void delivery_over(struct delivery *delivery);
 /* All that is held is forgotten: the source has it back. */

@@ -184,8 +184,8 @@ uint64_t settle_extend(struct receipt *receipt, const struct which *which, uint6
 void settle_one(struct delivery *delivery, enum settle_how how, struct receipt *receipt);
 /* The frame was taken: ACK_AUTO. */
 void settle_frame(struct member *member, struct frame *frame);
-/* The source's subscription is about to end: those with which a member vanished, or whose lease ran
- * out, have failed, which giving back would not say. */
+/* The source's subscription is about to end: those with which a member vanished, whose lease ran
+ * out, or that wait here for a retry have failed, which giving back would not say. */
 void settle_untold(struct feed *feed);
 
 /* Unix time in ms of a point of CLOCK_MONOTONIC. */

@@ -310,9 +310,48 @@ void settle_frame(struct member *member, struct frame *frame)
     settle(member->feed, &chosen, SETTLE_DONE, 0, NULL);
 }
 
+static size_t count_untold(const struct feed *feed)
+{
+    size_t n = 0;
+
+    for (const struct parcel *parcel = feed->parcels; parcel != NULL; parcel = parcel->next) {
+        for (uint32_t i = 0; i < parcel->batch->n; i++)
+            n += parcel->items[i].untold;
+    }
+    return n;
+}
+
+static void add_untold(struct chosen *chosen, struct delivery *delivery)
+{
+    delivery->state = DELIVERY_SETTLING;
+    chosen->items[chosen->n++] = delivery;
+}
+
+static void choose_ready(struct feed *feed, struct chosen *chosen)
+{
+    for (size_t n = feed->ready_count; n > 0; n--) {
+        struct delivery *delivery = feed_next_ready(feed);
+
+        if (delivery->untold)
+            add_untold(chosen, delivery);
+        else
+            delivery_ready(delivery, false);
+    }
+}
+
+static void choose_waiting(struct feed *feed, struct chosen *chosen)
+{
+    for (struct parcel *parcel = feed->parcels; parcel != NULL; parcel = parcel->next) {
+        for (uint32_t i = 0; i < parcel->batch->n; i++) {
+            if (parcel->items[i].untold && delivery_take_out(&parcel->items[i]))
+                add_untold(chosen, &parcel->items[i]);
+        }
+    }
+}
+
 void settle_untold(struct feed *feed)
 {
-    size_t n = feed->ready_count;
+    size_t n = count_untold(feed);
     struct chosen chosen = {0};
     struct arena scratch;
 
@@ -320,16 +359,8 @@ void settle_untold(struct feed *feed)
         return;
     arena_init(&scratch, NULL);
     chosen.items = arena_alloc(&scratch, n * sizeof(void *));
-    for (size_t i = 0; i < n; i++) {
-        struct delivery *delivery = feed_next_ready(feed);
-
-        if (!delivery->untold) {
-            delivery_ready(delivery, false);
-            continue;
-        }
-        delivery->state = DELIVERY_SETTLING;
-        chosen.items[chosen.n++] = delivery;
-    }
+    choose_ready(feed, &chosen);
+    choose_waiting(feed, &chosen);
     settle(feed, &chosen, SETTLE_RETRY, 0, NULL);
     arena_clear(&scratch);
 }

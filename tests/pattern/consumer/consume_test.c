@@ -219,6 +219,60 @@ static void test_c11_leases_that_run_out_are_attempts(void **state)
     consumer_free(rig);
 }
 
+/* C11: it waits when the last member leaves; released since, which is no attempt and undoes none.
+ */
+static void test_c11_what_failed_and_is_parked_is_an_attempt(void **state)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    pb_subscribe_request subscribe = subscription();
+    struct call *call;
+
+    (void)state;
+    subscribe._lease_ms_case = CONSUMER_PB(SUBSCRIBE_REQUEST___LEASE_MS_LEASE_MS);
+    subscribe.lease_ms = 1000;
+    call = join(rig, &subscribe);
+    put(rig, NULL, "a");
+    fake_rig_advance(rig, 1200);
+    fake_rig_run(rig);
+    expect_delivery(call, 1, "a", 2);
+    reject(rig, call, 2, RELEASED, 0);
+    expect_delivery(call, 2, "a", 2);
+    reject(rig, call, 3, RELEASED, 0);
+    assert_int_equal(deliveries(call), 3);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.parked), 1);
+    leave(rig, call);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.parked), 0);
+    call = member(rig);
+    fake_rig_run(rig);
+    expect_delivery(call, 0, "a", 2);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+/* The same for a retry that waits here, because its key does. */
+static void test_c11_a_retry_that_is_parked_is_an_attempt(void **state)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    pb_subscribe_request subscribe = subscription();
+    struct call *call;
+
+    (void)state;
+    subscribe.order = CONSUMER_PB(ORDER_MODE__ORDER_PER_KEY);
+    call = join(rig, &subscribe);
+    put(rig, "k", "a");
+    put(rig, "k", "b");
+    reject(rig, call, 1, RETRIED, 100000);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.parked), 1);
+    leave(rig, call);
+    call = join(rig, &subscribe);
+    fake_rig_run(rig);
+    expect_delivery(call, 0, "a", 2);
+    ack(rig, call, 1);
+    expect_delivery(call, 1, "b", 1);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
 /* C13: the original is settled after the dead letter, never instead of it. */
 static void test_c13_a_dead_letter_that_fails_leaves_the_message(void **state)
 {
@@ -383,6 +437,8 @@ int main(void)
         cmocka_unit_test(test_c11_after_the_last_attempt_comes_a_dead_letter),
         cmocka_unit_test(test_c11_a_message_that_kills_its_only_reader_ends),
         cmocka_unit_test(test_c11_leases_that_run_out_are_attempts),
+        cmocka_unit_test(test_c11_what_failed_and_is_parked_is_an_attempt),
+        cmocka_unit_test(test_c11_a_retry_that_is_parked_is_an_attempt),
         cmocka_unit_test(test_c13_a_dead_letter_that_fails_leaves_the_message),
         cmocka_unit_test(test_a_dead_letter_of_a_message_that_was_lost_is_given_up),
         cmocka_unit_test(test_members_of_a_queue_may_say_where_to_begin),
