@@ -91,35 +91,56 @@ static void bound(struct jet_returns *returns)
     remove_row(returns, at);
 }
 
-/* Takes the sequence out of its row. Returns where a row of its own belongs. */
-static size_t cut_out(struct jet_returns *returns, size_t at, uint64_t sequence)
+/* Takes a part out of its row. Returns where a row of its own belongs. */
+static size_t cut_out(struct jet_returns *returns, size_t at, uint64_t from, uint64_t to)
 {
     struct jet_return row = returns->items[at], behind = row;
 
-    behind.from = sequence + 1;
+    behind.from = to + 1;
     remove_row(returns, at);
     if (behind.from <= behind.to)
         insert_row(returns, at, behind);
-    if (row.from == sequence)
+    if (row.from == from)
         return at;
-    row.to = sequence - 1;
+    row.to = from - 1;
     insert_row(returns, at, row);
     return at + 1;
+}
+
+/* What is free, or older, up to the next row. Returns the end of that. */
+static uint64_t add_some(struct jet_returns *returns, struct jet_return row)
+{
+    size_t at = find(returns, row.from);
+    const struct jet_return *next = at < returns->n ? &returns->items[at] : NULL;
+    bool taken = next != NULL && next->from <= row.from;
+
+    if (taken && next->to < row.to)
+        row.to = next->to;
+    else if (!taken && next != NULL && next->from <= row.to)
+        row.to = next->from - 1;
+    if (taken && next->deliveries >= row.deliveries)
+        return row.to;
+    if (taken)
+        at = cut_out(returns, at, row.from, row.to);
+    insert_row(returns, at, row);
+    join(returns, at);
+    bound(returns);
+    return row.to;
+}
+
+/* In steps as many as rows that it meets, and those become one. */
+static void add_row(struct jet_returns *returns, struct jet_return row)
+{
+    uint64_t last = row.to;
+
+    for (uint64_t end = row.from - 1; end < last; row.from = end + 1, row.to = last)
+        end = add_some(returns, row);
 }
 
 void jet_returns_add(struct jet_returns *returns, uint64_t sequence, uint32_t deliveries,
                      uint32_t attempt)
 {
-    size_t at = find(returns, sequence);
-
-    if (at < returns->n && returns->items[at].from <= sequence) {
-        if (returns->items[at].deliveries >= deliveries)
-            return;
-        at = cut_out(returns, at, sequence);
-    }
-    insert_row(returns, at, (struct jet_return){sequence, sequence, deliveries, attempt});
-    join(returns, at);
-    bound(returns);
+    add_row(returns, (struct jet_return){sequence, sequence, deliveries, attempt});
 }
 
 bool jet_returns_know(const struct jet_returns *returns, uint64_t sequence, uint64_t deliveries)
@@ -237,14 +258,6 @@ void jet_returns_read(struct jet_returns *returns, const char *page, int64_t cre
 
     if (strtoll(page, &at, 10) != VERSION || strtoll(at, &at, 10) != created || *at != '\n')
         return;
-    for (const char *line = at + 1; read_row(&line, &row);) {
-        bool last = returns->n == 0 || returns->items[returns->n - 1].to < row.from;
-
-        if (last && returns->n < JET_RETURNS_MOST) {
-            insert_row(returns, returns->n, row);
-            continue;
-        }
-        for (uint64_t sequence = row.from; sequence <= row.to; sequence++)
-            jet_returns_add(returns, sequence, row.deliveries, row.attempt);
-    }
+    for (const char *line = at + 1; read_row(&line, &row);)
+        add_row(returns, row);
 }

@@ -2,6 +2,7 @@
  * message. */
 #include "backends/nats/jet_deliveries.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -164,6 +165,52 @@ static void test_as_a_table(void **state)
     jet_returns_clear(&read);
 }
 
+/* A page that others wrote, whose rows are large and overlap: its cost is in rows, not in messages.
+ */
+static void test_rows_that_overlap(void **state)
+{
+    enum { MESSAGES = 40, STEPS = 20000, ROWS = 2000 };
+    struct jet_returns returns = {0};
+    struct {
+        uint32_t deliveries, attempt;
+    } table[MESSAGES + 1] = {{0}};
+    unsigned random = 1;
+
+    (void)state;
+    for (unsigned step = 0; step < STEPS; step++) {
+        char page[96];
+
+        random = random * 1664525 + 1013904223;
+
+        unsigned from = 1 + (random >> 8) % MESSAGES, length = (random >> 14) % MESSAGES;
+        unsigned to = from + length < MESSAGES ? from + length : MESSAGES;
+        uint32_t deliveries = 1 + (random >> 20) % 8 + step / 500, attempt = 1 + (random >> 24) % 2;
+
+        snprintf(page, sizeof page, "1 %d\n%u-%u %u %u\n", CREATED, from, to, deliveries, attempt);
+        jet_returns_read(&returns, page, CREATED);
+        for (unsigned i = from; i <= to; i++) {
+            if (deliveries > table[i].deliveries) {
+                table[i].deliveries = deliveries;
+                table[i].attempt = attempt;
+            }
+        }
+        for (unsigned i = 1; i <= MESSAGES; i++)
+            assert_int_equal(jet_returns_attempt(&returns, i, table[i].deliveries + 1),
+                             table[i].deliveries > 0 ? table[i].attempt : 1);
+    }
+    jet_returns_clear(&returns);
+
+    char *page = malloc(ROWS * 32 + 16);
+    size_t at = (size_t)snprintf(page, 16, "1 %d\n", CREATED);
+
+    for (unsigned row = 1; row <= ROWS; row++)
+        at += (size_t)snprintf(page + at, 32, "%u-%u %u 1\n", row, 1000000 + row % 3, row);
+    jet_returns_read(&returns, page, CREATED);
+    assert_int_equal(jet_returns_attempt(&returns, 500000, ROWS + 1), 1);
+    jet_returns_clear(&returns);
+    free(page);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -173,6 +220,7 @@ int main(void)
         cmocka_unit_test(test_pages_hold_the_newest),
         cmocka_unit_test(test_pages_of_others),
         cmocka_unit_test(test_as_a_table),
+        cmocka_unit_test(test_rows_that_overlap),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
