@@ -123,9 +123,11 @@ static void work_place(struct jet_store *store, jsCtx *js, struct jet_errand *er
         jet_place_forget(js, &listener->place);
     else if (listener->sweep && js != NULL)
         jet_place_sweep(js, &listener->place);
-    else if (!listener->forget && !listener->sweep)
-        listener->placed =
-            js != NULL ? jet_place_take(store, js, &listener->place) : nats_unavailable();
+    if (listener->forget || listener->sweep)
+        return;
+    jet_notices_usable(store, js); /* before anything can be removed that is delivered to us */
+    listener->placed =
+        js != NULL ? jet_place_take(store, js, &listener->place) : nats_unavailable();
 }
 
 static void worked_place(struct jet_store *store, struct jet_errand *errand)

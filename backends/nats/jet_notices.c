@@ -65,13 +65,14 @@ static void refuse(struct jet_store *store, const char *name, natsStatus status)
                 3);
 }
 
-static bool is_usable(struct jet_store *store, jsCtx *js)
+bool jet_notices_usable(struct jet_store *store, jsCtx *js)
 {
     char name[NAME_BYTES];
     jsStreamInfo *info = NULL;
     natsStatus s;
 
-    if (js == NULL || store->notices.state == JET_NOTICES_REFUSED)
+    if (js == NULL || store->base.config.returns_stream == NULL ||
+        store->notices.state == JET_NOTICES_REFUSED)
         return false;
     if (store->notices.state == JET_NOTICES_READY)
         return true;
@@ -206,7 +207,7 @@ void jet_notices_work(struct jet_store *store, jsCtx *js, struct jet_errand *err
     struct jet_listener *listener = CONTAINER_OF(errand, struct jet_listener, removed.errand);
     struct jet_notices *notices = listener->removed.notices;
 
-    if (!is_usable(store, js))
+    if (!jet_notices_usable(store, js))
         return;
     switch (notices->step) {
     case JET_LOOKS:

@@ -84,6 +84,8 @@ void jet_notices_open(struct jet_store *store); /* with a new connection; thread
 uint64_t jet_notices_hash(const char *subject); /* STREAM.CONSUMER */
 /* The library's last refusal was about it. thread: any. */
 bool jet_notices_own(const struct jet_store *store, const char *subject);
+/* The stream is there, or made, as far as is known. thread: control. */
+bool jet_notices_usable(struct jet_store *store, jsCtx *js);
 /* A listener's errand. thread: control. */
 void jet_notices_work(struct jet_store *store, jsCtx *js, struct jet_errand *errand);
 
