@@ -17,11 +17,11 @@
  * those who listen, and, where the namespace has a durability slot, the identity's queue.
  *
  * Memory: for each attachment a struct and a credit of ATTACHMENT_MESSAGES on each lead; for each
- * kept message that is sent and not confirmed a struct delivery, up to max_in_flight. What waits in
- * inboxes is counted for the call (call_hold), what waits in waiting.c is not. A receiver that is
- * too slow loses messages of topics where its messaging backend keeps them, the oldest first, or by
- * its policy what waits in waiting.c, up to receiver_queue_messages and _bytes for each identity;
- * it is told how many and why. Those of queues wait there.
+ * kept message that is sent and not confirmed a struct delivery, up to max_in_flight. What waits is
+ * counted for the call (call_hold), in inboxes and in waiting.c. A receiver that is too slow loses
+ * messages of topics where its messaging backend keeps them, the oldest first, or by its policy
+ * what waits in waiting.c: up to receiver_queue_messages and _bytes for each identity, and no more
+ * than memory allows. It is told how many and why. Those of queues wait there.
  */
 #ifndef PRISM_PATTERNS_MULTICAST_REGISTRY_RECEIVER_H
 #define PRISM_PATTERNS_MULTICAST_REGISTRY_RECEIVER_H
@@ -125,6 +125,7 @@ struct receiver {
     /* inbox.c, frame.c */
     struct inbox inboxes[LEAD_KINDS];
     uint64_t waiting_bytes;
+    uint64_t line_bytes; /* waiting.c: what its messages hold, until they have left */
     uint64_t sent_bytes; /* payloads that the frame under way refers to */
     uint64_t frames;
     bool sending, has_news;

@@ -6,30 +6,44 @@
  *          waits under the key of the new one has gone before that is looked at
  *   job    delivers within the lead's credit, and tells what happened, outside any method
  *
- * Memory: receiver_queue_messages and receiver_queue_bytes for each lead; looking for a key goes
- * over what waits for the lead, and over nothing while the receiver is fast enough. */
+ * Memory: receiver_queue_messages and receiver_queue_bytes for each lead, and all of it is counted
+ * for the receiver's call (call_hold), until it has left. Where memory is not ample, no more waits
+ * than did before, whatever the two allow: calls have what is left. What the receiver has credit
+ * for does not wait. Looking for a key goes over what waits for the lead, and over nothing while
+ * the receiver is fast enough. */
 #include "patterns/multicast_registry/receiver.h"
 #include "pool/worker.h"
 #include "src/base/block.h"
+
+enum { BLOCK_BYTES = 1024 /* an arena takes as many at least, and has some of them left */ };
 
 /* ---- copies ---- */
 
 struct waiting {
     struct incoming_batch batch;
     struct incoming item;
-    struct arena arena; /* holds it */
+    struct arena arena;        /* holds it */
+    struct receiver *receiver; /* stays until it is released */
+    size_t held;               /* of the receiver's line_bytes */
 };
+
+static struct waiting *waiting_of(struct incoming_batch *batch)
+{
+    return CONTAINER_OF(batch, struct waiting, batch);
+}
 
 static void free_batch(struct incoming_batch *batch)
 {
-    struct waiting *waiting = CONTAINER_OF(batch, struct waiting, batch);
+    struct waiting *waiting = waiting_of(batch);
     struct arena arena = waiting->arena;
 
+    waiting->receiver->line_bytes -= waiting->held;
     block_unref(waiting->item.block);
     arena_clear(&arena);
 }
 
-static struct waiting *copy_of(const struct incoming *from)
+/* Of a block each holds all of it: who goes last is not known. */
+static struct waiting *copy_of(const struct incoming *from, struct receiver *r)
 {
     struct header *headers;
     struct arena arena;
@@ -56,6 +70,9 @@ static struct waiting *copy_of(const struct incoming *from)
     }
     w->item.headers = headers;
     w->batch.bytes += from->payload.len;
+    w->receiver = r;
+    w->held = BLOCK_BYTES + w->arena.bytes + (from->block != NULL ? from->payload.len : 0);
+    r->line_bytes += w->held;
     return w;
 }
 
@@ -88,8 +105,18 @@ static struct slice key_of(const struct incoming *message)
     return travel_header(message, MULTICAST_HEADER_COLLAPSE);
 }
 
+/* Bytes that this makes free. */
+static size_t drop(struct lead *lead, struct incoming_batch *batch, enum drop_reason reason)
+{
+    size_t held = waiting_of(batch)->held;
+
+    free_batch(batch);
+    inbox_lost(lead->attachment->receiver, 1, reason);
+    return held;
+}
+
 /* Each key waits once at most. Those without one have the identity's. */
-static void drop_replaced(struct lead *lead, struct slice key)
+static size_t drop_replaced(struct lead *lead, struct slice key)
 {
     struct incoming_batch *before = NULL, *batch = lead->waiting.first;
 
@@ -98,7 +125,7 @@ static void drop_replaced(struct lead *lead, struct slice key)
         batch = batch->holder;
     }
     if (batch == NULL)
-        return;
+        return 0;
     if (before == NULL)
         lead->waiting.first = batch->holder;
     else
@@ -107,8 +134,7 @@ static void drop_replaced(struct lead *lead, struct slice key)
         lead->waiting.last = before;
     lead->waiting.n--;
     lead->waiting.bytes -= batch->bytes;
-    free_batch(batch);
-    inbox_lost(lead->attachment->receiver, 1, DROP_REPLACED);
+    return drop(lead, batch, DROP_REPLACED);
 }
 
 static bool is_full(const struct lead *lead, size_t bytes)
@@ -117,6 +143,25 @@ static bool is_full(const struct lead *lead, size_t bytes)
 
     return lead->waiting.n > 0 && (lead->waiting.n >= settings->queue_messages ||
                                    lead->waiting.bytes + bytes > settings->queue_bytes);
+}
+
+/* It leaves as soon as the job runs. */
+static bool has_credit(const struct lead *lead)
+{
+    const struct subscription *subscription = &lead->subscription;
+
+    return subscription_may_take(subscription) && lead->waiting.n < subscription->credit_messages &&
+           (int64_t)lead->waiting.bytes < subscription->credit_bytes;
+}
+
+/* freed: what has gone to make room for it. */
+static bool memory_allows(const struct lead *lead, const struct waiting *w, size_t freed)
+{
+    struct receiver *r = lead->attachment->receiver;
+
+    if (w->held > freed && !has_credit(lead) && !call_sends_ahead(r->call))
+        return false;
+    return inbox_hold(r).code == ERR_OK;
 }
 
 /* ---- the job ---- */
@@ -147,11 +192,14 @@ static void deliver(struct lead *lead)
            subscription_may_take(subscription)) {
         struct incoming_batch *batch = take_first(lead);
 
+        waiting_of(batch)->held -= batch->bytes; /* the inbox counts them */
+        lead->attachment->receiver->line_bytes -= batch->bytes;
         subscription_take(subscription, 1, batch->bytes);
         subscription_deliver(subscription, batch);
     }
     while (lead->waiting.first != NULL && subscription->state != SUB_RUNNING)
         free_batch(take_first(lead));
+    (void)inbox_hold(lead->attachment->receiver); /* not more than before */
 }
 
 static void run(struct job *job)
@@ -167,8 +215,8 @@ static void run(struct job *job)
         tell_missed(lead);
     if (lead->waiting.overflowed)
         receiver_end(r, err_about(ERR_RESOURCE_EXHAUSTED, "when_full",
-                                  "the receiver was too slow: as many messages as may wait for "
-                                  "one identity, and its stream ends then"));
+                                  "the receiver was too slow: no more messages may wait for one "
+                                  "of its identities, and its stream ends then"));
     deliver(lead);
     receiver_look(r);
     if (lead->waiting.leaving && !lead->waiting.landed)
@@ -195,23 +243,20 @@ void waiting_stands(struct lead *lead)
 void waiting_add(struct lead *lead, const struct incoming *message)
 {
     struct receiver *r = lead->attachment->receiver;
-    struct incoming_batch *batch;
+    bool keeps_old = r->when_full == FULL_NEWEST || r->when_full == FULL_END;
+    size_t freed = r->when_full == FULL_LATEST ? drop_replaced(lead, key_of(message)) : 0;
+    struct waiting *w = copy_of(message, r);
 
     look(lead);
-    if (r->when_full == FULL_LATEST)
-        drop_replaced(lead, key_of(message));
-    batch = &copy_of(message)->batch;
-    if (is_full(lead, batch->bytes) && (r->when_full == FULL_NEWEST || r->when_full == FULL_END)) {
-        lead->waiting.overflowed = r->when_full == FULL_END;
-        free_batch(batch);
-        inbox_lost(r, 1, DROP_NEWEST);
-        return;
+    while (is_full(lead, w->batch.bytes) || !memory_allows(lead, w, freed)) {
+        if (keeps_old || lead->waiting.first == NULL) {
+            lead->waiting.overflowed = r->when_full == FULL_END;
+            drop(lead, &w->batch, DROP_NEWEST);
+            return;
+        }
+        freed += drop(lead, take_first(lead), DROP_OLDEST);
     }
-    while (is_full(lead, batch->bytes)) {
-        free_batch(take_first(lead));
-        inbox_lost(r, 1, DROP_OLDEST);
-    }
-    append(lead, batch);
+    append(lead, &w->batch);
 }
 
 void waiting_missed(struct lead *lead, uint64_t messages)

@@ -6,12 +6,12 @@ enum { MANY = 100, WAIT = 4, CREDIT = 32 };
 
 typedef Prism__Patterns__MulticastRegistry__FullPolicy policy;
 
-static struct fake_rig *with_room_for(const char *by_default, bool one_topic)
+static struct fake_rig *with_room_for(uint32_t messages, const char *by_default, bool one_topic)
 {
     struct fake_rig *rig = unbound();
 
     rig->world.messages.topic.sink.many_topics = !one_topic;
-    fake_rig_set(rig, "receiver_queue_messages", WAIT);
+    fake_rig_set(rig, "receiver_queue_messages", messages);
     fake_rig_set_text(rig, "when_full", by_default);
     fake_rig_bind(rig);
     enter(rig);
@@ -109,7 +109,7 @@ static void leave(struct fake_rig *rig, struct call *call)
 /* What the slow one has got is `first` from the front and then `last` from the end. */
 static void keeps(policy when_full, const char *by_default, bool one_topic, int reason, int last)
 {
-    struct fake_rig *rig = with_room_for(by_default, one_topic);
+    struct fake_rig *rig = with_room_for(WAIT, by_default, one_topic);
     struct call *slow = receiving(rig, true, when_full);
     struct call *fast = receiving(rig, false, when_full);
     int got[2 * MANY];
@@ -158,7 +158,7 @@ static void test_m5_the_latest_of_each_key(void **state)
 
     (void)state;
     for (int i = 0; i < 4; i++) {
-        struct fake_rig *rig = with_room_for("drop_oldest", i / 2);
+        struct fake_rig *rig = with_room_for(WAIT, "drop_oldest", i / 2);
         policy latest = MULTICAST_PB(FULL_POLICY__FULL_LATEST_PER_KEY);
         struct call *slow = receiving(rig, true, latest), *fast = receiving(rig, false, latest);
         int got[2 * MANY];
@@ -180,7 +180,7 @@ static void test_m5_the_latest_of_each_key(void **state)
 /* More keys than may wait: then the oldest go. */
 static void test_m5_too_many_keys(void **state)
 {
-    struct fake_rig *rig = with_room_for("latest_per_key", false);
+    struct fake_rig *rig = with_room_for(WAIT, "latest_per_key", false);
     struct call *slow = receiving(rig, true, MULTICAST_PB(FULL_POLICY__FULL_UNSPECIFIED));
     int got[2 * MANY];
     int64_t dropped;
@@ -206,7 +206,8 @@ static void test_m5_the_stream_ends(void **state)
     (void)state;
     for (int i = 0; i < 4; i++) {
         bool by_default = i % 2 == 1;
-        struct fake_rig *rig = with_room_for(by_default ? "end_stream" : "drop_oldest", i / 2);
+        struct fake_rig *rig =
+            with_room_for(WAIT, by_default ? "end_stream" : "drop_oldest", i / 2);
         policy ends = by_default ? MULTICAST_PB(FULL_POLICY__FULL_UNSPECIFIED)
                                  : MULTICAST_PB(FULL_POLICY__FULL_END_STREAM);
         struct call *slow = receiving(rig, true, ends), *fast = receiving(rig, false, ends);
@@ -224,7 +225,7 @@ static void test_m5_the_stream_ends(void **state)
 
 static void test_m5_no_such_policy(void **state)
 {
-    struct fake_rig *rig = with_room_for("drop_oldest", false);
+    struct fake_rig *rig = with_room_for(WAIT, "drop_oldest", false);
     struct call *call = receiving(rig, false, (policy)9);
 
     (void)state;
@@ -234,10 +235,106 @@ static void test_m5_no_such_policy(void **state)
     free_rig(rig);
 }
 
+/* Numbers from..to. */
+static void send_range(struct fake_rig *rig, int from, int to)
+{
+    for (int i = from; i < to; i++)
+        send_number(rig, i, "");
+}
+
+/* While memory is short nothing begins to wait, and the old may be replaced by the new. What there
+ * is credit for comes all the same. */
+static void stays_small(policy when_full, bool one_topic, bool replaces)
+{
+    enum { HALF = MANY / 2, ROOM = 2 * MANY };
+    struct fake_rig *rig = with_room_for(ROOM, "drop_oldest", one_topic);
+    struct call *slow, *fast;
+    int reason =
+        replaces ? MULTICAST_PB(DROP_REASON__DROP_OLDEST) : MULTICAST_PB(DROP_REASON__DROP_NEWEST);
+    int got[2 * MANY];
+    int64_t dropped;
+    uint64_t held;
+    size_t n;
+
+    slow = receiving(rig, true, when_full);
+    fast = receiving(rig, false, when_full);
+    send_range(rig, 0, HALF);
+    held = slow->held_bytes;
+    slow->memory_short = fast->memory_short = true;
+    send_range(rig, HALF, MANY);
+    assert_true(held > 0 && slow->held_bytes == held);
+    take_all(rig, slow);
+    n = numbers(slow, got, reason, &dropped);
+    assert_int_equal(n, HALF);
+    assert_int_equal(dropped, MANY - HALF);
+    assert_int_equal(got[n - 1], replaces ? MANY - 1 : HALF - 1);
+    assert_int_equal(got[0], 0);
+    assert_int_equal(slow->held_bytes, 0);
+    send_number(rig, MANY, "");
+    take_all(rig, slow);
+    assert_int_equal(numbers(slow, got, reason, &dropped), n + 1);
+    leave(rig, slow);
+    assert_int_equal(numbers(fast, got, 0, &dropped), MANY + 1);
+    end(rig, fast);
+}
+
+static void test_memory_is_short(void **state)
+{
+    (void)state;
+    stays_small(MULTICAST_PB(FULL_POLICY__FULL_DROP_NEWEST), false, false);
+    stays_small(MULTICAST_PB(FULL_POLICY__FULL_DROP_NEWEST), true, false);
+    stays_small(MULTICAST_PB(FULL_POLICY__FULL_DROP_OLDEST), true, true);
+}
+
+/* It is short from the beginning: there is nothing that could be replaced. */
+static void test_nothing_may_wait(void **state)
+{
+    struct fake_rig *rig = with_room_for(WAIT, "drop_oldest", true);
+    struct call *slow = receiving(rig, true, MULTICAST_PB(FULL_POLICY__FULL_UNSPECIFIED));
+    int got[2 * MANY];
+    int64_t dropped;
+    size_t n;
+
+    (void)state;
+    slow->memory_short = true;
+    send_range(rig, 0, MANY);
+    take_all(rig, slow);
+    n = numbers(slow, got, MULTICAST_PB(DROP_REASON__DROP_NEWEST), &dropped);
+    assert_true(n >= CREDIT && n <= CREDIT + 1);
+    assert_int_equal(n + (size_t)dropped, MANY);
+    assert_int_equal(got[n - 1], (int)n - 1);
+    leave(rig, slow);
+    free_rig(rig);
+}
+
+/* The limit itself is met: the policy holds, and the stream goes on. */
+static void test_the_limit_of_memory(void **state)
+{
+    enum { LIMIT = 48 << 10, ROOM = 2 * MANY };
+    struct fake_rig *rig = with_room_for(ROOM, "drop_newest", false);
+    struct call *slow;
+    int got[2 * MANY];
+    int64_t dropped;
+    size_t n;
+
+    (void)state;
+    rig->hold_limit = LIMIT;
+    slow = receiving(rig, true, MULTICAST_PB(FULL_POLICY__FULL_UNSPECIFIED));
+    send_range(rig, 0, MANY);
+    assert_true(slow->held_bytes > LIMIT / 2);
+    take_all(rig, slow);
+    n = numbers(slow, got, MULTICAST_PB(DROP_REASON__DROP_NEWEST), &dropped);
+    assert_int_equal(n + (size_t)dropped, MANY);
+    assert_true(dropped > 0);
+    assert_int_equal(slow->held_bytes, 0);
+    leave(rig, slow);
+    free_rig(rig);
+}
+
 /* The topic is lost, or refused. */
 static void test_the_topic_goes(void **state)
 {
-    struct fake_rig *rig = with_room_for("drop_newest", false);
+    struct fake_rig *rig = with_room_for(WAIT, "drop_newest", false);
     struct call *call = receiving(rig, false, MULTICAST_PB(FULL_POLICY__FULL_UNSPECIFIED));
 
     (void)state;
@@ -259,13 +356,11 @@ static void test_the_topic_goes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_m5_the_oldest_go),
-        cmocka_unit_test(test_m5_the_newest_go),
-        cmocka_unit_test(test_m5_the_latest_of_each_key),
-        cmocka_unit_test(test_m5_too_many_keys),
-        cmocka_unit_test(test_m5_the_stream_ends),
-        cmocka_unit_test(test_m5_no_such_policy),
-        cmocka_unit_test(test_the_topic_goes),
+        cmocka_unit_test(test_m5_the_oldest_go),          cmocka_unit_test(test_m5_the_newest_go),
+        cmocka_unit_test(test_m5_the_latest_of_each_key), cmocka_unit_test(test_m5_too_many_keys),
+        cmocka_unit_test(test_m5_the_stream_ends),        cmocka_unit_test(test_m5_no_such_policy),
+        cmocka_unit_test(test_memory_is_short),           cmocka_unit_test(test_nothing_may_wait),
+        cmocka_unit_test(test_the_limit_of_memory),       cmocka_unit_test(test_the_topic_goes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
