@@ -14,7 +14,7 @@ FULL = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 
 
 def kept(node, family, key, size):
-    """How much a primary keeps of the namespace `default`: the size of each key of this name, one for each partition."""
+    """How much a primary keeps of the namespace `default`: the sizes of this key, of which each partition has one."""
     return [node.call(size, name) for name in node.call("KEYS", f"prism:{{default[%}}]*{family}:{key}")]
 
 
@@ -201,7 +201,8 @@ class Spread(suite.Case):
 
     def serve(self, **config):
         slot = self.slot(**config)
-        server = self.borrow(Prismd(namespaces=[multicast.namespace(slot, slot, "old"), session.namespace(slot, "old")]))
+        spaces = [multicast.namespace(slot, slot, "old"), session.namespace(slot, "old")]
+        server = self.borrow(Prismd(namespaces=spaces))
         wait.until(lambda: server.http("/readyz")[0] == 200, environment.PATIENCE, "the cluster is connected")
         channel = server.channel()
         return server, multicast.service(channel, "old"), session.service(channel, "old")
