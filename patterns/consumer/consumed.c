@@ -3,6 +3,8 @@
 #include "patterns/messaging/claim.h"
 #include "patterns/messaging/fields.h"
 
+#include <stdlib.h>
+
 /* The protocol's field numbers. */
 enum {
     FRAME_MESSAGES = 1,
@@ -66,13 +68,29 @@ static void take_position(struct consumed *m)
     m->place = slice_of(m->digits, (size_t)(at - m->digits) + m->position.len);
 }
 
-static bool occurs_once(const struct incoming *from, size_t i)
+static int by_name(const void *a, const void *b)
 {
-    for (size_t j = 0; j < from->n_headers; j++) {
-        if (j != i && slice_equal(from->headers[j].name, from->headers[i].name))
-            return false;
+    const struct header *const *x = a, *const *y = b;
+
+    return slice_compare((*x)->name, (*y)->name);
+}
+
+/* For each header: another one has its name. Found by sorting, since whoever writes to the source
+ * chooses how many there are. */
+static const bool *find_repeated(const struct incoming *from, struct arena *arena)
+{
+    size_t n = from->n_headers;
+    const struct header **sorted = arena_alloc(arena, n * sizeof(void *));
+    bool *repeated = arena_zalloc(arena, n * sizeof *repeated);
+
+    for (size_t i = 0; i < n; i++)
+        sorted[i] = &from->headers[i];
+    qsort(sorted, n, sizeof(void *), by_name);
+    for (size_t i = 1; i < n; i++) {
+        if (slice_equal(sorted[i - 1]->name, sorted[i]->name))
+            repeated[sorted[i - 1] - from->headers] = repeated[sorted[i] - from->headers] = true;
     }
-    return true;
+    return repeated;
 }
 
 /* All but the one that tells where the payload lies, which is ours. */
@@ -80,10 +98,12 @@ static void take_headers(struct consumed *m, struct arena *arena)
 {
     const struct incoming *from = m->from;
     struct slice ours = slice_str(CLAIM_HEADER);
+    const bool *repeated;
 
     m->n_headers = 0;
     if (from->n_headers == 0)
         return;
+    repeated = find_repeated(from, arena);
     m->headers = arena_alloc(arena, from->n_headers * sizeof *m->headers);
     for (size_t i = 0; i < from->n_headers; i++) {
         const struct header *header = &from->headers[i];
@@ -94,8 +114,8 @@ static void take_headers(struct consumed *m, struct arena *arena)
         m->headers[m->n_headers++] = (struct consumed_header){
             .name = text ? header->name : consumed_name(arena, header->name),
             .value = header->value,
-            .metadata = text && !message_is_null(header->value) && field_is_text(header->value) &&
-                        occurs_once(from, i)};
+            .metadata = text && !repeated[i] && !message_is_null(header->value) &&
+                        field_is_text(header->value)};
     }
 }
 

@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -277,10 +278,41 @@ static void test_random_messages(void **state)
     }
 }
 
+/* Another client of the source chose them. In CPU time, of which others that are busy take none;
+ * comparing each name with each takes minutes. */
+static void test_many_headers(void **state)
+{
+    enum { MANY = 400000, MOST_SECONDS = 10 };
+    struct arena arena;
+    struct header *headers;
+    struct incoming in = {.n_headers = MANY, .partition = -1, .offset = -1};
+    struct consumed m = {.from = &in, .payload = message_null(), .claim = message_null()};
+    size_t metadata = 0;
+    clock_t begun;
+
+    (void)state;
+    arena_init(&arena, NULL);
+    in.headers = headers = arena_array(&arena, MANY, sizeof *headers);
+    in.key = in.position = message_null();
+    for (size_t i = 0; i < MANY; i++)
+        headers[i] =
+            (struct header){slice_str(arena_printf(&arena, "name-%06zu", i)), slice_str("value")};
+    headers[MANY - 1].name = headers[0].name;
+    begun = clock();
+    consumed_measure(&m, &arena);
+    assert_true((clock() - begun) / CLOCKS_PER_SEC < MOST_SECONDS);
+    for (size_t i = 0; i < m.n_headers; i++)
+        metadata += m.headers[i].metadata;
+    assert_int_equal(m.n_headers, MANY);
+    assert_int_equal(metadata, MANY - 2);
+    arena_clear(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_messages),
+        cmocka_unit_test(test_many_headers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
