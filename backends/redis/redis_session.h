@@ -30,7 +30,7 @@
  *   redis_session_read.c   get and page: what answers hold
  *   redis_session_script.c the scripts
  *   redis_session_sweep.c  the sweep
- *   redis_session_spread.c over a cluster's partitions (redis_spread.h), by the files above */
+ *   redis_session_spread.c over the partitions of a cluster (redis_spread.h) */
 #ifndef PRISM_BACKENDS_REDIS_REDIS_SESSION_H
 #define PRISM_BACKENDS_REDIS_REDIS_SESSION_H
 
@@ -104,6 +104,7 @@ struct redis_session_sweep {
     unsigned part;
     uint64_t sessions; /* left in those before it */
     bool missed;       /* one of them did not answer */
+    bool used;         /* by a session operation: one more round at least */
     /* Of the answer. */
     long long due, left;
     unsigned parts;

@@ -33,7 +33,7 @@ static void go_on(struct redis_session_sweep *sweep)
 {
     struct redis_store *store = redis_store_of(sweep->redis);
     const struct redis_tags *tags = atomic_load(&store->tags);
-    bool empty = sweep->sessions == 0 && !sweep->missed;
+    bool empty = sweep->sessions == 0 && !sweep->missed && !sweep->used;
 
     if (sweep->stopped)
         return;
@@ -45,7 +45,7 @@ static void go_on(struct redis_session_sweep *sweep)
         atomic_store(&store->sessions, sweep->sessions);
     sweep->part = 0;
     sweep->sessions = 0;
-    sweep->missed = false;
+    sweep->missed = sweep->used = false;
     if (empty)
         sweep->running = false;
     else
@@ -111,6 +111,7 @@ static void on_timer(struct timer *timer)
 
 void redis_session_sweep_start(struct redis_session_sweep *sweep, struct redis *redis)
 {
+    sweep->used = true;
     if (sweep->running || sweep->stopped)
         return;
     sweep->redis = redis;

@@ -220,9 +220,11 @@ class Kept(suite.Case):
         self.all_come(*all_of, may_be_lost=True)
 
     def test_sessions_of_a_primary_that_is_killed(self):
+        """A third of the users is its, and so is the number of partitions, which is known by then."""
         cluster = self.borrow(RedisCluster(replicas=1))
-        name = cluster.name_at(cluster.nodes[0], "prism:{", "}%session:due")
+        name = cluster.name_at(cluster.nodes[0], "prism:{", "}%partitions")
         all_of = self.sessions(cluster.address, name, **CLUSTER)
+        self.assertGreater(len(cluster.nodes[0].call("KEYS", "*%session:u:*")), 0, "some users are its")
         self.primary_dies(cluster, self.acknowledged)
         self.all_are_there(*all_of, may_be_lost=True, sure=True)
 
@@ -245,7 +247,8 @@ class Kept(suite.Case):
         cluster = self.borrow(RedisCluster())
         source, target = cluster.nodes[:2]
         name = cluster.name_at(source, "prism:{", "}%session:due")
-        slot = {"backend": "redis", "config": {"address": cluster.address, **TIMEOUTS, **CLUSTER}}
+        slot = {"backend": "redis",
+                "config": {"address": cluster.address, "cluster_partitions": 1, **TIMEOUTS, **CLUSTER}}
         rpc = session.service(self.borrow(self.serve([session.namespace(slot, name)]).channel()), name)
         wait.until(lambda: self.creates(rpc), environment.PATIENCE, "one more, so that no index is empty later")
         ids = [wait.until(lambda: self.creates(rpc, "u"), environment.PATIENCE, "each worker serves") for _ in range(n)]
@@ -282,7 +285,7 @@ class Kept(suite.Case):
     def test_the_slot_of_sessions_moves(self):
         cluster = self.borrow(RedisCluster())
         name = cluster.name_at(cluster.nodes[0], "prism:{", "}%session:due")
-        all_of = self.sessions(cluster.address, name, **CLUSTER)
+        all_of = self.sessions(cluster.address, name, cluster_partitions=1, **CLUSTER)
         self.slot_moves(cluster, f"prism:{{{name}}}%session:due")
         self.all_are_there(*all_of, may_be_lost=False)
         self.assertEqual(cluster.nodes[1].call("EXISTS", f"prism:{{{name}}}%session:due"), 1)
