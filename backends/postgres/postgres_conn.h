@@ -83,6 +83,7 @@ struct postgres_news {
 struct postgres_renewal {
     struct timer timer; /* the next round */
     uint64_t round;     /* listeners that it has met bear its number */
+    uint64_t began_ns;
     struct postgres_held {
         struct postgres_listener *listener;
         uint64_t token; /* 0: settled meanwhile */

@@ -2,10 +2,11 @@
  * keeps its messages from others; one that is there renews it, also for a subscription that has
  * named no lease of its own. That one ends with the subscription.
  *
- * A round comes every third of the lease, while anything is held: the tokens of all listeners, in
- * portions, one statement for each and one at a time. What has more than two thirds of its lease
- * left is not written anew. A row that somebody else has locked is left to the next round, so a
- * renewal waits for nobody and has no part in a deadlock.
+ * A round begins every quarter of the lease, while anything is held: the tokens of all listeners,
+ * in portions, one statement for each and one at a time. What has more than three quarters of its
+ * lease left is not written anew, so at least half is left whenever one is. A row that somebody
+ * else has locked is left to the next round, so a renewal waits for nobody and has no part in a
+ * deadlock.
  *
  *   renewed    the delivery is ours for another lease
  *   lost       no row has it: the lease ran out while the server was away, and another one took the
@@ -20,7 +21,7 @@
 
 #include <stdlib.h>
 
-enum { RENEW_TOKENS = 1000, RENEW_AGAIN = 10, ROUNDS = 3 };
+enum { RENEW_TOKENS = 1000, RENEW_AGAIN = 10, ROUNDS = 4 };
 
 static void send_portion(struct postgres *postgres);
 static void on_round(struct timer *timer);
@@ -97,8 +98,11 @@ static void let_go(struct postgres *postgres)
     free(items);
 }
 
-static void end_round(struct postgres *postgres, uint64_t pause_ns)
+/* The next one begins at next_ns, if that is still to come. */
+static void end_round(struct postgres *postgres, uint64_t next_ns)
 {
+    uint64_t now_ns = postgres_now(postgres), pause_ns = next_ns > now_ns ? next_ns - now_ns : 0;
+
     let_go(postgres);
     for (const struct postgres_listener *l = postgres->closing ? NULL : postgres->listeners;
          l != NULL; l = l->next) {
@@ -161,7 +165,7 @@ static void renew_end(struct postgres_call *call)
     struct postgres_renewal *renewal = &postgres->renewal;
 
     if (call->err.code != ERR_OK) {
-        end_round(postgres, lease_ns(postgres) / RENEW_AGAIN);
+        end_round(postgres, postgres_now(postgres) + lease_ns(postgres) / RENEW_AGAIN);
         return;
     }
     for (size_t at = renewal->at; at < renewal->sent_to;)
@@ -233,15 +237,19 @@ static void send_portion(struct postgres *postgres)
         }
         renewal->at = renewal->sent_to;
     }
-    end_round(postgres, lease_ns(postgres) / (conn != NULL ? ROUNDS : RENEW_AGAIN));
+    end_round(postgres, conn != NULL ? renewal->began_ns + lease_ns(postgres) / ROUNDS
+                                     : postgres_now(postgres) + lease_ns(postgres) / RENEW_AGAIN);
 }
 
 static void on_round(struct timer *timer)
 {
     struct postgres_renewal *renewal = CONTAINER_OF(timer, struct postgres_renewal, timer);
 
+    struct postgres *postgres = CONTAINER_OF(renewal, struct postgres, renewal);
+
     renewal->round++;
-    send_portion(CONTAINER_OF(renewal, struct postgres, renewal));
+    renewal->began_ns = postgres_now(postgres);
+    send_portion(postgres);
 }
 
 /* ---- for the others ---- */

@@ -70,7 +70,7 @@ const struct backend_setting postgres_settings[] = {
                         "is pushed is told by NOTIFY and seen at once"},
     [SET_QUEUE_LEASE] = {"queue_lease_ms", SETTING_UINT, "30000", 100, 3600000,
                          "how long a process that has vanished keeps what it has taken from "
-                         "others; one that is there renews it every third of this"},
+                         "others; one that is there renews it every quarter of this"},
     [SET_QUEUE_MESSAGES] = {"queue_max_messages", SETTING_UINT, "0", 0, 100000,
                             "messages that one queue keeps, waiting and taken; more are refused "
                             "with RESOURCE_EXHAUSTED; a push counts up to so many; 0: no bound"},

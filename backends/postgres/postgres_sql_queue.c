@@ -79,7 +79,7 @@ const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
     [SQL_RENEW] =
         "WITH s AS MATERIALIZED (SELECT * FROM unnest($1::int8[]) AS s(delivery)),"
         " mine AS MATERIALIZED (SELECT m.id FROM s JOIN @.messages m ON " MINE
-        " AND m.available_at < " NOW_MS " + $2::int8 * 2 / 3 FOR UPDATE OF m SKIP LOCKED),"
+        " AND m.available_at < " NOW_MS " + $2::int8 * 3 / 4 FOR UPDATE OF m SKIP LOCKED),"
         " kept AS (UPDATE @.messages m SET available_at = " NOW_MS " + $2 FROM mine"
         " WHERE m.id = mine.id)"
         " SELECT s.delivery FROM s WHERE NOT EXISTS (SELECT FROM @.messages m WHERE " MINE ")",

@@ -201,6 +201,8 @@ static void take_end(struct postgres_call *call)
         subscription_deliver(listener->subscription, batch);
     if (is_closing(listener))
         postgres_queue_settled(listener);
+    else if (call->err.code == ERR_UNAVAILABLE) /* who has listened may be gone as well */
+        ask_in(listener, POSTGRES_RETRY_MS * NS_PER_MS);
     else
         ask_in(listener, batch != NULL ? 0 : pause_ns(listener));
 }

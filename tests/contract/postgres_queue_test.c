@@ -73,12 +73,12 @@ static int open_told(void **state)
     return open_with(state, (redis_settings){"queue_poll_ms", "60000", NULL});
 }
 
-enum { LEASE_MS = 2000 };
+enum { LEASE_MS = 4000 };
 
 static int open_leased(void **state)
 {
     return open_with(state,
-                     (redis_settings){"queue_poll_ms", "20", "queue_lease_ms", "2000", NULL});
+                     (redis_settings){"queue_poll_ms", "20", "queue_lease_ms", "4000", NULL});
 }
 
 /* The server refuses this user's notifications: a transaction with one in it fails. */
@@ -400,7 +400,7 @@ static void what_is_held_stays_held(void **state)
         message_publish_ok(fixture, &queue->sink, name, NULL, i, FRAME);
     probe_wait(holder, HELD);
     probe_grant(other, HELD, 1 << 30);
-    kv_pass(&fixture->kv, 5 * LEASE_MS / 2);
+    kv_pass(&fixture->kv, 2 * LEASE_MS);
     assert_int_equal(probe_count(other), 0);
     assert_int_equal(probe_moves(holder).lost, 0);
     for (size_t i = 0; i < HELD; i += FRAME)
