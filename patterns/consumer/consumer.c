@@ -1,6 +1,7 @@
 /* The pattern's instance: its slots, its settings, its methods, and how it is bound. */
 #include "patterns/consumer/consumer.h"
 #include "patterns/consumer/consumer_priv.h"
+#include "patterns/messaging/dead.h"
 #include "patterns/messaging/retention_vet.h"
 
 #include "pool/worker.h"
@@ -62,7 +63,7 @@ enum behavior {
     MAX_ATTEMPTS,
     RETRY_DELAY_MS,
     MAX_LEASE_MS,
-    DEAD_LETTER_SUFFIX,
+    DEAD_LETTERS,
     STRICT_RETENTION
 };
 
@@ -100,9 +101,8 @@ static const struct backend_setting behavior[] = {
     [MAX_LEASE_MS] = {"max_lease_ms", SETTING_UINT, "3600000", 1000, 86400000,
                       "Longest time for which a delivery can be kept, extensions included, where "
                       "the subscription asks for a lease."},
-    [DEAD_LETTER_SUFFIX] =
-        {"dead_letter_suffix", SETTING_TEXT, ".dead", 0, 0,
-         "End of the name of the topic of dead letters, behind topic and group."},
+    [DEAD_LETTERS] = {"dead_letter_suffix", SETTING_TEXT, DEAD_LETTER_SUFFIX, 0, 0,
+                      "End of the name of the topic of dead letters, behind topic and group."},
     [STRICT_RETENTION] = {"strict_retention", SETTING_BOOL, "false", 0, 0,
                           "true: refuse to start, and refuse subscriptions of a group, where "
                           "messages may go that nobody has read."},
@@ -161,7 +161,7 @@ static void read_settings(struct consumer *consumer)
 
     topics_init(&consumer->topics, memory, values[TOPIC_PREFIX].text, values[ALLOWED_TOPICS].text);
     to->default_group = arena_strdup(memory, slice_str(values[DEFAULT_GROUP].text));
-    to->dead_letter_suffix = arena_strdup(memory, slice_str(values[DEAD_LETTER_SUFFIX].text));
+    to->dead_letter_suffix = arena_strdup(memory, slice_str(values[DEAD_LETTERS].text));
     to->max_in_flight = (uint32_t)values[MAX_IN_FLIGHT].number;
     to->max_in_flight_bytes = values[MAX_IN_FLIGHT_BYTES].number;
     to->max_frame_messages = (uint32_t)values[MAX_FRAME_MESSAGES].number;

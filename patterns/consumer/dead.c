@@ -3,14 +3,13 @@
  *   publish -> stored -> settle DONE
  *           -> failed -> told in the receipt, the delivery stays with its member
  *                     or, without a receipt, again after DEAD_AGAIN_MS, for as long as it takes */
+#include "patterns/messaging/dead.h"
 #include "patterns/consumer/member.h"
 #include "patterns/consumer/object.h"
 
 #include "pool/worker.h"
 #include "src/base/clock.h"
 #include "src/base/container.h"
-
-enum { DEAD_AGAIN_MS = 1000, DEAD_HEADERS = 5, REASON_BYTES = 1024 };
 
 struct dead {
     struct publish publish;
@@ -88,63 +87,22 @@ static void published(struct op *op)
     feed_wake(feed);
 }
 
-/* Text of a client, as every backend can carry it: without control characters, and with no spaces
- * at its ends. */
-static const char *plain_text(struct arena *arena, const char *text)
-{
-    size_t bytes;
-    char *plain;
-
-    while (*text != '\0' && (unsigned char)*text <= ' ')
-        text++;
-    bytes = strnlen(text, REASON_BYTES);
-    plain = arena_strdup(arena, slice_of(text, bytes));
-    for (size_t i = 0; i < bytes; i++) {
-        if ((unsigned char)plain[i] < ' ' || plain[i] == 0x7f)
-            plain[i] = ' ';
-    }
-    while (bytes > 0 && plain[bytes - 1] == ' ')
-        plain[--bytes] = '\0';
-    return plain;
-}
-
-/* An empty value says nothing, and some backends refuse it. */
-static void add_header(struct dead *dead, struct header *headers, const char *name,
-                       struct slice value)
-{
-    if (value.len == 0)
-        return;
-    headers[dead->item.n_headers++] = (struct header){.name = slice_str(name), .value = value};
-}
-
 /* The original bytes and headers, and what happened, in headers of a bounded size. */
 static void fill(struct dead *dead)
 {
     const struct delivery *delivery = dead->delivery;
     const struct incoming *message = delivery->message;
     const struct feed *feed = delivery->parcel->feed;
-    struct slice id = feed_message_id(feed, message);
-    struct arena *arena = &dead->memory;
-    struct header *headers = arena_array(arena, message->n_headers + DEAD_HEADERS, sizeof *headers);
-
-    dead->item = (struct outgoing){
-        .topic = feed->dead_topic,
-        .key = message->key,
+    const struct death death = {
+        .message = message,
+        .to = feed->dead_topic,
         .payload = delivery->claim != NULL ? message_empty() : message->payload,
-        .shared = message->block,
-        .headers = headers,
-        .n_headers = message->n_headers,
-        .partition = -1,
-        .offset = -1,
+        .group = feed->group_name,
+        .id = feed_message_id(feed, message),
+        .reason = dead->reason,
     };
-    if (message->n_headers > 0)
-        memcpy(headers, message->headers, message->n_headers * sizeof *headers);
-    add_header(dead, headers, DEAD_LETTER_HEADER "reason", slice_str(dead->reason));
-    add_header(dead, headers, DEAD_LETTER_HEADER "topic", message->topic);
-    add_header(dead, headers, DEAD_LETTER_HEADER "group", feed->group_name);
-    add_header(dead, headers, DEAD_LETTER_HEADER "attempt",
-               slice_str(arena_printf(arena, "%u", message->attempt)));
-    add_header(dead, headers, DEAD_LETTER_ID, id);
+
+    dead_letter_fill(&dead->item, &dead->memory, &death);
 }
 
 static void publish(struct dead *dead)
@@ -188,7 +146,7 @@ void delivery_die(struct delivery *delivery, const char *reason, struct receipt 
     dead->memory = memory;
     dead->delivery = delivery;
     dead->receipt = receipt;
-    dead->reason = plain_text(&dead->memory, reason);
+    dead->reason = arena_strdup(&dead->memory, slice_str(reason));
     dead->publish.items = &dead->item;
     dead->publish.n = 1;
     fill(dead);

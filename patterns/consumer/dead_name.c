@@ -1,6 +1,7 @@
 /* Each group has a topic of its own for its dead letters: to settle or to redrive those of one
  * takes nothing away from another. */
 #include "patterns/consumer/consumer_priv.h"
+#include "patterns/messaging/dead.h"
 
 struct err dead_topic_of(const struct consumer *consumer, struct arena *arena, struct slice topic,
                          struct slice group, struct slice *name)
@@ -9,9 +10,7 @@ struct err dead_topic_of(const struct consumer *consumer, struct arena *arena, s
     const struct message_sink *sink = consumer->plan.dead;
     struct err err;
 
-    *name = slice_str(arena_printf(arena, "%.*s%s%.*s%s", (int)topic.len, (const char *)topic.data,
-                                   group.len > 0 ? "." : "", (int)group.len,
-                                   (const char *)group.data, suffix));
+    *name = dead_letter_topic(arena, topic, group, suffix);
     if (name->len > MESSAGE_TOPIC_BYTES)
         return err_about(ERR_INVALID_ARGUMENT, "consumer_group",
                          "topic and group are too long together: their dead letters have a topic "

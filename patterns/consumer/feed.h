@@ -249,9 +249,6 @@ void parcel_unhold(struct parcel *parcel);
 
 /* ---- dead.c ---- */
 
-/* What a dead letter's headers begin with; they stand behind the message's own. */
-#define DEAD_LETTER_HEADER "prism-dead-letter-"
-#define DEAD_LETTER_ID     DEAD_LETTER_HEADER "id"
 /* The identifier of a redriven message, where the sink would take it for a duplicate under its own.
  */
 #define REDRIVEN_ID "prism-message-id"

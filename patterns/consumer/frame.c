@@ -1,6 +1,7 @@
 /* Frames: what a member is sent, gathered while the frames before it were under way. */
 #include "patterns/consumer/member.h"
 #include "patterns/consumer/object.h"
+#include "patterns/messaging/dead.h"
 #include "patterns/messaging/fields.h"
 #include "patterns/messaging/message_id.h"
 

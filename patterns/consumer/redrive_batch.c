@@ -4,6 +4,7 @@
  *
  * Appended first and settled afterwards: what fails in between is there twice, and never lost. */
 #include "patterns/consumer/redrive.h"
+#include "patterns/messaging/dead.h"
 
 #include "pool/worker.h"
 #include "src/base/clock.h"

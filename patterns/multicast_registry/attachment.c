@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-static const char stream_group[] = "prism.multicast"; /* reads the stream of an identity */
-
 static size_t bucket_of(const struct receiver *r, struct slice identity)
 {
     return (size_t)hash_seeded(r->multicast->seed, identity) & (r->buckets - 1);
@@ -213,7 +211,7 @@ static void open_lead(struct lead *lead)
     subscription_init(&lead->subscription, multicast->base.home, &events);
     want->topic = slice_of(lead->topic.bytes, lead->topic.len);
     if (lead->kind == LEAD_QUEUE && multicast->plan.kept_in_stream) {
-        want->group = slice_str(stream_group);
+        want->group = slice_str(MULTICAST_GROUP);
         want->start = START_COMMITTED;
         want->if_none = START_EARLIEST;
         want->on_gap = GAP_EARLIEST;

@@ -95,6 +95,10 @@ static void add_kept(struct framing *f, struct incoming_batch *batch, size_t at)
         kept_discard(lead, from);
         return;
     }
+    if (kept_has_failed(lead, from)) {
+        kept_give_up(lead, from);
+        return;
+    }
     f->bytes += a->identity.len;
     add_message(f, from, attachment_identity(a));
     kept_sent(lead, from, f->receiver->sequence);

@@ -12,7 +12,7 @@ void inbox_lost(struct receiver *r, uint64_t messages, enum drop_reason reason)
 
 struct err inbox_hold(struct receiver *r)
 {
-    return call_hold(r->call, r->waiting_bytes + r->line_bytes + r->sent_bytes);
+    return call_hold(r->call, r->waiting_bytes + r->line_bytes + r->sent_bytes + r->dying_bytes);
 }
 
 /* What comes from a queue and is not confirmed is given back to it. */

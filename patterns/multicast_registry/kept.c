@@ -31,6 +31,12 @@ static void give_spare(struct receiver *r, struct delivery *d)
     r->spare = d;
 }
 
+void kept_forget(struct delivery *d)
+{
+    d->lead->out--;
+    give_spare(d->receiver, d);
+}
+
 static void append(struct receiver *r, struct delivery *d)
 {
     d->prev = r->last;
@@ -110,7 +116,7 @@ void kept_parted(struct op_group *parting)
     receiver_look(CONTAINER_OF(parting, struct receiver, parting));
 }
 
-static void settle(struct delivery *d, enum settle_how how)
+void kept_settle(struct delivery *d, enum settle_how how)
 {
     struct receiver *r = d->receiver;
 
@@ -130,10 +136,10 @@ static void settle(struct delivery *d, enum settle_how how)
 static void confirm(struct delivery *d)
 {
     take_out(d->receiver, d);
-    settle(d, SETTLE_DONE);
+    kept_settle(d, SETTLE_DONE);
 }
 
-static struct delivery *make(struct lead *lead, const struct incoming *message)
+struct delivery *kept_take(struct lead *lead, const struct incoming *message)
 {
     struct receiver *r = lead->attachment->receiver;
     struct delivery *d = take_spare(r);
@@ -164,24 +170,22 @@ bool kept_is_replaced(const struct incoming_batch *batch, size_t at)
 
 bool kept_is_over(struct lead *lead, const struct incoming *message, int64_t now_ms)
 {
-    struct receiver *r = lead->attachment->receiver;
-    struct multicast_stats *stats = &r->multicast->stats;
     int64_t expires_ms = travel_number(message, MULTICAST_HEADER_EXPIRES);
 
-    if (expires_ms > 0 && now_ms >= expires_ms) {
-        counter_add(&stats->expired, 1);
-        return true;
-    }
-    if (message->attempt <= r->multicast->settings.max_deliveries)
+    if (expires_ms == 0 || now_ms < expires_ms)
         return false;
-    counter_add(&stats->given_up, 1);
-    inbox_lost(r, 1, DROP_GIVEN_UP);
+    counter_add(&lead->attachment->receiver->multicast->stats.expired, 1);
     return true;
+}
+
+bool kept_has_failed(const struct lead *lead, const struct incoming *message)
+{
+    return message->attempt > lead->attachment->receiver->multicast->settings.max_deliveries;
 }
 
 void kept_sent(struct lead *lead, const struct incoming *message, int64_t sequence)
 {
-    struct delivery *d = make(lead, message);
+    struct delivery *d = kept_take(lead, message);
     struct slice id = travel_id(message);
 
     d->sequence = sequence;
@@ -195,7 +199,7 @@ void kept_sent(struct lead *lead, const struct incoming *message, int64_t sequen
 
 void kept_discard(struct lead *lead, const struct incoming *message)
 {
-    settle(make(lead, message), SETTLE_DONE);
+    kept_settle(kept_take(lead, message), SETTLE_DONE);
 }
 
 bool kept_has_room(const struct receiver *r)
@@ -281,7 +285,7 @@ void kept_fail_oldest(struct lead *lead)
     if (d == NULL)
         return;
     take_out(d->receiver, d);
-    settle(d, SETTLE_RETRY);
+    kept_settle(d, SETTLE_RETRY);
 }
 
 /* Those that are being settled come to their end by themselves. */
@@ -296,9 +300,9 @@ void kept_let_go(struct lead *lead)
         if (d->lead != lead)
             continue;
         take_out(r, d);
-        give_spare(r, d);
-        lead->out--;
+        kept_forget(d);
     }
+    given_up_let_go(lead);
 }
 
 static bool is_named(const struct delivery *d, const struct subscription_move *move)

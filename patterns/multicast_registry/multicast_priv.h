@@ -10,11 +10,14 @@
 #include "backends/stream.h"
 #include "backends/topic.h"
 #include "patterns/messages.h"
+#include "patterns/messaging/dead.h"
 #include "patterns/multicast_registry/messages.h"
 #include "patterns/multicast_registry/travel.h"
 #include "patterns/pattern.h"
+#include "patterns/trouble.h"
 #include "pool/semaphore.h"
 #include "src/base/arena.h"
+#include "src/base/log.h"
 #include "src/filter/filter.h"
 #include "src/rpc/call.h"
 
@@ -22,13 +25,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SLOT_REGISTRY, SLOT_MESSAGING, SLOT_DURABILITY, SLOT_COUNT };
+enum { SLOT_REGISTRY, SLOT_MESSAGING, SLOT_DURABILITY, SLOT_DEAD, SLOT_COUNT };
 
 enum {
     MULTICAST_ID_BYTES = 256, /* longest message_id */
     MULTICAST_COLLAPSE_BYTES = 256,
     MULTICAST_PREFIX_BYTES = 128 /* longest topic_prefix and queue_prefix */
 };
+
+#define MULTICAST_GROUP "prism.multicast" /* reads the stream of an identity */
 
 /* ---- plan.c: what is executed, and what GetCapabilities prints ---- */
 
@@ -42,10 +47,12 @@ struct multicast_plan {
     const struct message_sink *kept_sink;
     const struct message_source *kept_source;
     const struct message_settling *settling;
-    bool kept_in_stream;        /* read by one group */
-    uint64_t max_payload_bytes; /* of either way */
-    bool confirms;              /* the sender can wait for what receivers confirm */
-    bool carries_headers;       /* identifier, media type and time travel with the payload */
+    const struct message_sink *dead; /* of the slot for dead letters; NULL: it is empty */
+    bool dead_in_stream;             /* where who reads them needs a group */
+    bool kept_in_stream;             /* read by one group */
+    uint64_t max_payload_bytes;      /* of either way */
+    bool confirms;                   /* the sender can wait for what receivers confirm */
+    bool carries_headers;            /* identifier, media type and time travel with the payload */
 };
 
 /* By slot index; NULL: empty. */
@@ -65,6 +72,7 @@ struct multicast_operation {
         NEED_IDEMPOTENCE,
         NEED_DURABILITY,
         NEED_CONFIRMATION,
+        NEED_DEAD_LETTER,
         NEED_COUNT
     } need;
     bool writes, many, sends;
@@ -130,6 +138,7 @@ struct multicast_stats { /* written on the home worker */
     struct counter forgotten;            /* multicasts whose outcome could not be written down */
     struct counter untold; /* confirmations that did not reach a sender who waits for them */
     struct counter expired, replaced, given_up;
+    struct counter dead_letters, dead_letter_failures;
     struct counter sorts_refused; /* calls of Enumerate with sort_by, by a full line */
 };
 
@@ -154,7 +163,10 @@ struct multicast {
     struct arena memory; /* holds the instance itself */
     uint64_t seed;       /* of the tables of identities, which clients choose */
     struct pattern_binding binding;
-    struct backend *registry, *messaging, *durability; /* durability: NULL, or not */
+    struct backend *registry, *messaging;
+    struct backend *durability, *dead; /* NULL: none is bound */
+    struct trouble dead_trouble;
+    struct log_budget dead_log;
     struct multicast_settings settings;
     uint32_t facts; /* pattern_facts, that the plan was made from */
     struct multicast_plan plan;

@@ -15,6 +15,9 @@ static const enum backend_interface carries[] = {BACKEND_TOPIC, BACKEND_INTERFAC
 static const enum backend_interface keeps[] = {BACKEND_QUEUE, BACKEND_STREAM,
                                                BACKEND_INTERFACE_COUNT};
 
+static const enum backend_interface letters[] = {BACKEND_STREAM, BACKEND_QUEUE,
+                                                 BACKEND_INTERFACE_COUNT};
+
 static const struct slot_schema slots[] = {
     [SLOT_REGISTRY] =
         {
@@ -37,6 +40,16 @@ static const struct slot_schema slots[] = {
                    "else a stream.",
             .optional = true,
             .any_of = keeps,
+            .meets = true,
+        },
+    [SLOT_DEAD] =
+        {
+            .name = "dead_letter_queue",
+            .doc =
+                "Takes kept messages that were handed over too often: a stream for each identity "
+                "that has any, else a queue.",
+            .optional = true,
+            .any_of = letters,
             .meets = true,
         },
 };
@@ -97,7 +110,7 @@ static const struct backend_setting behavior[] = {
                        "Most kept messages that one stream has and has not confirmed."},
     [MAX_DELIVERIES] = {"max_deliveries", SETTING_UINT, "16", 1, 1000000,
                         "Times that a kept message is handed to receivers of its identity; then it "
-                        "is given up, and counted."},
+                        "goes to the dead letters or, without any, is given up, and counted."},
     [MAX_FILTER_DEPTH] = {"max_filter_depth", SETTING_UINT, "5", 1, 32,
                           "Deepest nesting of a filter; a single condition has depth 1."},
     [MAX_FILTER_CLAUSES] = {"max_filter_clauses", SETTING_UINT, "20", 1, 1000,
@@ -228,6 +241,8 @@ static struct pattern *multicast_bind(const struct pattern_binding *binding)
     multicast->registry = binding->slots[SLOT_REGISTRY];
     multicast->messaging = binding->slots[SLOT_MESSAGING];
     multicast->durability = binding->slots[SLOT_DURABILITY];
+    multicast->dead = binding->slots[SLOT_DEAD];
+    multicast->dead_log = (struct log_budget)LOG_BUDGET(1, 60000);
     read_settings(multicast);
     multicast->seed = hash_seed();
     semaphore_init(&multicast->semaphore, multicast->settings.permits);
@@ -258,6 +273,13 @@ struct multicast *multicast_of(const struct call *call)
     return multicast;
 }
 
+static const char *multicast_restriction(const struct pattern *pattern, size_t slot)
+{
+    const struct multicast *multicast = CONTAINER_OF(pattern, struct multicast, base);
+
+    return slot == SLOT_DEAD ? trouble_text(&multicast->dead_trouble) : NULL;
+}
+
 const struct pattern_type pattern_multicast_registry = {
     .name = "multicast_registry",
     .service = "prism.patterns.multicast_registry.MulticastRegistryPattern",
@@ -272,5 +294,6 @@ const struct pattern_type pattern_multicast_registry = {
     .unbind = multicast_unbind,
     .inline_bytes = multicast_inline_bytes,
     .operations = multicast_operations,
+    .restriction = multicast_restriction,
     .render = multicast_render,
 };

@@ -18,6 +18,8 @@ static const struct need needs[NEED_COUNT] = {
     [NEED_COLLAPSING] = NEED_PROPERTY("collapse_key is not supported: the messaging backend "
                                       "carries payloads only, and no backend is bound to slot "
                                       "`durability`"),
+    [NEED_DEAD_LETTER] = NEED_PROPERTY("dead letters not supported: no backend is bound to slot "
+                                       "`dead_letter_queue`, or none to slot `durability`"),
     [NEED_CONFIRMATION] = NEED_PROPERTY(
         "await_confirmation not supported: Multicast (not MulticastStream) waits for messages that "
         "are kept, in slot `durability`, and needs in slot `messaging` a backend whose topics cost "
@@ -45,7 +47,9 @@ const struct multicast_operation multicast_operation_table[] = {
     {"Subscribe", NULL, NEED_NOTHING, false, true, false},
     {"Subscribe", "when_full", NEED_POLICY, false, true, false},
     {"Attach", NULL, NEED_NOTHING, false, true, false},
+    {"Subscribe", "dead_letter", NEED_DEAD_LETTER, false, true, false},
     {"Attach", "when_full", NEED_POLICY, false, true, false},
+    {"Attach", "dead_letter", NEED_DEAD_LETTER, false, true, false},
     {"Acknowledge", NULL, NEED_DURABILITY, false, false, false},
     {.name = NULL},
 };
@@ -74,6 +78,17 @@ static void plan_durability(struct multicast_plan *plan, const struct backend_in
         plan->max_payload_bytes = payload_bytes(plan->kept_sink);
 }
 
+/* Dead letters are of kept messages. They lie where the Consumer looks for them. */
+static void plan_letters(struct multicast_plan *plan, const struct backend_interfaces *has)
+{
+    if (has == NULL || plan->kept_sink == NULL)
+        return;
+    plan->dead_in_stream = has->stream != NULL;
+    plan->dead = has->stream != NULL  ? &has->stream->sink
+                 : has->queue != NULL ? &has->queue->sink
+                                      : NULL;
+}
+
 /* Emulated expiry is the backend's own, for slots that ask for it. */
 static bool can_remember(const struct backend_interfaces *has, uint32_t emulate)
 {
@@ -99,6 +114,7 @@ struct multicast_plan multicast_plan_make(const struct backend_interfaces *const
     plan.max_payload_bytes = payload_bytes(&plan.topic->sink);
     if (slots[SLOT_DURABILITY] != NULL)
         plan_durability(&plan, slots[SLOT_DURABILITY]);
+    plan_letters(&plan, slots[SLOT_DEAD]);
     plan.confirms = plan.kept_sink != NULL && !plan.kept_sink->bare && !plan.one_topic;
     plan.carries_headers = plan.kept_sink != NULL ? !plan.kept_sink->bare : !plan.topic->sink.bare;
     return plan;
@@ -122,6 +138,8 @@ enum pattern_how multicast_how(const struct multicast_plan *plan,
         return plan->carries_headers ? PATTERN_EMULATED : PATTERN_UNAVAILABLE;
     case NEED_POLICY:
         return PATTERN_EMULATED;
+    case NEED_DEAD_LETTER:
+        return plan->dead != NULL ? PATTERN_NATIVE : PATTERN_UNAVAILABLE;
     case NEED_CONFIRMATION:
         return plan->confirms ? PATTERN_EMULATED : PATTERN_UNAVAILABLE;
     case NEED_IDEMPOTENCE:

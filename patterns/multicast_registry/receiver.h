@@ -10,6 +10,7 @@
  *   buffer.c       what stands in for topics where the receiver wants another policy than theirs
  *   waiting.c      what waits in one of these two, within its bounds and by the policy
  *   kept.c         messages of queues, until they are confirmed
+ *   given_up.c     those that were handed over too often, and become dead letters
  *   telling.c      senders who wait for that are told
  *   acknowledge.c  the RPC that confirms them
  *
@@ -44,6 +45,7 @@ enum { LEAD_TOPIC, LEAD_QUEUE, LEAD_KINDS };
 
 struct receiver;
 struct attachment;
+struct dying;
 
 /* A text in the call's arena, whose place is used again by the next one that fits. */
 struct kept_text {
@@ -143,6 +145,8 @@ struct receiver {
     /* kept.c: in the order of their sequences */
     struct delivery *first, *last, *spare;
     size_t unsettled, settling, max_in_flight;
+    struct dying *dying; /* given_up.c */
+    uint64_t dying_bytes;
     struct op_group parting; /* settlements at the end, when those of the call are cancelled */
 
     /* presence.c */
@@ -230,11 +234,17 @@ bool frame_has_messages(const struct receiver *receiver); /* that can be sent no
 /* The message is in the frame with this sequence; the client has it once the frame is sent. */
 void kept_sent(struct lead *lead, const struct incoming *message, int64_t sequence);
 /* A message that waits in a queue is replaced by a later one with its key, as far as they wait here
- * together; its time may be over; it may have been handed over too often. True: counted. */
+ * together; its time may be over. True: counted. */
 bool kept_is_replaced(const struct incoming_batch *batch, size_t at);
 bool kept_is_over(struct lead *lead, const struct incoming *message, int64_t now_ms);
+/* It has been handed over too often. */
+bool kept_has_failed(const struct lead *lead, const struct incoming *message);
 /* It is not sent at all, and gone. */
 void kept_discard(struct lead *lead, const struct incoming *message);
+/* A delivery that is in no list: to be settled, or forgotten, for the source has it back. */
+struct delivery *kept_take(struct lead *lead, const struct incoming *message);
+void kept_settle(struct delivery *delivery, enum settle_how how);
+void kept_forget(struct delivery *delivery);
 /* More may be sent. */
 bool kept_has_room(const struct receiver *receiver);
 /* Confirms all up to this sequence and returns how many; these, which it sorts; those with one of
@@ -253,6 +263,13 @@ void kept_parted(struct op_group *parting);
 /* Gives the credit that is owed, if it is time. */
 void kept_grant(struct lead *lead);
 void kept_moved(struct subscription *subscription, const struct subscription_move *move);
+
+/* ---- given_up.c ---- */
+
+/* It is not sent, and gone: first to the dead letters, if there is a slot for them. */
+void kept_give_up(struct lead *lead, const struct incoming *message);
+/* The lead is closing: what is not a dead letter yet is given back. */
+void given_up_let_go(struct lead *lead);
 
 /* ---- telling.c ---- */
 

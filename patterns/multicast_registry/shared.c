@@ -48,15 +48,16 @@ static struct err check_prefix(const char *setting, struct slice prefix)
 }
 
 /* A place for each identity has to cost no more than its messages. */
-static struct err check_durability(const struct backend_store *store)
+static struct err check_kept(const char *slot, const struct backend_store *store)
 {
     const struct backend_interfaces *has = store != NULL ? &store->type->interfaces : NULL;
 
     if (has == NULL || has->queue != NULL || has->stream == NULL || has->stream->sink.many_topics)
         return ERR_NONE;
-    return err_about(ERR_INVALID_ARGUMENT, "durability",
-                     "the durability slot keeps a stream for each identity, and this backend's "
-                     "streams are too costly for that: bind redis-stream, jetstream or memstore");
+    return err_about(ERR_INVALID_ARGUMENT, slot,
+                     "the slots durability and dead_letter_queue keep a stream for each identity, "
+                     "and this backend's streams are too costly for that: bind redis-stream, "
+                     "jetstream or memstore");
 }
 
 struct err multicast_open_shared(struct pattern_shared **out, const struct pattern_sharing *sharing)
@@ -74,7 +75,9 @@ struct err multicast_open_shared(struct pattern_shared **out, const struct patte
         err = err_about(ERR_INVALID_ARGUMENT, "when_full",
                         "when_full is drop_oldest, drop_newest, latest_per_key or end_stream");
     if (err.code == ERR_OK)
-        err = check_durability(sharing->stores[SLOT_DURABILITY]);
+        err = check_kept("durability", sharing->stores[SLOT_DURABILITY]);
+    if (err.code == ERR_OK)
+        err = check_kept("dead_letter_queue", sharing->stores[SLOT_DEAD]);
     if (err.code != ERR_OK)
         return err;
     arena_init(&memory, NULL);

@@ -65,6 +65,12 @@ static const struct family families[] = {
       {"expired", STAT(expired)},
       {"replaced", STAT(replaced)},
       {"given_up", STAT(given_up)}}},
+    {"prism_multicast_dead_letters_total",
+     "counter",
+     "outcome",
+     "Kept messages that were handed over too often: stored as dead letters, and attempts to do so "
+     "that failed, after which they are tried again.",
+     {{"stored", STAT(dead_letters)}, {"failed", STAT(dead_letter_failures)}}},
     {"prism_multicast_unsettled",
      "gauge",
      NULL,

@@ -260,26 +260,38 @@ void fake_messages_clear(struct fake_world *world)
 
 /* ---- what a test does ---- */
 
+/* A stream, else a queue. */
+static struct fake_log *kept_as(struct fake_world *world, const char *topic)
+{
+    struct fake_log *log = fake_log_find(world, FAKE_KIND_STREAM, slice_str(topic), false);
+
+    return log != NULL ? log : fake_log_find(world, FAKE_KIND_QUEUE, slice_str(topic), false);
+}
+
 size_t fake_published(struct fake_world *world, const char *topic)
 {
-    const struct fake_log *log = fake_log_find(world, FAKE_KIND_STREAM, slice_str(topic), false);
+    const struct fake_log *log = kept_as(world, topic);
 
     return log == NULL ? 0 : log->n;
 }
 
 const struct outgoing *fake_message(struct fake_world *world, const char *topic, size_t i)
 {
-    const struct fake_log *log = fake_log_find(world, FAKE_KIND_STREAM, slice_str(topic), false);
+    const struct fake_log *log = kept_as(world, topic);
 
     return log == NULL || i >= log->n ? NULL : &log->kept[i].m;
 }
 
 size_t fake_unsettled(struct fake_world *world, const char *topic, const char *group)
 {
-    struct fake_log *log = fake_log_find(world, FAKE_KIND_STREAM, slice_str(topic), false);
-    struct fake_group *g = log == NULL ? NULL : fake_group_find(log, slice_str(group), false);
+    struct fake_log *log = kept_as(world, topic);
+    bool queue = log != NULL && log->kind == FAKE_KIND_QUEUE;
+    struct fake_group *g =
+        log == NULL || queue ? NULL : fake_group_find(log, slice_str(group), false);
     size_t n = 0;
 
+    for (size_t i = 0; queue && i < log->n; i++)
+        n += !log->kept[i].gone;
     for (size_t i = 0; g != NULL && i < log->n; i++)
         n += (int64_t)i >= g->from && fake_claim(g, (int64_t)i)->state != FAKE_DONE;
     return n;

@@ -82,9 +82,9 @@ void fake_messages_look(struct fake_world *world);
 /* ---- what a test does to the world ---- */
 
 size_t fake_published(struct fake_world *world, const char *topic);
-/* The i-th message of a stream; NULL: there is none. */
+/* The i-th message of a stream, else of a queue; NULL: there is none. */
 const struct outgoing *fake_message(struct fake_world *world, const char *topic, size_t i);
-/* Messages of a group that are not settled. */
+/* Messages of a group, or of a queue, that are not settled. */
 size_t fake_unsettled(struct fake_world *world, const char *topic, const char *group);
 void fake_revoke(struct fake_world *world, const char *topic, const char *group);
 void fake_leave(struct fake_world *world, const char *topic, int32_t partition, uint64_t ms);

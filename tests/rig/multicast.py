@@ -15,8 +15,8 @@ def service(channel, namespace=None, **options):
     return Service(channel, pb.DESCRIPTOR.services_by_name["MulticastRegistryPattern"], namespace, **options)
 
 
-def namespace(registry, messaging, name="default", durability=None, **behavior):
-    slots = {"registry": registry, "messaging": messaging, "durability": durability}
+def namespace(registry, messaging, name="default", durability=None, dead=None, **behavior):
+    slots = {"registry": registry, "messaging": messaging, "durability": durability, "dead_letter_queue": dead}
     return {"name": name, "pattern": "multicast_registry", "slots": {k: v for k, v in slots.items() if v},
             "behavior": behavior}
 

@@ -1,5 +1,5 @@
 /* Acknowledge, on the fake's streams. */
-#include "tests/pattern/multicast_registry/multicast.h"
+#include "tests/pattern/multicast_registry/keeping.h"
 
 static const char *const one[] = {"i1"};
 

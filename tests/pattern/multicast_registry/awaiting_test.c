@@ -1,5 +1,5 @@
 /* Senders who wait for confirmations, on the fake. */
-#include "tests/pattern/multicast_registry/multicast.h"
+#include "tests/pattern/multicast_registry/keeping.h"
 
 enum { TIME_MS = 400 };
 

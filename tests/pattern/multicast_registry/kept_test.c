@@ -1,40 +1,9 @@
 /* Messages that are kept until receivers confirm them, on the fake's queues and streams. */
-#include "tests/pattern/multicast_registry/multicast.h"
+#include "tests/pattern/multicast_registry/keeping.h"
 
 #include <time.h>
 
 static const unsigned kinds[] = {FAKE_STREAM, FAKE_QUEUE};
-
-static void texts_of(const struct call *call, char *out)
-{
-    const pb_multicast_message *got[32];
-    size_t n = sent_messages(call, got, ARRAY_LEN(got));
-
-    for (size_t i = 0; i < n; i++)
-        *out++ = (char)got[i]->payload.data[0];
-    *out = '\0';
-}
-
-static struct call *attached_with(struct fake_rig *rig, int32_t max_in_flight)
-{
-    pb_attach_identities in = MULTICAST_PB(ATTACH_IDENTITIES__INIT);
-    pb_attach_request request = MULTICAST_PB(ATTACH_REQUEST__INIT);
-    struct call *call = fake_call(rig, "Attach", NULL);
-    char *names[] = {pb_text("i1")};
-
-    in.identities = names;
-    in.n_identities = 1;
-    request.action_case = MULTICAST_PB(ATTACH_REQUEST__ACTION_ATTACH);
-    request.attach = &in;
-    request.ack_mode = PRISM__PATTERNS__SCHEMAS__ACK_MODE__ACK_MANUAL;
-    if (max_in_flight > 0) {
-        request._max_in_flight_case = MULTICAST_PB(ATTACH_REQUEST___MAX_IN_FLIGHT_MAX_IN_FLIGHT);
-        request.max_in_flight = max_in_flight;
-    }
-    fake_call_push(call, &request.base);
-    fake_rig_run(rig);
-    return call;
-}
 
 static void confirm_these(struct fake_rig *rig, struct call *call, int64_t through,
                           int64_t *sequences, size_t n)
@@ -54,14 +23,6 @@ static void confirm_these(struct fake_rig *rig, struct call *call, int64_t throu
 static void confirm(struct fake_rig *rig, struct call *call, int64_t through, int64_t one_more)
 {
     confirm_these(rig, call, through, &one_more, one_more > 0);
-}
-
-static void leave(struct fake_rig *rig, struct call *call)
-{
-    fake_call_cancel(call);
-    settle(rig, call);
-    fake_rig_run(rig);
-    fake_call_free(call);
 }
 
 /* Nobody is there: PENDING. Then they come in order, and those that are not confirmed come again.

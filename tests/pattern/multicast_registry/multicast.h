@@ -20,6 +20,7 @@ enum {
     MASK = FAKE_REGISTRY | FAKE_TOPIC,
     BOTH_SLOTS = 3,
     ALL_SLOTS = 7, /* with durability */
+    DEAD_SLOT = 8,
     TARGETS = 10,
     LAST_OPERATION = 12
 };
@@ -62,24 +63,6 @@ static inline void free_rig(struct fake_rig *rig)
 {
     fake_rig_clear(rig);
     free(rig);
-}
-
-/* With a durability slot of this kind. */
-static inline struct fake_rig *keeping(unsigned kind)
-{
-    struct fake_rig *rig = unbound_with(MASK | kind, ALL_SLOTS);
-
-    fake_rig_set(rig, "max_deliveries", 3);
-    fake_rig_bind(rig);
-    fake_register(&rig->world, "i1", "{\"a\": 1}", 0);
-    fake_register(&rig->world, "i2", "{\"a\": 1}", 0);
-    return rig;
-}
-
-/* Kept for i1, and not confirmed. */
-static inline size_t waiting(struct fake_rig *rig)
-{
-    return fake_unsettled(&rig->world, "prism.queue.i1", "prism.multicast");
 }
 
 static inline pb_multicast_request to_all(void)
