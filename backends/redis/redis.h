@@ -16,9 +16,11 @@
  *   redis_kv.h     the interfaces: redis_kv.c, redis_batch.c, redis_get_many.c, redis_txn.c,
  *                  redis_cas.c, redis_scan.c, redis_count.c; over a cluster redis_part.c (scans),
  *                  redis_cluster_batch.c
- *   redis_scripted.h  operations that are scripts
+ *   redis_scripted.h  operations that are scripts; redis_tags.h, the hash tags of their keys in a
+ *                  cluster
  *   redis_registry.h  the identity registry: redis_registry_*.c
  *   redis_session.h   sessions: redis_session_*.c
+ *   redis_spread.h    both of them over the partitions of a cluster
  *   redis_topic.h  topics: redis_topic.c (publishing, subscriptions), redis_listen.c (the
  *                  connection that listens), redis_backlog.c (what waits for a subscription)
  *   redis.c        the descriptor of `redis`
