@@ -8,6 +8,9 @@
 /* How long the server keeps the consumer of a reader without a group that is gone. */
 #define INACTIVE_NS (60 * 1000000000ll)
 
+/* A time that the protocol can name, and nanoseconds cannot, lies behind all messages. */
+enum { NS_IN_MS = 1000000 };
+
 bool jet_place_init(struct jet_place *place, struct slice topic, struct slice group)
 {
     *place = (struct jet_place){.start = START_EARLIEST};
@@ -134,7 +137,8 @@ static void set_start(jsConsumerConfig *config, const struct jet_place *place)
         break;
     case START_TIME:
         config->DeliverPolicy = js_DeliverByStartTime;
-        config->OptStartTime = place->at * 1000000;
+        config->OptStartTime =
+            (place->at < INT64_MAX / NS_IN_MS ? place->at : INT64_MAX / NS_IN_MS) * NS_IN_MS;
         break;
     case START_COMMITTED:
     case START_EARLIEST:

@@ -100,6 +100,30 @@ static void test_positions(void **state)
 
 /* ---- seek ---- */
 
+/* Of a time that the protocol can name, and a source's own clock perhaps not, nothing is there. */
+static void test_start_at_the_end_of_time(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const struct stream *stream = message_need_stream(fixture);
+    const char *topic = message_topic(fixture);
+    const int64_t ends[] = {INT64_MAX, INT64_MAX / 1000000 + 1, INT64_MAX / 500000 + 1};
+
+    if (stream->seek == NULL)
+        skip();
+    message_publish_ok(fixture, &stream->sink, topic, NULL, 0, 2);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        struct subscription_want want =
+            probe_want(topic, arena_printf(&fixture->kv.arena, "g%zu", i));
+        struct probe *probe;
+
+        want.start = START_TIME;
+        want.at = ends[i];
+        probe = reader(fixture, want);
+        probe_quiet(probe, 0);
+        probe_free(probe);
+    }
+}
+
 static void start_seek(struct backend *backend, struct op *op)
 {
     backend->has.stream->seek(backend, (struct stream_seek *)(void *)op);
@@ -287,6 +311,7 @@ int stream_place_contract(const char *name, CMFixtureFunction setup, CMFixtureFu
     const struct CMUnitTest tests[] = {
         KV_TEST(test_new_groups_begin_where_they_want),
         KV_TEST(test_start_at_an_offset),
+        KV_TEST(test_start_at_the_end_of_time),
         KV_TEST(test_positions),
         KV_TEST(test_seek_back),
         KV_TEST(test_seek_without_a_reader),

@@ -117,6 +117,24 @@ static void test_time_is_up(void **state)
     free_rig(rig);
 }
 
+/* As nanoseconds it would be over at once. */
+static void test_a_long_time_is_not_up(void **state)
+{
+    struct fake_rig *rig = bound();
+    pb_multicast_request request = to_all();
+    struct call *call;
+
+    (void)state;
+    request._timeout_ms_case = MULTICAST_PB(MULTICAST_REQUEST___TIMEOUT_MS_TIMEOUT_MS);
+    request.timeout_ms = (int64_t)(UINT64_MAX / 1000000) + 1;
+    call = fake_call(rig, "Multicast", &request.base);
+    settle(rig, call);
+    assert_int_equal(answer_of(call)->target_count, TARGETS);
+    assert_int_equal(answer_of(call)->failed_count, 0);
+    fake_call_free(call);
+    free_rig(rig);
+}
+
 static void check_stream(const struct call *call)
 {
     const pb_multicast_progress *last;
@@ -342,6 +360,7 @@ int main(void)
         cmocka_unit_test(test_what_is_tried_again),
         cmocka_unit_test(test_the_walk_fails),
         cmocka_unit_test(test_time_is_up),
+        cmocka_unit_test(test_a_long_time_is_not_up),
         cmocka_unit_test(test_every_operation_fails_in_turn),
         cmocka_unit_test(test_cancelled_at_every_step),
         cmocka_unit_test(test_attempts_end_in_time),
