@@ -137,6 +137,8 @@ static void take_row(struct taken *taken, struct slice queue, const PGresult *re
                            .payload = postgres_copy(arena, result, row, PAYLOAD),
                            .partition = -1,
                            .offset = -1,
+                           .position =
+                               slice_str(arena_decimal(arena, postgres_int8(result, row, ID))),
                            .timestamp_ms = (uint64_t)postgres_int8(result, row, PUSHED),
                            .attempt = (uint32_t)postgres_int4(result, row, ATTEMPTS),
                            .token = (uint64_t)postgres_int8(result, row, DELIVERY)};

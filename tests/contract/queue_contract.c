@@ -64,6 +64,35 @@ static void test_settled_is_gone(void **state)
     probe_free(probe);
 }
 
+/* From where it was told to be its identifier is made up, if it brought none. */
+static void test_it_comes_from_where_it_went(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const struct queue *queue = message_need_queue(fixture);
+    const char *name = message_topic(fixture);
+    struct probe *probe;
+    struct outgoing item = {.topic = slice_str(name),
+                            .key = message_null(),
+                            .id = message_null(),
+                            .payload = slice_str("0"),
+                            .partition = -1,
+                            .offset = -1};
+    const struct incoming *got;
+
+    kv_expect(message_publish(fixture, &queue->sink, &item, 1), ERR_OK, NULL);
+    kv_expect(item.err, ERR_OK, NULL);
+    probe = taker(fixture, fixture->kv.backend, name);
+    probe_wait(probe, 1);
+    got = &probe_got(probe, 0)->m;
+    assert_true(!message_is_null(got->position) || got->offset >= 0);
+    if (!message_is_null(item.position))
+        assert_true(slice_equal(got->position, item.position));
+    if (item.offset >= 0)
+        assert_int_equal(got->offset, item.offset);
+    probe_done(probe, 0, 1);
+    probe_free(probe);
+}
+
 /* B5: two instances take side by side, and none waits for the other. */
 static void test_each_is_taken_by_one(void **state)
 {
@@ -312,15 +341,11 @@ static void test_absent_queue_is_empty(void **state)
 int queue_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown)
 {
     const struct CMUnitTest tests[] = {
-        KV_TEST(test_settled_is_gone),
-        KV_TEST(test_each_is_taken_by_one),
-        KV_TEST(test_attempts),
-        KV_TEST(test_delayed_push),
-        KV_TEST(test_visibility),
-        KV_TEST(test_dead_letters_are_kept),
-        KV_TEST(test_redrive_and_purge),
-        KV_TEST(test_forged_cursor),
-        KV_TEST(test_absent_queue_is_empty),
+        KV_TEST(test_settled_is_gone),       KV_TEST(test_it_comes_from_where_it_went),
+        KV_TEST(test_each_is_taken_by_one),  KV_TEST(test_attempts),
+        KV_TEST(test_delayed_push),          KV_TEST(test_visibility),
+        KV_TEST(test_dead_letters_are_kept), KV_TEST(test_redrive_and_purge),
+        KV_TEST(test_forged_cursor),         KV_TEST(test_absent_queue_is_empty),
     };
 
     return kv_group(name, "queue", tests, sizeof tests / sizeof tests[0], setup, teardown);
