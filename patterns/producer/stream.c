@@ -8,9 +8,9 @@
  * client gone  cancelled, or a send or receive that failed: the call fails; what was sent to the
  *              sink comes back and is counted
  *
- * Of acknowledgements one is under way at a time; what is settled meanwhile is told by the next
- * one. Memory: frames are bounded by the window, and a settled frame is kept only until the
- * acknowledgement that tells of it is packed. */
+ * Of acknowledgements one is under way at a time; what is settled meanwhile, and what does not fit
+ * one, is told by the next. Memory: frames are bounded by the window, and a settled frame is kept
+ * only until the acknowledgement that tells of the last of its messages is packed. */
 #include "patterns/check.h"
 #include "patterns/producer/prepare.h"
 
@@ -25,8 +25,8 @@ struct parcel {
     struct flow *stream;
     struct parcel *next;
     struct arena arena;
-    int64_t first_sequence;
     size_t held; /* bytes that call_hold knows of */
+    size_t told; /* messages that an acknowledgement has told of */
 };
 
 struct flow {
@@ -41,7 +41,6 @@ struct flow {
     char *topic; /* for messages that name none */
     size_t topic_cap;
     pb_publish_ack totals; /* counts since the beginning */
-    int64_t accepted;      /* messages */
     uint64_t unsettled, unsettled_bytes, held;
     int64_t told_generation;
     bool begun, with_results, receiving, sending, half_closed, over;
@@ -84,6 +83,7 @@ static void free_parcel(struct parcel *parcel)
     if (!stream->over)
         call_hold(stream->call, stream->held); /* less: there is room */
     parcel->frame = (struct frame){0};
+    parcel->told = 0;
     parcel->next = stream->spare;
     stream->spare = parcel;
 }
@@ -112,8 +112,21 @@ static bool is_done(const struct flow *stream)
 
 /* ---- acknowledgements ---- */
 
-static void add_failure(struct arena *arena, pb_publish_ack *ack, const struct outgoing *message,
-                        int64_t sequence)
+/* An acknowledgement in the making. */
+struct telling {
+    struct arena arena;
+    pb_publish_ack ack;
+    size_t bytes, most_bytes; /* of failures and results */
+    size_t most;              /* failures, and results */
+    size_t n;                 /* messages that it tells of */
+};
+
+/* Clients take 4 MiB unless they are told otherwise. What does not go with one acknowledgement goes
+ * with the next. */
+enum { ACK_BYTES = 1 << 20, ACK_ENTRIES = 10000, FIELD_BYTES = 4 };
+
+static pb_publish_failure *failure_of(struct arena *arena, const struct outgoing *message,
+                                      int64_t sequence)
 {
     pb_publish_failure *failure = arena_alloc(arena, sizeof *failure);
 
@@ -127,75 +140,108 @@ static void add_failure(struct arena *arena, pb_publish_ack *ack, const struct o
             PRISM__PATTERNS__PRODUCER__PUBLISH_FAILURE___RETRY_AFTER_MS_RETRY_AFTER_MS;
         failure->retry_after_ms = message->err.retry_after_ms;
     }
-    ack->failures[ack->n_failures++] = failure;
+    return failure;
 }
 
-static void tell_parcel(struct flow *stream, struct arena *arena, pb_publish_ack *ack,
-                        const struct parcel *parcel)
+static pb_publish_response *result_of(const struct flow *stream, struct arena *arena,
+                                      const struct outgoing *message)
 {
-    for (size_t i = 0; i < parcel->frame.n; i++) {
-        const struct outgoing *message = &parcel->frame.items[i];
+    pb_publish_response *result = arena_alloc(arena, sizeof *result);
 
-        if (message->err.code == ERR_OK)
-            stream->totals.success_count++;
-        else
-            add_failure(arena, ack, message, parcel->first_sequence + (int64_t)i);
-        if (stream->with_results) {
-            pb_publish_response *result = arena_alloc(arena, sizeof *result);
+    outcome_fill(stream->producer, arena, message, result);
+    return result;
+}
 
-            outcome_fill(stream->producer, arena, message, result);
-            ack->results[ack->n_results++] = result;
-        }
+static bool fits(struct telling *telling, const ProtobufCMessage *entry, size_t entries)
+{
+    telling->bytes += FIELD_BYTES + protobuf_c_message_get_packed_size(entry);
+    return telling->n == 0 || (telling->bytes <= telling->most_bytes && entries < telling->most);
+}
+
+/* False: it goes with the next acknowledgement. */
+static bool tell(struct flow *stream, struct telling *telling, const struct outgoing *message)
+{
+    pb_publish_ack *ack = &telling->ack;
+    pb_publish_failure *failure = NULL;
+
+    if (message->err.code != ERR_OK) {
+        failure = failure_of(&telling->arena, message, stream->totals.settled_through + 1);
+        if (!fits(telling, &failure->base, ack->n_failures))
+            return false;
     }
-    stream->totals.settled_through += (int64_t)parcel->frame.n;
+    if (stream->with_results) {
+        pb_publish_response *result = result_of(stream, &telling->arena, message);
+
+        if (!fits(telling, &result->base, ack->n_results))
+            return false;
+        ack->results[ack->n_results++] = result;
+    }
+    if (failure == NULL)
+        stream->totals.success_count++;
+    else
+        ack->failures[ack->n_failures++] = failure;
+    stream->totals.settled_through++;
+    telling->n++;
+    return true;
 }
 
-/* How many parcels go with one acknowledgement: as many as surely fit a message, and one at least.
- */
-static size_t count_told(const struct flow *stream, const struct parcel **end)
+/* True: of the whole of it. */
+static bool tell_parcel(struct flow *stream, struct telling *telling, struct parcel *parcel)
 {
-    enum { RESULT_BYTES = 1024 }; /* a result or a failure, at most, on the average of a frame */
-    size_t most = stream->producer->binding.max_message_bytes / RESULT_BYTES, n = 0;
-    const struct parcel *parcel = stream->settled;
+    while (parcel->told < parcel->frame.n) {
+        if (!tell(stream, telling, &parcel->frame.items[parcel->told]))
+            return false;
+        parcel->told++;
+    }
+    return true;
+}
 
-    for (; parcel != NULL && (n == 0 || n + parcel->frame.n <= most); parcel = parcel->next)
-        n += parcel->frame.n;
-    *end = parcel;
-    return n;
+static void telling_init(struct telling *telling, const struct flow *stream)
+{
+    size_t half = stream->producer->binding.max_message_bytes / 2, n = 0;
+
+    for (const struct parcel *p = stream->settled; p != NULL && n < ACK_ENTRIES; p = p->next)
+        n += p->frame.n - p->told;
+    *telling = (struct telling){.ack = stream->totals,
+                                .most_bytes = half < ACK_BYTES ? half : ACK_BYTES,
+                                .most = n < ACK_ENTRIES ? n : ACK_ENTRIES};
+    arena_init(&telling->arena, &call_group(stream->call)->home->arenas);
+    telling->ack.failures =
+        arena_alloc(&telling->arena, telling->most * sizeof *telling->ack.failures);
+    telling->ack.results =
+        arena_alloc(&telling->arena, (stream->with_results ? telling->most : 0) * sizeof(void *));
 }
 
 static void send_ack(struct flow *stream)
 {
-    const struct parcel *end;
-    size_t n = count_told(stream, &end);
     int64_t generation = producer_generation(stream->producer);
-    struct arena arena;
-    pb_publish_ack ack;
+    struct telling telling;
+    pb_publish_ack *ack = &telling.ack;
+    struct parcel *parcel, *told = NULL, **told_end = &told;
 
-    arena_init(&arena, &call_group(stream->call)->home->arenas);
     stream->totals.draining = stream->draining;
-    ack = stream->totals;
-    ack.failures = arena_alloc(&arena, n * sizeof *ack.failures);
-    ack.results = arena_alloc(&arena, (stream->with_results ? n : 0) * sizeof *ack.results);
-    for (const struct parcel *parcel = stream->settled; parcel != end; parcel = parcel->next)
-        tell_parcel(stream, &arena, &ack, parcel);
-    stream->totals.failure_count += (int64_t)ack.n_failures;
-    ack.settled_through = stream->totals.settled_through;
-    ack.success_count = stream->totals.success_count;
-    ack.failure_count = stream->totals.failure_count;
-    if (generation != stream->told_generation)
-        ack.generation = stream->told_generation = generation;
-    stream->sending = true;
-    call_send(stream->call, &ack.base, &stream->sent, ack_sent); /* packs it */
-    arena_clear(&arena);
-    while (stream->settled != end) {
-        struct parcel *parcel = stream->settled;
-
+    telling_init(&telling, stream);
+    while ((parcel = stream->settled) != NULL && tell_parcel(stream, &telling, parcel)) {
         stream->settled = parcel->next;
-        free_parcel(parcel);
+        *told_end = parcel; /* what is told points into it */
+        told_end = &parcel->next;
+        *told_end = NULL;
     }
     if (stream->settled == NULL)
         stream->settled_end = &stream->settled;
+    stream->totals.failure_count += (int64_t)ack->n_failures;
+    ack->settled_through = stream->totals.settled_through;
+    ack->success_count = stream->totals.success_count;
+    ack->failure_count = stream->totals.failure_count;
+    if (generation != stream->told_generation)
+        ack->generation = stream->told_generation = generation;
+    stream->sending = true;
+    call_send(stream->call, &ack->base, &stream->sent, ack_sent); /* packs it */
+    arena_clear(&telling.arena);
+    while ((parcel = told) != NULL) {
+        told = parcel->next;
+        free_parcel(parcel);
+    }
 }
 
 /* ---- what comes next ---- */
@@ -306,8 +352,6 @@ static void read_frame(struct flow *stream, struct parcel *parcel, const pb_publ
         if (err.code != ERR_OK)
             frame_refuse(frame, i, err);
     }
-    parcel->first_sequence = stream->accepted + 1;
-    stream->accepted += (int64_t)from->n_messages;
     stream->unsettled += from->n_messages;
 }
 
