@@ -1,5 +1,12 @@
 #include "patterns/check.h"
 
+uint64_t check_fitting(uint32_t max_message_bytes)
+{
+    enum { ROOM = 1024 };
+
+    return max_message_bytes - (max_message_bytes / 4 < ROOM ? max_message_bytes / 4 : ROOM);
+}
+
 struct err check_length(struct slice bytes, uint64_t max, struct arena *arena, const char *what)
 {
     if (max == 0 || bytes.len <= max)

@@ -10,6 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Bytes of one value or payload that surely fit a message of max_message_bytes, beside the other
+ * fields of the request that carries it in, or of the answer that carries it out. */
+uint64_t check_fitting(uint32_t max_message_bytes);
+
 /* INVALID_ARGUMENT about `what` when there are more than max bytes; 0 = no bound. */
 struct err check_length(struct slice bytes, uint64_t max, struct arena *arena, const char *what);
 

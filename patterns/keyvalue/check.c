@@ -16,17 +16,15 @@ struct err check_prefix(const struct keyvalue *kv, struct arena *arena, struct s
 
 /* Room that a read needs beside the value: its other fields, a key of up to 256 bytes, and the
  * cursor of a scan, which may spell that key in hexadecimal digits. */
-static uint32_t answer_room(const struct keyvalue *kv)
+static uint64_t answer_room(const struct keyvalue *kv)
 {
-    enum { ROOM = 1024 };
-
-    return kv->max_message_bytes / 4 < ROOM ? kv->max_message_bytes / 4 : ROOM;
+    return kv->max_message_bytes - check_fitting(kv->max_message_bytes);
 }
 
 uint64_t check_max_value(const struct keyvalue *kv)
 {
     uint64_t own = kv->backend->limits.value_bytes;
-    uint64_t fits = kv->max_message_bytes - answer_room(kv);
+    uint64_t fits = check_fitting(kv->max_message_bytes);
 
     return own != 0 && own < fits ? own : fits;
 }

@@ -26,7 +26,7 @@ static schema_operation_limits *limits_of(const struct producer *producer,
     if (!row->writes)
         return NULL;
     CAPS_LIMIT(limits, max_key_bytes, MAX_KEY_BYTES, (int64_t)producer->topics.max_bytes);
-    CAPS_LIMIT(limits, max_value_bytes, MAX_VALUE_BYTES, (int64_t)producer->plan.max_message_bytes);
+    CAPS_LIMIT(limits, max_value_bytes, MAX_VALUE_BYTES, (int64_t)producer_max_payload(producer));
     if (row->many) {
         CAPS_LIMIT(limits, max_items, MAX_ITEMS, producer->settings.max_batch_items);
         CAPS_LIMIT(limits, max_in_flight, MAX_IN_FLIGHT, (int32_t)producer->settings.width);
@@ -149,7 +149,7 @@ static void describe_sink(const struct producer *producer, pb_capabilities *caps
                           ? PRISM__PATTERNS__SCHEMAS__RETENTION__RETENTION_UNKNOWN
                           : PRISM__PATTERNS__SCHEMAS__RETENTION__RETENTION_LOSSY;
     caps->_max_message_size_case = CAPS(CAPABILITIES___MAX_MESSAGE_SIZE_MAX_MESSAGE_SIZE);
-    caps->max_message_size = (int64_t)producer->plan.max_message_bytes;
+    caps->max_message_size = (int64_t)producer_max_payload(producer);
     if (sink->ack_means != NULL)
         caps->ack_means = pb_text(sink->ack_means);
     if (sink->partitioner != NULL)
@@ -160,7 +160,6 @@ static void describe_sink(const struct producer *producer, pb_capabilities *caps
         caps->_claim_check_threshold_case =
             CAPS(CAPABILITIES___CLAIM_CHECK_THRESHOLD_CLAIM_CHECK_THRESHOLD);
         caps->claim_check_threshold = (int64_t)producer->settings.claim_threshold;
-        caps->max_message_size = producer->binding.max_message_bytes;
     }
 }
 

@@ -202,6 +202,15 @@ static void read_payload(const struct reader *reader, const pb_publish_request *
         out->payload = message_empty();
 }
 
+uint64_t producer_max_payload(const struct producer *producer)
+{
+    uint64_t most = producer->binding.max_message_bytes, sink = producer->plan.max_message_bytes;
+
+    if (producer->plan.object == NULL && sink != 0 && sink < most)
+        most = sink;
+    return check_fitting((uint32_t)most);
+}
+
 static struct err check_size(const struct reader *reader, const struct outgoing *out)
 {
     uint64_t most = reader->producer->plan.max_message_bytes;
@@ -210,7 +219,8 @@ static struct err check_size(const struct reader *reader, const struct outgoing 
     if (producer_claims(reader->producer, out)) /* a reference takes its place */
         bytes = bytes - out->payload.len + CLAIM_HEADER_BYTES;
     if (bytes <= most)
-        return ERR_NONE;
+        return check_length(out->payload, producer_max_payload(reader->producer), reader->arena,
+                            "payload");
     return err_about(ERR_INVALID_ARGUMENT, "payload",
                      arena_printf(reader->arena,
                                   "the message has %zu bytes, key and headers included; at most "

@@ -93,11 +93,44 @@ static void test_a_client_that_goes_between_the_parts(void **state)
     producer_free(rig);
 }
 
+static void test_what_is_announced_fits_a_message(void **state)
+{
+    struct fake_rig *rig = producer_unbound(FAKE_STREAM);
+    const Prism__Patterns__Producer__Capabilities *caps;
+    pb_publish_request request = message_to("orders", "");
+    struct call *call;
+    uint8_t *payload;
+
+    (void)state;
+    rig->max_message_bytes = 32768;
+    fake_rig_bind(rig);
+    call = fake_call(rig, "GetCapabilities", NULL);
+    caps = (const void *)call->reply;
+    assert_in_range(caps->max_message_size, 32768 - 1024, 32768 - 64);
+    payload = calloc(1, (size_t)caps->max_message_size + 1);
+    assert_non_null(payload);
+    request.payload = (ProtobufCBinaryData){.len = (size_t)caps->max_message_size, .data = payload};
+    assert_true(protobuf_c_message_get_packed_size(&request.base) <= rig->max_message_bytes);
+    fake_call_free(call);
+    call = fake_call(rig, "Publish", &request.base);
+    fake_rig_run(rig);
+    assert_true(answer_of(call)->success);
+    fake_call_free(call);
+    request.payload.len++;
+    call = fake_call(rig, "Publish", &request.base);
+    fake_rig_run(rig);
+    assert_int_equal(call->status.code, ERR_INVALID_ARGUMENT);
+    fake_call_free(call);
+    free(payload);
+    producer_free(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_large_frame_is_told_in_parts),
         cmocka_unit_test(test_a_client_that_goes_between_the_parts),
+        cmocka_unit_test(test_what_is_announced_fits_a_message),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
