@@ -149,8 +149,9 @@ static const struct service *const services[] = {&service, &consumer_old_pubsub,
 
 enum {
     MAX_ELEMENTS = 100000, /* deliveries named by one request */
-    /* of a message: its key, and its headers, which come twice where they are text */
-    ROOM_FOR_THE_REST = MESSAGE_KEY_BYTES + 3 * MESSAGE_HEADER_BYTES,
+    /* of a message: its key, and its headers, which come twice where they are text; and of a frame:
+     * what else it tells */
+    ROOM_FOR_THE_REST = MESSAGE_KEY_BYTES + 3 * MESSAGE_HEADER_BYTES + FRAME_FAILURES_BYTES,
 };
 
 static void read_settings(struct consumer *consumer)

@@ -234,7 +234,11 @@ struct member_want {
 struct err consumer_read(const struct consumer *consumer, struct arena *arena,
                          const pb_subscribe_request *request, struct member_want *want);
 
-enum { CONSUMER_MAX_DELAY_MS = 7 * 24 * 3600 * 1000 };
+enum {
+    CONSUMER_MAX_DELAY_MS = 7 * 24 * 3600 * 1000,
+    CONSUMER_MAX_IDS = 10000, /* named by one request */
+    FRAME_FAILURES_BYTES = 65536,
+};
 
 struct err consumer_check_delay(int64_t delay_ms);
 

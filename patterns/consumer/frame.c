@@ -285,12 +285,12 @@ void member_send(struct member *member, size_t most)
     prism__patterns__consumer__consume_response__init(response);
     if (!member->started && !member->leaving)
         tell_started(member, frame);
-    response->failures =
-        (pb_settlement_failure **)take_notes(frame, &member->failures, &response->n_failures);
+    failures_tell(&member->failures, frame);
     response->revoked = (pb_revoked **)take_notes(frame, &member->revoked, &response->n_revoked);
     response->gaps = (pb_gap **)take_notes(frame, &member->gaps, &response->n_gaps);
     response->extended =
         (pb_extended **)take_notes(frame, &member->extended, &response->n_extended);
+    member->n_extended = 0;
     if (member->owes_assigned)
         feed_tell_assigned(member->feed, frame);
     member->owes_assigned = false;

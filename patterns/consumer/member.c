@@ -50,7 +50,7 @@ static struct member *new_member(struct outlet *outlet)
     member->max_wait_ns = want->max_wait_ms * NS_PER_MS;
     member->automatic = want->automatic;
     arena_init(&member->notes_memory, &member->feed->consumer->base.home->arenas);
-    notes_init(&member->failures);
+    failures_init(&member->failures);
     notes_init(&member->revoked);
     notes_init(&member->gaps);
     notes_init(&member->extended);
@@ -258,6 +258,7 @@ void member_maybe_free(struct member *member)
 
     struct arena memory = member->memory;
 
+    failures_clear(&member->failures);
     arena_clear(&member->notes_memory);
     arena_clear(&memory);
     worker_land(outlet->worker, &outlet->ended);
@@ -297,7 +298,7 @@ void member_sent(struct job *job)
     else if (member->automatic)
         settle_frame(member, frame);
     member_clear_frame(member);
-    if (member->unheard) {
+    if (member->unheard && (member->leaving || !member_owes_much(member))) {
         member->unheard = false;
         worker_land(outlet->worker, &outlet->heard);
     }

@@ -21,6 +21,12 @@
 
 enum { MEMBER_RECENT = 256, MEMBER_MAX_NOTES = 10000, FRAME_MAX_MESSAGES = 1024 };
 
+/* Settlements that failed and are told of, by receipts. */
+struct failures {
+    struct receipt *first, **end;
+    size_t n; /* not told yet */
+};
+
 /* What is told by the next frame. */
 struct note {
     struct note *next;
@@ -91,7 +97,9 @@ struct member {
     unsigned oldest, n_frames;       /* on their way */
     size_t frames_bytes;             /* of them */
     struct arena notes_memory;
-    struct notes failures, revoked, gaps, extended;
+    struct notes revoked, gaps, extended;
+    struct failures failures;
+    size_t n_extended;                   /* sequences that `extended` tells of */
     uint64_t told_through, last_through; /* last: before the first that it gave back */
     bool started, owes_assigned, owes_drain, told_drain, unheard;
 
@@ -128,6 +136,12 @@ void member_revoke(struct delivery *delivery, pb_revoke_reason reason);
 void member_release(struct delivery *delivery);
 bool member_lost(const struct member *member, uint64_t sequence);
 
+/* More than it shall have to say before its client says more. */
+static inline bool member_owes_much(const struct member *member)
+{
+    return member->failures.n + member->extended.n + member->n_extended > MEMBER_MAX_NOTES;
+}
+
 void member_note(struct member *member, struct notes *notes, void *message);
 
 /* ---- frame.c ---- */
@@ -148,14 +162,21 @@ call_write_fn member_frame_write;
 const char *member_message_id(const struct member *member, struct arena *arena,
                               const struct incoming *message);
 
+/* ---- named.c ---- */
+
+/* For each identifier the only open delivery that has it; 0: there is none, or more than one. */
+uint64_t *member_sequences_of_ids(struct member *member, struct arena *arena, char *const *ids,
+                                  size_t n);
+
 /* ---- settle.c ---- */
 
 /* Collects the outcomes of one request of a client. */
 struct receipt {
+    struct receipt *next; /* failures.c */
     struct member *member;
     struct arena memory;
     pb_settlement_failure **failures;
-    size_t n_failures, cap;
+    size_t n_failures, cap, told;
     int32_t settled, dead;
     unsigned pending;
     void (*done)(struct receipt *);
@@ -169,17 +190,36 @@ struct which {
     size_t n_message_ids;
 };
 
+/* What was extended. */
+struct extension {
+    int32_t n;
+    int64_t expires_at_ms; /* 0: nothing was, or there is no lease */
+    int64_t *sequences;    /* those that `through` does not name */
+    size_t n_sequences;
+};
+
 void receipt_init(struct receipt *receipt, struct member *member, void (*done)(struct receipt *));
 void receipt_fail(struct receipt *receipt, uint64_t sequence, struct err err);
 void receipt_enter(struct receipt *receipt);
 void receipt_leave(struct receipt *receipt);
 
+/* ---- failures.c ---- */
+
+void failures_init(struct failures *failures);
+/* The receipt is over; its memory holds it. */
+void failures_add(struct failures *failures, struct receipt *receipt);
+/* As many as fit go with this frame, which is empty. */
+void failures_tell(struct failures *failures, struct frame *frame);
+void failures_clear(struct failures *failures);
+
+/* ---- settle.c, what clients say ---- */
+
 void settle_acknowledge(struct receipt *receipt, const struct which *which);
 void settle_reject(struct receipt *receipt, const struct which *which, pb_disposition disposition,
                    uint64_t delay_ms, const char *reason);
-/* Returns until when, as CLOCK_MONOTONIC. */
-uint64_t settle_extend(struct receipt *receipt, const struct which *which, uint64_t lease_ms,
-                       int32_t *extended);
+/* `sequences` lives as long as the receipt. */
+struct extension settle_extend(struct receipt *receipt, const struct which *which,
+                               uint64_t lease_ms);
 /* One delivery, without or with a receipt. */
 void settle_one(struct delivery *delivery, enum settle_how how, struct receipt *receipt);
 /* The frame was taken: ACK_AUTO. */

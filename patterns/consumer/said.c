@@ -10,22 +10,13 @@ static struct which which_of(const int64_t *sequences, size_t n, int64_t through
         .sequences = sequences, .n = n, .through = through > 0 ? (uint64_t)through : 0};
 }
 
-/* The failures ride on the next frame. */
+/* The failures ride on the next frames. */
 static void told(struct receipt *receipt)
 {
     struct member *member = receipt->member;
-    struct arena *arena = &member->notes_memory;
-    struct arena memory = receipt->memory;
 
-    for (size_t i = 0; i < receipt->n_failures; i++) {
-        pb_settlement_failure *failure = arena_alloc(arena, sizeof *failure);
-
-        *failure = *receipt->failures[i];
-        failure->error = arena_strdup(arena, slice_str(failure->error));
-        member_note(member, &member->failures, failure);
-    }
     member->receipts--;
-    arena_clear(&memory);
+    failures_add(&member->failures, receipt);
     feed_wake(member->feed);
     member_maybe_free(member);
 }
@@ -68,21 +59,22 @@ static void extend(struct member *member, const Prism__Patterns__Consumer__Consu
 {
     struct receipt *receipt = new_receipt(member);
     struct which which = which_of(request->sequences, request->n_sequences, request->through);
-    int32_t n;
-    uint64_t until = settle_extend(receipt, &which, (uint64_t)request->lease_ms, &n);
+    struct extension extension = settle_extend(receipt, &which, (uint64_t)request->lease_ms);
 
-    if (n > 0) {
+    if (extension.n > 0) {
         struct arena *arena = &member->notes_memory;
         pb_extended *extended = arena_alloc(arena, sizeof *extended);
 
         prism__patterns__consumer__extended__init(extended);
-        extended->sequences = arena_alloc(arena, which.n * sizeof *extended->sequences);
-        for (size_t i = 0; i < which.n; i++) {
-            if (settling_find(&member->settling, (uint64_t)which.sequences[i]) != NULL)
-                extended->sequences[extended->n_sequences++] = which.sequences[i];
-        }
+        extended->n_sequences = extension.n_sequences;
+        extended->sequences =
+            arena_alloc(arena, extension.n_sequences * sizeof *extended->sequences);
+        if (extension.n_sequences > 0)
+            memcpy(extended->sequences, extension.sequences,
+                   extension.n_sequences * sizeof *extended->sequences);
         extended->through = request->through;
-        extended->expires_at_ms = unix_ms_of(until);
+        extended->expires_at_ms = extension.expires_at_ms;
+        member->n_extended += extension.n_sequences;
         member_note(member, &member->extended, extended);
     }
     receipt_leave(receipt);
@@ -167,7 +159,7 @@ void member_said(struct job *job)
     if (!member->leaving)
         carry_out(member, (const void *)outlet->receive.message);
     /* Who does not read what failed is not heard any more. */
-    if (member->failures.n + member->extended.n > MEMBER_MAX_NOTES && member->n_frames > 0)
+    if (!member->leaving && member_owes_much(member))
         member->unheard = true;
     else
         worker_land(outlet->worker, &outlet->heard);

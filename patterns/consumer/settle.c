@@ -39,6 +39,18 @@ void receipt_init(struct receipt *receipt, struct member *member, void (*done)(s
     member->receipts++;
 }
 
+/* Many fail for the same reason. */
+static char *keep_text(struct receipt *receipt, const char *text)
+{
+    if (receipt->n_failures > 0) {
+        char *last = receipt->failures[receipt->n_failures - 1]->error;
+
+        if (strcmp(last, text) == 0)
+            return last;
+    }
+    return arena_strdup(&receipt->memory, slice_str(text));
+}
+
 static pb_settlement_failure *new_failure(struct receipt *receipt, uint64_t sequence,
                                           struct err err)
 {
@@ -47,7 +59,7 @@ static pb_settlement_failure *new_failure(struct receipt *receipt, uint64_t sequ
     prism__patterns__consumer__settlement_failure__init(failure);
     failure->sequence = (int64_t)sequence;
     failure->code = (int32_t)err.code;
-    failure->error = arena_strdup(&receipt->memory, slice_str(err.text));
+    failure->error = keep_text(receipt, err.text != NULL ? err.text : "");
     if (receipt->n_failures == receipt->cap) {
         size_t cap = receipt->cap * 2 + 8;
         pb_settlement_failure **grown = arena_alloc(&receipt->memory, cap * sizeof(void *));
@@ -108,42 +120,24 @@ static void choose(struct receipt *receipt, uint64_t sequence, struct chosen *ch
                                          "settled already"));
 }
 
-/* The only open delivery of this identifier; 0: there is none, or more than one. */
-static uint64_t sequence_of_id(struct member *member, const char *id)
+static void choose_by_ids(struct receipt *receipt, const struct which *which, struct chosen *chosen)
 {
-    const struct settling *settling = &member->settling;
-    struct arena scratch;
-    uint64_t found = 0;
-    unsigned n = 0;
+    const uint64_t *sequences = member_sequences_of_ids(receipt->member, &receipt->memory,
+                                                        which->message_ids, which->n_message_ids);
 
-    arena_init(&scratch, NULL);
-    for (uint64_t s = settling_next(settling, 0); s != 0; s = settling_next(settling, s + 1)) {
-        const struct settling_place *place = settling_find(settling, s);
-
-        if (strcmp(member_message_id(member, &scratch, place->message), id) == 0) {
-            found = s;
-            n++;
+    for (size_t i = 0; i < which->n_message_ids; i++) {
+        if (sequences[i] != 0) {
+            choose(receipt, sequences[i], chosen);
+            continue;
         }
+
+        pb_settlement_failure *failure =
+            new_failure(receipt, 0,
+                        err_make(ERR_FAILED_PRECONDITION,
+                                 "the identifier does not name exactly one open delivery"));
+
+        failure->message_id = arena_strdup(&receipt->memory, slice_str(which->message_ids[i]));
     }
-    arena_clear(&scratch);
-    return n == 1 ? found : 0;
-}
-
-static void choose_by_id(struct receipt *receipt, char *id, struct chosen *chosen)
-{
-    uint64_t sequence = sequence_of_id(receipt->member, id);
-
-    if (sequence != 0) {
-        choose(receipt, sequence, chosen);
-        return;
-    }
-
-    pb_settlement_failure *failure =
-        new_failure(receipt, 0,
-                    err_make(ERR_FAILED_PRECONDITION,
-                             "the identifier does not name exactly one open delivery"));
-
-    failure->message_id = arena_strdup(&receipt->memory, slice_str(id));
 }
 
 static struct chosen choose_all(struct receipt *receipt, const struct which *which)
@@ -157,8 +151,8 @@ static struct chosen choose_all(struct receipt *receipt, const struct which *whi
 
     for (size_t i = 0; i < which->n; i++)
         choose(receipt, (uint64_t)which->sequences[i], &chosen);
-    for (size_t i = 0; i < which->n_message_ids; i++)
-        choose_by_id(receipt, which->message_ids[i], &chosen);
+    if (which->n_message_ids > 0)
+        choose_by_ids(receipt, which, &chosen);
     for (uint64_t s = settling_next(settling, 0); s != 0 && s <= which->through;
          s = settling_next(settling, s + 1)) {
         const struct settling_place *place = settling_find(settling, s);
@@ -455,24 +449,30 @@ void settle_reject(struct receipt *receipt, const struct which *which, pb_dispos
     settle(feed, &source, how, delay_ms, receipt);
 }
 
-uint64_t settle_extend(struct receipt *receipt, const struct which *which, uint64_t lease_ms,
-                       int32_t *extended)
+/* A delivery without a lease is its member's as long as that stands: there is nothing to move. */
+struct extension settle_extend(struct receipt *receipt, const struct which *which,
+                               uint64_t lease_ms)
 {
     struct member *member = receipt->member;
-    uint64_t now = member->feed->consumer->base.home->now_ns;
-    uint64_t until = now + lease_ms * NS_PER_MS;
+    uint64_t until = member->feed->consumer->base.home->now_ns + lease_ms * NS_PER_MS;
     struct chosen chosen = choose_all(receipt, which);
+    struct extension extension = {
+        .n = (int32_t)chosen.n,
+        .sequences = arena_alloc(&receipt->memory, chosen.n * sizeof *extension.sequences)};
 
     for (size_t i = 0; i < chosen.n; i++) {
         struct delivery *delivery = chosen.items[i];
-        uint64_t most = delivery->most_ns;
 
-        if (until > most)
-            until = most;
-        if (member->lease_ms != 0)
-            delivery->expires_ns = until;
         delivery->state = DELIVERY_OUT;
+        if (delivery->sequence > which->through)
+            extension.sequences[extension.n_sequences++] = (int64_t)delivery->sequence;
+        if (member->lease_ms == 0)
+            continue;
+        if (until > delivery->most_ns)
+            until = delivery->most_ns;
+        delivery->expires_ns = until;
     }
-    *extended = (int32_t)chosen.n;
-    return until;
+    if (chosen.n > 0 && member->lease_ms != 0)
+        extension.expires_at_ms = unix_ms_of(until);
+    return extension;
 }

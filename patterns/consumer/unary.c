@@ -15,9 +15,9 @@ struct unary {
     bool has_receipt;
     /* Reject, Extend */
     pb_disposition disposition;
-    uint64_t delay_ms, lease_ms, until_ns;
+    uint64_t delay_ms, lease_ms;
     const char *reason;
-    int32_t extended;
+    struct extension extension;
     /* Unsubscribe */
     const char *id, *consumer_id;
     struct slice topic, group;
@@ -85,7 +85,7 @@ static void extend_there(struct errand *errand)
 
     if (receipt == NULL)
         return;
-    unary->until_ns = settle_extend(receipt, &unary->which, unary->lease_ms, &unary->extended);
+    unary->extension = settle_extend(receipt, &unary->which, unary->lease_ms);
     receipt_leave(receipt);
 }
 
@@ -151,6 +151,34 @@ static struct unary *unary_of(struct op *op)
     return CONTAINER_OF(CONTAINER_OF(op, struct errand, op), struct unary, errand);
 }
 
+/* An answer that tells of every one of them as a failure fits a message: each takes its identifier
+ * and at most this much. */
+static struct err check_named(const struct consumer *consumer, const pb_deliveries *deliveries)
+{
+    enum { FAILURE_BYTES = 20 };
+    size_t most = consumer->binding.max_message_bytes;
+    size_t bytes = (deliveries->n_sequences + deliveries->n_message_ids) * FAILURE_BYTES;
+
+    if (deliveries->n_message_ids > CONSUMER_MAX_IDS)
+        return err_about(ERR_INVALID_ARGUMENT, "deliveries.message_ids",
+                         "more than 10,000 identifiers in one request");
+    for (size_t i = 0; i < deliveries->n_message_ids; i++)
+        bytes += strlen(deliveries->message_ids[i]);
+    if (bytes > most - most / 4)
+        return err_about(ERR_INVALID_ARGUMENT, "deliveries",
+                         "more deliveries than an answer could tell of");
+    return ERR_NONE;
+}
+
+/* Codes and names always fit; texts, which are for people, are left out where they would not. */
+static void shorten(const struct unary *unary, const ProtobufCMessage *response)
+{
+    if (protobuf_c_message_get_packed_size(response) <= unary->home->binding.max_message_bytes)
+        return;
+    for (size_t i = 0; i < unary->receipt.n_failures; i++)
+        unary->receipt.failures[i]->error = pb_text("");
+}
+
 /* True: the errand can go. Otherwise the call has ended. */
 static bool read_deliveries(struct unary *unary, const pb_deliveries *deliveries)
 {
@@ -170,6 +198,8 @@ static bool read_deliveries(struct unary *unary, const pb_deliveries *deliveries
         err = err_about(ERR_INVALID_ARGUMENT, "deliveries", "no delivery is named");
     else if ((unary->home = shared_home_of(consumer, deliveries->subscription_id)) == NULL)
         err = err_about(ERR_NOT_FOUND, "subscription_id", "there is no such subscription");
+    else
+        err = check_named(consumer, deliveries);
     if (err.code != ERR_OK) {
         call_fail(unary->call, err);
         return false;
@@ -199,6 +229,7 @@ static void acknowledged(struct op *op)
     response.acknowledged_count = unary->receipt.settled;
     response.failures = unary->receipt.failures;
     response.n_failures = unary->receipt.n_failures;
+    shorten(unary, &response.base);
     call_reply(unary->call, &response.base);
 }
 
@@ -223,6 +254,7 @@ static void rejected(struct op *op)
     response.dead_lettered_count = unary->receipt.dead;
     response.failures = unary->receipt.failures;
     response.n_failures = unary->receipt.n_failures;
+    shorten(unary, &response.base);
     call_reply(unary->call, &response.base);
 }
 
@@ -254,10 +286,11 @@ static void was_extended(struct op *op)
     if (!came_back(unary))
         return;
     prism__patterns__consumer__extend_response__init(&response);
-    response.extended_count = unary->extended;
-    response.expires_at_ms = unary->extended > 0 ? unix_ms_of(unary->until_ns) : 0;
+    response.extended_count = unary->extension.n;
+    response.expires_at_ms = unary->extension.expires_at_ms;
     response.failures = unary->receipt.failures;
     response.n_failures = unary->receipt.n_failures;
+    shorten(unary, &response.base);
     call_reply(unary->call, &response.base);
 }
 
