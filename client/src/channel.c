@@ -134,17 +134,20 @@ static void add_text(struct arg_list *list, const char *key, const char *value)
                                            .value.string = (char *)(uintptr_t)value};
 }
 
+static uint32_t max_message_bytes(const struct prism_channel_options *options)
+{
+    return options->max_message_bytes > 0 ? options->max_message_bytes : DEFAULT_MESSAGE_BYTES;
+}
+
 static grpc_channel *make_grpc_channel(const char *target,
                                        const struct prism_channel_options *options,
                                        grpc_channel_credentials *credentials)
 {
     struct arg_list list = {.count = 0};
-    uint32_t max_bytes = options->max_message_bytes;
     uint32_t ping_timeout_ms = options->keepalive_timeout_ms;
 
     add_text(&list, GRPC_ARG_PRIMARY_USER_AGENT_STRING, "libprism/" PRISM_VERSION);
-    add_int(&list, GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
-            max_bytes > 0 ? max_bytes : DEFAULT_MESSAGE_BYTES);
+    add_int(&list, GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, max_message_bytes(options));
     /* Our retry rules are the only ones: no service configuration from DNS. gRPC's own transparent
      * retry stays on, which repeats only what a server has provably not begun. */
     add_int(&list, GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
@@ -173,7 +176,9 @@ static void copy_options(struct prism_channel *channel, const struct prism_chann
 {
     const struct prism_retry *retry = &options->retry;
 
+    channel->deadline_given = options->deadline_ms > 0;
     channel->deadline_ms = options->deadline_ms ? options->deadline_ms : DEFAULT_DEADLINE_MS;
+    channel->max_message_bytes = max_message_bytes(options);
     channel->retry.max_attempts = retry->max_attempts ? retry->max_attempts : DEFAULT_ATTEMPTS;
     channel->retry.initial_ms = retry->initial_ms ? retry->initial_ms : DEFAULT_RETRY_INITIAL_MS;
     channel->retry.max_ms = retry->max_ms ? retry->max_ms : DEFAULT_RETRY_MAX_MS;

@@ -148,7 +148,7 @@ void stream_begin(struct prism_subscription *s)
     s->status_text = grpc_empty_slice();
     s->incoming = NULL;
     s->dropped = 0;
-    s->draining = false;
+    s->draining = s->started = false;
     pthread_mutex_lock(&s->lock);
     s->stats.connections++;
     s->received = s->unsettled = 0;
@@ -195,9 +195,11 @@ void stream_drop_frame(struct prism_subscription *s)
 
 static void end(struct prism_subscription *s)
 {
-    status_to_error(s->status, s->status_text, &s->trailing, &s->ended);
+    status_to_error(s->status, s->status_text, &s->trailing,
+                    s->consumer->channel->max_message_bytes, &s->ended);
     if (s->ended.code == PRISM_CANCELLED)
         error_set(&s->ended, PRISM_UNAVAILABLE, "Consume: the server broke the stream off");
+    s->started = false;
     s->for_good = stream_ended_for_good(s->ended.code);
     grpc_slice_unref(s->status_text);
     grpc_metadata_array_destroy(&s->initial);
@@ -247,8 +249,10 @@ static void on_frame(struct prism_subscription *s)
     } else {
         count(s, s->frame);
         s->draining = s->draining || s->frame->draining;
-        if (s->frame->started != NULL)
+        if (s->frame->started != NULL) {
+            s->started = true;
             s->failures = 0;
+        }
     }
     ask_for_frame(s, false);
     pthread_mutex_unlock(&s->lock);

@@ -37,7 +37,7 @@ struct prism_subscription {
     struct prism_header *headers;
     size_t headers_room;
     int64_t dropped; /* that this stream told */
-    bool draining;
+    bool draining, started;
     unsigned failures; /* since a stream stood */
     uint64_t retry_at_ns;
     struct prism_error ended; /* how the last stream did */

@@ -30,6 +30,10 @@ static const struct rpc_method methods[PRODUCER_METHOD_COUNT] = {
     [PRODUCER_PUBLISH_STREAM] = METHOD("PublishStream", publish_ack, false),
 };
 
+/* A server gives a message up after 10 s unless its configuration says otherwise, and then it knows
+ * the outcome: waiting less would turn it into an unknown one. */
+enum { PUBLISH_DEADLINE_MS = 15000 };
+
 struct owned {
     ProtobufCMessage *answer;
     struct prism_publish_result results[];
@@ -292,9 +296,9 @@ static enum prism_code published_take(struct prism_published *published, struct 
 
 /* What a failed call says about its messages. The codes named are those with which a server refuses
  * a request before it publishes anything. */
-static enum prism_outcome outcome_of(const struct prism_error *error)
+static enum prism_outcome outcome_of(const struct rpc *rpc)
 {
-    switch (error->code) {
+    switch (rpc->error.code) {
     case PRISM_INVALID_ARGUMENT:
     case PRISM_NOT_FOUND:
     case PRISM_PERMISSION_DENIED:
@@ -302,7 +306,7 @@ static enum prism_outcome outcome_of(const struct prism_error *error)
     case PRISM_UNAUTHENTICATED:
         return PRISM_NOT_STORED;
     default:
-        return error->retryable ? PRISM_NOT_STORED : PRISM_OUTCOME_UNKNOWN;
+        return rpc->error.retryable || rpc->not_taken ? PRISM_NOT_STORED : PRISM_OUTCOME_UNKNOWN;
     }
 }
 
@@ -310,11 +314,19 @@ static enum prism_code call_failed(struct prism_published *published, struct rpc
                                    struct prism_error *error)
 {
     rpc_clear(rpc);
-    published->outcome = outcome_of(&rpc->error);
+    published->outcome = outcome_of(rpc);
     return error_copy(error, &rpc->error);
 }
 
 /* ---- the calls ---- */
+
+static uint32_t deadline_of(const struct prism_producer *producer,
+                            const struct prism_publish_options *options)
+{
+    if (options != NULL && options->deadline_ms > 0)
+        return options->deadline_ms;
+    return producer->channel->deadline_given ? 0 : PUBLISH_DEADLINE_MS;
+}
 
 enum prism_code prism_publish(struct prism_producer *producer, const struct prism_message *message,
                               const struct prism_publish_options *options,
@@ -330,7 +342,7 @@ enum prism_code prism_publish(struct prism_producer *producer, const struct pris
     if (code != PRISM_OK)
         return code;
     packing_init(&packing, message, 1);
-    code = run(producer, &rpc, PRODUCER_PUBLISH, options != NULL ? options->deadline_ms : 0,
+    code = run(producer, &rpc, PRODUCER_PUBLISH, deadline_of(producer, options),
                &packing.requests[0].base);
     packing_free(&packing);
     published->outcome = PRISM_OUTCOME_UNKNOWN;
@@ -388,8 +400,8 @@ enum prism_code prism_publish_batch(struct prism_producer *producer,
     request.n_messages = n;
     request.messages = packing.request_list;
     request.atomic = options != NULL && options->atomic;
-    code = run(producer, &rpc, PRODUCER_PUBLISH_BATCH, options != NULL ? options->deadline_ms : 0,
-               &request.base);
+    code =
+        run(producer, &rpc, PRODUCER_PUBLISH_BATCH, deadline_of(producer, options), &request.base);
     packing_free(&packing);
     published->outcome = PRISM_OUTCOME_UNKNOWN;
     if (code != PRISM_OK)

@@ -1,20 +1,15 @@
 /* The MulticastRegistry client object. */
-#include "prism/registry.h"
+#include "client/src/registry_priv.h"
 
 #include "client/src/channel.h"
 #include "client/src/error.h"
-#include "client/src/rpc.h"
 
 #include "google/protobuf/duration.pb-c.h"
 #include "google/protobuf/struct.pb-c.h"
-#include "prism/patterns/multicast_registry/multicast_registry_pattern.pb-c.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define WIRE(name) PRISM__PATTERNS__MULTICAST_REGISTRY__##name
-
-typedef Prism__Patterns__MulticastRegistry__Filter wire_filter;
 typedef Prism__Patterns__MulticastRegistry__MulticastProgress wire_progress;
 typedef Prism__Patterns__MulticastRegistry__MulticastRequest wire_multicast;
 typedef Prism__Patterns__MulticastRegistry__RegisterRequest wire_register;
@@ -24,17 +19,6 @@ typedef Prism__Patterns__MulticastRegistry__SubscribeRequest wire_subscribe;
 typedef Prism__Patterns__MulticastRegistry__SubscribeResponse wire_frame;
 typedef Prism__Patterns__MulticastRegistry__UnregisterRequest wire_unregister;
 typedef Prism__Patterns__MulticastRegistry__UnregisterResponse wire_unregistered;
-
-enum registry_method {
-    REGISTRY_GET_CAPABILITIES,
-    REGISTRY_REGISTER,
-    REGISTRY_REGISTER_MANY,
-    REGISTRY_UNREGISTER,
-    REGISTRY_ENUMERATE,
-    REGISTRY_MULTICAST,
-    REGISTRY_SUBSCRIBE,
-    REGISTRY_METHOD_COUNT
-};
 
 #define METHOD(name_, response_, reads_only_)                                                      \
     {                                                                                              \
@@ -54,11 +38,6 @@ static const struct rpc_method methods[REGISTRY_METHOD_COUNT] = {
     [REGISTRY_SUBSCRIBE] = METHOD("Subscribe", subscribe_response, false),
 };
 
-struct prism_registry {
-    struct prism_channel *channel;
-    void *registered[REGISTRY_METHOD_COUNT];
-};
-
 /* ---- the client object ---- */
 
 static void begin(struct prism_registry *registry, struct rpc *rpc, enum registry_method method,
@@ -68,8 +47,8 @@ static void begin(struct prism_registry *registry, struct rpc *rpc, enum registr
     rpc_set_request(rpc, request);
 }
 
-static enum prism_code run(struct prism_registry *registry, struct rpc *rpc,
-                           enum registry_method method, const ProtobufCMessage *request)
+enum prism_code registry_run(struct prism_registry *registry, struct rpc *rpc,
+                             enum registry_method method, const ProtobufCMessage *request)
 {
     begin(registry, rpc, method, 0, request);
     return rpc_run(rpc);
@@ -104,7 +83,7 @@ enum prism_code prism_registry_open(struct prism_channel *channel, struct prism_
     for (int i = 0; i < REGISTRY_METHOD_COUNT; i++)
         made->registered[i] =
             grpc_channel_register_call(channel->grpc, methods[i].path, NULL, NULL);
-    if (run(made, &rpc, REGISTRY_GET_CAPABILITIES, &request.base) == PRISM_OK)
+    if (registry_run(made, &rpc, REGISTRY_GET_CAPABILITIES, &request.base) == PRISM_OK)
         *registry = made;
     else
         free(made);
@@ -201,7 +180,7 @@ enum prism_code prism_registry_register(struct prism_registry *registry, const c
         options = &defaults;
     pack(&packing, options, &request);
     request.identity = (char *)(uintptr_t)identity;
-    if (run(registry, &rpc, REGISTRY_REGISTER, &request.base) == PRISM_OK) {
+    if (registry_run(registry, &rpc, REGISTRY_REGISTER, &request.base) == PRISM_OK) {
         const wire_registered *answer = (const wire_registered *)rpc.response;
 
         if (generation != NULL)
@@ -249,7 +228,7 @@ enum prism_code prism_registry_register_many(struct prism_registry *registry,
     }
     request.n_registrations = count;
     request.registrations = list;
-    if (run(registry, &rpc, REGISTRY_REGISTER_MANY, &request.base) == PRISM_OK)
+    if (registry_run(registry, &rpc, REGISTRY_REGISTER_MANY, &request.base) == PRISM_OK)
         n = take_outcomes(&rpc, (const wire_batched *)rpc.response);
     if (registered != NULL)
         *registered = n;
@@ -271,7 +250,7 @@ enum prism_code prism_registry_unregister(struct prism_registry *registry, const
         request._if_generation_case = WIRE(UNREGISTER_REQUEST___IF_GENERATION_IF_GENERATION);
         request.if_generation = if_generation;
     }
-    if (run(registry, &rpc, REGISTRY_UNREGISTER, &request.base) == PRISM_OK) {
+    if (registry_run(registry, &rpc, REGISTRY_UNREGISTER, &request.base) == PRISM_OK) {
         const wire_unregistered *answer = (const wire_unregistered *)rpc.response;
 
         if (existed != NULL)
@@ -281,7 +260,7 @@ enum prism_code prism_registry_unregister(struct prism_registry *registry, const
     return end(&rpc, error);
 }
 
-static wire_filter *pack_filter(wire_filter *filter, const char *json)
+wire_filter *registry_filter(wire_filter *filter, const char *json)
 {
     if (json == NULL)
         return NULL;
@@ -298,9 +277,9 @@ enum prism_code prism_registry_count(struct prism_registry *registry, const char
     wire_filter packed;
     struct rpc rpc;
 
-    request.filter = pack_filter(&packed, filter);
+    request.filter = registry_filter(&packed, filter);
     request.count_only = true;
-    if (run(registry, &rpc, REGISTRY_ENUMERATE, &request.base) == PRISM_OK)
+    if (registry_run(registry, &rpc, REGISTRY_ENUMERATE, &request.base) == PRISM_OK)
         *count = ((const Prism__Patterns__MulticastRegistry__EnumerateResponse *)rpc.response)
                      ->match_count;
     return end(&rpc, error);
@@ -325,6 +304,8 @@ static bool on_progress(void *context, ProtobufCMessage *message)
                                                         .delivered = progress->delivered_count,
                                                         .no_receiver = progress->no_receiver_count,
                                                         .pending = progress->pending_count,
+                                                        .skipped = progress->skipped_count,
+                                                        .confirmed = progress->confirmed_count,
                                                         .failed = progress->failed_count};
     if (progress->done && progress->code > 0 && progress->code <= PRISM_UNAUTHENTICATED)
         error_set(&watching->outcome, (enum prism_code)progress->code, "%s",
@@ -377,7 +358,7 @@ enum prism_code prism_registry_multicast(struct prism_registry *registry,
 
     *counts = (struct prism_multicast_counts){0};
     pack_multicast(&request, multicast);
-    request.filter = pack_filter(&filter, multicast->filter);
+    request.filter = registry_filter(&filter, multicast->filter);
     begin(registry, &rpc, REGISTRY_MULTICAST, multicast->deadline_ms, &request.base);
     rpc_wait(&rpc);
     rpc_stream(&rpc, on_progress, &watching);

@@ -190,15 +190,17 @@ static bool may_repeat(const struct rpc *rpc, enum prism_code code, bool refused
 static void attempt_close(struct rpc *rpc)
 {
     struct prism_error *error = &rpc->error;
-    bool refused;
+    enum status_effect effect;
 
     atomic_store_explicit(&rpc->channel->last_ns, rpc_now_ns(), memory_order_relaxed);
-    refused = status_to_error(rpc->status, rpc->status_text, &rpc->trailing, error);
+    effect = status_to_error(rpc->status, rpc->status_text, &rpc->trailing,
+                             rpc->channel->max_message_bytes, error);
+    rpc->not_taken = effect != STATUS_UNSAID;
     /* We cancel nothing whose outcome we report, so it was the other side: a server that stops
      * resets the calls that reach it too late. */
     if (error->code == PRISM_CANCELLED)
         error_set(error, PRISM_UNAVAILABLE, "%s: the server broke the call off", rpc->method->name);
-    error->retryable = may_repeat(rpc, error->code, refused);
+    error->retryable = may_repeat(rpc, error->code, effect == STATUS_REPEAT);
     if (error->code == PRISM_DEADLINE_EXCEEDED)
         error_set(error, PRISM_DEADLINE_EXCEEDED, "%s: no answer within %u ms", rpc->method->name,
                   rpc->deadline_ms);

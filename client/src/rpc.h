@@ -39,6 +39,7 @@ struct rpc {
     /* The outcome: a response with PRISM_OK, none otherwise. */
     struct prism_error error;
     ProtobufCMessage *response;
+    bool not_taken; /* the server says that it did nothing */
 
     /* The attempt in progress. */
     grpc_call *call;

@@ -7,6 +7,7 @@
 #include "google/rpc/error_details.pb-c.h"
 #include "google/rpc/status.pb-c.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Any names its message by a URL that ends in "/full.name". */
@@ -52,8 +53,9 @@ static void read_retry_info(const Google__Protobuf__Any *any, struct prism_error
     google__rpc__retry_info__free_unpacked(info, NULL);
 }
 
-/* What Prism's ErrorInfo says about the effect; EFFECT_UNSAID: another server, or an older one. */
-enum effect { EFFECT_UNSAID, EFFECT_NONE, EFFECT_UNKNOWN };
+/* What Prism's ErrorInfo says about the effect; EFFECT_UNSAID: there is none of Prism's. Prism
+ * names the limit of RESOURCE_EXHAUSTED, and says so when its effect is unknown. */
+enum effect { EFFECT_UNSAID, EFFECT_NOT_UNKNOWN, EFFECT_NONE, EFFECT_UNKNOWN };
 
 static bool entry_is(const Google__Rpc__ErrorInfo__MetadataEntry *entry, const char *key,
                      const char *value)
@@ -70,10 +72,12 @@ static enum effect read_effect(const Google__Protobuf__Any *any)
     for (size_t i = 0; info != NULL && i < info->n_metadata; i++) {
         if (strcmp(info->domain, "prism") != 0)
             break;
+        if (effect == EFFECT_UNSAID)
+            effect = EFFECT_NOT_UNKNOWN;
         if (entry_is(info->metadata[i], "effect", "unknown"))
             effect = EFFECT_UNKNOWN;
-        else if (effect == EFFECT_UNSAID && (entry_is(info->metadata[i], "effect", "none") ||
-                                             entry_is(info->metadata[i], "subject", "draining")))
+        else if (effect != EFFECT_UNKNOWN && (entry_is(info->metadata[i], "effect", "none") ||
+                                              entry_is(info->metadata[i], "subject", "draining")))
             effect = EFFECT_NONE;
     }
     google__rpc__error_info__free_unpacked(info, NULL);
@@ -100,8 +104,33 @@ static void read_details(grpc_slice encoded, struct prism_error *error, enum eff
     google__rpc__status__free_unpacked(status, NULL);
 }
 
-bool status_to_error(grpc_status_code status, grpc_slice text, const grpc_metadata_array *trailing,
-                     struct prism_error *error)
+/* gRPC's server refuses a request for its size before Prism sees it, and says so in these words
+ * only. An answer that is too large for our own bound reads the same but for the number. */
+static bool refuses_size(const char *text, uint32_t own_max_bytes)
+{
+    const char *said = strstr(text, "eceived message larger than max (");
+    unsigned long bytes, most;
+
+    return said != NULL && sscanf(strchr(said, '('), "(%lu vs. %lu)", &bytes, &most) == 2 &&
+           most != own_max_bytes;
+}
+
+static enum status_effect effect_of(const struct prism_error *error, enum effect effect,
+                                    uint32_t own_max_bytes)
+{
+    if (error->code == PRISM_UNAVAILABLE)
+        return effect == EFFECT_NONE ? STATUS_REPEAT : STATUS_UNSAID;
+    if (error->code != PRISM_RESOURCE_EXHAUSTED || effect == EFFECT_UNKNOWN)
+        return STATUS_UNSAID;
+    if (error->retry_after_ms > 0)
+        return STATUS_REPEAT;
+    return effect != EFFECT_UNSAID || refuses_size(error->message, own_max_bytes) ? STATUS_NOT_TAKEN
+                                                                                  : STATUS_UNSAID;
+}
+
+enum status_effect status_to_error(grpc_status_code status, grpc_slice text,
+                                   const grpc_metadata_array *trailing, uint32_t own_max_bytes,
+                                   struct prism_error *error)
 {
     enum effect effect = EFFECT_UNSAID;
 
@@ -109,14 +138,12 @@ bool status_to_error(grpc_status_code status, grpc_slice text, const grpc_metada
     error->code =
         (unsigned)status > PRISM_UNAUTHENTICATED ? PRISM_UNKNOWN : (enum prism_code)status;
     if (error->code == PRISM_OK)
-        return false;
+        return STATUS_UNSAID;
     error_text(error->message, sizeof error->message, (const char *)GRPC_SLICE_START_PTR(text),
                GRPC_SLICE_LENGTH(text));
     for (size_t i = 0; i < trailing->count; i++) {
         if (grpc_slice_str_cmp(trailing->metadata[i].key, "grpc-status-details-bin") == 0)
             read_details(trailing->metadata[i].value, error, &effect);
     }
-    if (error->code == PRISM_RESOURCE_EXHAUSTED)
-        return error->retry_after_ms > 0 && effect != EFFECT_UNKNOWN;
-    return error->code == PRISM_UNAVAILABLE && effect == EFFECT_NONE;
+    return effect_of(error, effect, own_max_bytes);
 }

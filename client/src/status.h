@@ -5,16 +5,25 @@
 #include "prism/prism.h"
 
 #include <grpc/grpc.h>
+#include <stdint.h>
+
+/* What the server says about the effect of a call that failed. */
+enum status_effect {
+    STATUS_UNSAID,
+    /* Nothing happened: gRPC's server refused the size of the request, or Prism a limit of it. */
+    STATUS_NOT_TAKEN,
+    /* Nothing happened, and the call may be sent again: RESOURCE_EXHAUSTED with a delay, or
+     * UNAVAILABLE with an ErrorInfo of Prism's that says so ("effect" is "none") or is about
+     * "draining". Never when it says that the effect is unknown. */
+    STATUS_REPEAT
+};
 
 /* Reads status, text and, from the trailing metadata, google.rpc.BadRequest (field) and RetryInfo
  * (retry_after_ms; at least 1 if there is any, so that 0 means "none"). retryable is left false: it
  * depends on the method. Details that do not decode are ignored; status and text remain.
- * Returns whether the server says that nothing happened and that the call may be sent again:
- * RESOURCE_EXHAUSTED with a delay (without one it may be a limit on sizes), or UNAVAILABLE with an
- * ErrorInfo of Prism's that says so ("effect" is "none") or is about "draining". Never when it says
- * that the effect is unknown.
- * thread: any. */
-bool status_to_error(grpc_status_code status, grpc_slice text, const grpc_metadata_array *trailing,
-                     struct prism_error *error);
+ * own_max_bytes: the channel's bound on answers. thread: any. */
+enum status_effect status_to_error(grpc_status_code status, grpc_slice text,
+                                   const grpc_metadata_array *trailing, uint32_t own_max_bytes,
+                                   struct prism_error *error);
 
 #endif

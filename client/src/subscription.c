@@ -136,6 +136,15 @@ enum prism_code prism_receive(struct prism_subscription *s, uint32_t timeout_ms,
     }
 }
 
+bool prism_subscription_stands(const struct prism_subscription *s, struct prism_error *why)
+{
+    if (why != NULL && s->failures > 0)
+        *why = s->ended;
+    else
+        error_none(why);
+    return s->started;
+}
+
 /* ---- any thread ---- */
 
 /* A send that says nothing new comes back, and so ends the receiving thread's wait. */

@@ -167,6 +167,37 @@ static void what_may_have_happened_is_not_repeated(void **state)
     close_all(&f);
 }
 
+/* gRPC's server says in words that it did not take the request; our own bound on answers sounds the
+ * same, and then the message may be stored. */
+static void what_the_server_did_not_take_is_not_stored(void **state)
+{
+    const struct {
+        const char *text, *subject;
+        enum prism_outcome outcome;
+    } cases[] = {
+        {"Received message larger than max (5000013 vs. 4194304)", NULL, PRISM_NOT_STORED},
+        {"SERVER: Received message larger than max (5 vs. 4)", NULL, PRISM_NOT_STORED},
+        {"Received message larger than max (70000000 vs. 67108864)", NULL, PRISM_OUTCOME_UNKNOWN},
+        {"the request holds too many messages", "max_batch", PRISM_NOT_STORED},
+        {"out of something", NULL, PRISM_OUTCOME_UNKNOWN},
+    };
+    struct fixture f;
+
+    (void)state;
+    open_with_everything(&f);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        script_once(f.server, (struct script_step){.method = "Publish",
+                                                   .status = GRPC_STATUS_RESOURCE_EXHAUSTED,
+                                                   .text = cases[i].text,
+                                                   .subject = cases[i].subject});
+        assert_int_equal(publish_one(&f), PRISM_RESOURCE_EXHAUSTED);
+        assert_int_equal(f.published.outcome, cases[i].outcome);
+        assert_false(f.error.retryable);
+    }
+    assert_int_equal(script_calls(f.server, "Publish"), 5);
+    close_all(&f);
+}
+
 static void what_did_not_happen_is_repeated(void **state)
 {
     response answer = stored_at(1);
@@ -213,6 +244,7 @@ int main(void)
         cmocka_unit_test(every_part_of_a_message_is_sent),
         cmocka_unit_test(each_message_of_a_batch_has_its_outcome),
         cmocka_unit_test(what_may_have_happened_is_not_repeated),
+        cmocka_unit_test(what_the_server_did_not_take_is_not_stored),
         cmocka_unit_test(what_did_not_happen_is_repeated),
         cmocka_unit_test(faults_are_refused_before_the_call),
     };

@@ -131,6 +131,13 @@ PRISM_API enum prism_code prism_receive(struct prism_subscription *subscription,
                                         uint32_t timeout_ms, struct prism_delivery *delivery,
                                         struct prism_error *error);
 
+/* Whether the server has said that the subscription stands: it reads its source, and what is there
+ * comes. False: it has not yet, or no longer. why: how the stream ended whose place the next one
+ * takes; PRISM_OK = none has since the subscription stood. NULL = not told.
+ * thread: the one that receives. */
+PRISM_API bool prism_subscription_stands(const struct prism_subscription *subscription,
+                                         struct prism_error *why);
+
 /* Ends the waiting of prism_receive and prism_consume, now and later. thread: any; not from a
  * signal handler. */
 PRISM_API void prism_subscription_stop(struct prism_subscription *subscription);

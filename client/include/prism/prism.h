@@ -116,7 +116,7 @@ struct prism_tls {
 
 /* All zero is valid and means the defaults. Everything is copied. */
 struct prism_channel_options {
-    uint32_t deadline_ms;       /* of each call that names none; default 5000 */
+    uint32_t deadline_ms; /* of each call that names none; default 5000, of publishing 15000 */
     const char *namespace_name; /* NULL: the server's namespace "default" */
     struct prism_tls tls;
     struct prism_retry retry;

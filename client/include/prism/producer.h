@@ -100,7 +100,8 @@ struct prism_published {
 PRISM_API void prism_published_free(struct prism_published *published);
 
 struct prism_publish_options {
-    uint32_t deadline_ms; /* 0 = the channel's */
+    uint32_t deadline_ms; /* 0 = the channel's if it was given one, else 15000: longer than a
+                             server tries (publish_timeout_ms) */
     bool atomic;          /* consumers see all or none. Only of prism_publish_batch */
 };
 

@@ -75,6 +75,27 @@ PRISM_API enum prism_code prism_registry_unregister(struct prism_registry *regis
 PRISM_API enum prism_code prism_registry_count(struct prism_registry *registry, const char *filter,
                                                int64_t *count, struct prism_error *error);
 
+/* Borrowed until the function returns. */
+struct prism_identity {
+    const char *name;
+    const char *metadata; /* a JSON object, in one line */
+    const char *const *tags;
+    size_t tag_count;
+    int64_t generation;
+    int64_t registered_at_ms; /* since 1970-01-01T00:00:00Z */
+    int64_t expires_at_ms;    /* -1 = never */
+};
+
+/* False ends the enumeration. `context` is the caller's. thread: the one that waits. */
+typedef bool prism_identity_fn(void *context, const struct prism_identity *identity);
+
+/* Tells each identity that matches the filter (JSON text; NULL: all), fetched page by page, in the
+ * registry's order. Those that come or go meanwhile may be missed. Each page is a call.
+ * errors: INVALID_ARGUMENT (filter), and what any read may return; some may have been told. */
+PRISM_API enum prism_code prism_registry_enumerate(struct prism_registry *registry,
+                                                   const char *filter, prism_identity_fn *tell,
+                                                   void *context, struct prism_error *error);
+
 /* ---- multicasts ---- */
 
 /* Borrowed. All zero is an empty payload to everybody. */
@@ -94,7 +115,7 @@ struct prism_multicast {
 
 /* Totals since the multicast began. */
 struct prism_multicast_counts {
-    int64_t targets, delivered, no_receiver, pending, failed;
+    int64_t targets, delivered, no_receiver, pending, failed, skipped, confirmed;
 };
 
 /* Told after each page. `context` is the caller's. thread: the one that waits. */
