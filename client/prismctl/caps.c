@@ -1,6 +1,7 @@
 /* prismctl caps: the capabilities of the bound backend. */
 #include "client/prismctl/command.h"
 #include "client/prismctl/output.h"
+#include "client/prismctl/served.h"
 #include "prism/keyvalue.h"
 
 #include <stdio.h>
@@ -36,32 +37,53 @@ static void print_operation_json(struct json *json, const struct prism_operation
     json_close(json, '}');
 }
 
-static void print_json(const struct prism_keyvalue_capabilities *c)
+static void print_served_json(struct json *json, const struct served *served)
+{
+    json_open(json, "patterns", '[');
+    for (int i = 0; i < SERVED_PATTERNS; i++) {
+        json_open(json, NULL, '{');
+        json_text(json, "pattern", served[i].pattern);
+        json_bool(json, "served", served[i].served);
+        json_text(json, "backend", or_null(served[i].backend));
+        json_text(json, "reason", served[i].served ? NULL : served[i].error.message);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+}
+
+static void print_keyvalue_json(struct json *json, const struct prism_keyvalue_capabilities *c)
+{
+    json_text(json, "pattern", "keyvalue");
+    json_text(json, "backend", c->backend_type);
+    json_open(json, "interfaces", '[');
+    for (size_t i = 0; i < c->interface_count; i++)
+        json_text(json, NULL, c->interfaces[i]);
+    json_close(json, ']');
+    json_open(json, "supports", '{');
+    json_bool(json, "batch", c->supports_batch);
+    json_bool(json, "scan", c->supports_scan);
+    json_bool(json, "expiration", c->supports_expiration);
+    json_bool(json, "transactions", c->supports_transactions);
+    json_bool(json, "preconditions", c->supports_preconditions);
+    json_close(json, '}');
+    json_text(json, "scan_performance", prism_performance_name(c->scan_performance));
+    json_text(json, "batch_performance", prism_performance_name(c->batch_performance));
+    json_limit(json, "max_key_bytes", c->max_key_bytes);
+    json_limit(json, "max_value_bytes", c->max_value_bytes);
+    json_open(json, "operations", '[');
+    for (size_t i = 0; i < c->operation_count; i++)
+        print_operation_json(json, &c->operations[i]);
+    json_close(json, ']');
+}
+
+static void print_json(const struct served *served, const struct prism_keyvalue *keyvalue)
 {
     struct json json = {.out = stdout};
 
     json_open(&json, NULL, '{');
-    json_text(&json, "pattern", "keyvalue");
-    json_text(&json, "backend", c->backend_type);
-    json_open(&json, "interfaces", '[');
-    for (size_t i = 0; i < c->interface_count; i++)
-        json_text(&json, NULL, c->interfaces[i]);
-    json_close(&json, ']');
-    json_open(&json, "supports", '{');
-    json_bool(&json, "batch", c->supports_batch);
-    json_bool(&json, "scan", c->supports_scan);
-    json_bool(&json, "expiration", c->supports_expiration);
-    json_bool(&json, "transactions", c->supports_transactions);
-    json_bool(&json, "preconditions", c->supports_preconditions);
-    json_close(&json, '}');
-    json_text(&json, "scan_performance", prism_performance_name(c->scan_performance));
-    json_text(&json, "batch_performance", prism_performance_name(c->batch_performance));
-    json_limit(&json, "max_key_bytes", c->max_key_bytes);
-    json_limit(&json, "max_value_bytes", c->max_value_bytes);
-    json_open(&json, "operations", '[');
-    for (size_t i = 0; i < c->operation_count; i++)
-        print_operation_json(&json, &c->operations[i]);
-    json_close(&json, ']');
+    if (keyvalue != NULL)
+        print_keyvalue_json(&json, prism_keyvalue_capabilities(keyvalue));
+    print_served_json(&json, served);
     json_close(&json, '}');
 }
 
@@ -107,15 +129,42 @@ static void print_table(const struct prism_keyvalue_capabilities *c)
         print_operation(&c->operations[i]);
 }
 
+static void print_served(const struct served *served)
+{
+    printf("%-20s %-10s %s\n", "PATTERN", "SERVED", "BACKEND");
+    for (int i = 0; i < SERVED_PATTERNS; i++)
+        printf("%-20s %-10s %s\n", served[i].pattern, served[i].served ? "yes" : "no",
+               *served[i].backend != '\0' ? served[i].backend : "-");
+}
+
+static void print_text(const struct served *served, const struct prism_keyvalue *keyvalue)
+{
+    print_served(served);
+    if (keyvalue == NULL)
+        return;
+    putchar('\n');
+    print_table(prism_keyvalue_capabilities(keyvalue));
+}
+
 int command_caps(const struct invocation *in)
 {
+    struct served served[SERVED_PATTERNS];
     struct session session;
-    int code = session_open(&session, in->options);
+    struct prism_error error;
+    int code = session_connect(&session, in->options);
+    int n = code == EXIT_DONE ? served_ask(session.channel, served, &error) : 0;
 
+    if (n == 0 && code == EXIT_DONE)
+        error = served[0].error;
+    if (n <= 0 && code == EXIT_DONE)
+        code = fail(in->options, &error);
+    if (code == EXIT_DONE && served[0].served &&
+        prism_keyvalue_open(session.channel, &session.keyvalue, &error) != PRISM_OK)
+        code = fail(in->options, &error);
     if (code == EXIT_DONE && in->options->json)
-        print_json(prism_keyvalue_capabilities(session.keyvalue));
+        print_json(served, session.keyvalue);
     else if (code == EXIT_DONE)
-        print_table(prism_keyvalue_capabilities(session.keyvalue));
+        print_text(served, session.keyvalue);
     session_close(&session);
     return code;
 }

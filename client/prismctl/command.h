@@ -39,14 +39,15 @@ enum {
     TAKES_LIMIT = 1 << 10,
     TAKES_DELIMITED = 1 << 11,
     TAKES_REPLACE = 1 << 12,
-    TAKES_MULTICAST = 1 << 13, /* --filter --max-targets --rate */
+    TAKES_MULTICAST = 1 << 13, /* --max-targets --rate */
     TAKES_OWNER = 1 << 14,     /* --user --region --client */
     TAKES_EXCEPT = 1 << 15,
     TAKES_TOUCH = 1 << 16,
     TAKES_DRY_RUN = 1 << 17,
     TAKES_OLDER = 1 << 18,
     TAKES_REFERENCED = 1 << 19,
-    TAKES_WHEN_FULL = 1 << 20
+    TAKES_WHEN_FULL = 1 << 20,
+    TAKES_FILTER = 1 << 21
 };
 
 enum { MOST_HEADERS = 64 };
@@ -106,10 +107,10 @@ command_fn command_caps, command_check, command_store, command_retrieve, command
     command_exists, command_expire, command_ttl, command_persist, command_count, command_scan,
     command_store_batch, command_retrieve_batch, command_remove_batch, command_publish,
     command_consume, command_deadletters_list, command_deadletters_redrive, command_register,
-    command_unregister, command_multicast, command_subscribe, command_session_create,
-    command_session_get, command_session_set, command_session_unset, command_session_rotate,
-    command_session_extend, command_session_end, command_session_end_user, command_session_list,
-    command_claims_list, command_claims_sweep;
+    command_unregister, command_enumerate, command_identity, command_multicast, command_subscribe,
+    command_session_create, command_session_get, command_session_set, command_session_unset,
+    command_session_rotate, command_session_extend, command_session_end, command_session_end_user,
+    command_session_list, command_claims_list, command_claims_sweep;
 
 /* ---- the connection ---- */
 
@@ -131,8 +132,16 @@ void session_close(struct session *session);
 /* Decimal digits and nothing else, at most max. */
 bool read_number(const char *text, uint64_t max, uint64_t *number);
 
+/* As fail, for a client object that could not be opened: if that is because the server does not
+ * serve the pattern, it names those that it serves. */
+int fail_unserved(struct session *session, const struct options *options, const char *pattern,
+                  const struct prism_error *error);
+
 /* Prints the error (as JSON if asked for) to standard error and returns its exit code. */
 int fail(const struct options *options, const struct prism_error *error);
+
+/* Prints a line to standard error, as JSON if asked for, and goes on. */
+void notice(const struct options *options, const char *message);
 
 /* The same for what is wrong with the command line or a local file; `about` may be NULL. Returns
  * EXIT_USAGE, also for JSON. */

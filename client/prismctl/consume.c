@@ -2,18 +2,23 @@
  * settled when its output has been written, not before; Ctrl-C settles what was written and gives
  * back the rest. */
 #include "client/prismctl/command.h"
+#include "client/prismctl/interrupt.h"
 #include "client/prismctl/output.h"
 #include "prism/consumer.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST_UNWRITTEN = 1000, PROGRESS_MS = 500, LISTING_IDLE_MS = 1000 };
+enum {
+    MOST_UNWRITTEN = 1000,
+    PROGRESS_MS = 500,
+    LISTING_IDLE_MS = 1000,
+    LOOK_MS = 100,
+    CONNECT_MS = 10000
+};
 
 struct consuming {
     const struct invocation *in;
@@ -24,7 +29,9 @@ struct consuming {
     uint64_t count, bytes;
     double began_s, told_s;
     bool keep, shows_progress;
-    pthread_t signals;
+    uint32_t idle_ms, connect_ms; /* idle_ms UINT32_MAX: without end */
+    bool stands, told_loss;
+    double changed_s; /* since when it stands, or does not; or the last message came */
 };
 
 static double now_s(void)
@@ -35,26 +42,9 @@ static double now_s(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* ---- signals: the thread is the only one that takes them ---- */
-
-static void stop_signals(sigset_t *set)
+static void stop(void *arg)
 {
-    sigemptyset(set);
-    sigaddset(set, SIGINT);
-    sigaddset(set, SIGTERM);
-    sigaddset(set, SIGUSR1); /* ours: the work is done */
-}
-
-static void *wait_for_signal(void *arg)
-{
-    struct consuming *c = arg;
-    sigset_t set;
-    int signal;
-
-    stop_signals(&set);
-    if (sigwait(&set, &signal) == 0 && signal != SIGUSR1)
-        prism_subscription_stop(c->subscription);
-    return NULL;
+    prism_subscription_stop(((struct consuming *)arg)->subscription);
 }
 
 /* ---- output ---- */
@@ -136,6 +126,7 @@ static bool take(struct consuming *c, const struct prism_delivery *delivery)
     else
         print_payload(c, delivery->payload);
     c->count++;
+    c->changed_s = now_s();
     c->bytes += delivery->payload.len;
     c->printed[c->printed_count++] = delivery->receipt;
     return c->printed_count < MOST_UNWRITTEN || write_and_settle(c);
@@ -150,8 +141,72 @@ static bool is_enough(const struct consuming *c)
     return limit > 0 && c->count >= (uint64_t)limit;
 }
 
+/* ---- whether it stands ---- */
+
+static void tell_waiting(struct consuming *c)
+{
+    char text[256];
+
+    snprintf(text, sizeof text,
+             "the subscription does not stand yet: the server does not reach its backend (%.64s)",
+             prism_consumer_capabilities(c->consumer)->backend_type);
+    notice(c->in->options, text);
+    c->told_loss = true;
+}
+
+/* Standing is told where its loss was. */
+static void look(struct consuming *c)
+{
+    struct prism_error why;
+    bool stands = prism_subscription_stands(c->subscription, &why);
+    char text[sizeof why.message + 64];
+
+    if (stands != c->stands)
+        c->changed_s = now_s();
+    if (stands && c->told_loss)
+        notice(c->in->options, "connected again");
+    if (!stands && !c->told_loss && why.code != PRISM_OK) {
+        snprintf(text, sizeof text, "%s: %s; reconnecting", prism_code_name(why.code), why.message);
+        notice(c->in->options, text);
+    }
+    c->told_loss = !stands && (c->told_loss || why.code != PRISM_OK);
+    c->stands = stands;
+    if (!stands && !c->told_loss && c->idle_ms == UINT32_MAX &&
+        (now_s() - c->changed_s) * 1000 >= c->connect_ms)
+        tell_waiting(c);
+}
+
+/* It has waited long enough: for a message, or for the subscription to stand. Without --idle it
+ * waits for both. */
+static bool is_over(struct consuming *c)
+{
+    look(c);
+    return c->idle_ms != UINT32_MAX &&
+           (now_s() - c->changed_s) * 1000 >= (c->stands ? c->idle_ms : c->connect_ms);
+}
+
+/* The command ends as it was told to. What came may be all there is only if the subscription
+ * stands. */
+static int finish(struct consuming *c)
+{
+    const char *backend = prism_consumer_capabilities(c->consumer)->backend_type;
+    struct prism_error why, error = {.code = PRISM_UNAVAILABLE};
+
+    look(c);
+    if (c->stands)
+        return EXIT_DONE;
+    prism_subscription_stands(c->subscription, &why);
+    snprintf(
+        error.message, sizeof error.message,
+        "the subscription does not stand: %.200s%s%.64s%s; what there is to receive is not known",
+        why.code != PRISM_OK ? why.message : "the server does not reach its backend",
+        why.code != PRISM_OK ? "" : " (", why.code != PRISM_OK ? "" : backend,
+        why.code != PRISM_OK ? "" : ")");
+    return fail(c->in->options, &error);
+}
+
 /* What is there first; before it waits, what was printed is written. */
-static enum prism_code next(struct consuming *c, uint32_t idle_ms, struct prism_delivery *delivery,
+static enum prism_code next(struct consuming *c, struct prism_delivery *delivery,
                             struct prism_error *error, bool *written)
 {
     enum prism_code code = prism_receive(c->subscription, 0, delivery, error);
@@ -160,30 +215,32 @@ static enum prism_code next(struct consuming *c, uint32_t idle_ms, struct prism_
     if (code != PRISM_DEADLINE_EXCEEDED)
         return code;
     *written = write_and_settle(c);
-    return *written ? prism_receive(c->subscription, idle_ms, delivery, error) : code;
+    while (*written && code == PRISM_DEADLINE_EXCEEDED && !is_over(c))
+        code = prism_receive(c->subscription, LOOK_MS, delivery, error);
+    return code;
 }
 
-static int consume_all(struct consuming *c, uint32_t idle_ms)
+static int consume_all(struct consuming *c)
 {
     struct prism_delivery delivery;
     struct prism_error error;
-    bool written = true;
+    bool written = true, ended = false;
 
-    while (written && !is_enough(c)) {
-        enum prism_code code = next(c, idle_ms, &delivery, &error, &written);
+    while (written && !ended && !is_enough(c)) {
+        enum prism_code code = next(c, &delivery, &error, &written);
 
-        if (written && code == PRISM_OK)
-            written = take(c, &delivery);
-        else if (code == PRISM_CANCELLED || code == PRISM_DEADLINE_EXCEEDED)
+        if (!written)
             break;
-        else
+        ended = code == PRISM_CANCELLED || code == PRISM_DEADLINE_EXCEEDED;
+        if (code != PRISM_OK && !ended)
             return fail(c->in->options, &error);
+        written = ended || take(c, &delivery);
     }
     if (!written || !write_and_settle(c)) {
         perror("prismctl: standard output");
         return EXIT_OTHER;
     }
-    return EXIT_DONE;
+    return ended ? finish(c) : EXIT_DONE;
 }
 
 static void print_summary(const struct consuming *c)
@@ -196,21 +253,21 @@ static void print_summary(const struct consuming *c)
             (unsigned long long)c->count, seconds, (double)c->count / seconds);
 }
 
-static int consume_until_stopped(struct consuming *c, uint32_t idle_ms)
+static int consume_until_stopped(struct consuming *c)
 {
+    struct interrupt interrupt = {.run = stop, .context = c};
     struct prism_error error;
     int code;
 
-    if (pthread_create(&c->signals, NULL, wait_for_signal, c) != 0)
-        abort();
-    c->began_s = c->told_s = now_s();
-    code = consume_all(c, idle_ms);
-    pthread_kill(c->signals, SIGUSR1);
-    pthread_join(c->signals, NULL);
+    interrupt_start(&interrupt);
+    c->began_s = c->told_s = c->changed_s = now_s();
+    code = consume_all(c);
+    interrupt_stop(&interrupt);
     /* Without its word, what was settled last may come again. */
     if (prism_subscription_close(c->subscription, &error) != PRISM_OK && code == EXIT_DONE)
         code = fail(c->in->options, &error);
-    print_summary(c);
+    if (code == EXIT_DONE || c->count > 0)
+        print_summary(c);
     return code;
 }
 
@@ -232,22 +289,23 @@ static int read_start(const struct options *options, enum prism_start *start)
 static int consume(struct consuming *c, const struct prism_subscribe_options *wanted,
                    uint32_t idle_ms)
 {
+    const uint32_t timeout_ms = c->in->options->timeout_ms;
     struct session session;
     struct prism_error error;
-    sigset_t set;
     int code;
 
-    stop_signals(&set);
-    pthread_sigmask(SIG_BLOCK, &set, NULL); /* before there are threads: they inherit it */
+    interrupt_block();
+    c->idle_ms = idle_ms;
+    c->connect_ms = timeout_ms > 0 ? timeout_ms : CONNECT_MS;
     c->shows_progress = !c->in->options->json && isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO);
     code = session_connect(&session, c->in->options);
     if (code == EXIT_DONE && prism_consumer_open(session.channel, &c->consumer, &error) != PRISM_OK)
-        code = fail(c->in->options, &error);
+        code = fail_unserved(&session, c->in->options, "consumer", &error);
     if (code == EXIT_DONE && prism_subscribe(c->consumer, c->in->arguments[0], wanted,
                                              &c->subscription, &error) != PRISM_OK)
         code = fail(c->in->options, &error);
     if (code == EXIT_DONE)
-        code = consume_until_stopped(c, idle_ms);
+        code = consume_until_stopped(c);
     prism_consumer_close(c->consumer);
     session_close(&session);
     return code;

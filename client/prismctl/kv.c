@@ -196,7 +196,8 @@ int command_expire(const struct invocation *in)
     int code;
 
     if (!read_number(text, INT64_MAX, &seconds))
-        return fail_usage(in->options, "not a number of seconds", text);
+        return fail_usage(in->options, "not a number of seconds from 0 to 9223372036854775807",
+                          text);
     code = session_open(&session, in->options);
     if (code == EXIT_DONE) {
         if (prism_keyvalue_set_expiration(session.keyvalue, in->arguments[0], (int64_t)seconds,
@@ -252,18 +253,24 @@ int command_ttl(const struct invocation *in)
 
 int command_persist(const struct invocation *in)
 {
-    static const char *const words[] = {"no expiry", "taken away"};
+    static const char *const words[] = {"no expiry", "taken away"}, *const none[] = {"absent"};
     struct prism_error error;
     struct session session;
-    bool removed;
+    bool removed, exists = true;
     int code = session_open(&session, in->options);
 
     if (code == EXIT_DONE) {
-        if (prism_keyvalue_clear_expiration(session.keyvalue, in->arguments[0], NULL, &removed,
-                                            &error) == PRISM_OK)
-            print_fact(in, "expiration_removed", removed, words);
-        else
+        enum prism_code done = prism_keyvalue_clear_expiration(session.keyvalue, in->arguments[0],
+                                                               NULL, &removed, &error);
+
+        if (done == PRISM_OK && !removed)
+            done = prism_keyvalue_exists(session.keyvalue, in->arguments[0], NULL, &exists, &error);
+        if (done != PRISM_OK)
             code = fail(in->options, &error);
+        else
+            print_fact(in, "expiration_removed", removed, exists ? words : none);
+        if (done == PRISM_OK && !exists)
+            code = EXIT_NOT_FOUND;
     }
     session_close(&session);
     return code;

@@ -14,7 +14,8 @@
 STDIO_GUARD_FIRST;
 
 const struct command commands[] = {
-    {NULL, "caps", NULL, "", "what the server's backend can do, and how", 0, 0, 0, command_caps},
+    {NULL, "caps", NULL, "", "the patterns that are served, and what the backend of keys can do", 0,
+     0, 0, command_caps},
     {NULL, "publish", NULL, "TOPIC [MESSAGE]...", "publish messages, or the lines of --file", 1,
      ANY_NUMBER, TAKES_PUBLISH | TAKES_DELIMITED, command_publish},
     {NULL, "consume", NULL, "TOPIC", "print messages until Ctrl-C, --limit or --idle", 1, 1,
@@ -26,8 +27,12 @@ const struct command commands[] = {
     {NULL, "register", NULL, "IDENTITY [NAME=VALUE]...", "enter an identity with metadata", 1,
      ANY_NUMBER, TAKES_TTL | TAKES_REPLACE, command_register},
     {NULL, "unregister", NULL, "IDENTITY", "take an identity out", 1, 1, 0, command_unregister},
+    {NULL, "enumerate", NULL, "", "list identities, or those of --filter", 0, 0,
+     TAKES_FILTER | TAKES_LIMIT, command_enumerate},
+    {NULL, "identity", NULL, "IDENTITY", "print an identity and its metadata", 1, 1, 0,
+     command_identity},
     {NULL, "multicast", NULL, "PAYLOAD", "send to all identities, or those of --filter", 1, 1,
-     TAKES_MULTICAST | TAKES_DRY_RUN, command_multicast},
+     TAKES_MULTICAST | TAKES_FILTER | TAKES_DRY_RUN, command_multicast},
     {NULL, "subscribe", NULL, "IDENTITY...", "print what is multicast to identities", 1, ANY_NUMBER,
      TAKES_LIMIT | TAKES_WHEN_FULL, command_subscribe},
     {"session", "create", NULL, "[NAME=TEXT]...", "begin a session; prints its identifier", 0,
@@ -139,7 +144,7 @@ static int run(const struct line *line, const struct command *command, int argc,
     /* gRPC's own log would stand between our lines. */
     setenv("GRPC_VERBOSITY", "NONE", 0);
     code = command->run(&invocation);
-    if (fflush(stdout) != 0 || ferror(stdout)) {
+    if ((fflush(stdout) != 0 || ferror(stdout)) && code != EXIT_OTHER) { /* else it is told */
         perror("prismctl: standard output");
         return EXIT_OTHER;
     }

@@ -53,7 +53,7 @@ static const struct row rows[] = {
            "default: the server's namespace \"default\""),
     COMMON('o', "output", OUTPUT, options.json, "table|json", ""),
     COMMON('t', "timeout", SECONDS, options.timeout_ms, "SECONDS",
-           "of each call, decimals allowed; default 5"),
+           "of each call, decimals allowed; default 5, of publish 15"),
     COMMON(0, "tls", SWITCH, options.tls.enabled, "",
            "encrypt; --tls-ca FILE, --tls-cert FILE, --tls-key FILE,\n"
            "                           --tls-server-name NAME each imply it"),
@@ -75,8 +75,8 @@ static const struct row rows[] = {
          "(retrieve) the version, too"),
     SOME("values", SWITCH, values, TAKES_SCAN, "", "(scan) values, too"),
     SOME("limit", LONG, limit, TAKES_LIMIT, "N",
-         "(scan, consume, subscribe, deadletters, session list, claims list) stop after so\n"
-         "                           many"),
+         "(scan, consume, subscribe, enumerate, deadletters, session list, claims list)\n"
+         "                           stop after so many"),
     SOME("page-size", NUMBER, page_size, TAKES_SCAN, "N", "(scan) keys fetched at a time"),
     SOME("atomic", SWITCH, atomic, TAKES_ATOMIC, "", "(batches that write) all or nothing"),
     SOME("probe", SWITCH, probe, TAKES_PROBE, "", "(check) connect to the backends"),
@@ -99,8 +99,8 @@ static const struct row rows[] = {
     SOME("idle", SECONDS, idle_ms, TAKES_READING, "SECONDS",
          "(consume, deadletters list) end when nothing came for so long"),
     SOME("replace", SWITCH, replace, TAKES_REPLACE, "", "(register) in place of one that is there"),
-    SOME("filter", NAME, filter, TAKES_MULTICAST, "JSON",
-         "(multicast) to those that match: {\"city\": \"Oslo\"}"),
+    SOME("filter", NAME, filter, TAKES_FILTER, "JSON",
+         "(multicast, enumerate) to those that match: {\"city\": \"Oslo\"}"),
     SOME("max-targets", LONG, max_targets, TAKES_MULTICAST, "N",
          "(multicast) send nothing if more match"),
     SOME("rate", NUMBER, rate, TAKES_MULTICAST, "N", "(multicast) so many a second at most"),
@@ -142,6 +142,16 @@ static const char *wanted_by(const struct row *row)
     default:
         return "a text that is not empty";
     }
+}
+
+/* Only digits, and not good for all that: it is too large. */
+static const char *wanted_not(const struct row *row, const char *text)
+{
+    bool digits = *text != '\0' && text[strspn(text, "0123456789")] == '\0';
+
+    return row->kind == LONG && digits && text[strspn(text, "0")] != '\0'
+               ? "at most 9223372036854775807"
+               : wanted_by(row);
 }
 
 /* ---- values ---- */
@@ -296,7 +306,7 @@ int options_parse(struct line *line, int argc, char **argv)
             note_misuse(line, id, argv[optind - 1]);
         else
             snprintf(line->fault, sizeof line->fault, "--%s wants %s, not: %s", row->name,
-                     wanted_by(row), optarg);
+                     wanted_not(row, optarg), optarg);
     }
     return line->fault[0] == '\0' ? EXIT_DONE : line_complain(line, line->fault, NULL);
 }

@@ -170,6 +170,12 @@ void json_null(struct json *json, const char *name)
     fputs("null", json->out);
 }
 
+void json_raw(struct json *json, const char *name, const char *text)
+{
+    begin(json, name);
+    fputs(text, json->out);
+}
+
 void json_base64(struct json *json, const char *name, struct prism_bytes bytes)
 {
     begin(json, name);

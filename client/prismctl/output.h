@@ -28,6 +28,9 @@ void json_null(struct json *json, const char *name);
 /* UTF-8 under `name`, anything else in base64 under `name`_base64. */
 void json_bytes(struct json *json, const char *name, struct prism_bytes bytes);
 
+/* A text that is JSON already. */
+void json_raw(struct json *json, const char *name, const char *text);
+
 /* Always base64, under `name`. */
 void json_base64(struct json *json, const char *name, struct prism_bytes bytes);
 

@@ -2,15 +2,20 @@
  * other, and the first message that is not stored ends the command: later ones must not overtake
  * it, and only the user knows whether an unknown one may be published again. */
 #include "client/prismctl/command.h"
+#include "client/prismctl/interrupt.h"
 #include "client/prismctl/lines.h"
 #include "client/prismctl/output.h"
 #include "prism/producer.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { DEFAULT_BATCH = 100, MOST_BATCH = 1 << 16, MOST_LINE_BYTES = 256 << 20 };
 
@@ -21,6 +26,8 @@ struct publisher {
     struct prism_message *messages; /* room for one batch */
     struct prism_bytes *batch;      /* their payloads */
     size_t batch_size;
+    int interrupt_fd; /* readable: Ctrl-C */
+    atomic_bool interrupted;
     uint64_t count, stored, duplicates, not_stored, unknown;
 };
 
@@ -114,6 +121,36 @@ static void print_summary(const struct publisher *p, double seconds)
            seconds > 0 ? (double)p->stored / seconds : 0.0);
 }
 
+/* ---- Ctrl-C: what was read is sent, and nothing more is read ---- */
+
+static void interrupted(void *arg)
+{
+    struct publisher *p = arg;
+
+    atomic_store(&p->interrupted, true);
+    eventfd_write(p->interrupt_fd, 1);
+}
+
+static int tell_interrupt(const struct publisher *p, const char *what)
+{
+    char text[160];
+
+    snprintf(text, sizeof text, "interrupted: message %llu %s", (unsigned long long)p->count + 1,
+             what);
+    notice(p->in->options, text);
+    return EXIT_OTHER;
+}
+
+static int tell_cut_input(const struct publisher *p, bool within)
+{
+    if (within)
+        return tell_interrupt(p, "was read in part, and not sent");
+    if (p->in->options->file != NULL && strcmp(p->in->options->file, "-") != 0)
+        return tell_interrupt(p, "and those behind it were not read");
+    notice(p->in->options, "interrupted: all that was read was sent");
+    return EXIT_DONE;
+}
+
 /* ---- sending ---- */
 
 static int send_batch(struct publisher *p, size_t n)
@@ -143,6 +180,8 @@ static int send_arguments(struct publisher *p)
     for (size_t i = 1; i < p->in->count && code == EXIT_DONE;) {
         size_t n = 0;
 
+        if (atomic_load(&p->interrupted))
+            return tell_interrupt(p, "and those behind it were not sent");
         while (n < p->batch_size && i < p->in->count) {
             p->batch[n++] = prism_bytes_of(p->in->arguments[i], strlen(p->in->arguments[i]));
             i++;
@@ -162,11 +201,13 @@ static int refuse_line(const struct publisher *p, size_t max_bytes)
     return fail(p->in->options, &error);
 }
 
-static int send_lines(struct publisher *p, FILE *file, const char *name)
+static int send_lines(struct publisher *p, int fd, const char *name)
 {
     int64_t announced = prism_producer_capabilities(p->producer)->max_message_bytes;
-    struct lines lines = {
-        .file = file, .delimited = p->in->options->delimited, .max_line_bytes = MOST_LINE_BYTES};
+    struct lines lines = {.fd = fd,
+                          .interrupt_fd = p->interrupt_fd,
+                          .delimited = p->in->options->delimited,
+                          .max_line_bytes = MOST_LINE_BYTES};
     int code = EXIT_DONE;
     size_t n;
 
@@ -176,10 +217,12 @@ static int send_lines(struct publisher *p, FILE *file, const char *name)
         code = send_batch(p, n);
     if (code == EXIT_DONE && lines.too_long)
         code = refuse_line(p, lines.max_line_bytes);
+    else if (code == EXIT_DONE && lines.interrupted)
+        code = tell_cut_input(p, lines.cut);
     else if (code == EXIT_DONE && lines.cut)
         code = fail_usage(p->in->options, name, "ends within a message");
-    else if (code == EXIT_DONE && ferror(file))
-        code = fail_usage(p->in->options, name, strerror(errno));
+    else if (code == EXIT_DONE && lines.fault != 0)
+        code = fail_usage(p->in->options, name, strerror(lines.fault));
     lines_clear(&lines);
     return code;
 }
@@ -228,25 +271,35 @@ static void prepare_messages(struct publisher *p)
     }
 }
 
-static int publish(struct publisher *p, FILE *file, const char *name)
+static int publish(struct publisher *p, int fd, const char *name)
 {
+    struct interrupt interrupt = {.run = interrupted, .context = p};
     struct session session;
     struct prism_error error;
     double start;
-    int code = session_connect(&session, p->in->options);
+    int code;
+
+    interrupt_block();
+    p->interrupt_fd = eventfd(0, EFD_CLOEXEC);
+    if (p->interrupt_fd < 0)
+        abort();
+    code = session_connect(&session, p->in->options);
 
     if (code == EXIT_DONE && prism_producer_open(session.channel, &p->producer, &error) != PRISM_OK)
-        code = fail(p->in->options, &error);
+        code = fail_unserved(&session, p->in->options, "producer", &error);
     if (code == EXIT_DONE) {
         prepare_messages(p);
+        interrupt_start(&interrupt);
         start = now_s();
-        code = file != NULL ? send_lines(p, file, name) : send_arguments(p);
+        code = fd >= 0 ? send_lines(p, fd, name) : send_arguments(p);
         print_summary(p, now_s() - start);
+        interrupt_stop(&interrupt);
     }
     free(p->messages);
     free(p->batch);
     prism_producer_close(p->producer);
     session_close(&session);
+    close(p->interrupt_fd);
     return code;
 }
 
@@ -255,21 +308,20 @@ int command_publish(const struct invocation *in)
     const char *path = in->options->file;
     struct prism_header headers[MOST_HEADERS] = {{NULL, {NULL, 0}}};
     struct publisher p = {.in = in, .headers = headers};
-    FILE *file = NULL;
-    int code;
+    int fd = -1, code;
 
     if (in->count > 1 && path != NULL)
         return fail_usage(in->options, "messages and --file exclude each other", NULL);
     if (in->count == 1 && (path == NULL || strcmp(path, "-") == 0))
-        file = stdin;
-    else if (path != NULL && (file = fopen(path, "re")) == NULL)
+        fd = STDIN_FILENO;
+    else if (path != NULL && (fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
         return fail_usage(in->options, path, strerror(errno));
     code = split_headers(&p);
     if (code == EXIT_DONE)
-        code = publish(&p, file, file == stdin ? "standard input" : path);
+        code = publish(&p, fd, fd == STDIN_FILENO ? "standard input" : path);
     for (size_t i = 0; i < MOST_HEADERS; i++)
         free((void *)(uintptr_t)headers[i].name);
-    if (file != NULL && file != stdin)
-        fclose(file);
+    if (fd > STDIN_FILENO)
+        close(fd);
     return code;
 }

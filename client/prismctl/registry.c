@@ -1,6 +1,7 @@
 /* prismctl register, unregister, multicast, subscribe: the MulticastRegistry pattern. */
 #include "prism/registry.h"
 #include "client/prismctl/command.h"
+#include "client/prismctl/interrupt.h"
 #include "client/prismctl/output.h"
 
 #include <math.h>
@@ -34,7 +35,7 @@ static int open_registry(struct registry_session *s, const struct options *optio
     s->registry = NULL;
     if (code == EXIT_DONE &&
         prism_registry_open(s->session.channel, &s->registry, &error) != PRISM_OK)
-        code = fail(options, &error);
+        code = fail_unserved(&s->session, options, "multicast_registry", &error);
     return code;
 }
 
@@ -147,6 +148,15 @@ static int register_with(const struct invocation *in, const struct prism_field *
     return code;
 }
 
+static bool is_named(const struct prism_field *fields, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(fields[i].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
 int command_register(const struct invocation *in)
 {
     size_t n = in->count - 1;
@@ -162,6 +172,8 @@ int command_register(const struct invocation *in)
             abort();
         if (!read_field(copies[i], &fields[i]))
             code = fail_usage(in->options, "not NAME=VALUE", in->arguments[i + 1]);
+        else if (is_named(fields, i, fields[i].name))
+            code = fail_usage(in->options, "given more than once", fields[i].name);
     }
     if (code == EXIT_DONE)
         code = register_with(in, fields, n);
@@ -190,14 +202,19 @@ int command_unregister(const struct invocation *in)
         json_close(&json, '}');
     }
     close_registry(&s);
+    if (code == EXIT_DONE && !existed && !in->options->json)
+        printf("absent\n");
     return code == EXIT_DONE && !existed ? EXIT_NOT_FOUND : code;
 }
 
 /* ---- multicast ---- */
 
 struct sending {
+    const struct options *options;
     double began_s, told_s;
     bool shows_progress;
+    pthread_mutex_t lock;
+    struct prism_multicast_counts counts; /* under the lock */
 };
 
 static void tell_progress(void *context, const struct prism_multicast_counts *counts)
@@ -205,11 +222,37 @@ static void tell_progress(void *context, const struct prism_multicast_counts *co
     struct sending *sending = context;
     double now = now_s();
 
+    pthread_mutex_lock(&sending->lock);
+    sending->counts = *counts;
+    pthread_mutex_unlock(&sending->lock);
     if (!sending->shows_progress || (now - sending->told_s) * MS_PER_S < PROGRESS_MS)
         return;
     sending->told_s = now;
     fprintf(stderr, "\r%lld targets, %.0f targets/s ", (long long)counts->targets,
             (double)counts->targets / (now - sending->began_s));
+}
+
+static void print_some(int64_t count, const char *what)
+{
+    if (count > 0)
+        printf("%lld %s, ", (long long)count, what);
+}
+
+static void print_text(const struct options *options, const struct prism_multicast_counts *counts,
+                       double seconds)
+{
+    if (options->dry_run) {
+        printf("%lld targets match; nothing was sent\n", (long long)counts->targets);
+        return;
+    }
+    printf("%lld targets: %lld delivered, ", (long long)counts->targets,
+           (long long)counts->delivered);
+    print_some(counts->confirmed, "confirmed");
+    print_some(counts->pending, "kept until they are received");
+    print_some(counts->skipped, "skipped");
+    printf("%lld without a receiver, %lld failed, in %.3f s, %.0f targets/s\n",
+           (long long)counts->no_receiver, (long long)counts->failed, seconds,
+           (double)counts->targets / seconds);
 }
 
 static void print_counts(const struct options *options, const struct prism_multicast_counts *counts,
@@ -218,21 +261,32 @@ static void print_counts(const struct options *options, const struct prism_multi
     struct json json = {.out = stdout};
 
     if (!options->json) {
-        printf(
-            "%lld targets: %lld delivered, %lld without a receiver, %lld failed, in %.3f s, %.0f "
-            "targets/s\n",
-            (long long)counts->targets, (long long)counts->delivered,
-            (long long)counts->no_receiver, (long long)counts->failed, seconds,
-            (double)counts->targets / seconds);
+        print_text(options, counts, seconds);
         return;
     }
     json_open(&json, NULL, '{');
     json_int(&json, "targets", counts->targets);
+    json_bool(&json, "dry_run", options->dry_run);
     json_int(&json, "delivered", counts->delivered);
+    json_int(&json, "confirmed", counts->confirmed);
     json_int(&json, "no_receiver", counts->no_receiver);
     json_int(&json, "pending", counts->pending);
+    json_int(&json, "skipped", counts->skipped);
     json_int(&json, "failed", counts->failed);
     json_close(&json, '}');
+}
+
+/* Ends the program: the server ends a multicast whose caller is gone. What it reached after its
+ * last word is not known here. */
+static void interrupted(void *arg)
+{
+    struct sending *sending = arg;
+
+    pthread_mutex_lock(&sending->lock);
+    notice(sending->options, "interrupted: the rest is not sent; as far as the server has told:");
+    print_counts(sending->options, &sending->counts, now_s() - sending->began_s);
+    fflush(stdout);
+    _exit(sending->counts.targets > 0 ? EXIT_PARTIAL : EXIT_OTHER);
 }
 
 int command_multicast(const struct invocation *in)
@@ -245,17 +299,25 @@ int command_multicast(const struct invocation *in)
         .rate_per_second = (int32_t)options->rate,
         .dry_run = options->dry_run,
         .deadline_ms = options->timeout_ms > 0 ? options->timeout_ms : DAY_MS};
-    struct sending sending = {.began_s = now_s(),
+    struct sending sending = {.options = options,
+                              .began_s = now_s(),
+                              .lock = PTHREAD_MUTEX_INITIALIZER,
                               .shows_progress = !options->json && isatty(STDERR_FILENO)};
     struct prism_multicast_counts counts = {0};
+    struct interrupt interrupt = {.run = interrupted, .context = &sending};
     struct registry_session s;
     struct prism_error error;
-    int code = open_registry(&s, options);
+    int code;
 
+    interrupt_block();
+    code = open_registry(&s, options);
     if (code == EXIT_DONE) {
+        interrupt_start(&interrupt);
+
         enum prism_code sent = prism_registry_multicast(s.registry, &multicast, tell_progress,
                                                         &sending, &counts, &error);
 
+        interrupt_stop(&interrupt);
         if (sending.told_s > 0)
             fputc('\r', stderr);
         if (sent != PRISM_OK)

@@ -74,10 +74,8 @@ int fail_usage(const struct options *options, const char *what, const char *abou
     return EXIT_USAGE;
 }
 
-static void warn(void *context, enum prism_log_level level, const char *message)
+static void tell(const struct options *options, const char *kind, const char *message)
 {
-    const struct options *options = context;
-    const char *kind = level == PRISM_LOG_WARNING ? "warning" : "info";
     struct json json = {.out = stderr};
 
     if (!options->json) {
@@ -87,6 +85,17 @@ static void warn(void *context, enum prism_log_level level, const char *message)
     json_open(&json, NULL, '{');
     json_text(&json, kind, message);
     json_close(&json, '}');
+}
+
+static void warn(void *context, enum prism_log_level level, const char *message)
+{
+    tell(context, level == PRISM_LOG_WARNING ? "warning" : "info", message);
+}
+
+void notice(const struct options *options, const char *message)
+{
+    fflush(stdout);
+    tell(options, "warning", message);
 }
 
 int session_connect(struct session *session, const struct options *options)
@@ -117,7 +126,7 @@ int session_open(struct session *session, const struct options *options)
     if (code != EXIT_DONE)
         return code;
     if (prism_keyvalue_open(session->channel, &session->keyvalue, &error) != PRISM_OK)
-        return fail(options, &error);
+        return fail_unserved(session, options, "keyvalue", &error);
     return EXIT_DONE;
 }
 

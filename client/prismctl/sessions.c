@@ -26,7 +26,7 @@ static int open_sessions(struct open_sessions *s, const struct options *options)
     s->sessions = NULL;
     if (code == EXIT_DONE &&
         prism_sessions_open(s->session.channel, &s->sessions, &error) != PRISM_OK)
-        code = fail(options, &error);
+        code = fail_unserved(&s->session, options, "session_store", &error);
     return code;
 }
 
@@ -351,7 +351,8 @@ int command_session_extend(const struct invocation *in)
     int code;
 
     if (!read_number(in->arguments[1], UINT32_MAX, &seconds))
-        return fail_usage(in->options, "not a number of seconds", in->arguments[1]);
+        return fail_usage(in->options, "not a number of seconds from 0 to 4294967295",
+                          in->arguments[1]);
     clock_gettime(CLOCK_REALTIME, &now);
     code = open_sessions(&s, in->options);
     if (code != EXIT_DONE)
@@ -387,6 +388,15 @@ int command_session_end(const struct invocation *in)
 
     enum prism_code done = prism_session_delete(s.sessions, in->arguments[0], &existed, &error);
 
+    if (done == PRISM_OK && in->options->json) {
+        struct json json = {.out = stdout};
+
+        json_open(&json, NULL, '{');
+        json_bool(&json, "existed", existed);
+        json_close(&json, '}');
+    } else if (done == PRISM_OK && !existed) {
+        puts("absent");
+    }
     code = end(&s, in->options, done, &error);
     return code == EXIT_DONE && !existed ? EXIT_NOT_FOUND : code;
 }

@@ -7,9 +7,11 @@ import subprocess
 from rig import backends, environment, suite, wait
 from rig.messaging import Member, consumer, consumer_service, pb, producer, producer_service
 from rig.prismd import Prismd
+from rig.process import free_port
 from rig.proxy import Proxy
+from rig.redis import RedisServer
 
-DONE, USAGE, REFUSED, UNSUPPORTED = 0, 1, 4, 5
+DONE, USAGE, UNAVAILABLE, REFUSED, UNSUPPORTED = 0, 1, 3, 4, 5
 
 
 class Consume(suite.Case):
@@ -95,6 +97,47 @@ class Consume(suite.Case):
             child.communicate(text, timeout=60)
             self.assertEqual(child.returncode, code)
         self.assertEqual(self.ctl("consume", "delimited", "--group", "g", "--delimited", "--limit", "6"), frames * 2)
+
+    def test_a_backend_that_is_not_there_is_no_empty_topic(self):
+        slot = {"backend": "redis-stream", "config": {"address": f"127.0.0.1:{free_port()}"}}
+        server = self.borrow(Prismd(namespaces=[producer(slot), consumer(slot, dead_letters=slot)],
+                                    wait_for=Prismd.http_answers))
+        for line in (("consume", "t", "--group", "g", "--idle", "0.2"), ("deadletters", "list", "t", "g")):
+            with self.subTest(line):
+                child = self.start("-t", "1", *line, server=server)
+                out, err = child.communicate(timeout=60)
+                self.assertEqual((child.returncode, out), (UNAVAILABLE, b""), err)
+                self.assertIn(b"the subscription does not stand", err)
+                self.assertNotIn(b"received", err)
+
+    def test_idle_counts_from_when_it_stands(self):
+        """What is there comes, however long it took to get at it."""
+        redis = self.borrow(RedisServer())
+        slot = {"backend": "redis-stream", "config": {"address": redis.address}}
+        server = self.borrow(Prismd(namespaces=[producer(slot), consumer(slot)]))
+        producer_service(server.channel()).Publish(topic="late", payload=b"a")
+        redis.pause()
+        child = self.start("-t", "30", "consume", "late", "--group", "g", "--idle", "0.5", server=server)
+        self.assertRaises(subprocess.TimeoutExpired, child.wait, 2)
+        redis.resume()
+        out, err = child.communicate(timeout=60)
+        self.assertEqual((child.returncode, out), (DONE, b"a\n"), err)
+
+    def test_a_server_that_dies_is_told_at_once(self):
+        for ends in ("interrupt", "idle"):
+            server = self.borrow(Prismd())
+            with self.subTest(ends):
+                options = ("--idle", "2", "-t", "1") if ends == "idle" else ()
+                child = self.start("consume", "dying", "--group", "g", *options, server=server)
+                producer_service(server.channel()).Publish(topic="dying", payload=b"a")
+                self.assertEqual(child.stdout.readline(), b"a\n")
+                server.process.kill()
+                self.assertIn(b"reconnecting", child.stderr.readline())
+                if ends == "interrupt":
+                    child.send_signal(signal.SIGINT)
+                out, err = child.communicate(timeout=60)
+                self.assertEqual((child.returncode, out), (UNAVAILABLE, b""), err)
+                self.assertIn(b"the subscription does not stand", err)
 
     def test_usage(self):
         for line in ((), ("t", "u"), ("t", "--from", "somewhere"), ("t", "--idle", "0"), ("t", "--key", "k")):

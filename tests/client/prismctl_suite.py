@@ -155,6 +155,7 @@ class Keys(Served):
         self.assertEqual(self.kv("exists", "k", code=NOT_FOUND), b"absent\n")
         self.assertEqual(self.kv("ttl", "k", code=NOT_FOUND), b"absent\n")
         self.kv("expire", "k", "5", code=NOT_FOUND)
+        self.assertEqual(self.kv("persist", "k", code=NOT_FOUND), b"absent\n")
         self.assertEqual(self.kv("remove", "k"), b"absent\n")
 
     def test_exists_and_remove(self):
@@ -233,6 +234,8 @@ class Failures(Served):
 
     def test_usage_names_option_and_bound(self):
         for line, said in ((("--ttl", "0"), "--ttl wants a whole number of seconds, at least 1, not: 0"),
+                           (("--limit", "9223372036854775808"),
+                            "--limit wants at most 9223372036854775807, not: 9223372036854775808"),
                            (("--limit", "x"), "--limit wants a whole number, at least 1, not: x"),
                            (("-t", "0"), "--timeout wants a number of seconds from 0.001 to 86400, not: 0"),
                            (("-o", "xml"), "--output wants table or json, not: xml"), (("-n",), "--namespace wants "),
@@ -289,7 +292,7 @@ class Failures(Served):
         with open("/dev/full", "wb") as full:
             done = subprocess.run([environment.ours("prismctl"), "-s", self.server.address, "kv", "get", "k"],
                                   stdout=full, stderr=subprocess.PIPE, timeout=60, check=False, env=ENVIRONMENT)
-        self.assertEqual(done.returncode, OTHER, done)
+        self.assertEqual((done.returncode, done.stderr.count(b"\n")), (OTHER, 1), done)
 
 
 class Capabilities(Served):

@@ -1,14 +1,15 @@
 """Publishing as a user of prismctl and of libprism sees it, against a prismd on its defaults."""
 import json
 import os
+import signal
 import subprocess
 
-from rig import environment, suite
+from rig import environment, suite, wait
 from rig.messaging import producer_service
 from rig.prismd import Prismd
 from rig.process import free_port
 
-DONE, USAGE, UNAVAILABLE, REFUSED, PARTIAL = 0, 1, 3, 4, 8
+DONE, USAGE, UNAVAILABLE, REFUSED, EXHAUSTED, PARTIAL, OTHER = 0, 1, 3, 4, 7, 8, 9
 
 
 class Publish(suite.Case):
@@ -69,6 +70,47 @@ class Publish(suite.Case):
         self.assertEqual([(r["number"], r["outcome"], r["code"]) for r in results],
                          [(1, "NOT_STORED", "INVALID_ARGUMENT"), (2, "NOT_STORED", "INVALID_ARGUMENT")])
         self.assertEqual(self.published(), before)
+
+    def test_what_is_too_large_for_the_server_is_not_stored(self):
+        before = self.published()
+        (result,) = self.results("large", stdin=b"x" * 5_000_000, code=EXHAUSTED)
+        self.assertEqual((result["outcome"], result["code"]), ("NOT_STORED", "RESOURCE_EXHAUSTED"))
+        self.assertIn("0 stored, 1 not stored", self.publish("large", stdin=b"x" * 5_000_000,
+                                                             code=EXHAUSTED).stdout.decode())
+        self.assertEqual(self.published(), before)
+
+    def start(self, *arguments):
+        return subprocess.Popen([environment.ours("prismctl"), "-s", self.server.address, "publish", *arguments],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env)
+
+    def test_a_pause_of_the_input_sends_what_is_there(self):
+        """Also the first part of a line that has no end yet waits for its rest, and for nothing else."""
+        before = self.published()
+        child = self.start("pause")
+        for n, part in enumerate((b"a\nb\nc", b"d\n", b"e\n")):
+            child.stdin.write(part)
+            child.stdin.flush()
+            wait.until(lambda n=n: self.published() == before + n + 2, 30, "the lines were sent")
+        out, err = child.communicate(timeout=60)
+        self.assertEqual(child.returncode, DONE, (out, err))
+        self.assertTrue(out.startswith(b"4 stored in "), out)
+
+    def test_interrupt_sends_what_was_read(self):
+        before = self.published()
+        for part, code, said in ((b"a\n", DONE, b"interrupted: all that was read was sent"),
+                                 (b"a\nb", OTHER, b"interrupted: message 2 was read in part, and not sent")):
+            with self.subTest(part):
+                child = self.start("interrupted")
+                child.stdin.write(part)
+                child.stdin.flush()
+                before += 1
+                wait.until(lambda: self.published() == before, 30, "the line was sent")
+                child.send_signal(signal.SIGINT)
+                # The input stays open: it is the signal that ends the command.
+                self.assertEqual(child.wait(60), code)
+                self.assertIn(said, child.stderr.read())
+                self.assertTrue(child.stdout.read().startswith(b"1 stored in "))
+                child.communicate()
 
     def test_usage(self):
         for line in ((), ("t", "m", "--file", "-"), ("t", "--file", "/nowhere/file"), ("t", "m", "--header", "x"),

@@ -1,12 +1,13 @@
 """The multicast registry as a user of prismctl sees it, against a prismd on its defaults."""
 import json
 import os
+import signal
 import subprocess
 
-from rig import environment, suite
+from rig import environment, multicast, suite
 from rig.prismd import Prismd
 
-DONE, USAGE, NOT_FOUND, REFUSED = 0, 1, 2, 4
+DONE, USAGE, NOT_FOUND, REFUSED, PARTIAL, OTHER = 0, 1, 2, 4, 8, 9
 
 
 class Registry(suite.Case):
@@ -15,12 +16,12 @@ class Registry(suite.Case):
         cls.server = cls.use(Prismd())
         cls.env = {**os.environ, "TSAN_OPTIONS": os.environ.get("CLIENT_TSAN_OPTIONS", "")}
 
-    def start(self, *arguments):
-        return subprocess.Popen([environment.ours("prismctl"), "-s", self.server.address, *arguments], env=self.env,
-                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    def start(self, *arguments, server=None):
+        return subprocess.Popen([environment.ours("prismctl"), "-s", (server or self.server).address, *arguments],
+                                env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-    def ctl(self, *arguments, code=DONE, stdin=b""):
-        child = self.start(*arguments)
+    def ctl(self, *arguments, code=DONE, stdin=b"", server=None):
+        child = self.start(*arguments, server=server)
         out, err = child.communicate(stdin, timeout=120)
         self.assertEqual(child.returncode, code, (out, err))
         return out
@@ -36,8 +37,58 @@ class Registry(suite.Case):
         out, _ = receiver.communicate(timeout=60)
         message = json.loads(out)
         self.assertEqual((message["payload"], message["identities"]), ("hello", ["p1"]))
-        self.assertEqual(json.loads(self.ctl("multicast", "x", "--dry-run", "-o", "json",
-                                             "--filter", '{"$identity.in": ["p1", "p2"]}'))["targets"], 2)
+        both = ("--dry-run", "--filter", '{"$identity.in": ["p1", "p2"]}')
+        self.assertEqual(json.loads(self.ctl("multicast", "x", "-o", "json", *both)),
+                         {"targets": 2, "dry_run": True, "delivered": 0, "confirmed": 0, "no_receiver": 0, "pending": 0,
+                          "skipped": 0, "failed": 0})
+        self.assertEqual(self.ctl("multicast", "x", *both), b"2 targets match; nothing was sent\n")
+
+    def test_kept_messages_are_told(self):
+        slot = {"backend": "memstore", "config": {}}
+        server = self.borrow(Prismd(namespaces=[multicast.namespace(slot, slot, durability=slot)]))
+        self.ctl("register", "kept", server=server)
+        self.assertRegex(self.ctl("multicast", "x", server=server).decode(),
+                         r"^1 targets: 0 delivered, 1 kept until they are received, 0 without a receiver, 0 failed, ")
+        counts = json.loads(self.ctl("multicast", "x", "-o", "json", server=server))
+        self.assertEqual((counts["targets"], counts["pending"], counts["delivered"]), (1, 1, 0))
+
+    def test_an_interrupted_multicast_says_how_far_it_got(self):
+        names = [f"slow{n}" for n in range(300)]
+        self.ctl("register", "-", "kind=slow", stdin="\n".join(names).encode())
+        receiver = self.start("subscribe", *names)
+        self.assertEqual(receiver.stderr.readline(), b"listening\n")
+        child = self.start("multicast", "x", "--filter", '{"kind": "slow"}', "--rate", "20")
+        self.assertEqual(receiver.stdout.readline(), b"x\n")
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+        self.assertIn(child.returncode, (PARTIAL, OTHER), (out, err))
+        self.assertIn(b"interrupted: the rest is not sent", err)
+        self.assertRegex(out, rb"^\d+ targets: ")
+        receiver.kill()
+        receiver.communicate(timeout=60)
+
+    def test_enumerate(self):
+        """Over several pages, with what a shell or a script reads."""
+        names = [f"e{n}" for n in range(1200)]
+        self.ctl("register", "-", "kind=listed", "age=4.5", "on=true", 'text="a\nb"', stdin="\n".join(names).encode())
+        which = ("--filter", '{"kind": "listed"}')
+        found = [json.loads(line) for line in self.ctl("enumerate", *which, "-o", "json").splitlines()]
+        self.assertEqual(sorted(i["identity"] for i in found), sorted(names))
+        self.assertEqual(found[0]["metadata"], {"kind": "listed", "age": 4.5, "on": True, "text": "a\nb"})
+        self.assertGreater(found[0]["generation"], 0)
+        self.assertIsNone(found[0]["expires_at_ms"])
+        lines = self.ctl("enumerate", *which, "--limit", "1100").decode().splitlines()
+        self.assertEqual(len(lines), 1100)
+        self.assertRegex(lines[0], r'^e\d+  \{.*"age":4.5.*\}$')
+        self.ctl("enumerate", "--filter", "{", code=REFUSED)
+
+    def test_identity(self):
+        self.ctl("register", "single", "a=1", "--ttl", "600")
+        found = json.loads(self.ctl("identity", "single", "-o", "json"))
+        self.assertEqual((found["identity"], found["metadata"]), ("single", {"a": 1}))
+        self.assertGreater(found["expires_at_ms"], found["registered_at_ms"])
+        self.assertRegex(self.ctl("identity", "single").decode(), r'^single  expires 20\S+Z  \{"a":1\}\n$')
+        self.assertEqual(self.ctl("identity", "nobody", code=NOT_FOUND), b"absent\n")
 
     def test_outcomes(self):
         self.ctl("register", "q1", "kind=q")
@@ -49,7 +100,7 @@ class Registry(suite.Case):
         self.ctl("multicast", "x", "--filter", '{"kind": "q"}', "--max-targets", "1", code=REFUSED)
         self.ctl("multicast", "x", "--filter", "{", code=REFUSED)
         self.ctl("unregister", "q1")
-        self.ctl("unregister", "q1", code=NOT_FOUND)
+        self.assertEqual(self.ctl("unregister", "q1", code=NOT_FOUND), b"absent\n")
 
     def test_example(self):
         program = os.path.join(os.path.dirname(os.path.abspath(environment.BIN)), "examples", "presence")
@@ -70,7 +121,7 @@ class Registry(suite.Case):
         self.assertIn(b"21 targets", self.ctl("multicast", "x", "--filter", '{"kind": "lines"}'))
 
     def test_usage(self):
-        for line in (("register",), ("register", "a", "no-value"), ("multicast",), ("subscribe",),
+        for line in (("register",), ("register", "a", "no-value"), ("register", "a", "x=1", "x=2"), ("multicast",), ("subscribe",),
                      ("multicast", "x", "--rate", "0"), ("subscribe", "a", "--filter", "{}"),
                      ("subscribe", "a", "--when-full", "never")):
             with self.subTest(line):

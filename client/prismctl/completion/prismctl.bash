@@ -60,6 +60,7 @@ _prismctl() {
         publish) common+=' --file --key --header --batch --delimited' ;;
         register) common+=' --ttl --replace' ;;
         multicast) common+=' --filter --max-targets --rate --dry-run' ;;
+        enumerate) common+=' --filter --limit' ;;
         subscribe) common+=' --limit --when-full' ;;
         consume) common+=' --group --from --per-key --keep --idle --limit --delimited' ;;
         list)
@@ -84,7 +85,7 @@ _prismctl() {
     elif [[ -z $command && $group == claims ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'list sweep' -- "$word")
     elif [[ -z $command ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'caps publish consume deadletters register unregister multicast subscribe session claims check kv help' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'caps publish consume deadletters register unregister enumerate identity multicast subscribe session claims check kv help' -- "$word")
     elif [[ $command == check ]]; then
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
