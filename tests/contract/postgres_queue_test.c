@@ -73,12 +73,12 @@ static int open_told(void **state)
     return open_with(state, (redis_settings){"queue_poll_ms", "60000", NULL});
 }
 
-enum { LEASE_MS = 4000 };
+enum { LEASE_MS = 6000 };
 
 static int open_leased(void **state)
 {
     return open_with(state,
-                     (redis_settings){"queue_poll_ms", "20", "queue_lease_ms", "4000", NULL});
+                     (redis_settings){"queue_poll_ms", "20", "queue_lease_ms", "6000", NULL});
 }
 
 /* The server refuses this user's notifications: a transaction with one in it fails. */
@@ -158,17 +158,23 @@ static void push(struct message_fixture *fixture, struct slice queue, uint64_t d
               NULL);
 }
 
-/* A row that nobody tells of: as a pooler does that does not pass LISTEN on. */
-static void push_silently(const struct probe *probe)
+/* A row that nobody tells of: as a pooler does that does not pass LISTEN on. Another statement
+ * comes behind it, in its transaction. */
+static void push_silently_and(const struct probe *probe, const char *then)
 {
     struct slice name = probe->subscription.want.topic;
     char sql[512];
 
     snprintf(sql, sizeof sql,
              "INSERT INTO prism.messages (space, queue, payload, headers, pushed_at, available_at)"
-             " SELECT id, '%.*s', '0', '', 1, 1 FROM prism.spaces WHERE name = 'a'",
-             (int)name.len, (const char *)name.data);
+             " SELECT id, '%.*s', '0', '', 1, 1 FROM prism.spaces WHERE name = 'a'; %s",
+             (int)name.len, (const char *)name.data, then);
     postgres_fixture_sql(sql);
+}
+
+static void push_silently(const struct probe *probe)
+{
+    push_silently_and(probe, "");
 }
 
 /* What is pushed elsewhere comes, again and again, to a subscription that has nothing else to wake
@@ -257,9 +263,8 @@ static void listens_again_after_a_loss(void **state)
     probe_grant(probe, 100, 1 << 20);
     push(fixture, slice_str(name), 0);
     probe_wait(probe, 1);
-    postgres_fixture_sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-                         " WHERE application_name = 'prism'");
-    push_silently(probe);
+    push_silently_and(probe, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                             " WHERE application_name = 'prism'");
     probe_wait(probe, 2);
     KV_UNTIL(&fixture->kv, atomic_load(&fixture->kv.backend->store->state) == BACKEND_READY &&
                                atomic_load(&fixture->second->store->state) == BACKEND_READY);
