@@ -121,8 +121,9 @@ class Registry(suite.Case):
         self.assertIn(b"21 targets", self.ctl("multicast", "x", "--filter", '{"kind": "lines"}'))
 
     def test_usage(self):
-        for line in (("register",), ("register", "a", "no-value"), ("register", "a", "x=1", "x=2"), ("multicast",), ("subscribe",),
-                     ("multicast", "x", "--rate", "0"), ("subscribe", "a", "--filter", "{}"),
+        for line in (("register",), ("register", "a", "no-value"), ("register", "a", "x=1", "x=2"),
+                     ("multicast",), ("subscribe",), ("multicast", "x", "--rate", "0"),
+                     ("subscribe", "a", "--filter", "{}"),
                      ("subscribe", "a", "--when-full", "never")):
             with self.subTest(line):
                 self.ctl(*line, code=USAGE)
