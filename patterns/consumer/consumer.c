@@ -186,6 +186,17 @@ bool consumer_is_strict(const struct backend_value *values)
     return values[STRICT_RETENTION].number != 0;
 }
 
+struct err consumer_check_settings(const struct backend_value *values)
+{
+    struct err err = topics_vet(values[TOPIC_PREFIX].text, values[ALLOWED_TOPICS].text);
+
+    if (err.code == ERR_OK)
+        err = topics_vet_part("default_group", values[DEFAULT_GROUP].text);
+    if (err.code == ERR_OK)
+        err = topics_vet_part("dead_letter_suffix", values[DEAD_LETTER_SUFFIX].text);
+    return err;
+}
+
 static void make_plan(struct consumer *consumer)
 {
     const struct backend_interfaces *has[SLOT_COUNT] = {0};

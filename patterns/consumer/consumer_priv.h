@@ -141,6 +141,9 @@ struct consumer *consumer_of(const struct call *call);
 /* strict_retention. thread: any. */
 bool consumer_is_strict(const struct backend_value *values);
 
+/* Faults of the settings that are found before the server starts. thread: any. */
+struct err consumer_check_settings(const struct backend_value *values);
+
 /* A feed has gone. */
 void consumer_feed_gone(struct consumer *consumer);
 

@@ -16,5 +16,11 @@ struct err dead_topic_of(const struct consumer *consumer, struct arena *arena, s
                          "topic and group are too long together: their dead letters have a topic "
                          "that is named after both");
     err = sink->check_topic(*name);
-    return err.code == ERR_OK ? err : err_about(err.code, "consumer_group", err.text);
+    if (err.code == ERR_OK)
+        return err;
+    return err_about(err.code, "consumer_group",
+                     arena_printf(arena,
+                                  "consumer_group is part of a topic's name, that of its dead "
+                                  "letters: %s",
+                                  err.text));
 }

@@ -29,8 +29,11 @@ static struct consumer_shared *shared_of(const struct consumer *consumer)
 
 struct err consumer_open_shared(struct pattern_shared **out, const struct pattern_sharing *sharing)
 {
+    struct err err = consumer_check_settings(sharing->behavior);
     struct arena memory;
 
+    if (err.code != ERR_OK)
+        return err;
     arena_init(&memory, NULL);
 
     struct consumer_shared *shared = arena_zalloc(&memory, sizeof *shared);

@@ -69,34 +69,65 @@ static bool is_allowed(const struct topics *topics, struct slice name)
     return false;
 }
 
-const char *topics_fault(struct slice name)
+static bool has_bad_byte(struct slice name)
 {
     static const char wild[] = "*>?[";
 
-    if (slice_starts_with(name, slice_str("$")) || slice_starts_with(name, slice_str("__")))
-        return "topics that begin with \"$\" or \"__\" belong to the backend";
     for (size_t i = 0; i < name.len; i++) {
         uint8_t c = name.data[i];
 
         if (c <= ' ' || c == 0x7f || memchr(wild, c, sizeof wild - 1) != NULL)
-            return "topic holds a blank, a control character or a wildcard";
+            return true;
     }
-    return NULL;
+    return false;
 }
 
-static const char *fault_of(const struct topics *topics, struct slice name)
+const char *topics_fault(struct slice name)
+{
+    if (slice_starts_with(name, slice_str("$")) || slice_starts_with(name, slice_str("__")))
+        return "topics that begin with \"$\" or \"__\" belong to the backend";
+    return has_bad_byte(name) ? "topic holds a blank, a control character or a wildcard" : NULL;
+}
+
+struct err topics_vet_part(const char *about, const char *part)
+{
+    if (has_bad_byte(slice_str(part)))
+        return err_about(
+            ERR_INVALID_ARGUMENT, about,
+            "a name of a topic or group holds no blank, control character or wildcard, "
+            "so no part of one may");
+    return ERR_NONE;
+}
+
+struct err topics_vet(const char *prefix, const char *allowed)
+{
+    if (strlen(prefix) >= MESSAGE_TOPIC_BYTES)
+        return err_about(ERR_INVALID_ARGUMENT, "topic_prefix",
+                         "topic_prefix leaves no room for the name of a topic");
+    if (topics_fault(slice_str(prefix)) != NULL)
+        return err_about(ERR_INVALID_ARGUMENT, "topic_prefix",
+                         "topic_prefix holds a blank, a control character or a wildcard, or begins "
+                         "with \"$\" or \"__\"");
+    if (allowed[strspn(allowed, ", ")] == '\0')
+        return err_about(ERR_INVALID_ARGUMENT, "allowed_topics",
+                         "allowed_topics allows nothing: name topics, or \"*\" for all");
+    return ERR_NONE;
+}
+
+static const char *fault_of(const struct topics *topics, struct arena *arena, struct slice name)
 {
     if (name.len == 0)
         return "topic is empty";
     if (name.len > topics->max_bytes)
-        return "topic is too long; the capabilities say max_topic_bytes";
+        return arena_printf(arena, "topic has %zu bytes, and %zu are the most (max_topic_bytes)",
+                            name.len, topics->max_bytes);
     return topics_fault(name);
 }
 
 struct err topics_map(const struct topics *topics, struct arena *arena, struct slice name,
                       struct slice *full)
 {
-    const char *fault = fault_of(topics, name);
+    const char *fault = fault_of(topics, arena, name);
 
     if (fault != NULL)
         return err_about(ERR_INVALID_ARGUMENT, "topic", fault);

@@ -26,6 +26,13 @@ struct topics {
 void topics_init(struct topics *topics, struct arena *arena, const char *prefix,
                  const char *allowed);
 
+/* Faults of the settings, before anything is served with them: a prefix that no name may begin
+ * with, or a list that allows nothing. */
+struct err topics_vet(const char *prefix, const char *allowed);
+
+/* The same of a setting that is part of a name: "about" is the setting. */
+struct err topics_vet_part(const char *about, const char *part);
+
 /* What the bytes of a name, or of the beginning of one, hold that they must not; NULL: nothing. */
 const char *topics_fault(struct slice name);
 

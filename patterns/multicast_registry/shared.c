@@ -56,8 +56,8 @@ static struct err check_kept(const char *slot, const struct backend_store *store
         return ERR_NONE;
     return err_about(ERR_INVALID_ARGUMENT, slot,
                      "the slots durability and dead_letter_queue keep a stream for each identity, "
-                     "and this backend's streams are too costly for that: bind redis-stream, "
-                     "jetstream or memstore");
+                     "and this backend's streams are too costly for that: bind postgres, "
+                     "redis-stream, jetstream or memstore");
 }
 
 struct err multicast_open_shared(struct pattern_shared **out, const struct pattern_sharing *sharing)

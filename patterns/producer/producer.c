@@ -178,6 +178,11 @@ bool producer_is_strict(const struct backend_value *values)
     return values[STRICT_RETENTION].number != 0;
 }
 
+struct err producer_check_settings(const struct backend_value *values)
+{
+    return topics_vet(values[TOPIC_PREFIX].text, values[ALLOWED_TOPICS].text);
+}
+
 static void make_plan(struct producer *producer)
 {
     const struct backend_interfaces *has[SLOT_COUNT];

@@ -147,6 +147,9 @@ struct retention_book *producer_retention(const struct producer *producer);
 /* strict_retention. thread: any. */
 bool producer_is_strict(const struct backend_value *values);
 
+/* Faults of the settings that are found before the server starts. thread: any. */
+struct err producer_check_settings(const struct backend_value *values);
+
 /* ---- retention.c ---- */
 
 void producer_retention_init(struct producer *producer);

@@ -141,7 +141,10 @@ static struct err read_headers(const struct reader *reader, const pb_publish_req
     }
     if (bytes > MESSAGE_HEADER_BYTES)
         return err_about(ERR_INVALID_ARGUMENT, "headers",
-                         "the headers are too long; the capabilities say max_header_bytes");
+                         arena_printf(reader->arena,
+                                      "the headers have %zu bytes, and %d are the most "
+                                      "(max_header_bytes)",
+                                      bytes, (int)MESSAGE_HEADER_BYTES));
     if (bytes + TRACE_BYTES <= MESSAGE_HEADER_BYTES)
         add_trace(reader, headers, out, MESSAGE_HEADERS - ours);
     return ERR_NONE;

@@ -21,8 +21,11 @@ static struct producer_shared *shared_of(const struct producer *producer)
 
 struct err producer_open_shared(struct pattern_shared **out, const struct pattern_sharing *sharing)
 {
+    struct err err = producer_check_settings(sharing->behavior);
     struct arena memory;
 
+    if (err.code != ERR_OK)
+        return err;
     arena_init(&memory, NULL);
 
     struct producer_shared *shared = arena_zalloc(&memory, sizeof *shared);

@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -71,12 +72,54 @@ static void test_what_no_name_begins_with(void **state)
         assert_non_null(topics_fault(slice_str(bad[i])));
 }
 
+static void test_settings_that_no_name_can_have(void **state)
+{
+    static const struct {
+        const char *prefix, *allowed, *about;
+    } cases[] = {{"", "*", NULL},
+                 {"team.", "orders", NULL},
+                 {"*", "*", "topic_prefix"},
+                 {"a b", "*", "topic_prefix"},
+                 {"", "", "allowed_topics"},
+                 {"", " , ", "allowed_topics"}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct err err = topics_vet(cases[i].prefix, cases[i].allowed);
+
+        assert_int_equal(err.code, cases[i].about != NULL ? ERR_INVALID_ARGUMENT : ERR_OK);
+        if (cases[i].about != NULL)
+            assert_string_equal(err.subject, cases[i].about);
+    }
+    assert_int_equal(topics_vet_part("default_group", "a.b/c").code, ERR_OK);
+    assert_int_equal(topics_vet_part("default_group", "a b").code, ERR_INVALID_ARGUMENT);
+    assert_int_equal(topics_vet_part("dead_letter_suffix", "/ *").code, ERR_INVALID_ARGUMENT);
+}
+
+static void test_the_bound_is_said(void **state)
+{
+    char name[301] = {0};
+    struct arena arena;
+    struct topics topics;
+    struct slice full;
+
+    (void)state;
+    memset(name, 'x', sizeof name - 1);
+    arena_init(&arena, NULL);
+    topics_init(&topics, &arena, "team.", "*");
+    assert_string_equal(topics_map(&topics, &arena, slice_str(name), &full).text,
+                        "topic has 300 bytes, and 244 are the most (max_topic_bytes)");
+    arena_clear(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_patterns),
         cmocka_unit_test(test_a_prefix_comes_and_goes),
         cmocka_unit_test(test_what_no_name_begins_with),
+        cmocka_unit_test(test_settings_that_no_name_can_have),
+        cmocka_unit_test(test_the_bound_is_said),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

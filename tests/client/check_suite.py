@@ -1,0 +1,108 @@
+"""What prismctl says of a configuration that prismd would not take, and of patterns that a server does not serve."""
+import json
+import os
+import re
+import subprocess
+
+from rig import backends, environment, suite
+from rig.messaging import consumer, producer
+from rig.prismd import Prismd
+from rig.process import free_port
+
+DONE, REFUSED, UNSUPPORTED = 0, 4, 5
+DEPLOY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../deploy")
+ENVIRONMENT = {**os.environ, "TSAN_OPTIONS": os.environ.get("CLIENT_TSAN_OPTIONS", "")}
+
+
+def ctl(*arguments, server=None):
+    options = ["--server", server] if server else []
+    return subprocess.run([environment.ours("prismctl"), *options, *arguments], capture_output=True, timeout=120,
+                          check=False, env=ENVIRONMENT)
+
+
+class Check(suite.Case):
+    def write(self, text):
+        path = os.path.join(suite.subfolder("config"), "prismd.yaml")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text)
+        return path
+
+    def test_what_prismd_refuses_to_start_with(self):
+        """The patterns' own vetting; the very same files end prismd."""
+        memory = {"backend": "memstore", "config": {}}
+        kafka = {"backend": "kafka", "config": {"brokers": "127.0.0.1:1"}}
+
+        def messages(pattern, **behavior):
+            slot = {"producer": "message_sink", "consumer": "message_source"}[pattern]
+            return {"name": "a", "pattern": pattern, "slots": {slot: memory}, "behavior": behavior}
+
+        registry = {"name": "a", "pattern": "multicast_registry",
+                    "slots": {"registry": memory, "messaging": memory, "durability": kafka}}
+        for space, about in ((registry, "slots.durability"),
+                             (messages("producer", topic_prefix="*"), "behavior.topic_prefix"),
+                             (messages("consumer", topic_prefix="a b"), "behavior.topic_prefix"),
+                             (messages("producer", allowed_topics=""), "behavior.allowed_topics"),
+                             (messages("consumer", allowed_topics=" , "), "behavior.allowed_topics"),
+                             (messages("consumer", default_group="a b"), "behavior.default_group"),
+                             (messages("consumer", dead_letter_suffix="/ *"), "behavior.dead_letter_suffix")):
+            with self.subTest(about):
+                path = self.write(json.dumps({"listen": f"127.0.0.1:{free_port()}", "namespaces": [space]}))
+                done = ctl("-o", "json", "check", path)
+                self.assertEqual(done.returncode, REFUSED, done)
+                (fault,) = json.loads(done.stdout)["faults"]
+                self.assertEqual(fault["path"], f"namespaces[0].{about}")
+                ended = subprocess.run([environment.ours("prismd"), "--config", path], capture_output=True, timeout=60,
+                                       check=False, env=ENVIRONMENT)
+                self.assertNotEqual(ended.returncode, 0)
+                self.assertIn(fault["message"], json.loads((ended.stderr or ended.stdout).splitlines()[-1])["error"])
+
+    def test_deployments_are_good(self):
+        """Some of them name secrets that an operator puts in place: that these are absent is their only fault."""
+        names = sorted(os.listdir(DEPLOY))
+        self.assertIn("embedded.yaml", names)
+        for name in names:
+            with self.subTest(name):
+                done = ctl("-o", "json", "check", os.path.join(DEPLOY, name))
+                faults = [f["message"] for f in json.loads(done.stdout)["faults"]]
+                if name in ("public.yaml", "redis-ha.yaml"):
+                    absent = re.compile(r"the file .*does not exist|is not set")
+                    self.assertEqual([f for f in faults if not absent.search(f)], [])
+                else:
+                    self.assertEqual((done.returncode, faults), (DONE, []))
+
+    def test_the_embedded_deployment_serves_every_pattern(self):
+        plans = json.loads(ctl("-o", "json", "check", os.path.join(DEPLOY, "embedded.yaml")).stdout)["namespaces"]
+        self.assertEqual({p["pattern"] for p in plans},
+                         {"keyvalue", "producer", "consumer", "multicast_registry", "session_store"})
+
+
+class Patterns(suite.Case):
+    """What a server does not serve is said by its name."""
+    @classmethod
+    def setUpClass(cls):
+        slot = cls.use(backends.slot("memstore"))
+        cls.server = cls.use(Prismd(namespaces=[producer(slot), consumer(slot)]))
+
+    def test_caps_without_keys(self):
+        caps = json.loads(ctl("-o", "json", "caps", server=self.server.address).stdout)
+        self.assertEqual({p["pattern"]: p["served"] for p in caps["patterns"]},
+                         {"keyvalue": False, "producer": True, "consumer": True, "multicast_registry": False,
+                          "session_store": False})
+        self.assertEqual({p["backend"] for p in caps["patterns"] if p["served"]}, {"memstore"})
+        self.assertNotIn("operations", caps)
+        text = ctl("caps", server=self.server.address).stdout.decode()
+        self.assertRegex(text, r"(?m)^producer +yes +memstore$")
+        self.assertRegex(text, r"(?m)^session_store +no +-$")
+
+    def test_commands_name_the_pattern(self):
+        for line, pattern in ((("session", "create"), "session_store"), (("kv", "get", "k"), "keyvalue"),
+                              (("register", "a"), "multicast_registry"), (("enumerate",), "multicast_registry")):
+            with self.subTest(line):
+                done = ctl(*line, server=self.server.address)
+                self.assertEqual(done.returncode, UNSUPPORTED, done)
+                self.assertEqual(done.stderr.decode(), f"prismctl: UNIMPLEMENTED: the pattern {pattern} is not served "
+                                                       "here; served: producer consumer\n")
+
+
+if __name__ == "__main__":
+    suite.main()
