@@ -31,11 +31,11 @@ class service:
     def member(self, **subscribe):
         return Member(self.consumer, topic="t", consumer_group="g", **subscribe)
 
-    def subscribe(self, test, n=MESSAGES):
+    def subscribe(self, test, n=MESSAGES, **subscribe):
         """A subscription that has got n messages: its stream, its identifier, the messages."""
         if self.keeps:
             self.fill(test, n)
-        stream = self.consumer.Subscribe(topic="t", consumer_group="g", timeout=60)
+        stream = self.consumer.Subscribe(topic="t", consumer_group="g", timeout=60, **subscribe)
         messages, started = [], next(stream)
         messages.extend(started.messages)
         if not self.keeps:
@@ -120,7 +120,7 @@ def Reject(test, rpc, announced):
 
 
 def Extend(test, rpc, announced):
-    stream, name, _ = rpc.subscribe(test, 1)
+    stream, name, _ = rpc.subscribe(test, 1, lease_ms=10000)
     reply = rpc.Extend(deliveries={"subscription_id": name, "sequences": [1, 2]}, lease_ms=60000)
     test.assertEqual((reply.extended_count, [f.sequence for f in reply.failures]), (1, [2]))
     test.assertGreater(reply.expires_at_ms, 0)
