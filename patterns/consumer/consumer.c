@@ -193,7 +193,7 @@ struct err consumer_check_settings(const struct backend_value *values)
     if (err.code == ERR_OK)
         err = topics_vet_part("default_group", values[DEFAULT_GROUP].text);
     if (err.code == ERR_OK)
-        err = topics_vet_part("dead_letter_suffix", values[DEAD_LETTER_SUFFIX].text);
+        err = topics_vet_part("dead_letter_suffix", values[DEAD_LETTERS].text);
     return err;
 }
 
