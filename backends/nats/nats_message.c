@@ -6,9 +6,6 @@
 #include <stdlib.h>
 #include <strings.h>
 
-#define KEY_HEADER "Prism-Key"
-#define ID_HEADER  "Nats-Msg-Id"
-
 enum { HEADERS_LINE = 12 /* "NATS/1.0\r\n" and the empty line */ };
 
 static struct err refused(const char *subject, const char *text)
@@ -138,8 +135,8 @@ static bool name_fits(struct slice name)
 static bool name_is_reserved(struct slice name)
 {
     return (name.len >= 5 && strncasecmp((const char *)name.data, "Nats-", 5) == 0) ||
-           (name.len == strlen(KEY_HEADER) &&
-            strncasecmp((const char *)name.data, KEY_HEADER, name.len) == 0);
+           (name.len == strlen(NATS_KEY_HEADER) &&
+            strncasecmp((const char *)name.data, NATS_KEY_HEADER, name.len) == 0);
 }
 
 static size_t line_bytes(size_t name, size_t value)
@@ -184,9 +181,9 @@ struct err nats_check_message(const struct outgoing *item, uint64_t max_payload)
     struct err err = check_headers(item, &bytes);
 
     if (err.code == ERR_OK)
-        err = check_carried(item->key, "key", strlen(KEY_HEADER), &bytes);
+        err = check_carried(item->key, "key", strlen(NATS_KEY_HEADER), &bytes);
     if (err.code == ERR_OK)
-        err = check_carried(item->id, "message_id", strlen(ID_HEADER), &bytes);
+        err = check_carried(item->id, "message_id", strlen(NATS_ID_HEADER), &bytes);
     if (err.code == ERR_OK && message_is_null(item->payload))
         err = refused("payload", "NATS has no null payload");
     if (err.code != ERR_OK)
@@ -200,25 +197,6 @@ struct err nats_check_message(const struct outgoing *item, uint64_t max_payload)
 }
 
 /* ---- out ---- */
-
-/* The library takes texts. */
-static natsStatus add_header(natsMsg *message, struct slice name, struct slice value)
-{
-    char small[512], *text = small;
-    size_t room = name.len + value.len + 2;
-    natsStatus s;
-
-    if (room > sizeof small && (text = malloc(room)) == NULL)
-        abort();
-    memcpy(text, name.data, name.len);
-    text[name.len] = '\0';
-    memcpy(text + name.len + 1, value.data, value.len);
-    text[room - 1] = '\0';
-    s = natsMsgHeader_Add(message, text, text + name.len + 1);
-    if (text != small)
-        free(text);
-    return s;
-}
 
 static void copy_subject(char subject[MESSAGE_TOPIC_BYTES + 1], struct slice topic)
 {
@@ -236,12 +214,7 @@ natsStatus nats_message_out(natsMsg **out, const struct outgoing *item, const ch
                        (int)item->payload.len);
     if (s != NATS_OK)
         return s;
-    for (size_t i = 0; i < item->n_headers && s == NATS_OK; i++)
-        s = add_header(*out, item->headers[i].name, item->headers[i].value);
-    if (s == NATS_OK && !message_is_null(item->key))
-        s = add_header(*out, slice_str(KEY_HEADER), item->key);
-    if (s == NATS_OK && !message_is_null(item->id))
-        s = add_header(*out, slice_str(ID_HEADER), item->id);
+    s = nats_headers_add(*out, item);
     if (s != NATS_OK)
         natsMsg_Destroy(*out);
     return s;
@@ -305,55 +278,9 @@ natsStatus nats_message_publish(natsConnection *connection, struct nats_form *fo
 
 /* ---- in ---- */
 
-static struct slice carried(natsMsg *message, const char *name)
-{
-    const char *value;
-
-    if (natsMsgHeader_Get(message, name, &value) != NATS_OK || value == NULL)
-        return message_null();
-    return slice_str(value);
-}
-
-static size_t count_values(natsMsg *message, const char *const *names, int n)
-{
-    size_t count = 0;
-
-    for (int i = 0; i < n; i++) {
-        const char **values;
-        int many;
-
-        if (natsMsgHeader_Values(message, names[i], &values, &many) != NATS_OK)
-            continue;
-        count += (size_t)many;
-        free((void *)values);
-    }
-    return count;
-}
-
-static void take_headers(struct incoming *in, natsMsg *message, const char *const *names, int n,
-                         struct arena *arena)
-{
-    struct header *headers = arena_array(arena, count_values(message, names, n), sizeof *headers);
-
-    for (int i = 0; i < n; i++) {
-        const char **values;
-        int many;
-
-        if (strcmp(names[i], KEY_HEADER) == 0 || strcmp(names[i], ID_HEADER) == 0 ||
-            natsMsgHeader_Values(message, names[i], &values, &many) != NATS_OK)
-            continue;
-        for (int k = 0; k < many; k++)
-            headers[in->n_headers++] =
-                (struct header){.name = slice_str(names[i]), .value = slice_str(values[k])};
-        free((void *)values);
-    }
-    in->headers = headers;
-}
-
 void nats_message_in(struct incoming *in, natsMsg *message, struct arena *arena)
 {
-    int len = natsMsg_GetDataLength(message), n = 0;
-    const char **names = NULL;
+    int len = natsMsg_GetDataLength(message);
 
     *in = (struct incoming){
         .topic = slice_str(natsMsg_GetSubject(message)),
@@ -362,10 +289,5 @@ void nats_message_in(struct incoming *in, natsMsg *message, struct arena *arena)
         .offset = -1,
         .attempt = 1,
     };
-    if (natsMsgHeader_Keys(message, &names, &n) != NATS_OK)
-        return;
-    in->key = carried(message, KEY_HEADER);
-    in->id = carried(message, ID_HEADER);
-    take_headers(in, message, names, n, arena);
-    free((void *)names);
+    nats_headers_take(in, message, arena);
 }

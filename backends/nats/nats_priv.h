@@ -284,4 +284,15 @@ natsStatus nats_message_publish(natsConnection *connection, struct nats_form *fo
 /* Slices point into the message and the arena. */
 void nats_message_in(struct incoming *in, natsMsg *message, struct arena *arena);
 
+/* ---- nats_headers.c ---- */
+
+#define NATS_KEY_HEADER "Prism-Key"
+#define NATS_ID_HEADER  "Nats-Msg-Id"
+
+/* Key and identifier of the item as well. */
+natsStatus nats_headers_add(natsMsg *message, const struct outgoing *item);
+
+/* The headers, key and id; they live as long as the message and the arena. */
+void nats_headers_take(struct incoming *in, natsMsg *message, struct arena *arena);
+
 #endif
