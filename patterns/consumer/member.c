@@ -300,7 +300,7 @@ void member_sent(struct job *job)
     member_clear_frame(member);
     if (member->unheard && (member->leaving || !member_owes_much(member))) {
         member->unheard = false;
-        worker_land(outlet->worker, &outlet->heard);
+        member_hear(member);
     }
     send_over(member);
     feed_wake(member->feed);

@@ -66,8 +66,9 @@ struct outlet {
     struct err why;     /* gone: of the client */
     struct err end;     /* over: of the call */
     char end_text[ERR_KEPT_BYTES];
-    bool orderly; /* gone: by half-close */
-    bool left;    /* nothing more goes to the home */
+    size_t untold; /* heard: sequences that the client named, and is still to hear of */
+    bool orderly;  /* gone: by half-close */
+    bool left;     /* nothing more goes to the home */
     bool bidi, headed, told_gone, draining;
     /* NULL: frames are sent as they are. Otherwise writes the frame, one at a time, in its own way
      * and ends in outlet_written, at once or later. */
@@ -100,6 +101,7 @@ struct member {
     struct notes revoked, gaps, extended;
     struct failures failures;
     size_t n_extended;                   /* sequences that `extended` tells of */
+    size_t naming;                       /* sequences that open receipts name */
     uint64_t told_through, last_through; /* last: before the first that it gave back */
     bool started, owes_assigned, owes_drain, told_drain, unheard;
 
@@ -177,6 +179,7 @@ struct receipt {
     struct arena memory;
     pb_settlement_failure **failures;
     size_t n_failures, cap, told;
+    size_t names; /* sequences of the request */
     int32_t settled, dead;
     unsigned pending;
     void (*done)(struct receipt *);
@@ -202,6 +205,13 @@ void receipt_init(struct receipt *receipt, struct member *member, void (*done)(s
 void receipt_fail(struct receipt *receipt, uint64_t sequence, struct err err);
 void receipt_enter(struct receipt *receipt);
 void receipt_leave(struct receipt *receipt);
+
+/* ---- said.c ---- */
+
+/* How many sequences the client names. thread: any. */
+size_t member_names(const pb_consume_request *request);
+/* Goes on receiving what the client says. */
+void member_hear(struct member *member);
 
 /* ---- failures.c ---- */
 

@@ -84,13 +84,24 @@ static void receive(struct outlet *outlet)
     call_receive(outlet->call, &outlet->receive, received);
 }
 
+/* What its client may have to be told: all that it has named may fail, and waits until the client
+ * reads. */
+static struct err hold_answers(struct outlet *outlet, size_t names)
+{
+    enum { ANSWER_BYTES = sizeof(pb_settlement_failure) + 3 * sizeof(void *) };
+
+    return call_hold(outlet->call, (outlet->untold + names) * ANSWER_BYTES);
+}
+
 static void heard(struct job *job)
 {
     struct outlet *outlet = CONTAINER_OF(job, struct outlet, heard);
 
     arena_clear(&outlet->arena);
-    if (!outlet->left)
-        receive(outlet);
+    if (outlet->left)
+        return;
+    (void)hold_answers(outlet, 0); /* less than before */
+    receive(outlet);
 }
 
 static void over(struct job *job)
@@ -189,12 +200,16 @@ static void began(struct op *op)
 static void received(struct op *op)
 {
     struct outlet *outlet = CONTAINER_OF(op, struct outlet, receive.op);
+    const pb_consume_request *request = (const void *)outlet->receive.message;
+    struct err err = op->err;
 
     if (outlet->left)
         return;
-    if (op->err.code != ERR_OK)
-        tell_gone(outlet, op->err, false);
-    else if (outlet->receive.message == NULL)
+    if (err.code == ERR_OK && request != NULL)
+        err = hold_answers(outlet, member_names(request));
+    if (err.code != ERR_OK)
+        tell_gone(outlet, err, false);
+    else if (request == NULL)
         tell_gone(outlet, ERR_NONE, true);
     else
         land(outlet, &outlet->said);

@@ -16,12 +16,13 @@ static void told(struct receipt *receipt)
     struct member *member = receipt->member;
 
     member->receipts--;
+    member->naming -= receipt->names;
     failures_add(&member->failures, receipt);
     feed_wake(member->feed);
     member_maybe_free(member);
 }
 
-static struct receipt *new_receipt(struct member *member)
+static struct receipt *new_receipt(struct member *member, size_t names)
 {
     struct arena memory;
 
@@ -31,6 +32,8 @@ static struct receipt *new_receipt(struct member *member)
 
     receipt_init(receipt, member, told);
     receipt->memory = memory; /* holds the receipt itself */
+    receipt->names = names;
+    member->naming += names;
     return receipt;
 }
 
@@ -57,7 +60,7 @@ static void add_credit(struct member *member,
 
 static void extend(struct member *member, const Prism__Patterns__Consumer__ConsumeExtend *request)
 {
-    struct receipt *receipt = new_receipt(member);
+    struct receipt *receipt = new_receipt(member, request->n_sequences);
     struct which which = which_of(request->sequences, request->n_sequences, request->through);
     struct extension extension = settle_extend(receipt, &which, (uint64_t)request->lease_ms);
 
@@ -82,7 +85,7 @@ static void extend(struct member *member, const Prism__Patterns__Consumer__Consu
 
 static void reject(struct member *member, const Prism__Patterns__Consumer__ConsumeReject *request)
 {
-    struct receipt *receipt = new_receipt(member);
+    struct receipt *receipt = new_receipt(member, request->n_sequences);
     struct which which = which_of(request->sequences, request->n_sequences, request->through);
     uint64_t delay = request->_delay_ms_case == CONSUMER_PB(CONSUME_REJECT___DELAY_MS_DELAY_MS)
                          ? (uint64_t)request->delay_ms
@@ -94,11 +97,32 @@ static void reject(struct member *member, const Prism__Patterns__Consumer__Consu
 
 static void acknowledge(struct member *member, const Prism__Patterns__Consumer__ConsumeAck *request)
 {
-    struct receipt *receipt = new_receipt(member);
+    struct receipt *receipt = new_receipt(member, request->n_sequences);
     struct which which = which_of(request->sequences, request->n_sequences, request->through);
 
     settle_acknowledge(receipt, &which);
     receipt_leave(receipt);
+}
+
+size_t member_names(const pb_consume_request *request)
+{
+    switch (request->action_case) {
+    case CONSUMER_PB(CONSUME_REQUEST__ACTION_ACK):
+        return request->ack->n_sequences;
+    case CONSUMER_PB(CONSUME_REQUEST__ACTION_REJECT):
+        return request->reject->n_sequences;
+    case CONSUMER_PB(CONSUME_REQUEST__ACTION_EXTEND):
+        return request->extend->n_sequences;
+    default:
+        return 0;
+    }
+}
+
+/* What is not told yet, and what may have to be. */
+void member_hear(struct member *member)
+{
+    member->outlet->untold = member->failures.n + member->n_extended + member->naming;
+    worker_land(member->outlet->worker, &member->outlet->heard);
 }
 
 /* Its own faults end the stream: what the client meant cannot be known. */
@@ -162,6 +186,6 @@ void member_said(struct job *job)
     if (!member->leaving && member_owes_much(member))
         member->unheard = true;
     else
-        worker_land(outlet->worker, &outlet->heard);
+        member_hear(member);
     feed_wake(member->feed);
 }

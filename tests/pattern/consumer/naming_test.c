@@ -193,7 +193,29 @@ static void test_many_failures_come_in_several_frames(void **state)
     }
     assert_int_equal(next, 1000 + N);
     assert_int_equal(through(call), 1);
+    assert_true(call->held_bytes < 1000); /* of the last one only */
     leave(rig, call);
+    consumer_free(rig);
+}
+
+/* A client that does not read is told of everything later: that is memory until then. */
+static void test_what_is_to_be_told_is_memory(void **state)
+{
+    enum { N = 20000 };
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    struct call *call = member(rig);
+
+    (void)state;
+    call->slow_reader = true;
+    acknowledge_absent(rig, call, N);
+    assert_true(call->held_bytes > N * sizeof(pb_settlement_failure));
+    vanish(rig, call);
+    call = member(rig);
+    rig->hold_limit = N;
+    acknowledge_absent(rig, call, N);
+    assert_int_equal(call->ends, 1);
+    assert_int_equal(call->status.code, ERR_RESOURCE_EXHAUSTED);
+    fake_call_free(call);
     consumer_free(rig);
 }
 
@@ -264,6 +286,7 @@ int main(void)
         cmocka_unit_test(test_an_answer_fits),
         cmocka_unit_test(test_many_identifiers_of_many_deliveries),
         cmocka_unit_test(test_many_failures_come_in_several_frames),
+        cmocka_unit_test(test_what_is_to_be_told_is_memory),
         cmocka_unit_test(test_failures_of_a_client_that_vanishes),
         cmocka_unit_test(test_an_extension_tells_its_end),
     };
