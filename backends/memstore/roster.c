@@ -6,6 +6,26 @@
 
 enum { REAPED = 8 /* expired members that each call takes out, at most */ };
 
+struct slice member_name(const void *of)
+{
+    const struct member *member = of;
+
+    return slice_of(member->bytes, member->identity_len);
+}
+
+void roster_fill(const struct member *member, struct slice identity, bool with_documents,
+                 struct arena *arena, struct registry_entry *entry)
+{
+    *entry = (struct registry_entry){.identity = identity,
+                                     .generation = member->generation,
+                                     .registered_at_ms = member->registered_ms,
+                                     .expires_at_ms = member->expires_ms};
+    if (with_documents) {
+        entry->document = arena_copy(arena, member_document(member));
+        entry->tags = arena_copy(arena, member_tags(member));
+    }
+}
+
 static uint64_t unix_ms(void)
 {
     struct timespec now;
@@ -443,7 +463,7 @@ bool roster_get(struct roster *roster, struct slice identity, bool with_document
     struct member *member = find(roster, identity, roster_lock(roster));
 
     if (member != NULL)
-        roster_entry(member, with_documents, arena, entry);
+        roster_fill(member, arena_copy(arena, member_name(member)), with_documents, arena, entry);
     pthread_mutex_unlock(&roster->lock);
     return member != NULL;
 }

@@ -21,32 +21,6 @@ struct walk {
     } room;
 };
 
-struct slice member_name(const void *of)
-{
-    const struct member *member = of;
-
-    return slice_of(member->bytes, member->identity_len);
-}
-
-static void fill(const struct member *member, struct slice identity, bool with_documents,
-                 struct arena *arena, struct registry_entry *entry)
-{
-    *entry = (struct registry_entry){.identity = identity,
-                                     .generation = member->generation,
-                                     .registered_at_ms = member->registered_ms,
-                                     .expires_at_ms = member->expires_ms};
-    if (with_documents) {
-        entry->document = arena_copy(arena, member_document(member));
-        entry->tags = arena_copy(arena, member_tags(member));
-    }
-}
-
-void roster_entry(const struct member *member, bool with_documents, struct arena *arena,
-                  struct registry_entry *entry)
-{
-    fill(member, arena_copy(arena, member_name(member)), with_documents, arena, entry);
-}
-
 enum { ROOM_BYTES = 4096 };
 
 static struct slice keep(struct walk *walk, struct arena *arena, struct slice identity)
@@ -184,7 +158,8 @@ static bool stride(struct walk *walk, struct registry_page *page, uint64_t *byte
 
         struct registry_entry *entry = &page->entries[page->n++];
 
-        fill(member, keep(walk, arena, member_name(member)), page->with_documents, arena, entry);
+        roster_fill(member, keep(walk, arena, member_name(member)), page->with_documents, arena,
+                    entry);
         *bytes += entry->identity.len + entry->document.len + entry->tags.len;
         full = page_full(page, *bytes);
     }

@@ -25,9 +25,9 @@ uint64_t roster_now_ms(const struct roster *roster);
 /* Locks, takes out a few that have expired, returns the time. */
 uint64_t roster_lock(struct roster *roster);
 
-/* A copy in the arena. */
-void roster_entry(const struct member *member, bool with_documents, struct arena *arena,
-                  struct registry_entry *entry);
+/* The entry of a member: the identity as given, the rest copied into the arena. */
+void roster_fill(const struct member *member, struct slice identity, bool with_documents,
+                 struct arena *arena, struct registry_entry *entry);
 
 /* The number in the index for a field with this value ('f'), or for a tag ('t', no name); the value
  * is one that roster_indexes. */
