@@ -107,6 +107,20 @@ static void keep_refused(struct redis_many *many)
     many->left_n = kept;
 }
 
+/* Once an item has its outcome, an error is that of the items that are left, and not of the
+ * request: it would say of what is stored that it was not sent. */
+static struct err put_ends(struct redis_spread *spread, struct err err)
+{
+    const struct redis_many *many = (const struct redis_many *)spread;
+    struct registry_put *put = put_of(many);
+
+    if (err.code == ERR_OK || many->left_n == put->n)
+        return err;
+    for (size_t i = 0; i < many->left_n; i++)
+        put->items[many->left[i]].err = err;
+    return ERR_NONE;
+}
+
 static void count_done(struct redis_spread *spread);
 
 static void count_start(struct redis_spread *spread)
@@ -147,12 +161,13 @@ static void put_done(struct redis_spread *spread)
 {
     struct putting *putting = (struct putting *)spread;
     struct redis_many *many = &putting->many;
+    bool first = many->left_n == put_of(many)->n; /* no item has its outcome yet */
     struct err err = redis_many_gather(many);
 
     keep_refused(many);
     if (err.code != ERR_OK || many->left_n == 0 || putting->rounds == ROUNDS ||
         (putting->rounds > 0 && putting->room == 0)) {
-        redis_spread_end(spread, err);
+        redis_spread_end(spread, first ? err : ERR_NONE);
         return;
     }
     if (putting->rounds++ == 0)
@@ -165,19 +180,14 @@ static void put_done(struct redis_spread *spread)
 static void count_done(struct redis_spread *spread)
 {
     struct putting *putting = (struct putting *)spread;
-    struct redis_many *many = &putting->many;
-    struct registry_put *put = put_of(many);
     struct err err = set_limits(putting);
 
     spread->start = redis_many_start;
     spread->done = put_done;
-    if (err.code == ERR_OK) {
+    if (err.code == ERR_OK)
         redis_spread_again(spread);
-        return;
-    }
-    for (size_t i = 0; i < many->left_n; i++)
-        put->items[many->left[i]].err = err;
-    redis_spread_end(spread, many->left_n == put->n ? err : ERR_NONE);
+    else
+        redis_spread_end(spread, put_ends(spread, err));
 }
 
 static void put_start(struct redis_spread *spread)
@@ -207,6 +217,7 @@ static void put(struct backend *backend, struct registry_put *put)
     putting->most = put->max_identities;
     putting->many.spread.start = put_start;
     putting->many.spread.done = put_done;
+    putting->many.spread.ends = put_ends;
     redis_spread_run(&putting->many.spread);
 }
 

@@ -40,13 +40,18 @@ static void leave(struct redis_spread *spread)
     line->n--;
 }
 
+static void refuse(struct redis_spread *spread, struct err err)
+{
+    redis_spread_end(spread, spread->ends != NULL ? spread->ends(spread, err) : err);
+}
+
 /* An op that was cancelled before it came here is not asked again to let go. */
 static void line_up(struct redis_spread *spread, struct redis_spread_line *line)
 {
     if (spread->group.cancelled.code != ERR_OK) {
-        redis_spread_end(spread, spread->group.cancelled);
+        refuse(spread, spread->group.cancelled);
     } else if (line->n >= redis_store_of(redis_of(spread->backend))->max_in_flight) {
-        redis_spread_end(spread, redis_too_many());
+        refuse(spread, redis_too_many());
     } else {
         spread->next = NULL;
         spread->at = line->last;
@@ -84,7 +89,7 @@ static void cancel(struct op *op, struct err why)
         return;
     }
     leave(spread);
-    redis_finish(redis_of(spread->backend), op, why);
+    refuse(spread, why);
 }
 
 void *redis_spread_new(struct backend *backend, struct op *op, size_t bytes)

@@ -26,8 +26,11 @@ struct redis_spread {
     struct op *op;
     void (*start)(struct redis_spread *spread); /* starts them, in the group */
     void (*done)(struct redis_spread *spread);  /* they are done: starts more, or ends */
-    unsigned parts;                             /* set by start */
-    bool counts;                                /* it has the turn to count */
+    /* What the op ends with if it gets no turn; NULL: the error. What was done before stays told.
+     */
+    struct err (*ends)(struct redis_spread *spread, struct err err);
+    unsigned parts; /* set by start */
+    bool counts;    /* it has the turn to count */
     struct redis_spread *next, **at;
     struct redis_spread_line *line; /* that it waits in; NULL: none */
 };
