@@ -64,10 +64,22 @@ static void line_up(struct redis_spread *spread, struct redis_spread_line *line)
 
 /* ---- their course ---- */
 
+static struct err other_number(void)
+{
+    return err_make(ERR_FAILED_PRECONDITION,
+                    "this namespace has another number of partitions in redis than when prism "
+                    "began: restart prism");
+}
+
+/* Another worker can learn of another number at any moment, so it is read once. */
 static void begin(struct redis_spread *spread)
 {
     if (spread->parts == 0)
         spread->parts = redis_spread_parts(spread->backend);
+    if (spread->parts == 0) {
+        redis_spread_end(spread, other_number());
+        return;
+    }
     op_group_enter(&spread->group);
     spread->start(spread);
     op_group_leave(&spread->group);
@@ -194,13 +206,6 @@ unsigned redis_spread_parts(struct backend *backend)
 }
 
 static void ask(struct redis *shared);
-
-static struct err other_number(void)
-{
-    return err_make(ERR_FAILED_PRECONDITION,
-                    "this namespace has another number of partitions in redis than when prism "
-                    "began: restart prism");
-}
 
 static void tell(const struct redis_store *store, unsigned n)
 {
@@ -361,7 +366,8 @@ void redis_spread_run(struct redis_spread *spread)
 
     spread->op->backend_data = spread;
     op_park(spread->op, cancel);
-    if (redis_spread_parts(spread->backend) > 0) {
+    spread->parts = redis_spread_parts(spread->backend);
+    if (spread->parts > 0) {
         begin(spread);
         return;
     }

@@ -5,6 +5,7 @@ import concurrent.futures
 import grpc
 
 from rig import environment, multicast, session, suite, wait
+from rig.load import Load
 from rig.multicast import pb, struct, where
 from rig.prismd import Prismd
 from rig.redis_cluster import RedisCluster
@@ -200,13 +201,13 @@ class Spread(suite.Case):
 
     # ---- what is there already ----
 
-    def serve(self, **config):
+    def serve(self, name="old", **config):
         slot = self.slot(**config)
-        namespaces = [multicast.namespace(slot, slot, "old"), session.namespace(slot, "old")]
-        server = self.borrow(Prismd(namespaces=namespaces))
+        namespaces = [multicast.namespace(slot, slot, name), session.namespace(slot, name)]
+        server = self.borrow(Prismd(workers=2, namespaces=namespaces))
         wait.until(lambda: server.http("/readyz")[0] == 200, environment.PATIENCE, "the cluster is connected")
         channel = server.channel()
-        return server, multicast.service(channel, "old"), session.service(channel, "old")
+        return server, multicast.service(channel, name), session.service(channel, name)
 
     def test_one_partition_stays_one(self):
         """Data of a time before partitions, whose number nobody has remembered, and another setting."""
@@ -223,6 +224,40 @@ class Spread(suite.Case):
             self.assertEqual({(e["partitions"], e["level"]) for e in told}, {(1, "warn")})
             server.terminate()
         self.assertEqual(self.cluster.call_at("old", "GET", "prism:{old}%partitions"), b"1")
+
+    def test_another_number_refuses_until_it_is_gone(self):
+        """The number in redis changes again and again under load, which several workers learn of at their own times."""
+        server, registry, _ = self.serve("flips", cluster_refresh_ms=100)
+        self.assertTrue(registry.Register(identity="before").success)
+        key = "prism:{flips}%partitions"
+        number = self.cluster.call_at(key, "GET", key)
+        codes = set()
+
+        def start(i):
+            return registry.RegisterBatch.future(
+                registrations=[pb.RegisterRequest(identity=f"flip{i}-{j}") for j in range(4)], timeout=30)
+
+        def inspect(future, *_):
+            codes.add(future.code())
+        load = Load(start, 64, inspect)
+        refused = grpc.StatusCode.FAILED_PRECONDITION
+        for _ in range(10):
+            self.cluster.call_at(key, "SET", key, 8)
+            before = load.count(refused)
+            wait.until(lambda n=before: load.count(refused) > n, environment.PATIENCE, "the other number is met")
+            self.cluster.call_at(key, "SET", key, number)
+            before = load.count()
+            wait.until(lambda n=before: load.count() > n, environment.PATIENCE, "and so is that of the beginning")
+        load.stop(environment.PATIENCE)
+        self.assertEqual(codes, {grpc.StatusCode.OK, refused})
+        self.assertTrue(server.process.alive())
+
+        def serves():
+            try:
+                return registry.Heartbeat(items=[{"identity": "before"}]).alive_count == 1
+            except grpc.RpcError:
+                return False
+        wait.until(serves, environment.PATIENCE, "the number is that of the beginning")
 
 
 if __name__ == "__main__":
