@@ -164,17 +164,10 @@ static void create_node(struct redis_scripted *work, struct redis_call *call,
     }
 }
 
-static const char limit[] = "max_sessions";
-
 struct err redis_session_full(void)
 {
-    return err_about(ERR_RESOURCE_EXHAUSTED, limit,
+    return err_about(ERR_RESOURCE_EXHAUSTED, "max_sessions",
                      "the namespace holds as many sessions as it may");
-}
-
-bool redis_session_is_full(struct err err)
-{
-    return err.code == ERR_RESOURCE_EXHAUSTED && err.subject == limit;
 }
 
 static struct err create_err(const struct creating *c)

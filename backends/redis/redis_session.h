@@ -79,7 +79,6 @@ void redis_session_count(struct backend *backend, struct redis_session_count *co
 
 /* The refusal of a session for which the namespace has no room. */
 struct err redis_session_full(void);
-bool redis_session_is_full(struct err err);
 
 /* The same over a cluster. */
 extern const struct session redis_session_spread;

@@ -3,7 +3,10 @@
  * region, are put together from all partitions: each gives places of its own, and what lies behind
  * the place that the slowest of them has come to is thrown away.
  *
- * A limit of all sessions is counted as that of identities is (redis_registry_spread.c). */
+ * A limit of all sessions is counted, over all partitions, before each create, by one that has the
+ * turn of its instance (redis_registry_spread.c). Nobody comes in without a count as identities do:
+ * all sessions of a user are in one partition, so that partitions can be as uneven as users are,
+ * and what others might hold is no measure of what they do. */
 #include "backends/redis/redis_topic.h"
 
 #include <stdlib.h>
@@ -50,11 +53,11 @@ static void rotate(struct backend *backend, struct session_rotate *rotate)
 /* ---- create with a limit of all ---- */
 
 struct entering {
-    struct redis_spread spread;   /* first */
-    struct session_create *tried; /* NULL: nothing was tried */
-    uint64_t limit, floor;        /* of the partition */
+    struct redis_spread spread;         /* first */
+    struct redis_session_count *counts; /* of each partition */
+    struct session_create *counted;     /* the create itself, with what the partition may hold */
+    uint64_t limit;
     unsigned part;
-    struct redis_session_count *counts; /* of each partition; NULL: not counted yet */
 };
 
 static struct session_create *create_of(const struct redis_spread *spread)
@@ -62,31 +65,32 @@ static struct session_create *create_of(const struct redis_spread *spread)
     return CONTAINER_OF(spread->op, struct session_create, op);
 }
 
-static void try_start(struct redis_spread *spread)
+static void enter_start(struct redis_spread *spread)
 {
     struct entering *entering = (struct entering *)spread;
-    struct op *copy = redis_spread_copy(spread->op, sizeof *entering->tried);
+    struct op *copy = redis_spread_copy(spread->op, sizeof *entering->counted);
 
-    entering->tried = CONTAINER_OF(copy, struct session_create, op);
-    entering->tried->max_sessions = entering->limit;
+    entering->counted = CONTAINER_OF(copy, struct session_create, op);
+    entering->counted->max_sessions = entering->limit;
     redis_spread_start(spread, copy, entering->part);
-    redis_session.create(spread->backend, entering->tried);
+    redis_session.create(spread->backend, entering->counted);
 }
 
-static void try_done(struct redis_spread *spread)
+static void enter_done(struct redis_spread *spread)
 {
     struct entering *entering = (struct entering *)spread;
     uint64_t most = create_of(spread)->max_sessions;
 
-    redis_spread_return(spread->op, &entering->tried->op, sizeof *entering->tried);
+    redis_spread_return(spread->op, &entering->counted->op, sizeof *entering->counted);
     create_of(spread)->max_sessions = most;
-    redis_spread_end(spread, entering->tried->op.err);
+    redis_spread_end(spread, entering->counted->op.err);
 }
 
 static void count_start(struct redis_spread *spread)
 {
     struct entering *entering = (struct entering *)spread;
 
+    entering->part = session_group_of(create_of(spread)->id) % spread->parts;
     entering->counts = arena_array(op_arena(spread->op), spread->parts, sizeof *entering->counts);
     for (unsigned part = 0; part < spread->parts; part++) {
         entering->counts[part] = (struct redis_session_count){.count = 0};
@@ -106,7 +110,7 @@ static struct err set_limit(struct entering *entering)
         if (count->op.err.code != ERR_OK)
             return count->op.err;
         if (part != entering->part)
-            others += count->count > entering->floor ? count->count : entering->floor;
+            others += count->count;
     }
     entering->limit = most > others ? most - others : 0;
     return entering->limit > 0 ? ERR_NONE : redis_session_full();
@@ -116,34 +120,22 @@ static void count_done(struct redis_spread *spread)
 {
     struct err err = set_limit((struct entering *)spread);
 
-    spread->start = try_start;
-    spread->done = try_done;
+    spread->start = enter_start;
+    spread->done = enter_done;
     if (err.code == ERR_OK)
         redis_spread_again(spread);
     else
         redis_spread_end(spread, err);
 }
 
-static void first_start(struct redis_spread *spread)
+/* The number of partitions is known. */
+static void turn_start(struct redis_spread *spread)
 {
-    struct entering *entering = (struct entering *)spread;
-    const struct session_create *create = create_of(spread);
-
-    entering->part = session_group_of(create->id) % spread->parts;
-    entering->floor = redis_spread_floor(create->max_sessions, spread->parts);
-    entering->limit = entering->floor;
-    if (entering->limit > 0)
-        try_start(spread);
+    (void)spread; /* nothing but the turn is waited for */
 }
 
-static void first_done(struct redis_spread *spread)
+static void turn_done(struct redis_spread *spread)
 {
-    const struct entering *entering = (const struct entering *)spread;
-
-    if (entering->tried != NULL && !redis_session_is_full(entering->tried->op.err)) {
-        try_done(spread);
-        return;
-    }
     spread->start = count_start;
     spread->done = count_done;
     redis_spread_count(spread);
@@ -163,8 +155,8 @@ static void create(struct backend *backend, struct session_create *create)
         return;
     }
     spread = redis_spread_new(backend, &create->op, sizeof(struct entering));
-    spread->start = first_start;
-    spread->done = first_done;
+    spread->start = turn_start;
+    spread->done = turn_done;
     redis_spread_run(spread);
 }
 

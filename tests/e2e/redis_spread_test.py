@@ -30,7 +30,8 @@ class Spread(suite.Case):
             multicast.namespace(slot, slot, "few", max_identities=40),
             multicast.namespace(slot, slot, "more", max_identities=4096),
             session.namespace(slot, "capped", max_sessions_per_user=5),
-            session.namespace(slot, "few", max_sessions=40)]))
+            session.namespace(slot, "few", max_sessions=40),
+            session.namespace(slot, "more", max_sessions=2048)]))
         cls.channel = cls.server.channel()
         cls.registry, cls.sessions = multicast.service(cls.channel), session.service(cls.channel)
         wait.until(lambda: cls.server.http("/readyz")[0] == 200, environment.PATIENCE, "the cluster is connected")
@@ -198,6 +199,16 @@ class Spread(suite.Case):
         self.assertEqual([m.code for m in made], [0] * 40 + [FULL] * 10)
         few.DeleteSession(session_id=made[0].session_id)
         self.assertEqual([self.create(few, "again").code for _ in range(2)], [0, FULL])
+
+    def test_one_user_may_have_all_sessions_of_a_limit(self):
+        """All of them are in one partition; what the others might hold is room too."""
+        more = session.service(self.channel, "more")
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            codes = list(pool.map(lambda _: self.create(more, "service").code, range(2040)))
+        self.assertEqual(set(codes), {0})
+        codes = [self.create(more, "service").code for _ in range(10)]
+        self.assertEqual(codes, [0] * 8 + [FULL] * 2)
+        self.assertEqual(self.create(more, "somebody else").code, FULL)
 
     # ---- what is there already ----
 
