@@ -2,14 +2,19 @@
  * there before it leaves its queue:
  *
  *   dead_letter_queue   publish -> stored -> settle DONE
+ *                               -> refused, as too large -> once more without its payload
+ *                                          refused again -> counted, settle DONE
  *                               -> failed -> again after DEAD_AGAIN_MS, while its identity is
  *                                            attached; then it is given back as it was
+ *   no memory for it    given back after DEAD_AGAIN_MS, and it comes again
  *   none                settle DONE
  *
  * The topic is named after the queue, as the Consumer does it: it reads and redrives them.
  *
- * Memory: a copy of each that is being kept, counted for the call (inbox_hold). An identity has as
- * many of them as it has credit. */
+ * Memory: a copy of each that is being kept, counted for the call (inbox_hold) before it is made.
+ * The source has credit again for one that has failed, so that what stands behind it comes: for
+ * DYING_MESSAGES of an identity. Those beyond them keep their credit, ATTACHMENT_MESSAGES at most,
+ * and once they have all of it nothing comes for this identity until letters are stored. */
 #include "patterns/multicast_registry/receiver.h"
 #include "pool/worker.h"
 #include "src/base/clock.h"
@@ -23,12 +28,14 @@ struct dying {
     struct arena trial; /* of a publish */
     struct publish publish;
     struct outgoing item;
+    struct death death;
     struct timer timer;
     struct dying *next, *prev; /* of the receiver */
     struct lead *lead;
     struct delivery *delivery; /* NULL: its lead is closed, and the source has it back */
     size_t bytes;
     bool publishing;
+    bool put_off; /* there was no memory for a copy: it is given back */
 };
 
 static void publish(struct dying *dying);
@@ -60,24 +67,84 @@ static void count(struct receiver *r)
 
 static void again(struct timer *timer)
 {
-    publish(CONTAINER_OF(timer, struct dying, timer));
+    struct dying *dying = CONTAINER_OF(timer, struct dying, timer);
+    struct delivery *d = dying->delivery;
+
+    if (!dying->put_off) {
+        publish(dying);
+        return;
+    }
+    forget(dying);
+    kept_settle(d, SETTLE_RELEASE);
 }
 
-static void failed(struct dying *dying, struct err err)
+static void again_after(struct dying *dying, uint64_t ms)
 {
-    struct multicast *multicast = dying->lead->attachment->receiver->multicast;
-    struct worker *home = multicast->base.home;
+    struct worker *home = dying->lead->attachment->receiver->multicast->base.home;
 
+    timer_arm(&home->timers, &dying->timer, home->now_ns + ms * NS_PER_MS, again);
+}
+
+static void note_failure(struct multicast *multicast, struct err err)
+{
     counter_add(&multicast->stats.dead_letter_failures, 1);
     trouble_met(&multicast->dead_trouble, "dead letters cannot be written");
     log_limited(&multicast->dead_log, LOG_WARN, "dead_letter_failed",
                 (const struct log_field[]){LOG_S("namespace", multicast->base.namespace_name),
                                            LOG_S("error", err.text)},
                 2);
-    if (dying->delivery == NULL)
+}
+
+static void failed(struct dying *dying, struct err err)
+{
+    note_failure(dying->lead->attachment->receiver->multicast, err);
+    if (dying->delivery == NULL) {
         forget(dying);
-    else
-        timer_arm(&home->timers, &dying->timer, home->now_ns + DEAD_AGAIN_MS * NS_PER_MS, again);
+        return;
+    }
+    kept_lend(dying->delivery);
+    again_after(dying, DEAD_AGAIN_MS);
+}
+
+static void log_refusal(struct dying *dying, struct log_budget *budget, const char *event,
+                        struct err err)
+{
+    struct multicast *multicast = dying->lead->attachment->receiver->multicast;
+
+    log_limited(budget, LOG_WARN, event,
+                (const struct log_field[]){
+                    LOG_S("namespace", multicast->base.namespace_name),
+                    LOG_B("topic", dying->item.topic),
+                    LOG_I("payload_bytes", (int64_t)dying->death.message->payload.len),
+                    LOG_S("error", err.text)},
+                4);
+}
+
+/* The slot will never take it: nothing is gained by keeping it from those behind. */
+static void refused(struct dying *dying, struct err err)
+{
+    struct receiver *r = dying->lead->attachment->receiver;
+    struct multicast *multicast = r->multicast;
+    struct delivery *d = dying->delivery;
+
+    if (d == NULL) { /* its next receiver finds out */
+        forget(dying);
+        return;
+    }
+    if (dying->item.payload.len > 0) {
+        log_refusal(dying, &multicast->dead_cut_log, "dead_letter_without_payload", err);
+        dying->death.omitted = dying->item.payload.len;
+        dying->death.payload = message_empty();
+        dead_letter_fill(&dying->item, &dying->arena, &dying->death);
+        again_after(dying, 0);
+        return;
+    }
+    counter_add(&multicast->stats.dead_letters_refused, 1);
+    trouble_met(&multicast->dead_trouble, "dead letters are refused");
+    log_refusal(dying, &multicast->dead_refused_log, "dead_letter_refused", err);
+    forget(dying);
+    count(r);
+    kept_settle(d, SETTLE_DONE);
 }
 
 /* If its lead is closed it will come again, and then there are two letters of it. */
@@ -86,7 +153,9 @@ static void stored(struct dying *dying)
     struct receiver *r = dying->lead->attachment->receiver;
     struct delivery *d = dying->delivery;
 
-    counter_add(&r->multicast->stats.dead_letters, 1);
+    counter_add(dying->death.omitted > 0 ? &r->multicast->stats.dead_letters_cut
+                                         : &r->multicast->stats.dead_letters,
+                1);
     trouble_over(&r->multicast->dead_trouble);
     forget(dying);
     if (d == NULL)
@@ -103,10 +172,12 @@ static void published(struct op *op)
     struct err err = op->err.code != ERR_OK ? op->err : dying->item.err;
 
     dying->publishing = false;
-    if (err.code != ERR_OK)
-        failed(dying, err);
-    else
+    if (err.code == ERR_OK)
         stored(dying);
+    else if (dead_letter_is_refused(err))
+        refused(dying, err);
+    else
+        failed(dying, err);
     r->settling--;
     lead->settling--;
     attachment_settled(lead->attachment);
@@ -174,7 +245,8 @@ static void fill(struct dying *dying, const struct incoming *message)
     struct slice group =
         multicast->plan.dead_in_stream ? slice_str(MULTICAST_GROUP) : message_empty();
     const struct incoming *kept = copy(&dying->arena, message);
-    const struct death death = {
+
+    dying->death = (struct death){
         .message = kept,
         .to = letters_of(lead, &dying->arena, group),
         .payload = kept->payload,
@@ -184,38 +256,67 @@ static void fill(struct dying *dying, const struct incoming *message)
         .reason = arena_printf(&dying->arena, "handed over %u times without being confirmed",
                                multicast->settings.max_deliveries),
     };
-
-    dead_letter_fill(&dying->item, &dying->arena, &death);
-    dying->bytes = message_out_bytes(&dying->item);
+    dead_letter_fill(&dying->item, &dying->arena, &dying->death);
     dying->publish.items = &dying->item;
     dying->publish.n = 1;
 }
 
-void kept_give_up(struct lead *lead, const struct incoming *message)
+static size_t bytes_of(const struct incoming *message)
+{
+    size_t bytes = sizeof(struct dying) + message->topic.len + message->key.len + message->id.len +
+                   message->payload.len;
+
+    for (size_t i = 0; i < message->n_headers; i++)
+        bytes +=
+            sizeof *message->headers + message->headers[i].name.len + message->headers[i].value.len;
+    return bytes;
+}
+
+/* Taken, and in the receiver's list. */
+static struct dying *take(struct lead *lead, const struct incoming *message)
 {
     struct receiver *r = lead->attachment->receiver;
     struct arena arena;
     struct dying *dying;
 
-    if (r->multicast->plan.dead == NULL) {
-        count(r);
-        kept_discard(lead, message);
-        return;
-    }
     arena_init(&arena, NULL);
     dying = arena_zalloc(&arena, sizeof *dying);
     dying->arena = arena;
     arena_init(&dying->trial, NULL);
     dying->lead = lead;
     dying->delivery = kept_take(lead, message);
-    fill(dying, message);
     dying->next = r->dying;
     if (r->dying != NULL)
         r->dying->prev = dying;
     r->dying = dying;
-    r->dying_bytes += dying->bytes;
-    (void)inbox_hold(r);
-    publish(dying);
+    return dying;
+}
+
+void kept_give_up(struct lead *lead, const struct incoming *message)
+{
+    struct receiver *r = lead->attachment->receiver;
+    size_t bytes = bytes_of(message);
+    struct dying *dying;
+    struct err err;
+
+    if (r->multicast->plan.dead == NULL) {
+        count(r);
+        kept_discard(lead, message);
+        return;
+    }
+    dying = take(lead, message);
+    r->dying_bytes += bytes;
+    err = inbox_hold(r);
+    if (err.code == ERR_OK) {
+        dying->bytes = bytes;
+        fill(dying, message);
+        publish(dying);
+        return;
+    }
+    r->dying_bytes -= bytes;
+    dying->put_off = true;
+    note_failure(r->multicast, err);
+    again_after(dying, DEAD_AGAIN_MS);
 }
 
 void given_up_let_go(struct lead *lead)

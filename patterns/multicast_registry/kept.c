@@ -33,7 +33,10 @@ static void give_spare(struct receiver *r, struct delivery *d)
 
 void kept_forget(struct delivery *d)
 {
-    d->lead->out--;
+    if (d->lent)
+        d->lead->lent--;
+    else
+        d->lead->out--;
     give_spare(d->receiver, d);
 }
 
@@ -81,8 +84,27 @@ void kept_grant(struct lead *lead)
 }
 
 /* One message less is out. */
-static void owe(struct lead *lead)
+static void owe(const struct delivery *d)
 {
+    struct lead *lead = d->lead;
+
+    if (d->lent) {
+        lead->lent--;
+    } else {
+        lead->out--;
+        lead->owed++;
+    }
+    kept_grant(lead);
+}
+
+void kept_lend(struct delivery *d)
+{
+    struct lead *lead = d->lead;
+
+    if (d->lent || lead->lent == DYING_MESSAGES)
+        return;
+    d->lent = true;
+    lead->lent++;
     lead->out--;
     lead->owed++;
     kept_grant(lead);
@@ -102,9 +124,9 @@ static void settled(struct op *op)
         counter_add(&r->multicast->stats.confirmed, 1);
         telling_start(d);
     }
-    give_spare(r, d);
     lead->settling--;
-    owe(lead);
+    owe(d);
+    give_spare(r, d);
     attachment_settled(lead->attachment);
     if (confirmed)
         receiver_look(r);
@@ -328,8 +350,8 @@ void kept_moved(struct subscription *subscription, const struct subscription_mov
         if (d->lead != lead || !is_named(d, move))
             continue;
         take_out(r, d);
+        owe(d);
         give_spare(r, d);
-        owe(lead);
     }
     receiver_look(r);
 }

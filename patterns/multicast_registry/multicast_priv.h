@@ -138,7 +138,7 @@ struct multicast_stats { /* written on the home worker */
     struct counter forgotten;            /* multicasts whose outcome could not be written down */
     struct counter untold; /* confirmations that did not reach a sender who waits for them */
     struct counter expired, replaced, given_up;
-    struct counter dead_letters, dead_letter_failures;
+    struct counter dead_letters, dead_letters_cut, dead_letters_refused, dead_letter_failures;
     struct counter sorts_refused; /* calls of Enumerate with sort_by, by a full line */
 };
 
@@ -166,7 +166,7 @@ struct multicast {
     struct backend *registry, *messaging;
     struct backend *durability, *dead; /* NULL: none is bound */
     struct trouble dead_trouble;
-    struct log_budget dead_log;
+    struct log_budget dead_log, dead_cut_log, dead_refused_log;
     struct multicast_settings settings;
     uint32_t facts; /* pattern_facts, that the plan was made from */
     struct multicast_plan plan;

@@ -243,6 +243,8 @@ static struct pattern *multicast_bind(const struct pattern_binding *binding)
     multicast->durability = binding->slots[SLOT_DURABILITY];
     multicast->dead = binding->slots[SLOT_DEAD];
     multicast->dead_log = (struct log_budget)LOG_BUDGET(1, 60000);
+    multicast->dead_cut_log = (struct log_budget)LOG_BUDGET(1, 60000);
+    multicast->dead_refused_log = (struct log_budget)LOG_BUDGET(1, 60000);
     read_settings(multicast);
     multicast->seed = hash_seed();
     semaphore_init(&multicast->semaphore, multicast->settings.permits);

@@ -35,6 +35,7 @@
 enum {
     ATTACHMENT_MESSAGES = 32, /* of a lead: waiting here, or sent and not confirmed */
     ATTACHMENT_BYTES = 256 << 10,
+    DYING_MESSAGES = 256, /* of a lead, for which the source has credit again */
     FRAME_MESSAGES = 256,
     FRAME_BYTES = 512 << 10,
     RECEIVER_ID_CHARS = 32,
@@ -59,9 +60,10 @@ struct lead {
     struct attachment *attachment;
     uint8_t kind;
     bool opened, closed;
+    uint32_t lent;         /* given up, and not settled: the source has other credit for them */
     uint32_t owed;         /* messages of a queue that are settled: credit that is not given yet */
     uint64_t owed_bytes;   /* of batches that have left the inbox, likewise */
-    uint32_t out;          /* of a queue: handed over and not settled */
+    uint32_t out;          /* of a queue: handed over and neither settled nor lent */
     uint32_t settling;     /* settlements under way */
     struct lead *next;     /* hub.c: in the table's chain, or of those that are parting */
     struct buffer *buffer; /* buffer.c; NULL: it has none */
@@ -100,6 +102,7 @@ struct delivery {
     struct lead *lead; /* stays until it is settled */
     struct delivery *next, *prev;
     int64_t sequence;
+    bool lent;
     char confirm_to[MULTICAST_CONFIRM_CHARS + 1]; /* empty: nobody waits for it */
     uint16_t id_len;
     uint8_t id[DELIVERY_ID_BYTES];
@@ -245,6 +248,8 @@ void kept_discard(struct lead *lead, const struct incoming *message);
 struct delivery *kept_take(struct lead *lead, const struct incoming *message);
 void kept_settle(struct delivery *delivery, enum settle_how how);
 void kept_forget(struct delivery *delivery);
+/* It stays for long: another may come in its place, for DYING_MESSAGES of a lead. */
+void kept_lend(struct delivery *delivery);
 /* More may be sent. */
 bool kept_has_room(const struct receiver *receiver);
 /* Confirms all up to this sequence and returns how many; these, which it sorts; those with one of

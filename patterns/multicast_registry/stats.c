@@ -68,9 +68,13 @@ static const struct family families[] = {
     {"prism_multicast_dead_letters_total",
      "counter",
      "outcome",
-     "Kept messages that were handed over too often: stored as dead letters, and attempts to do so "
-     "that failed, after which they are tried again.",
-     {{"stored", STAT(dead_letters)}, {"failed", STAT(dead_letter_failures)}}},
+     "Kept messages that were handed over too often: stored as dead letters, stored without their "
+     "payload, or gone because both were refused; and attempts that failed, after which they are "
+     "tried again.",
+     {{"stored", STAT(dead_letters)},
+      {"stored_without_payload", STAT(dead_letters_cut)},
+      {"refused", STAT(dead_letters_refused)},
+      {"failed", STAT(dead_letter_failures)}}},
     {"prism_multicast_unsettled",
      "gauge",
      NULL,

@@ -148,6 +148,129 @@ static void test_the_end_while_it_is_kept(void **state)
     }
 }
 
+/* Its letter is too large as it is: what can be kept is kept, and says what it lacks. */
+static void test_a_letter_that_does_not_fit_is_kept_without_its_payload(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        struct fake_rig *rig = with_letters(&kinds[k]);
+        const struct multicast_stats *stats = &multicast_in(rig)->stats;
+        const struct outgoing *letter;
+        struct call *call;
+        char seen[40];
+
+        multicast_text(rig, "m1", "a");
+        multicast_text(rig, "m2", "b");
+        fail_with_it(rig, 3);
+        rig->world.fail_with = err_about(ERR_INVALID_ARGUMENT, "payload", "too large");
+        rig->world.fail_at = rig->world.ops + 1;
+        call = attached_with(rig, 0);
+        fake_rig_advance(rig, 1);
+        texts_of(call, seen);
+        assert_string_equal(seen, "b");
+        assert_int_equal(fake_published(&rig->world, kinds[k].letters), 1);
+        letter = fake_message(&rig->world, kinds[k].letters, 0);
+        assert_int_equal(letter->payload.len, 0);
+        assert_string_equal(header_of(letter, DEAD_LETTER_OMITTED), "1");
+        assert_string_equal(header_of(letter, DEAD_LETTER_IDENTITY), "i1");
+        assert_int_equal(waiting(rig), 1);
+        assert_int_equal(counter_read(&stats->dead_letters_cut), 1);
+        assert_int_equal(counter_read(&stats->dead_letters), 0);
+        assert_int_equal(counter_read(&stats->dead_letter_failures), 0);
+        assert_int_equal(counter_read(&stats->given_up), 1);
+        assert_null(pattern_multicast_registry.restriction(rig->pattern, SLOT_DEAD));
+        end(rig, call);
+    }
+}
+
+enum { MANY = 40 }; /* more than an identity has credit */
+
+/* Each of many is handed over as often as it may, and a good one is behind them. */
+static struct call *after_many(struct fake_rig *rig, const struct kind *kind, enum err_code code)
+{
+    struct call *call;
+
+    rig->world.fail_with = err_make(code, "not here");
+    rig->world.poison = slice_str(kind->letters);
+    for (int i = 0; i < MANY; i++)
+        multicast_text(rig, "", "a");
+    for (int i = 0; i < 3 * MANY; i++) {
+        call = attached_with(rig, 0);
+        fake_rig_advance(rig, 1);
+        leave(rig, call);
+    }
+    multicast_text(rig, "", "b");
+    call = attached_with(rig, 0);
+    fake_rig_advance(rig, 1);
+    return call;
+}
+
+/* Nobody can keep them: they are counted, and hold up nothing. */
+static void test_many_that_are_refused_for_good(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        struct fake_rig *rig = with_letters(&kinds[k]);
+        const struct multicast_stats *stats = &multicast_in(rig)->stats;
+        struct call *call = after_many(rig, &kinds[k], ERR_INVALID_ARGUMENT);
+        char seen[40];
+
+        texts_of(call, seen);
+        assert_string_equal(seen, "b");
+        assert_int_equal(waiting(rig), 1);
+        assert_int_equal(counter_read(&stats->dead_letters_refused), MANY);
+        assert_int_equal(counter_read(&stats->given_up), MANY);
+        assert_int_equal(fake_published(&rig->world, kinds[k].letters), 0);
+        assert_non_null(pattern_multicast_registry.restriction(rig->pattern, SLOT_DEAD));
+        end(rig, call);
+    }
+}
+
+/* Those that wait for their slot leave credit to what is behind them. */
+static void test_many_that_wait_for_their_slot(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        struct fake_rig *rig = with_letters(&kinds[k]);
+        struct call *call = after_many(rig, &kinds[k], ERR_UNAVAILABLE);
+        char seen[40];
+
+        texts_of(call, seen);
+        assert_string_equal(seen, "b");
+        assert_int_equal(waiting(rig), MANY + 1);
+        rig->world.poison = slice_of(NULL, 0);
+        fake_rig_advance(rig, 2 * DEAD_AGAIN_MS);
+        assert_int_equal(fake_published(&rig->world, kinds[k].letters), MANY);
+        assert_int_equal(waiting(rig), 1);
+        end(rig, call);
+    }
+}
+
+/* There is room for the batch and not for a copy: it is in its queue, and comes again. */
+static void test_no_memory_for_the_letter(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        struct fake_rig *rig = with_letters(&kinds[k]);
+        struct call *call;
+
+        multicast_text(rig, "", "a");
+        fail_with_it(rig, 3);
+        rig->hold_limit = 300;
+        call = attached_with(rig, 0);
+        fake_rig_advance(rig, 2 * DEAD_AGAIN_MS);
+        assert_int_equal(call->ends, 0);
+        assert_int_equal(fake_published(&rig->world, kinds[k].letters), 0);
+        assert_int_equal(waiting(rig), 1);
+        assert_true(counter_read(&multicast_in(rig)->stats.dead_letter_failures) >= 1);
+        rig->hold_limit = 0;
+        fake_rig_advance(rig, 2 * DEAD_AGAIN_MS);
+        assert_int_equal(fake_published(&rig->world, kinds[k].letters), 1);
+        assert_int_equal(waiting(rig), 0);
+        end(rig, call);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -155,6 +278,10 @@ int main(void)
         cmocka_unit_test(test_it_stays_until_it_is_kept),
         cmocka_unit_test(test_who_goes_meanwhile_gives_it_back),
         cmocka_unit_test(test_the_end_while_it_is_kept),
+        cmocka_unit_test(test_a_letter_that_does_not_fit_is_kept_without_its_payload),
+        cmocka_unit_test(test_many_that_are_refused_for_good),
+        cmocka_unit_test(test_many_that_wait_for_their_slot),
+        cmocka_unit_test(test_no_memory_for_the_letter),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
