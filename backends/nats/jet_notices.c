@@ -1,6 +1,7 @@
 /* The stream that keeps the server's advisories about removed messages, and who is woken by them.
  * What they are for is told in jet_removed.c. */
 #include "backends/nats/jet_priv.h"
+#include "src/base/clock.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,9 @@ enum {
     NAME_BYTES = JET_NAME_BYTES + 16,
     SUBJECT_BYTES = 4 * JET_NAME_BYTES,
     NO_SUCH_MESSAGE = 10043,
-    NOT_DELETED = 10057, /* somebody else does just now */
+    NAME_IN_USE = 10058,
+    SUBJECTS_OVERLAP = 10065, /* another stream takes these advisories */
+    NOT_DELETED = 10057,      /* somebody else does just now */
 };
 
 static const char *name_of(const struct jet_store *store, char name[NAME_BYTES])
@@ -30,13 +33,12 @@ bool jet_notices_own(const struct jet_store *store, const char *subject)
 
 /* ---- the control thread: the stream ---- */
 
-static natsStatus make(struct jet_store *store, jsCtx *js, const char *name)
+static natsStatus make(struct jet_store *store, jsCtx *js, const char *name, jsErrCode *code)
 {
     const struct nats_config *config = &store->base.config;
     char own[NAME_BYTES + 2];
     const char *subjects[] = {ADVISORIES ">", own};
     jsStreamConfig wanted;
-    jsErrCode code = 0;
 
     snprintf(own, sizeof own, "%s.>", name);
     jsStreamConfig_Init(&wanted);
@@ -49,26 +51,64 @@ static natsStatus make(struct jet_store *store, jsCtx *js, const char *name)
     wanted.MaxBytes = (int64_t)config->returns_max_bytes;
     wanted.MaxMsgsPerSubject = JET_MAX_ACK_PENDING;
     wanted.AllowDirect = true;
-    return js_AddStream(NULL, js, &wanted, NULL, &code);
+    return js_AddStream(NULL, js, &wanted, NULL, code);
 }
 
-/* Without it nobody is told; the next connection tries again. */
-static void refuse(struct jet_store *store, const char *name, natsStatus status)
+/* NATS_INVALID_ARG: there is one that does not serve. */
+static natsStatus find(jsCtx *js, const char *name, jsErrCode *code)
 {
-    if (status == NATS_CONNECTION_CLOSED || status == NATS_CONNECTION_DISCONNECTED)
-        return;
-    store->notices.state = JET_NOTICES_REFUSED;
-    log_limited(&store->notices.log, LOG_WARN, "jetstream_removals_untold",
+    jsStreamInfo *info = NULL;
+    natsStatus s = js_GetStreamInfo(&info, js, name, NULL, code);
+
+    if (s == NATS_OK && !info->Config->AllowDirect)
+        s = NATS_INVALID_ARG;
+    jsStreamInfo_Destroy(info);
+    return s;
+}
+
+static void report(struct jet_store *store, const char *event, const char *why)
+{
+    char name[NAME_BYTES];
+
+    log_limited(&store->notices.log, LOG_WARN, event,
                 (const struct log_field[]){LOG_S("namespace", store->base.base.namespace_name),
-                                           LOG_S("stream", name),
-                                           LOG_S("error", natsStatus_GetText(status))},
+                                           LOG_S("stream", name_of(store, name)),
+                                           LOG_S("error", why)},
                 3);
+}
+
+/* What is not permitted is not answered. The library keeps the last refusal. */
+static bool is_denied(struct jet_store *store, natsStatus status)
+{
+    char subject[SUBJECT_BYTES];
+
+    return status == NATS_TIMEOUT &&
+           nats_violated(&store->base, "Permissions Violation for Publish to \"", subject,
+                         sizeof subject) &&
+           jet_notices_own(store, subject);
+}
+
+/* What will not change while the connection stands is not asked again: nobody is told. All else
+ * may be over in a moment. */
+static void fail(struct jet_store *store, natsStatus status, jsErrCode code)
+{
+    if (status == NATS_INVALID_ARG || (int)code == SUBJECTS_OVERLAP || is_denied(store, status)) {
+        store->notices.state = JET_NOTICES_REFUSED;
+        report(store, "jetstream_removals_untold",
+               status == NATS_TIMEOUT ? "NATS lets Prism's user not use it"
+                                      : natsStatus_GetText(status));
+        return;
+    }
+    store->notices.state = JET_NOTICES_UNKNOWN;
+    store->notices.again_ns = clock_now_ns() + JET_NOTICES_AGAIN_MS * NS_PER_MS;
+    if (status != NATS_CONNECTION_CLOSED && status != NATS_CONNECTION_DISCONNECTED)
+        report(store, "jetstream_removals_late", natsStatus_GetText(status));
 }
 
 bool jet_notices_usable(struct jet_store *store, jsCtx *js)
 {
     char name[NAME_BYTES];
-    jsStreamInfo *info = NULL;
+    jsErrCode code = 0;
     natsStatus s;
 
     if (js == NULL || store->base.config.returns_stream == NULL ||
@@ -76,16 +116,21 @@ bool jet_notices_usable(struct jet_store *store, jsCtx *js)
         return false;
     if (store->notices.state == JET_NOTICES_READY)
         return true;
-    s = js_GetStreamInfo(&info, js, name_of(store, name), NULL, NULL);
-    if (s == NATS_OK && !info->Config->AllowDirect)
-        s = NATS_INVALID_ARG;
-    jsStreamInfo_Destroy(info);
-    if (s == NATS_NOT_FOUND)
-        s = make(store, js, name);
+    if (clock_now_ns() < store->notices.again_ns)
+        return false;
+    s = find(js, name_of(store, name), &code);
+    if (s == NATS_NOT_FOUND) {
+        code = 0;
+        s = make(store, js, name, &code);
+    }
+    if ((int)code == NAME_IN_USE) { /* another process was faster */
+        code = 0;
+        s = find(js, name, &code);
+    }
     if (s == NATS_OK)
         store->notices.state = JET_NOTICES_READY;
     else
-        refuse(store, name, s);
+        fail(store, s, code);
     return s == NATS_OK;
 }
 
@@ -143,7 +188,7 @@ static void read_all(struct jet_store *store, jsCtx *js, struct jet_listener *li
         options.NextBySubject = subject;
         s = js_DirectGetMsg(&message, js, name, NULL, &options);
         if (s != NATS_OK && s != NATS_NOT_FOUND)
-            refuse(store, name, s);
+            fail(store, s, 0);
         if (s != NATS_OK)
             return;
         notices->items[notices->n] = read_notice(js, &listener->place, message);
@@ -165,24 +210,23 @@ static void look(struct jet_store *store, jsCtx *js, struct jet_listener *listen
         read_all(store, js, listener, subject);
 }
 
-/* One whose removal is in doubt is ours: a gap that is told twice is better than one untold. */
+/* One whose removal is in doubt is ours: a gap that is told twice is better than one untold. One
+ * that was refused, or asked for in vain, is still there; those after it wait for the next look. */
 static void claim(struct jet_store *store, jsCtx *js, struct jet_notices *notices)
 {
     char name[NAME_BYTES];
 
     name_of(store, name);
-    for (size_t i = 0; i < notices->n; i++) {
+    for (size_t i = 0; i < notices->n && store->notices.state == JET_NOTICES_READY; i++) {
         jsErrCode code = 0;
         natsStatus s;
 
         if (!notices->items[i].wanted)
             continue;
-        if (store->notices.state == JET_NOTICES_REFUSED)
-            return;
         s = js_DeleteMsg(js, name, notices->items[i].number, NULL, &code);
-        notices->items[i].ours = (int)code != NO_SUCH_MESSAGE && (int)code != NOT_DELETED;
-        if (s != NATS_OK && notices->items[i].ours)
-            refuse(store, name, s);
+        notices->items[i].ours = code == 0 && s != NATS_NO_RESPONDERS && !is_denied(store, s);
+        if (s != NATS_OK && (int)code != NO_SUCH_MESSAGE && (int)code != NOT_DELETED)
+            fail(store, s, code);
     }
 }
 
@@ -207,19 +251,20 @@ void jet_notices_work(struct jet_store *store, jsCtx *js, struct jet_errand *err
     struct jet_listener *listener = CONTAINER_OF(errand, struct jet_listener, removed.errand);
     struct jet_notices *notices = listener->removed.notices;
 
-    if (!jet_notices_usable(store, js))
-        return;
-    switch (notices->step) {
-    case JET_LOOKS:
-        look(store, js, listener);
-        break;
-    case JET_CLAIMS:
-        claim(store, js, notices);
-        break;
-    case JET_PUTS_BACK:
-        put_back(store, js, listener);
-        break;
+    if (jet_notices_usable(store, js)) {
+        switch (notices->step) {
+        case JET_LOOKS:
+            look(store, js, listener);
+            break;
+        case JET_CLAIMS:
+            claim(store, js, notices);
+            break;
+        case JET_PUTS_BACK:
+            put_back(store, js, listener);
+            break;
+        }
     }
+    notices->again = store->notices.state == JET_NOTICES_UNKNOWN;
 }
 
 /* ---- the store's thread: advisories wake ---- */

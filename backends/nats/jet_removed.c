@@ -181,6 +181,8 @@ void jet_removed_back(struct jet_listener *listener)
     struct jet_removed *removed = &listener->removed;
 
     removed->asking = false;
+    if (removed->notices->again)
+        look_at(listener, 1, JET_NOTICES_AGAIN_MS);
     if (removed->notices->step == JET_LOOKS && !listener->ending)
         choose(listener);
     else if (removed->notices->step == JET_CLAIMS)

@@ -30,6 +30,7 @@ struct jet_notice {
 
 struct jet_notices {
     enum jet_notice_step step;
+    bool again; /* out: not all was done, and it may be possible later */
     size_t n;
     struct jet_notice items[JET_NOTICES];
 };
@@ -63,13 +64,21 @@ bool jet_removed_end(struct jet_listener *listener);
 
 /* ---- jet_notices.c ---- */
 
-enum { JET_NOTICED = 32 }; /* consumers at a time; of more, all are woken */
+enum {
+    JET_NOTICED = 32,            /* consumers at a time; of more, all are woken */
+    JET_NOTICES_AGAIN_MS = 2000, /* a stream that failed is not asked before */
+};
 
-enum jet_notices_state { JET_NOTICES_UNKNOWN, JET_NOTICES_READY, JET_NOTICES_REFUSED };
+enum jet_notices_state {
+    JET_NOTICES_UNKNOWN,
+    JET_NOTICES_READY,
+    JET_NOTICES_REFUSED, /* until the next connection: not permitted, or not suitable */
+};
 
 struct jet_store_notices {
     enum jet_notices_state state; /* the control thread's; the store's sets it while there is no
                                      connection */
+    uint64_t again_ns;            /* likewise; while UNKNOWN it is not asked before */
     struct log_budget log;        /* likewise */
     struct nats_task task;
     pthread_mutex_t lock; /* of what follows: the library's threads put */

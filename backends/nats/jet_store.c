@@ -29,6 +29,7 @@ static void lost(struct nats_store *base)
 
     jet_control_lost(store);
     store->notices.state = JET_NOTICES_UNKNOWN; /* another login may be allowed more */
+    store->notices.again_ns = 0;
     jet_window_lost(store);
     jet_settle_lost(store);
     jet_journal_lost(store);

@@ -5,6 +5,8 @@
 
 #include <stdio.h>
 
+#define NOTICES "PRISM_RETURNS_REMOVED"
+
 enum { CREDIT = 1000, BYTES = 1 << 20 };
 
 static struct nats_server server;
@@ -226,6 +228,42 @@ static void one_of_two(void **state)
     plain_close(&plain);
 }
 
+/* ---- the stream of notices fails ---- */
+
+static bool is_there(struct plain *plain, const char *stream)
+{
+    jsStreamInfo *info = NULL;
+    natsStatus s = js_GetStreamInfo(&info, plain->js, stream, NULL, NULL);
+
+    jsStreamInfo_Destroy(info);
+    return s == NATS_OK;
+}
+
+/* It is gone when a reader looks: it is made anew, and the next gap is told without another
+ * connection. */
+static void a_failure_is_not_for_good(void **state)
+{
+    struct nats_fixture *fixture = *state;
+    const char *topic = message_topic(&fixture->messages);
+    struct plain plain = plain_open(&server);
+    struct probe *probe;
+
+    plain_stream(&plain, topic, topic, NULL);
+    probe = first(fixture, topic);
+    publish(fixture, topic, 0, 4);
+    probe_wait(probe, 4);
+    for (unsigned i = 0; i < 4; i++)
+        kv_expect(probe_settle(probe, i, SETTLE_RETRY, 600000), ERR_OK, NULL);
+    assert_int_equal(js_DeleteStream(plain.js, NOTICES, NULL, NULL), NATS_OK);
+    assert_int_equal(js_DeleteMsg(plain.js, topic, 2, NULL, NULL), NATS_OK);
+    KV_UNTIL(&fixture->messages.kv, is_there(&plain, NOTICES));
+    assert_int_equal(js_DeleteMsg(plain.js, topic, 4, NULL, NULL), NATS_OK);
+    KV_UNTIL(&fixture->messages.kv, probe_missed(probe) == 1);
+    assert_int_equal(probe->gap.missing_from, 4);
+    probe_free(probe);
+    plain_close(&plain);
+}
+
 /* ---- what is in hand ---- */
 
 /* What is settled after all is no gap; what fails is one, and so is what its reader leaves. */
@@ -344,6 +382,7 @@ static int run_on(const char *name)
         KV_TEST(one_by_one),
         KV_TEST(while_nobody_reads),
         KV_TEST(one_of_two),
+        KV_TEST(a_failure_is_not_for_good),
         KV_TEST(what_is_in_hand),
         KV_TEST(a_subscription_may_end_with_it),
         KV_TEST(what_others_end_is_no_gap),
