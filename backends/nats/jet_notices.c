@@ -230,20 +230,42 @@ static void claim(struct jet_store *store, jsCtx *js, struct jet_notices *notice
     }
 }
 
-static void put_back(struct jet_store *store, jsCtx *js, const struct jet_listener *listener)
+/* Goes on where the attempt before stopped. */
+static void put_back(struct jet_store *store, jsCtx *js, const struct jet_place *place,
+                     struct jet_notices *notices)
 {
-    const struct jet_removed *removed = &listener->removed;
     char subject[SUBJECT_BYTES], name[NAME_BYTES], text[160];
 
-    snprintf(subject, sizeof subject, "%s.%s.%s", name_of(store, name), listener->place.stream,
-             listener->place.consumer);
-    for (size_t i = 0; i < removed->n_lost; i++) {
+    snprintf(subject, sizeof subject, "%s.%s.%s", name_of(store, name), place->stream,
+             place->consumer);
+    for (; notices->n_put < notices->n_back; notices->n_put++) {
+        jsErrCode code = 0;
+        natsStatus s;
+
         snprintf(text, sizeof text,
                  "{\"stream_seq\":%llu,\"reason\":\"Unacknowledged message was deleted\"}",
-                 (unsigned long long)removed->lost[i]);
-        if (js_Publish(NULL, js, subject, text, (int)strlen(text), NULL, NULL) != NATS_OK)
+                 (unsigned long long)notices->back[notices->n_put]);
+        s = js_Publish(NULL, js, subject, text, (int)strlen(text), NULL, &code);
+        if (s != NATS_OK) {
+            fail(store, s, code);
             return;
+        }
     }
+}
+
+/* A subscription that ends does not wait for the next look. */
+static void put_back_now(struct jet_store *store, jsCtx *js, const struct jet_place *place,
+                         struct jet_notices *notices)
+{
+    store->notices.again_ns = 0;
+    if (jet_notices_usable(store, js))
+        put_back(store, js, place, notices);
+    if (notices->n_put == notices->n_back)
+        return;
+    if (store->notices.state != JET_NOTICES_REFUSED && clock_now_ns() < notices->until_ns)
+        notices->again = true;
+    else
+        report(store, "jetstream_removals_untold", "what a subscription left was not put back");
 }
 
 void jet_notices_work(struct jet_store *store, jsCtx *js, struct jet_errand *errand)
@@ -251,18 +273,16 @@ void jet_notices_work(struct jet_store *store, jsCtx *js, struct jet_errand *err
     struct jet_listener *listener = CONTAINER_OF(errand, struct jet_listener, removed.errand);
     struct jet_notices *notices = listener->removed.notices;
 
+    notices->again = false;
+    if (notices->step == JET_PUTS_BACK) {
+        put_back_now(store, js, &listener->place, notices);
+        return;
+    }
     if (jet_notices_usable(store, js)) {
-        switch (notices->step) {
-        case JET_LOOKS:
+        if (notices->step == JET_LOOKS)
             look(store, js, listener);
-            break;
-        case JET_CLAIMS:
+        else
             claim(store, js, notices);
-            break;
-        case JET_PUTS_BACK:
-            put_back(store, js, listener);
-            break;
-        }
     }
     notices->again = store->notices.state == JET_NOTICES_UNKNOWN;
 }

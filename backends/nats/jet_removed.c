@@ -19,6 +19,7 @@
 enum {
     SOON_MS = 100,
     GRACE_MS = 1000, /* others claim what they have in hand */
+    AGAIN_MS = 200,  /* what was not put back is, once more */
 };
 
 static void worked(struct jet_store *store, struct jet_errand *errand)
@@ -51,9 +52,17 @@ void jet_removed_init(struct jet_removed *removed)
     removed->look_ns = UINT64_MAX;
 }
 
+static void forget_notices(struct jet_removed *removed)
+{
+    if (removed->notices != NULL)
+        free(removed->notices->back);
+    free(removed->notices);
+    removed->notices = NULL;
+}
+
 void jet_removed_clear(struct jet_removed *removed)
 {
-    free(removed->notices);
+    forget_notices(removed);
     free(removed->lost);
 }
 
@@ -181,18 +190,21 @@ void jet_removed_back(struct jet_listener *listener)
     struct jet_removed *removed = &listener->removed;
 
     removed->asking = false;
+    if (removed->notices->step == JET_PUTS_BACK) {
+        if (removed->notices->again)
+            removed->look_ns = clock_now_ns() + AGAIN_MS * NS_PER_MS;
+        else
+            forget_notices(removed);
+        return;
+    }
     if (removed->notices->again)
         look_at(listener, 1, JET_NOTICES_AGAIN_MS);
     if (removed->notices->step == JET_LOOKS && !listener->ending)
         choose(listener);
     else if (removed->notices->step == JET_CLAIMS)
         take_over(listener);
-    else if (removed->notices->step == JET_PUTS_BACK)
-        removed->n_lost = 0;
-    if (removed->asking)
-        return;
-    free(removed->notices);
-    removed->notices = NULL;
+    if (!removed->asking)
+        forget_notices(removed);
 }
 
 static int by_sequence(const void *a, const void *b)
@@ -223,17 +235,12 @@ static void tell(struct jet_listener *listener)
     removed->n_lost = 0;
 }
 
-static bool begin(struct jet_listener *listener, enum jet_notice_step step)
+static struct jet_notices *new_notices(struct jet_removed *removed)
 {
-    struct jet_removed *removed = &listener->removed;
-
-    if (removed->notices != NULL)
-        return false;
     removed->notices = calloc(1, sizeof *removed->notices);
     if (removed->notices == NULL)
         abort();
-    ask(listener, step);
-    return true;
+    return removed->notices;
 }
 
 void jet_removed_go_on(struct jet_listener *listener)
@@ -251,18 +258,59 @@ void jet_removed_go_on(struct jet_listener *listener)
         jet_listener_watch(listener, removed->look_ns);
         return;
     }
-    if (!begin(listener, JET_LOOKS))
+    if (removed->notices != NULL)
         return;
+    new_notices(removed);
+    ask(listener, JET_LOOKS);
     removed->looks--;
     removed->look_ns = removed->looks > 0 ? now_ns + GRACE_MS * NS_PER_MS : UINT64_MAX;
     jet_listener_watch(listener, removed->look_ns);
+}
+
+/* What is in hand still will be settled by nobody. */
+static void lose_what_is_in_hand(struct jet_listener *listener)
+{
+    struct jet_unsettled *unsettled = &listener->unsettled;
+
+    for (size_t i = 0; i < unsettled->n; i++) {
+        struct jet_delivery *delivery = &unsettled->items[i];
+
+        if (!delivery->gone && delivery->removed)
+            jet_removed_lost(listener, delivery->stream_sequence);
+        delivery->removed = false;
+    }
+}
+
+/* The errand takes them along: more may be lost meanwhile, for the next one. */
+static void put_back(struct jet_listener *listener)
+{
+    struct jet_removed *removed = &listener->removed;
+    uint64_t patience_ms = jet_store_of(&listener->instance->base)->base.config.ack_timeout_ms;
+    struct jet_notices *notices = new_notices(removed);
+
+    notices->back = removed->lost;
+    notices->n_back = removed->n_lost;
+    notices->until_ns = clock_now_ns() + patience_ms * NS_PER_MS;
+    removed->lost = NULL;
+    removed->n_lost = removed->room = 0;
+    ask(listener, JET_PUTS_BACK);
 }
 
 bool jet_removed_end(struct jet_listener *listener)
 {
     struct jet_removed *removed = &listener->removed;
 
-    if (!removed->asking && removed->n_lost > 0 && listener->place.group[0] != '\0')
-        begin(listener, JET_PUTS_BACK);
-    return !removed->asking;
+    if (removed->asking || listener->leave)
+        return !removed->asking;
+    if (removed->notices == NULL) {
+        lose_what_is_in_hand(listener);
+        if (removed->n_lost == 0 || listener->place.group[0] == '\0')
+            return true;
+        put_back(listener);
+    } else if (clock_now_ns() >= removed->look_ns) {
+        ask(listener, JET_PUTS_BACK);
+    } else {
+        jet_listener_watch(listener, removed->look_ns);
+    }
+    return false;
 }

@@ -28,21 +28,25 @@ struct jet_notice {
     bool wanted, ours; /* it is to be removed; we have */
 };
 
+/* Of an errand: the control thread's while it is under way. */
 struct jet_notices {
     enum jet_notice_step step;
     bool again; /* out: not all was done, and it may be possible later */
     size_t n;
     struct jet_notice items[JET_NOTICES];
+    uint64_t *back; /* sequences that are put back; the first n_put of them are */
+    size_t n_back, n_put;
+    uint64_t until_ns; /* not tried again after */
 };
 
-/* Of a listener; thread: home, and the control thread while asking. */
+/* Of a listener; thread: home. */
 struct jet_removed {
     struct jet_errand errand;
     _Atomic uint64_t name_hash;
-    struct jet_notices *notices; /* NULL: nothing is asked */
-    bool asking;
+    struct jet_notices *notices;         /* NULL: nothing is asked */
+    bool asking;                         /* they are the control thread's */
     unsigned looks;                      /* to be taken */
-    uint64_t look_ns;                    /* when */
+    uint64_t look_ns;                    /* when; at the end: when it is put back again */
     uint64_t seen, seen_ns, seen_before; /* numbers of notices */
     uint64_t *lost;                      /* sequences, to be told */
     size_t n_lost, room;

@@ -264,6 +264,55 @@ static void a_failure_is_not_for_good(void **state)
     plain_close(&plain);
 }
 
+static bool is_claimed(struct plain *plain, uint64_t after)
+{
+    jsStreamInfo *info = NULL;
+    bool claimed;
+
+    assert_int_equal(js_GetStreamInfo(&info, plain->js, NOTICES, NULL, NULL), NATS_OK);
+    claimed = info->State.LastSeq > after && info->State.Msgs == 0;
+    jsStreamInfo_Destroy(info);
+    return claimed;
+}
+
+static uint64_t empty_notices(struct plain *plain)
+{
+    jsStreamInfo *info = NULL;
+    uint64_t last;
+
+    assert_int_equal(js_PurgeStream(plain->js, NOTICES, NULL, NULL), NATS_OK);
+    assert_int_equal(js_GetStreamInfo(&info, plain->js, NOTICES, NULL, NULL), NATS_OK);
+    last = info->State.LastSeq;
+    jsStreamInfo_Destroy(info);
+    return last;
+}
+
+/* It is gone when a reader leaves: what that one had in hand is put back all the same. */
+static void putting_back_is_tried_again(void **state)
+{
+    struct nats_fixture *fixture = *state;
+    const char *topic = message_topic(&fixture->messages);
+    struct plain plain = plain_open(&server);
+    struct probe *probe;
+    uint64_t last;
+
+    plain_stream(&plain, topic, topic, NULL);
+    probe = first(fixture, topic);
+    publish(fixture, topic, 0, 3);
+    probe_wait(probe, 3);
+    last = empty_notices(&plain);
+    assert_int_equal(js_DeleteMsg(plain.js, topic, 1, NULL, NULL), NATS_OK);
+    assert_int_equal(js_DeleteMsg(plain.js, topic, 2, NULL, NULL), NATS_OK);
+    KV_UNTIL(&fixture->messages.kv, is_claimed(&plain, last + 1));
+    assert_int_equal(js_DeleteStream(plain.js, NOTICES, NULL, NULL), NATS_OK);
+    probe_free(probe);
+    probe = first(fixture, topic);
+    KV_UNTIL(&fixture->messages.kv, probe_missed(probe) == 2);
+    assert_int_equal(probe->gap.missing_from, 1);
+    probe_free(probe);
+    plain_close(&plain);
+}
+
 /* ---- what is in hand ---- */
 
 /* What is settled after all is no gap; what fails is one, and so is what its reader leaves. */
@@ -383,6 +432,7 @@ static int run_on(const char *name)
         KV_TEST(while_nobody_reads),
         KV_TEST(one_of_two),
         KV_TEST(a_failure_is_not_for_good),
+        KV_TEST(putting_back_is_tried_again),
         KV_TEST(what_is_in_hand),
         KV_TEST(a_subscription_may_end_with_it),
         KV_TEST(what_others_end_is_no_gap),
