@@ -78,25 +78,34 @@ static void report(struct jet_store *store, const char *event, const char *why)
 }
 
 /* What is not permitted is not answered. The library keeps the last refusal. */
-static bool is_denied(struct jet_store *store, natsStatus status)
+static bool is_denied(struct jet_store *store, natsStatus status, const char *what)
 {
     char subject[SUBJECT_BYTES];
 
     return status == NATS_TIMEOUT &&
            nats_violated(&store->base, "Permissions Violation for Publish to \"", subject,
                          sizeof subject) &&
-           jet_notices_own(store, subject);
+           strstr(subject, what) != NULL;
+}
+
+static void refuse(struct jet_store *store, const char *why)
+{
+    store->notices.state = JET_NOTICES_REFUSED;
+    report(store, "jetstream_removals_untold", why);
 }
 
 /* What will not change while the connection stands is not asked again: nobody is told. All else
  * may be over in a moment. */
 static void fail(struct jet_store *store, natsStatus status, jsErrCode code)
 {
-    if (status == NATS_INVALID_ARG || (int)code == SUBJECTS_OVERLAP || is_denied(store, status)) {
-        store->notices.state = JET_NOTICES_REFUSED;
-        report(store, "jetstream_removals_untold",
-               status == NATS_TIMEOUT ? "NATS lets Prism's user not use it"
-                                      : natsStatus_GetText(status));
+    char name[NAME_BYTES];
+
+    if (is_denied(store, status, name_of(store, name))) {
+        refuse(store, "NATS lets Prism's user not use it");
+        return;
+    }
+    if (status == NATS_INVALID_ARG || (int)code == SUBJECTS_OVERLAP) {
+        refuse(store, natsStatus_GetText(status));
         return;
     }
     store->notices.state = JET_NOTICES_UNKNOWN;
@@ -137,40 +146,57 @@ bool jet_notices_usable(struct jet_store *store, jsCtx *js)
 /* ---- the control thread: notices ---- */
 
 /* Newer servers say why. Of others it is asked whether the message is there: another client may
- * have ended it. */
-static bool is_removal(jsCtx *js, const struct jet_place *place, const char *text,
-                       uint64_t sequence)
+ * have ended it. Not NATS_OK: that is not known. */
+static natsStatus ask_whether_removed(jsCtx *js, const struct jet_place *place, const char *text,
+                                      struct jet_notice *notice)
 {
     natsMsg *message = NULL;
+    natsStatus s;
 
-    if (strstr(text, "\"reason\":\"") != NULL)
-        return strstr(text, "\"reason\":\"Unacknowledged message was deleted\"") != NULL ||
-               strstr(text, "\"reason\":\"Message deleted by stream limits\"") != NULL;
-    if (js_GetMsg(&message, js, place->stream, sequence, NULL, NULL) != NATS_OK)
-        return true;
+    if (strstr(text, "\"reason\":\"") != NULL) {
+        if (strstr(text, "\"reason\":\"Unacknowledged message was deleted\"") == NULL &&
+            strstr(text, "\"reason\":\"Message deleted by stream limits\"") == NULL)
+            notice->sequence = 0;
+        return NATS_OK;
+    }
+    s = js_GetMsg(&message, js, place->stream, notice->sequence, NULL, NULL);
     natsMsg_Destroy(message);
-    return false;
+    if (s == NATS_OK)
+        notice->sequence = 0;
+    return s == NATS_NOT_FOUND ? NATS_OK : s;
 }
 
 /* The name of this member cannot stand in a text of JSON with a plain quote before it. */
-static struct jet_notice read_notice(jsCtx *js, const struct jet_place *place, natsMsg *message)
+static natsStatus read_notice(jsCtx *js, const struct jet_place *place, natsMsg *message,
+                              struct jet_notice *notice)
 {
     static const char member[] = "\"stream_seq\":";
     int len = natsMsg_GetDataLength(message);
-    struct jet_notice notice = {.number = natsMsg_GetSequence(message)};
     char text[1024];
     const char *at;
 
+    *notice = (struct jet_notice){.number = natsMsg_GetSequence(message)};
     snprintf(text, sizeof text, "%.*s", len, natsMsg_GetData(message));
     at = strstr(text, member);
-    if (at != NULL)
-        notice.sequence = strtoull(at + sizeof member - 1, NULL, 10);
-    if (natsMsg_GetTime(message) < place->created || !is_removal(js, place, text, notice.sequence))
-        notice.sequence = 0;
-    return notice;
+    if (at != NULL && natsMsg_GetTime(message) >= place->created)
+        notice->sequence = strtoull(at + sizeof member - 1, NULL, 10);
+    return notice->sequence != 0 ? ask_whether_removed(js, place, text, notice) : NATS_OK;
 }
 
-static void read_all(struct jet_store *store, jsCtx *js, struct jet_listener *listener,
+/* A look ends with the first message that the server says nothing of: it may be slow for each. */
+static void leave_one(struct jet_store *store, const struct jet_place *place,
+                      struct jet_notices *notices, natsStatus status)
+{
+    char subject[JET_NAME_BYTES + 32];
+
+    snprintf(subject, sizeof subject, "$JS.API.STREAM.MSG.GET.%s", place->stream);
+    notices->again = true;
+    if (is_denied(store, status, subject))
+        refuse(store, "NATS lets Prism's user not read messages that may have been removed");
+}
+
+/* False: the look ends here. */
+static bool read_all(struct jet_store *store, jsCtx *js, struct jet_listener *listener,
                      const char *subject)
 {
     struct jet_notices *notices = listener->removed.notices;
@@ -179,6 +205,7 @@ static void read_all(struct jet_store *store, jsCtx *js, struct jet_listener *li
 
     name_of(store, name);
     while (notices->n < JET_NOTICES) {
+        struct jet_notice *notice = &notices->items[notices->n];
         jsDirectGetMsgOptions options;
         natsMsg *message = NULL;
         natsStatus s;
@@ -190,11 +217,17 @@ static void read_all(struct jet_store *store, jsCtx *js, struct jet_listener *li
         if (s != NATS_OK && s != NATS_NOT_FOUND)
             fail(store, s, 0);
         if (s != NATS_OK)
-            return;
-        notices->items[notices->n] = read_notice(js, &listener->place, message);
-        from = notices->items[notices->n++].number + 1;
+            return s == NATS_NOT_FOUND;
+        s = read_notice(js, &listener->place, message, notice);
+        from = notice->number + 1;
         natsMsg_Destroy(message);
+        if (s != NATS_OK) {
+            leave_one(store, &listener->place, notices, s);
+            return false;
+        }
+        notices->n++;
     }
+    return true;
 }
 
 static void look(struct jet_store *store, jsCtx *js, struct jet_listener *listener)
@@ -203,11 +236,11 @@ static void look(struct jet_store *store, jsCtx *js, struct jet_listener *listen
     char subject[SUBJECT_BYTES], name[NAME_BYTES];
 
     snprintf(subject, sizeof subject, ADVISORIES "%s.%s", place->stream, place->consumer);
-    read_all(store, js, listener, subject);
+    if (!read_all(store, js, listener, subject))
+        return;
     snprintf(subject, sizeof subject, "%s.%s.%s", name_of(store, name), place->stream,
              place->consumer);
-    if (store->notices.state == JET_NOTICES_READY)
-        read_all(store, js, listener, subject);
+    read_all(store, js, listener, subject);
 }
 
 /* One whose removal is in doubt is ours: a gap that is told twice is better than one untold. One
@@ -224,7 +257,7 @@ static void claim(struct jet_store *store, jsCtx *js, struct jet_notices *notice
         if (!notices->items[i].wanted)
             continue;
         s = js_DeleteMsg(js, name, notices->items[i].number, NULL, &code);
-        notices->items[i].ours = code == 0 && s != NATS_NO_RESPONDERS && !is_denied(store, s);
+        notices->items[i].ours = code == 0 && s != NATS_NO_RESPONDERS && !is_denied(store, s, name);
         if (s != NATS_OK && (int)code != NO_SUCH_MESSAGE && (int)code != NOT_DELETED)
             fail(store, s, code);
     }
@@ -284,7 +317,8 @@ void jet_notices_work(struct jet_store *store, jsCtx *js, struct jet_errand *err
         else
             claim(store, js, notices);
     }
-    notices->again = store->notices.state == JET_NOTICES_UNKNOWN;
+    if (store->notices.state != JET_NOTICES_READY)
+        notices->again = store->notices.state == JET_NOTICES_UNKNOWN;
 }
 
 /* ---- the store's thread: advisories wake ---- */

@@ -367,12 +367,9 @@ static void a_subscription_may_end_with_it(void **state)
 
 /* ---- what it is not ---- */
 
-/* Another client of the group that ends a message has dealt with it. */
-static void what_others_end_is_no_gap(void **state)
+static void expect_no_gap_by_others(struct nats_fixture *fixture, struct plain plain,
+                                    const char *topic)
 {
-    struct nats_fixture *fixture = *state;
-    const char *topic = message_topic(&fixture->messages);
-    struct plain plain = plain_open(&server);
     struct probe *probe;
     char subject[512];
 
@@ -384,10 +381,41 @@ static void what_others_end_is_no_gap(void **state)
     snprintf(subject, sizeof subject, "$JS.ACK.%s.g@%s.1.1.1.0.0", topic, topic);
     assert_int_equal(natsConnection_PublishString(plain.connection, subject, "+TERM"), NATS_OK);
     assert_int_equal(natsConnection_Flush(plain.connection), NATS_OK);
-    kv_pass(&fixture->messages.kv, 3000);
+    kv_pass(&fixture->messages.kv, 4000);
     assert_int_equal(probe_gaps(probe), 0);
     probe_free(probe);
     plain_close(&plain);
+}
+
+/* Another client of the group that ends a message has dealt with it. */
+static void what_others_end_is_no_gap(void **state)
+{
+    struct nats_fixture *fixture = *state;
+
+    expect_no_gap_by_others(fixture, plain_open(&server), message_topic(&fixture->messages));
+}
+
+/* Servers that do not say why they forgot a message are asked whether it is there. No answer does
+ * not say that it is removed. */
+static void what_is_not_answered_is_no_gap(void **state)
+{
+    const char *const pairs[] = {"username",       "prism", "password", "secret",
+                                 "ack_timeout_ms", "500",   NULL};
+    struct nats_server normal = server, strict;
+    struct nats_fixture *fixture;
+
+    (void)state;
+    nats_server_start(&strict,
+                      "jetstream { store_dir: \"js\" }\n"
+                      "authorization { users: [ { user: prism, password: secret, permissions: { "
+                      "publish: { deny: [ \"$JS.API.STREAM.MSG.GET.strict\" ] } } }, "
+                      "{ user: plain, password: plain } ] }\nno_auth_user: plain");
+    server = strict;
+    fixture = jetstream_open(&strict, pairs);
+    expect_no_gap_by_others(fixture, plain_open(&strict), "strict");
+    nats_fixture_close((void **)&fixture);
+    nats_server_stop(&strict);
+    server = normal;
 }
 
 /* Nothing else changes. */
@@ -436,6 +464,7 @@ static int run_on(const char *name)
         KV_TEST(what_is_in_hand),
         KV_TEST(a_subscription_may_end_with_it),
         KV_TEST(what_others_end_is_no_gap),
+        cmocka_unit_test(what_is_not_answered_is_no_gap),
         cmocka_unit_test(without_permission),
     };
     int failed;
