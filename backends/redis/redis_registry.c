@@ -109,7 +109,10 @@ static void put_say(struct redis_call *call, struct redis_scripted *work)
     struct items *items = (struct items *)work;
     const struct registry_put *put = put_of(items);
 
-    redis_word_number(call, put->max_identities);
+    if (put->max_identities == REDIS_REGISTRY_NOBODY)
+        redis_word(call, slice_str("-1"));
+    else
+        redis_word_number(call, put->max_identities);
     for (size_t i = 0; i < items->step; i++) {
         const struct registry_put_item *item = &put->items[items->done + i];
 

@@ -71,6 +71,9 @@ extern const struct registry redis_registry_spread;
 void redis_registry_merge_page(struct backend *backend, struct registry_page *page);
 void redis_registry_merge_count(struct backend *backend, struct registry_count *count);
 
+/* As the most identities of a put: nobody comes in, and who is there has its outcome. */
+#define REDIS_REGISTRY_NOBODY UINT64_MAX
+
 /* The refusal of an identity for which there is no room. */
 struct err redis_registry_full(void);
 bool redis_registry_is_full(struct err err);

@@ -4,9 +4,10 @@
  */
 #include "backends/redis/redis_registry_lua.h"
 
-/* ARGV: most identities or 0; then for each: identity, "replace" or "", the generation that has to
- * be there or 0, ttl or 0, document length and document and tags. Returns for each: 0 done, 1 is
- * there, 2 full, 3 another generation; whether it was there; generation; registered; expires. */
+/* ARGV: most identities, 0: any number, -1: nobody comes in; then for each: identity, "replace" or
+ * "", the generation that has to be there or 0, ttl or 0, document length and document and tags.
+ * Returns for each: 0 done, 1 is there, 2 full, 3 another generation; whether it was there;
+ * generation; registered; expires. */
 static const char put_script[] = PRELUDE BURY REAP
     "local max, n = tonumber(ARGV[1]), (#ARGV - 1) / 5\n"
     "local last = math.max(tonumber(redis.call('GET', KEYS[5]) or 0), us)\n"
@@ -17,8 +18,8 @@ static const char put_script[] = PRELUDE BURY REAP
     "redis.call('SET', KEYS[5], string.format('%.0f', last + n))\n"
     "reap(2 * n + 8)\n"
     "local function full()\n"
-    "  while max > 0 and redis.call('ZCARD', order) >= max do\n"
-    "    if reap(100) == 0 then return true end\n"
+    "  while max ~= 0 and redis.call('ZCARD', order) >= max do\n"
+    "    if max < 0 or reap(100) == 0 then return true end\n"
     "  end\n"
     "end\n"
     "local out = {}\n"

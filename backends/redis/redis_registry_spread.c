@@ -5,7 +5,8 @@
  * A limit of identities is counted, over all partitions, before somebody comes in, unless the
  * partition has less than its floor (redis_spread_floor):
  *
- *   1. each partition lets in as many as its floor allows; without a floor, this is left out
+ *   1. each partition lets in as many as its floor allows, without a floor nobody. Who is there
+ *      has its outcome, which no other partition is needed for
  *   2. what was refused waits for the turn to count, and all partitions are counted
  *   3. each partition lets in so many more as it has among the first of the request that there is
  *      room for. Who was there already needs no room, so 2. comes again while some is left and
@@ -193,15 +194,12 @@ static void count_done(struct redis_spread *spread)
 static void put_start(struct redis_spread *spread)
 {
     struct putting *putting = (struct putting *)spread;
-    struct registry_put *put = put_of(&putting->many);
 
     putting->floor = redis_spread_floor(putting->most, spread->parts);
     putting->limits = arena_array(op_arena(spread->op), spread->parts, sizeof *putting->limits);
     putting->many.limits = putting->limits;
     for (unsigned part = 0; part < spread->parts; part++)
-        putting->limits[part] = putting->floor;
-    for (size_t i = 0; i < put->n && putting->floor == 0; i++)
-        put->items[i].err = redis_registry_full();
+        putting->limits[part] = putting->floor > 0 ? putting->floor : REDIS_REGISTRY_NOBODY;
     redis_many_start(spread);
 }
 

@@ -22,7 +22,8 @@ class Limits(suite.Case):
         plain, slot = ({"backend": "redis", "config": {**config, **more}} for more in ({}, {"max_in_flight": WAITING}))
         self.server = self.borrow(Prismd(workers=1, namespaces=[
             multicast.namespace(plain, plain, "names"),
-            multicast.namespace(slot, slot, "large", max_identities=MOST)]))
+            multicast.namespace(slot, slot, "large", max_identities=MOST),
+            multicast.namespace(slot, slot, "small", max_identities=40)]))
         self.channel = self.borrow(self.server.channel())
         wait.until(lambda: self.server.http("/readyz")[0] == 200, environment.PATIENCE, "the cluster is connected")
 
@@ -61,6 +62,21 @@ class Limits(suite.Case):
         self.assertEqual(answer.results[1].code, FULL)
         self.assertIn("too many", answer.results[1].error)
         self.assertEqual(large.Heartbeat(items=[{"identity": other[0]}]).alive_count, 1)
+
+    def test_who_is_there_registers_anew_while_nobody_can_be_counted(self):
+        partition = self.names(self.cluster.primaries[0])[0]
+        here, new, small, large = partition[0], partition[1], self.registry("small"), self.registry("large")
+        self.assertTrue(small.Register(identity=here).success)
+        self.cluster.primaries[2].kill()
+        self.assertTrue(small.Register(identity=here, replace=True).replaced)
+        self.assertEqual(small.Register(identity=here).code, grpc.StatusCode.ALREADY_EXISTS.value[0])
+        with self.assertRaises(grpc.RpcError) as refused:
+            small.Register(identity=new, timeout=environment.PATIENCE)
+        self.assertEqual(refused.exception.code(), grpc.StatusCode.UNAVAILABLE)
+        answer = self.register(small, [here, new])
+        self.assertEqual([r.code for r in answer.results], [grpc.StatusCode.ALREADY_EXISTS.value[0],
+                                                            grpc.StatusCode.UNAVAILABLE.value[0]])
+        self.assertTrue(large.Register(identity=new).success, "no count is needed")
 
 
 if __name__ == "__main__":
