@@ -116,8 +116,9 @@ static bool is(struct slice name, const char *what)
     return slice_equal(name, slice_str(what));
 }
 
-/* Its own headers; those that tell of its death, or of an earlier redriving, go. A letter of
- * another topic or group has strayed here and stays. */
+/* Its own headers; those that tell of its death, or of an earlier redriving, go. What it lacks is
+ * said again, so that nobody takes it for the whole message. A letter of another topic or group has
+ * strayed here and stays. */
 static struct err read_letter(const struct redrive *redrive, const struct incoming *letter,
                               struct outgoing *item, struct header *headers)
 {
@@ -136,7 +137,8 @@ static struct err read_letter(const struct redrive *redrive, const struct incomi
             return strayed;
         if (is(header.name, DEAD_LETTER_ID))
             item->id = header.value;
-        if (!slice_starts_with(header.name, dying) && !is(header.name, REDRIVEN_ID))
+        if (is(header.name, DEAD_LETTER_OMITTED) ||
+            (!slice_starts_with(header.name, dying) && !is(header.name, REDRIVEN_ID)))
             headers[item->n_headers++] = header;
     }
     return ERR_NONE;

@@ -1,4 +1,5 @@
 /* Dead letters: read, and published again. */
+#include "patterns/messaging/dead.h"
 #include "tests/pattern/consumer/consumer.h"
 
 static struct fake_rig *letters_rig(void)
@@ -106,6 +107,28 @@ static void test_letters_go_back_as_they_were(void **state)
     leave(rig, call);
     assert_int_equal(fake_unsettled(&rig->world, "t.g.dead", "g"), 0);
     assert_int_equal(redrive(rig).redriven_count, 0);
+    consumer_free(rig);
+}
+
+/* It was written without its payload: whoever gets it can tell. */
+static void test_what_a_letter_lacks_is_said_again(void **state)
+{
+    struct fake_rig *rig = letters_rig();
+    const struct header headers[] = {
+        {.name = slice_str(DEAD_LETTER_HEADER "topic"), .value = slice_str("t")},
+        {.name = slice_str(DEAD_LETTER_OMITTED), .value = slice_str("7")}};
+    const struct outgoing *again;
+
+    (void)state;
+    put_item(rig, (struct outgoing){.topic = slice_str("t.g.dead"),
+                                    .payload = message_empty(),
+                                    .headers = headers,
+                                    .n_headers = ARRAY_LEN(headers)});
+    assert_int_equal(redrive(rig).redriven_count, 1);
+    again = fake_message(&rig->world, "t", 0);
+    assert_int_equal(again->n_headers, 1);
+    assert_true(slice_equal(again->headers[0].name, slice_str(DEAD_LETTER_OMITTED)));
+    assert_true(slice_equal(again->headers[0].value, slice_str("7")));
     consumer_free(rig);
 }
 
@@ -362,6 +385,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_letters_go_back_as_they_were),
+        cmocka_unit_test(test_what_a_letter_lacks_is_said_again),
         cmocka_unit_test(test_reasons_are_plain_text),
         cmocka_unit_test(test_the_oldest_come_first),
         cmocka_unit_test(test_it_goes_past_deduplication),
