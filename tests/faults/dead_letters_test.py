@@ -56,7 +56,7 @@ class DeadLetters(Identities):
         self.assertEqual((letter.payload, headers["k"], headers["prism-dead-letter-for"],
                           headers["prism-dead-letter-topic"]), (b"bad", b"v", b"device", b"prism.queue.device"))
         self.assertIn(b"2 times", headers["prism-dead-letter-reason"])
-        self.assertEqual(letters.Redrive(**which).redriven_count, 1)
+        wait.until(lambda: letters.Redrive(**which).redriven_count == 1, environment.PATIENCE, "it is given back")
         again = stream.until(lambda frame: frame.messages)[-1].messages[0]
         self.assertEqual((again.payload, again.message_id), (b"bad", "m"))
         self.assertEqual([(header.name, header.value) for header in again.metadata], [("k", b"v")])
