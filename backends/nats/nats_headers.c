@@ -35,30 +35,41 @@ static natsStatus add(natsMsg *message, const struct header *header)
     return s;
 }
 
-/* Those of one name stay in their order. */
-static void put_by_length(const struct header **sorted, size_t n, const struct header *header)
+/* Those of one name stay in their order, which is that of their places. */
+static int by_length(const void *a, const void *b)
 {
-    for (; n > 0 && sorted[n - 1]->name.len > header->name.len; n--)
-        sorted[n] = sorted[n - 1];
-    sorted[n] = header;
+    const struct header *x = *(const struct header *const *)a,
+                        *y = *(const struct header *const *)b;
+
+    if (x->name.len != y->name.len)
+        return x->name.len < y->name.len ? -1 : 1;
+    return ((uintptr_t)x > (uintptr_t)y) - ((uintptr_t)x < (uintptr_t)y);
 }
 
+/* A dead letter of another client's message may have any number of headers. */
 natsStatus nats_headers_add(natsMsg *message, const struct outgoing *item)
 {
     const struct header key = {.name = slice_str(NATS_KEY_HEADER), .value = item->key};
     const struct header id = {.name = slice_str(NATS_ID_HEADER), .value = item->id};
-    const struct header *sorted[MESSAGE_HEADERS + 2];
+    const struct header *few[32], **sorted = few;
     natsStatus s = NATS_OK;
     size_t n = 0;
 
+    if (item->n_headers + 2 > ARRAY_LEN(few) &&
+        (sorted = malloc((item->n_headers + 2) * sizeof *sorted)) == NULL)
+        abort();
     for (size_t i = 0; i < item->n_headers; i++)
-        put_by_length(sorted, n++, &item->headers[i]);
+        sorted[n++] = &item->headers[i];
     if (!message_is_null(item->key))
-        put_by_length(sorted, n++, &key);
+        sorted[n++] = &key;
     if (!message_is_null(item->id))
-        put_by_length(sorted, n++, &id);
+        sorted[n++] = &id;
+    if (n > 1)
+        qsort(sorted, n, sizeof *sorted, by_length);
     for (size_t i = 0; i < n && s == NATS_OK; i++)
         s = add(message, sorted[i]);
+    if (sorted != few)
+        free(sorted);
     return s;
 }
 
