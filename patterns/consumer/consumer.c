@@ -228,8 +228,9 @@ static struct pattern *consumer_bind(const struct pattern_binding *binding)
     consumer->dead = binding->slots[SLOT_DEAD];
     consumer->objects = binding->slots[SLOT_OBJECT];
     consumer->states = binding->slots[SLOT_STATE];
-    consumer->dead_log = consumer->drop_log = consumer->object_log = consumer->stall_log =
-        consumer->state_log = (struct log_budget)LOG_BUDGET(1, 60000);
+    letters_init(&consumer->letters, consumer->base.namespace_name);
+    consumer->drop_log = consumer->object_log = consumer->stall_log = consumer->state_log =
+        (struct log_budget)LOG_BUDGET(1, 60000);
     consumer->random = random_begin(consumer);
     read_settings(consumer);
     arena_init(&consumer->caps_memory, NULL);
@@ -325,7 +326,7 @@ static const char *consumer_restriction(const struct pattern *pattern, size_t sl
 
     switch (slot) {
     case SLOT_DEAD:
-        return trouble_text(&consumer->dead_trouble);
+        return trouble_text(&consumer->letters.trouble);
     case SLOT_STATE:
         return trouble_text(&consumer->state_trouble);
     case SLOT_OBJECT:

@@ -11,6 +11,7 @@
 #include "backends/topic.h"
 #include "patterns/consumer/messages.h"
 #include "patterns/messages.h"
+#include "patterns/messaging/letters.h"
 #include "patterns/messaging/retention.h"
 #include "patterns/messaging/topics.h"
 #include "patterns/need.h"
@@ -96,7 +97,7 @@ struct consumer_settings {
 struct consumer_stats { /* written on the home worker of the groups */
     struct counter delivered, delivered_bytes, redelivered;
     struct counter settled, retried, released, dropped, dead_letters, given_back;
-    struct counter dead_letter_failures, redriven, late, lost, revoked, object_failures;
+    struct counter redriven, late, lost, revoked, object_failures;
     struct counter state_failures;
     struct counter subscriptions, unsettled, parked, held_bytes, stalled; /* gauges */
 };
@@ -116,10 +117,11 @@ struct consumer {
     uint32_t facts; /* pattern_facts, that the plan was made from */
     struct consumer_plan plan;
     struct consumer_stats stats;
-    struct trouble dead_trouble, state_trouble, object_trouble;
+    struct letters letters; /* dead ones that are written */
+    struct trouble state_trouble, object_trouble;
     uint64_t random;   /* for delays */
     uint32_t troubled; /* deliveries whose object was asked for in vain, and is asked for again */
-    struct log_budget dead_log, drop_log, object_log, stall_log, state_log;
+    struct log_budget drop_log, object_log, stall_log, state_log;
 
     struct feed *feeds;         /* those that live here */
     unsigned starved;           /* of them: waiting for memory */

@@ -140,6 +140,13 @@ void delivery_failed(struct delivery *delivery)
     attempts_raised(delivery);
 }
 
+bool delivery_is_last(const struct delivery *delivery)
+{
+    uint32_t most = feed_max_attempts(delivery->parcel->feed);
+
+    return most != 0 && delivery->message->attempt >= most;
+}
+
 void delivery_failed_unsaid(struct delivery *delivery, const char *reason)
 {
     uint32_t most = feed_max_attempts(delivery->parcel->feed);

@@ -234,6 +234,8 @@ void delivery_set_aside(struct delivery *delivery, uint64_t delay_ms);
 /* It comes again at once, and it was no attempt. One that returns again and again waits for longer
  * each time, up to half a second: meanwhile others have its room. */
 void delivery_give_way(struct delivery *delivery);
+/* This is the last attempt of it. */
+bool delivery_is_last(const struct delivery *delivery);
 /* Its partition leaves: the source gives it to whoever gets the partition. */
 void delivery_hand_back(struct delivery *delivery);
 /* Out of what it waits in: parked, for its payload, or to be written as a dead letter. False: it
@@ -259,8 +261,9 @@ struct slice feed_message_id(const struct feed *feed, const struct incoming *mes
 struct receipt;
 
 /* It cannot be delivered: publishes a dead letter, then settles it; without a slot for dead letters
- * it is dropped, counted and logged. With a receipt the outcome is told there and a failure leaves
- * the delivery as it was; without one it is tried until it succeeds. reason: copied. */
+ * it is dropped, counted and logged, and so is one whose letter that slot refuses for good. With a
+ * receipt the outcome is told there and a failure leaves the delivery as it was; without one it is
+ * tried until it succeeds. reason: copied. */
 void delivery_die(struct delivery *delivery, const char *reason, struct receipt *receipt);
 
 #endif

@@ -400,13 +400,6 @@ static void refuse_death(struct delivery *delivery, struct receipt *receipt)
     put_back(delivery);
 }
 
-static bool has_failed_for_good(const struct delivery *delivery)
-{
-    uint32_t most = feed_max_attempts(delivery->parcel->feed);
-
-    return most != 0 && delivery->message->attempt >= most;
-}
-
 /* Retries wait in the source where it can, so that their attempts survive this process. Where order
  * is kept per key they wait here: the key's lane stays theirs. */
 static bool waits_here(const struct delivery *delivery, uint64_t delay_ms)
@@ -437,7 +430,7 @@ void settle_reject(struct receipt *receipt, const struct which *which, pb_dispos
                  message_is_null(feed->dead_topic))
             refuse_death(delivery, receipt);
         else if (disposition == CONSUMER_PB(DISPOSITION__DEAD_LETTER) ||
-                 (how == SETTLE_RETRY && has_failed_for_good(delivery)))
+                 (how == SETTLE_RETRY && delivery_is_last(delivery)))
             delivery_die(delivery, reason, receipt);
         else if (how == SETTLE_RETRY && waits_here(delivery, delay_ms))
             park_here(delivery, delay_ms, receipt);

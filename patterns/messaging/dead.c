@@ -58,16 +58,7 @@ void dead_letter_fill(struct outgoing *item, struct arena *arena, const struct d
     add_header(item, headers, DEAD_LETTER_HEADER "attempt",
                slice_str(arena_printf(arena, "%u", message->attempt)));
     add_header(item, headers, DEAD_LETTER_ID, death->id);
-    if (death->omitted > 0)
-        add_header(item, headers, DEAD_LETTER_OMITTED,
-                   slice_str(arena_printf(arena, "%zu", death->omitted)));
-}
-
-bool dead_letter_is_refused(struct err err)
-{
-    return err.retry_after_ms == 0 &&
-           (err.code == ERR_INVALID_ARGUMENT || err.code == ERR_OUT_OF_RANGE ||
-            err.code == ERR_UNIMPLEMENTED);
+    add_header(item, headers, DEAD_LETTER_OMITTED, death->omitted);
 }
 
 struct slice dead_letter_topic(struct arena *arena, struct slice topic, struct slice group,

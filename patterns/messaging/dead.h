@@ -7,12 +7,10 @@
 #include "src/base/arena.h"
 #include "src/base/err.h"
 
-#include <stdbool.h>
-
 #define DEAD_LETTER_HEADER   "prism-dead-letter-"
 #define DEAD_LETTER_ID       DEAD_LETTER_HEADER "id"
 #define DEAD_LETTER_IDENTITY DEAD_LETTER_HEADER "for"
-#define DEAD_LETTER_OMITTED  DEAD_LETTER_HEADER "omitted" /* bytes of the payload that it lacks */
+#define DEAD_LETTER_OMITTED  DEAD_LETTER_HEADER "omitted" /* see struct death */
 #define DEAD_LETTER_SUFFIX   ".dead" /* of its topic's name, if nothing else is configured */
 
 enum { DEAD_AGAIN_MS = 1000 }; /* until one is published again that could not be */
@@ -22,14 +20,11 @@ struct death {
     struct slice to, payload;         /* its topic; what is kept of the payload */
     struct slice group, id, identity; /* that it died for, and its identifier; empty: none */
     const char *reason;
-    size_t omitted; /* bytes of the payload, where it is left out; 0: it is not */
+    struct slice omitted; /* of a payload that is left out: its length, or "null"; empty: none is */
 };
 
 /* Slices are borrowed from the message; the rest is in the arena. */
 void dead_letter_fill(struct outgoing *item, struct arena *arena, const struct death *death);
-
-/* The letter as it is will be refused each time, also by a slot that is well. */
-bool dead_letter_is_refused(struct err err);
 
 /* "topic.groupSUFFIX", or "topicSUFFIX" without a group; it may be too long for a topic. */
 struct slice dead_letter_topic(struct arena *arena, struct slice topic, struct slice group,

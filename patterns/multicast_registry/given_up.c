@@ -19,7 +19,6 @@
 #include "pool/worker.h"
 #include "src/base/clock.h"
 #include "src/base/digest.h"
-#include "src/base/log.h"
 
 #include <string.h>
 
@@ -27,8 +26,7 @@ struct dying {
     struct arena arena; /* holds this struct, and the message */
     struct arena trial; /* of a publish */
     struct publish publish;
-    struct outgoing item;
-    struct death death;
+    struct letter letter;
     struct timer timer;
     struct dying *next, *prev; /* of the receiver */
     struct lead *lead;
@@ -85,19 +83,8 @@ static void again_after(struct dying *dying, uint64_t ms)
     timer_arm(&home->timers, &dying->timer, home->now_ns + ms * NS_PER_MS, again);
 }
 
-static void note_failure(struct multicast *multicast, struct err err)
+static void failed(struct dying *dying)
 {
-    counter_add(&multicast->stats.dead_letter_failures, 1);
-    trouble_met(&multicast->dead_trouble, "dead letters cannot be written");
-    log_limited(&multicast->dead_log, LOG_WARN, "dead_letter_failed",
-                (const struct log_field[]){LOG_S("namespace", multicast->base.namespace_name),
-                                           LOG_S("error", err.text)},
-                2);
-}
-
-static void failed(struct dying *dying, struct err err)
-{
-    note_failure(dying->lead->attachment->receiver->multicast, err);
     if (dying->delivery == NULL) {
         forget(dying);
         return;
@@ -106,57 +93,13 @@ static void failed(struct dying *dying, struct err err)
     again_after(dying, DEAD_AGAIN_MS);
 }
 
-static void log_refusal(struct dying *dying, struct log_budget *budget, const char *event,
-                        struct err err)
-{
-    struct multicast *multicast = dying->lead->attachment->receiver->multicast;
-
-    log_limited(budget, LOG_WARN, event,
-                (const struct log_field[]){
-                    LOG_S("namespace", multicast->base.namespace_name),
-                    LOG_B("topic", dying->item.topic),
-                    LOG_I("payload_bytes", (int64_t)dying->death.message->payload.len),
-                    LOG_S("error", err.text)},
-                4);
-}
-
-/* The slot will never take it: nothing is gained by keeping it from those behind. */
-static void refused(struct dying *dying, struct err err)
-{
-    struct receiver *r = dying->lead->attachment->receiver;
-    struct multicast *multicast = r->multicast;
-    struct delivery *d = dying->delivery;
-
-    if (d == NULL) { /* its next receiver finds out */
-        forget(dying);
-        return;
-    }
-    if (dying->item.payload.len > 0) {
-        log_refusal(dying, &multicast->dead_cut_log, "dead_letter_without_payload", err);
-        dying->death.omitted = dying->item.payload.len;
-        dying->death.payload = message_empty();
-        dead_letter_fill(&dying->item, &dying->arena, &dying->death);
-        again_after(dying, 0);
-        return;
-    }
-    counter_add(&multicast->stats.dead_letters_refused, 1);
-    trouble_met(&multicast->dead_trouble, "dead letters are refused");
-    log_refusal(dying, &multicast->dead_refused_log, "dead_letter_refused", err);
-    forget(dying);
-    count(r);
-    kept_settle(d, SETTLE_DONE);
-}
-
-/* If its lead is closed it will come again, and then there are two letters of it. */
-static void stored(struct dying *dying)
+/* It is kept, or never will be. If its lead is closed it will come again, and then there may be two
+ * letters of it. */
+static void over(struct dying *dying)
 {
     struct receiver *r = dying->lead->attachment->receiver;
     struct delivery *d = dying->delivery;
 
-    counter_add(dying->death.omitted > 0 ? &r->multicast->stats.dead_letters_cut
-                                         : &r->multicast->stats.dead_letters,
-                1);
-    trouble_over(&r->multicast->dead_trouble);
     forget(dying);
     if (d == NULL)
         return;
@@ -164,20 +107,37 @@ static void stored(struct dying *dying)
     kept_settle(d, SETTLE_DONE);
 }
 
+static void fare(struct dying *dying, struct err err)
+{
+    struct letters *letters = &dying->lead->attachment->receiver->multicast->letters;
+
+    if (err.code != ERR_OK && dying->delivery == NULL) { /* its next receiver finds out */
+        forget(dying);
+        return;
+    }
+    switch (letters_outcome(letters, &dying->letter, &dying->arena, err)) {
+    case LETTER_STORED:
+    case LETTER_REFUSED: /* nothing is gained by keeping it from those behind */
+        over(dying);
+        return;
+    case LETTER_FAILED:
+        failed(dying);
+        return;
+    case LETTER_CUT:
+        again_after(dying, 0);
+        return;
+    }
+}
+
 static void published(struct op *op)
 {
     struct dying *dying = CONTAINER_OF(op, struct dying, publish.op);
     struct lead *lead = dying->lead;
     struct receiver *r = lead->attachment->receiver;
-    struct err err = op->err.code != ERR_OK ? op->err : dying->item.err;
+    struct err err = op->err.code != ERR_OK ? op->err : dying->letter.item.err;
 
     dying->publishing = false;
-    if (err.code == ERR_OK)
-        stored(dying);
-    else if (dead_letter_is_refused(err))
-        refused(dying, err);
-    else
-        failed(dying, err);
+    fare(dying, err);
     r->settling--;
     lead->settling--;
     attachment_settled(lead->attachment);
@@ -246,7 +206,7 @@ static void fill(struct dying *dying, const struct incoming *message)
         multicast->plan.dead_in_stream ? slice_str(MULTICAST_GROUP) : message_empty();
     const struct incoming *kept = copy(&dying->arena, message);
 
-    dying->death = (struct death){
+    dying->letter.death = (struct death){
         .message = kept,
         .to = letters_of(lead, &dying->arena, group),
         .payload = kept->payload,
@@ -256,8 +216,8 @@ static void fill(struct dying *dying, const struct incoming *message)
         .reason = arena_printf(&dying->arena, "handed over %u times without being confirmed",
                                multicast->settings.max_deliveries),
     };
-    dead_letter_fill(&dying->item, &dying->arena, &dying->death);
-    dying->publish.items = &dying->item;
+    dead_letter_fill(&dying->letter.item, &dying->arena, &dying->letter.death);
+    dying->publish.items = &dying->letter.item;
     dying->publish.n = 1;
 }
 
@@ -315,7 +275,7 @@ void kept_give_up(struct lead *lead, const struct incoming *message)
     }
     r->dying_bytes -= bytes;
     dying->put_off = true;
-    note_failure(r->multicast, err);
+    letters_fail(&r->multicast->letters, err);
     again_after(dying, DEAD_AGAIN_MS);
 }
 

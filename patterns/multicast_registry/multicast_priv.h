@@ -10,11 +10,10 @@
 #include "backends/stream.h"
 #include "backends/topic.h"
 #include "patterns/messages.h"
-#include "patterns/messaging/dead.h"
+#include "patterns/messaging/letters.h"
 #include "patterns/multicast_registry/messages.h"
 #include "patterns/multicast_registry/travel.h"
 #include "patterns/pattern.h"
-#include "patterns/trouble.h"
 #include "pool/semaphore.h"
 #include "src/base/arena.h"
 #include "src/base/log.h"
@@ -138,7 +137,6 @@ struct multicast_stats { /* written on the home worker */
     struct counter forgotten;            /* multicasts whose outcome could not be written down */
     struct counter untold; /* confirmations that did not reach a sender who waits for them */
     struct counter expired, replaced, given_up;
-    struct counter dead_letters, dead_letters_cut, dead_letters_refused, dead_letter_failures;
     struct counter sorts_refused; /* calls of Enumerate with sort_by, by a full line */
 };
 
@@ -165,8 +163,7 @@ struct multicast {
     struct pattern_binding binding;
     struct backend *registry, *messaging;
     struct backend *durability, *dead; /* NULL: none is bound */
-    struct trouble dead_trouble;
-    struct log_budget dead_log, dead_cut_log, dead_refused_log;
+    struct letters letters;
     struct multicast_settings settings;
     uint32_t facts; /* pattern_facts, that the plan was made from */
     struct multicast_plan plan;

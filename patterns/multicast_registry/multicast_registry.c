@@ -242,9 +242,7 @@ static struct pattern *multicast_bind(const struct pattern_binding *binding)
     multicast->messaging = binding->slots[SLOT_MESSAGING];
     multicast->durability = binding->slots[SLOT_DURABILITY];
     multicast->dead = binding->slots[SLOT_DEAD];
-    multicast->dead_log = (struct log_budget)LOG_BUDGET(1, 60000);
-    multicast->dead_cut_log = (struct log_budget)LOG_BUDGET(1, 60000);
-    multicast->dead_refused_log = (struct log_budget)LOG_BUDGET(1, 60000);
+    letters_init(&multicast->letters, multicast->base.namespace_name);
     read_settings(multicast);
     multicast->seed = hash_seed();
     semaphore_init(&multicast->semaphore, multicast->settings.permits);
@@ -279,7 +277,7 @@ static const char *multicast_restriction(const struct pattern *pattern, size_t s
 {
     const struct multicast *multicast = CONTAINER_OF(pattern, struct multicast, base);
 
-    return slot == SLOT_DEAD ? trouble_text(&multicast->dead_trouble) : NULL;
+    return slot == SLOT_DEAD ? trouble_text(&multicast->letters.trouble) : NULL;
 }
 
 const struct pattern_type pattern_multicast_registry = {

@@ -71,10 +71,10 @@ static const struct family families[] = {
      "Kept messages that were handed over too often: stored as dead letters, stored without their "
      "payload, or gone because both were refused; and attempts that failed, after which they are "
      "tried again.",
-     {{"stored", STAT(dead_letters)},
-      {"stored_without_payload", STAT(dead_letters_cut)},
-      {"refused", STAT(dead_letters_refused)},
-      {"failed", STAT(dead_letter_failures)}}},
+     {{"stored", offsetof(struct multicast, letters.stored)},
+      {"stored_without_payload", offsetof(struct multicast, letters.cut)},
+      {"refused", offsetof(struct multicast, letters.refused)},
+      {"failed", offsetof(struct multicast, letters.failed)}}},
     {"prism_multicast_unsettled",
      "gauge",
      NULL,

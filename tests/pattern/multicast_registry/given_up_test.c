@@ -65,7 +65,7 @@ static void test_it_is_kept(void **state)
         assert_string_equal(header_of(letter, DEAD_LETTER_HEADER "topic"), "prism.queue.i1");
         assert_string_equal(header_of(letter, DEAD_LETTER_IDENTITY), "i1");
         assert_string_equal(header_of(letter, DEAD_LETTER_HEADER "attempt"), "4");
-        assert_int_equal(counter_read(&multicast_in(rig)->stats.dead_letters), 1);
+        assert_int_equal(counter_read(&multicast_in(rig)->letters.stored), 1);
         assert_int_equal(counter_read(&multicast_in(rig)->stats.given_up), 1);
         end(rig, call);
     }
@@ -90,7 +90,7 @@ static void test_it_stays_until_it_is_kept(void **state)
         assert_string_equal(seen, "b");
         assert_int_equal(fake_published(&rig->world, kinds[k].letters), 0);
         assert_int_equal(waiting(rig), 2);
-        assert_int_equal(counter_read(&multicast_in(rig)->stats.dead_letter_failures), 1);
+        assert_int_equal(counter_read(&multicast_in(rig)->letters.failed), 1);
         assert_int_equal(counter_read(&multicast_in(rig)->stats.given_up), 0);
         assert_non_null(pattern_multicast_registry.restriction(rig->pattern, SLOT_DEAD));
         fake_rig_advance(rig, 2 * DEAD_AGAIN_MS);
@@ -154,7 +154,7 @@ static void test_a_letter_that_does_not_fit_is_kept_without_its_payload(void **s
     (void)state;
     for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
         struct fake_rig *rig = with_letters(&kinds[k]);
-        const struct multicast_stats *stats = &multicast_in(rig)->stats;
+        const struct letters *letters = &multicast_in(rig)->letters;
         const struct outgoing *letter;
         struct call *call;
         char seen[40];
@@ -174,10 +174,10 @@ static void test_a_letter_that_does_not_fit_is_kept_without_its_payload(void **s
         assert_string_equal(header_of(letter, DEAD_LETTER_OMITTED), "1");
         assert_string_equal(header_of(letter, DEAD_LETTER_IDENTITY), "i1");
         assert_int_equal(waiting(rig), 1);
-        assert_int_equal(counter_read(&stats->dead_letters_cut), 1);
-        assert_int_equal(counter_read(&stats->dead_letters), 0);
-        assert_int_equal(counter_read(&stats->dead_letter_failures), 0);
-        assert_int_equal(counter_read(&stats->given_up), 1);
+        assert_int_equal(counter_read(&letters->cut), 1);
+        assert_int_equal(counter_read(&letters->stored), 0);
+        assert_int_equal(counter_read(&letters->failed), 0);
+        assert_int_equal(counter_read(&multicast_in(rig)->stats.given_up), 1);
         assert_null(pattern_multicast_registry.restriction(rig->pattern, SLOT_DEAD));
         end(rig, call);
     }
@@ -211,15 +211,15 @@ static void test_many_that_are_refused_for_good(void **state)
     (void)state;
     for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
         struct fake_rig *rig = with_letters(&kinds[k]);
-        const struct multicast_stats *stats = &multicast_in(rig)->stats;
+        const struct letters *letters = &multicast_in(rig)->letters;
         struct call *call = after_many(rig, &kinds[k], ERR_INVALID_ARGUMENT);
         char seen[40];
 
         texts_of(call, seen);
         assert_string_equal(seen, "b");
         assert_int_equal(waiting(rig), 1);
-        assert_int_equal(counter_read(&stats->dead_letters_refused), MANY);
-        assert_int_equal(counter_read(&stats->given_up), MANY);
+        assert_int_equal(counter_read(&letters->refused), MANY);
+        assert_int_equal(counter_read(&multicast_in(rig)->stats.given_up), MANY);
         assert_int_equal(fake_published(&rig->world, kinds[k].letters), 0);
         assert_non_null(pattern_multicast_registry.restriction(rig->pattern, SLOT_DEAD));
         end(rig, call);
@@ -262,7 +262,7 @@ static void test_no_memory_for_the_letter(void **state)
         assert_int_equal(call->ends, 0);
         assert_int_equal(fake_published(&rig->world, kinds[k].letters), 0);
         assert_int_equal(waiting(rig), 1);
-        assert_true(counter_read(&multicast_in(rig)->stats.dead_letter_failures) >= 1);
+        assert_true(counter_read(&multicast_in(rig)->letters.failed) >= 1);
         rig->hold_limit = 0;
         fake_rig_advance(rig, 2 * DEAD_AGAIN_MS);
         assert_int_equal(fake_published(&rig->world, kinds[k].letters), 1);

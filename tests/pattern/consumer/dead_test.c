@@ -1,0 +1,198 @@
+/* C13: dead letters that their slot refuses for good hold up nothing, and are not lost in silence.
+ */
+#include "patterns/messaging/dead.h"
+#include "tests/pattern/consumer/consumer.h"
+
+#define LETTERS "t.g.dead"
+
+static const pb_disposition RETRIED = CONSUMER_PB(DISPOSITION__RETRY),
+                            DEAD = CONSUMER_PB(DISPOSITION__DEAD_LETTER),
+                            DROPPED = CONSUMER_PB(DISPOSITION__DROP);
+
+static struct fake_rig *mortal(uint64_t max_attempts)
+{
+    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+
+    rig->slots = WITH_DEAD_LETTERS;
+    fake_rig_set(rig, "max_attempts", max_attempts);
+    fake_rig_bind(rig);
+    return rig;
+}
+
+static struct call *member_by_key(struct fake_rig *rig)
+{
+    pb_subscribe_request subscribe = subscription();
+
+    subscribe.order = CONSUMER_PB(ORDER_MODE__ORDER_PER_KEY);
+    return join(rig, &subscribe);
+}
+
+static bool says(const struct outgoing *letter, const char *name, const char *value)
+{
+    for (size_t i = 0; i < letter->n_headers; i++) {
+        if (slice_equal(letter->headers[i].name, slice_str(name)))
+            return slice_equal(letter->headers[i].value, slice_str(value));
+    }
+    return false;
+}
+
+static const struct letters *letters_of(struct fake_rig *rig)
+{
+    return &consumer_in(rig)->letters;
+}
+
+/* Its letter is too large as it is: what can be kept is, and says what it lacks. */
+static void test_a_letter_that_does_not_fit_is_kept_without_its_payload(void **state)
+{
+    struct fake_rig *rig = mortal(1);
+    struct call *call = member_by_key(rig);
+    const struct outgoing *letter;
+
+    (void)state;
+    put(rig, "k", "large");
+    put(rig, "k", "next");
+    rig->world.fail_with = err_about(ERR_INVALID_ARGUMENT, "payload", "too large");
+    rig->world.fail_at = rig->world.ops + 1;
+    reject(rig, call, 1, RETRIED, 0);
+    assert_int_equal(last_failure(call), ERR_OK);
+    assert_int_equal(fake_published(&rig->world, LETTERS), 1);
+    letter = fake_message(&rig->world, LETTERS, 0);
+    assert_int_equal(letter->payload.len, 0);
+    assert_true(slice_equal(letter->key, slice_str("k")));
+    assert_true(says(letter, DEAD_LETTER_OMITTED, "5"));
+    assert_true(says(letter, DEAD_LETTER_HEADER "reason", "because"));
+    expect_delivery(call, 1, "next", 1);
+    assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 1);
+    assert_int_equal(stat_of(&letters_of(rig)->cut), 1);
+    assert_int_equal(stat_of(&letters_of(rig)->stored), 0);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.dead_letters), 1);
+    assert_null(pattern_consumer.restriction(rig->pattern, SLOT_DEAD));
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+/* The slot knows no null payload. An empty one is another message, so the letter says what it was.
+ */
+static void test_a_null_payload_is_told_from_an_empty_one(void **state)
+{
+    struct fake_rig *rig = mortal(1);
+    struct call *call = member(rig);
+    const struct outgoing *letter;
+
+    (void)state;
+    put_item(rig, (struct outgoing){.topic = slice_str("t"), .payload = message_null()});
+    rig->world.messages.stream.sink.null_payload = false;
+    reject(rig, call, 1, RETRIED, 0);
+    assert_int_equal(fake_published(&rig->world, LETTERS), 1);
+    letter = fake_message(&rig->world, LETTERS, 0);
+    assert_false(message_is_null(letter->payload));
+    assert_true(says(letter, DEAD_LETTER_OMITTED, "null"));
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+static void refuse_letters(struct fake_rig *rig, enum err_code code)
+{
+    rig->world.fail_with = err_make(code, "not here");
+    rig->world.poison = slice_str(LETTERS);
+}
+
+/* Dropped, counted and logged, as without the slot: what stands behind it comes. */
+static void test_what_is_refused_for_good_is_dropped(void **state)
+{
+    static const enum err_code codes[] = {ERR_INVALID_ARGUMENT, ERR_OUT_OF_RANGE,
+                                          ERR_UNIMPLEMENTED};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        struct fake_rig *rig = mortal(2);
+        struct call *call = member_by_key(rig);
+
+        refuse_letters(rig, codes[i]);
+        put(rig, "k", "rejected");
+        put(rig, "k", "kills its reader");
+        put(rig, "k", "next");
+        reject(rig, call, 1, RETRIED, 0);
+        expect_delivery(call, 1, "rejected", 2);
+        reject(rig, call, 2, RETRIED, 0);
+        assert_int_equal(last_failure(call), ERR_OK);
+        for (int32_t attempt = 1; attempt <= 2; attempt++) {
+            vanish(rig, call);
+            call = member_by_key(rig);
+        }
+        fake_rig_run(rig);
+        expect_delivery(call, 0, "next", 1);
+        assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 1);
+        assert_int_equal(fake_published(&rig->world, LETTERS), 0);
+        assert_int_equal(stat_of(&letters_of(rig)->refused), 2);
+        assert_int_equal(stat_of(&consumer_in(rig)->stats.dropped), 2);
+        assert_int_equal(stat_of(&consumer_in(rig)->stats.dead_letters), 0);
+        assert_non_null(pattern_consumer.restriction(rig->pattern, SLOT_DEAD));
+        leave(rig, call);
+        consumer_free(rig);
+    }
+}
+
+/* Who asked for a dead letter, with attempts left, hears that there is none, and still has it. */
+static void test_who_rejects_is_told_and_decides(void **state)
+{
+    struct fake_rig *rig = mortal(2);
+    struct call *call = member(rig);
+
+    (void)state;
+    refuse_letters(rig, ERR_INVALID_ARGUMENT);
+    put(rig, NULL, "a");
+    reject(rig, call, 1, DEAD, 0);
+    assert_int_equal(last_failure(call), ERR_INVALID_ARGUMENT);
+    assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 1);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.dropped), 0);
+    reject(rig, call, 1, DROPPED, 0);
+    assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 0);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.dropped), 1);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+/* A topic and a permission that are missing are the slot's fault, not the letter's: it waits. */
+static void test_what_the_slot_lacks_is_waited_for(void **state)
+{
+    static const enum err_code codes[] = {ERR_PERMISSION_DENIED, ERR_NOT_FOUND};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        struct fake_rig *rig = mortal(1);
+        struct call *call = member(rig);
+
+        refuse_letters(rig, codes[i]);
+        put(rig, NULL, "a");
+        vanish(rig, call);
+        call = member(rig);
+        fake_rig_advance(rig, 10 * DEAD_AGAIN_MS);
+        fake_rig_run(rig);
+        assert_in_range(stat_of(&letters_of(rig)->failed), 2, 11);
+        assert_int_equal(stat_of(&letters_of(rig)->refused), 0);
+        assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 1);
+        assert_non_null(pattern_consumer.restriction(rig->pattern, SLOT_DEAD));
+        rig->world.poison = message_null();
+        fake_rig_advance(rig, 2 * DEAD_AGAIN_MS);
+        fake_rig_run(rig);
+        assert_int_equal(fake_published(&rig->world, LETTERS), 1);
+        assert_true(slice_equal(fake_message(&rig->world, LETTERS, 0)->payload, slice_str("a")));
+        assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 0);
+        leave(rig, call);
+        consumer_free(rig);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_letter_that_does_not_fit_is_kept_without_its_payload),
+        cmocka_unit_test(test_a_null_payload_is_told_from_an_empty_one),
+        cmocka_unit_test(test_what_is_refused_for_good_is_dropped),
+        cmocka_unit_test(test_who_rejects_is_told_and_decides),
+        cmocka_unit_test(test_what_the_slot_lacks_is_waited_for),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
