@@ -35,6 +35,7 @@ struct jet_delivery {
     uint64_t stream_sequence, consumer_sequence;
     uint32_t deliveries; /* of the message, this one counted */
     uint32_t attempt;    /* as it was told; 0: it waits for the page */
+    uint64_t bytes;      /* of the message, as the server counts them, or more */
     bool settling;
     bool gone;          /* settled or lost: only its place is left */
     bool returned;      /* nobody has seen it: it goes back */

@@ -93,10 +93,11 @@ static void pull(struct jet_listener *listener)
         jet_listener_watch(listener, now_ns + 10 * NS_PER_MS);
         return;
     }
+    bytes = (uint64_t)subscription->credit_bytes;
+    listener->whole = listener->whole || jet_wary_of(listener, bytes);
     n = listener->whole ? 1 : n < PULL_MESSAGES ? n : PULL_MESSAGES;
     if (listener->place.max_batch > 0 && n > listener->place.max_batch)
         n = listener->place.max_batch;
-    bytes = (uint64_t)subscription->credit_bytes;
     subscription_take(subscription, (uint32_t)n, bytes);
     listener->asked_messages = (uint32_t)n;
     listener->asked_bytes = bytes;
@@ -221,6 +222,7 @@ static void on_placed(struct jet_listener *listener)
     listener->placed_well = true;
     listener->wait_ns = (uint64_t)place->ack_wait_ns;
     move_to(listener);
+    jet_wary_placed(listener);
     jet_removed_placed(listener);
     jet_settle_all(listener, JET_RETURN, is_returned);
     if (!listener->opened) {

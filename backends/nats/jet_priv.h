@@ -13,7 +13,7 @@
  *   jet_ops.c       describe, position, seek, probe
  *   jet_listener.c  a subscription, on its worker
  *   jet_take.c      what comes to it
- *   jet_pull.c      and on the store's thread: requests are its credit
+ *   jet_pull.c      and on the store's thread: requests are its credit (jet_whole.c: in bytes)
  *   jet_unsettled.c its deliveries
  *   jet_lease.c     how long they are kept
  *   jet_settle.c    settling and extending them
@@ -31,6 +31,7 @@
 
 #include "backends/nats/jet_deliveries.h"
 #include "backends/nats/jet_removed.h"
+#include "backends/nats/jet_whole.h"
 #include "backends/stream.h"
 
 enum {
@@ -330,16 +331,17 @@ struct jet_listener {
     uint64_t lease_check_ns;       /* leases need no look before */
     uint32_t asked_messages;       /* what the open request may still bring; 0: none is open */
     uint64_t asked_bytes;
-    unsigned settlings;                   /* under way */
-    struct err err;                       /* of closed() */
-    bool placed_well;                     /* the consumer is there, as far as is known */
-    bool placing;                         /* the control thread looks */
-    bool opened;                          /* it was told */
-    bool ending;                          /* close was called, or there is no hope */
-    bool attached;                        /* an inbox is there; over() ends that */
-    bool listed, detaching;               /* listed: the store has it in its list */
-    bool withdrawn;                       /* the open request has no credit any more */
-    bool whole;                           /* the next request takes one message of any size */
+    unsigned settlings;     /* under way */
+    struct err err;         /* of closed() */
+    bool placed_well;       /* the consumer is there, as far as is known */
+    bool placing;           /* the control thread looks */
+    bool opened;            /* it was told */
+    bool ending;            /* close was called, or there is no hope */
+    bool attached;          /* an inbox is there; over() ends that */
+    bool listed, detaching; /* listed: the store has it in its list */
+    bool withdrawn;         /* the open request has no credit any more */
+    bool whole;             /* the next request takes one message of any size */
+    struct jet_wary wary;
     bool sweep, give_back, forget, leave; /* steps of the end that were begun */
     /* ---- the store's thread ---- */
     struct jet_listener *next, **at;

@@ -401,6 +401,8 @@ static void settle_one(struct jet_settling *s, struct settlement *settlement, si
     item->asked = at;
     if (settlement->how == SETTLE_RETRY)
         item->delay_ms = settlement->delay_ms;
+    if (item->how != JET_DONE)
+        jet_wary_gave_back(listener, delivery, item->delay_ms);
 }
 
 void jet_settle(struct backend *backend, struct settle *settle)
@@ -458,6 +460,8 @@ void jet_settle_all(struct jet_listener *listener, enum jet_how how, jet_wanted_
         if (delivery->gone || delivery->settling || !wanted(listener, delivery, now_ns))
             continue;
         add(s, delivery, how);
+        if (how != JET_EXTEND)
+            jet_wary_gave_back(listener, delivery, 0);
         delivery->tried_ns = now_ns;
         delivery->settling = how != JET_EXTEND;
     }

@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 
+enum { HEADER_BYTES = 16 }; /* beside name and value, at most */
+
 /* ---- requests ---- */
 
 /* The request is over; what it did not bring is credit again. */
@@ -200,6 +202,7 @@ static void add_to_batch(struct jet_listener *listener, struct haul *haul, natsM
                          const struct jet_source *source, struct jet_delivery *delivery)
 {
     struct incoming *item;
+    uint64_t bytes;
 
     if (!haul->holds &&
         jet_page_has_to_read(listener, source->stream_sequence, source->deliveries)) {
@@ -211,7 +214,10 @@ static void add_to_batch(struct jet_listener *listener, struct haul *haul, natsM
     if (haul->batch == NULL)
         haul->batch = nats_batch_new();
     item = &haul->batch->items[haul->batch->n];
-    count_credit(listener, nats_batch_add(haul->batch, message));
+    bytes = nats_batch_add(haul->batch, message);
+    count_credit(listener, bytes);
+    delivery->bytes = bytes + strlen(natsMsg_GetSubject(message)) +
+                      strlen(natsMsg_GetReply(message)) + HEADER_BYTES * item->n_headers;
     item->offset = (int64_t)source->stream_sequence;
     item->timestamp_ms = source->time_ns / NS_PER_MS;
     if (!haul->holds)
@@ -233,6 +239,7 @@ static void take_message(struct jet_listener *listener, natsMsg *message, struct
         natsMsg_Destroy(message);
         return;
     }
+    jet_wary_took(listener, &source);
     if (source.stream_sequence <= listener->newest)
         supersede(listener, haul, source.stream_sequence);
     else

@@ -22,7 +22,7 @@ class DeadLetters(Identities):
     def letters(self, outcome):
         return self.prismd.metric("prism_multicast_dead_letters_total", outcome=outcome)
 
-    def with_letters(self, slot, dead=None):
+    def with_letters(self, slot, dead=None, payload=b"bad"):
         """One message has been handed over as often as it may."""
         self.prismd = self.borrow(Prismd(namespaces=[
             namespace(MEMSTORE, MEMSTORE, durability=slot, dead=dead or slot, max_deliveries=2),
@@ -30,10 +30,10 @@ class DeadLetters(Identities):
         channel = self.borrow(self.prismd.channel())
         registry = service(channel, timeout=2 * environment.PATIENCE)
         self.register(registry, ["device"])
-        bad = pb.MulticastRequest(identities=["device"], payload=b"bad", message_id="m",
+        bad = pb.MulticastRequest(identities=["device"], payload=payload, message_id="m",
                                   metadata=[{"name": "k", "value": b"v"}])
         wait.until(lambda: registry.Multicast(bad).pending_count, environment.PATIENCE, "it is kept")
-        self.fails(registry, b"bad", 2)
+        self.fails(registry, payload, 2)
         return registry, consumer_service(channel, timeout=2 * environment.PATIENCE)
 
     def attached(self, registry):
@@ -42,9 +42,9 @@ class DeadLetters(Identities):
         stream.until(lambda frame: frame.attached_count)
         return stream
 
-    def becomes_a_dead_letter(self, slot):
+    def becomes_a_dead_letter(self, slot, payload=b"bad"):
         """M7: with its bytes, its headers and the reason; and by Redrive it is a message again."""
-        registry, letters = self.with_letters(slot)
+        registry, letters = self.with_letters(slot, payload=payload)
         stream = self.attached(registry)
         dropped = stream.until(lambda frame: frame.dropped_count)[-1]
         self.assertEqual([(one.reason, one.count) for one in dropped.drops], [(dropping.DROP_GIVEN_UP, 1)])
@@ -54,11 +54,11 @@ class DeadLetters(Identities):
             letter, = member.take(1)
         headers = {header.name: header.value for header in letter.headers}
         self.assertEqual((letter.payload, headers["k"], headers["prism-dead-letter-for"],
-                          headers["prism-dead-letter-topic"]), (b"bad", b"v", b"device", b"prism.queue.device"))
+                          headers["prism-dead-letter-topic"]), (payload, b"v", b"device", b"prism.queue.device"))
         self.assertIn(b"2 times", headers["prism-dead-letter-reason"])
         wait.until(lambda: letters.Redrive(**which).redriven_count == 1, environment.PATIENCE, "it is given back")
         again = stream.until(lambda frame: frame.messages)[-1].messages[0]
-        self.assertEqual((again.payload, again.message_id), (b"bad", "m"))
+        self.assertEqual((again.payload, again.message_id), (payload, "m"))
         self.assertEqual([(header.name, header.value) for header in again.metadata], [("k", b"v")])
 
     def test_m7_dead_letter_redis_stream(self):
@@ -69,6 +69,10 @@ class DeadLetters(Identities):
 
     def test_m7_dead_letter_jetstream(self):
         self.becomes_a_dead_letter(self.jetstream())
+
+    def test_m7_large_dead_letter_jetstream(self):
+        """Its receiver has room for 256 KiB at a time."""
+        self.becomes_a_dead_letter(self.jetstream(), payload=bytes(300 << 10))
 
     def test_m7_no_place_for_the_dead_letter(self):
         """It stays in its queue, what stands behind it comes, and it is tried again."""
