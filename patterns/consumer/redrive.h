@@ -20,8 +20,9 @@ struct redrive {
     struct arena memory; /* of the batch under way */
     struct publish publish;
     struct settle settle;
-    struct outgoing *items;
-    uint32_t tried; /* of the first batch */
+    struct outgoing *items; /* of the first batch, with their tokens: what may be published */
+    uint64_t *tokens;
+    uint32_t n_items, tried;
     bool busy;
 
     uint64_t most, granted, taken, redriven, failed; /* messages */

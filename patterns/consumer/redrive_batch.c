@@ -1,4 +1,4 @@
-/* One batch of dead letters:
+/* One batch of dead letters, without those that have strayed here:
  *
  *   append, as many at a time as a publish takes -> settle those that were appended -> over
  *
@@ -58,7 +58,7 @@ static void settle_appended(struct redrive *redrive)
     for (uint32_t i = 0; i < redrive->tried; i++) {
         if (was_appended(redrive, &redrive->items[i]))
             settle->items[settle->n++] =
-                (struct settlement){.token = redrive->first->items[i].token, .how = SETTLE_DONE};
+                (struct settlement){.token = redrive->tokens[i], .how = SETTLE_DONE};
     }
     if (settle->n == 0) {
         redrive_batch_over(redrive);
@@ -78,12 +78,11 @@ static void appended(struct op *op);
 static void append_some(struct redrive *redrive)
 {
     const struct message_sink *sink = redrive->consumer->plan.sink;
-    const struct incoming_batch *batch = redrive->first;
     struct publish *publish = &redrive->publish;
     size_t bytes = 0;
 
     *publish = (struct publish){.items = redrive->items + redrive->tried};
-    while (redrive->tried + publish->n < batch->n && publish->n < sink->max_items) {
+    while (redrive->tried + publish->n < redrive->n_items && publish->n < sink->max_items) {
         bytes += message_out_bytes(&publish->items[publish->n]);
         if (publish->n > 0 && bytes > sink->max_frame_bytes)
             break;
@@ -105,7 +104,7 @@ static void appended(struct op *op)
         failed = failed || publish->items[i].err.code != ERR_OK;
     }
     redrive->tried += (uint32_t)publish->n;
-    if (redrive->tried < redrive->first->n && !failed && !redrive->stopping)
+    if (redrive->tried < redrive->n_items && !failed && !redrive->stopping)
         append_some(redrive);
     else
         settle_appended(redrive);
@@ -144,8 +143,10 @@ static struct err read_letter(const struct redrive *redrive, const struct incomi
     return ERR_NONE;
 }
 
-static void make_item(struct redrive *redrive, const struct incoming *letter, struct outgoing *item)
+static struct err make_item(struct redrive *redrive, const struct incoming *letter,
+                            struct outgoing *item)
 {
+    struct err err;
     struct header *headers = arena_array(&redrive->memory, letter->n_headers + 1, sizeof *headers);
 
     *item = (struct outgoing){
@@ -157,24 +158,46 @@ static void make_item(struct redrive *redrive, const struct incoming *letter, st
         .partition = -1,
         .offset = -1,
     };
-    item->err = read_letter(redrive, letter, item, headers);
+    err = read_letter(redrive, letter, item, headers);
+    if (err.code != ERR_OK)
+        return err;
     /* Past deduplication: a sink that remembers the identifier would write nothing. */
     if (redrive->consumer->plan.sink->dedups && item->id.len > 0) {
         headers[item->n_headers++] =
             (struct header){.name = slice_str(REDRIVEN_ID), .value = item->id};
         item->id = message_null();
     }
+    return ERR_NONE;
+}
+
+/* Behind one that stays, nothing can be settled where the source keeps one position. */
+static void make_items(struct redrive *redrive)
+{
+    const struct incoming_batch *batch = redrive->first;
+
+    redrive->n_items = 0;
+    redrive->items = arena_array(&redrive->memory, batch->n, sizeof *redrive->items);
+    redrive->tokens = arena_array(&redrive->memory, batch->n, sizeof *redrive->tokens);
+    for (uint32_t i = 0; i < batch->n; i++) {
+        struct err err = make_item(redrive, &batch->items[i], &redrive->items[redrive->n_items]);
+
+        if (err.code == ERR_OK)
+            redrive->tokens[redrive->n_items++] = batch->items[i].token;
+        else
+            fail(redrive, err);
+        if (err.code != ERR_OK && !redrive->from.settling->single)
+            return;
+    }
 }
 
 void redrive_batch(struct redrive *redrive)
 {
-    const struct incoming_batch *batch = redrive->first;
-
     redrive->busy = true;
     redrive->tried = 0;
     arena_init(&redrive->memory, &redrive->consumer->base.home->arenas);
-    redrive->items = arena_array(&redrive->memory, batch->n, sizeof *redrive->items);
-    for (uint32_t i = 0; i < batch->n; i++)
-        make_item(redrive, &batch->items[i], &redrive->items[i]);
-    append_some(redrive);
+    make_items(redrive);
+    if (redrive->n_items > 0)
+        append_some(redrive);
+    else
+        redrive_batch_over(redrive);
 }

@@ -253,6 +253,66 @@ static void test_what_cannot_be_published_stays(void **state)
     consumer_free(rig);
 }
 
+static void put_letter(struct fake_rig *rig, const char *topic, const char *group,
+                       const char *payload)
+{
+    const struct header headers[] = {
+        {.name = slice_str(DEAD_LETTER_HEADER "topic"), .value = slice_str(topic)},
+        {.name = slice_str(DEAD_LETTER_HEADER "group"), .value = slice_str(group)}};
+
+    put_item(rig, (struct outgoing){.topic = slice_str("t.g.dead"),
+                                    .payload = slice_str(payload),
+                                    .headers = headers,
+                                    .n_headers = ARRAY_LEN(headers)});
+}
+
+/* Topic and group "t.g" without a group, say: it is no message of this topic, and stays. */
+static void test_what_has_strayed_stays(void **state)
+{
+    struct fake_rig *rig = letters_rig();
+    pb_redrive_response response;
+
+    (void)state;
+    put_letter(rig, "t.g", "", "a");
+    put_letter(rig, "t", "g", "b");
+    put_letter(rig, "t", "h", "c");
+    put_letter(rig, "t", "g", "d");
+    response = redrive(rig);
+    assert_int_equal(response.redriven_count, 2);
+    assert_int_equal(response.failed_count, 2);
+    assert_int_equal(response.code, ERR_FAILED_PRECONDITION);
+    assert_int_equal(fake_published(&rig->world, "t"), 2);
+    assert_true(slice_equal(fake_message(&rig->world, "t", 0)->payload, slice_str("b")));
+    assert_true(slice_equal(fake_message(&rig->world, "t", 1)->payload, slice_str("d")));
+    assert_int_equal(fake_unsettled(&rig->world, "t.g.dead", "g"), 2);
+    response = redrive(rig);
+    assert_int_equal(response.redriven_count, 0);
+    assert_int_equal(response.failed_count, 2);
+    assert_int_equal(fake_published(&rig->world, "t"), 2);
+    consumer_free(rig);
+}
+
+/* Where one position is kept, nothing behind it is published: it could not be settled. */
+static void test_what_has_strayed_stops_where_one_position_is_kept(void **state)
+{
+    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    pb_redrive_response response;
+
+    (void)state;
+    rig->slots = WITH_DEAD_LETTERS;
+    rig->world.messages.stream.settling.single = false;
+    fake_rig_bind(rig);
+    put_letter(rig, "t", "g", "a");
+    put_letter(rig, "t", "h", "b");
+    put_letter(rig, "t", "g", "c");
+    response = redrive(rig);
+    assert_int_equal(response.redriven_count, 1);
+    assert_int_equal(response.failed_count, 1);
+    assert_int_equal(fake_published(&rig->world, "t"), 1);
+    assert_true(slice_equal(fake_message(&rig->world, "t", 0)->payload, slice_str("a")));
+    consumer_free(rig);
+}
+
 static void test_each_group_has_its_own(void **state)
 {
     struct fake_rig *rig = letters_rig();
@@ -391,6 +451,8 @@ int main(void)
         cmocka_unit_test(test_it_goes_past_deduplication),
         cmocka_unit_test(test_nothing_is_lost_whatever_fails),
         cmocka_unit_test(test_what_cannot_be_published_stays),
+        cmocka_unit_test(test_what_has_strayed_stays),
+        cmocka_unit_test(test_what_has_strayed_stops_where_one_position_is_kept),
         cmocka_unit_test(test_each_group_has_its_own),
         cmocka_unit_test(test_letters_are_read_and_stay),
         cmocka_unit_test(test_letters_in_other_hands_are_left_to_them),
