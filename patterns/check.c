@@ -1,10 +1,22 @@
 #include "patterns/check.h"
 
+static uint64_t less(uint32_t max_message_bytes, uint32_t room)
+{
+    return max_message_bytes - (max_message_bytes / 4 < room ? max_message_bytes / 4 : room);
+}
+
 uint64_t check_fitting(uint32_t max_message_bytes)
 {
     enum { ROOM = 1024 };
 
-    return max_message_bytes - (max_message_bytes / 4 < ROOM ? max_message_bytes / 4 : ROOM);
+    return less(max_message_bytes, ROOM);
+}
+
+uint64_t check_fitting_message(uint32_t max_message_bytes)
+{
+    enum { ROOM = 8192 };
+
+    return less(max_message_bytes, ROOM);
 }
 
 struct err check_length(struct slice bytes, uint64_t max, struct arena *arena, const char *what)

@@ -14,6 +14,10 @@
  * fields of the request that carries it in, or of the answer that carries it out. */
 uint64_t check_fitting(uint32_t max_message_bytes);
 
+/* The same of a message that comes out with more than it went in with: its topic, identifier and
+ * place, or, as a dead letter, what it died of. */
+uint64_t check_fitting_message(uint32_t max_message_bytes);
+
 /* INVALID_ARGUMENT about `what` when there are more than max bytes; 0 = no bound. */
 struct err check_length(struct slice bytes, uint64_t max, struct arena *arena, const char *what);
 

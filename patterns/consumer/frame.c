@@ -263,26 +263,27 @@ static void tell_started(struct member *member, struct frame *frame)
     member->started = true;
 }
 
-void member_send(struct member *member, size_t most)
+/* More than others share a frame with. It has one of its own, so that whoever can read messages as
+ * large as the server's requests can read it. */
+static bool is_large(const struct member *member, size_t most)
 {
-    struct frame *frame = &member->frames[(member->oldest + member->n_frames) % CALL_SENDS];
-    pb_consume_response *response = &frame->response;
-    size_t room = room_of_frame(member);
+    return most > 0 && member_room(member) > 0 &&
+           bytes_of(member->feed->ready->message) > member->max_frame_bytes;
+}
 
-    if (most > 0)
-        fetch_first(member);
-    if (most > member->feed->ready_count) /* others were first */
-        most = member->feed->ready_count;
-    if (member->n_frames > 0 && (most == 0 || bytes_of(member->feed->ready->message) > room))
-        return;
-    if (most == 0 ? !member_has_news(member) : member_room(member) == 0 && !member_has_news(member))
-        return;
-    *frame = (struct frame){.outlet = member->outlet,
-                            .go.run = outlet_send,
-                            .sent.run = member_sent,
-                            .arena = member->notes_memory};
+static bool owes(const struct member *member)
+{
+    return member->failures.n + member->revoked.n + member->gaps.n + member->extended.n > 0 ||
+           !member->started || member->owes_assigned;
+}
+
+/* Into a frame that is empty, with the memory that it lies in. */
+static void tell(struct member *member, struct frame *frame)
+{
+    pb_consume_response *response = &frame->response;
+
+    frame->arena = member->notes_memory;
     arena_init(&member->notes_memory, &member->feed->consumer->base.home->arenas);
-    prism__patterns__consumer__consume_response__init(response);
     if (!member->started && !member->leaving)
         tell_started(member, frame);
     failures_tell(&member->failures, frame);
@@ -294,10 +295,38 @@ void member_send(struct member *member, size_t most)
     if (member->owes_assigned)
         feed_tell_assigned(member->feed, frame);
     member->owes_assigned = false;
+}
+
+void member_send(struct member *member, size_t most)
+{
+    struct frame *frame = &member->frames[(member->oldest + member->n_frames) % CALL_SENDS];
+    size_t room = room_of_frame(member);
+    bool large, tells;
+
+    if (most > 0)
+        fetch_first(member);
+    if (most > member->feed->ready_count) /* others were first */
+        most = member->feed->ready_count;
+    if (member->n_frames > 0 && (most == 0 || bytes_of(member->feed->ready->message) > room))
+        return;
+    if (most == 0 ? !member_has_news(member) : member_room(member) == 0 && !member_has_news(member))
+        return;
+    large = is_large(member, most);
+    tells = !large || (owes(member) && (member->gaps.n > 0 || !member->told_alone));
+    if (large && tells) /* it goes next, whatever there is to tell by then, unless it is a gap */
+        most = 0;
+    member->told_alone = large && tells;
+    *frame =
+        (struct frame){.outlet = member->outlet, .go.run = outlet_send, .sent.run = member_sent};
+    prism__patterns__consumer__consume_response__init(&frame->response);
+    if (tells)
+        tell(member, frame);
+    else
+        arena_init(&frame->arena, &member->feed->consumer->base.home->arenas);
     add_messages(member, frame, most, room);
     member->told_through = through(member);
-    response->settled_through = (int64_t)member->told_through;
-    response->draining = member->told_drain = member->owes_drain;
+    frame->response.settled_through = (int64_t)member->told_through;
+    frame->response.draining = member->told_drain = member->owes_drain;
     member->n_frames++;
     member->frames_bytes += frame->bytes;
     worker_land(member->outlet->worker, &frame->go);

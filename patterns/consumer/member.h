@@ -104,6 +104,7 @@ struct member {
     size_t naming;                       /* sequences that open receipts name */
     uint64_t told_through, last_through; /* last: before the first that it gave back */
     bool started, owes_assigned, owes_drain, told_drain, unheard;
+    bool told_alone; /* what it owes, in the frame before: a large message waits for one */
 
     unsigned receipts; /* open */
     bool leaving, over_sent, bye;

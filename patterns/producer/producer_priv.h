@@ -184,8 +184,8 @@ struct reader reader_of(const struct producer *producer, const struct call *call
 struct err reader_read(struct reader *reader, const pb_publish_request *request,
                        struct outgoing *out);
 
-/* The largest payload that is taken: it fits a message of the server, and the sink, or the object
- * store that takes it instead. */
+/* The largest payload that is taken: it fits a message of the server, on its way in and out, and
+ * the sink, or the object store that takes it instead. */
 uint64_t producer_max_payload(const struct producer *producer);
 
 /* Does the payload go to the object store? */

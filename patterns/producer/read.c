@@ -207,11 +207,37 @@ static void read_payload(const struct reader *reader, const pb_publish_request *
 
 uint64_t producer_max_payload(const struct producer *producer)
 {
-    uint64_t most = producer->binding.max_message_bytes, sink = producer->plan.max_message_bytes;
+    uint32_t message = producer->binding.max_message_bytes;
+    uint64_t sink = producer->plan.max_message_bytes, most;
 
-    if (producer->plan.object == NULL && sink != 0 && sink < most)
-        most = sink;
-    return check_fitting((uint32_t)most);
+    if (producer->plan.object != NULL) /* it comes out as a reference, if it does not fit */
+        return check_fitting(message);
+    most = check_fitting_message(message);
+    return sink != 0 && sink < message && check_fitting((uint32_t)sink) < most
+               ? check_fitting((uint32_t)sink)
+               : most;
+}
+
+/* As ConsumerPattern delivers it: whoever can read messages as large as the server's requests can
+ * read it. Headers come twice where they are text. */
+static struct err check_delivered(const struct reader *reader, const struct outgoing *out)
+{
+    enum { HEADER_FIELDS = 32 }; /* what stands around name and value, twice */
+    const struct producer *producer = reader->producer;
+    uint64_t most = check_fitting_message(producer->binding.max_message_bytes);
+    uint64_t bytes = out->payload.len + out->key.len + out->id.len;
+
+    if (producer_claims(producer, out))
+        return ERR_NONE;
+    for (size_t i = 0; i < out->n_headers; i++)
+        bytes += 2 * (out->headers[i].name.len + out->headers[i].value.len) + HEADER_FIELDS;
+    if (bytes <= most)
+        return ERR_NONE;
+    return err_about(ERR_INVALID_ARGUMENT, "payload",
+                     arena_printf(reader->arena,
+                                  "the message is delivered with %llu bytes, key, identifier and "
+                                  "twice the headers included; at most %llu are taken",
+                                  (unsigned long long)bytes, (unsigned long long)most));
 }
 
 static struct err check_size(const struct reader *reader, const struct outgoing *out)
@@ -221,9 +247,12 @@ static struct err check_size(const struct reader *reader, const struct outgoing 
 
     if (producer_claims(reader->producer, out)) /* a reference takes its place */
         bytes = bytes - out->payload.len + CLAIM_HEADER_BYTES;
-    if (bytes <= most)
-        return check_length(out->payload, producer_max_payload(reader->producer), reader->arena,
-                            "payload");
+    if (bytes <= most) {
+        struct err err = check_length(out->payload, producer_max_payload(reader->producer),
+                                      reader->arena, "payload");
+
+        return err.code != ERR_OK ? err : check_delivered(reader, out);
+    }
     return err_about(ERR_INVALID_ARGUMENT, "payload",
                      arena_printf(reader->arena,
                                   "the message has %zu bytes, key and headers included; at most "
