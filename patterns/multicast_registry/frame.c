@@ -11,7 +11,8 @@
 
 enum {
     LOOK_BACK = 8,
-    SMALL_BYTES = 1024, /* of a frame that is written on the stack first */
+    FRAME_MOST_BYTES = 3 * FRAME_BYTES, /* of payloads, unless it is one message */
+    SMALL_BYTES = 1024,                 /* of a frame that is written on the stack first */
     TOKEN_BYTES = RECEIVER_ID_CHARS + 1 + DECIMAL_BYTES
 };
 
@@ -77,9 +78,22 @@ static void add(struct framing *f, const struct incoming *from, struct attachmen
     a->place = at;
 }
 
-static bool is_full(const struct framing *f)
+static size_t bytes_of(const struct incoming *from)
 {
-    return f->frame.n == FRAME_MESSAGES || (f->frame.n > 0 && f->bytes >= FRAME_BYTES);
+    size_t bytes = from->payload.len + from->id.len;
+
+    for (size_t i = 0; i < from->n_headers; i++)
+        bytes += from->headers[i].name.len + from->headers[i].value.len;
+    return bytes;
+}
+
+/* A large message has a frame of its own, so that whoever can read messages as large as the
+ * server's requests can read it. */
+static bool is_full(const struct framing *f, const struct incoming *next)
+{
+    return f->frame.n == FRAME_MESSAGES ||
+           (f->frame.n > 0 &&
+            (f->bytes >= FRAME_BYTES || f->bytes + bytes_of(next) > FRAME_MOST_BYTES));
 }
 
 /* A kept message has a sequence of its own, to be confirmed by. */
@@ -113,7 +127,7 @@ static size_t gather(struct framing *f, int kind)
 
     for (struct incoming_batch *b = inbox->first; b != NULL; b = inbox_next(b), at = 0) {
         for (; at < b->n; at++, n++) {
-            if (is_full(f) || (kind == LEAD_QUEUE && !kept_has_room(r)))
+            if (is_full(f, &b->items[at]) || (kind == LEAD_QUEUE && !kept_has_room(r)))
                 return n;
             if (kind == LEAD_QUEUE)
                 add_kept(f, b, at);

@@ -1,5 +1,6 @@
 /* The pattern's instance: its slots, its settings, its methods, and how it is bound. */
 #include "patterns/multicast_registry/multicast_registry.h"
+#include "patterns/check.h"
 #include "patterns/multicast_registry/multicast_priv.h"
 #include "patterns/multicast_registry/sorted.h"
 
@@ -214,11 +215,14 @@ static void read_settings(struct multicast *multicast)
 static void make_plan(struct multicast *multicast)
 {
     const struct backend_interfaces *has[SLOT_COUNT];
+    uint64_t fitting = check_fitting_message(multicast->binding.max_message_bytes);
 
     multicast->facts = pattern_facts(&multicast->binding);
     for (size_t i = 0; i < SLOT_COUNT; i++)
         has[i] = multicast->binding.slots[i] != NULL ? &multicast->binding.slots[i]->has : NULL;
     multicast->plan = multicast_plan_make(has, multicast->binding.emulate);
+    if (multicast->plan.max_payload_bytes > fitting)
+        multicast->plan.max_payload_bytes = fitting;
     multicast->caps = NULL;
 }
 

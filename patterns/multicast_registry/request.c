@@ -111,8 +111,23 @@ static struct err read_names(struct sending *s)
     return ERR_NONE;
 }
 
-static struct err check_headers(const pb_multicast_request *request, struct arena *arena)
+/* Received as it is, and, as a dead letter, with its headers twice. */
+static struct err check_delivered(const struct multicast *multicast,
+                                  const pb_multicast_request *request, size_t header_bytes)
 {
+    enum { HEADER_FIELDS = 32 }; /* what stands around name and value, twice */
+    uint64_t most = check_fitting_message(multicast->binding.max_message_bytes);
+
+    if (request->payload.len + 2 * header_bytes + HEADER_FIELDS * request->n_metadata <= most)
+        return ERR_NONE;
+    return err_about(ERR_INVALID_ARGUMENT, "payload",
+                     "payload and twice the metadata have to fit a message: together they are "
+                     "larger than limits.max_message_bytes less 8 KiB");
+}
+
+static struct err check_headers(const struct sending *s, struct arena *arena)
+{
+    const pb_multicast_request *request = s->request;
     size_t bytes = 0;
 
     if (request->n_metadata > MESSAGE_HEADERS - OUR_HEADERS)
@@ -127,10 +142,10 @@ static struct err check_headers(const pb_multicast_request *request, struct aren
                                  arena, "metadata", i);
         bytes += strlen(request->metadata[i]->name) + request->metadata[i]->value.len;
     }
-    if (bytes + TIME_TEXT + strlen(request->content_type != NULL ? request->content_type : "") >
-        MESSAGE_HEADER_BYTES / 2)
+    bytes += TIME_TEXT + strlen(request->content_type != NULL ? request->content_type : "");
+    if (bytes > MESSAGE_HEADER_BYTES / 2)
         return err_about(ERR_INVALID_ARGUMENT, "metadata", "headers have at most 32 KiB together");
-    return ERR_NONE;
+    return check_delivered(s->multicast, request, bytes - TIME_TEXT);
 }
 
 struct err sending_keep_err(struct sending *s, struct err err)
@@ -174,7 +189,7 @@ struct err sending_read(struct sending *s)
     if (err.code == ERR_OK)
         err = check_abilities(s);
     if (err.code == ERR_OK)
-        err = check_headers(s->request, arena);
+        err = check_headers(s, arena);
     if (err.code == ERR_OK)
         err = read_names(s);
     if (err.code == ERR_OK)

@@ -1,12 +1,14 @@
-"""The largest messages that ProducerPattern takes, read by clients as they come: 4 MiB at a time. On PRISM_BACKEND."""
+"""The largest messages that are taken, read by clients as they come: 4 MiB at a time. On PRISM_BACKEND."""
 import grpc
 
 from rig import backends, suite, wire
-from rig.messaging import Member, consumed, consumer, consumer_service, producer, producer_service
+from rig.messaging import Member, Stream, consumed, consumer, consumer_service, producer, producer_service
+from rig.multicast import namespace, pb, service
 from rig.prismd import Prismd
 
 DEAD_LETTER = consumed.DESCRIPTOR.dependencies[0].enum_types_by_name["Disposition"].values_by_name["DEAD_LETTER"]
 TOPIC, GROUP = "t" * 150, "g" * 90
+MEMORY = {"backend": "memstore"}
 LIMIT, ROOM, AROUND = 4 << 20, 8192, 32
 HEADERS = [{"name": f"header-{i:03}", "value": b"v" * 245} for i in range(250)]
 KEY, ID = b"k" * 65536, "i" * 256
@@ -16,9 +18,10 @@ class Largest(suite.Case):
     @classmethod
     def setUpClass(cls):
         slot = cls.use(backends.slot(suite.backend()))
-        cls.server = cls.use(Prismd(namespaces=[producer(slot), consumer(slot, dead_letters=slot)]))
+        cls.server = cls.use(Prismd(namespaces=[producer(slot), consumer(slot, dead_letters=slot), namespace(
+            MEMORY, MEMORY, durability=slot)]))
         stock = cls.use(grpc.insecure_channel(cls.server.address, [("grpc.use_local_subchannel_pool", 1)]))
-        cls.producer, cls.consumer = producer_service(stock), consumer_service(stock)
+        cls.producer, cls.consumer, cls.registry = producer_service(stock), consumer_service(stock), service(stock)
 
     def publish(self, size, **message):
         return self.producer.Publish(topic=TOPIC, payload=bytes(size), **message)
@@ -68,6 +71,26 @@ class Largest(suite.Case):
             self.assertEqual(len(got.payload), size)
             member.told(lambda frame: sum(len(one.failures) for one in member.frames) == 10000)
             member.settle(2)
+
+    def test_of_a_multicast(self):
+        """Behind a smaller one that a frame would have room for."""
+        self.assertTrue(self.registry.Register(identity="device").success)
+        metadata = [{"name": header["name"], "value": header["value"]} for header in HEADERS[:120]]
+        size = LIMIT - ROOM - sum(2 * (len(one["name"]) + len(one["value"])) + AROUND for one in metadata)
+
+        def multicast(some):
+            return pb.MulticastRequest(identities=["device"], payload=bytes(some), metadata=metadata)
+
+        for some in (200 << 10, size):
+            self.assertEqual(self.registry.Multicast(multicast(some)).pending_count, 1)
+        too_large = wire.failure(self.registry.Multicast, multicast(size + 1))
+        self.assertEqual(too_large.code(), grpc.StatusCode.INVALID_ARGUMENT)
+        seen = []
+        with Stream(self.registry.Attach, timeout=20) as stream:
+            stream.send(pb.AttachRequest(attach={"identities": ["device"]}))
+            while len(seen) < 2:
+                seen += [len(message.payload) for message in stream.next().messages]
+        self.assertEqual(seen, [200 << 10, size])
 
 
 if __name__ == "__main__":
