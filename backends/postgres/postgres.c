@@ -1,6 +1,7 @@
 /* The postgres backend: its descriptor. */
 #include "backends/postgres/postgres.h"
 
+#include "backends/postgres/postgres_burden.h"
 #include "backends/postgres/postgres_kv.h"
 #include "backends/postgres/postgres_queue.h"
 #include "backends/postgres/postgres_registry.h"
@@ -30,4 +31,5 @@ const struct backend_type backend_postgres = {
     .open = postgres_open,
     .close = postgres_close,
     .probe = postgres_probe,
+    .render = postgres_burden_render,
 };

@@ -191,7 +191,8 @@ bool postgres_hello_read(struct postgres_conn *conn);
 /* From the row of SQL_FACTS. */
 void postgres_take_facts(struct postgres_conn *conn, const PGresult *result);
 
-/* backend_type.probe: a round trip that asks for the facts as well. */
+/* backend_type.probe: a round trip that asks for the facts as well, and for the burden behind it.
+ */
 void postgres_probe(struct backend *backend, struct op *op);
 
 /* ---- errors (postgres_error.c) ---- */

@@ -6,7 +6,7 @@
  *   SPACE     gives the namespace a number; then STATE again
  *
  * A schema of a newer Prism is left alone: the connection is refused. */
-#include "backends/postgres/postgres_call.h"
+#include "backends/postgres/postgres_burden.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -223,4 +223,5 @@ void postgres_probe(struct backend *backend, struct op *op)
 
     postgres_params_init(&params, op_arena(op));
     postgres_run(postgres_of(backend), op, &facts_kind, NULL, SQL_FACTS, &params);
+    postgres_burden_ask(postgres_of(backend));
 }

@@ -25,6 +25,7 @@ enum setting {
     SET_MAX_IN_FLIGHT,
     SET_MAX_BUFFER,
     SET_SWEEP,
+    SET_OLD_TRANSACTION,
     SET_QUEUE_POLL,
     SET_QUEUE_LEASE,
     SET_QUEUE_MESSAGES,
@@ -65,6 +66,9 @@ const struct backend_setting postgres_settings[] = {
                         "except for one operation alone"},
     [SET_SWEEP] = {"sweep_interval_ms", SETTING_UINT, "1000", 10, 3600000,
                    "how often rows that have expired are removed"},
+    [SET_OLD_TRANSACTION] = {"old_transaction_ms", SETTING_UINT, "300000", 0, 1ull << 42,
+                             "age of a transaction of the database that keeps dead rows from being "
+                             "removed at which a warning is logged; 0: none"},
     [SET_QUEUE_POLL] = {"queue_poll_ms", SETTING_UINT, "1000", 5, 60000,
                         "how often a queue that was empty is looked at again, at the latest; what "
                         "is pushed is told by NOTIFY and seen at once"},
@@ -346,6 +350,7 @@ void postgres_settings_take(struct postgres_store *store, const struct backend_v
     store->max_in_flight = values[SET_MAX_IN_FLIGHT].number;
     store->max_buffer_bytes = values[SET_MAX_BUFFER].number;
     store->sweep_interval_ns = values[SET_SWEEP].number * NS_PER_MS;
+    store->old_transaction_ms = values[SET_OLD_TRANSACTION].number;
     store->queue_poll_ns = values[SET_QUEUE_POLL].number * NS_PER_MS;
     store->queue_lease_ms = values[SET_QUEUE_LEASE].number;
     store->queue_messages = values[SET_QUEUE_MESSAGES].number;

@@ -33,6 +33,22 @@
 static const char *const statements[POSTGRES_STATEMENTS] = {
     [SQL_FACTS] = "SELECT current_setting('fsync'), current_setting('synchronous_commit'),"
                   " current_setting('synchronous_standby_names'), pg_is_in_recovery()::text",
+    /* What holds is what has a snapshot or has written; of a prepared transaction nobody is left.
+     * Of a session that the role may not look into even the kind is null. */
+    [SQL_BURDEN] =
+        "WITH seen AS MATERIALIZED (SELECT pid, backend_type, xact_start, backend_xmin, backend_xid"
+        " FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()),"
+        " oldest AS (SELECT * FROM (SELECT xact_start, pid FROM seen WHERE backend_type ="
+        " 'client backend' AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)"
+        " UNION ALL SELECT prepared, 0 FROM pg_prepared_xacts WHERE database = current_database())"
+        " AS holds(since, pid) ORDER BY since LIMIT 1)"
+        " SELECT t.rows[1], t.rows[2], t.rows[3], t.rows[4], t.rows[5],"
+        " (SELECT count(*) FROM seen WHERE backend_type IS NULL), greatest(0,"
+        " extract(epoch FROM clock_timestamp() - oldest.since) * 1000)::int8,"
+        " coalesce(oldest.pid, 0) FROM (SELECT ARRAY(SELECT"
+        " coalesce(pg_stat_get_dead_tuples(to_regclass(name)), 0) FROM unnest(ARRAY["
+        "'@.keyvalue', '@.sessions', '@.session_values', '@.messages', '@.identities'"
+        "]) AS t(name)) AS rows) AS t LEFT JOIN oldest ON true",
     [SQL_UPSERT] =
         "INSERT INTO @.keyvalue (space, digest, key, value, version, expires_at)"
         " SELECT $1::int4, r.digest, r.key, r.value, " VERSION ", " EXPIRY_OF_R

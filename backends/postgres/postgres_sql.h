@@ -7,6 +7,7 @@
 /* Prepared by a connection when it is first asked for one of them. */
 enum postgres_statement {
     SQL_FACTS,
+    SQL_BURDEN,
     SQL_UPSERT,
     SQL_LOOKUP,
     SQL_LOOKUP_MANY, /* likewise, without versions; lengths of values that are too long */

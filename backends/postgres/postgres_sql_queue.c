@@ -1,11 +1,14 @@
 /* Statements of queues. A message is one row: waiting when available_at has come, taken or delayed
  * until then, dead when died_at is set. `delivery` is taken anew from a sequence each time that a
  * message is handed out, so a late settlement finds no row. Times are Unix milliseconds, by the
- * server's clock. */
+ * server's clock.
+ *
+ * Rows are named by arrays, `id = ANY(..)`, and not by joins: the planner believes what it has seen
+ * last of a table that is empty now and full in a moment. Of a join it then walks the whole index
+ * for each take; of an array it looks each element up, because nothing else is left to it. */
 #include "backends/postgres/postgres_sql.h"
 
 #define NOW_MS "floor(extract(epoch FROM now()) * 1000)::int8"
-#define MINE   "m.delivery > 0 AND m.delivery = s.delivery"
 
 const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
     [SQL_PUSH] =
@@ -52,37 +55,43 @@ const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
         " ORDER BY available_at, id LIMIT $3::int8 FOR UPDATE SKIP LOCKED),"
         " fits AS MATERIALIZED (SELECT id, available_at, sum(bytes) OVER (ORDER BY available_at, id"
         " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM due),"
+        " ids AS MATERIALIZED (SELECT ARRAY(SELECT id FROM fits WHERE before IS NULL"
+        " OR before < $4::int8 ORDER BY available_at, id) AS ids),"
         " taken AS (UPDATE @.messages m SET delivery = nextval('@.deliveries'),"
-        " attempts = attempts + 1, available_at = " NOW_MS " + $5::int8 FROM fits f"
-        " WHERE m.id = f.id AND (f.before IS NULL OR f.before < $4::int8)"
+        " attempts = attempts + 1, available_at = " NOW_MS " + $5::int8"
+        " WHERE m.id = ANY((SELECT ids FROM ids)::int8[])"
         " RETURNING m.id, m.delivery, m.attempts, m.pushed_at, m.key, m.message_id, m.payload,"
-        " m.headers, f.available_at), next AS (SELECT available_at FROM @.messages"
+        " m.headers, array_position((SELECT ids FROM ids), m.id) AS place),"
+        " next AS (SELECT available_at FROM @.messages"
         " WHERE space = $1 AND queue = $2 AND died_at = 0 AND available_at > " NOW_MS
         " ORDER BY available_at, id LIMIT 1)"
         " SELECT * FROM taken UNION ALL SELECT 0::int8, available_at - " NOW_MS ", 0::int4,"
-        " 0::int8, NULL::bytea, NULL::bytea, NULL::bytea, NULL::bytea, available_at FROM next"
-        " WHERE NOT EXISTS (SELECT FROM taken) ORDER BY available_at, id",
+        " 0::int8, NULL::bytea, NULL::bytea, NULL::bytea, NULL::bytea, 0 FROM next"
+        " WHERE NOT EXISTS (SELECT FROM taken) ORDER BY place",
     [SQL_SETTLE] =
         "WITH s AS MATERIALIZED (SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[],"
         " $4::bytea[]) AS s(delivery, how, delay, reason)),"
-        " gone AS (DELETE FROM @.messages m USING s WHERE " MINE " AND s.how = 0"
+        " gone AS (DELETE FROM @.messages m WHERE m.delivery > 0"
+        " AND m.delivery = ANY(ARRAY(SELECT delivery FROM s WHERE how = 0))"
         " RETURNING m.delivery),"
         " back AS (UPDATE @.messages m SET delivery = 0,"
         " attempts = CASE WHEN s.how = 2 THEN m.attempts - 1 ELSE m.attempts END,"
         " available_at = CASE WHEN s.how = 2 THEN m.pushed_at ELSE " NOW_MS " + s.delay END,"
         " died_at = CASE WHEN s.how = 3 THEN " NOW_MS " ELSE 0 END,"
         " reason = CASE WHEN s.how = 3 THEN s.reason END"
-        " FROM s WHERE " MINE " AND s.how > 0 RETURNING s.delivery)"
+        " FROM s WHERE m.delivery > 0 AND m.delivery = s.delivery AND s.how > 0"
+        " AND m.delivery = ANY(ARRAY(SELECT delivery FROM s WHERE how > 0))"
+        " RETURNING s.delivery)"
         " SELECT delivery FROM gone UNION ALL SELECT delivery FROM back",
     [SQL_EXTEND] = "UPDATE @.messages m SET available_at = " NOW_MS " + $2::int8"
-                   " FROM unnest($1::int8[]) AS s(delivery) WHERE " MINE " RETURNING m.delivery",
-    [SQL_RENEW] =
-        "WITH s AS MATERIALIZED (SELECT * FROM unnest($1::int8[]) AS s(delivery)),"
-        " mine AS MATERIALIZED (SELECT m.id FROM s JOIN @.messages m ON " MINE
-        " AND m.available_at < " NOW_MS " + $2::int8 * 3 / 4 FOR UPDATE OF m SKIP LOCKED),"
-        " kept AS (UPDATE @.messages m SET available_at = " NOW_MS " + $2 FROM mine"
-        " WHERE m.id = mine.id)"
-        " SELECT s.delivery FROM s WHERE NOT EXISTS (SELECT FROM @.messages m WHERE " MINE ")",
+                   " WHERE m.delivery > 0 AND m.delivery = ANY($1::int8[]) RETURNING m.delivery",
+    [SQL_RENEW] = "WITH mine AS MATERIALIZED (SELECT m.id FROM @.messages m WHERE m.delivery > 0"
+                  " AND m.delivery = ANY($1::int8[])"
+                  " AND m.available_at < " NOW_MS " + $2::int8 * 3 / 4 FOR UPDATE SKIP LOCKED),"
+                  " kept AS (UPDATE @.messages m SET available_at = " NOW_MS " + $2"
+                  " WHERE m.id = ANY(ARRAY(SELECT id FROM mine)))"
+                  " SELECT delivery FROM unnest($1) AS s(delivery) EXCEPT SELECT m.delivery"
+                  " FROM @.messages m WHERE m.delivery > 0 AND m.delivery = ANY($1)",
     [SQL_QUEUE_COUNT] =
         "SELECT count(*) FILTER (WHERE died_at = 0 AND available_at <= " NOW_MS "),"
         " count(*) FILTER (WHERE died_at = 0 AND available_at > " NOW_MS " AND delivery > 0),"

@@ -18,6 +18,8 @@ enum {
     POSTGRES_CONNECTIONS = 16  /* of one worker, at most */
 };
 
+enum { POSTGRES_TABLES = 5 }; /* those whose rows come and go (postgres_burden.c) */
+
 #define POSTGRES_VALUE_BYTES (256ull << 20)
 
 /* Where to connect, and how. Strings are owned. */
@@ -34,6 +36,13 @@ struct postgres_login {
     char *username, *password; /* password NULL: none */
 };
 
+/* What the last probe has seen (postgres_burden.c). */
+struct postgres_burden {
+    atomic_bool known;
+    atomic_bool old; /* a transaction is older than old_transaction_ms, and this was told */
+    _Atomic(uint64_t) dead[POSTGRES_TABLES], hidden, oldest_ms;
+};
+
 struct postgres_store {
     struct backend_store base; /* first */
     struct postgres_config config;
@@ -41,9 +50,11 @@ struct postgres_store {
     unsigned connections;           /* of each worker */
     uint64_t dial_timeout_ns, command_timeout_ns, sweep_interval_ns, queue_poll_ns;
     uint64_t max_in_flight, max_buffer_bytes;
-    uint64_t queue_lease_ms; /* of deliveries whose subscription names none */
+    uint64_t old_transaction_ms; /* 0: none is told of */
+    uint64_t queue_lease_ms;     /* of deliveries whose subscription names none */
     uint64_t queue_messages, queue_bytes, queue_age_ms; /* of one queue; 0: no bound */
     struct log_budget connects, losses, migrations, troubles;
+    struct postgres_burden burden;
     atomic_bool swept; /* an instance removes what has expired; the others leave it to it */
 
     pthread_mutex_t lock; /* of the rest */

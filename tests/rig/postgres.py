@@ -104,10 +104,14 @@ class PostgresServer(Server):
             f.write("\n".join(["host all postgres 127.0.0.1/32 trust", *lines, ""]))
         self.sql("SELECT pg_reload_conf()")
 
+    def psql(self, user, *arguments, database="postgres"):
+        """The command; what it prints is unaligned."""
+        return [os.path.join(self.bin, "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1",
+                "-p", str(self.port), "-U", user, "-d", database, *arguments]
+
     def sql(self, text, database="postgres"):
-        """Runs statements by psql and returns what they print, unaligned."""
-        argv = [os.path.join(self.bin, "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1",
-                "-p", str(self.port), "-U", "postgres", "-d", database, "-c", text]
+        """Runs statements and returns what they print."""
+        argv = self.psql("postgres", "-c", text, database=database)
         return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
 
     def __exit__(self, *_):
