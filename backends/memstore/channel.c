@@ -193,6 +193,9 @@ static struct err make_room(struct channel *channel, const struct kept *kept)
     struct memstore *store = channel->messaging->store;
     enum capacity limit;
 
+    if (over(config->stream_bytes, 0, kept->cost)) /* nothing need go for it: it would not fit */
+        return err_about(ERR_INVALID_ARGUMENT, "payload",
+                         "larger by itself than stream_max_bytes lets a topic be");
     while (over(config->stream_bytes, channel->bytes, kept->cost)) {
         if (!drop_oldest(channel))
             return full(channel, "stream_max_bytes");

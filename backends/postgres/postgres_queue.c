@@ -72,6 +72,14 @@ static struct err full(int32_t bound)
                      "the queue is full: nobody has received what waits in it");
 }
 
+/* Bounds by their numbers in the answer; the last one: no room would ever be enough. */
+static struct err refused(int32_t bound)
+{
+    return bound < 4 ? full(bound)
+                     : err_about(ERR_INVALID_ARGUMENT, "payload",
+                                 "larger by itself than queue_max_bytes lets a queue be");
+}
+
 static bool is_bounded(const struct postgres_store *store)
 {
     return store->queue_messages > 0 || store->queue_age_ms > 0; /* bytes need messages */
@@ -91,7 +99,7 @@ static void push_result(struct postgres_call *call, const PGresult *result)
         struct outgoing *m = &publish->items[i];
         int32_t bound = bounded ? postgres_int4(result, (int)i, 1) : 0;
 
-        m->err = bound > 0 ? full(bound) : ERR_NONE;
+        m->err = bound > 0 ? refused(bound) : ERR_NONE;
         m->deduplicated = false;
         m->partition = -1;
         m->offset = -1;

@@ -19,11 +19,14 @@ const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
         " AS p(queue, key, message_id, payload, headers, delay, place) ORDER BY p.place"
         " RETURNING id",
     /* $8 messages, $9 bytes, $10 age: 0 = no bound. What a queue holds is counted as far as $8. Of
-     * a frame nothing comes behind what was refused: place and total only grow. Identifiers come
+     * a frame nothing comes behind what was refused, for place and total only grow; what would not
+     * fit into an empty queue (4) counts for neither. Identifiers come
      * in the order of the frame, so the n-th row that is written is the n-th that fits. */
     [SQL_PUSH_WITHIN] =
-        "WITH p AS MATERIALIZED (SELECT * FROM unnest($2::bytea[], $3::bytea[], $4::bytea[],"
-        " $5::bytea[], $6::bytea[], $7::int8[]) WITH ORDINALITY"
+        "WITH p AS MATERIALIZED (SELECT *, coalesce(octet_length(key), 0)"
+        "  + coalesce(octet_length(payload), 0) + octet_length(headers) AS own"
+        " FROM unnest($2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[], $7::int8[])"
+        " WITH ORDINALITY"
         " AS p(queue, key, message_id, payload, headers, delay, place)),"
         " held AS MATERIALIZED (SELECT q.queue, h.n, h.bytes, o.pushed_at"
         " FROM (SELECT DISTINCT queue FROM p) AS q CROSS JOIN LATERAL (SELECT count(*) AS n,"
@@ -34,12 +37,12 @@ const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
         " AND m.died_at = 0 AND m.available_at <= " NOW_MS " AND $10::int8 > 0"
         " ORDER BY m.available_at, m.id LIMIT 1) AS o ON true),"
         " sized AS MATERIALIZED (SELECT p.*, h.pushed_at,"
-        " h.n + row_number() OVER inside AS n, h.bytes + sum(coalesce(octet_length(p.key), 0)"
-        "  + coalesce(octet_length(p.payload), 0) + octet_length(p.headers)) OVER inside AS bytes"
-        " FROM p JOIN held h USING (queue) WINDOW inside AS (PARTITION BY p.queue ORDER BY p.place"
-        " ROWS UNBOUNDED PRECEDING)),"
-        " told AS MATERIALIZED (SELECT *, CASE WHEN $8 > 0 AND n > $8 THEN 1"
-        " WHEN $9::int8 > 0 AND bytes > $9 THEN 2 WHEN $10 > 0 AND pushed_at + $10 <= " NOW_MS
+        " $9::int8 > 0 AND p.own > $9 AS hopeless, h.n + count(*) FILTER (WHERE $9 <= 0"
+        " OR p.own <= $9) OVER inside AS n, h.bytes + coalesce(sum(p.own) FILTER (WHERE $9 <= 0"
+        " OR p.own <= $9) OVER inside, 0) AS bytes FROM p JOIN held h USING (queue)"
+        " WINDOW inside AS (PARTITION BY p.queue ORDER BY p.place ROWS UNBOUNDED PRECEDING)),"
+        " told AS MATERIALIZED (SELECT *, CASE WHEN hopeless THEN 4 WHEN $8 > 0 AND n > $8 THEN 1"
+        " WHEN $9 > 0 AND bytes > $9 THEN 2 WHEN $10 > 0 AND pushed_at + $10 <= " NOW_MS
         " THEN 3 ELSE 0 END AS refused FROM sized),"
         " written AS (INSERT INTO @.messages (space, queue, key, message_id, payload, headers,"
         " pushed_at, available_at) SELECT $1, queue, key, message_id, payload, headers,"

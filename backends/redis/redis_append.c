@@ -83,13 +83,16 @@ static struct err check_headers(const struct outgoing *item)
     return ERR_NONE;
 }
 
-static struct err check_item(const struct redis *redis, const struct outgoing *item)
+/* most: bytes that its queue may hold, as the script counts them; 0: any number. */
+static struct err check_item(const struct redis *redis, const struct outgoing *item, uint64_t most)
 {
     if (message_is_null(item->payload))
         return invalid("payload", "a message of a redis stream has a payload, maybe an empty one");
     if (message_out_bytes(item) > REDIS_STREAM_MESSAGE_BYTES ||
         item->payload.len > redis->base.limits.value_bytes)
         return invalid("payload", "the message is longer than this redis takes");
+    if (most > 0 && redis_entry_size(item) > most)
+        return invalid("payload", "larger by itself than queue_max_bytes lets a queue be");
     if (item->delay_ms > 0)
         return invalid("delay_ms", "redis streams do not delay messages");
 
@@ -134,10 +137,12 @@ static void add_to_lots(struct append *append, uint32_t i, uint32_t *keyed)
 }
 
 /* NULL: nothing is to be sent. */
-static struct append *prepare(const struct redis *redis, struct publish *publish, size_t *bytes)
+static struct append *prepare(const struct redis *redis, struct publish *publish, bool bounded,
+                              size_t *bytes)
 {
     struct arena *arena = op_arena(&publish->op);
     struct append *append = arena_zalloc(arena, sizeof *append);
+    uint64_t most = bounded ? redis_store_of(redis)->queue_bytes : 0;
     bool one_topic = true;
     uint32_t keyed = 0;
 
@@ -147,7 +152,7 @@ static struct append *prepare(const struct redis *redis, struct publish *publish
         struct outgoing *item = &publish->items[i];
 
         forget(item);
-        item->err = check_item(redis, item);
+        item->err = check_item(redis, item, most);
         if (item->err.code != ERR_OK)
             continue;
         one_topic =
@@ -341,7 +346,7 @@ static void append_all(struct backend *backend, struct publish *publish, bool bo
 {
     struct redis *redis = redis_of(backend);
     size_t bytes;
-    struct append *append = prepare(redis, publish, &bytes);
+    struct append *append = prepare(redis, publish, bounded, &bytes);
 
     if (append == NULL) {
         redis_finish(redis, &publish->op, ERR_NONE);

@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define HEADER_MARK "header:"
 
@@ -38,6 +39,31 @@ unsigned redis_entry_words(const struct outgoing *item)
                  (unsigned)item->n_headers);
 }
 
+static bool is_marked(const struct header *header)
+{
+    return part_of(header->name) != PART_HEADER ||
+           slice_starts_with(header->name, slice_str(HEADER_MARK));
+}
+
+static size_t field_size(const char *name, struct slice value)
+{
+    return message_is_null(value) ? 0 : strlen(name) + value.len;
+}
+
+size_t redis_entry_size(const struct outgoing *item)
+{
+    size_t size = field_size("payload", item->payload) + field_size("key", item->key) +
+                  field_size("id", item->id);
+
+    for (size_t i = 0; i < item->n_headers; i++) {
+        const struct header *header = &item->headers[i];
+
+        size +=
+            (is_marked(header) ? strlen(HEADER_MARK) : 0) + header->name.len + header->value.len;
+    }
+    return size;
+}
+
 static void put_field(struct redis_call *call, const char *name, struct slice value)
 {
     if (message_is_null(value))
@@ -48,10 +74,7 @@ static void put_field(struct redis_call *call, const char *name, struct slice va
 
 static void put_header(struct redis_call *call, const struct header *header)
 {
-    bool marked = part_of(header->name) != PART_HEADER ||
-                  slice_starts_with(header->name, slice_str(HEADER_MARK));
-
-    redis_word_joined(call, slice_str(marked ? HEADER_MARK : ""), header->name);
+    redis_word_joined(call, slice_str(is_marked(header) ? HEADER_MARK : ""), header->name);
     redis_word(call, header->value);
 }
 

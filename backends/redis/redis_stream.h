@@ -120,6 +120,7 @@ static inline int redis_id_compare(struct redis_id a, struct redis_id b)
 /* ---- entries and batches (redis_entry.c) ---- */
 
 size_t redis_entry_bytes(const struct outgoing *item); /* of its command, about */
+size_t redis_entry_size(const struct outgoing *item);  /* of its words: what bounds count */
 unsigned redis_entry_words(const struct outgoing *item);
 void redis_entry_put(struct redis_call *call, const struct outgoing *item);
 

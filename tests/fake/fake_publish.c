@@ -38,6 +38,8 @@ static struct err check_room(const struct fake_world *world, const struct fake_l
     uint64_t n = 0, bytes = 0, oldest_ms = world->now_ms;
     const char *bound = NULL;
 
+    if (world->messages.bounds.bytes > 0 && message_out_bytes(m) > world->messages.bounds.bytes)
+        return err_about(ERR_INVALID_ARGUMENT, "payload", "larger by itself than a queue may be");
     for (size_t i = 0; i < log->n; i++) {
         if (log->kept[i].gone)
             continue;
