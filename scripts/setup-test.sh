@@ -11,7 +11,7 @@ protoc_gen_go_old=google.golang.org/protobuf/cmd/protoc-gen-go@v1.33.0
 buf=@bufbuild/buf@1.50.0
 
 scripts/setup-build.sh
-need_packages "test" redis-server nats-server postgresql postgresql-client openjdk-17-jre-headless maven \
+need_packages "test" redis-server nats-server postgresql postgresql-client pgbouncer openjdk-17-jre-headless maven \
     valgrind openssl clang-format-14 python3-grpcio python3-protobuf python3-pip
 
 go_minor() { # GO: prints 19 for go1.19.8

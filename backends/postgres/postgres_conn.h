@@ -54,6 +54,7 @@ struct postgres_conn {
         bool migrated, registered;
         int version;   /* of the schema */
         int32_t space; /* 0: the namespace has none yet */
+        int server;    /* the process of the server that has answered; 0: none yet */
         struct err err;
     } hello;
 
@@ -187,6 +188,12 @@ void postgres_resolved(struct postgres_conn *conn, const char *problem);
  * postgres_hello_read. True: hello is over, conn->hello.err says how. */
 bool postgres_hello_begin(struct postgres_conn *conn);
 bool postgres_hello_read(struct postgres_conn *conn);
+
+/* ---- what stands before the server (postgres_pooler.c) ---- */
+
+/* A process of the server has answered on this connection. An error: the connection is of no use.
+ */
+struct err postgres_pooler_look(struct postgres_conn *conn, int server);
 
 /* From the row of SQL_FACTS. */
 void postgres_take_facts(struct postgres_conn *conn, const PGresult *result);

@@ -5,7 +5,8 @@
  *   MIGRATE   makes the schema or brings it up to date, under an advisory lock; then STATE again
  *   SPACE     gives the namespace a number; then STATE again
  *
- * A schema of a newer Prism is left alone: the connection is refused. */
+ * A schema of a newer Prism is left alone: the connection is refused. FACTS and STATE also ask who
+ * serves the connection, for postgres_pooler.c. */
 #include "backends/postgres/postgres_burden.h"
 
 #include <inttypes.h>
@@ -21,13 +22,13 @@ static const char session[] =
     "SET default_transaction_isolation = 'read committed';"
     "SET idle_in_transaction_session_timeout = 0;"
     "SET statement_timeout = %" PRIu64 ";"
-    "%s; SELECT to_regclass('@.spaces') IS NOT NULL;";
+    "%s; SELECT to_regclass('@.spaces') IS NOT NULL, pg_backend_pid();";
 
 static const char begin[] =
     "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('prism migrations of @', 0));";
 
 static const char state[] = "SELECT (SELECT max(version) FROM @.migrations),"
-                            " (SELECT id FROM @.spaces WHERE name = %s)";
+                            " (SELECT id FROM @.spaces WHERE name = %s), pg_backend_pid()";
 
 static const char space[] = "INSERT INTO @.spaces (name) VALUES (%s) ON CONFLICT DO NOTHING";
 
@@ -102,10 +103,19 @@ bool postgres_hello_begin(struct postgres_conn *conn)
 /* ---- answers ---- */
 
 /* Text results: the simple protocol has no others. */
+static void served_by(struct postgres_conn *conn, const PGresult *result, int column)
+{
+    struct err e = postgres_pooler_look(conn, (int)strtol(PQgetvalue(result, 0, column), NULL, 10));
+
+    if (e.code != ERR_OK)
+        conn->hello.err = e;
+}
+
 static void take_state(struct postgres_conn *conn, const PGresult *result)
 {
     conn->hello.version = (int)strtol(PQgetvalue(result, 0, 0), NULL, 10);
     conn->hello.space = (int32_t)strtol(PQgetvalue(result, 0, 1), NULL, 10);
+    served_by(conn, result, 2);
 }
 
 static void take_result(struct postgres_conn *conn, const PGresult *result)
@@ -128,9 +138,10 @@ static void take_result(struct postgres_conn *conn, const PGresult *result)
         return;
     if (conn->hello.step == HELLO_FACTS && PQnfields(result) == 4)
         postgres_take_facts(conn, result);
-    else if (conn->hello.step == HELLO_FACTS)
+    else if (conn->hello.step == HELLO_FACTS && PQnfields(result) == 2) {
         conn->hello.version = PQgetvalue(result, 0, 0)[0] == 't' ? -1 : 0;
-    else if (conn->hello.step == HELLO_STATE)
+        served_by(conn, result, 1);
+    } else if (conn->hello.step == HELLO_STATE)
         take_state(conn, result);
 }
 
