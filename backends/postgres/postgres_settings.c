@@ -82,8 +82,8 @@ const struct backend_setting postgres_settings[] = {
                          "the same in bytes of keys, payloads and headers; needs "
                          "queue_max_messages; 0: no bound"},
     [SET_QUEUE_AGE] = {"queue_max_age_ms", SETTING_UINT, "0", 0, 1ull << 42,
-                       "age of the oldest message that waits in a queue at which new ones are "
-                       "refused; 0: any"},
+                       "for how long a message of a queue has waited when new ones are refused; "
+                       "0: any"},
     {.name = NULL},
 };
 
