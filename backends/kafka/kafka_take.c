@@ -1,18 +1,21 @@
-/* Messages, from the client library's queues into batches. Nobody copies them: a batch owns the
- * library's messages. */
+/* Messages, from the client library's queues into batches. Small ones are copied, and the library's
+ * are given back at once, while they are in the cache: what the library keeps for a message is
+ * larger than most messages are, and one of them holds all that came with it from the broker. Of
+ * large ones a batch owns the library's. */
 #include "backends/kafka/kafka_listener.h"
 
 #include <stdlib.h>
 
 #define ID_HEADER "message_id"
 
-enum { BATCHES_IN_TURN = 8 };
+enum { BATCHES_IN_TURN = 8, COPY_BYTES = 4096 };
 
 struct batch {
     struct incoming_batch base; /* first */
     struct kafka_listener *listener;
-    struct arena headers;
-    rd_kafka_message_t *messages[BATCH_MESSAGES];
+    struct arena bytes; /* what is copied, headers, and the next array */
+    rd_kafka_message_t **kept;
+    uint32_t n_kept, most; /* most: places in items */
     struct incoming items[];
 };
 
@@ -21,9 +24,9 @@ static void release(struct incoming_batch *base)
     struct batch *batch = CONTAINER_OF(base, struct batch, base);
     struct kafka_listener *listener = batch->listener;
 
-    for (uint32_t i = 0; i < base->n; i++)
-        rd_kafka_message_destroy(batch->messages[i]);
-    arena_clear(&batch->headers);
+    for (uint32_t i = 0; i < batch->n_kept; i++)
+        rd_kafka_message_destroy(batch->kept[i]);
+    arena_clear(&batch->bytes);
     free(batch);
     listener->batches--;
     kafka_listener_maybe_free(listener);
@@ -165,6 +168,45 @@ static rd_kafka_message_t *next_message(struct kafka_listener *listener, struct 
 
 /* ---- batches ---- */
 
+static struct slice put(uint8_t **at, struct slice from)
+{
+    struct slice out = {.data = *at, .len = from.len};
+
+    if (from.len == 0)
+        return from.data != NULL ? message_empty() : from;
+    memcpy(*at, from.data, from.len);
+    *at += from.len;
+    return out;
+}
+
+/* bytes: as take_in counted them. */
+static void copy(struct incoming *in, struct arena *arena, size_t bytes)
+{
+    struct header *headers = (struct header *)in->headers; /* of the batch */
+    uint8_t *at = arena_alloc(arena, bytes);
+
+    in->key = put(&at, in->key);
+    in->payload = put(&at, in->payload);
+    in->id = put(&at, in->id);
+    for (size_t i = 0; i < in->n_headers; i++) {
+        headers[i].name = put(&at, headers[i].name);
+        headers[i].value = put(&at, headers[i].value);
+    }
+}
+
+/* The message is the batch's from now on. */
+static void own(struct batch *batch, struct incoming *in, rd_kafka_message_t *message, size_t bytes)
+{
+    if (bytes <= COPY_BYTES) {
+        copy(in, &batch->bytes, bytes);
+        rd_kafka_message_destroy(message);
+        return;
+    }
+    if (batch->n_kept == 0)
+        batch->kept = arena_array(&batch->bytes, batch->most, sizeof(void *));
+    batch->kept[batch->n_kept++] = message;
+}
+
 static size_t fill(struct kafka_listener *listener, struct kafka_part *part, struct batch *batch)
 {
     rd_kafka_message_t *message;
@@ -175,8 +217,8 @@ static size_t fill(struct kafka_listener *listener, struct kafka_part *part, str
         uint32_t i = batch->base.n++;
         size_t bytes;
 
-        batch->messages[i] = message;
-        bytes = take_in(listener, part, &batch->items[i], message, &batch->headers);
+        bytes = take_in(listener, part, &batch->items[i], message, &batch->bytes);
+        own(batch, &batch->items[i], message, bytes);
         batch->base.bytes += bytes;
         subscription_take(listener->subscription, 1, bytes);
     }
@@ -194,8 +236,23 @@ static struct batch *batch_new(struct kafka_listener *listener)
         abort();
     batch->base = (struct incoming_batch){.items = batch->items, .release = release};
     batch->listener = listener;
-    arena_init(&batch->headers, NULL);
+    batch->n_kept = 0;
+    batch->most = (uint32_t)most;
+    arena_init(&batch->bytes, NULL);
     return batch;
+}
+
+/* Places that were not needed are given back: a message may be held for long. */
+static struct batch *fit(struct batch *batch)
+{
+    struct batch *fitting = batch;
+
+    if (batch->base.n < batch->most / 2)
+        fitting = realloc(batch, sizeof *batch + batch->base.n * sizeof batch->items[0]);
+    if (fitting == NULL)
+        abort();
+    fitting->base.items = fitting->items;
+    return fitting;
 }
 
 /* From each partition in its turn. False: nothing was there. */
@@ -212,12 +269,12 @@ static bool deliver(struct kafka_listener *listener)
              !listener->closing);
     listener->turn_at = part;
     if (batch->base.n == 0) {
-        arena_clear(&batch->headers);
+        arena_clear(&batch->bytes);
         free(batch);
         return false;
     }
     listener->batches++;
-    subscription_deliver(listener->subscription, &batch->base);
+    subscription_deliver(listener->subscription, &fit(batch)->base);
     return true;
 }
 
