@@ -173,6 +173,16 @@ struct incoming {
     uint64_t token;        /* names this delivery in settle and extend; 0: nothing to settle */
 };
 
+/* What it counts in byte budgets. */
+static inline size_t message_in_bytes(const struct incoming *m)
+{
+    size_t bytes = m->key.len + m->payload.len;
+
+    for (size_t i = 0; i < m->n_headers; i++)
+        bytes += m->headers[i].name.len + m->headers[i].value.len;
+    return bytes;
+}
+
 /* Belongs to the receiver once handed over. The receiver counts `left` down; at 0 it calls release,
  * on the subscription's home worker, at any time before the backend instance is closed, also after
  * the subscription was. Settling does not release, and releasing does not settle. */

@@ -320,7 +320,7 @@ static void let_go(struct ledger *ledger)
         ledger->waiting = delivery->next;
         if (ledger->waiting == NULL)
             ledger->end = &ledger->waiting;
-        look_up(ledger, delivery->message);
+        look_up(ledger, message_of(delivery));
         delivery_arrived(delivery);
     }
 }
@@ -376,9 +376,9 @@ bool attempts_hold(struct delivery *delivery)
     struct feed *feed = delivery->parcel->feed;
     struct ledger *ledger;
 
-    if (!attempts_are_kept(feed) || delivery->message->offset < 0)
+    if (!attempts_are_kept(feed) || message_of(delivery)->offset < 0)
         return false;
-    ledger = ledger_of(feed, delivery->message->partition);
+    ledger = ledger_of(feed, message_of(delivery)->partition);
     if (!ledger->known && !ledger->asking && !ledger->writing &&
         feed->consumer->base.home->now_ns >= ledger->again_ns)
         ask(ledger);
@@ -386,13 +386,13 @@ bool attempts_hold(struct delivery *delivery)
         wait_for(ledger, delivery);
         return true;
     }
-    look_up(ledger, delivery->message);
+    look_up(ledger, message_of(delivery));
     return false;
 }
 
 void attempts_take_out(struct delivery *delivery)
 {
-    struct ledger *ledger = find_ledger(delivery->parcel->feed, delivery->message->partition);
+    struct ledger *ledger = find_ledger(delivery->parcel->feed, message_of(delivery)->partition);
     struct delivery **at = &ledger->waiting;
 
     while (*at != delivery)
@@ -407,17 +407,17 @@ void attempts_raised(const struct delivery *delivery)
     struct feed *feed = delivery->parcel->feed;
     struct ledger *ledger;
 
-    if (!attempts_are_kept(feed) || delivery->message->offset < 0 || delivery->leaving)
+    if (!attempts_are_kept(feed) || message_of(delivery)->offset < 0 || delivery->leaving)
         return;
-    ledger = ledger_of(feed, delivery->message->partition);
-    raise_row(ledger, delivery->message);
+    ledger = ledger_of(feed, message_of(delivery)->partition);
+    raise_row(ledger, message_of(delivery));
     tell(ledger);
 }
 
 void attempts_settled(const struct delivery *delivery)
 {
-    struct ledger *ledger = find_ledger(delivery->parcel->feed, delivery->message->partition);
-    struct row *row = ledger != NULL ? find_row(ledger, delivery->message->offset) : NULL;
+    struct ledger *ledger = find_ledger(delivery->parcel->feed, message_of(delivery)->partition);
+    struct row *row = ledger != NULL ? find_row(ledger, message_of(delivery)->offset) : NULL;
 
     if (row != NULL)
         drop_row(ledger, row);

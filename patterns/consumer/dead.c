@@ -33,13 +33,13 @@ static void free_dead(struct dead *dead)
 
 static void again(struct timer *timer)
 {
-    struct delivery *delivery = CONTAINER_OF(timer, struct delivery, timer);
+    struct delivery *delivery = CONTAINER_OF(timer, struct delivery_more, timer)->delivery;
 
     if (delivery->leaving) {
         delivery_hand_back(delivery);
         return;
     }
-    delivery_die(delivery, delivery->dying_of, NULL);
+    delivery_die(delivery, delivery->more->dying_of, NULL);
 }
 
 /* Whoever rejected it is there: it is his to decide. */
@@ -58,13 +58,15 @@ static void failed(struct dead *dead, struct err err)
 {
     struct delivery *delivery = dead->delivery;
     struct worker *home = delivery->parcel->feed->consumer->base.home;
+    struct delivery_more *more;
 
     if (is_told(dead, err))
         return;
     member_release(delivery);
-    if (delivery->dying_of == NULL)
-        delivery->dying_of = arena_strdup(&delivery->parcel->memory, slice_str(dead->reason));
-    timer_arm(&home->timers, &delivery->timer, home->now_ns + DEAD_AGAIN_MS * NS_PER_MS, again);
+    more = delivery_more(delivery);
+    if (more->dying_of == NULL)
+        more->dying_of = arena_strdup(&delivery->parcel->memory, slice_str(dead->reason));
+    timer_arm(&home->timers, &more->timer, home->now_ns + DEAD_AGAIN_MS * NS_PER_MS, again);
 }
 
 static void drop(struct delivery *delivery, const char *reason, struct receipt *receipt)
@@ -74,8 +76,8 @@ static void drop(struct delivery *delivery, const char *reason, struct receipt *
     counter_add(&consumer->stats.dropped, 1);
     log_limited(&consumer->drop_log, LOG_WARN, "message_dropped",
                 (const struct log_field[]){LOG_S("namespace", consumer->base.namespace_name),
-                                           LOG_B("topic", delivery->message->topic),
-                                           LOG_I("offset", delivery->message->offset),
+                                           LOG_B("topic", message_of(delivery)->topic),
+                                           LOG_I("offset", message_of(delivery)->offset),
                                            LOG_S("reason", reason)},
                 4);
     settle_one(delivery, SETTLE_DONE, receipt);
@@ -131,13 +133,13 @@ static void published(struct op *op)
 static void fill(struct dead *dead)
 {
     const struct delivery *delivery = dead->delivery;
-    const struct incoming *message = delivery->message;
+    const struct incoming *message = message_of(delivery);
     const struct feed *feed = delivery->parcel->feed;
 
     dead->letter.death = (struct death){
         .message = message,
         .to = feed->dead_topic,
-        .payload = delivery->claim != NULL ? message_empty() : message->payload,
+        .payload = claim_of(delivery) != NULL ? message_empty() : message->payload,
         .group = feed->group_name,
         .id = feed_message_id(feed, message),
         .reason = dead->reason,

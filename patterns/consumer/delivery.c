@@ -8,11 +8,13 @@
 #include "src/base/clock.h"
 #include "src/base/container.h"
 
-struct delivery *delivery_of(const struct incoming_batch *batch, const struct incoming *message)
+struct delivery_more *delivery_more(struct delivery *delivery)
 {
-    struct parcel *parcel = batch->holder;
-
-    return &parcel->items[message - batch->items];
+    if (delivery->more == NULL) {
+        delivery->more = arena_zalloc(&delivery->parcel->memory, sizeof *delivery->more);
+        delivery->more->delivery = delivery;
+    }
+    return delivery->more;
 }
 
 /* ---- parcels ---- */
@@ -94,14 +96,14 @@ struct delivery *feed_next_ready(struct feed *feed)
     return delivery;
 }
 
-static void lane_free(struct lane_item *item)
+void delivery_lane_free(struct lane_item *item)
 {
-    delivery_ready(CONTAINER_OF(item, struct delivery, lane), false);
+    delivery_ready(&CONTAINER_OF(item, struct laned_delivery, lane)->base, false);
 }
 
 static void parked_enough(struct timer *timer)
 {
-    struct delivery *delivery = CONTAINER_OF(timer, struct delivery, timer);
+    struct delivery *delivery = CONTAINER_OF(timer, struct delivery_more, timer)->delivery;
     struct feed *feed = delivery->parcel->feed;
 
     feed->parked_count--;
@@ -131,12 +133,13 @@ static void wait_here(struct delivery *delivery, uint64_t delay_ms)
     object_release(delivery);
     feed->parked_count++;
     counter_add(&feed->consumer->stats.parked, 1);
-    timer_arm(&home->timers, &delivery->timer, home->now_ns + delay_ms * NS_PER_MS, parked_enough);
+    timer_arm(&home->timers, &delivery_more(delivery)->timer, home->now_ns + delay_ms * NS_PER_MS,
+              parked_enough);
 }
 
 void delivery_failed(struct delivery *delivery)
 {
-    delivery->message->attempt++;
+    message_of(delivery)->attempt++;
     attempts_raised(delivery);
 }
 
@@ -144,7 +147,7 @@ bool delivery_is_last(const struct delivery *delivery)
 {
     uint32_t most = feed_max_attempts(delivery->parcel->feed);
 
-    return most != 0 && delivery->message->attempt >= most;
+    return most != 0 && message_of(delivery)->attempt >= most;
 }
 
 void delivery_failed_unsaid(struct delivery *delivery, const char *reason)
@@ -153,7 +156,7 @@ void delivery_failed_unsaid(struct delivery *delivery, const char *reason)
 
     delivery_failed(delivery);
     delivery->untold = true;
-    if (most != 0 && delivery->message->attempt > most)
+    if (most != 0 && message_of(delivery)->attempt > most)
         delivery_die(delivery, reason, NULL);
     else
         delivery_ready(delivery, true);
@@ -187,8 +190,8 @@ void delivery_over(struct delivery *delivery)
     delivery->state = DELIVERY_OVER;
     delivery->member = NULL;
     object_release(delivery);
-    if (delivery->lane.lane != NULL)
-        lanes_done(&parcel->feed->lanes, &delivery->lane);
+    if (lane_item_of(delivery) != NULL)
+        lanes_done(&parcel->feed->lanes, lane_item_of(delivery));
     parcel->left--;
     free_if_done(parcel);
 }
@@ -197,7 +200,7 @@ void delivery_over(struct delivery *delivery)
 
 static struct slice lane_of(const struct delivery *delivery)
 {
-    const struct incoming *message = delivery->message;
+    const struct incoming *message = message_of(delivery);
 
     return delivery->parcel->feed->order == ORDER_BY_KEY
                ? message->key
@@ -210,22 +213,23 @@ void delivery_arrived(struct delivery *delivery)
     uint32_t most = feed_max_attempts(feed);
 
     delivery->state = DELIVERY_WAITING;
-    if (most != 0 && delivery->message->attempt > most && feed->from->settling != NULL)
+    if (most != 0 && message_of(delivery)->attempt > most && feed->from->settling != NULL)
         delivery_die(delivery, "delivered max_attempts times without success", NULL);
     else if (feed->order != ORDER_AS_READY)
-        lanes_put(&feed->lanes, lane_of(delivery), &delivery->lane);
+        lanes_put(&feed->lanes, lane_of(delivery), lane_item_of(delivery));
     else
         delivery_ready(delivery, false);
 }
 
 static void arrive(struct parcel *parcel, uint32_t i)
 {
-    struct delivery *delivery = &parcel->items[i];
+    struct delivery *delivery = parcel_at(parcel, i);
+    struct claim *claim = object_claim(&parcel->memory, &parcel->messages[i]);
 
     delivery->parcel = parcel;
-    delivery->message = &parcel->batch->items[i];
-    delivery->lane.start = lane_free;
-    delivery->claim = object_claim(&parcel->memory, delivery->message);
+    delivery->index = (uint16_t)i;
+    if (claim != NULL)
+        delivery_more(delivery)->claim = claim;
     if (!attempts_hold(delivery))
         delivery_arrived(delivery);
 }
@@ -233,7 +237,9 @@ static void arrive(struct parcel *parcel, uint32_t i)
 /* A few messages may wait for long: they do not hold a block of the worker's. */
 void feed_take_batch(struct feed *feed, struct incoming_batch *batch)
 {
-    size_t bytes = sizeof(struct parcel) + batch->n * sizeof(struct delivery);
+    size_t stride =
+        feed->order != ORDER_AS_READY ? sizeof(struct laned_delivery) : sizeof(struct delivery);
+    size_t bytes = sizeof(struct parcel) + batch->n * stride;
     struct arena memory;
 
     arena_init(&memory, bytes > ARENA_BLOCK_BYTES / 4 ? &feed->consumer->base.home->arenas : NULL);
@@ -243,9 +249,10 @@ void feed_take_batch(struct feed *feed, struct incoming_batch *batch)
     parcel->memory = memory;
     parcel->feed = feed;
     parcel->batch = batch;
+    parcel->messages = batch->items;
+    parcel->stride = stride;
     parcel->left = batch->n;
     parcel->holds = 1; /* until all have arrived */
-    batch->holder = parcel;
     parcel->next = feed->parcels;
     parcel->at = &feed->parcels;
     if (parcel->next != NULL)
@@ -266,18 +273,18 @@ bool delivery_take_out(struct delivery *delivery)
     struct feed *feed = delivery->parcel->feed;
     struct worker *home = feed->consumer->base.home;
 
-    switch (delivery->state) {
+    switch ((enum delivery_state)delivery->state) {
     case DELIVERY_FETCHING:
         return object_take_out(delivery);
     case DELIVERY_PARKED:
         feed->parked_count--;
         gauge_lower(&feed->consumer->stats.parked, 1);
-        timer_disarm(&home->timers, &delivery->timer);
+        timer_disarm(&home->timers, &delivery->more->timer);
         return true;
     case DELIVERY_DYING:
-        if (!timer_armed(&delivery->timer))
+        if (!timer_armed(&delivery_more(delivery)->timer))
             return false;
-        timer_disarm(&home->timers, &delivery->timer);
+        timer_disarm(&home->timers, &delivery->more->timer);
         return true;
     default:
         return false;
@@ -287,7 +294,7 @@ bool delivery_take_out(struct delivery *delivery)
 /* What is being settled ends by its own outcome. */
 static void forget(struct feed *feed, struct delivery *delivery)
 {
-    switch (delivery->state) {
+    switch ((enum delivery_state)delivery->state) {
     case DELIVERY_OVER:
     case DELIVERY_SETTLING:
         return;
@@ -317,8 +324,11 @@ void feed_forget(struct feed *feed)
     for (struct parcel *parcel = feed->parcels, *next; parcel != NULL; parcel = next) {
         next = parcel->next;
         for (uint32_t i = 0; i < parcel->batch->n; i++) {
-            parcel->items[i].lane.lane = NULL;
-            forget(feed, &parcel->items[i]);
+            struct delivery *delivery = parcel_at(parcel, i);
+
+            if (lane_item_of(delivery) != NULL)
+                lane_item_of(delivery)->in = false;
+            forget(feed, delivery);
         }
         free_if_done(parcel);
     }

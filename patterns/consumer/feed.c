@@ -54,7 +54,8 @@ struct feed *feed_new(struct consumer *consumer, const struct feed_want *want)
     arena_init(&feed->assigned_memory, NULL);
     feed_copy_places(feed, want);
     if (feed->order != ORDER_AS_READY)
-        lanes_init(&feed->lanes, &feed->memory, FEED_LANES, FEED_MAX_LANES, hash_seed());
+        lanes_init(&feed->lanes, &feed->memory, FEED_LANES, FEED_MAX_LANES, hash_seed(),
+                   delivery_lane_free);
     return feed;
 }
 
@@ -266,10 +267,10 @@ static void look_at_leases(struct timer *timer)
         next = parcel->next;
         parcel_hold(parcel);
         for (uint32_t i = 0; i < parcel->batch->n; i++) {
-            struct delivery *delivery = &parcel->items[i];
+            struct delivery *delivery = parcel_at(parcel, i);
 
-            if (delivery->state != DELIVERY_OUT || delivery->expires_ns == 0 ||
-                delivery->expires_ns > now)
+            if (delivery->state != DELIVERY_OUT || delivery->more == NULL ||
+                delivery->more->expires_ns == 0 || delivery->more->expires_ns > now)
                 continue;
             member_revoke(delivery, CONSUMER_PB(REVOKE_REASON__LEASE_EXPIRED));
             delivery_failed_unsaid(delivery,

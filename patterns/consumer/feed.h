@@ -45,35 +45,49 @@ struct ledger;
 struct object;
 struct parcel;
 
-/* A message that is not settled. */
-struct delivery {
-    struct delivery *next; /* in what it waits in */
-    struct lane_item lane;
-    struct timer timer; /* PARKED, DYING */
-    struct parcel *parcel;
-    struct incoming *message;
+/* What most deliveries never need. In the parcel's memory, once it is needed. */
+struct delivery_more {
+    struct delivery *delivery;
+    struct timer timer;           /* PARKED, FETCHING, DYING */
     struct claim *claim;          /* NULL: its payload is in the message */
     struct object *object;        /* its payload, or what becomes it; NULL: not fetched */
-    struct member *member;        /* OUT, SETTLING; NULL: it left */
-    uint64_t sequence;            /* of the member */
     uint64_t expires_ns, most_ns; /* OUT: end of the lease, and of all extensions; 0: none */
     const char *dying_of;         /* DYING, and it could not be written at once */
-    uint8_t returns;              /* without having failed */
-    uint8_t vain;                 /* FETCHING: how often its object was asked for in vain */
-    bool leaving;                 /* with its partition: nobody here gets it any more */
-    bool untold;                  /* it has failed, and the source does not know of that */
-    enum delivery_state state;
 };
 
-/* A batch and its deliveries. */
+/* A message that is not settled. There may be as many as clients allow to be in flight: what is
+ * added here is paid for each. */
+struct delivery {
+    struct delivery *next; /* in what it waits in */
+    struct parcel *parcel;
+    struct member *member;      /* OUT, SETTLING; NULL: it left */
+    uint64_t sequence;          /* of the member */
+    struct delivery_more *more; /* NULL: nothing of it */
+    uint16_t index;             /* of its message in the batch */
+    uint8_t state;              /* enum delivery_state */
+    uint8_t returns;            /* without having failed */
+    uint8_t vain;               /* FETCHING: how often its object was asked for in vain */
+    bool leaving;               /* with its partition: nobody here gets it any more */
+    bool untold;                /* it has failed, and the source does not know of that */
+};
+
+/* One that keeps an order. */
+struct laned_delivery {
+    struct delivery base; /* first */
+    struct lane_item lane;
+};
+
+/* A batch and its deliveries: with lanes where the feed keeps an order. */
 struct parcel {
     struct parcel *next, **at;
     struct feed *feed;
     struct arena memory; /* holds this struct */
     struct incoming_batch *batch;
-    uint32_t left;  /* deliveries that are not over */
-    uint32_t holds; /* frames that read from the batch */
-    struct delivery items[];
+    struct incoming *messages; /* of the batch */
+    uint32_t left;             /* deliveries that are not over */
+    uint32_t holds;            /* frames that read from the batch */
+    size_t stride;             /* from one to the next */
+    struct delivery first[];
 };
 
 /* Whether the source stands still: watch.c. */
@@ -214,10 +228,41 @@ void feed_tell_assigned(const struct feed *feed, struct frame *frame);
 
 void feed_take_batch(struct feed *feed, struct incoming_batch *batch);
 
+/* Nothing of its lane is under way: it is ready. */
+void delivery_lane_free(struct lane_item *item);
+
 /* Its attempts are known. */
 void delivery_arrived(struct delivery *delivery);
 
-struct delivery *delivery_of(const struct incoming_batch *batch, const struct incoming *message);
+static inline struct delivery *parcel_at(struct parcel *parcel, uint32_t i)
+{
+    return (struct delivery *)(void *)((char *)parcel->first + i * parcel->stride);
+}
+
+static inline struct incoming *message_of(const struct delivery *delivery)
+{
+    return &delivery->parcel->messages[delivery->index];
+}
+
+/* NULL: it keeps no order. */
+static inline struct lane_item *lane_item_of(struct delivery *delivery)
+{
+    if (delivery->parcel->stride != sizeof(struct laned_delivery))
+        return NULL;
+    return &((struct laned_delivery *)delivery)->lane;
+}
+
+struct delivery_more *delivery_more(struct delivery *delivery);
+
+static inline struct claim *claim_of(const struct delivery *delivery)
+{
+    return delivery->more != NULL ? delivery->more->claim : NULL;
+}
+
+static inline struct object *object_of(const struct delivery *delivery)
+{
+    return delivery->more != NULL ? delivery->more->object : NULL;
+}
 
 /* To the next member with room. In front: before what came later. */
 void delivery_ready(struct delivery *delivery, bool in_front);

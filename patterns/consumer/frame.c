@@ -85,7 +85,7 @@ const char *member_message_id(const struct member *member, struct arena *arena,
                            message->partition, message->offset);
 }
 
-static struct slice claim_of(struct arena *arena, const struct claim *claim)
+static struct slice told_claim(struct arena *arena, const struct claim *claim)
 {
     Prism__Patterns__Schemas__ClaimReference to = PRISM__PATTERNS__SCHEMAS__CLAIM_REFERENCE__INIT;
 
@@ -100,29 +100,30 @@ static struct slice claim_of(struct arena *arena, const struct claim *claim)
 
 static bool is_told_where(const struct member *member, const struct delivery *delivery)
 {
-    return delivery->claim != NULL &&
-           (delivery->object == NULL || delivery->claim->size > member->max_inline_bytes);
+    const struct claim *claim = claim_of(delivery);
+
+    return claim != NULL && (object_of(delivery) == NULL || claim->size > member->max_inline_bytes);
 }
 
 static void add_message(struct member *member, struct frame *frame, struct delivery *delivery)
 {
-    const struct incoming *message = delivery->message;
+    const struct incoming *message = message_of(delivery);
     struct consumed *to = &frame->messages[frame->n++];
 
     parcel_hold(delivery->parcel);
     to->parcel = delivery->parcel;
-    to->object = object_ref(delivery->object);
+    to->object = object_ref(object_of(delivery));
     to->from = message;
     to->topic = topic_of(member, &frame->arena, message);
     to->id = own_id(member->feed, message);
     to->payload = message->payload;
-    to->claim =
-        is_told_where(member, delivery) ? claim_of(&frame->arena, delivery->claim) : message_null();
+    to->claim = is_told_where(member, delivery) ? told_claim(&frame->arena, claim_of(delivery))
+                                                : message_null();
     to->subscription_id =
         member->outlet->bidi ? slice_of(NULL, 0) : slice_of(member->id, SUBSCRIPTION_ID_BYTES);
     to->sequence = (int64_t)delivery->sequence;
     to->attempt = (int32_t)message->attempt;
-    to->claimed = delivery->claim != NULL;
+    to->claimed = claim_of(delivery) != NULL;
     consumed_measure(to, &frame->arena);
     frame->messages_bytes += consumed_bytes(to);
 }
@@ -138,18 +139,30 @@ static size_t bytes_of(const struct incoming *message)
     return bytes;
 }
 
+static void set_lease(const struct member *member, struct delivery *delivery)
+{
+    const struct consumer *consumer = member->feed->consumer;
+    uint64_t now = consumer->base.home->now_ns;
+
+    if (member->lease_ms == 0) {
+        if (delivery->more != NULL)
+            delivery->more->expires_ns = 0;
+        return;
+    }
+    delivery_more(delivery)->expires_ns = now + member->lease_ms * NS_PER_MS;
+    delivery->more->most_ns = now + consumer->settings.max_lease_ms * NS_PER_MS;
+}
+
 static void hand_out(struct member *member, struct delivery *delivery)
 {
     struct consumer *consumer = member->feed->consumer;
-    uint64_t now = consumer->base.home->now_ns;
-    size_t payload = delivery->message->key.len + delivery->message->payload.len;
+    const struct incoming *message = message_of(delivery);
+    size_t payload = message->key.len + message->payload.len;
 
     delivery->state = DELIVERY_OUT;
     delivery->member = member;
-    delivery->sequence =
-        settling_add(&member->settling, delivery->parcel->batch, delivery->message);
-    delivery->expires_ns = member->lease_ms != 0 ? now + member->lease_ms * NS_PER_MS : 0;
-    delivery->most_ns = now + consumer->settings.max_lease_ms * NS_PER_MS;
+    delivery->sequence = settling_add(&member->settling, delivery, message_in_bytes(message));
+    set_lease(member, delivery);
     member->feed->out_count++;
     if (member->credited)
         member->credit--;
@@ -157,7 +170,7 @@ static void hand_out(struct member *member, struct delivery *delivery)
     counter_add(&consumer->stats.unsettled, 1);
     counter_add(&consumer->stats.delivered, 1);
     counter_add(&consumer->stats.delivered_bytes, payload);
-    if (delivery->message->attempt > 1) {
+    if (message->attempt > 1) {
         counter_add(&consumer->stats.redelivered, 1);
         member->feed->redelivered++;
     }
@@ -191,7 +204,7 @@ bool member_fills_frame(const struct member *member, size_t n)
     if (n > member_room(member))
         n = member_room(member);
     return n >= member->max_frame_messages ||
-           (n > 0 && n * bytes_of(feed->ready->message) >= member->max_frame_bytes);
+           (n > 0 && n * bytes_of(message_of(feed->ready)) >= member->max_frame_bytes);
 }
 
 /* room: there is some for the first one. */
@@ -203,7 +216,7 @@ static void add_messages(struct member *member, struct frame *frame, size_t most
         most = member->max_frame_messages;
     frame->messages = arena_alloc(&frame->arena, most * sizeof *frame->messages);
     while (frame->n < most && feed->ready != NULL && member_room(member) > 0) {
-        size_t bytes = frame->bytes + bytes_of(feed->ready->message);
+        size_t bytes = frame->bytes + bytes_of(message_of(feed->ready));
 
         if (frame->n > 0 && (bytes > room || bytes > member->max_frame_bytes))
             break;
@@ -268,7 +281,7 @@ static void tell_started(struct member *member, struct frame *frame)
 static bool is_large(const struct member *member, size_t most)
 {
     return most > 0 && member_room(member) > 0 &&
-           bytes_of(member->feed->ready->message) > member->max_frame_bytes;
+           bytes_of(message_of(member->feed->ready)) > member->max_frame_bytes;
 }
 
 static bool owes(const struct member *member)
@@ -307,7 +320,7 @@ void member_send(struct member *member, size_t most)
         fetch_first(member);
     if (most > member->feed->ready_count) /* others were first */
         most = member->feed->ready_count;
-    if (member->n_frames > 0 && (most == 0 || bytes_of(member->feed->ready->message) > room))
+    if (member->n_frames > 0 && (most == 0 || bytes_of(message_of(member->feed->ready)) > room))
         return;
     if (most == 0 ? !member_has_news(member) : member_room(member) == 0 && !member_has_news(member))
         return;

@@ -41,7 +41,7 @@ static struct member *new_member(struct outlet *outlet)
     member->consumer_id = arena_strdup(
         &member->memory, slice_str(want->consumer_id[0] != '\0' ? want->consumer_id : member->id));
     member->topic = arena_strdup(&member->memory, slice_str(want->topic));
-    settling_init(&member->settling, &member->memory, want->max_in_flight);
+    settling_init(&member->settling, want->max_in_flight);
     member->max_frame_messages = want->max_frame_messages;
     member->max_frame_bytes = want->max_frame_bytes;
     member->max_in_flight_bytes = want->max_in_flight_bytes;
@@ -125,10 +125,10 @@ bool member_lost(const struct member *member, uint64_t sequence)
 void member_release(struct delivery *delivery)
 {
     struct member *member = delivery->member;
-    struct settling_place taken;
 
     delivery->member = NULL;
-    if (member == NULL || !settling_take(&member->settling, delivery->sequence, &taken))
+    if (member == NULL || !settling_take(&member->settling, delivery->sequence,
+                                         message_in_bytes(message_of(delivery))))
         return;
     member->feed->out_count--;
     gauge_lower(&member->feed->consumer->stats.unsettled, 1);
@@ -199,13 +199,10 @@ static void give_all_back(struct member *member, bool failed)
     uint64_t written = first_on_its_way(member);
 
     for (uint64_t sequence = settling->next; sequence-- > settling->first;) {
-        struct settling_place *place = settling_find(settling, sequence);
+        struct delivery *delivery = settling_find(settling, sequence);
 
-        if (place == NULL)
+        if (delivery == NULL)
             continue;
-
-        struct delivery *delivery = delivery_of(place->batch, place->message);
-
         if (delivery->state == DELIVERY_OUT)
             give_back(delivery, failed && sequence < written);
         else if (member->end.code != ERR_OK)
@@ -219,9 +216,9 @@ static uint64_t through_of_leaving(const struct member *member)
     const struct settling *settling = &member->settling;
 
     for (uint64_t sequence = settling->first; sequence < settling->next; sequence++) {
-        const struct settling_place *place = settling_find(settling, sequence);
+        const struct delivery *delivery = settling_find(settling, sequence);
 
-        if (place != NULL && delivery_of(place->batch, place->message)->state == DELIVERY_OUT)
+        if (delivery != NULL && delivery->state == DELIVERY_OUT)
             return sequence - 1;
     }
     return settling->next - 1;
@@ -259,6 +256,7 @@ void member_maybe_free(struct member *member)
     struct arena memory = member->memory;
 
     failures_clear(&member->failures);
+    settling_clear(&member->settling);
     arena_clear(&member->notes_memory);
     arena_clear(&memory);
     worker_land(outlet->worker, &outlet->ended);

@@ -49,18 +49,18 @@ static bool take_out(struct feed *feed, struct delivery *delivery)
 {
     struct worker *home = feed->consumer->base.home;
 
-    switch (delivery->state) {
+    switch ((enum delivery_state)delivery->state) {
     case DELIVERY_ARRIVING:
         attempts_take_out(delivery);
         return true;
     case DELIVERY_WAITING:
-        lanes_remove(&feed->lanes, &delivery->lane);
+        lanes_remove(&feed->lanes, lane_item_of(delivery));
         return true;
     case DELIVERY_READY:
         unready(feed, delivery);
         return true;
     case DELIVERY_PARKED:
-        timer_disarm(&home->timers, &delivery->timer);
+        timer_disarm(&home->timers, &delivery->more->timer);
         feed->parked_count--;
         gauge_lower(&feed->consumer->stats.parked, 1);
         return true;
@@ -115,8 +115,8 @@ void feed_moved(struct subscription *subscription, const struct subscription_mov
         parcel_hold(parcel);
         /* Backwards: of a lane the later ones go before the first, which would start them. */
         for (uint32_t i = parcel->batch->n; i-- > 0;) {
-            if (is_meant(move, parcel->items[i].message))
-                go(&parcel->items[i], move);
+            if (is_meant(move, &parcel->messages[i]))
+                go(parcel_at(parcel, i), move);
         }
         parcel_unhold(parcel);
     }

@@ -45,8 +45,8 @@ static void look_for_all(struct member *member, struct named *sorted, size_t n)
 
     arena_init(&scratch, NULL);
     for (uint64_t s = settling_next(settling, 0); s != 0; s = settling_next(settling, s + 1)) {
-        const struct settling_place *place = settling_find(settling, s);
-        const char *id = member_message_id(member, &scratch, place->message);
+        const struct delivery *delivery = settling_find(settling, s);
+        const char *id = member_message_id(member, &scratch, message_of(delivery));
         struct named *named = find(sorted, n, slice_str(id));
 
         if (named != NULL) {

@@ -36,9 +36,9 @@ struct claim *object_claim(struct arena *arena, const struct incoming *message)
 
 bool object_is_wanted(const struct member *member, const struct delivery *delivery)
 {
-    return delivery->claim != NULL && delivery->object == NULL && !member->feed->letters &&
+    return claim_of(delivery) != NULL && object_of(delivery) == NULL && !member->feed->letters &&
            member->feed->consumer->plan.object != NULL &&
-           delivery->claim->size <= member->max_inline_bytes;
+           claim_of(delivery)->size <= member->max_inline_bytes;
 }
 
 /* ---- memory ---- */
@@ -77,11 +77,11 @@ void object_unref(struct object *object)
 
 void object_release(struct delivery *delivery)
 {
-    if (delivery->object == NULL)
+    if (object_of(delivery) == NULL)
         return;
-    delivery->message->payload = message_empty();
-    object_unref(delivery->object);
-    delivery->object = NULL;
+    message_of(delivery)->payload = message_empty();
+    object_unref(object_of(delivery));
+    delivery->more->object = NULL;
 }
 
 static bool has_room(const struct feed *feed, uint64_t bytes)
@@ -136,11 +136,11 @@ bool object_take_out(struct delivery *delivery)
     struct feed *feed = delivery->parcel->feed;
     struct delivery **at = &feed->claims;
 
-    if (delivery->object != NULL)
+    if (object_of(delivery) != NULL)
         return false;
     over(delivery);
-    if (timer_armed(&delivery->timer)) {
-        timer_disarm(&feed->consumer->base.home->timers, &delivery->timer);
+    if (timer_armed(&delivery->more->timer)) {
+        timer_disarm(&feed->consumer->base.home->timers, &delivery->more->timer);
         return true;
     }
     while (*at != delivery)
@@ -155,7 +155,7 @@ bool object_take_out(struct delivery *delivery)
 
 static void again(struct timer *timer)
 {
-    wait_for_room(CONTAINER_OF(timer, struct delivery, timer));
+    wait_for_room(CONTAINER_OF(timer, struct delivery_more, timer)->delivery);
 }
 
 static uint64_t delay_ms(struct delivery *delivery)
@@ -182,7 +182,7 @@ static void failed(struct delivery *delivery, struct err err)
                                            LOG_S("error", err.text)},
                 2);
     object_release(delivery);
-    timer_arm(&home->timers, &delivery->timer, home->now_ns + delay_ms(delivery) * NS_PER_MS,
+    timer_arm(&home->timers, &delivery->more->timer, home->now_ns + delay_ms(delivery) * NS_PER_MS,
               again);
 }
 
@@ -213,11 +213,11 @@ static void got(struct op *op)
         failed(delivery, op->err);
     } else if (!get->found) {
         die(delivery, "CLAIM_LOST: the object that holds the payload is not there");
-    } else if (object->room.exceeded || !claim_matches(delivery->claim, get->value)) {
+    } else if (object->room.exceeded || !claim_matches(claim_of(delivery), get->value)) {
         die(delivery, "CLAIM_CORRUPT: the object is not the payload that was published");
     } else {
         over(delivery);
-        delivery->message->payload = get->value.len > 0 ? get->value : message_empty();
+        message_of(delivery)->payload = get->value.len > 0 ? get->value : message_empty();
         delivery_ready(delivery, true);
     }
 }
@@ -239,10 +239,10 @@ static void ask(struct delivery *delivery)
     object->feed = feed;
     object->delivery = delivery;
     object->refs = 1;
-    object->bytes = delivery->claim->size;
-    object->room.bytes = delivery->claim->size;
-    object->get = (struct kv_get){.key = delivery->claim->key, .room = &object->room};
-    delivery->object = object;
+    object->bytes = claim_of(delivery)->size;
+    object->room.bytes = claim_of(delivery)->size;
+    object->get = (struct kv_get){.key = claim_of(delivery)->key, .room = &object->room};
+    delivery->more->object = object;
     count_held(feed, object->bytes);
     feed->getting++;
     feed->gets.deadline_ns = home->now_ns + GET_MS * NS_PER_MS;
@@ -254,7 +254,7 @@ static void ask(struct delivery *delivery)
 void object_pump(struct feed *feed)
 {
     while (feed->claims != NULL && feed->getting < OBJECT_WIDTH &&
-           has_room(feed, feed->claims->claim->size)) {
+           has_room(feed, claim_of(feed->claims)->size)) {
         struct delivery *delivery = feed->claims;
 
         feed->claims = delivery->next;

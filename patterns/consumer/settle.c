@@ -101,8 +101,7 @@ struct chosen {
 static void choose(struct receipt *receipt, uint64_t sequence, struct chosen *chosen)
 {
     struct member *member = receipt->member;
-    struct settling_place *place = settling_find(&member->settling, sequence);
-    struct delivery *delivery = place != NULL ? delivery_of(place->batch, place->message) : NULL;
+    struct delivery *delivery = settling_find(&member->settling, sequence);
 
     if (delivery != NULL && delivery->state == DELIVERY_OUT) {
         delivery->state = DELIVERY_SETTLING;
@@ -155,9 +154,9 @@ static struct chosen choose_all(struct receipt *receipt, const struct which *whi
         choose_by_ids(receipt, which, &chosen);
     for (uint64_t s = settling_next(settling, 0); s != 0 && s <= which->through;
          s = settling_next(settling, s + 1)) {
-        const struct settling_place *place = settling_find(settling, s);
+        const struct delivery *delivery = settling_find(settling, s);
 
-        if (delivery_of(place->batch, place->message)->state == DELIVERY_OUT)
+        if (delivery->state == DELIVERY_OUT)
             choose(receipt, s, &chosen);
     }
     return chosen;
@@ -264,7 +263,7 @@ static void settle(struct feed *feed, const struct chosen *chosen, enum settle_h
     work = settlements_new(feed, chosen, receipt);
     for (size_t i = 0; i < chosen->n; i++)
         work->settle.items[i] = (struct settlement){
-            .token = chosen->items[i]->message->token, .how = how, .delay_ms = delay_ms};
+            .token = message_of(chosen->items[i])->token, .how = how, .delay_ms = delay_ms};
     receipt_enter(receipt);
     op_start(&work->settle.op, &feed->group, source_settled);
     work->settle.op.arena = &work->memory;
@@ -290,10 +289,8 @@ void settle_frame(struct member *member, struct frame *frame)
     struct chosen chosen = {.items = arena_alloc(&frame->arena, frame->n * sizeof(void *))};
 
     for (size_t i = 0; i < frame->n; i++) {
-        struct settling_place *place =
-            settling_find(&member->settling, (uint64_t)frame->messages[i].sequence);
         struct delivery *delivery =
-            place != NULL ? delivery_of(place->batch, place->message) : NULL;
+            settling_find(&member->settling, (uint64_t)frame->messages[i].sequence);
 
         if (delivery == NULL || delivery->state != DELIVERY_OUT)
             continue;
@@ -308,9 +305,9 @@ static size_t count_untold(const struct feed *feed)
 {
     size_t n = 0;
 
-    for (const struct parcel *parcel = feed->parcels; parcel != NULL; parcel = parcel->next) {
+    for (struct parcel *parcel = feed->parcels; parcel != NULL; parcel = parcel->next) {
         for (uint32_t i = 0; i < parcel->batch->n; i++)
-            n += parcel->items[i].untold;
+            n += parcel_at(parcel, i)->untold;
     }
     return n;
 }
@@ -337,8 +334,10 @@ static void choose_waiting(struct feed *feed, struct chosen *chosen)
 {
     for (struct parcel *parcel = feed->parcels; parcel != NULL; parcel = parcel->next) {
         for (uint32_t i = 0; i < parcel->batch->n; i++) {
-            if (parcel->items[i].untold && delivery_take_out(&parcel->items[i]))
-                add_untold(chosen, &parcel->items[i]);
+            struct delivery *delivery = parcel_at(parcel, i);
+
+            if (delivery->untold && delivery_take_out(delivery))
+                add_untold(chosen, delivery);
         }
     }
 }
@@ -461,9 +460,9 @@ struct extension settle_extend(struct receipt *receipt, const struct which *whic
             extension.sequences[extension.n_sequences++] = (int64_t)delivery->sequence;
         if (member->lease_ms == 0)
             continue;
-        if (until > delivery->most_ns)
-            until = delivery->most_ns;
-        delivery->expires_ns = until;
+        if (until > delivery->more->most_ns)
+            until = delivery->more->most_ns;
+        delivery->more->expires_ns = until;
     }
     if (chosen.n > 0 && member->lease_ms != 0)
         extension.expires_at_ms = unix_ms_of(until);

@@ -9,21 +9,28 @@ struct lane {
     struct lane_item *first, *last;
 };
 
-void lanes_init(struct lanes *lanes, struct arena *arena, uint32_t n, uint32_t most, uint64_t seed)
+void lanes_init(struct lanes *lanes, struct arena *arena, uint32_t n, uint32_t most, uint64_t seed,
+                void (*start)(struct lane_item *))
 {
     assert(n > 0 && (n & (n - 1)) == 0 && n <= most);
     *lanes = (struct lanes){.arena = arena,
+                            .start = start,
                             .lanes = arena_array(arena, n, sizeof *lanes->lanes),
                             .n = n,
                             .most = most,
                             .seed = seed};
 }
 
+static struct lane *lane_of(const struct lanes *lanes, const struct lane_item *item)
+{
+    return &lanes->lanes[item->hash & (lanes->n - 1)];
+}
+
 static void append(struct lanes *lanes, struct lane_item *item)
 {
-    struct lane *lane = &lanes->lanes[item->hash & (lanes->n - 1)];
+    struct lane *lane = lane_of(lanes, item);
 
-    item->lane = lane;
+    item->in = true;
     item->next = NULL;
     item->prev = lane->last;
     lane->last = item;
@@ -33,16 +40,16 @@ static void append(struct lanes *lanes, struct lane_item *item)
         item->prev->next = item;
 }
 
-static void start(struct lane_item *item)
+static void start(const struct lanes *lanes, struct lane_item *item)
 {
     item->started = true;
-    item->start(item);
+    lanes->start(item);
 }
 
 static void start_next(struct lanes *lanes, struct lane_item *item)
 {
     lanes->waiting--;
-    start(item);
+    start(lanes, item);
 }
 
 /* The items of one lane stand in two then, in their order. The old lanes stay in the arena: all of
@@ -70,11 +77,9 @@ static void grow(struct lanes *lanes)
 
 void lanes_put(struct lanes *lanes, struct slice key, struct lane_item *item)
 {
-    item->lane = NULL;
-    item->next = item->prev = NULL;
-    item->started = false;
+    *item = (struct lane_item){NULL};
     if (key.len == 0) {
-        start(item);
+        start(lanes, item);
         return;
     }
     if (++lanes->items > lanes->n && lanes->n < lanes->most)
@@ -82,20 +87,20 @@ void lanes_put(struct lanes *lanes, struct slice key, struct lane_item *item)
     item->hash = (uint32_t)hash_seeded(lanes->seed, key);
     append(lanes, item);
     if (item->prev == NULL)
-        start(item);
+        start(lanes, item);
     else
         lanes->waiting++;
 }
 
 void lanes_done(struct lanes *lanes, struct lane_item *item)
 {
-    struct lane *lane = item->lane;
+    struct lane *lane = lane_of(lanes, item);
     struct lane_item *next = item->next;
 
-    if (lane == NULL)
+    if (!item->in)
         return;
     assert(lane->first == item);
-    item->lane = NULL;
+    item->in = false;
     lanes->items--;
     lane->first = next;
     if (next == NULL) {
@@ -108,16 +113,16 @@ void lanes_done(struct lanes *lanes, struct lane_item *item)
 
 bool lanes_remove(struct lanes *lanes, struct lane_item *item)
 {
-    struct lane *lane = item->lane;
+    struct lane *lane = lane_of(lanes, item);
 
-    if (lane == NULL || lane->first == item)
+    if (!item->in || lane->first == item)
         return false;
     item->prev->next = item->next;
     if (item->next != NULL)
         item->next->prev = item->prev;
     else
         lane->last = item->prev;
-    item->lane = NULL;
+    item->in = false;
     lanes->items--;
     lanes->waiting--;
     return true;

@@ -17,16 +17,15 @@
 struct lane;
 
 struct lane_item {
-    struct lane *lane; /* private, here and below; NULL: in none */
-    struct lane_item *next, *prev;
+    struct lane_item *next, *prev; /* private, here and below */
     uint32_t hash;
     bool started;
-    void (*start)(struct lane_item *); /* must not call lanes_done or lanes_put: later, from an
-                                          outcome */
+    bool in; /* false: in no lane */
 };
 
 struct lanes {
     struct arena *arena;
+    void (*start)(struct lane_item *);
     struct lane *lanes;
     uint32_t n, most;
     uint64_t seed;
@@ -35,11 +34,12 @@ struct lanes {
 };
 
 /* n, most: powers of two; lanes at first, and at most. The arena lives as long. The seed is the
- * owner's, so that nobody can choose keys that share a lane. */
-void lanes_init(struct lanes *lanes, struct arena *arena, uint32_t n, uint32_t most, uint64_t seed);
+ * owner's, so that nobody can choose keys that share a lane. start: must not call lanes_done or
+ * lanes_put: later, from an outcome. */
+void lanes_init(struct lanes *lanes, struct arena *arena, uint32_t n, uint32_t most, uint64_t seed,
+                void (*start)(struct lane_item *));
 
-/* Starts it, now if its lane is free. key: null or empty = no lane. item->start is set. More lanes
- * may start others. */
+/* Starts it, now if its lane is free. key: null or empty = no lane. More lanes may start others. */
 void lanes_put(struct lanes *lanes, struct slice key, struct lane_item *item);
 
 /* It was started, and is over: the next one of its lane starts. */

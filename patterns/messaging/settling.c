@@ -1,6 +1,7 @@
 #include "patterns/messaging/settling.h"
 
 #include <assert.h>
+#include <stdlib.h>
 
 enum { FIRST_PLACES = 8 }; /* many subscriptions wait for most of the time */
 
@@ -13,21 +14,34 @@ static uint32_t power_of_two(uint64_t at_least)
     return power;
 }
 
-void settling_init(struct settling *settling, struct arena *arena, uint32_t max_unsettled)
+static void **ring_new(uint32_t places)
+{
+    void **ring = calloc(places, sizeof *ring);
+
+    if (ring == NULL)
+        abort();
+    return ring;
+}
+
+void settling_init(struct settling *settling, uint32_t max_unsettled)
 {
     assert(max_unsettled > 0 && max_unsettled <= 1u << 20);
     *settling = (struct settling){
-        .arena = arena,
         .first = 1,
         .next = 1,
         .max_unsettled = max_unsettled,
         .max_places = power_of_two((uint64_t)max_unsettled * SETTLING_SPAN),
     };
     settling->places = power_of_two(max_unsettled < FIRST_PLACES ? max_unsettled : FIRST_PLACES);
-    settling->ring = arena_array(arena, settling->places, sizeof *settling->ring);
+    settling->ring = ring_new(settling->places);
 }
 
-static struct settling_place *place(const struct settling *settling, uint64_t sequence)
+void settling_clear(struct settling *settling)
+{
+    free(settling->ring);
+}
+
+static void **place(const struct settling *settling, uint64_t sequence)
 {
     return &settling->ring[sequence & (settling->places - 1)];
 }
@@ -43,60 +57,44 @@ bool settling_room(const struct settling *settling)
            (!full(settling) || settling->places < settling->max_places);
 }
 
-/* The old ring stays in the arena: all of them together take no more than the newest. */
 static void grow(struct settling *settling)
 {
     struct settling larger = *settling;
 
     larger.places *= 2;
-    larger.ring = arena_array(settling->arena, larger.places, sizeof *larger.ring);
+    larger.ring = ring_new(larger.places);
     for (uint64_t i = settling->first; i < settling->next; i++)
         *place(&larger, i) = *place(settling, i);
+    free(settling->ring);
     *settling = larger;
 }
 
-static size_t bytes_of(const struct incoming *message)
-{
-    size_t bytes = message->key.len + message->payload.len;
-
-    for (size_t i = 0; i < message->n_headers; i++)
-        bytes += message->headers[i].name.len + message->headers[i].value.len;
-    return bytes;
-}
-
-uint64_t settling_add(struct settling *settling, struct incoming_batch *batch,
-                      struct incoming *message)
+uint64_t settling_add(struct settling *settling, void *message, size_t bytes)
 {
     assert(settling_room(settling));
     if (full(settling))
         grow(settling);
-    *place(settling, settling->next) = (struct settling_place){.batch = batch, .message = message};
+    *place(settling, settling->next) = message;
     settling->unsettled++;
-    settling->bytes += bytes_of(message);
+    settling->bytes += bytes;
     return settling->next++;
 }
 
-struct settling_place *settling_find(const struct settling *settling, uint64_t sequence)
+void *settling_find(const struct settling *settling, uint64_t sequence)
 {
     if (sequence < settling->first || sequence >= settling->next)
         return NULL;
-
-    struct settling_place *found = place(settling, sequence);
-
-    return found->message != NULL ? found : NULL;
+    return *place(settling, sequence);
 }
 
-bool settling_take(struct settling *settling, uint64_t sequence, struct settling_place *taken)
+bool settling_take(struct settling *settling, uint64_t sequence, size_t bytes)
 {
-    struct settling_place *found = settling_find(settling, sequence);
-
-    if (found == NULL)
+    if (settling_find(settling, sequence) == NULL)
         return false;
-    *taken = *found;
-    found->message = NULL;
+    *place(settling, sequence) = NULL;
     settling->unsettled--;
-    settling->bytes -= bytes_of(taken->message);
-    while (settling->first < settling->next && place(settling, settling->first)->message == NULL)
+    settling->bytes -= bytes;
+    while (settling->first < settling->next && *place(settling, settling->first) == NULL)
         settling->first++;
     return true;
 }
@@ -106,7 +104,7 @@ uint64_t settling_next(const struct settling *settling, uint64_t from)
     if (from < settling->first)
         from = settling->first;
     for (; from < settling->next; from++) {
-        if (place(settling, from)->message != NULL)
+        if (*place(settling, from) != NULL)
             return from;
     }
     return 0;

@@ -9,23 +9,14 @@
 #ifndef PRISM_PATTERNS_MESSAGING_SETTLING_H
 #define PRISM_PATTERNS_MESSAGING_SETTLING_H
 
-#include "backends/message.h"
-#include "src/base/arena.h"
-
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum { SETTLING_SPAN = 64 };
 
-/* A message that was handed out. */
-struct settling_place {
-    struct incoming_batch *batch;
-    struct incoming *message; /* NULL: settled */
-};
-
 struct settling {
-    struct arena *arena; /* of the rings */
-    struct settling_place *ring;
+    void **ring;    /* the owner's messages; NULL: settled */
     uint64_t first; /* the oldest unsettled one; == next: all are settled */
     uint64_t next;
     uint32_t places;     /* of the ring, a power of two */
@@ -34,21 +25,21 @@ struct settling {
     size_t bytes; /* keys, headers and payloads of unsettled messages */
 };
 
-/* max_unsettled: 1..2^20. The arena lives as long. */
-void settling_init(struct settling *settling, struct arena *arena, uint32_t max_unsettled);
+/* max_unsettled: 1..2^20. */
+void settling_init(struct settling *settling, uint32_t max_unsettled);
+void settling_clear(struct settling *settling);
 
 /* Can another one be handed out? */
 bool settling_room(const struct settling *settling);
 
-/* Returns its sequence number. There is room. */
-uint64_t settling_add(struct settling *settling, struct incoming_batch *batch,
-                      struct incoming *message);
+/* Returns its sequence number. There is room. bytes: what it counts. */
+uint64_t settling_add(struct settling *settling, void *message, size_t bytes);
 
 /* NULL: never handed out, or settled. */
-struct settling_place *settling_find(const struct settling *settling, uint64_t sequence);
+void *settling_find(const struct settling *settling, uint64_t sequence);
 
-/* It is settled, or given back. The batch is the caller's to drop. False: it was not unsettled. */
-bool settling_take(struct settling *settling, uint64_t sequence, struct settling_place *taken);
+/* It is settled, or given back. bytes: as it was added. False: it was not unsettled. */
+bool settling_take(struct settling *settling, uint64_t sequence, size_t bytes);
 
 /* The oldest unsettled one that is not before `from`; 0: there is none. For acknowledgements of
  * all up to a number, and at the end. */

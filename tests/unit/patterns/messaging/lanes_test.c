@@ -24,7 +24,6 @@ static void start(struct lane_item *lane)
 static void put(struct lanes *lanes, struct item *item, const char *key)
 {
     item->started = false;
-    item->lane.start = start;
     lanes_put(lanes, slice_str(key), &item->lane);
 }
 
@@ -48,7 +47,7 @@ static void test_one_at_a_time(void **state)
     struct lanes lanes;
     struct item items[4];
 
-    lanes_init(&lanes, *state, 1, 1, 0);
+    lanes_init(&lanes, *state, 1, 1, 0, start);
     for (unsigned i = 0; i < 4; i++)
         put(&lanes, &items[i], "a");
     assert_true(items[0].started);
@@ -75,7 +74,7 @@ static void test_without_a_key(void **state)
     struct lanes lanes;
     struct item items[2];
 
-    lanes_init(&lanes, *state, 1, 1, 0);
+    lanes_init(&lanes, *state, 1, 1, 0, start);
     for (unsigned i = 0; i < 2; i++) {
         put(&lanes, &items[i], NULL);
         assert_true(items[i].started);
@@ -137,7 +136,7 @@ static void test_order_by_key(void **state)
     static struct item items[N];
     struct lanes lanes;
 
-    lanes_init(&lanes, *state, 16, 16, 99);
+    lanes_init(&lanes, *state, 16, 16, 99, start);
     assert_in_range(run(&lanes, items), 5, 16); /* keys do run side by side */
 }
 
@@ -147,7 +146,7 @@ static void test_more_lanes(void **state)
     static struct item items[N];
     struct lanes lanes;
 
-    lanes_init(&lanes, *state, 1, 1024, 99);
+    lanes_init(&lanes, *state, 1, 1024, 99, start);
     assert_in_range(run(&lanes, items), 36, KEYS);
     assert_int_equal(lanes.n, 1024);
 }
@@ -160,7 +159,7 @@ static void test_starts_of_more_lanes(void **state)
     struct item items[MANY];
     unsigned started = 0;
 
-    lanes_init(&lanes, *state, 1, MANY, 5);
+    lanes_init(&lanes, *state, 1, MANY, 5, start);
     for (unsigned i = 0; i < MANY; i++)
         put(&lanes, &items[i], (const char[]){(char)('a' + i), '\0'});
     assert_int_equal(lanes.n, MANY);
