@@ -153,7 +153,7 @@ static inline size_t message_out_bytes(const struct outgoing *m)
 /* ---- coming in ---- */
 
 enum {
-    BATCH_MESSAGES = 256,     /* of one batch, at most */
+    BATCH_MESSAGES = 224,     /* of one batch, at most */
     BATCH_BYTES = 256u << 10, /* of one batch: the message that passes this is its last */
 };
 
@@ -162,16 +162,19 @@ struct incoming {
     struct slice topic; /* the one it was published to: behind a wildcard there are many */
     struct slice key, id, payload;
     const struct header *headers;
-    size_t n_headers;
     struct block *block;   /* NULL, or holds payload: who needs it for longer than the batch takes a
                               reference (a send, an append elsewhere) */
-    int32_t partition;     /* -1: none */
     int64_t offset;        /* -1: none */
     struct slice position; /* as outgoing.position */
     uint64_t timestamp_ms; /* Unix time at which the source got it; 0 = not told */
-    uint32_t attempt;      /* 1 = first delivery, as far as the source knows; 0 = it does not */
     uint64_t token;        /* names this delivery in settle and extend; 0: nothing to settle */
+    int32_t partition;     /* -1: none */
+    uint32_t attempt;      /* 1 = first delivery, as far as the source knows; 0 = it does not */
+    uint32_t n_headers;
 };
+
+_Static_assert(BATCH_MESSAGES * sizeof(struct incoming) <= 31u << 10,
+               "with a backend's word for each, a full batch fills a class of the allocator's");
 
 /* What it counts in byte budgets. */
 static inline size_t message_in_bytes(const struct incoming *m)

@@ -5,6 +5,8 @@
 
 enum { CHUNK = 8 }; /* most groups have nothing out for most of the time */
 
+_Static_assert(CHUNK * sizeof(struct delivery) == 640, "a chunk fills a class of the allocator's");
+
 /* ---- lists ---- */
 
 static void list_insert(struct delivery_list *list, struct delivery *d, struct delivery *before)
@@ -103,11 +105,16 @@ void lane_update(struct group *group, struct lane *lane)
     list->last = lane;
 }
 
-struct lane *group_lane(const struct group *group, const struct kept *kept)
+uint16_t group_lane(const struct group *group, const struct kept *kept)
 {
     if (group->lanes == NULL || message_is_null(kept->key))
-        return NULL;
-    return &group->lanes[memstore_hash(group->channel->messaging->store, kept->key) % GROUP_LANES];
+        return 0;
+    return 1 + memstore_hash(group->channel->messaging->store, kept->key) % GROUP_LANES;
+}
+
+struct lane *lane_at(const struct group *group, uint16_t lane)
+{
+    return lane != 0 ? &group->lanes[lane - 1] : NULL;
 }
 
 /* ---- places ---- */
@@ -136,7 +143,6 @@ static void more_places(struct group *group)
     group->chunks[n] = chunk;
     for (uint32_t i = CHUNK; i-- > 0;) {
         chunk[i].index = group->places + i;
-        chunk[i].group = group;
         chunk[i].next = group->free;
         group->free = &chunk[i];
     }
@@ -190,6 +196,8 @@ void delivery_free(struct group *group, struct delivery *d)
         group->newest = d->older;
     group->unsettled--;
     channel_let_go(group->channel, d->kept);
+    free(d->timer);
+    d->timer = NULL;
     d->kept = NULL;
     d->state = DELIVERY_FREE;
     d->next = group->free;
@@ -205,12 +213,10 @@ uint64_t delivery_token(const struct group *group, const struct delivery *d)
 
 void delivery_leave_out(struct group *group, struct delivery *d)
 {
-    struct lane *lane = d->lane;
+    struct lane *lane = lane_at(group, d->lane);
 
-    if (timer_armed(&d->timer))
-        timer_disarm(group->wheel, &d->timer);
+    delivery_disarm(group, d);
     delivery_unlist(d);
-    d->holder = NULL;
     group->out--;
     if (lane != NULL && --lane->out == 0)
         lane->holder = NULL;
@@ -218,18 +224,22 @@ void delivery_leave_out(struct group *group, struct delivery *d)
 
 void delivery_make_ready(struct group *group, struct delivery *d)
 {
+    struct lane *lane = lane_at(group, d->lane);
+
     d->state = DELIVERY_READY;
-    if (d->lane == NULL) {
+    if (lane == NULL) {
         delivery_list_push(&group->ready, d);
         return;
     }
     if (d->in == NULL)
-        delivery_list_by_offset(&d->lane->again, d);
-    lane_update(group, d->lane);
+        delivery_list_by_offset(&lane->again, d);
+    lane_update(group, lane);
 }
 
 void delivery_park(struct group *group, struct delivery *d, uint64_t at_ns)
 {
+    struct lane *lane = lane_at(group, d->lane);
+
     d->state = DELIVERY_PARKED;
     delivery_arm(group, d, at_ns);
     if (d->delayed) {
@@ -237,19 +247,20 @@ void delivery_park(struct group *group, struct delivery *d, uint64_t at_ns)
         return;
     }
     group->parked++;
-    if (d->lane == NULL)
+    if (lane == NULL)
         return;
-    delivery_list_by_offset(&d->lane->again, d);
-    lane_update(group, d->lane);
+    delivery_list_by_offset(&lane->again, d);
+    lane_update(group, lane);
 }
 
 static void on_timer(struct timer *timer)
 {
-    struct delivery *d = CONTAINER_OF(timer, struct delivery, timer);
-    struct group *group = d->group;
+    struct delivery_timer *own = CONTAINER_OF(timer, struct delivery_timer, timer);
+    struct delivery *d = own->delivery;
+    struct group *group = own->group;
 
     if (d->state == DELIVERY_OUT) {
-        reader_lost(d->holder, delivery_token(group, d));
+        reader_lost(reader_of_out(d), delivery_token(group, d));
         delivery_leave_out(group, d);
     } else if (d->delayed) {
         group->delayed--;
@@ -268,7 +279,20 @@ void delivery_arm(struct group *group, struct delivery *d, uint64_t at_ns)
             abort();
         timer_wheel_init(group->wheel, memstore_now_ns(group->channel->messaging->store));
     }
-    timer_arm(group->wheel, &d->timer, at_ns, on_timer);
+    if (d->timer == NULL) {
+        d->timer = calloc(1, sizeof *d->timer);
+        if (d->timer == NULL)
+            abort();
+        d->timer->group = group;
+        d->timer->delivery = d;
+    }
+    timer_arm(group->wheel, &d->timer->timer, at_ns, on_timer);
+}
+
+void delivery_disarm(struct group *group, struct delivery *d)
+{
+    if (d->timer != NULL && timer_armed(&d->timer->timer))
+        timer_disarm(group->wheel, &d->timer->timer);
 }
 
 void group_advance(struct group *group, uint64_t now_ns)

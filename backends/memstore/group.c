@@ -48,7 +48,7 @@ static struct delivery *from_cursor(struct group *group, const struct reader *re
         if (kept == NULL || group->stalled)
             return NULL;
 
-        struct lane *lane = group_lane(group, kept);
+        struct lane *lane = lane_at(group, group_lane(group, kept));
         bool waits = lane != NULL && must_wait(lane, reader);
 
         group->stalled = waits && is_full(group);
@@ -93,21 +93,23 @@ bool group_take(struct group *group, struct reader *reader, uint64_t now_ns, str
     struct delivery *d = choose(group, reader, now_ns);
     uint64_t lease_ms = reader->subscription->want.lease_ms;
 
+    struct lane *lane;
+
     if (d == NULL)
         return false;
-    if (d->lane != NULL && d->in == &d->lane->fresh)
+    lane = lane_at(group, d->lane);
+    if (lane != NULL && d->in == &lane->fresh)
         group->waiting--;
     delivery_unlist(d);
     d->state = DELIVERY_OUT;
-    d->holder = reader;
     d->attempt++;
     d->generation++;
     delivery_list_push(&reader->out, d);
     group->out++;
-    if (d->lane != NULL) {
-        d->lane->out++;
-        d->lane->holder = reader;
-        lane_update(group, d->lane);
+    if (lane != NULL) {
+        lane->out++;
+        lane->holder = reader;
+        lane_update(group, lane);
     }
     if (lease_ms > 0)
         delivery_arm(group, d, now_ns + lease_ms * NS_PER_MS);
@@ -132,7 +134,7 @@ static struct delivery *find(const struct group *group, const struct reader *rea
 
     struct delivery *d = delivery_at(group, index);
 
-    if (d->state != DELIVERY_OUT || d->holder != reader || d->generation != (uint32_t)token)
+    if (d->state != DELIVERY_OUT || reader_of_out(d) != reader || d->generation != (uint32_t)token)
         return NULL;
     return d;
 }
@@ -146,7 +148,7 @@ static struct err late(bool before_seek)
 
 static void finish(struct group *group, struct delivery *d)
 {
-    struct lane *lane = d->lane;
+    struct lane *lane = lane_at(group, d->lane);
 
     delivery_leave_out(group, d);
     if (channel_is_queue(group->channel))
@@ -258,8 +260,7 @@ static void forget_all(struct group *group)
     struct delivery *d;
 
     while ((d = group->oldest) != NULL) {
-        if (timer_armed(&d->timer))
-            timer_disarm(group->wheel, &d->timer);
+        delivery_disarm(group, d);
         delivery_unlist(d);
         delivery_free(group, d);
     }
@@ -316,8 +317,8 @@ void group_set_ordered(struct group *group, bool ordered)
         d->lane = group_lane(group, d->kept);
         if (d->state == DELIVERY_READY)
             delivery_make_ready(group, d);
-        else if (d->lane != NULL && !d->delayed)
-            delivery_list_by_offset(&d->lane->again, d);
+        else if (d->lane != 0 && !d->delayed)
+            delivery_list_by_offset(&lane_at(group, d->lane)->again, d);
     }
 }
 

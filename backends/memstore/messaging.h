@@ -147,21 +147,27 @@ struct delivery_list {
     struct delivery *first, *last;
 };
 
-/* A message that was taken off the cursor and is not settled. */
+/* DELIVERY_PARKED: the retry; DELIVERY_OUT: the lease. */
+struct delivery_timer {
+    struct timer timer;
+    struct group *group;
+    struct delivery *delivery;
+};
+
+/* A message that was taken off the cursor and is not settled. There may be a million: what is added
+ * here is paid for each. */
 struct delivery {
     struct delivery *older, *newer; /* in group->unsettled, by offset */
     struct delivery *next, *prev;   /* in `in` */
-    struct delivery_list *in;       /* NULL: in none */
-    struct timer timer;             /* DELIVERY_PARKED: the retry; DELIVERY_OUT: the lease */
-    struct group *group;
+    struct delivery_list *in;       /* NULL: in none. DELIVERY_OUT: its reader's */
+    struct delivery_timer *timer;   /* NULL: it needed none */
     struct kept *kept;
-    struct reader *holder; /* DELIVERY_OUT */
-    struct lane *lane;     /* ordered groups, messages with a key */
     int64_t offset;
     uint32_t index, generation; /* of this place; name it in tokens */
     uint32_t attempt;
-    enum delivery_state state;
-    bool delayed; /* DELIVERY_PARKED by its publisher: does not count as parked */
+    uint16_t lane; /* from 1 on: ordered groups, messages with a key; 0: none */
+    uint8_t state; /* enum delivery_state */
+    bool delayed;  /* DELIVERY_PARKED by its publisher: does not count as parked */
 };
 
 struct lane_list {
@@ -222,7 +228,8 @@ struct delivery *lane_head(const struct lane *lane);
 void lane_unlist(struct lane *lane);
 /* After any change of a lane: who can take its head? */
 void lane_update(struct group *group, struct lane *lane);
-struct lane *group_lane(const struct group *group, const struct kept *kept); /* NULL: none */
+uint16_t group_lane(const struct group *group, const struct kept *kept); /* 0: none */
+struct lane *lane_at(const struct group *group, uint16_t lane);          /* NULL: none */
 
 struct delivery *delivery_at(const struct group *group, uint32_t index);
 struct delivery *delivery_new(struct group *group, struct kept *kept, int64_t offset);
@@ -236,6 +243,7 @@ void delivery_leave_out(struct group *group, struct delivery *d);
 void delivery_make_ready(struct group *group, struct delivery *d);
 void delivery_park(struct group *group, struct delivery *d, uint64_t at_ns);
 void delivery_arm(struct group *group, struct delivery *d, uint64_t at_ns);
+void delivery_disarm(struct group *group, struct delivery *d);
 
 /* ---- group.c ---- */
 
@@ -292,6 +300,12 @@ struct reader {
     struct err err; /* of closed() */
     char text[192]; /* of err */
 };
+
+/* Who has it, of one that is DELIVERY_OUT. */
+static inline struct reader *reader_of_out(const struct delivery *d)
+{
+    return CONTAINER_OF(d->in, struct reader, out);
+}
 
 /* Under the channel's lock: there is something to look at. */
 void reader_wake(struct reader *reader);

@@ -56,7 +56,7 @@ static bool get(struct arena *arena, struct slice *rest, struct slice *out)
     return true;
 }
 
-const struct header *postgres_headers_read(struct arena *arena, struct slice bytes, size_t *n)
+const struct header *postgres_headers_read(struct arena *arena, struct slice bytes, uint32_t *n)
 {
     struct header *headers;
     size_t most = bytes.len / (size_t)(2 * LENGTH);

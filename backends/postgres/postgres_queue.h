@@ -79,7 +79,7 @@ size_t postgres_headers_bytes(const struct header *headers, size_t n);
 uint8_t *postgres_headers_put(uint8_t *to, const struct header *headers, size_t n);
 
 /* Copies into the arena; ends at the first thing that is no header. */
-const struct header *postgres_headers_read(struct arena *arena, struct slice bytes, size_t *n);
+const struct header *postgres_headers_read(struct arena *arena, struct slice bytes, uint32_t *n);
 
 /* A column: null stays null. In the arena. */
 struct slice postgres_copy(struct arena *arena, const PGresult *result, int row, int column);

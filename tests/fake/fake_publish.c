@@ -202,7 +202,7 @@ static void list_one(struct arena *arena, struct fake_kept *kept, size_t number,
                     .id = message_copy(arena, kept->m.id),
                     .payload = message_copy(arena, kept->m.payload),
                     .headers = kept->m.headers, /* as long as the world */
-                    .n_headers = kept->m.n_headers,
+                    .n_headers = (uint32_t)kept->m.n_headers,
                     .partition = -1,
                     .offset = -1,
                     .timestamp_ms = kept->timestamp_ms},

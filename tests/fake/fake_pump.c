@@ -59,7 +59,7 @@ static void add(struct fake_batch *batch, const struct fake_kept *kept, int64_t 
         .id = message_copy(&batch->arena, kept->m.id),
         .payload = message_copy(&batch->arena, kept->m.payload),
         .headers = headers,
-        .n_headers = kept->m.n_headers,
+        .n_headers = (uint32_t)kept->m.n_headers,
         .partition = kept->partition,
         .offset = offset,
         .timestamp_ms = kept->timestamp_ms,
