@@ -28,6 +28,7 @@
  *
  *   redis_session.c        the methods
  *   redis_session_read.c   get and page: what answers hold
+ *   redis_session_call.c   what both begin with
  *   redis_session_script.c the scripts
  *   redis_session_sweep.c  the sweep
  *   redis_session_spread.c over the partitions of a cluster (redis_spread.h) */
@@ -64,6 +65,10 @@ extern const char redis_session_sweep_script[];
 void *redis_session_new(struct backend *backend, struct op *op, size_t bytes,
                         enum redis_session_call script);
 
+/* The words by which a script is told of a use. */
+enum { REDIS_SESSION_USE_WORDS = 2 };
+void redis_session_say_use(struct redis_call *call, const struct session_use *use);
+
 void redis_session_get(struct backend *backend, struct session_get *get);
 void redis_session_page(struct backend *backend, struct session_page *page);
 /* places: of each entry; NULL: not wanted. */
@@ -82,10 +87,6 @@ struct err redis_session_full(void);
 
 /* The same over a cluster. */
 extern const struct session redis_session_spread;
-
-/* The words by which a script is told of a use. */
-enum { REDIS_SESSION_USE_WORDS = 2 };
-void redis_session_say_use(struct redis_call *call, const struct session_use *use);
 
 /* ---- the sweep, of an instance; thread: home ---- */
 
