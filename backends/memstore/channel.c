@@ -1,24 +1,23 @@
 /* A stream or a queue: what is appended, how long it is kept, and what it costs. */
 #include "backends/memstore/messaging.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <time.h>
 
-enum { RUN = 64, RETRY_MS = 100 };
+enum { RETRY_MS = 100 };
 
-struct channel *channel_new(struct messaging *m, enum named_kind kind)
+struct channel *channel_new(struct messaging *m, bool queue)
 {
     struct channel *channel = calloc(1, sizeof *channel);
 
     if (channel == NULL)
         abort();
     channel->messaging = m;
-    channel->named.kind = kind;
+    channel->queue = queue;
     pthread_mutex_init(&channel->lock, NULL);
     msglog_init(&channel->log);
     msglog_init(&channel->dead);
-    if (kind == NAMED_QUEUE)
-        group_new(channel, message_empty());
     return channel;
 }
 
@@ -32,11 +31,9 @@ static void drop(struct channel *channel, int64_t offset)
 
 void channel_destroy(struct channel *channel)
 {
-    while (channel->groups != NULL)
-        group_destroy(channel->groups);
+    assert(channel->groups == NULL && channel->dead.held == 0);
     while (channel->log.first < channel->log.next)
         drop(channel, channel->log.first);
-    queue_clear(channel);
     msglog_clear(&channel->log);
     msglog_clear(&channel->dead);
     pthread_mutex_destroy(&channel->lock);
@@ -136,7 +133,7 @@ static bool drop_oldest(struct channel *channel)
     const struct memstore_messaging *config = &channel->messaging->config;
     int64_t first = channel->log.first;
 
-    if (channel_is_queue(channel) || first == channel->log.next)
+    if (channel->queue || first == channel->log.next)
         return false;
     if (!config->drop_unread && first >= floor_of(channel))
         return false;
@@ -149,7 +146,7 @@ void channel_age(struct channel *channel)
     uint64_t age_ms = channel->messaging->config.stream_age_ms;
     struct timespec now;
 
-    if (age_ms == 0 || channel_is_queue(channel))
+    if (age_ms == 0 || channel->queue)
         return;
     clock_gettime(CLOCK_REALTIME, &now);
 
@@ -169,13 +166,13 @@ static bool over(uint64_t limit, uint64_t now, uint64_t more)
 /* A queue that is full is so until somebody receives from it: nobody need try again soon. */
 static struct err full(struct channel *channel, const char *bound)
 {
-    const char *text = channel_is_queue(channel)
+    const char *text = channel->queue
                            ? "the queue is full: nobody has received what waits in it"
                            : "the topic is full of messages that a group has not settled yet";
     struct err err = err_about(ERR_RESOURCE_EXHAUSTED, bound, text);
 
     counter_add_shared(&channel->messaging->refused, 1);
-    err.retry_after_ms = channel_is_queue(channel) ? 0 : RETRY_MS;
+    err.retry_after_ms = channel->queue ? 0 : RETRY_MS;
     return err;
 }
 
@@ -183,7 +180,7 @@ static bool too_old(struct channel *channel, uint64_t now_ms)
 {
     uint64_t age_ms = channel->messaging->config.queue_age_ms;
 
-    return age_ms > 0 && channel_is_queue(channel) && channel->log.held > 0 &&
+    return age_ms > 0 && channel->queue && channel->log.held > 0 &&
            channel_kept(channel, channel->log.first)->timestamp_ms + age_ms <= now_ms;
 }
 
@@ -217,25 +214,7 @@ static struct err make_room(struct channel *channel, const struct kept *kept)
     return ERR_NONE;
 }
 
-void channel_put_back(struct channel *channel, struct kept *kept)
-{
-    channel_hold(kept);
-    kept->due_ns = 0;
-    channel->bytes += kept->cost;
-    msglog_append(&channel->log, kept);
-}
-
-/* ---- publish ---- */
-
-static uint64_t unix_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NS_PER_MS;
-}
-
-static void append(struct channel *channel, struct outgoing *item, struct kept *kept)
+void channel_append(struct channel *channel, struct outgoing *item, struct kept *kept)
 {
     item->err = make_room(channel, kept);
     if (item->err.code != ERR_OK) {
@@ -252,77 +231,10 @@ static void append(struct channel *channel, struct outgoing *item, struct kept *
     item->offset = msglog_append(&channel->log, kept);
 }
 
-static void append_run(struct channel *channel, struct failed_keys *failed, struct outgoing *items,
-                       size_t n)
+void channel_put_back(struct channel *channel, struct kept *kept)
 {
-    struct kept *kept[RUN];
-    uint64_t now_ms = unix_ms();
-
-    for (size_t i = 0; i < n; i++)
-        kept[i] = kept_new(&items[i], now_ms);
-    pthread_mutex_lock(&channel->lock);
-    channel_age(channel);
-    for (size_t i = 0; i < n; i++) {
-        messaging_forget(&items[i]);
-        if (failed_stops(failed, &items[i])) {
-            kept_unref(kept[i]);
-            continue;
-        }
-        append(channel, &items[i], kept[i]);
-        if (items[i].err.code != ERR_OK)
-            failed_add(failed, &items[i]);
-    }
-    for (struct group *g = channel->groups; g != NULL; g = g->next)
-        reader_wake_waiting(g);
-    pthread_mutex_unlock(&channel->lock);
-}
-
-/* The channel of a run's first item, with a reference. NULL: the item has failed. */
-static struct named *channel_for(struct messaging *m, struct failed_keys *failed,
-                                 struct outgoing *item, enum named_kind kind)
-{
-    struct named *named = NULL;
-    bool is_full;
-
-    messaging_forget(item);
-    if (failed_stops(failed, item))
-        return NULL;
-    item->err = messaging_check(item);
-    if (item->err.code == ERR_OK) {
-        named = names_get(m, kind, item->topic, true, &is_full);
-        if (named == NULL)
-            item->err = names_full();
-    }
-    if (named == NULL)
-        failed_add(failed, item);
-    return named;
-}
-
-static size_t publish_some(struct messaging *m, struct failed_keys *failed, struct publish *publish,
-                           size_t from, enum named_kind kind)
-{
-    struct outgoing *item = &publish->items[from];
-    struct named *named = channel_for(m, failed, item, kind);
-
-    if (named == NULL)
-        return 1;
-
-    size_t n = messaging_run(publish, from, RUN);
-
-    append_run(CONTAINER_OF(named, struct channel, named), failed, item, n);
-    names_put(m, named);
-    return n;
-}
-
-void channel_publish(struct backend *backend, struct publish *publish, enum named_kind kind)
-{
-    struct messaging *m = messaging_of(backend);
-    struct failed_keys failed;
-
-    failed_init(&failed, m, publish);
-    counter_add(&backend->stats.calls, 1);
-    for (size_t i = 0; i < publish->n;)
-        i += publish_some(m, &failed, publish, i, kind);
-    counter_add_shared(&m->published, publish->n);
-    messaging_end(backend, &publish->op, ERR_NONE);
+    channel_hold(kept);
+    kept->due_ns = 0;
+    channel->bytes += kept->cost;
+    msglog_append(&channel->log, kept);
 }

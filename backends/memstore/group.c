@@ -151,7 +151,7 @@ static void finish(struct group *group, struct delivery *d)
     struct lane *lane = lane_at(group, d->lane);
 
     delivery_leave_out(group, d);
-    if (channel_is_queue(group->channel))
+    if (group->channel->queue)
         channel_remove(group->channel, d->offset);
     delivery_free(group, d);
     if (lane != NULL)
@@ -195,9 +195,9 @@ struct err group_settle(struct group *group, struct reader *reader, const struct
     case SETTLE_DEAD:
         break;
     }
-    if (!channel_is_queue(group->channel))
+    if (!group->channel->queue)
         return err_make(ERR_UNIMPLEMENTED, "streams keep no dead letters of their own");
-    queue_bury(group->channel, d->kept, item->reason);
+    dead_bury(group->channel, d->kept, item->reason);
     finish(group, d);
     return ERR_NONE;
 }
@@ -301,6 +301,12 @@ void group_destroy(struct group *group)
     free(group);
 }
 
+void groups_destroy(struct channel *channel)
+{
+    while (channel->groups != NULL)
+        group_destroy(channel->groups);
+}
+
 void group_set_ordered(struct group *group, bool ordered)
 {
     if (ordered == (group->lanes != NULL))
@@ -320,9 +326,4 @@ void group_set_ordered(struct group *group, bool ordered)
         else if (d->lane != 0 && !d->delayed)
             delivery_list_by_offset(&lane_at(group, d->lane)->again, d);
     }
-}
-
-int64_t group_floor(const struct group *group)
-{
-    return group->oldest != NULL ? group->oldest->offset : group->cursor;
 }

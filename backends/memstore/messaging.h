@@ -2,11 +2,20 @@
  *
  *   msglog.c    offsets to items        kept.c      one message
  *   names.c     names to topics, streams and queues
+ *   messaging.c what all of it begins and ends with; checks of items
  *   failed.c    the keys that failed in one publish
+ *   wake.c      waking readers
  *   channel.c   a stream or a queue: append, retention, capacity
- *   group.c     who has what: deliveries, retries, leases, order of keys
- *   reader.c    a subscription to a channel: its job, its credit, its end
+ *   dead.c      the dead letters of a queue
+ *   delivery.c  what was taken and is not settled: places, lists, states
+ *   group.c     who has what: taking, settling, order of keys
+ *   batch.c     kept messages as a batch
+ *   publish.c   a publish to channels       reader.c  a subscription to one: its job, credit, end
  *   stream.c, queue.c, topic.c   the three interfaces
+ *
+ * Each calls only those before it (tests/lint/circles.py): what a name stands for is made and
+ * unmade by the interface that has it (struct named_kind), and a reader that is woken looks for
+ * itself.
  *
  * A channel's lock covers its log, its groups and their readers. It is held for a frame or a batch,
  * never across an event. No two of these locks are held at once. */
@@ -35,12 +44,22 @@ enum {
 
 /* ---- names.c ---- */
 
-enum named_kind { NAMED_TOPIC, NAMED_STREAM, NAMED_QUEUE };
+struct messaging;
+struct named;
+
+/* What names are for, given by the interface that has them. */
+struct named_kind {
+    struct named *(*make)(struct messaging *m);
+    void (*unmake)(struct named *named);
+    bool passes; /* it goes with its last reference, and is counted as heard until then */
+};
+
+extern const struct named_kind named_topic, named_stream, named_queue;
 
 /* First member of what has a name. */
 struct named {
     struct named *next;
-    enum named_kind kind;
+    const struct named_kind *kind;
     unsigned refs; /* under names.lock */
     uint64_t hash;
     struct slice name; /* owned */
@@ -58,6 +77,9 @@ struct names {
     _Atomic uint32_t *heard; /* [NAMES_HEARD] */
 };
 
+void names_init(struct names *names); /* of zeroes */
+void names_clear(struct names *names);
+
 struct messaging {
     struct memstore *store;
     struct memstore_messaging config;
@@ -67,10 +89,10 @@ struct messaging {
 
 /* The one with this name, with a reference; made if it is missing and `create` is set. NULL: not
  * there, or there are too many names (*full). thread: any. */
-struct named *names_get(struct messaging *m, enum named_kind kind, struct slice name, bool create,
-                        bool *full);
+struct named *names_get(struct messaging *m, const struct named_kind *kind, struct slice name,
+                        bool create, bool *full);
 
-/* A topic that nobody refers to goes; streams and queues stay. */
+/* What passes goes with its last reference. */
 void names_put(struct messaging *m, struct named *named);
 
 /* False: nobody listens to this topic, which most publishes of a multicast meet; neither a lock nor
@@ -86,6 +108,7 @@ uint64_t names_count(struct messaging *m); /* thread: any */
 struct channel {
     struct named named; /* first */
     struct messaging *messaging;
+    bool queue;
     pthread_mutex_t lock;
     /* ---- under the lock ---- */
     struct msglog log; /* of struct kept */
@@ -96,10 +119,8 @@ struct channel {
     struct msglog dead; /* queues: of struct dead_entry */
 };
 
-struct channel *channel_new(struct messaging *m, enum named_kind kind);
-void channel_destroy(struct channel *channel);
-
-void channel_publish(struct backend *backend, struct publish *publish, enum named_kind kind);
+struct channel *channel_new(struct messaging *m, bool queue);
+void channel_destroy(struct channel *channel); /* it has no groups and no dead letters */
 
 /* All that follows: under the lock. */
 
@@ -116,6 +137,9 @@ void channel_remove(struct channel *channel, int64_t offset);
 /* Takes what is too old out of a stream. */
 void channel_age(struct channel *channel);
 
+/* Takes the caller's reference to a message that item is about; tells the item. */
+void channel_append(struct channel *channel, struct outgoing *item, struct kept *kept);
+
 /* What a dead letter was, behind all others. */
 void channel_put_back(struct channel *channel, struct kept *kept);
 
@@ -131,10 +155,19 @@ bool channel_start(const struct channel *channel, enum stream_start start, int64
 /* Positions and handles are decimal numbers. False: not ours. */
 bool channel_position(struct slice position, int64_t *offset);
 
-static inline bool channel_is_queue(const struct channel *channel)
-{
-    return channel->named.kind == NAMED_QUEUE;
-}
+/* ---- dead.c: under the channel's lock ---- */
+
+struct dead_entry {
+    struct kept *kept; /* with a hold */
+    uint64_t died_ms;
+    size_t reason_len;
+    char reason[];
+};
+
+/* It gets a hold of its own. */
+void dead_bury(struct channel *channel, struct kept *kept, struct slice reason);
+void dead_remove(struct channel *channel, int64_t number); /* it is there */
+void dead_clear(struct channel *channel);
 
 /* ---- groups: under the channel's lock ---- */
 
@@ -250,12 +283,16 @@ void delivery_disarm(struct group *group, struct delivery *d);
 struct group *group_find(const struct channel *channel, struct slice name);
 struct group *group_new(struct channel *channel, struct slice name);
 void group_destroy(struct group *group); /* takes it out of its channel */
+void groups_destroy(struct channel *channel);
 
 /* Orders by key, or stops to. No reader is there. */
 void group_set_ordered(struct group *group, bool ordered);
 
 /* All before it is settled. */
-int64_t group_floor(const struct group *group);
+static inline int64_t group_floor(const struct group *group)
+{
+    return group->oldest != NULL ? group->oldest->offset : group->cursor;
+}
 
 /* The cursor stands before messages only because a take has a bound. */
 bool group_has_more(const struct group *group);
@@ -307,12 +344,14 @@ static inline struct reader *reader_of_out(const struct delivery *d)
     return CONTAINER_OF(d->in, struct reader, out);
 }
 
-/* Under the channel's lock: there is something to look at. */
+/* wake.c. Under the channel's lock: there is something to look at. */
 void reader_wake(struct reader *reader);
 void reader_wake_waiting(struct group *group);
-void reader_lost(struct reader *reader, uint64_t token);
+void reader_lost(struct reader *reader, uint64_t token); /* its lease ran out: to be told */
 
-void reader_open(struct backend *backend, struct subscription *subscription, enum named_kind kind);
+/* reader.c */
+void reader_open(struct backend *backend, struct subscription *subscription,
+                 const struct named_kind *kind);
 void reader_grant(struct backend *backend, struct subscription *subscription, uint32_t messages,
                   uint64_t bytes);
 void reader_withdraw(struct backend *backend, struct subscription *subscription);
@@ -326,18 +365,12 @@ void reader_extend(struct backend *backend, struct extend *extend);
  * which may share what is kept with other topics'; empty: they have their own. */
 struct incoming_batch *kept_batch(const struct taken *taken, size_t n, struct slice topic);
 
-/* ---- topic.c ---- */
+/* ---- publish.c ---- */
 
-struct named *topic_new(struct messaging *m);
-void topic_destroy(struct named *named);
+void channel_publish(struct backend *backend, struct publish *publish,
+                     const struct named_kind *kind);
 
-/* ---- queue.c ---- */
-
-/* Under the lock: out of the way. The delivery's hold goes over. */
-void queue_bury(struct channel *channel, struct kept *kept, struct slice reason);
-void queue_clear(struct channel *channel);
-
-/* ---- a publish, item by item ---- */
+/* ---- a publish, item by item (messaging.c) ---- */
 
 /* What can be told of an item without looking at its topic. */
 struct err messaging_check(const struct outgoing *item);

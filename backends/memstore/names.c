@@ -9,11 +9,6 @@
 
 enum { BUCKETS = 64 };
 
-static uint64_t hash_of(const struct messaging *m, enum named_kind kind, struct slice name)
-{
-    return memstore_hash(m->store, name) + (uint64_t)kind;
-}
-
 static inline uint64_t mixed(uint64_t hash, uint64_t word)
 {
     hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
@@ -81,7 +76,7 @@ static void grow(struct names *names)
     names->room = larger.room;
 }
 
-static struct named *find(const struct names *names, enum named_kind kind, uint64_t hash,
+static struct named *find(const struct names *names, const struct named_kind *kind, uint64_t hash,
                           struct slice name)
 {
     if (names->room == 0)
@@ -93,27 +88,19 @@ static struct named *find(const struct names *names, enum named_kind kind, uint6
     return NULL;
 }
 
-static struct named *make(struct messaging *m, enum named_kind kind)
-{
-    return kind == NAMED_TOPIC ? topic_new(m) : &channel_new(m, kind)->named;
-}
-
 static void unmake(struct named *named)
 {
     void *name = (void *)named->name.data;
 
-    if (named->kind == NAMED_TOPIC)
-        topic_destroy(named);
-    else
-        channel_destroy((struct channel *)(void *)named);
+    named->kind->unmake(named);
     free(name);
 }
 
-static struct named *add(struct messaging *m, enum named_kind kind, uint64_t hash,
+static struct named *add(struct messaging *m, const struct named_kind *kind, uint64_t hash,
                          struct slice name)
 {
     struct names *names = &m->names;
-    struct named *named = make(m, kind);
+    struct named *named = kind->make(m);
     char *copy = malloc(name.len + 1);
 
     if (copy == NULL)
@@ -127,16 +114,16 @@ static struct named *add(struct messaging *m, enum named_kind kind, uint64_t has
     named->next = *bucket(names, hash);
     *bucket(names, hash) = named;
     names->count++;
-    if (kind == NAMED_TOPIC)
+    if (kind->passes)
         atomic_fetch_add(heard_at(m, last_level(name)), 1);
     return named;
 }
 
-struct named *names_get(struct messaging *m, enum named_kind kind, struct slice name, bool create,
-                        bool *full)
+struct named *names_get(struct messaging *m, const struct named_kind *kind, struct slice name,
+                        bool create, bool *full)
 {
     struct names *names = &m->names;
-    uint64_t hash = hash_of(m, kind, name);
+    uint64_t hash = memstore_hash(m->store, name);
 
     *full = false;
     pthread_mutex_lock(&names->lock);
@@ -161,7 +148,7 @@ void names_put(struct messaging *m, struct named *named)
 
     pthread_mutex_lock(&names->lock);
     assert(named->refs > 0);
-    if (--named->refs == 0 && named->kind == NAMED_TOPIC) {
+    if (--named->refs == 0 && named->kind->passes) {
         struct named **at = bucket(names, named->hash);
 
         while (*at != named)
@@ -192,70 +179,25 @@ struct err names_full(void)
                      "memstore holds as many topics, streams and queues as it may: max_topics");
 }
 
-/* ---- all of messaging ---- */
-
-struct messaging *messaging_new(struct memstore *store, const struct memstore_messaging *config)
+void names_init(struct names *names)
 {
-    struct messaging *m = calloc(1, sizeof *m);
-    _Atomic uint32_t *heard = calloc(NAMES_HEARD, sizeof *heard);
-
-    if (m == NULL || heard == NULL)
+    names->heard = calloc(NAMES_HEARD, sizeof *names->heard);
+    if (names->heard == NULL)
         abort();
-    m->names.heard = heard;
-    m->store = store;
-    m->config = *config;
-    pthread_mutex_init(&m->names.lock, NULL);
-    return m;
+    pthread_mutex_init(&names->lock, NULL);
 }
 
-void messaging_destroy(struct messaging *m)
+void names_clear(struct names *names)
 {
-    for (size_t i = 0; i < m->names.room; i++) {
+    for (size_t i = 0; i < names->room; i++) {
         struct named *next;
 
-        for (struct named *n = m->names.buckets[i]; n != NULL; n = next) {
+        for (struct named *n = names->buckets[i]; n != NULL; n = next) {
             next = n->next;
             unmake(n);
         }
     }
-    free(m->names.buckets);
-    free((void *)m->names.heard);
-    pthread_mutex_destroy(&m->names.lock);
-    free(m);
-}
-
-struct err messaging_check(const struct outgoing *item)
-{
-    if (item->topic.len == 0 || item->topic.len > MESSAGE_TOPIC_BYTES)
-        return err_about(ERR_INVALID_ARGUMENT, "topic", "a topic has 1 to 249 bytes");
-    if (kept_cost(item) > MESSAGING_BYTES)
-        return err_about(ERR_INVALID_ARGUMENT, "payload", "a message holds less than 64 MiB");
-    return ERR_NONE;
-}
-
-void messaging_forget(struct outgoing *item)
-{
-    item->err = ERR_NONE;
-    item->deduplicated = false;
-    item->partition = item->receivers = -1;
-    item->offset = -1;
-    item->position = message_null();
-}
-
-size_t messaging_run(const struct publish *publish, size_t from, size_t most)
-{
-    size_t n = 1;
-
-    while (n < most && from + n < publish->n &&
-           slice_equal(publish->items[from + n].topic, publish->items[from].topic) &&
-           messaging_check(&publish->items[from + n]).code == ERR_OK)
-        n++;
-    return n;
-}
-
-void messaging_end(struct backend *backend, struct op *op, struct err err)
-{
-    if (err.code != ERR_OK)
-        counter_add(&backend->stats.errors, 1);
-    op_finish(op, err);
+    free(names->buckets);
+    free((void *)names->heard);
+    pthread_mutex_destroy(&names->lock);
 }

@@ -3,67 +3,43 @@
 #include "backends/memstore/messaging.h"
 #include "src/base/container.h"
 
-#include <stdlib.h>
-#include <time.h>
+/* Its one group is there from the beginning. */
+static struct named *make(struct messaging *m)
+{
+    struct channel *channel = channel_new(m, true);
 
-struct dead_entry {
-    struct kept *kept; /* with a hold */
-    uint64_t died_ms;
-    size_t reason_len;
-    char reason[];
-};
+    group_new(channel, message_empty());
+    return &channel->named;
+}
 
-enum { REASON_BYTES = 1024 };
+static void unmake(struct named *named)
+{
+    struct channel *channel = CONTAINER_OF(named, struct channel, named);
+
+    groups_destroy(channel);
+    dead_clear(channel);
+    channel_destroy(channel);
+}
+
+const struct named_kind named_queue = {.make = make, .unmake = unmake};
 
 static void publish(struct backend *backend, struct publish *request)
 {
-    channel_publish(backend, request, NAMED_QUEUE);
+    channel_publish(backend, request, &named_queue);
 }
 
 static void open_reader(struct backend *backend, struct subscription *subscription)
 {
-    reader_open(backend, subscription, NAMED_QUEUE);
+    reader_open(backend, subscription, &named_queue);
 }
 
 /* ---- dead letters ---- */
-
-void queue_bury(struct channel *channel, struct kept *kept, struct slice reason)
-{
-    size_t len = reason.len < REASON_BYTES ? reason.len : REASON_BYTES;
-    struct dead_entry *dead = malloc(sizeof *dead + len);
-    struct timespec now;
-
-    if (dead == NULL)
-        abort();
-    clock_gettime(CLOCK_REALTIME, &now);
-    channel_hold(kept);
-    dead->kept = kept;
-    dead->died_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NS_PER_MS;
-    dead->reason_len = len;
-    if (len > 0)
-        memcpy(dead->reason, reason.data, len);
-    msglog_append(&channel->dead, dead);
-}
-
-static void unbury(struct channel *channel, int64_t number)
-{
-    struct dead_entry *dead = msglog_take(&channel->dead, number);
-
-    channel_let_go(channel, dead->kept);
-    free(dead);
-}
-
-void queue_clear(struct channel *channel)
-{
-    while (channel->dead.first < channel->dead.next)
-        unbury(channel, channel->dead.first);
-}
 
 /* NULL: there is no such queue. With a reference, and locked. */
 static struct channel *enter(struct backend *backend, struct slice queue)
 {
     bool full;
-    struct named *named = names_get(messaging_of(backend), NAMED_QUEUE, queue, false, &full);
+    struct named *named = names_get(messaging_of(backend), &named_queue, queue, false, &full);
     struct channel *channel = named == NULL ? NULL : CONTAINER_OF(named, struct channel, named);
 
     counter_add(&backend->stats.calls, 1);
@@ -155,7 +131,7 @@ static void move_one(struct channel *channel, int64_t number, struct dead_move *
         return;
     if (!request->purge)
         channel_put_back(channel, dead->kept);
-    unbury(channel, number);
+    dead_remove(channel, number);
     request->moved++;
 }
 

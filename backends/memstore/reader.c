@@ -15,37 +15,7 @@ static uint64_t now_ns(const struct reader *reader)
     return memstore_now_ns(reader->channel->messaging->store);
 }
 
-/* ---- waking ---- */
-
-void reader_wake(struct reader *reader)
-{
-    if (reader->queued)
-        return;
-    reader->queued = true;
-    worker_land(reader->subscription->home, &reader->job);
-}
-
-void reader_wake_waiting(struct group *group)
-{
-    for (struct reader *r = group->readers; r != NULL; r = r->next) {
-        if (r->waiting) {
-            r->waiting = false;
-            reader_wake(r);
-        }
-    }
-}
-
-void reader_lost(struct reader *reader, uint64_t token)
-{
-    if (reader->n_lost == reader->lost_room) {
-        reader->lost_room = reader->lost_room == 0 ? 16 : reader->lost_room * 2;
-        reader->lost = realloc(reader->lost, reader->lost_room * sizeof *reader->lost);
-        if (reader->lost == NULL)
-            abort();
-    }
-    reader->lost[reader->n_lost++] = token;
-    reader_wake(reader);
-}
+/* ---- what is due ---- */
 
 static void on_timer(struct timer *timer)
 {
@@ -103,8 +73,7 @@ static struct err join(struct reader *reader)
 {
     const struct subscription_want *want = &reader->subscription->want;
     struct channel *channel = reader->channel;
-    struct group *group =
-        channel_is_queue(channel) ? channel->groups : group_find(channel, want->group);
+    struct group *group = channel->queue ? channel->groups : group_find(channel, want->group);
     bool is_new = group == NULL;
 
     if (is_new && channel->n_groups >= MESSAGING_GROUPS)
@@ -116,7 +85,7 @@ static struct err join(struct reader *reader)
         group = group_new(channel, want->group);
     reader->group = group;
 
-    struct err err = channel_is_queue(channel) ? ERR_NONE : go_to_start(reader, is_new);
+    struct err err = channel->queue ? ERR_NONE : go_to_start(reader, is_new);
 
     if (err.code != ERR_OK) {
         if (is_new)
@@ -168,7 +137,7 @@ static bool look_for_gap(struct reader *reader, struct events *events)
     const struct msglog *log = &reader->channel->log;
     enum gap_policy policy = reader->subscription->want.on_gap;
 
-    if (channel_is_queue(reader->channel) || group->cursor >= log->first)
+    if (reader->channel->queue || group->cursor >= log->first)
         return true;
     if (policy == GAP_FAIL) {
         snprintf(reader->text, sizeof reader->text,
@@ -318,7 +287,8 @@ static struct reader *reader_of(const struct subscription *subscription)
     return subscription->backend_data;
 }
 
-void reader_open(struct backend *backend, struct subscription *subscription, enum named_kind kind)
+void reader_open(struct backend *backend, struct subscription *subscription,
+                 const struct named_kind *kind)
 {
     struct memstore_instance *instance = CONTAINER_OF(backend, struct memstore_instance, base);
     struct reader *reader = calloc(1, sizeof *reader);

@@ -2,27 +2,36 @@
 #include "backends/memstore/messaging.h"
 #include "src/base/container.h"
 
+static struct named *make(struct messaging *m)
+{
+    return &channel_new(m, false)->named;
+}
+
+static void unmake(struct named *named)
+{
+    struct channel *channel = CONTAINER_OF(named, struct channel, named);
+
+    groups_destroy(channel);
+    channel_destroy(channel);
+}
+
+const struct named_kind named_stream = {.make = make, .unmake = unmake};
+
 static void publish(struct backend *backend, struct publish *request)
 {
-    channel_publish(backend, request, NAMED_STREAM);
+    channel_publish(backend, request, &named_stream);
 }
 
 static void open_reader(struct backend *backend, struct subscription *subscription)
 {
-    reader_open(backend, subscription, NAMED_STREAM);
-}
-
-struct err messaging_check_topic(struct slice topic)
-{
-    (void)topic; /* any bytes will do */
-    return ERR_NONE;
+    reader_open(backend, subscription, &named_stream);
 }
 
 /* NULL: there is no such stream. With a reference. */
 static struct channel *find(struct backend *backend, struct slice topic)
 {
     bool full;
-    struct named *named = names_get(messaging_of(backend), NAMED_STREAM, topic, false, &full);
+    struct named *named = names_get(messaging_of(backend), &named_stream, topic, false, &full);
 
     return named == NULL ? NULL : CONTAINER_OF(named, struct channel, named);
 }

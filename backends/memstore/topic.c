@@ -36,7 +36,7 @@ struct listener {
 
 /* ---- the tail ---- */
 
-struct named *topic_new(struct messaging *m)
+static struct named *make(struct messaging *m)
 {
     struct tail *tail = calloc(1, sizeof *tail);
 
@@ -62,7 +62,7 @@ static bool tail_is_empty(const struct tail *tail)
     return tail->log.first == tail->log.next;
 }
 
-void topic_destroy(struct named *named)
+static void unmake(struct named *named)
 {
     struct tail *tail = CONTAINER_OF(named, struct tail, named);
 
@@ -72,6 +72,8 @@ void topic_destroy(struct named *named)
     pthread_mutex_destroy(&tail->lock);
     free(tail);
 }
+
+const struct named_kind named_topic = {.make = make, .unmake = unmake, .passes = true};
 
 static bool over(uint64_t limit, uint64_t now, uint64_t more)
 {
@@ -226,7 +228,7 @@ static size_t publish_some(struct messaging *m, struct failed_keys *failed, stru
         return 1;
     }
     if (names_may_be_heard(m, item->topic))
-        named = names_get(m, NAMED_TOPIC, item->topic, false, &full);
+        named = names_get(m, &named_topic, item->topic, false, &full);
     if (named == NULL) { /* nobody listens */
         item->receivers = 0;
         return 1;
@@ -376,7 +378,7 @@ static void open_listener(struct backend *backend, struct subscription *subscrip
     subscription_opening(subscription, listener);
 
     struct named *named =
-        names_get(messaging_of(backend), NAMED_TOPIC, subscription->want.topic, true, &full);
+        names_get(messaging_of(backend), &named_topic, subscription->want.topic, true, &full);
 
     worker_land(subscription->home, &listener->job);
     if (named == NULL)

@@ -23,7 +23,7 @@ static void drop_before(struct message_fixture *messages, const char *topic, int
     struct memstore_fixture *fixture = (struct memstore_fixture *)messages;
     struct messaging *m = fixture->store->messaging;
     bool full;
-    struct named *named = names_get(m, NAMED_STREAM, slice_str(topic), false, &full);
+    struct named *named = names_get(m, &named_stream, slice_str(topic), false, &full);
     struct channel *channel = CONTAINER_OF(named, struct channel, named);
 
     assert_non_null(named);

@@ -23,7 +23,7 @@ static void test_heard_as_long_as_it_is_there(void **state)
     m = rig.store->messaging;
     memset(name, 'n', sizeof name);
     for (size_t len = 1; len <= LONGEST; len++) {
-        named[len] = names_get(m, NAMED_TOPIC, slice_of(name, len), true, &full);
+        named[len] = names_get(m, &named_topic, slice_of(name, len), true, &full);
         assert_non_null(named[len]);
     }
     for (size_t len = 1; len <= LONGEST; len++)
@@ -48,7 +48,7 @@ static void test_last_levels(void **state)
     rig_open(&rig, 64, 0, 0);
     m = rig.store->messaging;
     for (unsigned i = 0; i < sizeof topics / sizeof topics[0]; i++) {
-        struct named *named = names_get(m, NAMED_TOPIC, slice_str(topics[i]), true, &full);
+        struct named *named = names_get(m, &named_topic, slice_str(topics[i]), true, &full);
 
         assert_true(names_level_may_be_heard(m, slice_str(levels[i])));
         assert_true(names_may_be_heard(m, slice_str(topics[i])));
@@ -68,8 +68,8 @@ static void test_streams_and_queues_are_no_topics(void **state)
     (void)state;
     rig_open(&rig, 64, 0, 0);
     m = rig.store->messaging;
-    names_put(m, names_get(m, NAMED_QUEUE, slice_str("q"), true, &full));
-    names_put(m, names_get(m, NAMED_STREAM, slice_str("q"), true, &full));
+    names_put(m, names_get(m, &named_queue, slice_str("q"), true, &full));
+    names_put(m, names_get(m, &named_stream, slice_str("q"), true, &full));
     assert_false(is_heard(m, "q", 1));
     rig_close(&rig);
 }
