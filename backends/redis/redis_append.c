@@ -30,49 +30,12 @@ struct append {
     uint32_t now_step;
 };
 
+/* ---- checks ---- */
+
 static struct err invalid(const char *subject, const char *text)
 {
     return err_about(ERR_INVALID_ARGUMENT, subject, text);
 }
-
-struct err redis_stream_check_topic(struct slice topic)
-{
-    if (topic.len == 0 || topic.len > MESSAGE_TOPIC_BYTES)
-        return invalid("topic", "a topic has 1 to 249 bytes");
-    return ERR_NONE;
-}
-
-/* Keys of Prism's own, and of what it stores elsewhere in this database. */
-static bool is_ours(const struct redis_store *store, struct slice topic)
-{
-    size_t root = (size_t)(strchr(store->prefix, ':') - store->prefix) + 1;
-
-    return slice_starts_with(topic, slice_of(store->prefix, root));
-}
-
-struct err redis_stream_check_name(const struct redis *redis, struct slice topic)
-{
-    struct err err = redis_stream_check_topic(topic);
-
-    if (err.code == ERR_OK && is_ours(redis_store_of(redis), topic))
-        return invalid("topic", "names that begin with key_prefix are not for topics");
-    return err;
-}
-
-struct err redis_stream_error(struct arena *arena, struct slice reply)
-{
-    if (redis_error_is(reply, "WRONGTYPE"))
-        return err_about(ERR_FAILED_PRECONDITION, "topic",
-                         "the key of this name holds a redis type that is not a stream");
-
-    struct err err = redis_error(arena, reply);
-
-    if (err.code == ERR_PERMISSION_DENIED)
-        err.subject = "topic";
-    return err;
-}
-
-/* ---- checks ---- */
 
 static struct err check_headers(const struct outgoing *item)
 {

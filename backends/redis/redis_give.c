@@ -8,27 +8,9 @@
 
 #include <stdlib.h>
 
-static uint64_t claim_idle_ns(const struct redis_reader *reader)
-{
-    return redis_store_of(&reader->streams->shared)->claim_idle_ms * NS_PER_MS;
-}
-
 static bool connected(const struct redis_reader *reader)
 {
     return redis_reader_at(reader)->phase == REDIS_READY;
-}
-
-static uint64_t keep_due(const struct redis_reader *reader, const struct redis_held *held)
-{
-    return held->kept_ns + claim_idle_ns(reader) / 4;
-}
-
-uint64_t redis_held_due(const struct redis_reader *reader, const struct redis_held *held)
-{
-    uint64_t due = keep_due(reader, held);
-    bool timed = held->state == HELD_OUT || held->state == HELD_PARKED;
-
-    return timed && held->due_ns != 0 && held->due_ns < due ? held->due_ns : due;
 }
 
 /* ---- giving back ---- */
@@ -61,7 +43,7 @@ static uint32_t attempts_of(const struct redis_held *held, enum redis_give which
  */
 static uint64_t idle_of(const struct redis_reader *reader, const struct redis_held *held)
 {
-    uint64_t now = redis_reader_now(reader), idle = claim_idle_ns(reader);
+    uint64_t now = redis_reader_now(reader), idle = redis_claim_idle_ns(reader);
 
     if (held->state != HELD_PARKED || held->due_ns <= now)
         return REDIS_NOBODY_IDLE_MS;
@@ -290,7 +272,7 @@ static void say_keep(struct redis_call *call, const struct redis_reader *reader,
 static bool keeps(const struct redis_reader *reader, const struct redis_held *held)
 {
     return held->state != HELD_FREE && held->state != HELD_SETTLING &&
-           keep_due(reader, held) <= redis_reader_now(reader);
+           redis_keep_due(reader, held) <= redis_reader_now(reader);
 }
 
 static struct keeping *to_keep(struct redis_reader *reader)

@@ -12,29 +12,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { AGAIN_MS = 500, CHECK_MS = 1000, FIRST_MOST = 8 };
+enum { CHECK_MS = 1000, FIRST_MOST = 8 };
 
-/* ---- waking ---- */
-
-void redis_reader_wake(struct redis_reader *reader)
-{
-    if (reader->landed)
-        return;
-    reader->landed = true;
-    worker_land(reader->subscription->home, &reader->job);
-}
+/* ---- what is due ---- */
 
 static void on_timer(struct timer *timer)
 {
     redis_reader_wake(CONTAINER_OF(timer, struct redis_reader, timer));
-}
-
-void redis_reader_due(struct redis_reader *reader, uint64_t due_ns)
-{
-    if (due_ns == 0 || (reader->tend_ns != 0 && reader->tend_ns <= due_ns))
-        return;
-    reader->tend_ns = due_ns;
-    redis_reader_wake(reader);
 }
 
 static void set_timer(struct redis_reader *reader)
@@ -49,67 +33,6 @@ static void set_timer(struct redis_reader *reader)
         timer_disarm(&home->timers, &reader->timer);
     else
         timer_arm(&home->timers, &reader->timer, due, on_timer);
-}
-
-/* ---- calls ---- */
-
-struct redis_call *redis_reader_call(struct redis_reader *reader, const struct redis_kind *kind,
-                                     bool busy)
-{
-    struct redis *redis = redis_reader_at(reader);
-
-    counter_add(&redis->stats->calls, 1);
-    reader->calls++;
-    if (busy) {
-        reader->busy = true;
-        reader->refused = ERR_OK;
-        reader->no_group = false;
-        reader->sent_ns = redis_reader_now(reader);
-    }
-    return redis_begin_own(redis, kind, reader);
-}
-
-void redis_reader_answered(struct redis_reader *reader, bool busy)
-{
-    reader->calls--;
-    if (busy)
-        reader->busy = false;
-    redis_reader_wake(reader);
-}
-
-/* What it had taken all the same is claimed later. */
-void redis_reader_lost(struct redis_call *call, struct err why)
-{
-    struct redis_reader *reader = call->state;
-
-    (void)why;
-    reader->entered = false;
-    redis_reader_answered(reader, true);
-}
-
-void redis_reader_end(struct redis_reader *reader, struct err err)
-{
-    if (reader->closing)
-        return;
-    reader->closing = true;
-    reader->err = err;
-    redis_reader_wake(reader);
-}
-
-/* Errors that pass are waited for. */
-void redis_reader_refused(struct redis_reader *reader, struct slice error)
-{
-    struct err err = redis_stream_error(&reader->texts, error);
-
-    counter_add(&reader->streams->shared.stats->errors, 1);
-    reader->refused = err.code;
-    reader->no_group = redis_error_is(error, "NOGROUP");
-    if (reader->no_group)
-        reader->entered = false;
-    else if (err.code == ERR_PERMISSION_DENIED || redis_error_is(error, "WRONGTYPE"))
-        redis_reader_end(reader, err);
-    else
-        reader->again_ns = redis_reader_now(reader) + AGAIN_MS * NS_PER_MS;
 }
 
 /* ---- what comes next ---- */
@@ -233,17 +156,6 @@ static void run(struct job *job)
     }
     redis_reader_tell(reader);
     go_on(reader);
-}
-
-void redis_reader_invite(struct redis_reader *reader)
-{
-    if (reader->order != NULL) {
-        reader->order->lock_ns = 0; /* the group may be free */
-    } else {
-        reader->invited = reader->want_claim = true;
-        reader->claim_at = (struct redis_id){0};
-    }
-    redis_reader_wake(reader);
 }
 
 void redis_reader_connected(struct redis_reader *reader)

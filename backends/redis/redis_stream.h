@@ -3,17 +3,24 @@
  *   redis_append.c    XADD for a frame
  *   redis_scatter.c   a frame whose topics are on several nodes of a cluster
  *   redis_entry.c     messages as fields of entries, and back; batches
- *   redis_reader.c    a subscription: what it does next (redis_tell.c: what it tells;
+ *   redis_naming.c    names and keys of topics, and errors
+ *   redis_reader.c    a subscription: what it does next (redis_work.c: those who work for it wake
+ *                     it and call; redis_tell.c: what it tells;
  *                     redis_enter.c, redis_recover.c: where it stands; redis_fetch.c: new messages;
  *                     redis_claim.c: what others have given back or left behind)
- *   redis_order.c     order by key
+ *   redis_order.c     order by key: what waits; redis_retake.c: and is taken again
  *   redis_held.c      what a subscription has taken and not settled
- *   redis_settle.c    settlements, leases, giving back
- *   redis_watch.h     the connections that wait for new entries: redis_wait.c, redis_watch.c
+ *   redis_give.c      giving back
+ *   redis_settle.c    settlements, leases
+ *   redis_watch.h     the connections that wait for new entries: redis_watch.c, redis_wait.c,
+ *                     redis_join.c
  *   redis_place.c     where groups stand: describe, position, seek
  *   redis_queue.c     queues on the same code
  *   redis_script.c    what has to be one step for redis
  *   redis_trim.c      what is removed
+ *
+ * Files call downward only (tests/lint/circles.py): redis_reader.c those that take and give back,
+ * and these know the reader by redis_work.c and redis_tell.c.
  *
  * Two connections for each worker: `shared` has all commands, each of which is answered at once;
  * a watch has one XREAD BLOCK for all topics whose readers have got everything there is, and so
@@ -83,7 +90,7 @@ void redis_stream_seek(struct backend *backend, struct stream_seek *seek);
 /* A number, or decimal digits: redis answers both. */
 int64_t redis_count_of(const struct redis_node *node);
 
-/* ---- names and errors (redis_append.c) ---- */
+/* ---- names and errors (redis_naming.c), appending (redis_append.c) ---- */
 
 struct err redis_stream_check_topic(struct slice topic);
 /* Also that it is none of Prism's own keys. */
@@ -192,7 +199,7 @@ void redis_let_go(struct redis_holds *holds, struct redis_held *held);
 void redis_hold_void(struct redis_holds *holds); /* all of them; tokens are of another epoch */
 void redis_holds_clear(struct redis_holds *holds);
 
-/* ---- readers (redis_reader.c) ---- */
+/* ---- readers (redis_reader.c, redis_work.c) ---- */
 
 struct redis_streams;
 struct redis_watch;
@@ -261,6 +268,10 @@ struct redis_reader {
 };
 
 void redis_reader_wake(struct redis_reader *reader);
+/* Somebody of its group has given something back. */
+void redis_reader_invite(struct redis_reader *reader);
+/* Calls come at due_ns the latest. */
+void redis_reader_due(struct redis_reader *reader, uint64_t due_ns);
 
 /* A call of its own; every end of one goes by redis_reader_answered. busy: it decides what comes
  * next. */
@@ -285,8 +296,6 @@ void redis_reader_tell_lost(struct redis_reader *reader, const struct redis_held
 /* ... and let go of. */
 void redis_reader_lose(struct redis_reader *reader, struct redis_held *held);
 void redis_reader_gap(struct redis_reader *reader, uint64_t count, const char *text);
-/* Calls come at due_ns the latest. */
-void redis_reader_due(struct redis_reader *reader, uint64_t due_ns);
 
 /* 0: no time. */
 static inline uint64_t redis_earlier(uint64_t a, uint64_t b)
@@ -299,8 +308,6 @@ static inline uint64_t redis_reader_now(const struct redis_reader *reader)
     return reader->subscription->home->now_ns;
 }
 
-/* Somebody of its group has given something back. */
-void redis_reader_invite(struct redis_reader *reader);
 /* A new connection. */
 void redis_reader_connected(struct redis_reader *reader);
 void redis_reader_open(struct backend *backend, struct subscription *subscription, bool queue);
@@ -338,6 +345,9 @@ enum redis_give {
     GIVE_ALL
 };
 
+uint64_t redis_claim_idle_ns(const struct redis_reader *reader);
+/* When redis is to be told again that it is held. */
+uint64_t redis_keep_due(const struct redis_reader *reader, const struct redis_held *held);
 /* When redis_tend has to look at it. */
 uint64_t redis_held_due(const struct redis_reader *reader, const struct redis_held *held);
 void redis_give_back(struct redis_reader *reader, enum redis_give which);
@@ -354,7 +364,7 @@ void redis_say_give(struct redis_call *call, const struct redis_reader *reader, 
 void redis_stream_settle(struct backend *backend, struct settle *settle);
 void redis_stream_extend(struct backend *backend, struct extend *extend);
 
-/* ---- order by key (redis_order.c) ---- */
+/* ---- order by key (redis_order.c, redis_retake.c) ---- */
 
 enum { REDIS_LANES = 1024 };
 
@@ -381,14 +391,21 @@ void redis_order_sort(struct redis_reader *reader);
 /* The message waits here for its turn, under its lane. */
 void redis_order_again(struct redis_reader *reader, struct redis_held *held,
                        enum redis_holding state);
-void redis_order_left(struct redis_reader *reader, struct redis_held *held); /* it waits no more */
+/* It waits no more. */
+static inline void redis_order_left(struct redis_reader *reader, struct redis_held *held)
+{
+    reader->order->waiting[held->lane]--;
+    reader->order->again -= held->state == HELD_AGAIN;
+    reader->order->want_again = true; /* those behind it */
+}
+
 void redis_order_due(struct redis_reader *reader); /* leases and retries */
 void redis_order_unread(struct redis_reader *reader, enum redis_give which);
 /* For an entry of an answer; NULL: it is not one that is taken again. */
 struct redis_held *redis_order_retake(struct redis_reader *reader, struct redis_id id);
 void redis_say_unlock(struct redis_call *call, struct redis_reader *reader);
 
-/* ---- waiting (redis_wait.c) ---- */
+/* ---- waiting (redis_wait.c, redis_join.c) ---- */
 
 /* Wakes the reader when there is something behind reader->seen. */
 void redis_wait_for(struct redis_reader *reader);

@@ -71,27 +71,6 @@ static void on_mapped(struct redis *shared)
 static const struct redis_cluster_events cluster_events = {.ready = on_primary_ready,
                                                            .mapped = on_mapped};
 
-struct slice redis_stream_key(const struct redis_streams *streams, struct arena *arena,
-                              const char *name, struct slice topic)
-{
-    const char *prefix = redis_store_of(&streams->shared)->prefix;
-    int root = (int)(strchr(prefix, ':') - prefix);
-    struct slice tag;
-
-    if (streams->cluster == NULL)
-        return slice_str(arena_printf(arena, "%.*s:%s", root, prefix, name));
-    tag = redis_slot_tag(arena, topic);
-
-    struct slice head = slice_str(arena_printf(arena, "%.*s:%s:{", root, prefix, name));
-    uint8_t *key = arena_alloc(arena, head.len + tag.len + 1); /* a tag may hold any byte */
-
-    memcpy(key, head.data, head.len);
-    if (tag.len > 0)
-        memcpy(key + head.len, tag.data, tag.len);
-    key[head.len + tag.len] = '}';
-    return slice_of(key, head.len + tag.len + 1);
-}
-
 /* No two instances have the same, in whatever process. */
 static void name_instance(struct redis_streams *streams)
 {

@@ -31,18 +31,6 @@ static bool waits(const struct redis_watch *watch, const struct redis_reader *re
            subscription_may_take(reader->subscription);
 }
 
-void redis_watch_wake(struct redis_watch *watch)
-{
-    for (struct redis_reader *reader = watch->streams->readers; reader != NULL;
-         reader = reader->next) {
-        if (reader->watch != watch || !reader->waiting)
-            continue;
-        reader->waiting = false;
-        reader->want_fetch = true;
-        redis_reader_wake(reader);
-    }
-}
-
 /* ---- what has come ---- */
 
 static void wake_readers(struct redis_watch *watch, struct redis_id id)

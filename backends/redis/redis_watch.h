@@ -1,4 +1,4 @@
-/* A connection that waits for new entries (redis_wait.c says how), and its life (redis_watch.c). */
+/* A connection that waits for new entries (redis_wait.c says how), and its life (redis_join.c). */
 #ifndef PRISM_BACKENDS_REDIS_REDIS_WATCH_H
 #define PRISM_BACKENDS_REDIS_REDIS_WATCH_H
 

@@ -7,7 +7,7 @@ import re
 
 import source
 
-FOLDERS = ("backends/memstore",)
+FOLDERS = ("backends/memstore", "backends/redis")
 DEFINED = re.compile(r"^(?!static|extern|typedef|enum)\w[\w *]*?\b(\w+)(?:\([^;{}]*\)\n\{|(?:\[\w*\])* = )", re.M)
 INLINE = re.compile(r"^static inline [\w *]*?\b(\w+)\([^;{}]*\)\n\{(.*?)^\}", re.M | re.S)
 MACRO = re.compile(r"^#define (\w+)((?:.*\\\n)*.*)", re.M)
