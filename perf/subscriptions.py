@@ -83,7 +83,9 @@ def inflight_memory(stack, name, n):
     service = consumers_of(stack, server)
 
     def take(group, most):
-        member = stack.enter_context(Member(service, topic="t", consumer_group=group, if_none=consumed.EARLIEST))
+        """No more are given to it: those would count as well."""
+        member = stack.enter_context(Member(service, topic="t", consumer_group=group, if_none=consumed.EARLIEST,
+                                            max_in_flight=most))
         while most > 0:
             most -= len(member.frame().messages)
         return member

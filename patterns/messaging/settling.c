@@ -1,9 +1,6 @@
 #include "patterns/messaging/settling.h"
 
 #include <assert.h>
-#include <stdlib.h>
-
-enum { FIRST_PLACES = 8 }; /* many subscriptions wait for most of the time */
 
 static uint32_t power_of_two(uint64_t at_least)
 {
@@ -12,15 +9,6 @@ static uint32_t power_of_two(uint64_t at_least)
     while (power < at_least)
         power *= 2;
     return power;
-}
-
-static void **ring_new(uint32_t places)
-{
-    void **ring = calloc(places, sizeof *ring);
-
-    if (ring == NULL)
-        abort();
-    return ring;
 }
 
 void settling_init(struct settling *settling, uint32_t max_unsettled)
@@ -32,13 +20,14 @@ void settling_init(struct settling *settling, uint32_t max_unsettled)
         .max_unsettled = max_unsettled,
         .max_places = power_of_two((uint64_t)max_unsettled * SETTLING_SPAN),
     };
-    settling->places = power_of_two(max_unsettled < FIRST_PLACES ? max_unsettled : FIRST_PLACES);
-    settling->ring = ring_new(settling->places);
+    settling->places = power_of_two(max_unsettled < SETTLING_FEW ? max_unsettled : SETTLING_FEW);
+    settling->ring = settling->few;
+    arena_init(&settling->memory, NULL);
 }
 
 void settling_clear(struct settling *settling)
 {
-    free(settling->ring);
+    arena_clear(&settling->memory);
 }
 
 static void **place(const struct settling *settling, uint64_t sequence)
@@ -57,16 +46,21 @@ bool settling_room(const struct settling *settling)
            (!full(settling) || settling->places < settling->max_places);
 }
 
+/* The ring before goes at once. */
 static void grow(struct settling *settling)
 {
-    struct settling larger = *settling;
+    uint32_t places = 2 * settling->places;
+    struct arena memory;
+    void **ring;
 
-    larger.places *= 2;
-    larger.ring = ring_new(larger.places);
+    arena_init(&memory, NULL);
+    ring = arena_zalloc(&memory, places * sizeof *ring);
     for (uint64_t i = settling->first; i < settling->next; i++)
-        *place(&larger, i) = *place(settling, i);
-    free(settling->ring);
-    *settling = larger;
+        ring[i & (places - 1)] = *place(settling, i);
+    arena_clear(&settling->memory);
+    settling->memory = memory;
+    settling->ring = ring;
+    settling->places = places;
 }
 
 uint64_t settling_add(struct settling *settling, void *message, size_t bytes)

@@ -9,11 +9,16 @@
 #ifndef PRISM_PATTERNS_MESSAGING_SETTLING_H
 #define PRISM_PATTERNS_MESSAGING_SETTLING_H
 
+#include "src/base/arena.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SETTLING_SPAN = 64 };
+enum {
+    SETTLING_SPAN = 64,
+    SETTLING_FEW = 8 /* many subscriptions wait for most of the time */
+};
 
 struct settling {
     void **ring;    /* the owner's messages; NULL: settled */
@@ -22,10 +27,12 @@ struct settling {
     uint32_t places;     /* of the ring, a power of two */
     uint32_t max_places; /* it grows to */
     uint32_t unsettled, max_unsettled;
-    size_t bytes; /* keys, headers and payloads of unsettled messages */
+    size_t bytes;            /* keys, headers and payloads of unsettled messages */
+    void *few[SETTLING_FEW]; /* the ring before it grows */
+    struct arena memory;     /* of one that has grown */
 };
 
-/* max_unsettled: 1..2^20. */
+/* max_unsettled: 1..2^20. It stays where it is from then on. */
 void settling_init(struct settling *settling, uint32_t max_unsettled);
 void settling_clear(struct settling *settling);
 

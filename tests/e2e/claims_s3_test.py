@@ -226,7 +226,7 @@ class Orphans(Behind):
 
     # ---- thousands of them ----
 
-    BATCHES, BATCH = 40, 100
+    BATCHES, BATCH = 100, 100
 
     def publish_batch(self):
         request = [published.PublishRequest(topic="t", payload=os.urandom(1100)) for _ in range(self.BATCH)]
