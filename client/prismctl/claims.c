@@ -62,9 +62,6 @@ static bool read_age(const char *text, int64_t *seconds)
     number[digits] = '\0';
     if (!read_number(number, INT32_MAX, &value))
         return false;
-    *seconds = (int64_t)value;
-    if (text[digits] == '\0')
-        return true;
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
         if (text[digits] == units[i].letter && text[digits + 1] == '\0') {
             *seconds = (int64_t)value * units[i].seconds;

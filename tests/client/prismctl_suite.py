@@ -93,7 +93,7 @@ class Claims(Served):
         self.assertEqual(self.left(), {self.keys[0], self.OLD, "claimed", "claim/other"})
 
     def test_what_is_no_age(self):
-        for age in ("", "d", "-1d", "7w", "1.5h", "99999999999d"):
+        for age in ("", "d", "30", "-1d", "7w", "1.5h", "99999999999d"):
             self.claims("sweep", "--older-than", age, code=USAGE)
         self.claims("sweep", code=USAGE)
         self.claims("sweep", "--older-than", "0s", "--referenced", "/no/such/file", code=USAGE)

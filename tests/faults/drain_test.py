@@ -1,5 +1,6 @@
 """SIGTERM under load: no accepted call without an answer, exit code 0, and a report in the log."""
 import signal
+import threading
 import time
 
 import grpc
@@ -111,6 +112,33 @@ class Drain(suite.Case):
         self.assertEqual(drain_report(server)["abandoned"], 5)
         for call in calls:
             self.assertIn(call.code(), (S.UNAVAILABLE, S.CANCELLED))
+
+    def test_one_call_after_the_other(self):
+        """Little is in flight; whoever has not heard of the drain is told that nothing was done."""
+        server = self.borrow(Prismd(namespaces=[backends.keyvalue({"backend": "memstore"})]))
+        ends = []
+
+        def store(kv):
+            while True:
+                try:
+                    kv.Store(key="k", value=b"v", timeout=DEADLINE)
+                    stored.release()
+                except grpc.RpcError as error:
+                    ends.append(error.code())
+                    return
+        stored = threading.Semaphore(0)
+        writers = [threading.Thread(target=store, args=(pattern_service(self.borrow(server.channel())),))
+                   for _ in range(4)]
+        for writer in writers:
+            writer.start()
+        for _ in range(400):
+            self.assertTrue(stored.acquire(timeout=environment.PATIENCE))
+        server.process.signal(signal.SIGTERM)
+        self.assertEqual(server.process.wait(environment.PATIENCE), 0)
+        for writer in writers:
+            writer.join()
+        self.assertEqual(ends, [S.UNAVAILABLE] * len(writers))
+        self.assertGreater(drain_report(server)["refused"], 0)
 
     def test_twice(self):
         """A second signal changes nothing."""
