@@ -121,7 +121,7 @@ static void nothing_overtakes(const struct message_sink *out)
     items[8].topic = slice_str("another");     /* a key belongs to its topic */
     kv_expect(message_publish(&fixture->messages, out, items, N), ERR_OK, NULL);
     for (unsigned i = 0; i < N; i++) {
-        enum err_code code = i == 4 || i == 7      ? ERR_RESOURCE_EXHAUSTED
+        enum err_code code = i == 4 || i == 7      ? ERR_INVALID_ARGUMENT
                              : i % 4 == 0 && i > 8 ? ERR_ABORTED
                                                    : ERR_OK;
 
@@ -131,13 +131,13 @@ static void nothing_overtakes(const struct message_sink *out)
     close_fixture(fixture);
 }
 
-static void test_stream_keeps_order_when_full(void **state)
+static void test_stream_keeps_order_behind_a_refusal(void **state)
 {
     (void)state;
     nothing_overtakes(&memstore_stream.sink);
 }
 
-static void test_queue_keeps_order_when_full(void **state)
+static void test_queue_keeps_order_behind_a_refusal(void **state)
 {
     (void)state;
     nothing_overtakes(&memstore_queue.sink);
@@ -469,8 +469,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_full_of_unread),
-        cmocka_unit_test(test_stream_keeps_order_when_full),
-        cmocka_unit_test(test_queue_keeps_order_when_full),
+        cmocka_unit_test(test_stream_keeps_order_behind_a_refusal),
+        cmocka_unit_test(test_queue_keeps_order_behind_a_refusal),
         cmocka_unit_test(test_dropped_unread),
         cmocka_unit_test(test_bytes_of_the_store),
         cmocka_unit_test(test_age),
