@@ -6,7 +6,7 @@
 
 #define ID_HEADER "message_id" /* how an id is carried along */
 
-enum { BUNCH = 64 };
+enum { BUNCH = 64, FAILED_KEYS = 16 };
 
 /* ---- outcomes ---- */
 
@@ -127,11 +127,41 @@ static bool has_room(const struct kafka_store *store, const struct kafka_topic *
     return store->waiting_bytes == 0 || store->waiting_bytes + bytes <= most;
 }
 
+/* Keys of one frame that failed: what stands behind must not overtake. */
+struct failed {
+    const struct outgoing *items[FAILED_KEYS];
+    unsigned n;
+    bool many; /* or nobody knows which: all that have a key wait, to be sent again */
+};
+
+static bool is_behind(const struct failed *failed, const struct outgoing *item)
+{
+    if (message_is_null(item->key))
+        return false;
+    for (unsigned i = 0; i < failed->n; i++) {
+        if (slice_equal(failed->items[i]->key, item->key) &&
+            slice_equal(failed->items[i]->topic, item->topic))
+            return true;
+    }
+    return failed->many;
+}
+
+static void note_failed(struct failed *failed, const struct outgoing *item)
+{
+    if (message_is_null(item->key))
+        return;
+    if (failed->n < FAILED_KEYS)
+        failed->items[failed->n++] = item;
+    else
+        failed->many = true;
+}
+
 /* Messages without headers on their way into the library, which locks their topic and looks at the
  * clock once for all of them. */
 struct bunch {
     struct kafka_producer *producer;
     struct kafka_topic *topic;
+    struct failed failed;
     int n;
     rd_kafka_message_t messages[BUNCH];
 };
@@ -158,6 +188,7 @@ static void send_bunch(struct bunch *bunch)
     if (n == 0 || rd_kafka_produce_batch(bunch->topic->handle, RD_KAFKA_PARTITION_UA,
                                          RD_KAFKA_MSG_F_COPY, bunch->messages, n) == n)
         return;
+    bunch->failed.many = true;
     for (int i = 0; i < n; i++) {
         if (bunch->messages[i].err != RD_KAFKA_RESP_ERR_NO_ERROR)
             refuse(bunch->messages[i]._private, bunch->messages[i].err);
@@ -208,6 +239,26 @@ static void send_with_headers(struct bunch *bunch, const struct outgoing *item,
         return;
     rd_kafka_headers_destroy(headers);
     refuse(sent, code);
+    note_failed(&bunch->failed, item);
+}
+
+/* May it go? Then the bunch has turned to its topic. */
+static struct err admit(struct kafka_store *store, struct bunch *bunch, const struct outgoing *item)
+{
+    struct err err;
+
+    if (is_behind(&bunch->failed, item))
+        return err_make(ERR_ABORTED, "an earlier message of this key failed");
+    err = turn_to(bunch, item->topic);
+    if (err.code == ERR_OK)
+        err = check(store, item);
+    if (err.code == ERR_OK && !has_room(store, bunch->topic, message_out_bytes(item))) {
+        counter_add_shared(&store->full, 1);
+        err = kafka_request_err(RD_KAFKA_RESP_ERR__QUEUE_FULL);
+    }
+    if (err.code != ERR_OK)
+        note_failed(&bunch->failed, item);
+    return err;
 }
 
 /* The store's lock is held. Without sent->topic the item is over; the bunch may still refuse it. */
@@ -217,19 +268,11 @@ static void send_item(struct kafka_store *store, struct bunch *bunch, const stru
     struct kafka_topic *topic;
     rd_kafka_headers_t *headers;
 
-    sent->err = turn_to(bunch, item->topic);
-    if (sent->err.code == ERR_OK)
-        sent->err = check(store, item);
+    sent->err = admit(store, bunch, item);
     if (sent->err.code != ERR_OK)
         return;
-    topic = bunch->topic;
+    topic = sent->topic = bunch->topic;
     sent->bytes = message_out_bytes(item);
-    if (!has_room(store, topic, sent->bytes)) {
-        counter_add_shared(&store->full, 1);
-        sent->err = kafka_request_err(RD_KAFKA_RESP_ERR__QUEUE_FULL);
-        return;
-    }
-    sent->topic = topic;
     store->waiting_bytes += sent->bytes;
     bunch->producer->waiting++;
     topic->waiting_bytes += sent->bytes;

@@ -365,9 +365,49 @@ static void test_fatal_errors(void **state)
     nats_until((struct nats_fixture *)fixture, BACKEND_READY);
 }
 
+/* Behind an item that found no room, or was refused for good, none of its key is sent: a smaller
+ * one would have found some. */
+static void test_nothing_overtakes(void **state)
+{
+    const char *const pairs[] = {"brokers", kafka_server(), "max_buffer_bytes", "1048576", NULL};
+    enum { MOST = 450000 };
+    struct nats_fixture *fixture = nats_fixture_open(&backend_kafka, pairs);
+    struct slice large = slice_of(arena_zalloc(&fixture->messages.kv.arena, MOST), MOST);
+    struct slice topic = slice_str("nothing-overtakes"), k = slice_str("k");
+    struct header hopeless = {.name = slice_of("a\0b", 3), .value = slice_str("v")};
+    struct outgoing items[] = {
+        {.topic = topic, .key = k, .payload = large},
+        {.topic = topic, .key = k, .payload = slice_of(large.data, MOST / 2)},
+        {.topic = topic, .key = k, .payload = slice_str("1")},
+        {.topic = topic,
+         .key = slice_str("l"),
+         .payload = slice_str("2"),
+         .headers = &hopeless,
+         .n_headers = 1},
+        {.topic = topic, .key = slice_str("l"), .payload = slice_str("3")},
+        {.topic = topic, .key = slice_str("m"), .payload = slice_str("4")},
+        {.topic = topic, .payload = slice_str("5")},
+    };
+    static const enum err_code expected[] = {
+        ERR_OK, ERR_RESOURCE_EXHAUSTED, ERR_ABORTED, ERR_INVALID_ARGUMENT, ERR_ABORTED, ERR_OK,
+        ERR_OK};
+    void *own = fixture;
+
+    (void)state;
+    nats_until(fixture, BACKEND_READY);
+    kafka_make_topic("nothing-overtakes", 1, NULL);
+    kv_expect(message_publish(&fixture->messages, &fixture->messages.kv.backend->has.stream->sink,
+                              items, ARRAY_LEN(items)),
+              ERR_OK, NULL);
+    for (size_t i = 0; i < ARRAY_LEN(items); i++)
+        assert_int_equal(items[i].err.code, expected[i]);
+    nats_fixture_close(&own);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        KV_TEST(test_nothing_overtakes),
         KV_TEST(test_keys_choose_partitions_as_in_java),
         KV_TEST(test_other_clients_read_what_we_write),
         KV_TEST(test_we_read_what_other_clients_write),
