@@ -17,6 +17,17 @@ struct kafka_plan *kafka_plan_new(size_t n)
     return plan;
 }
 
+/* The partition is there: metadata have told. Who asks for it hears otherwise while it has no
+ * leader. */
+static struct err partition_err(rd_kafka_resp_err_t code)
+{
+    struct err err = kafka_request_err(code);
+
+    if (err.code == ERR_NOT_FOUND)
+        return err_make(ERR_UNAVAILABLE, "a partition of the topic has no leader at present");
+    return err;
+}
+
 struct err kafka_watermarks(rd_kafka_t *rk, const char *topic, struct kafka_plan *plan)
 {
     for (size_t i = 0; i < plan->n; i++) {
@@ -25,7 +36,7 @@ struct err kafka_watermarks(rd_kafka_t *rk, const char *topic, struct kafka_plan
             rk, topic, place->partition, &place->low, &place->high, KAFKA_ANSWER_MS);
 
         if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-            return kafka_request_err(code);
+            return partition_err(code);
     }
     return ERR_NONE;
 }
@@ -46,7 +57,7 @@ static struct err at_time(rd_kafka_t *rk, const char *topic, struct kafka_plan *
         code = list->elems[i].err;
     }
     rd_kafka_topic_partition_list_destroy(list);
-    return kafka_request_err(code);
+    return partition_err(code);
 }
 
 struct err kafka_seek_target(rd_kafka_t *rk, const char *topic, struct kafka_plan *plan,
@@ -98,7 +109,7 @@ static struct err look_up_committed(struct kafka_listener *listener, struct kafk
         plan->places[i].committed = list->elems[i].offset >= 0 ? list->elems[i].offset : -1;
     }
     rd_kafka_topic_partition_list_destroy(list);
-    return kafka_request_err(code);
+    return partition_err(code);
 }
 
 /* Does the subscription's own start count for this partition? */

@@ -5,7 +5,7 @@ import time
 
 import grpc
 
-from rig import environment, suite, wait
+from rig import environment, suite, wait, wire
 from rig.brokers import BROKERS
 from rig.kafka import KafkaServer
 from rig.messaging import Member, Stream, consumer, consumer_service, pb, producer, producer_service
@@ -206,8 +206,9 @@ class Stuck(suite.Case):
             wait.until(lambda t=topic, n=node: controller.place_topic(t, n), controller.patience, "it has its place")
         slot = {"backend": "kafka", "config": {"brokers": controller.address, "max_buffer_bytes": 1 << 20,
                                                "publish_timeout_ms": 10000}}
-        server = self.borrow(Prismd(namespaces=[producer(slot, retry_for_ms=0)]))
+        server = self.borrow(Prismd(namespaces=[producer(slot, retry_for_ms=0), consumer(slot)]))
         service = producer_service(self.borrow(server.channel()), timeout=60)
+        consumers = consumer_service(self.borrow(server.channel()))
 
         def carried(offered=200, each_second=100):
             """The part of what is offered, far less than what could be carried, that is stored by the end of it."""
@@ -235,6 +236,13 @@ class Stuck(suite.Case):
         self.assertGreaterEqual(beside, 0.9 * alone)
         self.assertFalse(any(c.result().success for c in waiting), "in the end")
         self.assertEqual(service.GetStats().unsettled, 0)
+        error = wait.until(lambda: self.without_leader(consumers), environment.PATIENCE, "the cluster tells of it")
+        self.assertIs(error.code(), grpc.StatusCode.UNAVAILABLE, "it is there, if out of reach")
+
+    @staticmethod
+    def without_leader(consumers):
+        error = wire.failure(consumers.GetState, topic="dead", consumer_group="g")
+        return error if "leader" in error.details() else None
 
 
 if suite.backend() != "kafka":  # the others have one connection, and no partitions that could be away
