@@ -95,12 +95,17 @@ static struct err check(const struct kafka_store *store, const struct outgoing *
     return ERR_NONE;
 }
 
+static bool is_plain(const struct outgoing *item)
+{
+    return item->n_headers == 0 && message_is_null(item->id);
+}
+
 static rd_kafka_headers_t *headers_of(const struct outgoing *item)
 {
     bool has_id = !message_is_null(item->id);
     rd_kafka_headers_t *headers;
 
-    if (item->n_headers == 0 && !has_id)
+    if (is_plain(item))
         return NULL;
     headers = rd_kafka_headers_new(item->n_headers + has_id);
     for (size_t i = 0; i < item->n_headers; i++) {
@@ -213,8 +218,6 @@ static struct err turn_to(struct bunch *bunch, struct slice topic)
 
 static void send_plain(struct bunch *bunch, const struct outgoing *item, struct kafka_sent *sent)
 {
-    if (bunch->n == BUNCH)
-        send_bunch(bunch);
     bunch->messages[bunch->n++] = (rd_kafka_message_t){
         .payload = (void *)item->payload.data,
         .len = item->payload.len,
@@ -227,14 +230,13 @@ static void send_plain(struct bunch *bunch, const struct outgoing *item, struct 
 static void send_with_headers(struct bunch *bunch, const struct outgoing *item,
                               struct kafka_sent *sent, rd_kafka_headers_t *headers)
 {
-    rd_kafka_resp_err_t code;
+    rd_kafka_resp_err_t code =
+        rd_kafka_producev(bunch->producer->rk, RD_KAFKA_V_RKT(sent->topic->handle),
+                          RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+                          RD_KAFKA_V_VALUE((void *)item->payload.data, item->payload.len),
+                          RD_KAFKA_V_KEY((void *)item->key.data, item->key.len),
+                          RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(sent), RD_KAFKA_V_END);
 
-    send_bunch(bunch); /* what stands before it */
-    code = rd_kafka_producev(bunch->producer->rk, RD_KAFKA_V_RKT(sent->topic->handle),
-                             RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-                             RD_KAFKA_V_VALUE((void *)item->payload.data, item->payload.len),
-                             RD_KAFKA_V_KEY((void *)item->key.data, item->key.len),
-                             RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(sent), RD_KAFKA_V_END);
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
         return;
     rd_kafka_headers_destroy(headers);
@@ -268,6 +270,8 @@ static void send_item(struct kafka_store *store, struct bunch *bunch, const stru
     struct kafka_topic *topic;
     rd_kafka_headers_t *headers;
 
+    if (bunch->n == BUNCH || !is_plain(item)) /* what stands before it, and may be refused */
+        send_bunch(bunch);
     sent->err = admit(store, bunch, item);
     if (sent->err.code != ERR_OK)
         return;
