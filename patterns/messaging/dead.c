@@ -42,7 +42,7 @@ void dead_letter_fill(struct outgoing *item, struct arena *arena, const struct d
         .topic = death->to,
         .key = message->key,
         .payload = death->payload,
-        .shared = message->block,
+        .shared = death->payload.len > 0 ? message->block : NULL,
         .headers = headers,
         .n_headers = message->n_headers,
         .partition = -1,

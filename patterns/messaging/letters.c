@@ -1,6 +1,7 @@
 #include "patterns/messaging/letters.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 void letters_init(struct letters *letters, const char *namespace_name)
 {
@@ -10,11 +11,13 @@ void letters_init(struct letters *letters, const char *namespace_name)
     letters->refused_log = (struct log_budget)LOG_BUDGET(1, 60000);
 }
 
-/* The letter as it is will be refused each time. A topic that is missing and a permission are not
- * of the letter: whoever runs the slot can mend them. */
+/* The letter as it is will be refused each time. A topic that is missing or not allowed and a
+ * permission are not of the letter: whoever runs the slot can mend them. */
 static bool is_refused(struct err err)
 {
-    return err.retry_after_ms == 0 &&
+    bool of_topic = err.subject != NULL && strcmp(err.subject, "topic") == 0;
+
+    return err.retry_after_ms == 0 && !of_topic &&
            (err.code == ERR_INVALID_ARGUMENT || err.code == ERR_OUT_OF_RANGE ||
             err.code == ERR_UNIMPLEMENTED);
 }
