@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-enum { PROBE_TRIES = 20, PROBE_AGAIN_MS = 50 };
+enum { PROBE_TRIES = 20, PROBE_AGAIN_MS = 50, ASKING_BYTES = 1 << 20 };
 
 int kafka_partitions(rd_kafka_t *rk, const char *topic, struct err *err)
 {
@@ -224,43 +224,36 @@ void kafka_describe(struct backend *backend, struct stream_describe *describe)
 
 /* ---- position ---- */
 
-static void take_committed(rd_kafka_event_t *event, struct kafka_plan *plan)
+static void take_committed(const rd_kafka_topic_partition_list_t *list, struct kafka_plan *plan)
 {
-    const rd_kafka_ListConsumerGroupOffsets_result_t *result =
-        rd_kafka_event_ListConsumerGroupOffsets_result(event);
-    const rd_kafka_topic_partition_list_t *list;
-    const rd_kafka_group_result_t **groups;
-    size_t n = 0;
-
-    if (result == NULL || rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return;
-    groups = rd_kafka_ListConsumerGroupOffsets_result_groups(result, &n);
-    list = n == 1 ? rd_kafka_group_result_partitions(groups[0]) : NULL;
-    for (int i = 0; list != NULL && i < list->cnt; i++) {
-        if ((size_t)list->elems[i].partition < plan->n && list->elems[i].offset >= 0)
+    for (int i = 0; i < list->cnt; i++) {
+        if (list->elems[i].offset >= 0)
             plan->places[list->elems[i].partition].committed = list->elems[i].offset;
     }
 }
 
-static void ask_committed(rd_kafka_t *rk, const struct request *request, struct kafka_plan *plan)
+/* By a client of the group, which never joins it. The producer's could ask as well; but while the
+ * group's coordinator moves, librdkafka 2.0 looks for the group that a producer has not, and the
+ * process dies. */
+static void ask_committed(const struct request *request, struct kafka_plan *plan)
 {
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)plan->n);
-    rd_kafka_ListConsumerGroupOffsets_t *wanted;
-    rd_kafka_queue_t *answer = rd_kafka_queue_new(rk);
-    rd_kafka_event_t *event;
+    rd_kafka_conf_t *conf = kafka_conf_consumer(request->store, request->group, ASKING_BYTES);
+    rd_kafka_topic_partition_list_t *list;
+    char why[256];
+    rd_kafka_t *rk = conf == NULL ? NULL : rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
 
+    if (rk == NULL) {
+        if (conf != NULL)
+            rd_kafka_conf_destroy(conf);
+        return;
+    }
+    list = rd_kafka_topic_partition_list_new((int)plan->n);
     for (size_t i = 0; i < plan->n; i++)
         rd_kafka_topic_partition_list_add(list, request->topic, (int32_t)i);
-    wanted = rd_kafka_ListConsumerGroupOffsets_new(request->group, list);
-    rd_kafka_ListConsumerGroupOffsets(rk, &wanted, 1, NULL, answer);
-    event = rd_kafka_queue_poll(answer, KAFKA_ANSWER_MS);
-    if (event != NULL) {
-        take_committed(event, plan);
-        rd_kafka_event_destroy(event);
-    }
-    rd_kafka_ListConsumerGroupOffsets_destroy(wanted);
-    rd_kafka_queue_destroy(answer);
+    if (rd_kafka_committed(rk, list, KAFKA_ANSWER_MS) == RD_KAFKA_RESP_ERR_NO_ERROR)
+        take_committed(list, plan);
     rd_kafka_topic_partition_list_destroy(list);
+    rd_kafka_destroy_flags(rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 }
 
 static void tell_place(struct stream_position *position, const struct kafka_place *place, size_t i)
@@ -291,7 +284,7 @@ static struct err look_up_position(struct request *request, rd_kafka_t *rk)
     plan = kafka_plan_new((size_t)n);
     err = kafka_watermarks(rk, request->topic, plan);
     if (err.code == ERR_OK && request->group[0] != '\0')
-        ask_committed(rk, request, plan);
+        ask_committed(request, plan);
     for (size_t i = 0; request->known != NULL && i < request->known->n; i++) {
         const struct kafka_place *known = &request->known->places[i];
 
