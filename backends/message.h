@@ -105,8 +105,9 @@ struct outgoing {
  * retry_after_ms is set, unless it is one queue's bound: that has room once somebody receives from
  * it), ERR_ALREADY_EXISTS about "message_id" (same id, other content, where that
  * is compared), ERR_UNAVAILABLE and ERR_DEADLINE_EXCEEDED (look at the effect), ERR_ABORTED (an
- * earlier item of its key failed: not sent, so that it cannot overtake). A hopeless item fails
- * at once and takes no neighbour with it. */
+ * earlier item of its key failed: not sent, so that it cannot overtake what its client may send
+ * again; where items have keys and the sink is `keyed`). A hopeless item fails at once and takes no
+ * neighbour of another key with it. See failed_keys.h. */
 struct publish {
     struct op op;
     struct outgoing *items;

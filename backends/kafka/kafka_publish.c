@@ -1,12 +1,13 @@
 /* Publishing: a frame becomes messages of the client library, which copies them. An item's memory
  * in the publication is what the library hands back with the report. */
+#include "backends/failed_keys.h"
 #include "backends/kafka/kafka_priv.h"
 
 #include <stdlib.h>
 
 #define ID_HEADER "message_id" /* how an id is carried along */
 
-enum { BUNCH = 64, FAILED_KEYS = 16 };
+enum { BUNCH = 64 };
 
 /* ---- outcomes ---- */
 
@@ -132,49 +133,21 @@ static bool has_room(const struct kafka_store *store, const struct kafka_topic *
     return store->waiting_bytes == 0 || store->waiting_bytes + bytes <= most;
 }
 
-/* Keys of one frame that failed: what stands behind must not overtake. */
-struct failed {
-    const struct outgoing *items[FAILED_KEYS];
-    unsigned n;
-    bool many; /* or nobody knows which: all that have a key wait, to be sent again */
-};
-
-static bool is_behind(const struct failed *failed, const struct outgoing *item)
-{
-    if (message_is_null(item->key))
-        return false;
-    for (unsigned i = 0; i < failed->n; i++) {
-        if (slice_equal(failed->items[i]->key, item->key) &&
-            slice_equal(failed->items[i]->topic, item->topic))
-            return true;
-    }
-    return failed->many;
-}
-
-static void note_failed(struct failed *failed, const struct outgoing *item)
-{
-    if (message_is_null(item->key))
-        return;
-    if (failed->n < FAILED_KEYS)
-        failed->items[failed->n++] = item;
-    else
-        failed->many = true;
-}
-
 /* Messages without headers on their way into the library, which locks their topic and looks at the
  * clock once for all of them. */
 struct bunch {
     struct kafka_producer *producer;
     struct kafka_topic *topic;
-    struct failed failed;
+    struct failed_keys failed;
     int n;
     rd_kafka_message_t messages[BUNCH];
 };
 
 /* The library does not take it: it is over. */
-static void refuse(struct kafka_sent *sent, rd_kafka_resp_err_t code)
+static void refuse(struct bunch *bunch, struct kafka_sent *sent, rd_kafka_resp_err_t code)
 {
-    struct kafka_producer *producer = sent->publication->producer;
+    struct kafka_producer *producer = bunch->producer;
+    struct kafka_publication *publication = sent->publication;
     struct kafka_topic *topic = sent->topic;
 
     kafka_sent_over(sent);
@@ -183,6 +156,8 @@ static void refuse(struct kafka_sent *sent, rd_kafka_resp_err_t code)
     sent->err = kafka_message_err(code, false);
     if (sent->err.code == ERR_NOT_FOUND)
         kafka_topic_ask(producer, topic);
+    if (publication->publish != NULL) /* it was not ended with the producer */
+        failed_add(&bunch->failed, &publication->publish->items[sent - publication->items]);
 }
 
 static void send_bunch(struct bunch *bunch)
@@ -193,10 +168,9 @@ static void send_bunch(struct bunch *bunch)
     if (n == 0 || rd_kafka_produce_batch(bunch->topic->handle, RD_KAFKA_PARTITION_UA,
                                          RD_KAFKA_MSG_F_COPY, bunch->messages, n) == n)
         return;
-    bunch->failed.many = true;
     for (int i = 0; i < n; i++) {
         if (bunch->messages[i].err != RD_KAFKA_RESP_ERR_NO_ERROR)
-            refuse(bunch->messages[i]._private, bunch->messages[i].err);
+            refuse(bunch, bunch->messages[i]._private, bunch->messages[i].err);
     }
 }
 
@@ -240,17 +214,16 @@ static void send_with_headers(struct bunch *bunch, const struct outgoing *item,
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
         return;
     rd_kafka_headers_destroy(headers);
-    refuse(sent, code);
-    note_failed(&bunch->failed, item);
+    refuse(bunch, sent, code);
 }
 
 /* May it go? Then the bunch has turned to its topic. */
-static struct err admit(struct kafka_store *store, struct bunch *bunch, const struct outgoing *item)
+static struct err admit(struct kafka_store *store, struct bunch *bunch, struct outgoing *item)
 {
     struct err err;
 
-    if (is_behind(&bunch->failed, item))
-        return err_make(ERR_ABORTED, "an earlier message of this key failed");
+    if (failed_stops(&bunch->failed, item))
+        return item->err;
     err = turn_to(bunch, item->topic);
     if (err.code == ERR_OK)
         err = check(store, item);
@@ -259,12 +232,12 @@ static struct err admit(struct kafka_store *store, struct bunch *bunch, const st
         err = kafka_request_err(RD_KAFKA_RESP_ERR__QUEUE_FULL);
     }
     if (err.code != ERR_OK)
-        note_failed(&bunch->failed, item);
+        failed_add(&bunch->failed, item);
     return err;
 }
 
 /* The store's lock is held. Without sent->topic the item is over; the bunch may still refuse it. */
-static void send_item(struct kafka_store *store, struct bunch *bunch, const struct outgoing *item,
+static void send_item(struct kafka_store *store, struct bunch *bunch, struct outgoing *item,
                       struct kafka_sent *sent)
 {
     struct kafka_topic *topic;
@@ -322,6 +295,7 @@ static size_t send_all(struct kafka_store *store, struct kafka_publication *publ
     struct bunch bunch = {.producer = publication->producer};
     size_t over = 0;
 
+    failed_init(&bunch.failed, publication->publish);
     for (size_t i = 0; i < publication->n && publication->publish != NULL; i++)
         send_item(store, &bunch, &publication->publish->items[i], &publication->items[i]);
     send_bunch(&bunch);

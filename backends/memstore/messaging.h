@@ -3,7 +3,6 @@
  *   msglog.c    offsets to items        kept.c      one message
  *   names.c     names to topics, streams and queues
  *   messaging.c what all of it begins and ends with; checks of items
- *   failed.c    the keys that failed in one publish
  *   wake.c      waking readers
  *   channel.c   a stream or a queue: append, retention, capacity
  *   dead.c      the dead letters of a queue
@@ -382,33 +381,6 @@ void messaging_forget(struct outgoing *item);
 size_t messaging_run(const struct publish *publish, size_t from, size_t most);
 
 struct err messaging_check_topic(struct slice topic);
-
-/* ---- failed.c: the keys of one publish whose later messages must not overtake ---- */
-
-enum { FAILED_CHAINS = 256 };
-
-/* 2.5 KiB, on the publishing thread's stack. */
-struct failed_keys {
-    const struct messaging *messaging;
-    const struct publish *publish;
-    bool any;
-    uint16_t heads[FAILED_CHAINS]; /* indexes of items; set only if `any` */
-    uint16_t next[MESSAGING_ITEMS];
-};
-
-void failed_init(struct failed_keys *failed, const struct messaging *m,
-                 const struct publish *publish);
-
-bool failed_look(struct failed_keys *failed, struct outgoing *item);
-
-/* True: an earlier item with this item's key and topic failed; the item's error is ERR_ABORTED. */
-static inline bool failed_stops(struct failed_keys *failed, struct outgoing *item)
-{
-    return failed->any && failed_look(failed, item);
-}
-
-/* The item failed, and failed_stops() did not stop it. Items without a key are not remembered. */
-void failed_add(struct failed_keys *failed, const struct outgoing *item);
 
 /* Ends an operation of the instance. */
 void messaging_end(struct backend *backend, struct op *op, struct err err);

@@ -1,4 +1,5 @@
 /* Publishing to a stream or a queue: runs of items with the same topic, each under one lock. */
+#include "backends/failed_keys.h"
 #include "backends/memstore/messaging.h"
 
 #include <time.h>
@@ -81,7 +82,7 @@ void channel_publish(struct backend *backend, struct publish *publish,
     struct messaging *m = messaging_of(backend);
     struct failed_keys failed;
 
-    failed_init(&failed, m, publish);
+    failed_init(&failed, publish);
     counter_add(&backend->stats.calls, 1);
     for (size_t i = 0; i < publish->n;)
         i += publish_some(m, &failed, publish, i, kind);

@@ -5,6 +5,7 @@
  * goes at once while they are few; with many it goes when the tail is full. A message that one
  * publish has for many topics is kept once for all their tails; each is charged for it as if it
  * were alone. */
+#include "backends/failed_keys.h"
 #include "backends/memstore/messaging.h"
 
 #include <stdlib.h>
@@ -247,7 +248,7 @@ static void publish(struct backend *backend, struct publish *publish)
     struct failed_keys failed;
     struct keeping keeping = {.now_ms = 0};
 
-    failed_init(&failed, m, publish);
+    failed_init(&failed, publish);
     counter_add(&backend->stats.calls, 1);
     for (size_t i = 0; i < publish->n;)
         i += publish_some(m, &failed, &keeping, publish, i);

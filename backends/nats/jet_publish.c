@@ -1,6 +1,7 @@
 /* Publishing, on the worker: messages of the library's are made of the caller's, so that nothing of
  * the caller is read later, and a deadline ends the operation at once. The rest happens on the
  * store's thread (jet_window.c); when all messages are over, the outcomes are told at home. */
+#include "backends/failed_keys.h"
 #include "backends/nats/jet_priv.h"
 #include "pool/worker.h"
 
@@ -143,7 +144,7 @@ static struct slice make_id(struct jet_instance *instance, char text[64])
 }
 
 static void make_item(struct jet_instance *instance, struct jet_publication *p,
-                      struct outgoing *from)
+                      struct failed_keys *failed, struct outgoing *from)
 {
     uint64_t max_payload = atomic_load(&jet_store_of(&instance->base)->base.max_payload);
     struct outgoing with_id = *from;
@@ -155,13 +156,17 @@ static void make_item(struct jet_instance *instance, struct jet_publication *p,
     from->partition = from->receivers = -1;
     from->offset = -1;
     from->position = message_null();
+    if (failed_stops(failed, from))
+        return;
     if (message_is_null(with_id.id))
         with_id.id = make_id(instance, id);
     from->err = nats_check_topic(with_id.topic);
     if (from->err.code == ERR_OK)
         from->err = nats_check_message(&with_id, max_payload);
-    if (from->err.code != ERR_OK)
+    if (from->err.code != ERR_OK) {
+        failed_add(failed, from);
         return;
+    }
     *item = (struct jet_item){.publication = p, .bytes = message_out_bytes(&with_id) + ITEM_COST};
     jet_answer_name(jet_store_of(&instance->base), &item->answer, reply);
     if (nats_message_out(&item->message, &with_id, reply) != NATS_OK)
@@ -222,6 +227,7 @@ void jet_publish(struct backend *backend, struct publish *publish)
 {
     struct jet_instance *instance = jet_instance_of(backend);
     struct nats_store *store = &jet_store_of(backend)->base;
+    struct failed_keys failed;
     struct jet_publication *p;
     size_t bytes = frame_bytes(publish);
 
@@ -238,8 +244,9 @@ void jet_publish(struct backend *backend, struct publish *publish)
     if (p == NULL)
         abort();
     p->instance = instance;
+    failed_init(&failed, publish);
     for (size_t i = 0; i < publish->n; i++)
-        make_item(instance, p, &publish->items[i]);
+        make_item(instance, p, &failed, &publish->items[i]);
     p->bytes = bytes;
     if (p->n > 0) {
         start(instance, p, publish);

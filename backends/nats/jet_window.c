@@ -107,8 +107,7 @@ static struct err overtaken(void)
     return err_make(ERR_ABORTED, "an earlier message of its key failed: not sent");
 }
 
-/* The lane is free: those of a key that failed fail with it, the first other one goes on. A message
- * that can never be stored takes nobody with it. */
+/* The lane is free: those of a key that failed fail with it, the first other one goes on. */
 static void free_lane(struct jet_store *store, struct jet_lane *lane, uint64_t key, bool failed)
 {
     struct jet_item *next;
@@ -136,7 +135,7 @@ void jet_item_end(struct jet_store *store, struct jet_item *item, struct err err
 
     finish(store, item, err);
     if (lane != NULL)
-        free_lane(store, lane, key, err.code != ERR_OK && err.code != ERR_INVALID_ARGUMENT);
+        free_lane(store, lane, key, err.code != ERR_OK);
 }
 
 void jet_item_unsend(struct jet_store *store, struct jet_item *item)

@@ -1,5 +1,6 @@
 /* Publishing: a frame is written by the store's thread and acknowledged by the server's PONG behind
  * it. */
+#include "backends/failed_keys.h"
 #include "backends/nats/nats_priv.h"
 #include "pool/worker.h"
 
@@ -386,17 +387,23 @@ void nats_publish(struct backend *backend, struct publish *publish)
     uint64_t max_payload = atomic_load(&nats_store_of(backend)->max_payload);
     size_t bytes = FRAME_COST, sound = 0;
     struct err topic = ERR_NONE; /* of the item before: mostly of this one as well */
+    struct failed_keys failed;
 
+    failed_init(&failed, publish);
     counter_add(&backend->stats.calls, 1);
     for (size_t i = 0; i < publish->n; i++) {
         struct outgoing *item = &publish->items[i];
-
         bool alike = i > 0 && item[-1].err.code == ERR_OK && nats_message_alike(item - 1, item);
 
         forget(item);
         if (i == 0 || !slice_equal(item->topic, item[-1].topic))
             topic = nats_check_topic(item->topic);
-        item->err = topic.code != ERR_OK || alike ? topic : nats_check_message(item, max_payload);
+        if (!failed_stops(&failed, item)) {
+            item->err =
+                topic.code != ERR_OK || alike ? topic : nats_check_message(item, max_payload);
+            if (item->err.code != ERR_OK)
+                failed_add(&failed, item);
+        }
         sound += item->err.code == ERR_OK;
         bytes += message_out_bytes(item);
     }

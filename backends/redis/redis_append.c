@@ -5,6 +5,7 @@
  * moment. So messages of one topic of which several have keys go as one transaction, which redis
  * refuses as a whole. Topics do not share one: what the user may not do to one topic is no affair
  * of the others. */
+#include "backends/failed_keys.h"
 #include "backends/redis/redis_script.h"
 #include "backends/redis/redis_stream.h"
 #include "src/base/container.h"
@@ -106,18 +107,24 @@ static struct append *prepare(const struct redis *redis, struct publish *publish
     struct arena *arena = op_arena(&publish->op);
     struct append *append = arena_zalloc(arena, sizeof *append);
     uint64_t most = bounded ? redis_store_of(redis)->queue_bytes : 0;
+    struct failed_keys failed;
     bool one_topic = true;
     uint32_t keyed = 0;
 
+    failed_init(&failed, publish);
     append->order = arena_alloc(arena, publish->n * sizeof(struct outgoing *));
     *bytes = 0;
     for (size_t i = 0; i < publish->n; i++) {
         struct outgoing *item = &publish->items[i];
 
         forget(item);
-        item->err = check_item(redis, item, most);
-        if (item->err.code != ERR_OK)
+        if (failed_stops(&failed, item))
             continue;
+        item->err = check_item(redis, item, most);
+        if (item->err.code != ERR_OK) {
+            failed_add(&failed, item);
+            continue;
+        }
         one_topic =
             one_topic && (append->n == 0 || slice_equal(append->order[0]->topic, item->topic));
         append->order[append->n++] = item;

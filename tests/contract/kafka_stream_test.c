@@ -365,8 +365,8 @@ static void test_fatal_errors(void **state)
     nats_until((struct nats_fixture *)fixture, BACKEND_READY);
 }
 
-/* Behind an item that found no room, or was refused for good, none of its key is sent: a smaller
- * one would have found some. */
+/* Behind an item that found no room none of its key is sent: a smaller one would have found some.
+ */
 static void test_nothing_overtakes(void **state)
 {
     const char *const pairs[] = {"brokers", kafka_server(), "max_buffer_bytes", "1048576", NULL};
@@ -374,23 +374,15 @@ static void test_nothing_overtakes(void **state)
     struct nats_fixture *fixture = nats_fixture_open(&backend_kafka, pairs);
     struct slice large = slice_of(arena_zalloc(&fixture->messages.kv.arena, MOST), MOST);
     struct slice topic = slice_str("nothing-overtakes"), k = slice_str("k");
-    struct header hopeless = {.name = slice_of("a\0b", 3), .value = slice_str("v")};
     struct outgoing items[] = {
         {.topic = topic, .key = k, .payload = large},
         {.topic = topic, .key = k, .payload = slice_of(large.data, MOST / 2)},
         {.topic = topic, .key = k, .payload = slice_str("1")},
-        {.topic = topic,
-         .key = slice_str("l"),
-         .payload = slice_str("2"),
-         .headers = &hopeless,
-         .n_headers = 1},
-        {.topic = topic, .key = slice_str("l"), .payload = slice_str("3")},
-        {.topic = topic, .key = slice_str("m"), .payload = slice_str("4")},
-        {.topic = topic, .payload = slice_str("5")},
+        {.topic = topic, .key = slice_str("l"), .payload = slice_str("2")},
+        {.topic = topic, .payload = slice_str("3")},
     };
-    static const enum err_code expected[] = {
-        ERR_OK, ERR_RESOURCE_EXHAUSTED, ERR_ABORTED, ERR_INVALID_ARGUMENT, ERR_ABORTED, ERR_OK,
-        ERR_OK};
+    static const enum err_code expected[] = {ERR_OK, ERR_RESOURCE_EXHAUSTED, ERR_ABORTED, ERR_OK,
+                                             ERR_OK};
     void *own = fixture;
 
     (void)state;

@@ -166,6 +166,39 @@ static void test_outcomes_by_item(void **state)
     }
 }
 
+/* Behind a hopeless item none of its key is stored: whoever sent it may send it again, mended. */
+static void test_nothing_overtakes_the_hopeless(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const struct stream *stream = message_need_stream(fixture);
+    const char *topic = message_topic(fixture), *other = message_topic(fixture);
+    uint64_t most = stream->sink.max_message_bytes != 0 ? stream->sink.max_message_bytes
+                                                        : stream->sink.max_frame_bytes;
+    struct slice large = slice_of(arena_zalloc(&fixture->kv.arena, most + 1), most + 1);
+    struct outgoing items[] = {
+        {.topic = str(topic), .key = str("k"), .payload = str("0")},
+        {.topic = str(topic), .key = str("k"), .payload = large},
+        {.topic = str(topic), .key = str("k"), .payload = str("2")},
+        {.topic = str(topic), .key = str("l"), .payload = str("3")},
+        {.topic = str(topic), .payload = str("4")},
+        {.topic = str(other), .key = str("k"), .payload = str("5")},
+    };
+    static const enum err_code expected[] = {
+        ERR_OK, ERR_INVALID_ARGUMENT, ERR_ABORTED, ERR_OK, ERR_OK, ERR_OK};
+    struct probe *probe;
+
+    if (!stream->sink.keyed)
+        skip();
+    kv_expect(message_publish(fixture, &stream->sink, items, ARRAY_LEN(items)), ERR_OK, NULL);
+    for (size_t i = 0; i < ARRAY_LEN(items); i++)
+        assert_int_equal(items[i].err.code, expected[i]);
+    probe = probe_stream(fixture, fixture->kv.backend, probe_want(topic, "g"));
+    probe_grant(probe, 10, 1 << 20);
+    probe_wait(probe, 3);
+    probe_quiet(probe, 3);
+    probe_free(probe);
+}
+
 static void test_every_group_gets_all(void **state)
 {
     struct message_fixture *fixture = *state;
@@ -340,6 +373,7 @@ int stream_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction
         KV_TEST(test_places_agree),
         KV_TEST(test_bytes_as_they_are),
         KV_TEST(test_outcomes_by_item),
+        KV_TEST(test_nothing_overtakes_the_hopeless),
         KV_TEST(test_every_group_gets_all),
         KV_TEST(test_credit_in_messages),
         KV_TEST(test_credit_in_bytes),

@@ -1,4 +1,5 @@
 /* Messages that go out, what topics are, and a queue's dead letters. */
+#include "backends/failed_keys.h"
 #include "tests/fake/fake_log.h"
 
 #include "src/base/container.h"
@@ -60,10 +61,13 @@ static struct err check_room(const struct fake_world *world, const struct fake_l
 static void publish_items(struct fake_world *world, struct publish *publish, enum fake_kind kind,
                           const struct message_sink *sink)
 {
+    struct failed_keys failed;
+
     if (publish->n == 0 || publish->n > sink->max_items) {
         fprintf(stderr, "fake world: a frame of %zu messages\n", publish->n);
         abort();
     }
+    failed_init(&failed, publish);
     for (size_t i = 0; i < publish->n; i++) {
         struct outgoing *m = &publish->items[i];
         struct fake_log *log;
@@ -73,9 +77,13 @@ static void publish_items(struct fake_world *world, struct publish *publish, enu
         m->partition = m->receivers = -1;
         m->offset = -1;
         m->position = message_null();
-        m->err = fake_told(&publish->op, check(world, sink, m));
-        if (m->err.code != ERR_OK)
+        if (sink->keyed && failed_stops(&failed, m))
             continue;
+        m->err = fake_told(&publish->op, check(world, sink, m));
+        if (m->err.code != ERR_OK) {
+            failed_add(&failed, m);
+            continue;
+        }
         log = fake_log_find(world, kind, m->topic, true);
         if (kind == FAKE_KIND_QUEUE)
             m->err = fake_told(&publish->op, check_room(world, log, m));
