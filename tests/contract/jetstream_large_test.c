@@ -154,12 +154,5 @@ static int run_on(const char *name)
 
 int main(void)
 {
-    int failed;
-
-    if (!nats_server_installed())
-        return nats_server_skip();
-    failed = run_on("jetstream, large messages");
-    if (nats_server_newest())
-        failed += run_on("jetstream, large messages, newest server");
-    return failed != 0;
+    return nats_server_each("jetstream, large messages", run_on);
 }

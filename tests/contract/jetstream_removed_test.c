@@ -474,12 +474,5 @@ static int run_on(const char *name)
 
 int main(void)
 {
-    int failed;
-
-    if (!nats_server_installed())
-        return nats_server_skip();
-    failed = run_on("jetstream, what is removed");
-    if (nats_server_newest())
-        failed += run_on("jetstream, what is removed, newest server");
-    return failed != 0;
+    return nats_server_each("jetstream, what is removed", run_on);
 }

@@ -446,12 +446,5 @@ static int run_on(const char *name)
 
 int main(void)
 {
-    int failed;
-
-    if (!nats_server_installed())
-        return nats_server_skip();
-    failed = run_on("jetstream, what is given back");
-    if (nats_server_newest())
-        failed += run_on("jetstream, what is given back, newest server");
-    return failed != 0;
+    return nats_server_each("jetstream, what is given back", run_on);
 }

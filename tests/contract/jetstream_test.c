@@ -336,12 +336,5 @@ static int run_on(const char *name)
 
 int main(void)
 {
-    int failed;
-
-    if (!nats_server_installed())
-        return nats_server_skip();
-    failed = run_on("jetstream, packaged server");
-    if (nats_server_newest())
-        failed += run_on("jetstream, newest server");
-    return failed != 0;
+    return nats_server_each("jetstream", run_on);
 }

@@ -40,7 +40,8 @@ int nats_server_skip(void)
     return all != NULL && all[0] != '\0' && strcmp(all, "0") != 0 ? 1 : 77;
 }
 
-bool nats_server_newest(void)
+/* From now on. False: only the packaged one is there. */
+static bool newest(void)
 {
     static char path[256];
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
@@ -53,6 +54,21 @@ bool nats_server_newest(void)
         return false;
     program = path;
     return true;
+}
+
+int nats_server_each(const char *name, int (*run)(const char *name))
+{
+    char with[128];
+    int failed;
+
+    if (!nats_server_installed())
+        return nats_server_skip();
+    failed = run(name);
+    if (newest()) {
+        snprintf(with, sizeof with, "%s, newest server", name);
+        failed += run(with);
+    }
+    return failed != 0;
 }
 
 static struct sockaddr_in loopback(uint16_t port)

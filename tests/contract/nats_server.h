@@ -17,9 +17,10 @@ struct nats_server {
 bool nats_server_installed(void);
 int nats_server_skip(void); /* 77; 1 if PRISM_REQUIRE_ALL is set */
 
-/* From now on servers are of the newest release, which scripts/setup-test.sh builds where it can.
- * False: only the packaged one is there. */
-bool nats_server_newest(void);
+/* Runs tests on the packaged server and on the newest release, which scripts/setup-test.sh builds
+ * where it can; servers that run() starts are of that release. run: gets a name for its tests,
+ * returns how many failed. Returns the program's exit status. */
+int nats_server_each(const char *name, int (*run)(const char *name));
 
 /* config: lines of its configuration file, "" for none. Returns once it answers; aborts if it does
  * not come up. */
