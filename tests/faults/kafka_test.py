@@ -1,6 +1,7 @@
 """A real Kafka that is killed, paused, cut off, and instances of prismd that die: what was acknowledged is consumed, in
 the order of its key, and nothing hangs."""
 import collections
+import contextlib
 import signal
 import threading
 import time
@@ -304,6 +305,48 @@ class Partitions(suite.Case):
             self.assertEqual({(m.partition, m.offset) for m in member.take(2)},
                              {(p, n - 1) for p, n in count.items()})
             member.settle(2)
+
+
+class Coordinator(suite.Case):
+    def test_it_goes_while_it_is_asked(self):
+        """It dies and comes back, and all the time somebody asks where groups stand. prismd lives."""
+        controller = self.borrow(KafkaServer())
+        other = KafkaServer(2, voters=controller.settings["controller.quorum.voters"], cluster_id=controller.cluster_id)
+        other.settings["process.roles"] = "broker"
+        other.settings["listeners"] = other.settings["advertised.listeners"]
+        self.borrow(other)
+        for topic, node in (("t", 1), ("__consumer_offsets", 2)):
+            wait.until(lambda t=topic, n=node: controller.place_topic(t, n), controller.patience, "it has its place")
+        slot = {"backend": "kafka", "config": {"brokers": controller.address}}
+        with Prismd(namespaces=[producer(slot), consumer(slot)]) as reads, reads.channel() as channel:
+            self.assertTrue(producer_service(channel).Publish(topic="t", payload=b"0").success)
+            with Member(consumer_service(channel), topic="t", consumer_group="g") as member:
+                member.settle(member.take(1)[0].sequence)
+        server = self.borrow(Prismd(namespaces=[producer(slot), consumer(slot)]))
+        service = consumer_service(self.borrow(server.channel()))
+
+        def is_known():
+            """The coordinator alone knows: nobody here has read for the group."""
+            with contextlib.suppress(grpc.RpcError):
+                return service.GetState(topic="t", consumer_group="g", timeout=10).offset == 1
+        wait.until(is_known, environment.PATIENCE, "the place is committed")
+        over, in_vain = threading.Event(), collections.Counter()
+        self.addCleanup(over.set)
+
+        def ask(number):
+            while not over.is_set():
+                in_vain[number] += not is_known()
+        askers = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+        for asker in askers:
+            asker.start()
+        other.kill()
+        wait.until(lambda: all(in_vain[n] > 1 for n in range(4)), environment.PATIENCE, "they have met its absence")
+        other.start()
+        wait.until(is_known, environment.PATIENCE, "it is found again")
+        over.set()
+        for asker in askers:
+            asker.join()
+        self.assertTrue(server.process.alive())
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ class Kept(suite.Case):
 class KeptInJetStream(Kept):
     """One stream for all queues. The registry stays in Redis."""
 
-    LATE = 5  # its old server hands over again, now and then, what was confirmed
+    LATE = 5  # one of some 40 runs meets such a message; why is not known
 
     def setUp(self):
         super().setUp()
