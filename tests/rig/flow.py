@@ -67,11 +67,11 @@ class Flow(suite.Case):
     def setUp(self):
         self.topic = self._testMethodName
 
-    def check(self, publisher, reader):
+    def check(self, publisher, reader, patience=environment.PATIENCE):
         """All that was acknowledged comes; the stream has it once, and in the order of its key. (What a lost connection
         had on its way is delivered late.)"""
         publisher.join()
-        wait.until(lambda: publisher.stored <= reader.seen.keys(), environment.PATIENCE, "what was stored was consumed")
+        wait.until(lambda: publisher.stored <= reader.seen.keys(), patience, "what was stored was consumed")
         reader.stop()
         self.assertEqual({len(offsets) for offsets in reader.seen.values()}, {1})
         for key in range(KEYS):
