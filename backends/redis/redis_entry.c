@@ -87,6 +87,16 @@ void redis_entry_put(struct redis_call *call, const struct outgoing *item)
         put_header(call, &item->headers[i]);
 }
 
+void redis_say_newest(struct redis_call *call, struct slice key)
+{
+    redis_command(call, 6, "XREVRANGE");
+    redis_word(call, key);
+    redis_word(call, slice_str("+"));
+    redis_word(call, slice_str("-"));
+    redis_word(call, slice_str("COUNT"));
+    redis_word_number(call, 1);
+}
+
 /* ---- identifiers ---- */
 
 static bool number_of(struct slice text, uint64_t *number)

@@ -204,14 +204,8 @@ void redis_fetch(struct redis_reader *reader)
     struct redis_call *call = redis_reader_call(reader, &fetch_kind, true);
 
     reader->counted = 0;
-    if (reader->want_tail) {
-        redis_command(call, 6, "XREVRANGE");
-        redis_word(call, reader->key);
-        redis_word(call, slice_str("+"));
-        redis_word(call, slice_str("-"));
-        redis_word(call, slice_str("COUNT"));
-        redis_word_number(call, 1);
-    }
+    if (reader->want_tail)
+        redis_say_newest(call, reader->key);
     redis_command(call, 9, "XREADGROUP");
     redis_word(call, slice_str("GROUP"));
     redis_word(call, reader->group);

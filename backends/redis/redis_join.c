@@ -58,12 +58,7 @@ static void on_ready(struct redis *redis)
     redis_watch_wake(watch);
     if (watch->notes_known)
         return;
-    redis_command(call, 6, "XREVRANGE");
-    redis_word(call, watch->notes);
-    redis_word(call, slice_str("+"));
-    redis_word(call, slice_str("-"));
-    redis_word(call, slice_str("COUNT"));
-    redis_word_number(call, 1);
+    redis_say_newest(call, watch->notes);
 }
 
 /* ---- its life ---- */

@@ -131,6 +131,9 @@ size_t redis_entry_size(const struct outgoing *item);  /* of its words: what bou
 unsigned redis_entry_words(const struct outgoing *item);
 void redis_entry_put(struct redis_call *call, const struct outgoing *item);
 
+/* Asks for the newest entry of a stream. */
+void redis_say_newest(struct redis_call *call, struct slice key);
+
 struct redis_reader;
 
 /* Entries of one answer, as messages; handed over in one batch or several. */

@@ -78,22 +78,14 @@ static void add(struct framing *f, const struct incoming *from, struct attachmen
     a->place = at;
 }
 
-static size_t bytes_of(const struct incoming *from)
-{
-    size_t bytes = from->payload.len + from->id.len;
-
-    for (size_t i = 0; i < from->n_headers; i++)
-        bytes += from->headers[i].name.len + from->headers[i].value.len;
-    return bytes;
-}
-
 /* A large message has a frame of its own, so that whoever can read messages as large as the
  * server's requests can read it. */
 static bool is_full(const struct framing *f, const struct incoming *next)
 {
+    size_t with_next = f->bytes + next->id.len + message_in_bytes(next);
+
     return f->frame.n == FRAME_MESSAGES ||
-           (f->frame.n > 0 &&
-            (f->bytes >= FRAME_BYTES || f->bytes + bytes_of(next) > FRAME_MOST_BYTES));
+           (f->frame.n > 0 && (f->bytes >= FRAME_BYTES || with_next > FRAME_MOST_BYTES));
 }
 
 /* A kept message has a sequence of its own, to be confirmed by. */

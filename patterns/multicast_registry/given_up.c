@@ -223,13 +223,8 @@ static void fill(struct dying *dying, const struct incoming *message)
 
 static size_t bytes_of(const struct incoming *message)
 {
-    size_t bytes = sizeof(struct dying) + message->topic.len + message->key.len + message->id.len +
-                   message->payload.len;
-
-    for (size_t i = 0; i < message->n_headers; i++)
-        bytes +=
-            sizeof *message->headers + message->headers[i].name.len + message->headers[i].value.len;
-    return bytes;
+    return sizeof(struct dying) + message->topic.len + message->id.len + message_in_bytes(message) +
+           message->n_headers * sizeof *message->headers;
 }
 
 /* Taken, and in the receiver's list. */
