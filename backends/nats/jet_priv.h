@@ -14,8 +14,7 @@
  *   jet_listener.c  a subscription, on its worker
  *   jet_take.c      what comes to it
  *   jet_pull.c      and on the store's thread: requests are its credit (jet_whole.c: in bytes)
- *   jet_unsettled.c its deliveries
- *   jet_lease.c     how long they are kept
+ *   jet_unsettled.c its deliveries (jet_lease.c: how long they are kept)
  *   jet_settle.c    settling and extending them
  *   jet_returns.c   which of them were no attempts
  *   jet_page.c      and where that is written down
@@ -457,6 +456,7 @@ struct jet_store {
     uint64_t settle_check_ns;
     struct jet_journal journal;
     struct jet_store_notices notices;
+    _Atomic uint64_t largest; /* message that was met, in bytes as requests count them, at least */
     struct counter resent, unknown, renewed, expired, pages_read, pages_written, counted, forgotten;
 };
 

@@ -74,10 +74,12 @@ static void on_status(struct jet_listener *listener, natsMsg *message)
     }
     listener->keeps_ms = listener->keeps_ms || strstr(text, "Expires") != NULL;
     listener->request_ms = JET_REQUEST_MS;
-    if (strstr(text, "MaxBytes") != NULL)
+    if (strstr(text, "MaxBytes") != NULL) {
         listener->whole = true;
-    else
+        jet_wary_met(listener, listener->pull_bytes + 1);
+    } else {
         jet_look_anew(listener, JET_PLACE_RETRY_MS);
+    }
 }
 
 /* ---- messages ---- */
@@ -218,6 +220,7 @@ static void add_to_batch(struct jet_listener *listener, struct haul *haul, natsM
     count_credit(listener, bytes);
     delivery->bytes = bytes + strlen(natsMsg_GetSubject(message)) +
                       strlen(natsMsg_GetReply(message)) + HEADER_BYTES * item->n_headers;
+    jet_wary_met(listener, delivery->bytes);
     item->offset = (int64_t)source->stream_sequence;
     item->timestamp_ms = source->time_ns / NS_PER_MS;
     if (!haul->holds)

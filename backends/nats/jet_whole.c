@@ -4,14 +4,15 @@
  * With a first delivery that is all. Servers up to 2.9 are confused by a redelivery that they
  * refuse: they deliver the message before the next new one once more, as if for the first time, and
  * forget the refused one until the consumer's patience is over; where these two are the same, they
- * forget its attempts. So a reader that cannot hold every message asks for one of any size while a
- * large one may come again:
+ * forget its attempts. So a reader that cannot hold the largest message that was met asks for one
+ * of any size while a large one may come again:
  *
  *   back     it gave one back that is larger than its room
  *   unknown  others had some when it came, or such a delivery was seen, because others give back
  *
- * An open request is not ended for it: then the second comes true, and a refused message comes
- * after the consumer's patience. */
+ * One by one takes a round trip for each message, and what a request meets that is just given up
+ * counts an attempt: so nobody does it who has met no large ones. An open request is not ended for
+ * it: then the second comes true, and a refused message comes after the consumer's patience. */
 #include "backends/nats/jet_priv.h"
 #include "src/base/clock.h"
 
@@ -26,6 +27,15 @@ void jet_wary_placed(struct jet_listener *listener)
 {
     if (listener->place.unsettled > 0)
         listener->wary.unknown_ns = patience_ends(listener);
+}
+
+void jet_wary_met(struct jet_listener *listener, uint64_t bytes)
+{
+    struct jet_store *store = jet_store_of(&listener->instance->base);
+    uint64_t largest = atomic_load(&store->largest);
+
+    while (bytes > largest && !atomic_compare_exchange_weak(&store->largest, &largest, bytes))
+        ;
 }
 
 /* place.stream_sequence: all up to it had been delivered. */
@@ -53,8 +63,8 @@ bool jet_wary_of(struct jet_listener *listener, uint64_t bytes)
 {
     const struct jet_wary *wary = &listener->wary;
     uint64_t now_ns = clock_now_ns();
-    uint64_t most = atomic_load(&jet_store_of(&listener->instance->base)->base.max_payload);
+    uint64_t largest = atomic_load(&jet_store_of(&listener->instance->base)->largest);
 
-    return (now_ns < wary->unknown_ns && bytes < most) ||
+    return (now_ns < wary->unknown_ns && bytes < largest) ||
            (now_ns < wary->back_ns && bytes < wary->back_bytes);
 }

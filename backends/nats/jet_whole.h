@@ -15,6 +15,8 @@ struct jet_wary {
     uint64_t back_ns, back_bytes; /* the largest that was given back here */
 };
 
+/* There are messages of at least so many bytes. */
+void jet_wary_met(struct jet_listener *listener, uint64_t bytes);
 /* The consumer's place was looked up. */
 void jet_wary_placed(struct jet_listener *listener);
 /* A message came, or goes back. */

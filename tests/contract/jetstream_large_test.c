@@ -10,18 +10,6 @@ enum { ROOM = 4096, LARGE = 9000, OTHERS = 3, ACK_WAIT_MS = 5000 };
 
 static struct nats_server server;
 
-static int open_fixture(void **state)
-{
-    const char *const pairs[] = {"create_streams", "true", "ack_wait_ms", "5000", NULL};
-    struct nats_fixture *fixture = jetstream_open(&server, pairs);
-    static unsigned groups;
-
-    KV_UNTIL(&fixture->messages.kv, atomic_load(&fixture->second->state) == BACKEND_READY);
-    snprintf(fixture->messages.prefix, sizeof fixture->messages.prefix, "l%u-", ++groups);
-    *state = fixture;
-    return 0;
-}
-
 static void publish_large(struct nats_fixture *fixture, const char *topic)
 {
     static char payload[LARGE];
@@ -40,6 +28,35 @@ static struct probe *reader(struct nats_fixture *fixture, unsigned turn, const c
 
     probe_grant(probe, n, ROOM);
     return probe;
+}
+
+/* Both processes have met a large message: who has not asks for many at once. */
+static void meet(struct nats_fixture *fixture)
+{
+    const char *topic = message_topic(&fixture->messages);
+
+    for (unsigned turn = 0; turn < 2; turn++) {
+        struct probe *probe;
+
+        publish_large(fixture, topic);
+        probe = reader(fixture, turn, topic, 1);
+        probe_wait(probe, 1);
+        probe_done(probe, 0, 1);
+        probe_free(probe);
+    }
+}
+
+static int open_fixture(void **state)
+{
+    const char *const pairs[] = {"create_streams", "true", "ack_wait_ms", "5000", NULL};
+    struct nats_fixture *fixture = jetstream_open(&server, pairs);
+    static unsigned groups;
+
+    KV_UNTIL(&fixture->messages.kv, atomic_load(&fixture->second->state) == BACKEND_READY);
+    snprintf(fixture->messages.prefix, sizeof fixture->messages.prefix, "l%u-", ++groups);
+    meet(fixture);
+    *state = fixture;
+    return 0;
 }
 
 static unsigned attempt_at(struct probe *probe, size_t at)
