@@ -19,6 +19,7 @@ enum {
     TOKEN_BYTES = 1024,      /* of messages earn a token, of header lists cost one */
     INITIAL_WINDOW_SIZE = 4, /* the setting's number */
     SETTING_BYTES = 6,
+    PRIORITY_BYTES = 5, /* in a frame of headers */
     UPDATE_BYTES = 4
 };
 
@@ -34,7 +35,7 @@ enum {
     WINDOW_UPDATE,
     CONTINUATION
 };
-enum { FLAG_END_STREAM = 1, FLAG_ACK = 1, FLAG_END_HEADERS = 4 };
+enum { FLAG_END_STREAM = 1, FLAG_ACK = 1, FLAG_END_HEADERS = 4, FLAG_PRIORITY = 0x20 };
 enum { FLAG_COMPRESSED = 1 }; /* of a message; the other bits are reserved */
 
 static uint32_t number(const uint8_t *at)
@@ -160,7 +161,7 @@ static uint32_t take_prefix(struct meter_stream *s, uint8_t *at, uint32_t n)
 {
     uint32_t take = 0;
 
-    if (s->prefix_bytes == 0 && at[0] > FLAG_COMPRESSED)
+    if (s->prefix_bytes == 0 && (at[0] > FLAG_COMPRESSED || s->foreign))
         at[0] = FLAG_COMPRESSED;
     if (s->prefix_bytes == 0 && n >= PREFIX_BYTES) {
         s->prefix_bytes = PREFIX_BYTES;
@@ -174,6 +175,13 @@ static uint32_t take_prefix(struct meter_stream *s, uint8_t *at, uint32_t n)
     return take;
 }
 
+/* A message that begins with a zero is none of protobuf's. */
+static void overwrite(const struct meter_stream *s, uint8_t *at, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        at[i] = (uint8_t)METER_FOREIGN[(s->held - PREFIX_BYTES + i) % sizeof METER_FOREIGN];
+}
+
 static void take_message_bytes(struct meter *m, struct meter_stream *s, uint8_t *at, uint32_t n)
 {
     while (n > 0) {
@@ -185,6 +193,8 @@ static void take_message_bytes(struct meter *m, struct meter_stream *s, uint8_t 
             take = take_prefix(s, at, n);
         else
             s->left -= take;
+        if (s->foreign && s->held >= PREFIX_BYTES)
+            overwrite(s, at, take);
         s->held += take;
         m->part_bytes += take;
         at += take;
@@ -195,6 +205,14 @@ static void take_message_bytes(struct meter *m, struct meter_stream *s, uint8_t 
 }
 
 /* ---- frames from the client ---- */
+
+static void end_list(struct meter *m)
+{
+    struct meter_stream *s = fields_are_grpc(&m->fields) ? NULL : find(m, m->in.stream);
+
+    if (s != NULL)
+        s->foreign = true;
+}
 
 static void take_headers(struct meter *m, uint32_t bytes)
 {
@@ -209,6 +227,7 @@ static void take_headers(struct meter *m, uint32_t bytes)
 static void begin_headers(struct meter *m, const struct meter_side *in)
 {
     m->header_bytes = 0;
+    fields_begin(&m->fields, (in->flags & FLAG_PRIORITY) != 0 ? PRIORITY_BYTES : 0);
     take_headers(m, in->left);
     if (in->stream > m->last_stream && in->stream % 2 == 1) {
         m->last_stream = in->stream;
@@ -272,6 +291,8 @@ static void end_received(struct meter *m)
 {
     struct meter_stream *s = ends_stream(&m->in) ? find(m, m->in.stream) : NULL;
 
+    if ((m->in.type == HEADERS || m->in.type == CONTINUATION) && !m->in_headers)
+        end_list(m);
     if (s != NULL)
         complete(m, s);
 }
@@ -344,6 +365,8 @@ static void take_received(struct meter *m, uint8_t *bytes, size_t *n)
     uint32_t taken = take_payload(&m->in, n);
     struct meter_stream *s;
 
+    if (m->in.type == HEADERS || m->in.type == CONTINUATION)
+        fields_take(&m->fields, bytes, taken);
     if (m->in.type != DATA) {
         if (m->in.left == 0)
             end_received(m);

@@ -1,6 +1,7 @@
 /* What one connection of HTTP/2 asks of the server, from the bytes that pass in both directions:
  * streams that are open, requests that are not complete, and how much of its traffic is overhead.
- * Reads the heads of frames and the five bytes before each message, nothing else.
+ * Reads the heads of frames, the five bytes before each message, and whether header lists declare
+ * gRPC's content type.
  *
  * Overhead is paid for from a purse. Time fills it, and so do calls that are served and bytes of
  * messages: a connection whose calls are served never runs out, however many of them there are.
@@ -8,6 +9,8 @@
  * Not safe with threads: the caller locks. */
 #ifndef PRISM_RPC_HTTP2_METER_H
 #define PRISM_RPC_HTTP2_METER_H
+
+#include "src/rpc/http2_fields.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -74,6 +77,7 @@ struct meter {
     int32_t room;            /* of the connection's window */
     uint16_t shut, idle;     /* when that was used up, and for how many marks altogether before */
     bool in_headers;         /* a header list goes on in the next frame */
+    struct fields fields;
 };
 
 /* A new connection. `limits` are borrowed. */
@@ -84,7 +88,9 @@ void meter_clear(struct meter *meter);
 
 /* The next bytes from the client, and to it. gRPC reads a message with reserved flags as an empty
  * one, so these flags are changed into the one of a compressed message: of an encoding that nobody
- * knows, which is refused. */
+ * knows, which is refused. A message of a stream that declares another content type than gRPC's
+ * gets that flag as well, and METER_FOREIGN over and over in the place of its bytes. */
+#define METER_FOREIGN "\0foreign"
 void meter_received(struct meter *meter, uint8_t *bytes, size_t len);
 void meter_sent(struct meter *meter, const uint8_t *bytes, size_t len);
 

@@ -15,6 +15,7 @@ struct meter_stream {
     uint16_t mark; /* when it, or its present message, began; later by what it could not send */
     uint16_t shut; /* when its window was used up */
     uint8_t prefix_bytes;
+    bool foreign;  /* it does not declare gRPC's content type */
     bool complete; /* there was a whole message, or the client has ended its side */
 };
 

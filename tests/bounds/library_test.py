@@ -7,8 +7,8 @@ import sys
 import unittest
 
 from bounds import attacks
-from bounds.attacks import CONTINUATION, END_HEADERS, HEADERS, KV, PREFACE, SETTINGS, block, frame, text
-from rig import backends, environment, http2, suite, wait
+from bounds.attacks import CONTINUATION, END_HEADERS, HEADERS, PREFACE, SETTINGS, block, frame, text
+from rig import backends, environment, suite, wait
 from rig.keyvalue import pattern_service
 from rig.neighbour import Pair, waits_at_most
 from rig.prismd import Prismd
@@ -113,24 +113,6 @@ class Library(suite.Case):
         wait.until(lambda: server.metric("prism_connections_ended_total", reason="headers") == connections,
                    environment.PATIENCE, "a longer list ends its connection")
         self.assertTrue(kv.Store(key="k", value=b"v").success)
-
-    def test_content_types_are_not_seen(self):
-        """A message that is framed as gRPC's is taken, whatever it says to be; bare JSON is refused."""
-        server = self.serve()
-        kv = pattern_service(self.borrow(server.channel()))
-        bodies = {"framed": http2.message(b"\x0a\x06framed\x12\x01v"), "json": b'{"key":"json","value":"dg=="}'}
-        for kind in ("application/grpc-web+proto", "application/json"):
-            connection = http2.connection(server.port, environment.PATIENCE)
-            self.borrow(connection)
-            head = block(KV + "Store").replace(text("application/grpc"), text(kind))
-            for stream, body in zip((1, 3), bodies.values()):
-                connection.sendall(frame(HEADERS, END_HEADERS, stream, head)
-                                   + frame(http2.DATA, http2.END_STREAM, stream, body))
-            self.assertEqual(http2.Reader(connection).until_ended({1, 3}), {1, 3})
-            found = {key: kv.Exists(key=key).exists for key in bodies}
-            say(f"{kind}: taken: {found}")
-            self.assertEqual(found, {"framed": True, "json": False})
-            kv.Remove(key="framed")
 
     def flood(self, server, connections):
         with self.pair(server) as pair:

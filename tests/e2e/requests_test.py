@@ -71,6 +71,63 @@ class Requests(suite.Case):
         self.assert_refused(UNIMPLEMENTED, path, body, grpc_encoding="snappy")
         self.assertEqual(self.producer.GetStats().messages_published, before)
 
+    def test_content_types(self):
+        """What is framed as gRPC's, but says to be another's, is refused before any effect; gRPC's own are taken."""
+        for kind in ("application/grpc-web", "application/grpc-web+proto", "application/json", "application/grpcx", "",
+                     "text/plain; application/grpc"):
+            for method, request in (("Store", pb.StoreRequest(key="kind", value=b"v" * 10_000)),
+                                    ("Store", pb.StoreRequest(key="kind")), ("GetCapabilities", None)):
+                body = request.SerializeToString() if request else b""
+                for flag, more in ((0, {}), (1, {"grpc_encoding": "gzip"})):
+                    with self.subTest(kind, method=method, bytes=len(body), flag=flag):
+                        text = self.assert_refused(UNIMPLEMENTED, method, message(body, flag), content_type=kind,
+                                                   **more)
+                        self.assertIn(b"content-type is not application/grpc", text)
+        none = http2.call(1, http2.PATTERN + "Store", message(pb.StoreRequest(key="kind").SerializeToString()),
+                          content_type="?").replace(http2.header("content-type", "?"), b"")
+        none = bytes([0, 0, none.index(b"trailers") + 8 - 9]) + none[3:]
+        with http2.connection(self.server.port, environment.PATIENCE) as s:
+            s.sendall(none)
+            self.assertEqual(http2.Reader(s).until_ended({1}), {1})
+        self.assertIsNone(self.kv.get("kind"))
+        for kind in ("application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"):
+            self.assertEqual(self.answer("Store", message(pb.StoreRequest(key=kind).SerializeToString()),
+                                         content_type=kind)[0], 0)
+            self.assertIsNotNone(self.kv.get(kind))
+
+    def test_content_types_of_a_stream(self):
+        frame = messaging.pb.PublishFrame(topic="t", messages=[messaging.pb.PublishRequest(payload=b"x")])
+        path = "/prism.patterns.producer.ProducerPattern/PublishStream"
+        before = self.producer.GetStats().messages_published
+        text = self.assert_refused(UNIMPLEMENTED, path, message(frame.SerializeToString()) * 3,
+                                   content_type="application/grpc-web")
+        self.assertIn(b"grpc-web", text)
+        self.assertEqual(self.producer.GetStats().messages_published, before)
+
+    def test_content_types_that_the_connection_knows(self):
+        """A client's library names them by their place in HPACK's table after the first call."""
+        plain = http2.header("content-type", "application/grpc")
+
+        def block(kind):
+            return http2.headers(http2.PATTERN + "Store").replace(plain, kind)
+
+        def kept(value):
+            return b"\x5f" + bytes([len(value)]) + value     # RFC 7541, 6.2.1, with the name at 31
+        kinds = [kept(b"application/json"), kept(b"application/grpc"), b"\xbf", b"\xbe", b"\xbf", b"\xbe",
+                 kept(b"application/grpc-web"), b"\xbe", b"\xbf", b"\xc0"]
+        good = [1, 3, 5, 8]
+        with http2.connection(self.server.port, environment.PATIENCE) as s:
+            for i, kind in enumerate(kinds):
+                body = message(pb.StoreRequest(key=f"known-{i}").SerializeToString())
+                for j in range(0, len(block(kind)), 7):     # in continuations
+                    last = j + 7 >= len(block(kind))
+                    s.sendall(http2.frame(http2.CONTINUATION if j else http2.HEADERS, http2.END_HEADERS if last else 0,
+                                          2 * i + 1, block(kind)[j:j + 7]))
+                s.sendall(http2.frame(http2.DATA, http2.END_STREAM, 2 * i + 1, body))
+            streams = {2 * i + 1 for i in range(len(kinds))}
+            self.assertEqual(http2.Reader(s).until_ended(streams), streams)
+        self.assertEqual([i for i in range(len(kinds)) if self.kv.get(f"known-{i}") is not None], good)
+
     def test_a_connection_gets_back_what_its_streams_held(self):
         """Many times the limit goes over one connection, a stream after the other."""
         payload = bytes(1 << 20)

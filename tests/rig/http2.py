@@ -2,7 +2,7 @@
 import socket
 import struct
 
-DATA, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE = 0, 1, 3, 4, 8
+DATA, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 8, 9
 END_STREAM, END_HEADERS = 1, 4
 INITIAL_WINDOW_SIZE = 4
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -22,10 +22,10 @@ def message(body, flag=0):
 
 
 def headers(path, **more):
-    """The block of a call's headers; grpc_encoding="gzip" adds one."""
+    """The block of a call's headers; grpc_encoding="gzip" adds one, content_type="text/plain" replaces one."""
     return b"".join(header(name.replace("_", "-"), value) for name, value in {
         ":method": "POST", ":scheme": "http", ":path": path, ":authority": "x", "te": "trailers",
-        "content-type": "application/grpc", **more}.items())
+        "content_type": "application/grpc", **more}.items())
 
 
 def window_update(stream, more):

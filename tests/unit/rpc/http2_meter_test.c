@@ -12,7 +12,7 @@
 #include <string.h>
 
 enum { DATA, HEADERS, RST = 3, SETTINGS, PING = 6, WINDOW_UPDATE = 8, CONTINUATION };
-enum { END_STREAM = 1, END_HEADERS = 4 };
+enum { END_STREAM = 1, END_HEADERS = 4, PRIORITY = 0x20 };
 
 static const struct meter_limits limits = {.max_streams = 500, .max_header_bytes = 1000};
 
@@ -321,6 +321,10 @@ static void test_a_connection_that_is_held_back_is_not_overdue(void **state)
     meter_clear(&m);
 }
 
+#define GRPC_TYPE                                                                                  \
+    "\x5f\x10"                                                                                     \
+    "application/grpc"
+
 static void test_reserved_flags(void **state)
 {
     static struct script s;
@@ -328,7 +332,7 @@ static void test_reserved_flags(void **state)
 
     (void)state;
     begin(&m, &s);
-    put(&s, HEADERS, END_HEADERS, 1, NULL, 10);
+    put(&s, HEADERS, END_HEADERS, 1, GRPC_TYPE, sizeof GRPC_TYPE - 1);
     put(&s, DATA, 0, 1, "\x80\0\0\0\1x\0\0\0\0\0\1", 12); /* three messages */
     size_t first = s.len - 12;
     size_t len = s.len;
@@ -337,6 +341,39 @@ static void test_reserved_flags(void **state)
     assert_int_equal(s.bytes[first + 6], 0);
     assert_int_equal(s.bytes[first + 11], 1);
     meter_clear(&m);
+}
+
+/* Messages of a stream are replaced unless it declares gRPC's, in whatever frames its headers come.
+ */
+static void test_foreign_types(void **state)
+{
+    static const char list[] = "\0\0\0\0\0" GRPC_TYPE;
+    static const uint8_t replaced[] = {1,   0,   0,   0,   11,  0, 'f', 'o',
+                                       'r', 'e', 'i', 'g', 'n', 0, 0,   'f'};
+    static struct script s;
+    struct meter m;
+
+    (void)state;
+    for (size_t step = 1; step < 60; step++) {
+        meter_init(&m, &limits);
+        preface(&s);
+        put(&s, HEADERS, END_HEADERS | PRIORITY, 1, list, sizeof list - 1);
+        put(&s, HEADERS, PRIORITY, 3, list, 9);
+        put(&s, CONTINUATION, END_HEADERS, 3, list + 9, sizeof list - 1 - 9);
+        put(&s, HEADERS, END_HEADERS, 5, list + 5, 2); /* a shorter one, which says less */
+        for (uint32_t id = 1; id <= 5; id += 2)
+            put(&s, DATA, 0, id,
+                "\0\0\0\0\x0b"
+                "elevenbytes",
+                16);
+        size_t len = s.len;
+
+        receive(&m, &s, step);
+        assert_memory_equal(s.bytes + len - 16, replaced, sizeof replaced);
+        assert_memory_equal(s.bytes + len - 16 - 25 + 5, "elevenbytes", 11);
+        assert_memory_equal(s.bytes + len - 16 - 50 + 5, "elevenbytes", 11);
+        meter_clear(&m);
+    }
 }
 
 /* Each kind of overhead empties the purse; time fills it. */
@@ -433,6 +470,7 @@ int main(void)
         cmocka_unit_test(test_a_stream_that_is_held_back_is_not_overdue),
         cmocka_unit_test(test_a_connection_that_is_held_back_is_not_overdue),
         cmocka_unit_test(test_reserved_flags),
+        cmocka_unit_test(test_foreign_types),
         cmocka_unit_test(test_overhead),
         cmocka_unit_test(test_messages_that_are_taken_pay),
         cmocka_unit_test(test_served_calls_pay),
