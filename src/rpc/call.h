@@ -68,10 +68,6 @@ const void *call_request(const struct call *call);
  * several. Borrowed until the call has ended. */
 struct slice call_metadata(const struct call *call, const char *name);
 
-/* What the client sent in its metadata under this name, lower case; empty when it sent none, or
- * several. Borrowed until the call has ended. */
-struct slice call_metadata(const struct call *call, const char *name);
-
 struct op_group *call_group(struct call *call);
 
 /* op_start in this call's group: home worker, deadline, cancellation. */
