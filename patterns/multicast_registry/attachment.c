@@ -23,29 +23,67 @@ struct attachment *attachment_find(struct receiver *r, struct slice identity)
     return *find(r, identity);
 }
 
-/* Rooms double, so that whoever attaches and detaches for ever takes no more than four times the
- * longest text for each place. */
-static void keep_text(struct arena *arena, struct kept_text *text, struct slice bytes)
-{
-    while (text->bytes == NULL || text->room < bytes.len) {
-        text->room = text->room > 0 ? 2 * text->room : 32;
-        if (text->room >= bytes.len)
-            text->bytes = arena_alloc(arena, text->room);
-    }
-    text->len = (uint16_t)bytes.len;
-    memcpy(text->bytes, bytes.data, bytes.len);
-}
-
 /* What it was before is gone, but for its memory of texts. */
 static struct attachment *take_free(struct receiver *r)
 {
     struct attachment *a = r->free;
 
-    if (a == NULL)
-        return arena_zalloc(call_arena(r->call), sizeof *a + r->leads * sizeof(struct lead));
-    r->free = a->next;
-    *a = (struct attachment){.identity = a->identity};
+    if (a == NULL) {
+        a = arena_zalloc(call_arena(r->call), sizeof *a + r->leads * sizeof(struct lead));
+    } else {
+        r->free = a->next;
+        *a = (struct attachment){.text = a->text, .room = a->room};
+    }
+    a->receiver = r;
+    for (size_t i = 0; i < r->leads; i++)
+        a->leads[i] = (struct lead){.attachment = a, .kind = (uint8_t)i};
     return a;
+}
+
+/* ---- texts ---- */
+
+static struct slice add_text(struct attachment *a, size_t *at, struct slice text)
+{
+    uint8_t *to = a->text + *at;
+
+    memcpy(to, text.data, text.len);
+    *at += text.len;
+    return slice_of(to, text.len);
+}
+
+/* A room that is too small is followed by one of twice its size at least, so that whoever attaches
+ * and detaches for ever takes no more than four times the longest texts for each place. */
+static void make_room(struct attachment *a, size_t bytes)
+{
+    if (bytes <= a->room)
+        return;
+    a->room = (uint16_t)(bytes > 2u * a->room ? bytes : 2u * a->room);
+    a->text = arena_alloc(call_arena(a->receiver->call), a->room);
+}
+
+static void name(struct attachment *a, struct slice identity)
+{
+    const struct multicast_settings *settings = &a->receiver->multicast->settings;
+    const struct slice prefixes[] = {
+        [LEAD_TOPIC] = settings->topic_prefix, [LEAD_QUEUE] = settings->queue_prefix};
+    bool plain = convert_is_plain(prefixes[LEAD_TOPIC], identity);
+    size_t at = 0, bytes = plain ? 0 : identity.len;
+    struct slice topics[LEAD_KINDS];
+    struct arena scratch;
+
+    arena_init(&scratch, NULL);
+    for (size_t i = 0; i < a->receiver->leads; i++) {
+        topics[i] = convert_topic(prefixes[i], &scratch, identity);
+        bytes += topics[i].len;
+    }
+    make_room(a, bytes);
+    for (size_t i = 0; i < a->receiver->leads; i++)
+        a->leads[i].subscription.want.topic = add_text(a, &at, topics[i]);
+    a->identity_at = (uint16_t)(plain ? prefixes[LEAD_TOPIC].len : at);
+    a->identity_len = (uint16_t)identity.len;
+    if (!plain)
+        add_text(a, &at, identity);
+    arena_clear(&scratch);
 }
 
 /* Its leads are closed, and their batches are gone. */
@@ -207,9 +245,11 @@ static void open_lead(struct lead *lead)
     const struct message_source *source = lead_source(lead);
     const struct multicast *multicast = lead->attachment->receiver->multicast;
     struct subscription_want *want = &lead->subscription.want;
+    struct slice topic = want->topic;
 
+    *lead = (struct lead){.attachment = lead->attachment, .kind = lead->kind};
     subscription_init(&lead->subscription, multicast->base.home, &events);
-    want->topic = slice_of(lead->topic.bytes, lead->topic.len);
+    want->topic = topic;
     if (lead->kind == LEAD_QUEUE && multicast->plan.kept_in_stream) {
         want->group = slice_str(MULTICAST_GROUP);
         want->start = START_COMMITTED;
@@ -220,32 +260,15 @@ static void open_lead(struct lead *lead)
     source->grant(lead_backend(lead), &lead->subscription, credit_of(lead), ATTACHMENT_BYTES);
 }
 
-static void name_lead(struct lead *lead, struct arena *scratch)
-{
-    const struct multicast_settings *settings = &lead->attachment->receiver->multicast->settings;
-    struct slice prefix =
-        lead->kind == LEAD_QUEUE ? settings->queue_prefix : settings->topic_prefix;
-    struct slice topic = convert_topic(prefix, scratch, attachment_identity(lead->attachment));
-
-    keep_text(call_arena(lead->attachment->receiver->call), &lead->topic, topic);
-}
-
 static void open_leads(struct attachment *a)
 {
     struct receiver *r = a->receiver;
-    struct arena scratch;
 
     a->opened = a->ended = a->leaving = a->again = false;
     a->leads_opened = 0;
     r->opening++;
-    arena_init(&scratch, NULL);
-    for (size_t i = 0; i < r->leads; i++) {
-        a->leads[i] =
-            (struct lead){.attachment = a, .kind = (uint8_t)i, .topic = a->leads[i].topic};
-        name_lead(&a->leads[i], &scratch);
+    for (size_t i = 0; i < r->leads; i++)
         open_lead(&a->leads[i]);
-    }
-    arena_clear(&scratch);
 }
 
 /* ---- what is attached ---- */
@@ -259,8 +282,7 @@ struct attachment *attachment_add(struct receiver *r, struct slice identity)
         return a;
     }
     a = take_free(r);
-    a->receiver = r;
-    keep_text(call_arena(r->call), &a->identity, identity);
+    name(a, identity);
     *at = a;
     r->attached++;
     open_leads(a);

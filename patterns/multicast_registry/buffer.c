@@ -5,11 +5,9 @@
 
 enum { BUFFER_MESSAGES = 256, BUFFER_BYTES = 1 << 20 };
 
-/* The lead's from open until its subscription is closed. */
 struct buffer {
+    struct line line; /* first */
     struct subscription subscription;
-    struct lead *lead;
-    struct buffer *next; /* of those that may be used again */
 };
 
 static struct lead *lead_from(struct subscription *subscription)
@@ -22,40 +20,30 @@ static struct buffer *buffer_of(struct subscription *subscription)
     return CONTAINER_OF(subscription, struct buffer, subscription);
 }
 
+static struct buffer *buffer_from(struct line *line)
+{
+    return CONTAINER_OF(line, struct buffer, line);
+}
+
 static const struct topic *topic_of(const struct lead *lead)
 {
     return lead->attachment->receiver->multicast->plan.topic;
 }
 
-static struct buffer *take(struct receiver *r)
-{
-    struct buffer *buffer = r->buffers;
-
-    if (buffer == NULL)
-        return arena_zalloc(call_arena(r->call), sizeof *buffer);
-    r->buffers = buffer->next;
-    return buffer;
-}
-
-static void give_back(struct buffer *buffer, struct receiver *r)
-{
-    buffer->next = r->buffers;
-    r->buffers = buffer;
-}
-
 static void on_opened(struct subscription *subscription)
 {
-    waiting_stands(buffer_of(subscription)->lead);
+    waiting_stands(&buffer_of(subscription)->line);
 }
 
 static void on_batch(struct subscription *subscription, struct incoming_batch *batch)
 {
-    struct lead *lead = buffer_of(subscription)->lead;
+    struct line *line = &buffer_of(subscription)->line;
+    struct lead *lead = line->lead;
     size_t bytes = batch->bytes;
     uint32_t n = batch->n;
 
     for (uint32_t i = 0; i < n && lead->subscription.state == SUB_RUNNING; i++)
-        waiting_add(lead, &batch->items[i]);
+        waiting_add(line, &batch->items[i]);
     incoming_drop(batch, n);
     if (subscription->state == SUB_RUNNING)
         topic_of(lead)->source.grant(lead_backend(lead), subscription, n, bytes);
@@ -63,7 +51,7 @@ static void on_batch(struct subscription *subscription, struct incoming_batch *b
 
 static void on_gap(struct subscription *subscription, const struct subscription_gap *gap)
 {
-    waiting_missed(buffer_of(subscription)->lead, gap->count);
+    waiting_missed(&buffer_of(subscription)->line, gap->count);
 }
 
 static void on_moved(struct subscription *subscription, const struct subscription_move *move)
@@ -74,14 +62,11 @@ static void on_moved(struct subscription *subscription, const struct subscriptio
 
 static void on_closed(struct subscription *subscription, struct err err)
 {
-    struct buffer *buffer = buffer_of(subscription);
-    struct lead *lead = buffer->lead;
+    struct line *line = &buffer_of(subscription)->line;
 
-    if (lead->subscription.state != SUB_CLOSING)
-        subscription_closing(&lead->subscription);
-    lead->buffer = NULL;
-    waiting_part(lead, err); /* a topic's text is static */
-    give_back(buffer, lead->attachment->receiver);
+    if (line->lead->subscription.state != SUB_CLOSING)
+        subscription_closing(&line->lead->subscription);
+    waiting_part(line, err); /* a topic's text is static */
 }
 
 static const struct subscription_events events = {
@@ -90,11 +75,9 @@ static const struct subscription_events events = {
 static void open_lead(struct backend *backend, struct subscription *subscription)
 {
     struct lead *lead = lead_from(subscription);
-    struct buffer *buffer = take(lead->attachment->receiver);
+    struct buffer *buffer = buffer_from(waiting_open(lead, sizeof *buffer));
 
     subscription_opening(subscription, NULL);
-    lead->buffer = buffer;
-    buffer->lead = lead;
     subscription_init(&buffer->subscription, subscription->home, &events);
     buffer->subscription.want.topic = subscription->want.topic;
     topic_of(lead)->source.open(backend, &buffer->subscription);
@@ -105,7 +88,7 @@ static void grant_lead(struct backend *backend, struct subscription *subscriptio
                        uint64_t bytes)
 {
     (void)backend;
-    waiting_granted(lead_from(subscription), n, bytes);
+    waiting_granted(lead_from(subscription)->line, n, bytes);
 }
 
 static void close_lead(struct backend *backend, struct subscription *subscription)
@@ -113,8 +96,7 @@ static void close_lead(struct backend *backend, struct subscription *subscriptio
     struct lead *lead = lead_from(subscription);
 
     subscription_closing(subscription);
-    if (lead->buffer != NULL)
-        topic_of(lead)->source.close(backend, &lead->buffer->subscription);
+    topic_of(lead)->source.close(backend, &buffer_from(lead->line)->subscription);
 }
 
 const struct message_source buffer_source = {

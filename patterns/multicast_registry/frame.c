@@ -60,14 +60,14 @@ static size_t first_place(const struct framing *f, const struct attachment *a)
 {
     size_t n = f->frame.n, first = n > LOOK_BACK ? n - LOOK_BACK : 0;
 
-    return a->frame == f->receiver->frames && a->place >= first ? a->place + 1 : first;
+    return a->frame == f->receiver->frames && a->place >= first ? a->place + 1u : first;
 }
 
 static void add(struct framing *f, const struct incoming *from, struct attachment *a)
 {
     size_t at = first_place(f, a), n = f->frame.n;
 
-    f->bytes += a->identity.len;
+    f->bytes += a->identity_len;
     while (at < n && !is_same(from, f->messages[at].from))
         at++;
     if (at < n)
@@ -75,7 +75,7 @@ static void add(struct framing *f, const struct incoming *from, struct attachmen
     else
         add_message(f, from, attachment_identity(a));
     a->frame = f->receiver->frames;
-    a->place = at;
+    a->place = (uint16_t)at;
 }
 
 /* A large message has a frame of its own, so that whoever can read messages as large as the
@@ -105,7 +105,7 @@ static void add_kept(struct framing *f, struct incoming_batch *batch, size_t at)
         kept_give_up(lead, from);
         return;
     }
-    f->bytes += a->identity.len;
+    f->bytes += a->identity_len;
     add_message(f, from, attachment_identity(a));
     kept_sent(lead, from, f->receiver->sequence);
 }

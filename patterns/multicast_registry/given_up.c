@@ -165,7 +165,7 @@ static void publish(struct dying *dying)
 static struct slice letters_of(const struct lead *lead, struct arena *arena, struct slice group)
 {
     const struct receiver *r = lead->attachment->receiver;
-    struct slice queue = slice_of(lead->topic.bytes, lead->topic.len);
+    struct slice queue = lead->subscription.want.topic;
     struct slice name = dead_letter_topic(arena, queue, group, DEAD_LETTER_SUFFIX);
     struct slice identity = attachment_identity(lead->attachment);
     struct slice prefix = r->multicast->settings.queue_prefix;

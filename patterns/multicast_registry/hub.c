@@ -43,20 +43,20 @@ static struct hub *hub_of(const struct lead *lead)
     return &lead->attachment->receiver->multicast->hub;
 }
 
-static struct lead **chain(const struct hub *hub, struct slice identity)
+static struct line **chain(const struct hub *hub, struct slice identity)
 {
     const struct multicast *multicast = CONTAINER_OF(hub, struct multicast, hub);
 
     return &hub->table[hash_seeded(multicast->seed, identity) % HUB_BUCKETS];
 }
 
-static void unlink_lead(struct hub *hub, struct lead *lead)
+static void unlink_line(struct hub *hub, struct line *line)
 {
-    struct lead **at = chain(hub, attachment_identity(lead->attachment));
+    struct line **at = chain(hub, attachment_identity(line->lead->attachment));
 
-    while (*at != lead)
+    while (*at != line)
         at = &(*at)->next;
-    *at = lead->next;
+    *at = line->next;
     hub->leads--;
 }
 
@@ -72,10 +72,10 @@ static void on_batch(struct subscription *subscription, struct incoming_batch *b
     for (uint32_t i = 0; i < n; i++) {
         const struct incoming *item = &batch->items[i];
 
-        for (struct lead *lead = *chain(hub, item->key); lead != NULL; lead = lead->next) {
-            if (lead->subscription.state == SUB_RUNNING &&
-                slice_equal(attachment_identity(lead->attachment), item->key))
-                waiting_add(lead, item);
+        for (struct line *line = *chain(hub, item->key); line != NULL; line = line->next) {
+            if (line->lead->subscription.state == SUB_RUNNING &&
+                slice_equal(attachment_identity(line->lead->attachment), item->key))
+                waiting_add(line, item);
         }
     }
     incoming_drop(batch, n);
@@ -93,8 +93,8 @@ static void on_opened(struct subscription *subscription)
 
     hub->state = HUB_RUNNING;
     for (size_t i = 0; i < HUB_BUCKETS; i++) {
-        for (struct lead *lead = hub->table[i]; lead != NULL; lead = lead->next)
-            waiting_stands(lead);
+        for (struct line *line = hub->table[i]; line != NULL; line = line->next)
+            waiting_stands(line);
     }
 }
 
@@ -104,8 +104,8 @@ static void on_gap(struct subscription *subscription, const struct subscription_
 
     (void)gap; /* for whom they were is not known: each may have missed some */
     for (size_t i = 0; i < HUB_BUCKETS; i++) {
-        for (struct lead *lead = hub->table[i]; lead != NULL; lead = lead->next)
-            waiting_missed(lead, 0);
+        for (struct line *line = hub->table[i]; line != NULL; line = line->next)
+            waiting_missed(line, 0);
     }
 }
 
@@ -114,16 +114,16 @@ static void on_closed(struct subscription *subscription, struct err err)
     struct hub *hub = CONTAINER_OF(subscription, struct hub, subscription);
 
     hub->state = HUB_IDLE;
-    for (struct lead *lead = hub->parting, *next; lead != NULL; lead = next) {
-        next = lead->next;
-        waiting_part(lead, ERR_NONE);
+    for (struct line *line = hub->parting, *next; line != NULL; line = next) {
+        next = line->next;
+        waiting_part(line, ERR_NONE);
     }
     hub->parting = NULL;
     for (size_t i = 0; i < HUB_BUCKETS && err.code != ERR_OK; i++) {
-        for (struct lead *lead = hub->table[i], *next; lead != NULL; lead = next) {
-            next = lead->next;
-            subscription_closing(&lead->subscription);
-            waiting_part(lead, err);
+        for (struct line *line = hub->table[i], *next; line != NULL; line = next) {
+            next = line->next;
+            subscription_closing(&line->lead->subscription);
+            waiting_part(line, err);
         }
         hub->table[i] = NULL;
     }
@@ -165,39 +165,41 @@ static void open_lead(struct backend *backend, struct subscription *subscription
 {
     struct lead *lead = lead_from(subscription);
     struct hub *hub = hub_of(lead);
-    struct lead **at = chain(hub, attachment_identity(lead->attachment));
+    struct line **at = chain(hub, attachment_identity(lead->attachment));
+    struct line *line = waiting_open(lead, sizeof *line);
 
     (void)backend;
     subscription_opening(subscription, NULL);
-    lead->next = *at;
-    *at = lead;
+    line->next = *at;
+    *at = line;
     hub->leads++;
     if (hub->state == HUB_IDLE)
         open_hub(hub);
     else if (hub->state == HUB_RUNNING)
-        waiting_stands(lead);
+        waiting_stands(line);
 }
 
 static void grant_lead(struct backend *backend, struct subscription *subscription, uint32_t n,
                        uint64_t bytes)
 {
     (void)backend;
-    waiting_granted(lead_from(subscription), n, bytes);
+    waiting_granted(lead_from(subscription)->line, n, bytes);
 }
 
 static void close_lead(struct backend *backend, struct subscription *subscription)
 {
     struct lead *lead = lead_from(subscription);
+    struct line *line = lead->line;
     struct hub *hub = hub_of(lead);
 
     subscription_closing(subscription);
-    unlink_lead(hub, lead);
+    unlink_line(hub, line);
     if (hub->leads > 0 && hub->state != HUB_CLOSING) {
-        waiting_part(lead, ERR_NONE);
+        waiting_part(line, ERR_NONE);
         return;
     }
-    lead->next = hub->parting;
-    hub->parting = lead;
+    line->next = hub->parting;
+    hub->parting = line;
     if (hub->state == HUB_CLOSING)
         return;
     hub->state = HUB_CLOSING;

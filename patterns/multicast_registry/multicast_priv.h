@@ -141,7 +141,7 @@ struct multicast_stats { /* written on the home worker */
 };
 
 struct receiver;
-struct lead;
+struct line;
 
 /* ---- hub.c: the one topic of all identities, dealt out to leads ---- */
 
@@ -150,8 +150,8 @@ enum { HUB_BUCKETS = 4096 };
 struct hub {
     struct subscription subscription;
     enum { HUB_IDLE, HUB_OPENING, HUB_RUNNING, HUB_CLOSING } state;
-    struct lead **table;  /* HUB_BUCKETS chains, by identity */
-    struct lead *parting; /* those that are closed when the subscription is */
+    struct line **table;  /* HUB_BUCKETS chains, by identity */
+    struct line *parting; /* of leads that are closed when the subscription is */
     size_t leads;         /* in the table */
     char topic[MESSAGE_TOPIC_BYTES + 1];
 };

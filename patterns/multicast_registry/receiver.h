@@ -47,51 +47,38 @@ enum { LEAD_TOPIC, LEAD_QUEUE, LEAD_KINDS };
 struct receiver;
 struct attachment;
 struct dying;
+struct line;
 
-/* A text in the call's arena, whose place is used again by the next one that fits. */
-struct kept_text {
-    uint8_t *bytes;
-    uint16_t len, room;
-};
-
-/* Stays until its subscription is closed and its batches are released. */
+/* Stays until its subscription is closed and its batches are released. There may be a million: what
+ * is added here, and to an attachment, is paid for each. */
 struct lead {
     struct subscription subscription;
     struct attachment *attachment;
+    struct line
+        *line; /* waiting.c, until it is closed; NULL: its topic's source is read as it is */
+    uint64_t owed_bytes; /* of batches that have left the inbox: credit that is not given yet */
+    uint32_t owed;       /* messages of a queue that are settled, likewise */
+    uint32_t out;        /* of a queue: handed over and neither settled nor lent */
+    uint32_t settling;   /* settlements under way */
+    uint16_t lent;       /* given up, and not settled: the source has other credit for them */
     uint8_t kind;
-    bool opened, closed;
-    uint32_t lent;         /* given up, and not settled: the source has other credit for them */
-    uint32_t owed;         /* messages of a queue that are settled: credit that is not given yet */
-    uint64_t owed_bytes;   /* of batches that have left the inbox, likewise */
-    uint32_t out;          /* of a queue: handed over and neither settled nor lent */
-    uint32_t settling;     /* settlements under way */
-    struct lead *next;     /* hub.c: in the table's chain, or of those that are parting */
-    struct buffer *buffer; /* buffer.c; NULL: it has none */
-    struct {               /* waiting.c */
-        struct job job;
-        bool stands, landed, leaving, overflowed;
-        struct err err;                      /* with which it is closed */
-        bool gap;                            /* some were lost before they came here */
-        uint64_t missed;                     /* ... and so many */
-        struct incoming_batch *first, *last; /* of one message each; they wait for credit */
-        size_t n, bytes;
-    } waiting;
-    struct kept_text topic;
+    bool opened : 1, closed : 1;
 };
 
-/* Once all its leads are closed it may be used again. */
+/* Once all its leads are closed it may be used again, and its memory of texts with it. */
 struct attachment {
     struct receiver *receiver;
     struct attachment *next; /* in the table's chain, or among the free ones */
+    uint8_t *text;           /* the topics of its leads, and its identity unless one ends with it */
+    uint16_t room, identity_at, identity_len; /* of the text */
+    uint16_t place;                           /* in this frame, where */
+    uint64_t frame;                           /* the last message of its topic is */
+    uint64_t generation;                      /* registered by the stream */
     bool opened, ended, leaving;
     bool again; /* while it is leaving: it was attached anew, and is opened when it is closed */
     bool registered;
     uint8_t leads_opened;
-    struct kept_text identity;
-    uint64_t frame;                /* the last one with a message of its topic, */
-    size_t place;                  /* and where in it */
-    uint64_t generation, grace_ms; /* registered by the stream */
-    struct lead leads[];           /* receiver->leads of them */
+    struct lead leads[]; /* receiver->leads of them */
 };
 
 /* A kept message that is sent, and not confirmed. */
@@ -122,7 +109,7 @@ struct receiver {
     size_t buckets, attached, opening, open; /* attached: those in the table */
     size_t leads;                            /* of each attachment */
     struct attachment *free;
-    struct buffer *buffers; /* buffer.c: those that may be used again */
+    struct line *lines; /* waiting.c: those that may be used again */
     bool bidi, begun, started, ending, ended, draining, manual, resumes;
     struct err why; /* with which the call ends; ERR_OK: in order */
     char why_text[ERR_KEPT_BYTES];
@@ -169,7 +156,7 @@ static inline struct lead *lead_of(const struct incoming_batch *batch)
 
 static inline struct slice attachment_identity(const struct attachment *a)
 {
-    return slice_of(a->identity.bytes, a->identity.len);
+    return slice_of(a->text + a->identity_at, a->identity_len);
 }
 
 /* ---- attachment.c ---- */
@@ -211,15 +198,30 @@ void inbox_forget(struct lead *lead);
 
 /* ---- waiting.c: in place of a topic's own source ---- */
 
+/* What waits for a lead, from open until it is closed: what stands in embeds it, first. */
+struct line {
+    struct lead *lead;
+    struct line *next; /* hub.c: in the table's chain, or of those that are parting */
+    struct job job;
+    bool stands, landed, leaving, overflowed;
+    bool gap;                            /* some were lost before they came here */
+    uint64_t missed;                     /* ... and so many */
+    struct err err;                      /* with which the lead is closed */
+    struct incoming_batch *first, *last; /* of one message each; they wait for credit */
+    size_t n, bytes;
+};
+
+/* Of `bytes`, which are the same for all of a receiver. The lead is being opened. */
+struct line *waiting_open(struct lead *lead, size_t bytes);
 /* The source is open: the lead stands. */
-void waiting_stands(struct lead *lead);
+void waiting_stands(struct line *line);
 /* Copied; dropped by the policy if there is no room. The lead hears of it later. */
-void waiting_add(struct lead *lead, const struct incoming *message);
+void waiting_add(struct line *line, const struct incoming *message);
 /* Lost before they came here; 0: it is not known how many. */
-void waiting_missed(struct lead *lead, uint64_t messages);
-void waiting_granted(struct lead *lead, uint32_t messages, uint64_t bytes);
-/* It is closed, and told so later. */
-void waiting_part(struct lead *lead, struct err err);
+void waiting_missed(struct line *line, uint64_t messages);
+void waiting_granted(struct line *line, uint32_t messages, uint64_t bytes);
+/* The lead is closed, and told so later; then the line is gone. */
+void waiting_part(struct line *line, struct err err);
 
 /* ---- buffer.c ---- */
 

@@ -15,6 +15,8 @@
 #include "pool/worker.h"
 #include "src/base/block.h"
 
+#include <string.h>
+
 enum { BLOCK_BYTES = 1024 /* an arena takes as many at least, and has some of them left */ };
 
 /* ---- copies ---- */
@@ -78,26 +80,58 @@ static struct waiting *copy_of(const struct incoming *from, struct receiver *r)
 
 /* ---- the line ---- */
 
-static struct incoming_batch *take_first(struct lead *lead)
+static struct receiver *receiver_of(const struct line *line)
 {
-    struct incoming_batch *batch = lead->waiting.first;
+    return line->lead->attachment->receiver;
+}
 
-    lead->waiting.first = batch->holder;
-    lead->waiting.n--;
-    lead->waiting.bytes -= batch->bytes;
+struct line *waiting_open(struct lead *lead, size_t bytes)
+{
+    struct receiver *r = lead->attachment->receiver;
+    struct line *line = r->lines;
+
+    if (line == NULL)
+        line = arena_alloc(call_arena(r->call), bytes);
+    else
+        r->lines = line->next;
+    memset(line, 0, bytes);
+    line->lead = lead;
+    lead->line = line;
+    return line;
+}
+
+/* Nothing waits. */
+static void close(struct line *line)
+{
+    struct receiver *r = receiver_of(line);
+    struct lead *lead = line->lead;
+
+    lead->line = NULL;
+    line->next = r->lines;
+    r->lines = line;
+    subscription_closed(&lead->subscription, line->err);
+}
+
+static struct incoming_batch *take_first(struct line *line)
+{
+    struct incoming_batch *batch = line->first;
+
+    line->first = batch->holder;
+    line->n--;
+    line->bytes -= batch->bytes;
     return batch;
 }
 
-static void append(struct lead *lead, struct incoming_batch *batch)
+static void append(struct line *line, struct incoming_batch *batch)
 {
-    lead->waiting.n++;
-    lead->waiting.bytes += batch->bytes;
+    line->n++;
+    line->bytes += batch->bytes;
     batch->holder = NULL;
-    if (lead->waiting.first == NULL)
-        lead->waiting.first = batch;
+    if (line->first == NULL)
+        line->first = batch;
     else
-        lead->waiting.last->holder = batch;
-    lead->waiting.last = batch;
+        line->last->holder = batch;
+    line->last = batch;
 }
 
 static struct slice key_of(const struct incoming *message)
@@ -106,19 +140,19 @@ static struct slice key_of(const struct incoming *message)
 }
 
 /* Bytes that this makes free. */
-static size_t drop(struct lead *lead, struct incoming_batch *batch, enum drop_reason reason)
+static size_t drop(struct line *line, struct incoming_batch *batch, enum drop_reason reason)
 {
     size_t held = waiting_of(batch)->held;
 
     free_batch(batch);
-    inbox_lost(lead->attachment->receiver, 1, reason);
+    inbox_lost(receiver_of(line), 1, reason);
     return held;
 }
 
 /* Each key waits once at most. Those without one have the identity's. */
-static size_t drop_replaced(struct lead *lead, struct slice key)
+static size_t drop_replaced(struct line *line, struct slice key)
 {
-    struct incoming_batch *before = NULL, *batch = lead->waiting.first;
+    struct incoming_batch *before = NULL, *batch = line->first;
 
     while (batch != NULL && !slice_equal(key_of(batch->items), key)) {
         before = batch;
@@ -127,155 +161,155 @@ static size_t drop_replaced(struct lead *lead, struct slice key)
     if (batch == NULL)
         return 0;
     if (before == NULL)
-        lead->waiting.first = batch->holder;
+        line->first = batch->holder;
     else
         before->holder = batch->holder;
-    if (lead->waiting.last == batch)
-        lead->waiting.last = before;
-    lead->waiting.n--;
-    lead->waiting.bytes -= batch->bytes;
-    return drop(lead, batch, DROP_REPLACED);
+    if (line->last == batch)
+        line->last = before;
+    line->n--;
+    line->bytes -= batch->bytes;
+    return drop(line, batch, DROP_REPLACED);
 }
 
-static bool is_full(const struct lead *lead, size_t bytes)
+static bool is_full(const struct line *line, size_t bytes)
 {
-    const struct multicast_settings *settings = &lead->attachment->receiver->multicast->settings;
+    const struct multicast_settings *settings = &receiver_of(line)->multicast->settings;
 
-    return lead->waiting.n > 0 && (lead->waiting.n >= settings->queue_messages ||
-                                   lead->waiting.bytes + bytes > settings->queue_bytes);
+    return line->n > 0 &&
+           (line->n >= settings->queue_messages || line->bytes + bytes > settings->queue_bytes);
 }
 
 /* It leaves as soon as the job runs. */
-static bool has_credit(const struct lead *lead)
+static bool has_credit(const struct line *line)
 {
-    const struct subscription *subscription = &lead->subscription;
+    const struct subscription *subscription = &line->lead->subscription;
 
-    return subscription_may_take(subscription) && lead->waiting.n < subscription->credit_messages &&
-           (int64_t)lead->waiting.bytes < subscription->credit_bytes;
+    return subscription_may_take(subscription) && line->n < subscription->credit_messages &&
+           (int64_t)line->bytes < subscription->credit_bytes;
 }
 
 /* freed: what has gone to make room for it. */
-static bool memory_allows(const struct lead *lead, const struct waiting *w, size_t freed)
+static bool memory_allows(const struct line *line, const struct waiting *w, size_t freed)
 {
-    struct receiver *r = lead->attachment->receiver;
+    struct receiver *r = receiver_of(line);
 
-    if (w->held > freed && !has_credit(lead) && !call_sends_ahead(r->call))
+    if (w->held > freed && !has_credit(line) && !call_sends_ahead(r->call))
         return false;
     return inbox_hold(r).code == ERR_OK;
 }
 
 /* ---- the job ---- */
 
-static void tell_missed(struct lead *lead)
+static void tell_missed(struct line *line)
 {
     struct subscription_gap gap = {.partition = -1,
                                    .missing_from = -1,
                                    .goes_on_at = -1,
-                                   .count = lead->waiting.missed,
+                                   .count = line->missed,
                                    .text = "the messaging backend has lost messages"};
-    bool unknown = lead->waiting.gap, known = gap.count > 0;
+    bool unknown = line->gap, known = gap.count > 0;
 
-    lead->waiting.missed = 0;
-    lead->waiting.gap = false;
+    line->missed = 0;
+    line->gap = false;
     if (known)
-        subscription_gap(&lead->subscription, &gap);
+        subscription_gap(&line->lead->subscription, &gap);
     gap.count = 0;
     if (unknown)
-        subscription_gap(&lead->subscription, &gap);
+        subscription_gap(&line->lead->subscription, &gap);
 }
 
-static void deliver(struct lead *lead)
+static void deliver(struct line *line)
 {
-    struct subscription *subscription = &lead->subscription;
+    struct subscription *subscription = &line->lead->subscription;
 
-    while (lead->waiting.first != NULL && subscription->state == SUB_RUNNING &&
+    while (line->first != NULL && subscription->state == SUB_RUNNING &&
            subscription_may_take(subscription)) {
-        struct incoming_batch *batch = take_first(lead);
+        struct incoming_batch *batch = take_first(line);
 
         waiting_of(batch)->held -= batch->bytes; /* the inbox counts them */
-        lead->attachment->receiver->line_bytes -= batch->bytes;
+        receiver_of(line)->line_bytes -= batch->bytes;
         subscription_take(subscription, 1, batch->bytes);
         subscription_deliver(subscription, batch);
     }
-    while (lead->waiting.first != NULL && subscription->state != SUB_RUNNING)
-        free_batch(take_first(lead));
-    (void)inbox_hold(lead->attachment->receiver); /* not more than before */
+    while (line->first != NULL && subscription->state != SUB_RUNNING)
+        free_batch(take_first(line));
+    (void)inbox_hold(receiver_of(line)); /* not more than before */
 }
 
 static void run(struct job *job)
 {
-    struct lead *lead = CONTAINER_OF(job, struct lead, waiting.job);
-    struct receiver *r = lead->attachment->receiver;
-    struct subscription *subscription = &lead->subscription;
+    struct line *line = CONTAINER_OF(job, struct line, job);
+    struct receiver *r = receiver_of(line);
+    struct subscription *subscription = &line->lead->subscription;
 
-    lead->waiting.landed = false;
-    if (subscription->state == SUB_OPENING && lead->waiting.stands)
+    line->landed = false;
+    if (subscription->state == SUB_OPENING && line->stands)
         subscription_opened(subscription);
     if (subscription->state == SUB_RUNNING)
-        tell_missed(lead);
-    if (lead->waiting.overflowed)
+        tell_missed(line);
+    if (line->overflowed)
         receiver_end(r, err_about(ERR_RESOURCE_EXHAUSTED, "when_full",
                                   "the receiver was too slow: no more messages may wait for one "
                                   "of its identities, and its stream ends then"));
-    deliver(lead);
+    deliver(line);
     receiver_look(r);
-    if (lead->waiting.leaving && !lead->waiting.landed)
-        subscription_closed(subscription, lead->waiting.err);
+    if (line->leaving && !line->landed)
+        close(line);
 }
 
-static void look(struct lead *lead)
+static void look(struct line *line)
 {
-    if (lead->waiting.landed)
+    if (line->landed)
         return;
-    lead->waiting.landed = true;
-    lead->waiting.job.run = run;
-    worker_land(lead->subscription.home, &lead->waiting.job);
+    line->landed = true;
+    line->job.run = run;
+    worker_land(line->lead->subscription.home, &line->job);
 }
 
 /* ---- for the sources ---- */
 
-void waiting_stands(struct lead *lead)
+void waiting_stands(struct line *line)
 {
-    lead->waiting.stands = true;
-    look(lead);
+    line->stands = true;
+    look(line);
 }
 
-void waiting_add(struct lead *lead, const struct incoming *message)
+void waiting_add(struct line *line, const struct incoming *message)
 {
-    struct receiver *r = lead->attachment->receiver;
+    struct receiver *r = receiver_of(line);
     bool keeps_old = r->when_full == FULL_NEWEST || r->when_full == FULL_END;
-    size_t freed = r->when_full == FULL_LATEST ? drop_replaced(lead, key_of(message)) : 0;
+    size_t freed = r->when_full == FULL_LATEST ? drop_replaced(line, key_of(message)) : 0;
     struct waiting *w = copy_of(message, r);
 
-    look(lead);
-    while (is_full(lead, w->batch.bytes) || !memory_allows(lead, w, freed)) {
-        if (keeps_old || lead->waiting.first == NULL) {
-            lead->waiting.overflowed = r->when_full == FULL_END;
-            drop(lead, &w->batch, DROP_NEWEST);
+    look(line);
+    while (is_full(line, w->batch.bytes) || !memory_allows(line, w, freed)) {
+        if (keeps_old || line->first == NULL) {
+            line->overflowed = r->when_full == FULL_END;
+            drop(line, &w->batch, DROP_NEWEST);
             return;
         }
-        freed += drop(lead, take_first(lead), DROP_OLDEST);
+        freed += drop(line, take_first(line), DROP_OLDEST);
     }
-    append(lead, &w->batch);
+    append(line, &w->batch);
 }
 
-void waiting_missed(struct lead *lead, uint64_t messages)
+void waiting_missed(struct line *line, uint64_t messages)
 {
-    lead->waiting.missed += messages;
-    lead->waiting.gap = lead->waiting.gap || messages == 0;
-    look(lead);
+    line->missed += messages;
+    line->gap = line->gap || messages == 0;
+    look(line);
 }
 
-void waiting_granted(struct lead *lead, uint32_t messages, uint64_t bytes)
+void waiting_granted(struct line *line, uint32_t messages, uint64_t bytes)
 {
-    subscription_granted(&lead->subscription, messages, bytes);
-    if (lead->waiting.first != NULL)
-        look(lead);
+    subscription_granted(&line->lead->subscription, messages, bytes);
+    if (line->first != NULL)
+        look(line);
 }
 
-void waiting_part(struct lead *lead, struct err err)
+void waiting_part(struct line *line, struct err err)
 {
-    lead->waiting.leaving = true;
-    lead->waiting.err = err;
-    look(lead);
+    line->leaving = true;
+    line->err = err;
+    look(line);
 }
