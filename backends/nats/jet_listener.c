@@ -337,6 +337,8 @@ static void on_over(struct jet_listener *listener)
     listener->attached = false;
     if (listener->asked_messages > 0) /* the connection is lost, or the place is looked up anew */
         jet_end_request(listener);
+    if (listener->placed_well && !listener->withdrawn) /* it is lost: another one is waited for */
+        jet_look_anew(listener, JET_PLACE_RETRY_MS);
     if (listener->withdrawn)
         jet_look_anew(listener,
                       0); /* the server forgets the request, and gets back what it brought */
@@ -345,7 +347,7 @@ static void on_over(struct jet_listener *listener)
 
 static void look_at_request(struct jet_listener *listener)
 {
-    if (listener->asked_messages == 0)
+    if (listener->asked_messages == 0 || !listener->placed_well)
         return;
     if (clock_now_ns() >= listener->request_ns)
         jet_look_anew(listener, 0); /* it was lost */
@@ -403,6 +405,7 @@ static struct err want_place(struct jet_listener *listener, const struct subscri
     if (err.code != ERR_OK)
         return err;
     place->create = true;
+    place->wait_ms = JET_ASK_MS;
     place->on_gap = want->on_gap;
     place->move = want->start != START_COMMITTED;
     place->start = want->start == START_COMMITTED ? want->if_none : want->start;

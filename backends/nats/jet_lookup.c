@@ -13,6 +13,7 @@ struct jet_lookup {
     struct jet_store *store;
     struct jet_list items;
     bool asking;
+    uint64_t wait_ms;  /* the control thread's: for the next answer */
     uint64_t retry_ns; /* 0: they are sent again as soon as possible */
     /* the control thread's while asking */
     bool made;
@@ -35,9 +36,10 @@ static void work(struct jet_store *store, jsCtx *js, struct jet_errand *errand)
     struct jet_lookup *lookup = (struct jet_lookup *)errand;
 
     lookup->made = false;
-    lookup->err = js != NULL
-                      ? jet_stream_find(store, js, lookup->topic, lookup->stream, &lookup->made)
-                      : nats_unavailable();
+    lookup->err = js != NULL ? jet_stream_find(store, js, lookup->topic, lookup->wait_ms,
+                                               lookup->stream, &lookup->made)
+                             : nats_unavailable();
+    lookup->wait_ms = jet_ask_next(store, lookup->wait_ms, lookup->err.code != ERR_UNAVAILABLE);
 }
 
 static void worked(struct jet_store *store, struct jet_errand *errand)
@@ -95,6 +97,7 @@ static struct jet_lookup *lookup_of(struct jet_store *store, const char *topic)
         abort();
     jet_list_init(&lookup->items);
     lookup->store = store;
+    lookup->wait_ms = jet_ask_next(store, 0, true);
     lookup->errand.work = work;
     lookup->errand.worked = worked;
     lookup->found.run = run_found;

@@ -55,10 +55,11 @@ static natsStatus make(struct jet_store *store, jsCtx *js, const char *name, jsE
 }
 
 /* NATS_INVALID_ARG: there is one that does not serve. */
-static natsStatus find(jsCtx *js, const char *name, jsErrCode *code)
+static natsStatus find(struct jet_store *store, jsCtx *js, const char *name, jsErrCode *code)
 {
+    jsOptions options = jet_ask_options(store, store->notices.wait_ms);
     jsStreamInfo *info = NULL;
-    natsStatus s = js_GetStreamInfo(&info, js, name, NULL, code);
+    natsStatus s = js_GetStreamInfo(&info, js, name, &options, code);
 
     if (s == NATS_OK && !info->Config->AllowDirect)
         s = NATS_INVALID_ARG;
@@ -108,6 +109,8 @@ static void fail(struct jet_store *store, natsStatus status, jsErrCode code)
         refuse(store, natsStatus_GetText(status));
         return;
     }
+    if (status == NATS_TIMEOUT)
+        store->notices.wait_ms = jet_ask_next(store, store->notices.wait_ms, false);
     store->notices.state = JET_NOTICES_UNKNOWN;
     store->notices.again_ns = clock_now_ns() + JET_NOTICES_AGAIN_MS * NS_PER_MS;
     if (status != NATS_CONNECTION_CLOSED && status != NATS_CONNECTION_DISCONNECTED)
@@ -127,14 +130,14 @@ bool jet_notices_usable(struct jet_store *store, jsCtx *js)
         return true;
     if (clock_now_ns() < store->notices.again_ns)
         return false;
-    s = find(js, name_of(store, name), &code);
+    s = find(store, js, name_of(store, name), &code);
     if (s == NATS_NOT_FOUND) {
         code = 0;
         s = make(store, js, name, &code);
     }
     if ((int)code == NAME_IN_USE) { /* another process was faster */
         code = 0;
-        s = find(js, name, &code);
+        s = find(store, js, name, &code);
     }
     if (s == NATS_OK)
         store->notices.state = JET_NOTICES_READY;
@@ -147,9 +150,11 @@ bool jet_notices_usable(struct jet_store *store, jsCtx *js)
 
 /* Newer servers say why. Of others it is asked whether the message is there: another client may
  * have ended it. Not NATS_OK: that is not known. */
-static natsStatus ask_whether_removed(jsCtx *js, const struct jet_place *place, const char *text,
+static natsStatus ask_whether_removed(const struct jet_store *store, jsCtx *js,
+                                      const struct jet_place *place, const char *text,
                                       struct jet_notice *notice)
 {
+    jsOptions options = jet_ask_options(store, store->notices.wait_ms);
     natsMsg *message = NULL;
     natsStatus s;
 
@@ -159,7 +164,7 @@ static natsStatus ask_whether_removed(jsCtx *js, const struct jet_place *place, 
             notice->sequence = 0;
         return NATS_OK;
     }
-    s = js_GetMsg(&message, js, place->stream, notice->sequence, NULL, NULL);
+    s = js_GetMsg(&message, js, place->stream, notice->sequence, &options, NULL);
     natsMsg_Destroy(message);
     if (s == NATS_OK)
         notice->sequence = 0;
@@ -167,7 +172,8 @@ static natsStatus ask_whether_removed(jsCtx *js, const struct jet_place *place, 
 }
 
 /* The name of this member cannot stand in a text of JSON with a plain quote before it. */
-static natsStatus read_notice(jsCtx *js, const struct jet_place *place, natsMsg *message,
+static natsStatus read_notice(const struct jet_store *store, jsCtx *js,
+                              const struct jet_place *place, natsMsg *message,
                               struct jet_notice *notice)
 {
     static const char member[] = "\"stream_seq\":";
@@ -180,7 +186,7 @@ static natsStatus read_notice(jsCtx *js, const struct jet_place *place, natsMsg 
     at = strstr(text, member);
     if (at != NULL && natsMsg_GetTime(message) >= place->created)
         notice->sequence = strtoull(at + sizeof member - 1, NULL, 10);
-    return notice->sequence != 0 ? ask_whether_removed(js, place, text, notice) : NATS_OK;
+    return notice->sequence != 0 ? ask_whether_removed(store, js, place, text, notice) : NATS_OK;
 }
 
 /* A look ends with the first message that the server says nothing of: it may be slow for each. */
@@ -191,6 +197,8 @@ static void leave_one(struct jet_store *store, const struct jet_place *place,
 
     snprintf(subject, sizeof subject, "$JS.API.STREAM.MSG.GET.%s", place->stream);
     notices->again = true;
+    if (status == NATS_TIMEOUT)
+        store->notices.wait_ms = jet_ask_next(store, store->notices.wait_ms, false);
     if (is_denied(store, status, subject))
         refuse(store, "NATS lets Prism's user not read messages that may have been removed");
 }
@@ -200,6 +208,7 @@ static bool read_all(struct jet_store *store, jsCtx *js, struct jet_listener *li
                      const char *subject)
 {
     struct jet_notices *notices = listener->removed.notices;
+    jsOptions asked = jet_ask_options(store, store->notices.wait_ms);
     char name[NAME_BYTES];
     uint64_t from = 1;
 
@@ -213,12 +222,12 @@ static bool read_all(struct jet_store *store, jsCtx *js, struct jet_listener *li
         jsDirectGetMsgOptions_Init(&options);
         options.Sequence = from;
         options.NextBySubject = subject;
-        s = js_DirectGetMsg(&message, js, name, NULL, &options);
+        s = js_DirectGetMsg(&message, js, name, &asked, &options);
         if (s != NATS_OK && s != NATS_NOT_FOUND)
             fail(store, s, 0);
         if (s != NATS_OK)
             return s == NATS_NOT_FOUND;
-        s = read_notice(js, &listener->place, message, notice);
+        s = read_notice(store, js, &listener->place, message, notice);
         from = notice->number + 1;
         natsMsg_Destroy(message);
         if (s != NATS_OK) {
@@ -317,6 +326,8 @@ void jet_notices_work(struct jet_store *store, jsCtx *js, struct jet_errand *err
         else
             claim(store, js, notices);
     }
+    if (store->notices.state == JET_NOTICES_READY && !notices->again)
+        store->notices.wait_ms = jet_ask_next(store, 0, true);
     if (store->notices.state != JET_NOTICES_READY)
         notices->again = store->notices.state == JET_NOTICES_UNKNOWN;
 }

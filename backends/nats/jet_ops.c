@@ -69,7 +69,7 @@ static void work_describe(struct jet_store *store, jsCtx *js, struct jet_errand 
     jsStreamInfo *info = NULL;
     jsErrCode code = 0;
     struct err err = js != NULL && !atomic_load(&call->call.abandoned)
-                         ? jet_stream_look(store, js, call->topic, stream)
+                         ? jet_stream_look(store, js, call->topic, 0, stream)
                          : nats_unavailable();
 
     if (err.code == ERR_OK) {

@@ -29,13 +29,14 @@ static struct err look_at_stream(struct jet_store *store, jsCtx *js, struct jet_
 {
     jsStreamInfo *info = NULL;
     jsErrCode code = 0;
-    natsStatus s = js_GetStreamInfo(&info, js, place->stream, NULL, &code);
+    jsOptions options = jet_ask_options(store, place->wait_ms);
+    natsStatus s = js_GetStreamInfo(&info, js, place->stream, &options, &code);
 
     if (s != NATS_OK)
         return jet_stream_err(store, s, code);
     place->first = info->State.FirstSeq;
     place->last = info->State.LastSeq;
-    place->clustered = info->Cluster != NULL && info->Cluster->Leader != NULL;
+    place->clustered = info->Cluster != NULL; /* that names no leader for a moment */
     place->alone =
         info->Config->SubjectsLen == 1 && strcmp(info->Config->Subjects[0], place->topic) == 0;
     jsStreamInfo_Destroy(info);
@@ -79,7 +80,8 @@ static struct err look_at_consumer(struct jet_store *store, jsCtx *js, struct je
 {
     jsConsumerInfo *info = NULL;
     jsErrCode code = 0;
-    natsStatus s = js_GetConsumerInfo(&info, js, place->stream, name, NULL, &code);
+    jsOptions options = jet_ask_options(store, place->wait_ms);
+    natsStatus s = js_GetConsumerInfo(&info, js, place->stream, name, &options, &code);
 
     *fits = false;
     if (s == NATS_NOT_FOUND || code == JSConsumerNotFoundErr)
@@ -231,10 +233,12 @@ static struct err look_for_gap(struct jet_store *store, jsCtx *js, struct jet_pl
     return move(store, js, place);
 }
 
-struct err jet_place_take(struct jet_store *store, jsCtx *js, struct jet_place *place)
+static struct err take(struct jet_store *store, jsCtx *js, struct jet_place *place)
 {
-    struct err err = place->create ? jet_stream_find(store, js, place->topic, place->stream, NULL)
-                                   : jet_stream_look(store, js, place->topic, place->stream);
+    uint64_t wait_ms = place->wait_ms;
+    struct err err = place->create
+                         ? jet_stream_find(store, js, place->topic, wait_ms, place->stream, NULL)
+                         : jet_stream_look(store, js, place->topic, wait_ms, place->stream);
 
     place->found = false;
     place->gap_from = 0;
@@ -248,6 +252,14 @@ struct err jet_place_take(struct jet_store *store, jsCtx *js, struct jet_place *
         return err;
     err = check_start(place);
     return err.code == ERR_OK ? move(store, js, place) : err;
+}
+
+struct err jet_place_take(struct jet_store *store, jsCtx *js, struct jet_place *place)
+{
+    struct err err = take(store, js, place);
+
+    place->wait_ms = jet_ask_next(store, place->wait_ms, err.code != ERR_UNAVAILABLE);
+    return err;
 }
 
 void jet_place_sweep(jsCtx *js, const struct jet_place *place)

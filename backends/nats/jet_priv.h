@@ -30,6 +30,7 @@
 
 #include "backends/nats/jet_deliveries.h"
 #include "backends/nats/jet_removed.h"
+#include "backends/nats/jet_stream.h"
 #include "backends/nats/jet_whole.h"
 #include "backends/stream.h"
 
@@ -43,9 +44,8 @@ enum {
     JET_REQUEST_MS = 15000,       /* how long a request for messages stays open, at first */
     JET_REQUEST_MOST_MS = 120000, /* it doubles with each that brings nothing */
     JET_REQUEST_GRACE_MS = 5000,  /* one that is not ended by then is lost */
-    JET_BEAT_MS = 2000,           /* of a cluster's server, while it has nothing */
-    JET_BEATS_GRACE_MS = 4500,    /* a request that is not heard of for so long is lost */
-    JET_NAME_BYTES = 256,         /* longest name of a stream or consumer, with its NUL */
+    JET_BEAT_MS = 1500,           /* of a cluster's server, while it has nothing */
+    JET_BEATS_GRACE_MS = 3200,    /* a request that is not heard of for two of them is lost */
     JET_PREFIX_BYTES = 640,       /* longest prefix of a delivery's subject, with its NUL */
     JET_PLACE_RETRY_MS = 300,     /* until a group is looked up again */
     JET_TOKEN_BITS = 48,          /* of a token: the consumer's sequence; the rest is its epoch */
@@ -249,20 +249,6 @@ void jet_call_park(struct jet_instance *instance, struct jet_call *call, struct 
 void jet_call_start(struct jet_instance *instance, struct jet_call *call, struct op *op);
 void jet_call_abandon(struct jet_instance *instance); /* home */
 
-/* ---- jet_stream.c. thread: control ---- */
-
-/* Finds the stream that takes the topic, or makes one where that is configured. ERR_NOT_FOUND about
- * "topic": there is none. made: may be NULL. */
-struct err jet_stream_find(struct jet_store *store, jsCtx *js, const char *topic,
-                           char stream[JET_NAME_BYTES], bool *made);
-/* The same, and none is made. */
-struct err jet_stream_look(struct jet_store *store, jsCtx *js, const char *topic,
-                           char stream[JET_NAME_BYTES]);
-struct err jet_stream_err(struct jet_store *store, natsStatus status, jsErrCode code);
-
-/* A name for something of the server's. False: it would be too long. */
-bool jet_name(char name[JET_NAME_BYTES], struct slice group, struct slice topic);
-
 /* ---- jet_place.c. thread: control ---- */
 
 /* A group of a topic, and where it stands. Nothing is allocated. */
@@ -275,6 +261,7 @@ struct jet_place {
     enum stream_start start;             /* of one that is made; not START_COMMITTED */
     int64_t at;
     enum gap_policy on_gap;
+    uint64_t wait_ms; /* for each answer; 0: ack_timeout_ms; jet_place_take sets the next one */
     /* out; in, too, where a place is taken again: then consumer names an ephemeral one */
     char stream[JET_NAME_BYTES], consumer[JET_NAME_BYTES];
     int64_t created; /* when the consumer was made: another number is another consumer */

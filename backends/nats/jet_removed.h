@@ -82,6 +82,7 @@ enum jet_notices_state {
 struct jet_store_notices {
     enum jet_notices_state state; /* the control thread's; the store's sets it while there is no
                                      connection */
+    uint64_t wait_ms;             /* likewise: for the next answer */
     uint64_t again_ns;            /* likewise; while UNKNOWN it is not asked before */
     struct log_budget log;        /* likewise */
     struct nats_task task;

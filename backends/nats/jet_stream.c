@@ -115,17 +115,35 @@ bool jet_name(char name[JET_NAME_BYTES], struct slice group, struct slice topic)
 
 /* ---- streams ---- */
 
-struct err jet_stream_look(struct jet_store *store, jsCtx *js, const char *topic,
+jsOptions jet_ask_options(const struct jet_store *store, uint64_t wait_ms)
+{
+    jsOptions options;
+
+    jsOptions_Init(&options);
+    options.Wait = (int64_t)(wait_ms != 0 ? wait_ms : store->base.config.ack_timeout_ms);
+    return options;
+}
+
+uint64_t jet_ask_next(const struct jet_store *store, uint64_t wait_ms, bool answered)
+{
+    uint64_t most_ms = store->base.config.ack_timeout_ms;
+
+    if (wait_ms == 0 || answered)
+        wait_ms = JET_ASK_MS;
+    else
+        wait_ms *= 2;
+    return wait_ms < most_ms ? wait_ms : most_ms;
+}
+
+struct err jet_stream_look(struct jet_store *store, jsCtx *js, const char *topic, uint64_t wait_ms,
                            char stream[JET_NAME_BYTES])
 {
     jsStreamNamesList *list = NULL;
     jsErrCode code = 0;
-    jsOptions options;
+    jsOptions options = jet_ask_options(store, wait_ms);
     struct err err = ERR_NONE;
     natsStatus s;
 
-    jsOptions_Init(&options);
-    options.Wait = (int64_t)store->base.config.ack_timeout_ms;
     options.Stream.Info.SubjectsFilter = topic;
     s = js_StreamNames(&list, js, &options, &code);
     if (s == NATS_NOT_FOUND && code == 0)
@@ -175,15 +193,16 @@ static struct err make_stream(struct jet_store *store, jsCtx *js, const char *to
     return jet_stream_err(store, s, code);
 }
 
-struct err jet_stream_find(struct jet_store *store, jsCtx *js, const char *topic,
+struct err jet_stream_find(struct jet_store *store, jsCtx *js, const char *topic, uint64_t wait_ms,
                            char stream[JET_NAME_BYTES], bool *made)
 {
-    struct err err = jet_stream_look(store, js, topic, stream);
+    struct err err = jet_stream_look(store, js, topic, wait_ms, stream);
 
     if (err.code != ERR_NOT_FOUND || !store->base.config.create_streams)
         return err;
     err = make_stream(store, js, topic, stream);
     if (err.code == ERR_OK && made != NULL)
         *made = true;
-    return err.code == ERR_FAILED_PRECONDITION ? jet_stream_look(store, js, topic, stream) : err;
+    return err.code == ERR_FAILED_PRECONDITION ? jet_stream_look(store, js, topic, wait_ms, stream)
+                                               : err;
 }

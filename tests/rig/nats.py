@@ -64,12 +64,22 @@ class NatsServer(Server):
         """The streams are recovered, and the meta group of a cluster has a leader and is current."""
         return http_status(self.monitor_port, "/healthz") == 200
 
+    def leaders(self):
+        """Who leads, as this member sees it: {"": of the cluster, STREAM: .., STREAM/CONSUMER: ..}; None: nobody."""
+        answer = exchange(self.monitor_port, b"GET /jsz?accounts=true&streams=true&consumers=true HTTP/1.0\r\n\r\n",
+                          lambda _: False)
+        told = json.loads(answer.partition(b"\r\n\r\n")[2] or b"{}")
+        found = {"": told.get("meta_cluster", {}).get("leader")}
+        for account in told.get("account_details", []):
+            for stream in account.get("stream_detail", []):
+                found[stream["name"]] = stream.get("cluster", {}).get("leader")
+                found.update({f"{stream['name']}/{c['name']}": c.get("cluster", {}).get("leader")
+                              for c in stream.get("consumer_detail") or []})
+        return found
+
     def leads(self, stream):
         """Is this member the leader of the stream?"""
-        answer = exchange(self.monitor_port, b"GET /jsz?accounts=true&streams=true HTTP/1.0\r\n\r\n", lambda _: False)
-        accounts = json.loads(answer.partition(b"\r\n\r\n")[2] or b"{}").get("account_details", [])
-        return any(detail["name"] == stream and detail.get("cluster", {}).get("leader") == f"n{self.node}"
-                   for account in accounts for detail in account.get("stream_detail", []))
+        return self.leaders().get(stream) == f"n{self.node}"
 
 
 def queue_stream(server, **config):
