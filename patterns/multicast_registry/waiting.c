@@ -232,7 +232,7 @@ static void deliver(struct line *line)
         subscription_deliver(subscription, batch);
     }
     while (line->first != NULL && subscription->state != SUB_RUNNING)
-        free_batch(take_first(line));
+        drop(line, take_first(line), DROP_ENDED);
     (void)inbox_hold(receiver_of(line)); /* not more than before */
 }
 

@@ -6,7 +6,7 @@ import grpc
 from google.rpc import error_details_pb2
 from rig import environment, suite, wait, wire
 from rig.messaging import Stream
-from rig.multicast import dropping, filters, messages, namespace, pb, service, struct, where
+from rig.multicast import filters, messages, namespace, pb, service, struct, where
 from rig.prismd import Prismd
 
 MEMSTORE = {"backend": "memstore", "config": {}}
@@ -275,67 +275,6 @@ class Multicast(suite.Case):
             self.assertEqual(list(last.identities), ["at2"])
             stream.half_close()
             self.assertEqual(stream.rest(), [])
-
-    def test_a_receiver_that_reads_nothing(self):
-        """M5: it is told how many it lost, and costs the server a bounded memory."""
-        self.register("lazy", kind="lazy")
-        stream = self.subscribe("lazy")
-        sent = 400
-        before = self.server.process.resident_bytes()
-        for _ in range(sent):
-            self.registry.Multicast(identities=["lazy"], payload=bytes(100_000))
-        if not environment.SANITIZER:
-            self.assertLess(self.server.process.resident_bytes() - before, 24 << 20)
-        got = dropped = 0
-        while got + dropped < sent:
-            frame = next(stream)
-            got += len(frame.messages)
-            dropped += frame.dropped_count
-        self.assertEqual(got + dropped, sent)
-        self.assertGreater(dropped, 0)
-        self.assertEqual(self.server.metric("prism_multicast_dropped_total", reason="oldest"), dropped)
-
-    def too_slow(self, name, when_full):
-        """M5: a receiver that reads nothing while 400 messages come. Returns its stream."""
-        self.register(name, "quick" + name)
-        stream = self.subscribe(name, when_full=when_full)
-        quick = self.subscribe("quick" + name, when_full=when_full)
-        for n in range(400):
-            answer = self.registry.Multicast(identities=[name, "quick" + name], payload=b"%04d" % n + bytes(100_000))
-            self.assertEqual(answer.success, True)
-            self.assertEqual(messages(quick, 1)[0].payload[:4], b"%04d" % n)    # nobody is slowed
-        return stream
-
-    def told(self, stream, reason):
-        """The numbers of what has come once all 400 are accounted for."""
-        got, dropped = [], 0
-        while len(got) + dropped < 400:
-            frame = next(stream)
-            got += [int(message.payload[:4]) for message in frame.messages]
-            self.assertEqual(sum(one.count for one in frame.drops), frame.dropped_count)
-            self.assertLessEqual({one.reason for one in frame.drops}, {reason})
-            dropped += frame.dropped_count
-        self.assertGreater(dropped, 0)
-        return got, dropped
-
-    def test_m5_drop_newest(self):
-        got, dropped = self.told(self.too_slow("newest", dropping.FULL_DROP_NEWEST), dropping.DROP_NEWEST)
-        self.assertEqual(got, list(range(len(got))))
-        self.assertEqual(self.server.metric("prism_multicast_dropped_total", reason="newest"), dropped)
-
-    def test_m5_latest_per_key(self):
-        got, dropped = self.told(self.too_slow("latest", dropping.FULL_LATEST_PER_KEY), dropping.DROP_REPLACED)
-        self.assertEqual(got[-1], 399)
-        self.assertEqual(got, sorted(got))
-        self.assertEqual(self.server.metric("prism_multicast_dropped_total", reason="replaced"), dropped)
-
-    def test_m5_end_stream(self):
-        stream = self.too_slow("ended", dropping.FULL_END_STREAM)
-        with self.assertRaises(grpc.RpcError) as ended:
-            for _ in stream:
-                pass
-        self.assertEqual(ended.exception.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
-        self.assertIn("too slow", ended.exception.details())
 
     def test_m9_what_was_missed_is_not_denied(self):
         """Where nothing is kept, a receiver that comes back is told that it may have missed something."""
