@@ -115,7 +115,9 @@ struct backend_fault {
     const char *setting; /* of the table */
     const char *other;   /* the setting that it contradicts; NULL: it is wrong by itself */
     const char *text;
-    const char *fix; /* the smallest one; NULL: the text says it */
+    const char *fix;          /* the smallest one; NULL: the text says it */
+    const char *const *words; /* those that the setting may have, ends with NULL: the one that was
+                                 meant, if any is near, is the fix. NULL: it takes other texts */
 };
 
 enum { BACKEND_MAX_FAULTS = 16 }; /* of one slot; more than any table can be wrong in */

@@ -39,6 +39,12 @@ struct pattern_shared {
     const struct pattern_type *type;
 };
 
+/* For check. Entries that are at fault already are as if they were not in the file. */
+struct pattern_proposal {
+    const struct backend_type *slots[PATTERN_MAX_SLOTS]; /* by slot index; NULL = empty */
+    const struct backend_value *behavior;
+};
+
 /* For open_shared. What it points to outlives the shared part. */
 struct pattern_sharing {
     const char *namespace_name;
@@ -108,15 +114,16 @@ struct pattern_type {
      * NULL-terminated. */
     const struct service *const *services;
 
+    /* Adds every fault that the tables do not show: `setting` and `other` name settings of
+     * `behavior`, or slots. No effect, no I/O: it serves files that are only looked at, and nothing
+     * is opened before it finds none. NULL: the tables say it all. thread: any. */
+    void (*check)(const struct pattern_proposal *proposal, struct backend_faults *faults);
     /* May be NULL: nothing is shared. Both on the main thread: before the first bind, and after the
-     * last unbind, when the stores have stopped and the workers still run. On error *shared stays
-     * NULL. */
-    struct err (*open_shared)(struct pattern_shared **shared,
-                              const struct pattern_sharing *sharing);
+     * last unbind, when the stores have stopped and the workers still run. Cannot fail. */
+    struct pattern_shared *(*open_shared)(const struct pattern_sharing *sharing);
     void (*close_shared)(struct pattern_shared *shared);
 
-    /* On the worker's own thread. Makes the plan. Cannot fail for a binding that pattern_check
-     * accepted. */
+    /* On the worker's own thread. Makes the plan. Cannot fail for what `check` accepted. */
     struct pattern *(*bind)(const struct pattern_binding *binding);
     /* On one worker, once all are bound: calls vetted(arg, ..) later, once, on that worker. An
      * error refuses to start; its text is valid until vetted returns. May be NULL. */

@@ -110,7 +110,7 @@ static struct err open_stores(struct slots *slots, struct space *space)
 }
 
 /* Before the instances are bound to it. */
-static struct err open_shared(const struct slots *slots, struct space *space)
+static void open_shared(const struct slots *slots, struct space *space)
 {
     const struct pattern_type *type = space->config->pattern;
     struct pattern_sharing sharing = {.namespace_name = space->config->name,
@@ -118,16 +118,10 @@ static struct err open_shared(const struct slots *slots, struct space *space)
                                       .behavior = space->config->behavior};
 
     if (type->open_shared == NULL)
-        return ERR_NONE;
+        return;
     for (size_t i = 0; i < type->slot_count; i++)
         sharing.stores[i] = space->slots[i].store;
-
-    struct err err = type->open_shared(&space->shared, &sharing);
-
-    if (err.code != ERR_OK)
-        log_event(LOG_ERROR, "pattern_not_opened", LOG_S("namespace", space->config->name),
-                  LOG_S("pattern", type->name), LOG_S("error", err.text));
-    return err;
+    space->shared = type->open_shared(&sharing);
 }
 
 struct bind_errand {
@@ -215,19 +209,21 @@ struct err slots_open(struct slots **out, const struct config *config, struct po
     slots->server = server;
     slots->workers = pool_size(pool) + 1;
     slots->max_message_bytes = config->limits.max_message_bytes;
-    slots->space_count = config->namespace_count;
-    slots->spaces = slots_zalloc(slots->space_count, sizeof *slots->spaces);
-    slots->filled = slots_zalloc(slots->space_count * PATTERN_MAX_SLOTS, sizeof(struct slot *));
+    slots->spaces = slots_zalloc(config->namespace_count, sizeof *slots->spaces);
+    slots->filled =
+        slots_zalloc(config->namespace_count * PATTERN_MAX_SLOTS, sizeof(struct slot *));
     *out = slots;
-    for (size_t i = 0; i < slots->space_count; i++) {
-        slots->spaces[i].config = &config->namespaces[i];
+    /* The count tells slots_close how far it came. */
+    for (size_t i = 0; i < config->namespace_count; i++) {
+        struct space *space = &slots->spaces[slots->space_count++];
 
-        struct err err = open_stores(slots, &slots->spaces[i]);
+        space->config = &config->namespaces[i];
 
-        if (err.code == ERR_OK)
-            err = open_shared(slots, &slots->spaces[i]);
+        struct err err = open_stores(slots, space);
+
         if (err.code != ERR_OK)
             return err;
+        open_shared(slots, space);
     }
     for (size_t i = 0; i < slots->space_count; i++)
         bind_space(slots, &slots->spaces[i]);

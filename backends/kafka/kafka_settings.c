@@ -165,7 +165,10 @@ static void check_words(const struct backend_value *values, struct backend_fault
 
     for (unsigned i = 0; i < ARRAY_LEN(all); i++) {
         if (!is_one_of(values[all[i].at].text, all[i].words))
-            fault(faults, all[i].at, all[i].at, all[i].text, NULL);
+            backend_fault_add(faults,
+                              (struct backend_fault){.setting = kafka_settings[all[i].at].name,
+                                                     .text = all[i].text,
+                                                     .words = all[i].words});
     }
 }
 

@@ -206,10 +206,14 @@ static bool is_stream_name(const char *text)
 
 static void check_jetstream(const struct backend_value *values, struct backend_faults *faults)
 {
+    static const char *const storages[] = {"file", "memory", NULL};
     const char *storage = values[SET_STREAM_STORAGE].text;
 
-    if (strcmp(storage, "file") != 0 && strcmp(storage, "memory") != 0)
-        fault(faults, SET_STREAM_STORAGE, SET_STREAM_STORAGE, "is neither file nor memory", NULL);
+    if (strcmp(storage, storages[0]) != 0 && strcmp(storage, storages[1]) != 0)
+        backend_fault_add(faults,
+                          (struct backend_fault){.setting = nats_settings[SET_STREAM_STORAGE].name,
+                                                 .text = "is neither file nor memory",
+                                                 .words = storages});
     if (!is_stream_name(values[SET_RETURNS_STREAM].text))
         fault(faults, SET_RETURNS_STREAM, SET_RETURNS_STREAM, "is no name of a stream",
               "up to 200 of A-Z a-z 0-9 - _");

@@ -217,12 +217,13 @@ static void fault(struct backend_faults *faults, enum setting at, enum setting o
                                        .fix = fix});
 }
 
+static const char *const sslmodes[] = {"disable",   "prefer",      "require",
+                                       "verify-ca", "verify-full", NULL};
+
 static bool sslmode_known(const char *mode)
 {
-    static const char *const modes[] = {"disable", "prefer", "require", "verify-ca", "verify-full"};
-
-    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
-        if (strcmp(mode, modes[i]) == 0)
+    for (size_t i = 0; sslmodes[i] != NULL; i++) {
+        if (strcmp(mode, sslmodes[i]) == 0)
             return true;
     }
     return false;
@@ -271,8 +272,12 @@ void postgres_settings_check(const struct backend_value *values, struct backend_
               "is not 1 to 63 of a-z, 0-9 and _, or begins with pg_",
               "remove it for the default, prism");
     if (!sslmode_known(values[SET_SSLMODE].text))
-        fault(faults, SET_SSLMODE, SET_SSLMODE, "is unknown",
-              "disable, prefer, require, verify-ca or verify-full");
+        backend_fault_add(faults,
+                          (struct backend_fault){.setting = postgres_settings[SET_SSLMODE].name,
+                                                 .text = "is unknown",
+                                                 .fix = "disable, prefer, require, verify-ca or "
+                                                        "verify-full",
+                                                 .words = sslmodes});
     if (is_given(values, SET_SSLCERT) != is_given(values, SET_SSLKEY))
         fault(faults, is_given(values, SET_SSLCERT) ? SET_SSLCERT : SET_SSLKEY,
               is_given(values, SET_SSLCERT) ? SET_SSLKEY : SET_SSLCERT,

@@ -9,7 +9,6 @@
 #include "src/rpc/tls_set.h"
 
 #include <stdio.h>
-#include <string.h>
 
 enum { PROBE_TIMEOUT_MS = 3000, MAX_OPERATIONS = 64 };
 
@@ -150,61 +149,6 @@ static void print_text(const char *file, const struct config *config, const stru
         print_plan(&config->namespaces[i]);
 }
 
-static void add_fault(struct faults *faults, struct fault fault)
-{
-    if (faults->count < CONFIG_MAX_FAULTS)
-        faults->items[faults->count++] = fault;
-    else
-        faults->omitted++;
-}
-
-static bool is_slot(const struct pattern_type *pattern, const char *name)
-{
-    for (size_t i = 0; i < pattern->slot_count; i++) {
-        if (strcmp(pattern->slots[i].name, name) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* What the pattern itself would refuse to start with. It is told the types of the backends, and
- * none of them is opened. */
-static void vet_pattern(const struct config_namespace *space, size_t index, struct faults *faults)
-{
-    struct backend_store stores[PATTERN_MAX_SLOTS] = {0};
-    struct pattern_sharing sharing = {
-        .namespace_name = space->name, .workers = 1, .behavior = space->behavior};
-    struct pattern_shared *shared = NULL;
-    struct err err;
-
-    if (space->pattern->open_shared == NULL)
-        return;
-    for (size_t i = 0; i < space->pattern->slot_count; i++) {
-        stores[i].type = space->slots[i].backend;
-        sharing.stores[i] = stores[i].type != NULL ? &stores[i] : NULL;
-    }
-    err = space->pattern->open_shared(&shared, &sharing);
-    if (err.code == ERR_OK) {
-        if (shared != NULL)
-            space->pattern->close_shared(shared);
-        return;
-    }
-
-    const char *about = err.subject != NULL ? err.subject : "";
-
-    add_fault(faults,
-              (struct fault){.path = arena_printf(
-                                 &faults->arena, "namespaces[%zu].%s.%s", index,
-                                 is_slot(space->pattern, about) ? "slots" : "behavior", about),
-                             .message = arena_strdup(&faults->arena, slice_str(err.text))});
-}
-
-static void vet_patterns(const struct config *config, struct faults *faults)
-{
-    for (size_t i = 0; i < config->namespace_count; i++)
-        vet_pattern(&config->namespaces[i], i, faults);
-}
-
 int command_check(const struct invocation *in)
 {
     const char *file = in->arguments[0];
@@ -212,22 +156,18 @@ int command_check(const struct invocation *in)
     struct config config = {0};
     struct faults faults;
     int code = EXIT_REFUSED;
-    bool refused;
 
     faults_init(&faults);
 
     struct err err = config_load(&config, file, &catalog, &faults);
 
-    if (err.code == ERR_OK)
-        vet_patterns(&config, &faults);
-    refused = err.code == ERR_OK && faults.count > 0;
-    if (err.code == ERR_OK && !refused && in->options->probe)
+    if (err.code == ERR_OK && in->options->probe)
         probe_backends(&config, timeout_ms > 0 ? timeout_ms : PROBE_TIMEOUT_MS, &faults);
     if (in->options->json)
         print_json(file, &config, &faults);
     else
         print_text(file, &config, &faults);
-    if (err.code == ERR_OK && !refused)
+    if (err.code == ERR_OK)
         code = faults.count == 0 ? EXIT_DONE : EXIT_UNAVAILABLE;
     else if (err.code != ERR_OK && err.code != ERR_INVALID_ARGUMENT)
         code = EXIT_USAGE; /* the file cannot be read */

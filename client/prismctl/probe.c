@@ -161,7 +161,7 @@ static void probe_slot(struct worker *worker, const struct config *config, size_
     const struct slot_schema *schema = &space->pattern->slots[index];
     const struct backend_options options = {
         .namespace_name = space->name, .slot = schema->name, .values = slot->values};
-    struct fault fault = {.slot = schema->name, .backend = slot->backend->name};
+    struct fault fault = {.line = slot->line, .slot = schema->name, .backend = slot->backend->name};
     struct attempt attempt = {.worker = worker,
                               .deadline_ns = clock_now_ns() + timeout_ms * NS_PER_MS};
     struct err err = slot->backend->store_open(&attempt.store, &options);

@@ -186,15 +186,15 @@ bool consumer_is_strict(const struct backend_value *values)
     return values[STRICT_RETENTION].number != 0;
 }
 
-struct err consumer_check_settings(const struct backend_value *values)
+static void consumer_check(const struct pattern_proposal *proposal, struct backend_faults *faults)
 {
-    struct err err = topics_vet(values[TOPIC_PREFIX].text, values[ALLOWED_TOPICS].text);
+    const struct backend_value *values = proposal->behavior;
 
-    if (err.code == ERR_OK)
-        err = topics_vet_part("default_group", values[DEFAULT_GROUP].text);
-    if (err.code == ERR_OK)
-        err = topics_vet_part("dead_letter_suffix", values[DEAD_LETTERS].text);
-    return err;
+    topics_check(faults, values[TOPIC_PREFIX].text, values[ALLOWED_TOPICS].text);
+    topics_check_part(faults, behavior[DEFAULT_GROUP].name, values[DEFAULT_GROUP].text);
+    topics_check_part(faults, behavior[DEAD_LETTERS].name, values[DEAD_LETTERS].text);
+    if (consumer_is_strict(values))
+        retention_check(faults, slots[SLOT_SOURCE].name, proposal->slots[SLOT_SOURCE]);
 }
 
 static void make_plan(struct consumer *consumer)
@@ -344,6 +344,7 @@ const struct pattern_type pattern_consumer = {
     .slot_count = ARRAY_LEN(slots),
     .behavior = behavior,
     .services = services,
+    .check = consumer_check,
     .open_shared = consumer_open_shared,
     .close_shared = consumer_close_shared,
     .bind = consumer_bind,

@@ -143,9 +143,6 @@ struct consumer *consumer_of(const struct call *call);
 /* strict_retention. thread: any. */
 bool consumer_is_strict(const struct backend_value *values);
 
-/* Faults of the settings that are found before the server starts. thread: any. */
-struct err consumer_check_settings(const struct backend_value *values);
-
 /* A feed has gone. */
 void consumer_feed_gone(struct consumer *consumer);
 
@@ -153,8 +150,7 @@ void consumer_feed_gone(struct consumer *consumer);
 
 enum { SUBSCRIPTION_ID_BYTES = 32 }; /* and a NUL */
 
-struct err consumer_open_shared(struct pattern_shared **shared,
-                                const struct pattern_sharing *sharing);
+struct pattern_shared *consumer_open_shared(const struct pattern_sharing *sharing);
 void consumer_close_shared(struct pattern_shared *shared);
 
 enum feed_order { ORDER_AS_READY, ORDER_BY_KEY, ORDER_BY_PARTITION };

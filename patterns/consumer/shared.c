@@ -27,13 +27,10 @@ static struct consumer_shared *shared_of(const struct consumer *consumer)
     return CONTAINER_OF(consumer->binding.shared, struct consumer_shared, base);
 }
 
-struct err consumer_open_shared(struct pattern_shared **out, const struct pattern_sharing *sharing)
+struct pattern_shared *consumer_open_shared(const struct pattern_sharing *sharing)
 {
-    struct err err = consumer_check_settings(sharing->behavior);
     struct arena memory;
 
-    if (err.code != ERR_OK)
-        return err;
     arena_init(&memory, NULL);
 
     struct consumer_shared *shared = arena_zalloc(&memory, sizeof *shared);
@@ -43,8 +40,7 @@ struct err consumer_open_shared(struct pattern_shared **out, const struct patter
     pthread_mutex_init(&shared->lock, NULL);
     retention_book_init(&shared->retention, sharing->namespace_name, "message_source",
                         consumer_is_strict(sharing->behavior));
-    *out = &shared->base;
-    return ERR_NONE;
+    return &shared->base;
 }
 
 void consumer_close_shared(struct pattern_shared *base)

@@ -13,6 +13,19 @@ struct retention_entry {
     struct slice topic;
 };
 
+/* ---- before anything is served ---- */
+
+void retention_check(struct backend_faults *faults, const char *slot,
+                     const struct backend_type *backend)
+{
+    if (backend != NULL && backend->interfaces.stream == NULL && backend->interfaces.queue == NULL)
+        backend_fault_add(faults, (struct backend_fault){
+                                      .setting = "strict_retention",
+                                      .other = slot,
+                                      .text = "the backend delivers at most once and keeps nothing",
+                                      .fix = "bind one with streams or queues, or remove it"});
+}
+
 /* ---- the book ---- */
 
 void retention_book_init(struct retention_book *book, const char *namespace_name, const char *slot,

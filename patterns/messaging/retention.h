@@ -10,6 +10,7 @@
 #ifndef PRISM_PATTERNS_MESSAGING_RETENTION_H
 #define PRISM_PATTERNS_MESSAGING_RETENTION_H
 
+#include "backends/backend.h"
 #include "backends/stream.h"
 #include "pool/op.h"
 #include "src/base/arena.h"
@@ -43,6 +44,11 @@ struct retention_book {
     size_t n;
     uint64_t seed; /* clients choose names */
 };
+
+/* Adds the fault of `strict_retention` where the backend in this slot (NULL: none) keeps nothing.
+ */
+void retention_check(struct backend_faults *faults, const char *slot,
+                     const struct backend_type *backend);
 
 /* Borrows the texts. */
 void retention_book_init(struct retention_book *book, const char *namespace_name, const char *slot,

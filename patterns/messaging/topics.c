@@ -89,29 +89,35 @@ const char *topics_fault(struct slice name)
     return has_bad_byte(name) ? "topic holds a blank, a control character or a wildcard" : NULL;
 }
 
-struct err topics_vet_part(const char *about, const char *part)
+void topics_check_part(struct backend_faults *faults, const char *setting, const char *part)
 {
     if (has_bad_byte(slice_str(part)))
-        return err_about(
-            ERR_INVALID_ARGUMENT, about,
-            "a name of a topic or group holds no blank, control character or wildcard, "
-            "so no part of one may");
-    return ERR_NONE;
+        backend_fault_add(faults,
+                          (struct backend_fault){
+                              .setting = setting,
+                              .text = "holds a blank, a control character or a wildcard, which no "
+                                      "name of a topic or group does"});
 }
 
-struct err topics_vet(const char *prefix, const char *allowed)
+static const char *prefix_fault(const char *prefix)
 {
     if (strlen(prefix) >= MESSAGE_TOPIC_BYTES)
-        return err_about(ERR_INVALID_ARGUMENT, "topic_prefix",
-                         "topic_prefix leaves no room for the name of a topic");
-    if (topics_fault(slice_str(prefix)) != NULL)
-        return err_about(ERR_INVALID_ARGUMENT, "topic_prefix",
-                         "topic_prefix holds a blank, a control character or a wildcard, or begins "
-                         "with \"$\" or \"__\"");
+        return "leaves no room for the name of a topic";
+    return topics_fault(slice_str(prefix)) != NULL
+               ? "holds a blank, a control character or a wildcard, or begins with \"$\" or \"__\""
+               : NULL;
+}
+
+void topics_check(struct backend_faults *faults, const char *prefix, const char *allowed)
+{
+    const char *text = prefix_fault(prefix);
+
+    if (text != NULL)
+        backend_fault_add(faults, (struct backend_fault){.setting = "topic_prefix", .text = text});
     if (allowed[strspn(allowed, ", ")] == '\0')
-        return err_about(ERR_INVALID_ARGUMENT, "allowed_topics",
-                         "allowed_topics allows nothing: name topics, or \"*\" for all");
-    return ERR_NONE;
+        backend_fault_add(faults, (struct backend_fault){.setting = "allowed_topics",
+                                                         .text = "allows nothing",
+                                                         .fix = "name topics, or \"*\" for all"});
 }
 
 static const char *fault_of(const struct topics *topics, struct arena *arena, struct slice name)

@@ -8,6 +8,7 @@
 #ifndef PRISM_PATTERNS_MESSAGING_TOPICS_H
 #define PRISM_PATTERNS_MESSAGING_TOPICS_H
 
+#include "backends/backend.h"
 #include "src/base/arena.h"
 #include "src/base/err.h"
 #include "src/base/slice.h"
@@ -26,12 +27,12 @@ struct topics {
 void topics_init(struct topics *topics, struct arena *arena, const char *prefix,
                  const char *allowed);
 
-/* Faults of the settings, before anything is served with them: a prefix that no name may begin
- * with, or a list that allows nothing. */
-struct err topics_vet(const char *prefix, const char *allowed);
+/* Adds the faults of the settings `topic_prefix` and `allowed_topics`: a prefix that no name may
+ * begin with, or a list that allows nothing. */
+void topics_check(struct backend_faults *faults, const char *prefix, const char *allowed);
 
-/* The same of a setting that is part of a name: "about" is the setting. */
-struct err topics_vet_part(const char *about, const char *part);
+/* The same of a setting that is part of a name. */
+void topics_check_part(struct backend_faults *faults, const char *setting, const char *part);
 
 /* What the bytes of a name, or of the beginning of one, hold that they must not; NULL: nothing. */
 const char *topics_fault(struct slice name);

@@ -219,8 +219,8 @@ extern const struct message_source hub_source;
 /* the first settings */
 enum { BEHAVIOR_TOPIC_PREFIX, BEHAVIOR_QUEUE_PREFIX, BEHAVIOR_WHEN_FULL };
 
-struct err multicast_open_shared(struct pattern_shared **shared,
-                                 const struct pattern_sharing *sharing);
+void multicast_check(const struct pattern_proposal *proposal, struct backend_faults *faults);
+struct pattern_shared *multicast_open_shared(const struct pattern_sharing *sharing);
 void multicast_close_shared(struct pattern_shared *shared);
 void multicast_share(struct multicast *multicast);
 

@@ -292,6 +292,7 @@ const struct pattern_type pattern_multicast_registry = {
     .slot_count = ARRAY_LEN(slots),
     .behavior = behavior,
     .services = services,
+    .check = multicast_check,
     .open_shared = multicast_open_shared,
     .close_shared = multicast_close_shared,
     .bind = multicast_bind,

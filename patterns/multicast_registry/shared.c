@@ -21,72 +21,80 @@ static struct multicast_shared *shared_of(const struct multicast *multicast)
     return CONTAINER_OF(multicast->binding.shared, struct multicast_shared, base);
 }
 
+static const char *const full_policies[] = {[FULL_OLDEST] = "drop_oldest",
+                                            [FULL_NEWEST] = "drop_newest",
+                                            [FULL_LATEST] = "latest_per_key",
+                                            [FULL_END] = "end_stream",
+                                            [FULL_POLICIES] = NULL};
+
 enum full_policy multicast_full_policy(const char *name)
 {
-    static const char *const names[] = {[FULL_OLDEST] = "drop_oldest",
-                                        [FULL_NEWEST] = "drop_newest",
-                                        [FULL_LATEST] = "latest_per_key",
-                                        [FULL_END] = "end_stream"};
-
     for (unsigned i = FULL_OLDEST; i < FULL_POLICIES; i++) {
-        if (strcmp(name, names[i]) == 0)
+        if (strcmp(name, full_policies[i]) == 0)
             return (enum full_policy)i;
     }
     return FULL_NAMESPACE;
 }
 
-static struct err check_prefix(const char *setting, struct slice prefix)
+static const char *prefix_fault(struct slice prefix)
 {
     if (prefix.len > MULTICAST_PREFIX_BYTES)
-        return err_about(ERR_INVALID_ARGUMENT, setting,
-                         "topic_prefix and queue_prefix have at most 128 bytes");
-    if (topics_fault(prefix) != NULL)
-        return err_about(ERR_INVALID_ARGUMENT, setting,
-                         "topic_prefix or queue_prefix holds a blank, a control character or a "
-                         "wildcard, or begins with \"$\" or \"__\"");
-    return ERR_NONE;
+        return "has more than 128 bytes";
+    return topics_fault(prefix) != NULL
+               ? "holds a blank, a control character or a wildcard, or begins with \"$\" or \"__\""
+               : NULL;
+}
+
+static void check_prefix(struct backend_faults *faults, const char *setting, const char *prefix)
+{
+    const char *text = prefix_fault(slice_str(prefix));
+
+    if (text != NULL)
+        backend_fault_add(faults, (struct backend_fault){.setting = setting, .text = text});
 }
 
 /* A place for each identity has to cost no more than its messages. */
-static struct err check_kept(const char *slot, const struct backend_store *store)
+static void check_kept(struct backend_faults *faults, const char *slot,
+                       const struct backend_type *type)
 {
-    const struct backend_interfaces *has = store != NULL ? &store->type->interfaces : NULL;
+    const struct backend_interfaces *has = type != NULL ? &type->interfaces : NULL;
 
     if (has == NULL || has->queue != NULL || has->stream == NULL || has->stream->sink.many_topics)
-        return ERR_NONE;
-    return err_about(ERR_INVALID_ARGUMENT, slot,
-                     "the slots durability and dead_letter_queue keep a stream for each identity, "
-                     "and this backend's streams are too costly for that: bind postgres, "
-                     "redis-stream, jetstream or memstore");
+        return;
+    backend_fault_add(faults, (struct backend_fault){
+                                  .setting = slot,
+                                  .text = "the slot keeps a stream for each identity, and streams "
+                                          "of this backend are too costly for that",
+                                  .fix = "bind postgres, redis-stream, jetstream or memstore"});
 }
 
-struct err multicast_open_shared(struct pattern_shared **out, const struct pattern_sharing *sharing)
+void multicast_check(const struct pattern_proposal *proposal, struct backend_faults *faults)
 {
-    struct err err =
-        check_prefix("topic_prefix", slice_str(sharing->behavior[BEHAVIOR_TOPIC_PREFIX].text));
+    const struct backend_value *values = proposal->behavior;
+
+    check_prefix(faults, "topic_prefix", values[BEHAVIOR_TOPIC_PREFIX].text);
+    check_prefix(faults, "queue_prefix", values[BEHAVIOR_QUEUE_PREFIX].text);
+    if (multicast_full_policy(values[BEHAVIOR_WHEN_FULL].text) == FULL_NAMESPACE)
+        backend_fault_add(faults,
+                          (struct backend_fault){.setting = "when_full",
+                                                 .text = "is none of drop_oldest, drop_newest, "
+                                                         "latest_per_key, end_stream",
+                                                 .words = &full_policies[FULL_OLDEST]});
+    check_kept(faults, "durability", proposal->slots[SLOT_DURABILITY]);
+    check_kept(faults, "dead_letter_queue", proposal->slots[SLOT_DEAD]);
+}
+
+struct pattern_shared *multicast_open_shared(const struct pattern_sharing *sharing)
+{
     struct multicast_shared *shared;
     struct arena memory;
 
-    if (err.code == ERR_OK)
-        err =
-            check_prefix("queue_prefix", slice_str(sharing->behavior[BEHAVIOR_QUEUE_PREFIX].text));
-    if (err.code == ERR_OK &&
-        multicast_full_policy(sharing->behavior[BEHAVIOR_WHEN_FULL].text) == FULL_NAMESPACE)
-        err = err_about(ERR_INVALID_ARGUMENT, "when_full",
-                        "when_full is drop_oldest, drop_newest, latest_per_key or end_stream");
-    if (err.code == ERR_OK)
-        err = check_kept("durability", sharing->stores[SLOT_DURABILITY]);
-    if (err.code == ERR_OK)
-        err = check_kept("dead_letter_queue", sharing->stores[SLOT_DEAD]);
-    if (err.code != ERR_OK)
-        return err;
     arena_init(&memory, NULL);
     shared = arena_zalloc(&memory, sizeof *shared + sharing->workers * sizeof shared->instances[0]);
     shared->base.type = &pattern_multicast_registry;
     shared->workers = sharing->workers;
     shared->memory = memory;
-    *out = &shared->base;
-    return ERR_NONE;
+    return &shared->base;
 }
 
 void multicast_close_shared(struct pattern_shared *base)

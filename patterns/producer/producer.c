@@ -178,9 +178,13 @@ bool producer_is_strict(const struct backend_value *values)
     return values[STRICT_RETENTION].number != 0;
 }
 
-struct err producer_check_settings(const struct backend_value *values)
+static void producer_check(const struct pattern_proposal *proposal, struct backend_faults *faults)
 {
-    return topics_vet(values[TOPIC_PREFIX].text, values[ALLOWED_TOPICS].text);
+    const struct backend_value *values = proposal->behavior;
+
+    topics_check(faults, values[TOPIC_PREFIX].text, values[ALLOWED_TOPICS].text);
+    if (producer_is_strict(values))
+        retention_check(faults, slots[SLOT_SINK].name, proposal->slots[SLOT_SINK]);
 }
 
 static void make_plan(struct producer *producer)
@@ -290,6 +294,7 @@ const struct pattern_type pattern_producer = {
     .slot_count = ARRAY_LEN(slots),
     .behavior = behavior,
     .services = services,
+    .check = producer_check,
     .open_shared = producer_open_shared,
     .close_shared = producer_close_shared,
     .bind = producer_bind,

@@ -131,8 +131,7 @@ struct producer *producer_of(const struct call *call);
 
 /* ---- shared.c: the instances of one namespace on all workers ---- */
 
-struct err producer_open_shared(struct pattern_shared **shared,
-                                const struct pattern_sharing *sharing);
+struct pattern_shared *producer_open_shared(const struct pattern_sharing *sharing);
 void producer_close_shared(struct pattern_shared *shared);
 void producer_join(struct producer *producer);
 void producer_leave(struct producer *producer);
@@ -146,9 +145,6 @@ struct retention_book *producer_retention(const struct producer *producer);
 
 /* strict_retention. thread: any. */
 bool producer_is_strict(const struct backend_value *values);
-
-/* Faults of the settings that are found before the server starts. thread: any. */
-struct err producer_check_settings(const struct backend_value *values);
 
 /* ---- retention.c ---- */
 

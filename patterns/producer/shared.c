@@ -19,13 +19,10 @@ static struct producer_shared *shared_of(const struct producer *producer)
     return CONTAINER_OF(producer->binding.shared, struct producer_shared, base);
 }
 
-struct err producer_open_shared(struct pattern_shared **out, const struct pattern_sharing *sharing)
+struct pattern_shared *producer_open_shared(const struct pattern_sharing *sharing)
 {
-    struct err err = producer_check_settings(sharing->behavior);
     struct arena memory;
 
-    if (err.code != ERR_OK)
-        return err;
     arena_init(&memory, NULL);
 
     struct producer_shared *shared = arena_zalloc(&memory, sizeof *shared);
@@ -34,8 +31,7 @@ struct err producer_open_shared(struct pattern_shared **out, const struct patter
     pthread_mutex_init(&shared->lock, NULL);
     retention_book_init(&shared->retention, sharing->namespace_name, "message_sink",
                         producer_is_strict(sharing->behavior));
-    *out = &shared->base;
-    return ERR_NONE;
+    return &shared->base;
 }
 
 void producer_close_shared(struct pattern_shared *base)

@@ -53,7 +53,7 @@ static const struct backend_setting behavior[] = {
     {.name = NULL},
 };
 
-static const char end_oldest[] = "end_oldest";
+static const char refuse[] = "refuse", end_oldest[] = "end_oldest";
 
 /* ---- methods ---- */
 
@@ -121,20 +121,23 @@ enum {
     WIRE_FACTOR = 2  /* a value in an answer by what it counts, at most: its name comes twice */
 };
 
-static struct err session_store_open_shared(struct pattern_shared **shared,
-                                            const struct pattern_sharing *sharing)
+static void session_store_check(const struct pattern_proposal *proposal,
+                                struct backend_faults *faults)
 {
-    const struct backend_value *values = sharing->behavior;
+    static const char *const policies[] = {refuse, end_oldest, NULL};
+    const struct backend_value *values = proposal->behavior;
     const char *on_limit = values[ON_USER_LIMIT].text;
 
-    (void)shared; /* nothing is: this looks at the settings only */
-    if (strcmp(on_limit, "refuse") != 0 && strcmp(on_limit, end_oldest) != 0)
-        return err_about(ERR_INVALID_ARGUMENT, "on_user_limit",
-                         "on_user_limit is refuse or end_oldest");
+    if (strcmp(on_limit, refuse) != 0 && strcmp(on_limit, end_oldest) != 0)
+        backend_fault_add(faults, (struct backend_fault){.setting = behavior[ON_USER_LIMIT].name,
+                                                         .text = "is neither refuse nor end_oldest",
+                                                         .words = policies});
     if (values[DEFAULT_TTL_SECONDS].number > values[MAX_TTL_SECONDS].number)
-        return err_about(ERR_INVALID_ARGUMENT, "default_ttl_seconds",
-                         "default_ttl_seconds is longer than max_ttl_seconds");
-    return ERR_NONE;
+        backend_fault_add(faults,
+                          (struct backend_fault){.setting = behavior[DEFAULT_TTL_SECONDS].name,
+                                                 .other = behavior[MAX_TTL_SECONDS].name,
+                                                 .text = "is longer than max_ttl_seconds",
+                                                 .fix = "shorten it, or raise max_ttl_seconds"});
 }
 
 static void read_settings(struct session_store *store)
@@ -226,7 +229,7 @@ const struct pattern_type pattern_session_store = {
     .slot_count = ARRAY_LEN(slots),
     .behavior = behavior,
     .services = services,
-    .open_shared = session_store_open_shared,
+    .check = session_store_check,
     .bind = session_store_bind,
     .unbind = session_store_unbind,
     .inline_bytes = session_store_inline_bytes,

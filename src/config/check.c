@@ -167,11 +167,7 @@ static void put_hidden(struct load *load, struct node *mapping,
         for (const struct node *n = mapping->parent->children; n != mapping; n = n->next)
             index++;
     for (; fields->key != NULL; fields++) {
-        if (strcmp(fields->key, ".line") == 0)
-            node_append(
-                mapping, fields->key,
-                node_scalar(&load->scratch, arena_printf(&load->scratch, "%u", mapping->line), 0));
-        else if (strcmp(fields->key, ".index") == 0)
+        if (strcmp(fields->key, ".index") == 0)
             node_append(mapping, fields->key,
                         node_scalar(&load->scratch, arena_printf(&load->scratch, "%u", index), 0));
         else if (strcmp(fields->key, ".name") == 0)
@@ -287,11 +283,9 @@ static bool check_setting(struct load *load, struct node *node)
 static struct node *pair_of(struct load *load, const struct node *setting)
 {
     struct node *pair = node_new(&load->scratch, NODE_MAPPING, setting->line);
-    const char *line = arena_printf(&load->scratch, "%u", setting->line);
 
     node_append(pair, ".name", node_scalar(&load->scratch, setting->key, 0));
     node_append(pair, ".value", node_scalar(&load->scratch, setting->text, 0));
-    node_append(pair, ".line", node_scalar(&load->scratch, line, 0));
     node_append(pair, ".hidden",
                 node_scalar(&load->scratch, setting->expanded ? "true" : "false", 0));
     return pair;

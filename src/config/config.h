@@ -57,7 +57,8 @@ struct config_catalog {
 /* Texts never contain the value of a secret, nor of anything that came from ${..}. */
 struct fault {
     const char *path;    /* "namespaces[0].slots.primary.config.adress"; "" = the file as a whole */
-    unsigned line;       /* in the file, from 1; 0 = nowhere (missing, or an embedded default) */
+    unsigned line;       /* in the file, from 1: of the path or, if it is missing there, of what it
+                            would stand in; 0 = the file as a whole, or an embedded default */
     const char *message; /* "backend redis has no setting `adress`" */
     const char *fix; /* the smallest one: "did you mean `address`?"; NULL: the message says it */
     const char *slot, *backend,
@@ -115,6 +116,7 @@ struct config_slot {
     const struct backend_type *backend; /* NULL: an optional slot that is empty */
     const struct backend_value *values; /* by the order of backend->settings */
     uint32_t emulate;                   /* bit 1u << enum backend_interface */
+    unsigned line;                      /* in the file; 0: an embedded default */
 };
 
 struct config_namespace {

@@ -7,8 +7,10 @@
  *                 are filled in
  *   emit.c        the tree to bytes, and by libcyaml to structs, which cannot fail any more
  *   server.c      what one key cannot say: addresses, TLS files, limits that depend on each other
- *   namespaces.c  names to descriptors: patterns, slots, backends, interfaces; settings.c their
- *                 settings
+ *   namespaces.c  names to descriptors: patterns and their slots; slot.c backends and interfaces;
+ *                 settings.c the settings of both
+ *
+ * written.c keeps the tree as it was written: it knows the lines of all paths.
  *
  * Why not libcyaml alone: it stops at the first fault, has no maps with free keys (`slots`,
  * `config`, `behavior`), no bounds for numbers and no defaults in the packaged version (1.3.1). So
@@ -58,11 +60,13 @@ struct load {
     struct faults *faults;
     const struct config_catalog *catalog;
     const struct node *root;
-    size_t expand_left; /* bytes that ${..} may still add */
+    const struct node *written; /* the tree before anything was put in or cut out; NULL: embedded */
+    size_t expand_left;         /* bytes that ${..} may still add */
     char *expand_out,
         *expand_file; /* CONFIG_MAX_SCALAR + 1 bytes each, used one scalar after the other */
 };
 
+/* Without a line it gets the one of its path. */
 void fault_add(struct load *load, struct fault fault);
 
 /* About a node; fix may be NULL. */
@@ -88,6 +92,16 @@ const char *quoted(struct load *load, const char *text);
 /* The value for a message: in backquotes, or "(hidden)" when it came from ${..}. */
 const char *shown(struct load *load, const struct node *scalar);
 
+/* ---- the file as it was written (written.c) ---- */
+
+struct node *written_copy(struct arena *arena, const struct node *node);
+
+/* Where such a path leads; NULL: nowhere. */
+const struct node *written_at(struct load *load, const char *path);
+
+/* Its line or, if it is not there, that of what it would stand in; 0: of nothing. */
+unsigned written_line(struct load *load, const char *path);
+
 /* ---- suggestions ---- */
 
 enum { WORDS_MAX = 64 };
@@ -99,7 +113,10 @@ struct words {
 
 void words_add(struct words *words, const char *word);
 
-/* "did you mean `address`?", or the known ones: "known: a, b, c". */
+/* The known word that is near enough to be meant; NULL: none. */
+const char *suggest_word(const char *word, const struct words *known);
+
+/* "did you mean `address`?", or the known ones: "known here: a, b and c". */
 const char *suggest(struct load *load, const char *word, const struct words *known);
 
 /* "keyvalue_scan", "KeyValueScanInterface" or, for short, "scan"; "expiration" stands for "ttl". */
@@ -127,7 +144,6 @@ bool parse_bool(const char *text, bool *value);        /* true, false */
 
 struct raw_pair {
     const char *name, *value;
-    uint32_t line;
     bool hidden; /* from ${..} */
 };
 
@@ -138,7 +154,6 @@ struct raw_slot {
     uint32_t config_count;
     const char **emulate;
     uint32_t emulate_count;
-    uint32_t line;
 };
 
 struct raw_namespace {
@@ -147,7 +162,7 @@ struct raw_namespace {
     uint32_t slots_count;
     struct raw_pair *behavior;
     uint32_t behavior_count;
-    uint32_t line, index; /* index: in the file, faulty neighbours included */
+    uint32_t index; /* index: in the file, faulty neighbours included */
 };
 
 struct raw_config {
@@ -174,6 +189,20 @@ void server_check(struct load *load, struct config *config);
 /* Fills config->namespaces. */
 void namespaces_bind(struct load *load, struct raw_config *raw, struct config *config);
 
+/* Fills config->slots[..] of one slot; schema NULL: the pattern has none of this name. */
+struct slot_request {
+    struct load *load;
+    const struct raw_slot *raw;
+    const struct slot_schema *schema;
+    const char *path; /* "namespaces[0].slots.primary" */
+    struct config_slot *out;
+};
+
+void slot_bind(const struct slot_request *request);
+
+/* "memstore or redis": the backends that would fill the slot. */
+const char *slot_backends(struct load *load, const struct slot_schema *schema);
+
 /* The values of a settings table; `who` names its owner ("backend redis"). NULL if the table is
  * empty. */
 struct settings_request {
@@ -184,10 +213,23 @@ struct settings_request {
     const char *path; /* of the map */
     const char *who;
     const char *slot, *backend; /* for the faults; may be NULL */
-    unsigned line;
 };
 
 const struct backend_value *settings_bind(struct load *load,
                                           const struct settings_request *request);
+
+/* What a backend or a pattern finds in values that are as its table says. A fault that is about
+ * something at fault already is dropped: nobody is told of the consequences of a fault that he
+ * knows. `path_of` makes the path of a name that they use. */
+struct finder {
+    const struct backend_faults *found;
+    const char *(*path_of)(struct load *load, const void *arg, const char *name);
+    const void *arg;
+    const struct backend_setting *table; /* NULL: no settings */
+    const struct backend_value *values;
+    const char *slot, *backend; /* for the faults; may be NULL */
+};
+
+void settings_found(struct load *load, const struct finder *finder);
 
 #endif

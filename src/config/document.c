@@ -135,6 +135,8 @@ static void place(struct builder *b, struct node *node)
     const char *key = b->key;
 
     b->key = NULL;
+    if (key != NULL)
+        node->line = b->key_line;
     if (b->at == NULL) {
         b->root = node;
         return;

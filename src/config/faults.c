@@ -41,6 +41,8 @@ void fault_add(struct load *load, struct fault fault)
         faults->omitted++;
         return;
     }
+    if (fault.line == 0)
+        fault.line = written_line(load, fault.path);
     faults->items[faults->count++] = fault;
 }
 

@@ -51,6 +51,7 @@ static void load_document(struct load *load, struct slice yaml, struct config *c
                                        .fix = "start without a file to serve the defaults"});
         return;
     }
+    load->written = written_copy(&load->scratch, root);
     add_default_namespaces(load, root);
     load->root = root;
     check_document(load, root);

@@ -1,5 +1,5 @@
-/* Names to descriptors: which pattern, which backend in which slot, and does it offer what the slot
- * needs. Nothing here knows a pattern or a backend by name. */
+/* Names to descriptors: which pattern, which slots, and what the pattern itself finds in them.
+ * Nothing here knows a pattern by name. */
 #include "src/config/config_priv.h"
 
 #include <string.h>
@@ -14,248 +14,14 @@ struct binding {
     const char *path; /* "namespaces[0]" */
 };
 
-/* One of its slots. */
-struct slot_binding {
-    struct binding *ns;
-    const struct raw_slot *raw;
-    const struct slot_schema *schema; /* NULL: the pattern has no such slot */
-    struct config_slot *out;
-    const char *path; /* "namespaces[0].slots.primary" */
-};
-
-static void fault_slot(const struct slot_binding *s, const char *key, const char *interface,
-                       const char *message, const char *fix)
-{
-    struct load *load = s->ns->load;
-
-    fault_add(load, (struct fault){
-                        .path = fault_text(load, "%s%s", s->path, key),
-                        .line = s->raw->line,
-                        .message = message,
-                        .fix = fix,
-                        .slot = tame(&load->faults->arena, s->raw->name),
-                        .backend = s->out->backend != NULL ? s->out->backend->name : NULL,
-                        .interface = interface,
-                    });
-}
-
 static void fault_namespace(const struct binding *b, const char *key, const char *message,
                             const char *fix)
 {
     fault_add(b->load, (struct fault){
                            .path = fault_text(b->load, "%s%s", b->path, key),
-                           .line = b->raw->line,
                            .message = message,
                            .fix = fix,
                        });
-}
-
-/* ---- interfaces ---- */
-
-static bool in_set(const enum backend_interface *set, enum backend_interface interface)
-{
-    for (; set != NULL && *set != BACKEND_INTERFACE_COUNT; set++)
-        if (*set == interface)
-            return true;
-    return false;
-}
-
-/* By the pattern, or by the backend itself. */
-static bool can_be_emulated(const struct slot_binding *s, enum backend_interface interface)
-{
-    return in_set(s->schema->emulatable, interface) ||
-           (s->out->backend != NULL && in_set(s->schema->used_if_offered, interface) &&
-            s->ns->load->catalog->offers(&s->out->backend->emulations, interface));
-}
-
-/* Those that may be emulated win over others of the same short name. */
-static enum backend_interface interface_find(const struct slot_binding *s, const char *word)
-{
-    const struct config_catalog *catalog = s->ns->load->catalog;
-    enum backend_interface found = BACKEND_INTERFACE_COUNT;
-
-    for (unsigned i = 0; i < BACKEND_INTERFACE_COUNT; i++) {
-        enum backend_interface interface = (enum backend_interface)i;
-
-        if (!config_interface_is(catalog, interface, word))
-            continue;
-        if (can_be_emulated(s, interface))
-            return interface;
-        if (found == BACKEND_INTERFACE_COUNT)
-            found = interface;
-    }
-    return found;
-}
-
-static bool offers_any(const struct config_catalog *catalog, const struct backend_type *type,
-                       const enum backend_interface *any_of)
-{
-    if (any_of == NULL)
-        return true;
-    for (; *any_of != BACKEND_INTERFACE_COUNT; any_of++)
-        if (catalog->offers(&type->interfaces, *any_of))
-            return true;
-    return false;
-}
-
-static bool offers_all(const struct config_catalog *catalog, const struct backend_type *type,
-                       const enum backend_interface *required)
-{
-    for (; required != NULL && *required != BACKEND_INTERFACE_COUNT; required++)
-        if (!catalog->offers(&type->interfaces, *required))
-            return false;
-    return true;
-}
-
-/* "memstore or redis": the backends that would fill the slot. */
-static const char *fitting_backends(struct load *load, const struct slot_schema *schema)
-{
-    struct words names = {.count = 0};
-
-    for (const struct backend_type *const *type = load->catalog->all_backends(); *type != NULL;
-         type++)
-        if (offers_all(load->catalog, *type, schema->required) &&
-            offers_any(load->catalog, *type, schema->any_of))
-            words_add(&names, (*type)->name);
-    return words_list(load, &names, " or ");
-}
-
-/* ---- one slot ---- */
-
-static void bind_backend(struct slot_binding *s)
-{
-    struct load *load = s->ns->load;
-    const struct config_catalog *catalog = load->catalog;
-
-    if (s->raw->backend == NULL) {
-        if (!fault_known(load, fault_text(load, "%s.backend", s->path)))
-            fault_slot(s, ".backend", NULL, "the slot names no backend",
-                       s->schema != NULL ? fault_text(load, "add `backend: %s`",
-                                                      fitting_backends(load, s->schema))
-                                         : "add `backend:`");
-        return;
-    }
-    s->out->backend = catalog->find_backend(slice_str(s->raw->backend));
-    if (s->out->backend == NULL) {
-        struct words names = {.count = 0};
-
-        for (const struct backend_type *const *type = catalog->all_backends(); *type != NULL;
-             type++)
-            words_add(&names, (*type)->name);
-        /* The name is not repeated: it may have come from ${..}. */
-        fault_slot(s, ".backend", NULL, "no backend has this name",
-                   suggest(load, s->raw->backend, &names));
-    }
-}
-
-static void bind_emulate(struct slot_binding *s)
-{
-    struct load *load = s->ns->load;
-    struct words allowed = {.count = 0};
-
-    for (const enum backend_interface *i = s->schema->emulatable;
-         i != NULL && *i != BACKEND_INTERFACE_COUNT; i++)
-        words_add(&allowed, load->catalog->interface_key(*i));
-    for (unsigned i = 0; i < BACKEND_INTERFACE_COUNT; i++) {
-        if (can_be_emulated(s, (enum backend_interface)i) &&
-            !in_set(s->schema->emulatable, (enum backend_interface)i))
-            words_add(&allowed, load->catalog->interface_key((enum backend_interface)i));
-    }
-    for (uint32_t e = 0; e < s->raw->emulate_count; e++) {
-        enum backend_interface interface = interface_find(s, s->raw->emulate[e]);
-
-        if (interface == BACKEND_INTERFACE_COUNT)
-            fault_slot(s, ".emulate", NULL, "no interface has this name",
-                       suggest(load, s->raw->emulate[e], &allowed));
-        else if (!can_be_emulated(s, interface))
-            fault_slot(s, ".emulate", load->catalog->interface_name(interface),
-                       fault_text(load, "%s cannot be emulated in slot %s",
-                                  load->catalog->interface_name(interface), s->schema->name),
-                       allowed.count == 0 ? "remove it"
-                                          : fault_text(load, "remove it; possible here: %s",
-                                                       words_list(load, &allowed, " and ")));
-        else
-            s->out->emulate |= 1u << interface;
-    }
-}
-
-static const char *fix_for_missing(const struct slot_binding *s, enum backend_interface interface)
-{
-    struct load *load = s->ns->load;
-    const char *others = fitting_backends(load, s->schema);
-
-    if (in_set(s->schema->emulatable, interface))
-        return fault_text(load, "add `emulate: [%s]`", load->catalog->interface_key(interface));
-    if (others[0] == '\0')
-        return "no backend of this build offers it";
-    return fault_text(load, "use backend: %s", others);
-}
-
-static void check_interfaces(const struct slot_binding *s)
-{
-    struct load *load = s->ns->load;
-    const struct config_catalog *catalog = load->catalog;
-    const enum backend_interface *required = s->schema->required;
-
-    for (; required != NULL && *required != BACKEND_INTERFACE_COUNT; required++) {
-        if (catalog->offers(&s->out->backend->interfaces, *required) ||
-            (s->out->emulate & 1u << *required) != 0)
-            continue;
-        fault_slot(s, "", catalog->interface_name(*required),
-                   fault_text(load, "slot %s needs %s, which backend %s does not implement",
-                              s->schema->name, catalog->interface_name(*required),
-                              s->out->backend->name),
-                   fix_for_missing(s, *required));
-    }
-}
-
-static void check_any_of(const struct slot_binding *s)
-{
-    struct load *load = s->ns->load;
-    const struct config_catalog *catalog = load->catalog;
-    struct words names = {.count = 0};
-    const char *list;
-
-    if (offers_any(catalog, s->out->backend, s->schema->any_of))
-        return;
-    for (const enum backend_interface *i = s->schema->any_of; *i != BACKEND_INTERFACE_COUNT; i++)
-        words_add(&names, catalog->interface_name(*i));
-    list = words_list(load, &names, " or ");
-    fault_slot(s, "", catalog->interface_name(s->schema->any_of[0]),
-               fault_text(load, "slot %s needs %s, of which backend %s implements none",
-                          s->schema->name, list, s->out->backend->name),
-               fix_for_missing(s, s->schema->any_of[0]));
-}
-
-static void bind_slot(struct slot_binding *s)
-{
-    struct load *load = s->ns->load;
-
-    bind_backend(s);
-    if (s->out->backend != NULL) {
-        const struct settings_request settings = {
-            .table = s->out->backend->settings,
-            .check = s->out->backend->check,
-            .pairs = s->raw->config,
-            .count = s->raw->config_count,
-            .path = fault_text(load, "%s.config", s->path),
-            .who = fault_text(load, "backend %s", s->out->backend->name),
-            .slot = tame(&load->faults->arena, s->raw->name),
-            .backend = s->out->backend->name,
-            .line = s->raw->line,
-        };
-
-        s->out->values = settings_bind(load, &settings);
-        if (s->out->values != NULL && s->out->backend->variant != NULL)
-            s->out->backend = s->out->backend->variant(s->out->values);
-    }
-    if (s->schema == NULL)
-        return;
-    bind_emulate(s);
-    if (s->out->backend == NULL)
-        return;
-    check_interfaces(s);
-    check_any_of(s);
 }
 
 /* ---- all slots ---- */
@@ -270,7 +36,6 @@ static void fault_unknown_slot(const struct binding *b, const struct raw_slot *r
     fault_add(b->load, (struct fault){
                            .path = fault_text(b->load, "%s.slots.%s", b->path,
                                               tame(&b->load->scratch, raw->name)),
-                           .line = raw->line,
                            .message = fault_text(b->load, "pattern %s has no slot %s",
                                                  pattern->name, quoted(b->load, raw->name)),
                            .fix = suggest(b->load, raw->name, &names),
@@ -291,8 +56,8 @@ static void bind_raw_slot(struct binding *b, const struct raw_slot *raw)
 {
     const struct pattern_type *pattern = b->out->pattern;
     struct config_slot nowhere = {0};
-    struct slot_binding s = {
-        .ns = b,
+    struct slot_request s = {
+        .load = b->load,
         .raw = raw,
         .out = &nowhere,
         .path = fault_text(b->load, "%s.slots.%s", b->path, tame(&b->load->scratch, raw->name)),
@@ -308,7 +73,8 @@ static void bind_raw_slot(struct binding *b, const struct raw_slot *raw)
             fault_unknown_slot(b, raw);
         }
     }
-    bind_slot(&s);
+    s.out->line = written_line(b->load, s.path);
+    slot_bind(&s);
 }
 
 static bool slot_given(const struct binding *b, const char *name)
@@ -333,11 +99,10 @@ static void check_required_slots(const struct binding *b)
         fault_add(b->load,
                   (struct fault){
                       .path = fault_text(b->load, "%s.slots.%s", b->path, schema->name),
-                      .line = b->raw->line,
                       .message = fault_text(b->load, "pattern %s needs slot %s", pattern->name,
                                             schema->name),
                       .fix = fault_text(b->load, "add `slots: { %s: { backend: .. } }` with %s",
-                                        schema->name, fitting_backends(b->load, schema)),
+                                        schema->name, slot_backends(b->load, schema)),
                       .slot = schema->name,
                   });
     }
@@ -443,10 +208,37 @@ static void bind_behavior(struct binding *b)
         .count = b->raw->behavior_count,
         .path = fault_text(b->load, "%s.behavior", b->path),
         .who = fault_text(b->load, "pattern %s", pattern->name),
-        .line = b->raw->line,
     };
 
     b->out->behavior = settings_bind(b->load, &settings);
+}
+
+/* A name that the pattern's check uses: of a slot, or of a setting. */
+static const char *path_of_found(struct load *load, const void *arg, const char *name)
+{
+    const struct binding *b = arg;
+    bool slot = slot_index(b->out->pattern, name) < b->out->pattern->slot_count;
+
+    return fault_text(load, "%s.%s.%s", b->path, slot ? "slots" : "behavior", name);
+}
+
+static void check_pattern(struct binding *b)
+{
+    const struct pattern_type *pattern = b->out->pattern;
+    struct pattern_proposal proposal = {.behavior = b->out->behavior};
+    struct backend_faults found = {.count = 0};
+    const struct finder finder = {.found = &found,
+                                  .path_of = path_of_found,
+                                  .arg = b,
+                                  .table = pattern->behavior,
+                                  .values = b->out->behavior};
+
+    if (pattern->check == NULL)
+        return;
+    for (size_t i = 0; i < pattern->slot_count; i++)
+        proposal.slots[i] = b->out->slots[i].backend;
+    pattern->check(&proposal, &found);
+    settings_found(b->load, &finder);
 }
 
 /* Of any stage. With faults omitted nobody knows. */
@@ -466,6 +258,7 @@ static void bind_namespace(struct binding *b, const struct config *config)
         return;
     check_required_slots(b);
     bind_behavior(b);
+    check_pattern(b);
     if (b->out->name != NULL)
         check_unique(b, config->namespaces);
     if (config->strict_slots && is_faultless(b))
@@ -482,7 +275,6 @@ void namespaces_bind(struct load *load, struct raw_config *raw, struct config *c
     if (raw->namespaces_count == 0 && list != NULL && !fault_below(load, "namespaces"))
         fault_add(load, (struct fault){
                             .path = "namespaces",
-                            .line = list->line,
                             .message = "there is no namespace",
                             .fix = "add one, or remove the line for the embedded default",
                         });

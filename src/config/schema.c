@@ -91,7 +91,6 @@ static const struct cyaml_schema_field pair_fields[] = {
     TEXT(".name", CYAML_FLAG_DEFAULT, struct raw_pair, name),
     CYAML_FIELD_STRING_PTR(".value", CYAML_FLAG_DEFAULT, struct raw_pair, value, 0,
                            CONFIG_MAX_SCALAR),
-    UINT(".line", struct raw_pair, line),
     CYAML_FIELD_BOOL(".hidden", CYAML_FLAG_DEFAULT, struct raw_pair, hidden),
     CYAML_FIELD_END,
 };
@@ -106,7 +105,6 @@ static const struct cyaml_schema_value word_schema = {
 
 static const struct cyaml_schema_field slot_fields[] = {
     TEXT(".name", CYAML_FLAG_DEFAULT, struct raw_slot, name),
-    UINT(".line", struct raw_slot, line),
     TEXT("backend", MAYBE, struct raw_slot, backend),
     CYAML_FIELD_SEQUENCE("config", CYAML_FLAG_POINTER | MAYBE, struct raw_slot, config,
                          &config_pair_schema, 0, WORDS_MAX),
@@ -120,7 +118,6 @@ const struct cyaml_schema_value config_slot_schema = {
 };
 
 static const struct cyaml_schema_field namespace_fields[] = {
-    UINT(".line", struct raw_namespace, line),
     UINT(".index", struct raw_namespace, index),
     TEXT("name", MAYBE, struct raw_namespace, name),
     TEXT("description", MAYBE, struct raw_namespace, description),

@@ -13,12 +13,9 @@ enum { HOST_BYTES = 256, UNIX_PATH_BYTES = 106 /* a server binds one of one byte
 
 static void fault_key(struct load *load, const char *path, const char *message, const char *fix)
 {
-    const struct node *node = node_at(load->root, path);
-
     if (!fault_known(load, path))
         fault_add(load, (struct fault){
                             .path = path,
-                            .line = node != NULL ? node->line : 0,
                             .message = message,
                             .fix = fix,
                         });

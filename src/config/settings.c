@@ -17,7 +17,6 @@ static void fault_setting(struct load *load, const struct settings_request *r,
 {
     fault_add(load, (struct fault){
                         .path = path_of(load, r, pair->name),
-                        .line = pair->line,
                         .message = message,
                         .fix = fix,
                         .slot = r->slot,
@@ -111,7 +110,6 @@ static void bind_one(struct load *load, const struct settings_request *r,
     } else if (!fault_known(load, r->path) && !fault_known(load, path_of(load, r, setting->name))) {
         fault_add(load, (struct fault){
                             .path = path_of(load, r, setting->name),
-                            .line = r->line,
                             .message = fault_text(load, "%s needs the setting `%s`", r->who,
                                                   setting->name),
                             .fix = fault_text(load, "add `%s:` (%s)", setting->name, setting->doc),
@@ -121,40 +119,70 @@ static void bind_one(struct load *load, const struct settings_request *r,
     }
 }
 
-static unsigned line_of(const struct settings_request *r, const char *name)
+static bool is_at_fault(struct load *load, const struct finder *finder, const char *name)
 {
-    for (size_t i = 0; i < r->count; i++)
-        if (strcmp(r->pairs[i].name, name) == 0)
-            return r->pairs[i].line;
-    return r->line;
+    return name != NULL && fault_known(load, finder->path_of(load, finder->arg, name));
 }
 
-static bool is_at_fault(struct load *load, const struct settings_request *r, const char *name)
+/* The word that was meant, where the setting takes one of a few. */
+static const char *fix_of(struct load *load, const struct finder *finder,
+                          const struct backend_fault *fault)
 {
-    return name != NULL && fault_known(load, path_of(load, r, name));
+    struct words words = {.count = 0};
+    size_t i = 0;
+
+    while (fault->words != NULL && finder->table[i].name != NULL &&
+           strcmp(finder->table[i].name, fault->setting) != 0)
+        i++;
+    if (fault->words == NULL || finder->table[i].name == NULL || finder->values[i].expanded)
+        return fault->fix;
+    for (const char *const *word = fault->words; *word != NULL; word++)
+        words_add(&words, *word);
+
+    const char *meant = suggest_word(finder->values[i].text, &words);
+
+    return meant != NULL ? fault_text(load, "did you mean `%s`?", meant) : fault->fix;
+}
+
+void settings_found(struct load *load, const struct finder *finder)
+{
+    const struct backend_faults *found = finder->found;
+    bool dropped[BACKEND_MAX_FAULTS];
+
+    /* All are looked up before any is added: two of them may be about one setting. */
+    for (size_t i = 0; i < found->count; i++)
+        dropped[i] = is_at_fault(load, finder, found->items[i].setting) ||
+                     is_at_fault(load, finder, found->items[i].other);
+    for (size_t i = 0; i < found->count; i++)
+        if (!dropped[i])
+            fault_add(load, (struct fault){
+                                .path = finder->path_of(load, finder->arg, found->items[i].setting),
+                                .message = found->items[i].text,
+                                .fix = fix_of(load, finder, &found->items[i]),
+                                .slot = finder->slot,
+                                .backend = finder->backend,
+                            });
+}
+
+static const char *path_of_setting(struct load *load, const void *arg, const char *name)
+{
+    return path_of(load, arg, name);
 }
 
 static void check_values(struct load *load, const struct settings_request *r,
                          const struct backend_value *values)
 {
     struct backend_faults found = {.count = 0};
-    bool dropped[BACKEND_MAX_FAULTS];
+    const struct finder finder = {.found = &found,
+                                  .path_of = path_of_setting,
+                                  .arg = r,
+                                  .table = r->table,
+                                  .values = values,
+                                  .slot = r->slot,
+                                  .backend = r->backend};
 
     r->check(values, &found);
-    /* All are looked up before any is added: two of them may be about one setting. */
-    for (size_t i = 0; i < found.count; i++)
-        dropped[i] = is_at_fault(load, r, found.items[i].setting) ||
-                     is_at_fault(load, r, found.items[i].other);
-    for (size_t i = 0; i < found.count; i++)
-        if (!dropped[i])
-            fault_add(load, (struct fault){
-                                .path = path_of(load, r, found.items[i].setting),
-                                .line = line_of(r, found.items[i].setting),
-                                .message = found.items[i].text,
-                                .fix = found.items[i].fix,
-                                .slot = r->slot,
-                                .backend = r->backend,
-                            });
+    settings_found(load, &finder);
 }
 
 const struct backend_value *settings_bind(struct load *load, const struct settings_request *request)

@@ -78,7 +78,7 @@ static const char *by_habit(const char *word, const struct words *known)
 
 /* The nearest known word that is near enough: a third of its letters may be wrong, or one word is
  * part of the other. */
-static const char *nearest(const char *word, const struct words *known)
+const char *suggest_word(const char *word, const struct words *known)
 {
     size_t len = strlen(word);
     const char *best = by_habit(word, known);
@@ -127,7 +127,7 @@ const char *words_list(struct load *load, const struct words *words, const char 
 
 const char *suggest(struct load *load, const char *word, const struct words *known)
 {
-    const char *meant = nearest(word, known);
+    const char *meant = suggest_word(word, known);
 
     if (meant != NULL)
         return fault_text(load, "did you mean `%s`?", meant);

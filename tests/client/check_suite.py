@@ -51,10 +51,80 @@ class Check(suite.Case):
                 self.assertEqual(done.returncode, REFUSED, done)
                 (fault,) = json.loads(done.stdout)["faults"]
                 self.assertEqual(fault["path"], f"namespaces[0].{about}")
-                ended = subprocess.run([environment.ours("prismd"), "--config", path], capture_output=True, timeout=60,
-                                       check=False, env=ENVIRONMENT)
-                self.assertNotEqual(ended.returncode, 0)
-                self.assertIn(fault["message"], json.loads((ended.stderr or ended.stdout).splitlines()[-1])["error"])
+                self.assertEqual(self.prismd_says(path), [fault])
+
+    def prismd_says(self, path):
+        """The faults that end it, as it logs them."""
+        ended = subprocess.run([environment.ours("prismd"), "--config", path], capture_output=True, timeout=60,
+                               check=False, env=ENVIRONMENT)
+        self.assertEqual(ended.returncode, 1, ended)
+        events = [json.loads(line) for line in ended.stderr.splitlines()]
+        self.assertEqual([e["event"] for e in events if e["event"] != "config_fault"], ["not_configured", "stopped"])
+        return [{key: e[key] for key in ("path", "line", "message", "fix", "slot", "backend", "interface")}
+                for e in events if e["event"] == "config_fault"]
+
+    def test_all_faults_at_once(self):
+        """Of the server, of slots and of what the patterns themselves find, in each namespace: with line and fix, and
+        prismd says the same."""
+        path = self.write("""\
+workers: 99
+namespaces:
+  - name: a
+    pattern: producer
+    slots:
+      message_sink:
+        backend: redis
+        config: {adress: "127.0.0.1:1"}
+    behavior:
+      topic_prefix: "*"
+      allowed_topics: ""
+      strict_retention: true
+      windw: 5
+  - name: b
+    pattern: keyvalue
+    slots:
+      primary:
+        backend: s3
+        config: {bucket: things}
+        emulate: [keyvalue_tll]
+  - name: c
+    pattern: multicast_registry
+    slots:
+      registry: {backend: nats}
+      messaging: {backend: memstore}
+      durability: {backend: kafka}
+    behavior:
+      when_full: drop_latest
+  - name: d
+    pattern: session_store
+    slots:
+      store: {backend: memstore}
+    behavior:
+      on_user_limit: end_oldst
+      default_ttl_seconds: 100000000
+""")
+        done = ctl("-o", "json", "check", path)
+        self.assertEqual(done.returncode, REFUSED, done)
+        faults = json.loads(done.stdout)["faults"]
+        self.assertEqual(self.prismd_says(path), faults)
+        expected = [(1, "workers", "use 0..64"),
+                    (8, "namespaces[0].slots.message_sink.config.adress", "did you mean `address`?"),
+                    (10, "namespaces[0].behavior.topic_prefix", None),
+                    (11, "namespaces[0].behavior.allowed_topics", 'name topics, or "*" for all'),
+                    (12, "namespaces[0].behavior.strict_retention",
+                     "bind one with streams or queues, or remove it"),
+                    (13, "namespaces[0].behavior.windw", "did you mean `window`?"),
+                    (20, "namespaces[1].slots.primary.emulate[0]",
+                     "did you mean `keyvalue_ttl`? It cannot be emulated in slot primary; possible: keyvalue_scan and "
+                     "keyvalue_batch"),
+                    (24, "namespaces[2].slots.registry", "use backend: memstore, postgres or redis"),
+                    (26, "namespaces[2].slots.durability", "bind postgres, redis-stream, jetstream or memstore"),
+                    (28, "namespaces[2].behavior.when_full", "did you mean `drop_oldest`?"),
+                    (34, "namespaces[3].behavior.on_user_limit", "did you mean `end_oldest`?"),
+                    (35, "namespaces[3].behavior.default_ttl_seconds", "shorten it, or raise max_ttl_seconds")]
+        self.assertEqual([(f["line"], f["path"], f["fix"]) for f in faults], expected)
+        text = ctl("check", path).stdout.decode().splitlines()
+        self.assertEqual([line.split(": ")[0] + ":" for line in text], [f"{path}:{line}:" for line, _, _ in expected])
 
     def test_deployments_are_good(self):
         """Some of them name secrets that an operator puts in place: that these are absent is their only fault."""

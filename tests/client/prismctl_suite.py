@@ -392,8 +392,8 @@ class Check(suite.Case):
         done = ctl("-o", "json", "--timeout", "1", "check", path, "--probe")
         self.assertEqual(done.returncode, UNAVAILABLE, done)
         faults = json.loads(done.stdout)["faults"]
-        self.assertEqual([(f["path"], f["backend"]) for f in faults],
-                         [(f"namespaces[{i}].slots.primary", "redis") for i in (0, 1)])
+        self.assertEqual([(f["path"], f["line"], f["backend"]) for f in faults],
+                         [(f"namespaces[{i}].slots.primary", 2 + i, "redis") for i in (0, 1)])
 
 
 class Completion(suite.Case):

@@ -84,8 +84,7 @@ static void open_shared(struct fake_rig *rig, struct pattern_binding *binding)
     for (size_t i = 0; i < binding->slot_count; i++)
         sharing.stores[i] = binding->slots[i] != NULL ? binding->slots[i]->store : NULL;
     sharing.behavior = binding->behavior;
-    if (rig->type->open_shared(&rig->shared, &sharing).code != ERR_OK)
-        abort();
+    rig->shared = rig->type->open_shared(&sharing);
     binding->shared = rig->shared;
 }
 

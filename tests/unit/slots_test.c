@@ -59,14 +59,13 @@ static struct party stops, closes;
 static struct pattern_shared shared;
 static const struct pattern_type type;
 
-static struct err open_shared(struct pattern_shared **out, const struct pattern_sharing *sharing)
+static struct pattern_shared *open_shared(const struct pattern_sharing *sharing)
 {
     must(trace.bound == 0 && sharing->workers == INSTANCES);
     must(sharing->stores[0] != NULL && sharing->stores[1] != NULL);
     trace.shared_open++;
     shared.type = &type;
-    *out = &shared;
-    return ERR_NONE;
+    return &shared;
 }
 
 static void close_shared(struct pattern_shared *closed)
@@ -218,9 +217,55 @@ static void test_life_in_order_and_side_by_side(void **state)
     assert_true(trace.in_order);
 }
 
+static struct err store_fails(struct backend_store **out, const struct backend_options *options)
+{
+    (void)out;
+    (void)options;
+    return err_make(ERR_UNAVAILABLE, "no store");
+}
+
+/* The namespaces behind the one that fails were never begun. */
+static void test_a_store_that_does_not_open_ends_the_start(void **state)
+{
+    static const struct backend_type failing = {.name = "failing", .store_open = store_fails};
+    struct config_namespace spaces[] = {
+        {.name = "a",
+         .pattern = &type,
+         .slots = {{.backend = &traced_backend}, {.backend = &failing}}},
+        {.name = "b",
+         .pattern = &type,
+         .slots = {{.backend = &traced_backend}, {.backend = &traced_backend}}}};
+    struct config config = {.namespaces = spaces, .namespace_count = 2};
+    struct pool_options pool_options = {.workers = WORKERS, .intake_depth = 16};
+    struct rpc_options rpc_options = {.listen = "127.0.0.1:0"};
+    struct rpc_server *server = NULL;
+    struct slots *slots = NULL;
+    struct pool *pool = NULL;
+
+    (void)state;
+    trace = (struct trace){.in_order = true};
+    assert_int_equal(pool_start(&pool, &pool_options).code, ERR_OK);
+    assert_int_equal(rpc_server_new(&server, &rpc_options, pool, services, 0).code, ERR_OK);
+    stops.begun = INSTANCES; /* no pattern stops here: none was bound */
+    assert_int_equal(slots_open(&slots, &config, pool, server).code, ERR_UNAVAILABLE);
+    trace.deadline_ns = clock_now_ns() + NS_PER_S;
+    trace.shared_closed = 1; /* nor was anything shared */
+    assert_int_equal(slots_close(slots, trace.deadline_ns), 0);
+    assert_int_equal(trace.stores_stopped, 1);
+    assert_int_equal(trace.bound + trace.closed, 0);
+    rpc_server_stop(server);
+    pool_stop(pool);
+    rpc_server_destroy(server);
+    slots_destroy(slots);
+    assert_true(trace.in_order);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_life_in_order_and_side_by_side)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_life_in_order_and_side_by_side),
+        cmocka_unit_test(test_a_store_that_does_not_open_ends_the_start),
+    };
 
     return cmocka_run_group_tests_name("slots", tests, NULL, NULL);
 }

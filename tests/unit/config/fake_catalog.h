@@ -98,8 +98,34 @@ static const struct slot_schema fake_relay_slots[] = {
 
 static const struct backend_setting fake_behavior[] = {
     {"window", SETTING_UINT, "10", 1, 1000, "items in flight"},
+    {"when_full", SETTING_TEXT, "wait", 0, 0, "wait or refuse"},
+    {"spare", SETTING_UINT, "0", 0, 1000, "of the window"},
     {.name = NULL},
 };
+
+/* The spare part is smaller than the window, and a window above 500 is too large for s3. */
+static inline void fake_keyvalue_check(const struct pattern_proposal *proposal,
+                                       struct backend_faults *faults)
+{
+    static const char *const words[] = {"wait", "refuse", NULL};
+    const struct backend_value *values = proposal->behavior;
+    const struct backend_type *primary = proposal->slots[0];
+
+    if (strcmp(values[1].text, words[0]) != 0 && strcmp(values[1].text, words[1]) != 0)
+        faults->items[faults->count++] = (struct backend_fault){
+            .setting = "when_full", .text = "is neither wait nor refuse", .words = words};
+    if (values[2].number >= values[0].number)
+        faults->items[faults->count++] = (struct backend_fault){.setting = "spare",
+                                                                .other = "window",
+                                                                .text = "is not below the window",
+                                                                .fix = "lower it"};
+    if (values[0].number > 500 && primary != NULL && strcmp(primary->name, "s3") == 0)
+        faults->items[faults->count++] =
+            (struct backend_fault){.setting = "primary",
+                                   .other = "window",
+                                   .text = "the window is too large for this backend",
+                                   .fix = "at most 500"};
+}
 
 /* Store always; Scan where the first slot's backend has it; the special form never. */
 static size_t fake_operations(const struct backend_type *const *slots, const uint32_t *emulate,
@@ -125,6 +151,7 @@ static const struct pattern_type fake_keyvalue = {
     .slots = fake_keyvalue_slots,
     .slot_count = 1,
     .behavior = fake_behavior,
+    .check = fake_keyvalue_check,
     .operations = fake_operations,
 };
 

@@ -1,24 +1,5 @@
 /* Every kind of fault: its place, its line, what it says, how it is mended. */
-#include "tests/unit/config/loaded.h"
-
-#include <string.h>
-
-struct expected {
-    const char *path;
-    unsigned line;
-    const char *message, *fix; /* parts of them; NULL fix: none */
-};
-
-enum { MAX_EXPECTED = 12 };
-
-struct example {
-    const char *yaml;
-    struct expected faults[MAX_EXPECTED]; /* ends with .path == NULL */
-};
-
-#define NS    "namespaces:\n- name: a\n  pattern: keyvalue\n"
-#define REDIS NS "  slots: {primary: {backend: redis, config: {address: 'h:1'"
-#define RELAY "namespaces:\n- name: a\n  pattern: multicast_relay\n  slots:\n"
+#include "tests/unit/config/examples.h"
 
 /* ---- shape ---- */
 
@@ -104,8 +85,8 @@ static const struct example server[] = {
     {"listen: 'unix:'\n", {{"listen", 1, "must have 1..106 bytes", "unix:/run"}}},
     {"admin: 'unix:/x'\n", {{"admin", 1, "not one of 0..65535", "or off"}}},
     {"admin: 127.0.0.1:8980\n", {{"admin", 1, "the same address as `listen`", "port of its own"}}},
-    {"tls: {cert: /etc/passwd}\n", {{"tls.key", 0, "missing", "add the private key"}}},
-    {"tls: {key: /etc/passwd}\n", {{"tls.cert", 0, "missing", "add the certificate"}}},
+    {"tls: {cert: /etc/passwd}\n", {{"tls.key", 1, "missing", "add the private key"}}},
+    {"tls: {key: /etc/passwd}\n", {{"tls.cert", 1, "missing", "add the certificate"}}},
     {"tls: {client_ca: /etc/passwd}\n",
      {{"tls.client_ca", 1, "the server has none", "add tls.cert"}}},
     {"tls: {cert: /nowhere/c, key: /etc/passwd}\n", {{"tls.cert", 1, "does not exist", NULL}}},
@@ -131,7 +112,7 @@ static const struct example spaces[] = {
      {{"namespaces[0].pattern", 2, "names no pattern",
        "add `pattern: keyvalue or multicast_relay`"}}},
     {"namespaces:\n- name: a\n  pattern: multicast-relay\n  slots: {registry: {backend: redis}}\n",
-     {{"namespaces[0].pattern", 2, "no pattern has this name", "did you mean `multicast_relay`?"},
+     {{"namespaces[0].pattern", 3, "no pattern has this name", "did you mean `multicast_relay`?"},
       {"namespaces[0].slots.registry.config.address", 4,
        "backend redis needs the setting `address`", "add"}}},
     {NS,
@@ -144,8 +125,8 @@ static const struct example spaces[] = {
     {NS "  slots: {primary: redis}\n",
      {{"namespaces[0].slots.primary", 4, "is a single value", NULL}}},
     {NS "  slots: {'': {}}\n",
-     {{"namespaces[0].slots.primary", 2, "needs slot primary", "add"},
-      {"namespaces[0].slots.", 4, "without a name", "give it a name"}}},
+     {{"namespaces[0].slots.", 4, "without a name", "give it a name"},
+      {"namespaces[0].slots.primary", 4, "needs slot primary", "add"}}},
     {NS "  slots: {primary: {}}\n",
      {{"namespaces[0].slots.primary.backend", 4, "names no backend", "memstore, redis or s3"}}},
     {NS "  slots: {primary: {backend: }}\n",
@@ -175,7 +156,7 @@ static const struct example spaces[] = {
     /* A broken neighbour does not shift the numbers. */
     {"namespaces:\n- x\n- name: a\n  pattern: kv\n",
      {{"namespaces[0]", 2, "is a single value", NULL},
-      {"namespaces[1].pattern", 3, "no pattern", "known here"}}},
+      {"namespaces[1].pattern", 4, "no pattern", "known here"}}},
 };
 
 /* ---- settings and interfaces ---- */
@@ -206,18 +187,32 @@ static const struct example slots[] = {
     {NS "  slots: {primary: {backend: memstore, emulate: batch}}\n",
      {{"namespaces[0].slots.primary.emulate", 4, "is a single value, but must be a list", NULL}}},
     {NS "  slots: {primary: {backend: memstore, emulate: [bach]}}\n",
-     {{"namespaces[0].slots.primary.emulate", 4, "no interface has this name", "keyvalue_batch"}}},
-    {NS "  slots: {primary: {backend: memstore, emulate: [keyvalue_bach]}}\n",
-     {{"namespaces[0].slots.primary.emulate", 4, "no interface has this name",
+     {{"namespaces[0].slots.primary.emulate[0]", 4, "no interface has the name `bach`",
        "did you mean `keyvalue_batch`?"}}},
+    {NS "  slots: {primary: {backend: memstore, emulate: [keyvalue_bach]}}\n",
+     {{"namespaces[0].slots.primary.emulate[0]", 4, "no interface has the name `keyvalue_bach`",
+       "did you mean `keyvalue_batch`?"}}},
+    /* The nearest of all, not the nearest of those that go. */
+    {NS "  slots:\n    primary:\n      backend: memstore\n      emulate:\n      - batch\n"
+        "      - keyvalue_tll\n      - keyvalue_skan\n      - xyzzy\n",
+     {{"namespaces[0].slots.primary.emulate[1]", 9, "no interface has the name `keyvalue_tll`",
+       "did you mean `keyvalue_ttl`?"},
+      {"namespaces[0].slots.primary.emulate[2]", 10, "no interface has the name `keyvalue_skan`",
+       "did you mean `keyvalue_scan`? It cannot be emulated in slot primary; possible: "
+       "keyvalue_ttl and keyvalue_batch"},
+      {"namespaces[0].slots.primary.emulate[3]", 11, "no interface has the name `xyzzy`",
+       "known here: keyvalue_ttl and keyvalue_batch"}}},
+    {RELAY "    registry: {backend: memstore, emulate: [scna]}\n",
+     {{"namespaces[0].slots.registry.emulate[0]", 5, "no interface has the name `scna`",
+       "did you mean `keyvalue_scan`? It cannot be emulated in slot registry; possible: none"}}},
     {NS "  slots: {primary: {backend: memstore, emulate: [[batch]]}}\n",
      {{"namespaces[0].slots.primary.emulate[0]", 4, "is a list, but must be a text", NULL}}},
     {NS "  slots: {primary: {backend: memstore, emulate: [cas]}}\n",
-     {{"namespaces[0].slots.primary.emulate", 4,
+     {{"namespaces[0].slots.primary.emulate[0]", 4,
        "KeyValueCASInterface cannot be emulated in slot primary",
-       "possible here: keyvalue_batch and keyvalue_ttl"}}},
+       "possible here: keyvalue_ttl and keyvalue_batch"}}},
     {RELAY "    registry: {backend: memstore, emulate: [scan]}\n",
-     {{"namespaces[0].slots.registry.emulate", 5, "cannot be emulated in slot registry",
+     {{"namespaces[0].slots.registry.emulate[0]", 5, "cannot be emulated in slot registry",
        "remove it"}}},
     {RELAY "    registry: {backend: s3}\n",
      {{"namespaces[0].slots.registry", 5,
@@ -242,38 +237,6 @@ static const struct example slots[] = {
      {{"namespaces[0].slots.primary.config.a", 5, "backend s3 has no setting", "remove it"}}},
     {"strict_slots: true\n" NS "  slots: {primary: {backend: [s3]}}\n",
      {{"namespaces[0].slots.primary.backend", 5, "is a list, but must be a text", NULL}}},
-};
-
-/* ---- settings that the backend itself looks at ---- */
-
-#define CONFIG NS "  slots:\n    primary:\n      backend: redis\n      config:\n"
-#define AT     "namespaces[0].slots.primary.config."
-
-static const struct example together[] = {
-    {CONFIG "        address: '/h'\n",
-     {{AT "address", 8, "the host is empty", "like localhost:6379"}}},
-    /* Each one at its own line; what is wrong by itself is said as well. */
-    {CONFIG "        tls: maybe\n        password: p\n        database: 3\n"
-            "        address: '/q@h'\n",
-     {{AT "tls", 8, "`maybe` is neither", "true or false"},
-      {AT "password", 9, "the address holds a password as well", "remove it, or the password"},
-      {AT "database", 10, "the address names another database", "remove it, or the database"},
-      {AT "address", 11, "the host is empty", "like localhost:6379"}}},
-    /* The consequences of a fault are not told: neither of the setting itself nor of its other. */
-    {CONFIG "        address: 'h/1'\n        database: 16\n",
-     {{AT "database", 9, "`16` is out of bounds", "use 0..15"}}},
-    {CONFIG "        address: [h/1]\n        database: 2\n",
-     {{AT "address", 8, "is a list", NULL}}},
-    {CONFIG "        address: 'q@h/1'\n        password: ${NOT_SET_AT_ALL}\n        database: 2\n",
-     {{AT "password", 9, "NOT_SET_AT_ALL", ""},
-      {AT "database", 10, "the address names another database", "remove it"}}},
-    {NS "  slots: {primary: {backend: redis, config: 5}}\n",
-     {{"namespaces[0].slots.primary.config", 4, "is a single value", NULL}}},
-    /* A slot that the pattern does not have is looked at, too. */
-    {NS "  slots:\n    primary: {backend: memstore}\n"
-        "    other: {backend: redis, config: {address: '/h'}}\n",
-     {{"namespaces[0].slots.other", 6, "has no slot `other`", "known here: primary"},
-      {"namespaces[0].slots.other.config.address", 6, "the host is empty", "like"}}},
 };
 
 /* ---- many at once ---- */
@@ -331,48 +294,6 @@ static const struct example many[] = {
       {"namespaces[1].slots.ledger", 12, "slot ledger needs KeyValueTxnInterface", "no backend"}}},
 };
 
-/* ---- the comparison ---- */
-
-static bool contains(const char *text, const char *part)
-{
-    if (part == NULL)
-        return text == NULL;
-    return text != NULL && strstr(text, part) != NULL;
-}
-
-static bool is_expected(const struct fault *f, const struct expected *e)
-{
-    return strcmp(f->path, e->path) == 0 && f->line == e->line &&
-           contains(f->message, e->message) && contains(f->fix, e->fix);
-}
-
-static void check(const struct example *example)
-{
-    struct loaded *l = load_text(example->yaml);
-    size_t n = 0;
-
-    while (n < MAX_EXPECTED && example->faults[n].path != NULL)
-        n++;
-    bool good = l->faults.count == n;
-
-    for (size_t i = 0; good && i < n; i++)
-        good = is_expected(&l->faults.items[i], &example->faults[i]);
-    if (!good) {
-        print_error("%s\nfaults:\n", example->yaml);
-        for (size_t i = 0; i < l->faults.count; i++)
-            print_error("  {\"%s\", %u, \"%s\", \"%s\"}\n", l->faults.items[i].path,
-                        l->faults.items[i].line, l->faults.items[i].message,
-                        l->faults.items[i].fix);
-        fail();
-    }
-    assert_int_equal(l->faults.omitted, 0);
-    unload(l);
-}
-
-#define CHECK_ALL(list)                                                                            \
-    for (size_t i = 0; i < sizeof(list) / sizeof(list)[0]; i++)                                    \
-    check(&(list)[i])
-
 static void test_shapes(void **state)
 {
     (void)state;
@@ -397,39 +318,10 @@ static void test_slots(void **state)
     CHECK_ALL(slots);
 }
 
-static void test_together(void **state)
-{
-    (void)state;
-    CHECK_ALL(together);
-}
-
 static void test_many(void **state)
 {
     (void)state;
     CHECK_ALL(many);
-}
-
-/* What a program shows apart from the sentence. */
-static void test_fields_of_a_slot_fault(void **state)
-{
-    (void)state;
-    struct loaded *l = load_text(RELAY "    registry: {backend: s3}\n");
-
-    assert_int_equal(l->faults.count, 1);
-    assert_string_equal(l->faults.items[0].slot, "registry");
-    assert_string_equal(l->faults.items[0].backend, "s3");
-    assert_string_equal(l->faults.items[0].interface, "KeyValueScanInterface");
-    unload(l);
-    l = load_text(CONFIG "        address: '/h'\n");
-    assert_string_equal(l->faults.items[0].slot, "primary");
-    assert_string_equal(l->faults.items[0].backend, "redis");
-    assert_null(l->faults.items[0].interface);
-    unload(l);
-    l = load_text("workers: x\n");
-    assert_null(l->faults.items[0].slot);
-    assert_null(l->faults.items[0].backend);
-    assert_null(l->faults.items[0].interface);
-    unload(l);
 }
 
 /* The rest is still loaded: later stages need no special cases, and a caller may look at it. */
@@ -450,14 +342,9 @@ static void test_defaults_stand_in(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes),
-        cmocka_unit_test(test_server),
-        cmocka_unit_test(test_namespaces),
-        cmocka_unit_test(test_slots),
-        cmocka_unit_test(test_together),
-        cmocka_unit_test(test_many),
-        cmocka_unit_test(test_fields_of_a_slot_fault),
-        cmocka_unit_test(test_defaults_stand_in),
+        cmocka_unit_test(test_shapes),     cmocka_unit_test(test_server),
+        cmocka_unit_test(test_namespaces), cmocka_unit_test(test_slots),
+        cmocka_unit_test(test_many),       cmocka_unit_test(test_defaults_stand_in),
     };
 
     return cmocka_run_group_tests_name("config faults", tests, NULL, NULL);

@@ -85,15 +85,28 @@ static void test_settings_that_no_name_can_have(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        struct err err = topics_vet(cases[i].prefix, cases[i].allowed);
+        struct backend_faults faults = {.count = 0};
 
-        assert_int_equal(err.code, cases[i].about != NULL ? ERR_INVALID_ARGUMENT : ERR_OK);
+        topics_check(&faults, cases[i].prefix, cases[i].allowed);
+        assert_int_equal(faults.count, cases[i].about != NULL);
         if (cases[i].about != NULL)
-            assert_string_equal(err.subject, cases[i].about);
+            assert_string_equal(faults.items[0].setting, cases[i].about);
     }
-    assert_int_equal(topics_vet_part("default_group", "a.b/c").code, ERR_OK);
-    assert_int_equal(topics_vet_part("default_group", "a b").code, ERR_INVALID_ARGUMENT);
-    assert_int_equal(topics_vet_part("dead_letter_suffix", "/ *").code, ERR_INVALID_ARGUMENT);
+}
+
+static void test_settings_that_are_part_of_a_name(void **state)
+{
+    struct backend_faults faults = {.count = 0};
+
+    (void)state;
+    topics_check_part(&faults, "default_group", "a.b/c");
+    assert_int_equal(faults.count, 0);
+    topics_check_part(&faults, "default_group", "a b");
+    topics_check_part(&faults, "dead_letter_suffix", "/ *");
+    topics_check(&faults, "*", "");
+    assert_int_equal(faults.count, 4);
+    assert_string_equal(faults.items[0].setting, "default_group");
+    assert_string_equal(faults.items[1].setting, "dead_letter_suffix");
 }
 
 static void test_the_bound_is_said(void **state)
@@ -119,6 +132,7 @@ int main(void)
         cmocka_unit_test(test_a_prefix_comes_and_goes),
         cmocka_unit_test(test_what_no_name_begins_with),
         cmocka_unit_test(test_settings_that_no_name_can_have),
+        cmocka_unit_test(test_settings_that_are_part_of_a_name),
         cmocka_unit_test(test_the_bound_is_said),
     };
 
