@@ -326,21 +326,22 @@ class Prefixes(suite.Case):
 
 
 class Start(suite.Case):
-    def test_m5_a_policy_that_cannot_be(self):
-        server = Prismd(namespaces=[namespace(MEMSTORE, MEMSTORE, when_full="never")])
+    def fault(self, **behavior):
+        server = Prismd(namespaces=[namespace(MEMSTORE, MEMSTORE, **behavior)])
         server.launch()
         self.addCleanup(server.process.kill)
         self.assertEqual(server.process.wait(environment.PATIENCE), 1)
-        self.assertIn("when_full is drop_oldest, drop_newest", server.log_events()[-1]["error"])
+        return next(e for e in server.log_events() if e["event"] == "config_fault")
+
+    def test_m5_a_policy_that_cannot_be(self):
+        fault = self.fault(when_full="never")
+        self.assertEqual(fault["path"], "namespaces[0].behavior.when_full")
+        self.assertIn("drop_oldest, drop_newest", fault["message"])
 
     def test_a_prefix_that_is_no_name(self):
         for prefix in ("a*", "a b", "__a", "a\tb", "x" * 129):
             with self.subTest(prefix):
-                server = Prismd(namespaces=[namespace(MEMSTORE, MEMSTORE, topic_prefix=prefix)])
-                server.launch()
-                self.addCleanup(server.process.kill)
-                self.assertEqual(server.process.wait(environment.PATIENCE), 1)
-                self.assertIn("topic_prefix", server.log_events()[-1]["error"])
+                self.assertEqual(self.fault(topic_prefix=prefix)["path"], "namespaces[0].behavior.topic_prefix")
 
 
 if __name__ == "__main__":
