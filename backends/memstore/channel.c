@@ -7,18 +7,13 @@
 
 enum { RETRY_MS = 100 };
 
-struct channel *channel_new(struct messaging *m, bool queue)
+void channel_init(struct channel *channel, struct messaging *m, bool queue)
 {
-    struct channel *channel = calloc(1, sizeof *channel);
-
-    if (channel == NULL)
-        abort();
     channel->messaging = m;
     channel->queue = queue;
     pthread_mutex_init(&channel->lock, NULL);
     msglog_init(&channel->log);
     msglog_init(&channel->dead);
-    return channel;
 }
 
 static void drop(struct channel *channel, int64_t offset)
@@ -29,7 +24,7 @@ static void drop(struct channel *channel, int64_t offset)
     channel_let_go(channel, kept);
 }
 
-void channel_destroy(struct channel *channel)
+void channel_clear(struct channel *channel)
 {
     assert(channel->groups == NULL && channel->dead.held == 0);
     while (channel->log.first < channel->log.next)
@@ -37,7 +32,6 @@ void channel_destroy(struct channel *channel)
     msglog_clear(&channel->log);
     msglog_clear(&channel->dead);
     pthread_mutex_destroy(&channel->lock);
-    free(channel);
 }
 
 void channel_let_go(struct channel *channel, struct kept *kept)

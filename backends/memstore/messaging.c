@@ -13,12 +13,16 @@ struct messaging *messaging_new(struct memstore *store, const struct memstore_me
     m->store = store;
     m->config = *config;
     names_init(&m->names);
+    for (size_t i = 0; i < TOPIC_LOCKS; i++)
+        pthread_mutex_init(&m->topic_locks[i], NULL);
     return m;
 }
 
 void messaging_destroy(struct messaging *m)
 {
     names_clear(&m->names);
+    for (size_t i = 0; i < TOPIC_LOCKS; i++)
+        pthread_mutex_destroy(&m->topic_locks[i]);
     free(m);
 }
 

@@ -1,6 +1,7 @@
 /* What the files of messaging share.
  *
  *   msglog.c    offsets to items        kept.c      one message
+ *   backlog.c   what a topic's listeners have not read
  *   names.c     names to topics, streams and queues
  *   messaging.c what all of it begins and ends with; checks of items
  *   wake.c      waking readers
@@ -16,8 +17,9 @@
  * unmade by the interface that has it (struct named_kind), and a reader that is woken looks for
  * itself.
  *
- * A channel's lock covers its log, its groups and their readers. It is held for a frame or a batch,
- * never across an event. No two of these locks are held at once. */
+ * A channel's lock covers its log, its groups and their readers, a topic's its backlog and
+ * listeners; topics share theirs with some others. It is held for a frame or a batch, never across
+ * an event. No two of these locks are held at once. */
 #ifndef PRISM_BACKENDS_MEMSTORE_MESSAGING_H
 #define PRISM_BACKENDS_MEMSTORE_MESSAGING_H
 
@@ -48,23 +50,29 @@ struct named;
 
 /* What names are for, given by the interface that has them. */
 struct named_kind {
-    struct named *(*make)(struct messaging *m);
+    size_t bytes;                                           /* of the struct that begins with it */
+    void (*make)(struct messaging *m, struct named *named); /* of zeroes */
     void (*unmake)(struct named *named);
     bool passes; /* it goes with its last reference, and is counted as heard until then */
 };
 
 extern const struct named_kind named_topic, named_stream, named_queue;
 
-/* First member of what has a name. */
+/* First member of what has a name, which stands behind all of it. There may be a million. */
 struct named {
     struct named *next;
     const struct named_kind *kind;
-    unsigned refs; /* under names.lock */
     uint64_t hash;
-    struct slice name; /* owned */
+    uint32_t refs; /* under names.lock */
+    uint32_t name_len;
 };
 
-enum { NAMES_HEARD = 1 << 16 };
+static inline struct slice named_name(const struct named *named)
+{
+    return slice_of((const char *)named + named->kind->bytes, named->name_len);
+}
+
+enum { NAMES_HEARD = 1 << 16, TOPIC_LOCKS = 256 };
 
 struct names {
     pthread_mutex_t lock;
@@ -83,6 +91,7 @@ struct messaging {
     struct memstore *store;
     struct memstore_messaging config;
     struct names names;
+    pthread_mutex_t topic_locks[TOPIC_LOCKS];         /* by hash: one each would be paid for each */
     struct counter published, refused, dropped, lost; /* any writer */
 };
 
@@ -118,8 +127,8 @@ struct channel {
     struct msglog dead; /* queues: of struct dead_entry */
 };
 
-struct channel *channel_new(struct messaging *m, bool queue);
-void channel_destroy(struct channel *channel); /* it has no groups and no dead letters */
+void channel_init(struct channel *channel, struct messaging *m, bool queue); /* of zeroes */
+void channel_clear(struct channel *channel); /* it has no groups and no dead letters */
 
 /* All that follows: under the lock. */
 

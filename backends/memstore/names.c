@@ -82,7 +82,7 @@ static struct named *find(const struct names *names, const struct named_kind *ki
     if (names->room == 0)
         return NULL;
     for (struct named *n = *bucket(names, hash); n != NULL; n = n->next) {
-        if (n->hash == hash && n->kind == kind && slice_equal(n->name, name))
+        if (n->hash == hash && n->kind == kind && slice_equal(named_name(n), name))
             return n;
     }
     return NULL;
@@ -90,27 +90,25 @@ static struct named *find(const struct names *names, const struct named_kind *ki
 
 static void unmake(struct named *named)
 {
-    void *name = (void *)named->name.data;
-
     named->kind->unmake(named);
-    free(name);
+    free(named);
 }
 
 static struct named *add(struct messaging *m, const struct named_kind *kind, uint64_t hash,
                          struct slice name)
 {
     struct names *names = &m->names;
-    struct named *named = kind->make(m);
-    char *copy = malloc(name.len + 1);
+    struct named *named = calloc(1, kind->bytes + name.len);
 
-    if (copy == NULL)
+    if (named == NULL)
         abort();
-    memcpy(copy, name.data, name.len);
     if (names->count == names->room)
         grow(names);
     named->kind = kind;
     named->hash = hash;
-    named->name = slice_of(copy, name.len);
+    named->name_len = (uint32_t)name.len;
+    memcpy((char *)named + kind->bytes, name.data, name.len);
+    kind->make(m, named);
     named->next = *bucket(names, hash);
     *bucket(names, hash) = named;
     names->count++;
@@ -155,7 +153,7 @@ void names_put(struct messaging *m, struct named *named)
             at = &(*at)->next;
         *at = named->next;
         names->count--;
-        atomic_fetch_sub(heard_at(m, last_level(named->name)), 1);
+        atomic_fetch_sub(heard_at(m, last_level(named_name(named))), 1);
         gone = true;
     }
     pthread_mutex_unlock(&names->lock);

@@ -4,12 +4,12 @@
 #include "src/base/container.h"
 
 /* Its one group is there from the beginning. */
-static struct named *make(struct messaging *m)
+static void make(struct messaging *m, struct named *named)
 {
-    struct channel *channel = channel_new(m, true);
+    struct channel *channel = CONTAINER_OF(named, struct channel, named);
 
+    channel_init(channel, m, true);
     group_new(channel, message_empty());
-    return &channel->named;
 }
 
 static void unmake(struct named *named)
@@ -18,10 +18,11 @@ static void unmake(struct named *named)
 
     groups_destroy(channel);
     dead_clear(channel);
-    channel_destroy(channel);
+    channel_clear(channel);
 }
 
-const struct named_kind named_queue = {.make = make, .unmake = unmake};
+const struct named_kind named_queue = {
+    .bytes = sizeof(struct channel), .make = make, .unmake = unmake};
 
 static void publish(struct backend *backend, struct publish *request)
 {

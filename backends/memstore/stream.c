@@ -2,9 +2,9 @@
 #include "backends/memstore/messaging.h"
 #include "src/base/container.h"
 
-static struct named *make(struct messaging *m)
+static void make(struct messaging *m, struct named *named)
 {
-    return &channel_new(m, false)->named;
+    channel_init(CONTAINER_OF(named, struct channel, named), m, false);
 }
 
 static void unmake(struct named *named)
@@ -12,10 +12,11 @@ static void unmake(struct named *named)
     struct channel *channel = CONTAINER_OF(named, struct channel, named);
 
     groups_destroy(channel);
-    channel_destroy(channel);
+    channel_clear(channel);
 }
 
-const struct named_kind named_stream = {.make = make, .unmake = unmake};
+const struct named_kind named_stream = {
+    .bytes = sizeof(struct channel), .make = make, .unmake = unmake};
 
 static void publish(struct backend *backend, struct publish *request)
 {

@@ -6,8 +6,10 @@
  * publish has for many topics is kept once for all their tails; each is charged for it as if it
  * were alone. */
 #include "backends/failed_keys.h"
+#include "backends/memstore/backlog.h"
 #include "backends/memstore/messaging.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -15,12 +17,11 @@ enum { RUN = 64, FEW = 8, RETRY_MS = 100 };
 
 struct tail {
     struct named named; /* first */
-    struct messaging *messaging;
-    pthread_mutex_t lock;
-    struct msglog log; /* of struct kept */
-    uint64_t bytes;
+    /* ---- under the lock ---- */
+    struct backlog *backlog;
+    int64_t next; /* messages that have come, those that have left again included */
     struct listener *listeners;
-    unsigned n_listeners;
+    uint32_t n_listeners;
 };
 
 struct listener {
@@ -28,83 +29,86 @@ struct listener {
     struct memstore_instance *instance;
     struct tail *tail; /* with a reference; NULL: there are too many names */
     struct job job;
-    bool opened; /* home: it was told */
     /* ---- under the tail's lock ---- */
     struct listener *next;
-    int64_t cursor;
+    int64_t cursor; /* as tail->next: what it reads next */
     bool queued, waiting, closing;
+    /* ---- home ---- */
+    bool opened; /* it was told */
 };
+
+_Static_assert(sizeof(struct tail) <= 64 && sizeof(struct listener) <= 64,
+               "an identity that is received for pays for both, and for its name");
 
 /* ---- the tail ---- */
 
-static struct named *make(struct messaging *m)
+static void make(struct messaging *m, struct named *named)
 {
-    struct tail *tail = calloc(1, sizeof *tail);
-
-    if (tail == NULL)
-        abort();
-    tail->messaging = m;
-    pthread_mutex_init(&tail->lock, NULL);
-    msglog_init(&tail->log);
-    return &tail->named;
+    (void)m;
+    (void)named;
 }
 
-static void drop_oldest(struct tail *tail)
-{
-    struct kept *kept = msglog_take(&tail->log, tail->log.first);
-
-    tail->bytes -= kept->cost;
-    capacity_give(tail->messaging->store, 0, kept->cost);
-    kept_unref(kept);
-}
-
-static bool tail_is_empty(const struct tail *tail)
-{
-    return tail->log.first == tail->log.next;
-}
-
+/* Who listened last has taken all with it. */
 static void unmake(struct named *named)
 {
-    struct tail *tail = CONTAINER_OF(named, struct tail, named);
-
-    while (!tail_is_empty(tail))
-        drop_oldest(tail);
-    msglog_clear(&tail->log);
-    pthread_mutex_destroy(&tail->lock);
-    free(tail);
+    assert(CONTAINER_OF(named, struct tail, named)->backlog == NULL);
+    (void)named;
 }
 
-const struct named_kind named_topic = {.make = make, .unmake = unmake, .passes = true};
+const struct named_kind named_topic = {
+    .bytes = sizeof(struct tail), .make = make, .unmake = unmake, .passes = true};
+
+static pthread_mutex_t *lock_of(struct messaging *m, const struct tail *tail)
+{
+    return &m->topic_locks[tail->named.hash % TOPIC_LOCKS];
+}
+
+static struct messaging *messaging_behind(const struct listener *listener)
+{
+    return messaging_of(&listener->instance->base);
+}
+
+static int64_t first(const struct tail *tail)
+{
+    return tail->next - backlog_count(tail->backlog);
+}
+
+static void drop_oldest(struct messaging *m, struct tail *tail)
+{
+    struct kept *kept = backlog_take(&tail->backlog);
+
+    capacity_give(m->store, 0, kept->cost);
+    kept_unref(kept);
+}
 
 static bool over(uint64_t limit, uint64_t now, uint64_t more)
 {
     return limit > 0 && now + more > limit;
 }
 
-static struct err make_room(struct tail *tail, uint64_t cost)
+static struct err make_room(struct messaging *m, struct tail *tail, uint64_t cost)
 {
-    const struct memstore_messaging *config = &tail->messaging->config;
     enum capacity limit;
 
-    while (!tail_is_empty(tail) && (over(config->tail_bytes, tail->bytes, cost) ||
-                                    over(config->tail_messages, tail->log.held, 1)))
-        drop_oldest(tail);
-    while ((limit = capacity_take(tail->messaging->store, 0, cost)) != CAPACITY_OK) {
-        if (tail_is_empty(tail)) {
-            struct err err = capacity_error(tail->messaging->store, limit);
+    while (tail->backlog != NULL && (over(m->config.tail_bytes, tail->backlog->bytes, cost) ||
+                                     over(m->config.tail_messages, tail->backlog->n, 1)))
+        drop_oldest(m, tail);
+    while ((limit = capacity_take(m->store, 0, cost)) != CAPACITY_OK) {
+        if (tail->backlog == NULL) {
+            struct err err = capacity_error(m->store, limit);
 
             err.retry_after_ms = RETRY_MS;
             return err;
         }
-        drop_oldest(tail);
+        drop_oldest(m, tail);
     }
     return ERR_NONE;
 }
 
 /* What all have read. */
-static void trim(struct tail *tail)
+static void trim(struct messaging *m, struct tail *tail)
 {
-    int64_t read = tail->log.next;
+    int64_t read = tail->next;
 
     if (tail->n_listeners > FEW)
         return;
@@ -112,8 +116,8 @@ static void trim(struct tail *tail)
         if (l->cursor < read)
             read = l->cursor;
     }
-    while (tail->log.first < read)
-        drop_oldest(tail);
+    while (first(tail) < read)
+        drop_oldest(m, tail);
 }
 
 /* ---- publish ---- */
@@ -127,8 +131,8 @@ static void wake(struct listener *listener)
 }
 
 /* Under the lock. The item is sound. */
-static void append(struct tail *tail, struct failed_keys *failed, struct outgoing *item,
-                   struct kept *kept)
+static void append(struct messaging *m, struct tail *tail, struct failed_keys *failed,
+                   struct outgoing *item, struct kept *kept)
 {
     messaging_forget(item);
     if (failed_stops(failed, item)) {
@@ -137,15 +141,15 @@ static void append(struct tail *tail, struct failed_keys *failed, struct outgoin
     }
     item->receivers = (int32_t)tail->n_listeners;
     if (tail->n_listeners > 0)
-        item->err = make_room(tail, kept->cost);
+        item->err = make_room(m, tail, kept->cost);
     if (item->err.code != ERR_OK)
         failed_add(failed, item);
     if (tail->n_listeners == 0 || item->err.code != ERR_OK) {
         kept_unref(kept);
         return;
     }
-    tail->bytes += kept->cost;
-    msglog_append(&tail->log, kept);
+    backlog_add(&tail->backlog, kept);
+    tail->next++;
 }
 
 /* Of one publish. */
@@ -194,23 +198,24 @@ static struct kept *keep(struct keeping *keeping, const struct outgoing *item)
     return kept_ref(keeping->kept);
 }
 
-static void append_run(struct tail *tail, struct failed_keys *failed, struct keeping *keeping,
-                       struct outgoing *items, size_t n)
+static void append_run(struct messaging *m, struct tail *tail, struct failed_keys *failed,
+                       struct keeping *keeping, struct outgoing *items, size_t n)
 {
+    pthread_mutex_t *lock = lock_of(m, tail);
     struct kept *kept[RUN];
 
     for (size_t i = 0; i < n; i++)
         kept[i] = keep(keeping, &items[i]);
-    pthread_mutex_lock(&tail->lock);
+    pthread_mutex_lock(lock);
     for (size_t i = 0; i < n; i++)
-        append(tail, failed, &items[i], kept[i]);
+        append(m, tail, failed, &items[i], kept[i]);
     for (struct listener *l = tail->listeners; l != NULL; l = l->next) {
         if (l->waiting) {
             l->waiting = false;
             wake(l);
         }
     }
-    pthread_mutex_unlock(&tail->lock);
+    pthread_mutex_unlock(lock);
 }
 
 static size_t publish_some(struct messaging *m, struct failed_keys *failed, struct keeping *keeping,
@@ -237,7 +242,7 @@ static size_t publish_some(struct messaging *m, struct failed_keys *failed, stru
 
     size_t n = messaging_run(publish, from, RUN);
 
-    append_run(CONTAINER_OF(named, struct tail, named), failed, keeping, item, n);
+    append_run(m, CONTAINER_OF(named, struct tail, named), failed, keeping, item, n);
     names_put(m, named);
     return n;
 }
@@ -268,20 +273,20 @@ struct events {
 
 static void look_for_gap(struct listener *listener, struct events *events)
 {
-    int64_t first = listener->tail->log.first;
+    int64_t oldest = first(listener->tail);
 
-    events->has_gap = listener->cursor < first;
+    events->has_gap = listener->cursor < oldest;
     if (!events->has_gap)
         return;
     events->gap = (struct subscription_gap){
         .partition = -1,
         .missing_from = -1,
         .goes_on_at = -1,
-        .count = (uint64_t)(first - listener->cursor),
+        .count = (uint64_t)(oldest - listener->cursor),
         .text = "the subscriber was too slow for the topic's tail",
     };
-    counter_add_shared(&listener->tail->messaging->dropped, events->gap.count);
-    listener->cursor = first;
+    counter_add_shared(&messaging_behind(listener)->dropped, events->gap.count);
+    listener->cursor = oldest;
 }
 
 /* Under the lock. */
@@ -296,19 +301,19 @@ static void look(struct listener *listener, struct events *events)
     if (events->ended || !subscription_may_take(subscription))
         return;
     look_for_gap(listener, events);
-    while (events->n < BATCH_MESSAGES && bytes < BATCH_BYTES && listener->cursor < tail->log.next &&
+    while (events->n < BATCH_MESSAGES && bytes < BATCH_BYTES && listener->cursor < tail->next &&
            subscription_may_take(subscription)) {
-        struct kept *kept = msglog_get(&tail->log, listener->cursor++);
+        struct kept *kept = backlog_at(tail->backlog, (uint32_t)(listener->cursor++ - first(tail)));
 
         events->taken[events->n++] =
             (struct taken){.kept = kept_ref(kept), .offset = -1, .attempt = 1};
         subscription_take(subscription, 1, kept_bytes(kept));
         bytes += kept_bytes(kept);
     }
-    trim(tail);
+    trim(messaging_behind(listener), tail);
     if (!subscription_may_take(subscription))
         return;
-    if (listener->cursor < tail->log.next)
+    if (listener->cursor < tail->next)
         wake(listener);
     else
         listener->waiting = true;
@@ -317,7 +322,7 @@ static void look(struct listener *listener, struct events *events)
 static void end(struct listener *listener, struct err err)
 {
     struct subscription *subscription = listener->subscription;
-    struct messaging *m = messaging_of(&listener->instance->base);
+    struct messaging *m = messaging_behind(listener);
     struct tail *tail = listener->tail;
 
     listener->instance->subscriptions--;
@@ -333,6 +338,7 @@ static void run(struct job *job)
 {
     struct listener *listener = CONTAINER_OF(job, struct listener, job);
     struct subscription *subscription = listener->subscription;
+    pthread_mutex_t *lock;
     struct events events;
 
     events.ended = events.has_gap = false;
@@ -341,9 +347,10 @@ static void run(struct job *job)
         end(listener, names_full());
         return;
     }
-    pthread_mutex_lock(&listener->tail->lock);
+    lock = lock_of(messaging_behind(listener), listener->tail);
+    pthread_mutex_lock(lock);
     look(listener, &events);
-    pthread_mutex_unlock(&listener->tail->lock);
+    pthread_mutex_unlock(lock);
     if (events.ended) {
         end(listener, ERR_NONE);
         return;
@@ -355,8 +362,8 @@ static void run(struct job *job)
     if (events.has_gap)
         subscription_gap(subscription, &events.gap);
     if (events.n > 0)
-        subscription_deliver(subscription,
-                             kept_batch(events.taken, events.n, listener->tail->named.name));
+        subscription_deliver(
+            subscription, kept_batch(events.taken, events.n, named_name(&listener->tail->named)));
 }
 
 static struct listener *listener_of(const struct subscription *subscription)
@@ -367,6 +374,7 @@ static struct listener *listener_of(const struct subscription *subscription)
 static void open_listener(struct backend *backend, struct subscription *subscription)
 {
     struct memstore_instance *instance = CONTAINER_OF(backend, struct memstore_instance, base);
+    struct messaging *m = messaging_of(backend);
     struct listener *listener = calloc(1, sizeof *listener);
     bool full;
 
@@ -378,8 +386,7 @@ static void open_listener(struct backend *backend, struct subscription *subscrip
         .subscription = subscription, .instance = instance, .job.run = run, .queued = true};
     subscription_opening(subscription, listener);
 
-    struct named *named =
-        names_get(messaging_of(backend), &named_topic, subscription->want.topic, true, &full);
+    struct named *named = names_get(m, &named_topic, subscription->want.topic, true, &full);
 
     worker_land(subscription->home, &listener->job);
     if (named == NULL)
@@ -387,30 +394,32 @@ static void open_listener(struct backend *backend, struct subscription *subscrip
 
     struct tail *tail = CONTAINER_OF(named, struct tail, named);
 
-    pthread_mutex_lock(&tail->lock);
+    pthread_mutex_lock(lock_of(m, tail));
     listener->tail = tail;
-    listener->cursor = tail->log.next;
+    listener->cursor = tail->next;
     listener->next = tail->listeners;
     tail->listeners = listener;
     tail->n_listeners++;
-    pthread_mutex_unlock(&tail->lock);
+    pthread_mutex_unlock(lock_of(m, tail));
 }
 
 static void grant(struct backend *backend, struct subscription *subscription, uint32_t messages,
                   uint64_t bytes)
 {
     struct listener *listener = listener_of(subscription);
+    const struct tail *tail = listener->tail;
+    pthread_mutex_t *lock;
 
-    (void)backend;
     subscription_granted(subscription, messages, bytes);
-    if (listener->tail == NULL)
+    if (tail == NULL)
         return;
-    pthread_mutex_lock(&listener->tail->lock);
-    if (listener->cursor < listener->tail->log.next)
+    lock = lock_of(messaging_of(backend), tail);
+    pthread_mutex_lock(lock);
+    if (listener->cursor < tail->next)
         wake(listener);
     else
         listener->waiting = !listener->queued && subscription_may_take(subscription);
-    pthread_mutex_unlock(&listener->tail->lock);
+    pthread_mutex_unlock(lock);
 }
 
 static void withdraw(struct backend *backend, struct subscription *subscription)
@@ -422,24 +431,24 @@ static void withdraw(struct backend *backend, struct subscription *subscription)
 static void close_listener(struct backend *backend, struct subscription *subscription)
 {
     struct listener *listener = listener_of(subscription);
+    struct messaging *m = messaging_of(backend);
     struct tail *tail = listener->tail;
 
-    (void)backend;
     subscription_closing(subscription);
     if (tail == NULL)
         return; /* its end is under way */
 
     struct listener **at = &tail->listeners;
 
-    pthread_mutex_lock(&tail->lock);
+    pthread_mutex_lock(lock_of(m, tail));
     while (*at != listener)
         at = &(*at)->next;
     *at = listener->next;
     tail->n_listeners--;
-    trim(tail);
+    trim(m, tail);
     listener->closing = true;
     wake(listener);
-    pthread_mutex_unlock(&tail->lock);
+    pthread_mutex_unlock(lock_of(m, tail));
 }
 
 static bool may_be_heard(struct backend *backend, struct slice level)
