@@ -42,6 +42,8 @@ static void start_over(struct redis_reader *reader)
     }
     redis_reader_void(reader, MOVED_BY_SOURCE);
     reader->last = reader->claim_at = (struct redis_id){0};
+    reader->want_fetch = true; /* the stream may be there, with all that it had */
+    reader->waiting = false;
     if (!reader->queue)
         redis_reader_gap(reader, 0, "the stream or its group was removed from redis");
     reader->absent = true; /* the next entering makes it */

@@ -74,9 +74,10 @@ uint64_t redis_token(const struct redis_holds *holds, const struct redis_held *h
 struct redis_held *redis_held_by(const struct redis_holds *holds, uint64_t token, bool *of_before)
 {
     uint64_t place = token >> 32 & ((1u << PLACE_BITS) - 1);
+    uint32_t epochs = (holds->epoch - (uint32_t)(token >> (32 + PLACE_BITS))) & EPOCH_MASK;
 
-    *of_before = token >> (32 + PLACE_BITS) != (holds->epoch & EPOCH_MASK);
-    if (*of_before || place == 0 || place > holds->used)
+    *of_before = epochs > 0 && epochs <= holds->epoch - holds->lost_in;
+    if (epochs > 0 || place == 0 || place > holds->used)
         return NULL;
 
     struct redis_held *held = &holds->places[place - 1];
@@ -113,13 +114,15 @@ void redis_let_go(struct redis_holds *holds, struct redis_held *held)
     holds->count--;
 }
 
-void redis_hold_void(struct redis_holds *holds)
+void redis_hold_void(struct redis_holds *holds, bool by_seek)
 {
     for (uint32_t i = 0; i < holds->used; i++) {
         if (holds->places[i].state != HELD_FREE)
             redis_let_go(holds, &holds->places[i]);
     }
     holds->epoch++;
+    if (!by_seek)
+        holds->lost_in = holds->epoch;
 }
 
 void redis_holds_clear(struct redis_holds *holds)

@@ -159,15 +159,35 @@ static void not_settled(const struct settling *settling, struct settlement *item
     redis_reader_due(settling->reader, redis_held_due(settling->reader, held));
 }
 
+/* XACK tells how many were pending, and passes in silence over a group that is not there. Whatever
+ * was not pending was removed behind this reader's back: with its group, or by a failover to a
+ * server that had not heard of it. It is looked at whether the group is there. */
+static void acked(const struct settling *settling, const struct part *part, int64_t pending)
+{
+    struct err err = ERR_NONE;
+
+    if (pending == 0)
+        err = late(false);
+    else if (pending < part->n) {
+        err = err_make(ERR_UNAVAILABLE, "some deliveries were no longer this subscription's, and "
+                                        "redis does not tell which");
+        err.effect = EFFECT_UNKNOWN;
+    }
+    settling->reader->entered = settling->reader->entered && err.code == ERR_OK;
+    for (uint32_t i = 0; i < part->n; i++)
+        settled(settling, item_of(settling, part, i), err);
+}
+
 static void settle_error(struct redis_call *call, const struct part *part, struct slice error)
 {
     const struct settling *settling = call->state;
     struct err err = redis_stream_error(op_arena(call->op), error);
     bool gone = redis_error_is(error, "NOGROUP");
 
+    settling->reader->entered = settling->reader->entered && !gone;
     for (uint32_t i = 0; i < part->n; i++) {
-        if (gone) /* with all that it had not settled */
-            settled(settling, item_of(settling, part, i), ERR_NONE);
+        if (gone) /* with all that was pending */
+            settled(settling, item_of(settling, part, i), late(false));
         else
             not_settled(settling, item_of(settling, part, i), err);
     }
@@ -183,8 +203,7 @@ static void settle_node(struct redis_call *call, const struct redis_node *node)
     else if (node->type != REDIS_REPLY_INTEGER)
         return;
     else if (node->depth == 0 && part->step == STEP_ACK)
-        for (uint32_t i = 0; i < part->n; i++)
-            settled(settling, item_of(settling, part, i), ERR_NONE);
+        acked(settling, part, node->number);
     else if (node->depth == 1 && node->index < part->n)
         settled(settling, item_of(settling, part, node->index),
                 node->number != 0 ? ERR_NONE : late(false));

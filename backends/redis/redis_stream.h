@@ -188,18 +188,20 @@ struct redis_holds {
     struct redis_held *places;
     uint32_t *buckets;
     uint32_t room, used, free, count, parked;
-    uint32_t epoch; /* raised when all deliveries become void */
+    uint32_t epoch;   /* raised when all deliveries become void */
+    uint32_t lost_in; /* the last one that began otherwise than with a seek */
 };
 
 /* Its token is redis_token. */
 struct redis_held *redis_hold(struct redis_holds *holds, struct redis_id id);
 uint64_t redis_token(const struct redis_holds *holds, const struct redis_held *held);
-/* NULL: there is none; *of_before: it is of a time before all became void. */
+/* NULL: there is none; *of_before: it is of a time before a seek, and nothing but seeks has made
+ * deliveries void since. */
 struct redis_held *redis_held_by(const struct redis_holds *holds, uint64_t token, bool *of_before);
 bool redis_hold_room(const struct redis_holds *holds, uint32_t n);
 struct redis_held *redis_held_find(struct redis_holds *holds, struct redis_id id);
 void redis_let_go(struct redis_holds *holds, struct redis_held *held);
-void redis_hold_void(struct redis_holds *holds); /* all of them; tokens are of another epoch */
+void redis_hold_void(struct redis_holds *holds, bool by_seek); /* all; theirs was another epoch */
 void redis_holds_clear(struct redis_holds *holds);
 
 /* ---- readers (redis_reader.c, redis_work.c) ---- */

@@ -5,7 +5,7 @@
 
 void redis_reader_void(struct redis_reader *reader, enum move_reason reason)
 {
-    redis_hold_void(&reader->holds);
+    redis_hold_void(&reader->holds, reason == MOVED_BY_SEEK);
     if (reader->order != NULL) {
         memset(reader->order->waiting, 0, sizeof reader->order->waiting);
         reader->order->again = 0;

@@ -161,6 +161,8 @@ unsigned probe_number(struct probe *probe, size_t i);
 /* Settles the i-th message; the item's error. */
 struct err probe_settle(struct probe *probe, size_t i, enum settle_how how, uint64_t delay_ms);
 /* The same where the operation may fail as a whole. */
+/* The operation's outcome; each item has its own. */
+struct err probe_settle_all(struct probe *probe, struct settlement *items, size_t n);
 struct err probe_try_settle(struct probe *probe, size_t i, enum settle_how how, uint64_t delay_ms,
                             struct err *op_err);
 void probe_done(struct probe *probe, size_t from, size_t to); /* [from, to), as one operation */

@@ -355,7 +355,7 @@ static void start_settle(struct backend *backend, struct op *op)
     call->settling->settle(backend, &call->settle);
 }
 
-static struct err settle(struct probe *probe, struct settlement *items, size_t n)
+struct err probe_settle_all(struct probe *probe, struct settlement *items, size_t n)
 {
     struct settle_call call = {
         .settle = {.subscription = &probe->subscription, .items = items, .n = n},
@@ -374,7 +374,7 @@ struct err probe_try_settle(struct probe *probe, size_t i, enum settle_how how, 
                               .delay_ms = delay_ms,
                               .reason = slice_str("the test wants it dead")};
 
-    *op_err = settle(probe, &item, 1);
+    *op_err = probe_settle_all(probe, &item, 1);
     return item.err;
 }
 
@@ -393,7 +393,7 @@ void probe_done(struct probe *probe, size_t from, size_t to)
     assert_non_null(items);
     for (size_t i = from; i < to; i++)
         items[i - from].token = probe_got(probe, i)->m.token;
-    kv_expect(settle(probe, items, to - from), ERR_OK, NULL);
+    kv_expect(probe_settle_all(probe, items, to - from), ERR_OK, NULL);
     for (size_t i = from; i < to; i++)
         kv_expect(items[i - from].err, ERR_OK, NULL);
     free(items);
