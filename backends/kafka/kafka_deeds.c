@@ -140,7 +140,8 @@ void kafka_run_reset(struct kafka_task *task)
     struct kafka_listener *listener = listener_of(task);
     struct kafka_place *place = &listener->plan->places[0];
 
-    listener->err = kafka_watermarks(listener->rk, listener->topic, listener->plan);
+    listener->err = kafka_watermarks(listener->rk, listener->topic,
+                                     kafka_listener_patience(listener), listener->plan);
     if (listener->err.code == ERR_OK && place->offset < 0)
         listener->err = kafka_resolve(listener); /* it had none */
     else if (listener->err.code == ERR_OK &&
@@ -157,8 +158,9 @@ void kafka_run_seek_look(struct kafka_task *task)
 {
     struct kafka_listener *listener = listener_of(task);
     const struct stream_seek *seek = listener->seeks->seek;
+    struct kafka_patience patience = kafka_listener_patience(listener);
     struct err err;
-    int n = kafka_partitions(listener->rk, listener->topic, &err);
+    int n = kafka_partitions(listener->rk, listener->topic, patience, &err);
 
     if (n < 0)
         listener->err = err;
@@ -167,8 +169,8 @@ void kafka_run_seek_look(struct kafka_task *task)
     else if (listener->plan->n == 0 || (seek->partition < 0 && listener->plan->n < (size_t)n))
         listener->err = kafka_request_err(RD_KAFKA_RESP_ERR_NON_EMPTY_GROUP);
     else
-        listener->err =
-            kafka_seek_target(listener->rk, listener->topic, listener->plan, seek->start, seek->at);
+        listener->err = kafka_seek_target(listener->rk, listener->topic, patience, listener->plan,
+                                          seek->start, seek->at);
     kafka_deed_over(listener);
 }
 
@@ -237,7 +239,7 @@ static int look_up(struct kafka_listener *listener, struct err *err)
         *err = kafka_unavailable();
         return -1;
     }
-    n = kafka_partitions(producer->rk, listener->topic, err);
+    n = kafka_partitions(producer->rk, listener->topic, kafka_listener_patience(listener), err);
     kafka_producer_unref(producer);
     return n;
 }
@@ -257,7 +259,8 @@ void kafka_run_open(struct kafka_task *task)
             err = make_consumer(listener, n);
     }
     if (!atomic_load(&listener->abandoned) && err.code == ERR_OK)
-        n = kafka_partitions(listener->rk, listener->topic, &err);
+        n = kafka_partitions(listener->rk, listener->topic, kafka_listener_patience(listener),
+                             &err);
     if (atomic_load(&listener->abandoned) || err.code != ERR_OK) {
         listener->err = err;
     } else if (listener->group[0] != '\0') {

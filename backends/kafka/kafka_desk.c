@@ -1,14 +1,17 @@
-/* Threads for calls that may block. A store has a few of them, started when they are needed. */
+/* Threads for calls that may block. A store has a few of them, started when they are needed.
+ * Questions about positions have threads of their own: a broker that is away holds up those, and
+ * nobody who reads from another one. */
 #include "backends/kafka/kafka_priv.h"
 #include "src/base/clock.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-void kafka_desk_init(struct kafka_desk *desk)
+void kafka_desk_init(struct kafka_desk *desk, unsigned most)
 {
     pthread_condattr_t monotonic;
 
+    desk->most = most;
     pthread_mutex_init(&desk->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -86,7 +89,7 @@ void kafka_desk_put(struct kafka_desk *desk, struct kafka_task *task, uint64_t a
         at = &(*at)->next;
     task->next = *at;
     *at = task;
-    if (desk->threads < KAFKA_DESK_THREADS && needs_thread(desk)) {
+    if (desk->threads < desk->most && needs_thread(desk)) {
         if (pthread_create(&desk->ids[desk->threads], NULL, run_thread, desk) == 0) {
             desk->threads++;
         } else if (desk->threads == 0) {
@@ -96,6 +99,34 @@ void kafka_desk_put(struct kafka_desk *desk, struct kafka_task *task, uint64_t a
     }
     pthread_cond_signal(&desk->changed);
     pthread_mutex_unlock(&desk->lock);
+}
+
+bool kafka_desk_take_back(struct kafka_desk *desk, struct kafka_task *task)
+{
+    struct kafka_task **at = &desk->first;
+    bool there;
+
+    pthread_mutex_lock(&desk->lock);
+    while (*at != NULL && *at != task)
+        at = &(*at)->next;
+    there = *at != NULL;
+    if (there)
+        *at = task->next;
+    pthread_mutex_unlock(&desk->lock);
+    return there;
+}
+
+int kafka_patience_ms(struct kafka_patience patience)
+{
+    uint64_t now_ns = clock_now_ns();
+    uint64_t left_ns = (uint64_t)KAFKA_ANSWER_MS * NS_PER_MS;
+
+    if ((patience.over != NULL && atomic_load(patience.over)) ||
+        (patience.until_ns != 0 && patience.until_ns <= now_ns))
+        return 0;
+    if (patience.until_ns != 0 && patience.until_ns - now_ns < left_ns)
+        left_ns = patience.until_ns - now_ns;
+    return (int)((left_ns + NS_PER_MS - 1) / NS_PER_MS);
 }
 
 void kafka_desk_clear(struct kafka_desk *desk)

@@ -71,6 +71,7 @@ struct kafka_seeking {
     struct kafka_task task;
     struct kafka_store *store;
     struct stream_seek *seek;
+    struct kafka_patience patience;
     char topic[MESSAGE_TOPIC_BYTES + 1], group[MESSAGE_TOPIC_BYTES + 1];
 };
 
@@ -121,6 +122,12 @@ struct kafka_listener {
 static inline struct kafka_store *kafka_listener_store(struct kafka_listener *listener)
 {
     return kafka_store_of(&listener->instance->base);
+}
+
+/* One that ends waits for no more answers. */
+static inline struct kafka_patience kafka_listener_patience(const struct kafka_listener *listener)
+{
+    return (struct kafka_patience){.over = &listener->abandoned};
 }
 
 /* ---- kafka_listener.c ---- */
@@ -178,10 +185,11 @@ void kafka_deed_over(struct kafka_listener *listener); /* the task is done */
 
 struct kafka_plan *kafka_plan_new(size_t n);
 /* low and high of each place. */
-struct err kafka_watermarks(rd_kafka_t *rk, const char *topic, struct kafka_plan *plan);
+struct err kafka_watermarks(rd_kafka_t *rk, const char *topic, struct kafka_patience patience,
+                            struct kafka_plan *plan);
 /* Where a seek to `start` leads. */
-struct err kafka_seek_target(rd_kafka_t *rk, const char *topic, struct kafka_plan *plan,
-                             enum stream_start start, int64_t at);
+struct err kafka_seek_target(rd_kafka_t *rk, const char *topic, struct kafka_patience patience,
+                             struct kafka_plan *plan, enum stream_start start, int64_t at);
 /* Where the listener begins to read. */
 struct err kafka_resolve(struct kafka_listener *listener);
 /* After a place has gone. */

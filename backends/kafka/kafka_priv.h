@@ -8,7 +8,8 @@
  *   kafka_publish.c    publishing: a frame becomes messages of the library
  *   kafka_reports.c    delivery reports become outcomes
  *   kafka_topic.c      handles of topics, and what waits for each
- *   kafka_place.c      describe, position, seek
+ *   kafka_lookup.c     questions at the desk, which end when nobody waits for them
+ *   kafka_place.c      describe, position, probe
  *
  * and of subscriptions: kafka_listener.h.
  *
@@ -36,7 +37,9 @@ enum {
     KAFKA_RETRY_MS = 100,         /* advice to callers */
     KAFKA_ANSWER_MS = 5000,       /* the desk waits so long for one answer of a broker */
     KAFKA_DESK_THREADS = 8,
-    KAFKA_TOPICS = 4096, /* handles of topics that are kept */
+    KAFKA_LOOKUP_THREADS = 4, /* of positions; rebalances and seeks need the others */
+    KAFKA_LOOKUPS = 64,       /* of positions, at a time */
+    KAFKA_TOPICS = 4096,      /* handles of topics that are kept */
     KAFKA_TOPIC_ROWS = 1024,
 };
 
@@ -93,16 +96,28 @@ struct kafka_desk {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct kafka_task *first; /* by due_ns */
-    unsigned threads, idle;
+    unsigned most, threads, idle;
     bool stopping;
     pthread_t ids[KAFKA_DESK_THREADS];
 };
 
-void kafka_desk_init(struct kafka_desk *desk);
+/* most: threads, KAFKA_DESK_THREADS or fewer. */
+void kafka_desk_init(struct kafka_desk *desk, unsigned most);
 /* Runs what is there, also what is not yet due, and ends the threads. thread: main. */
 void kafka_desk_clear(struct kafka_desk *desk);
 /* thread: any. */
 void kafka_desk_put(struct kafka_desk *desk, struct kafka_task *task, uint64_t after_ms);
+/* False: it is not there, or runs already. thread: any. */
+bool kafka_desk_take_back(struct kafka_desk *desk, struct kafka_task *task);
+
+/* How long a question may wait for its answer. */
+struct kafka_patience {
+    uint64_t until_ns;        /* 0: only as long as any answer may take */
+    const _Atomic bool *over; /* nobody waits for the answer any more; NULL: that does not happen */
+};
+
+/* For the next call of the library; 0: it is not asked. */
+int kafka_patience_ms(struct kafka_patience patience);
 
 /* ---- kafka_topic.c ---- */
 
@@ -136,9 +151,10 @@ struct kafka_store {
     struct stream stream;      /* what instances offer: with the configured bounds */
     struct topic topic;
     struct kafka_config config;
-    struct kafka_desk desk;
+    struct kafka_desk desk, lookup_desk;
     struct log_budget library, troubles;
-    struct counter connects, reported, unknown, refused, full, rebalances, gaps, leaked;
+    struct counter connects, reported, unknown, refused, full, rebalances, gaps, leaked,
+        lookups_refused;
 
     pthread_mutex_t lock; /* of what follows; held for short, never across a call that waits */
     struct kafka_login login;
@@ -151,6 +167,7 @@ struct kafka_store {
      * (`leaked`) gives its share back all the same: the library keeps it for good. */
     uint64_t consumers;
     uint64_t fetched_bytes; /* their shares of max_fetched_bytes */
+    unsigned lookups;       /* of positions, under way */
     bool started, stopping, watching;
     int fd; /* becomes readable when there are reports */
     struct kafka_task make, watch, stop;
@@ -272,7 +289,38 @@ void kafka_reports_leave(struct kafka_instance *instance);
 /* Takes what is there, an event of each producer in a turn. Returns whether there may be more. */
 bool kafka_reports_take(struct kafka_store *store, unsigned turns);
 
-/* ---- kafka_place.c ---- */
+/* ---- kafka_lookup.c ---- */
+
+/* A question of an operation's. The library's call cannot be recalled: an operation that is
+ * cancelled ends at once, and the answer is dropped when it comes. So what the desk finds out
+ * belongs to the look-up until it is home again. */
+struct kafka_lookup {
+    struct kafka_task task;
+    struct job job;
+    struct kafka_instance *instance;
+    struct kafka_store *store;
+    struct kafka_desk *desk;
+    struct op *op;          /* home; NULL: it did not wait */
+    _Atomic bool abandoned; /* the same, for the desk */
+    struct kafka_patience patience;
+    char topic[MESSAGE_TOPIC_BYTES + 1], group[MESSAGE_TOPIC_BYTES + 1];
+    void (*fill)(struct kafka_lookup *lookup); /* home: the operation's outputs; err is ERR_OK */
+    struct err err;
+    struct kafka_plan *known;         /* position: what this process has settled */
+    struct kafka_plan *places;        /* position: what was found out */
+    struct stream_describe described; /* likewise; without its operation */
+    unsigned tries;                   /* probe: a new store has no client yet */
+};
+
+/* Parks the operation. positions: it is one of KAFKA_LOOKUPS; NULL: those are all under way, and
+ * the operation has its outcome. thread: home. */
+struct kafka_lookup *kafka_lookup_new(struct backend *backend, struct op *op, bool positions);
+void kafka_lookup_about(struct kafka_lookup *lookup, struct slice topic, struct slice group);
+/* To the desk. It is home again with kafka_lookup_finish, from there. thread: any. */
+void kafka_lookup_begin(struct kafka_lookup *lookup, void (*run)(struct kafka_task *));
+void kafka_lookup_finish(struct kafka_lookup *lookup);
+
+/* ---- kafka_place.c, kafka_seek.c ---- */
 
 void kafka_describe(struct backend *backend, struct stream_describe *describe);
 void kafka_position(struct backend *backend, struct stream_position *position);
@@ -280,6 +328,7 @@ void kafka_seek(struct backend *backend, struct stream_seek *seek);
 void kafka_probe(struct backend *backend, struct op *op);
 
 /* The partitions of a topic; < 0: there is no such topic; else *err. thread: desk. */
-int kafka_partitions(rd_kafka_t *rk, const char *topic, struct err *err);
+int kafka_partitions(rd_kafka_t *rk, const char *topic, struct kafka_patience patience,
+                     struct err *err);
 
 #endif

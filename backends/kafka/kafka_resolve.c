@@ -28,27 +28,34 @@ static struct err partition_err(rd_kafka_resp_err_t code)
     return err;
 }
 
-struct err kafka_watermarks(rd_kafka_t *rk, const char *topic, struct kafka_plan *plan)
+struct err kafka_watermarks(rd_kafka_t *rk, const char *topic, struct kafka_patience patience,
+                            struct kafka_plan *plan)
 {
     for (size_t i = 0; i < plan->n; i++) {
         struct kafka_place *place = &plan->places[i];
-        rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(
-            rk, topic, place->partition, &place->low, &place->high, KAFKA_ANSWER_MS);
+        int wait_ms = kafka_patience_ms(patience);
+        rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
 
+        if (wait_ms > 0)
+            code = rd_kafka_query_watermark_offsets(rk, topic, place->partition, &place->low,
+                                                    &place->high, wait_ms);
         if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
             return partition_err(code);
     }
     return ERR_NONE;
 }
 
-static struct err at_time(rd_kafka_t *rk, const char *topic, struct kafka_plan *plan, int64_t at)
+static struct err at_time(rd_kafka_t *rk, const char *topic, struct kafka_patience patience,
+                          struct kafka_plan *plan, int64_t at)
 {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)plan->n);
-    rd_kafka_resp_err_t code;
+    rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
+    int wait_ms = kafka_patience_ms(patience);
 
     for (size_t i = 0; i < plan->n; i++)
         rd_kafka_topic_partition_list_add(list, topic, plan->places[i].partition)->offset = at;
-    code = rd_kafka_offsets_for_times(rk, list, KAFKA_ANSWER_MS);
+    if (wait_ms > 0)
+        code = rd_kafka_offsets_for_times(rk, list, wait_ms);
     for (size_t i = 0; i < plan->n && code == RD_KAFKA_RESP_ERR_NO_ERROR; i++) {
         struct kafka_place *place = &plan->places[i];
         int64_t offset = list->elems[i].offset;
@@ -60,15 +67,15 @@ static struct err at_time(rd_kafka_t *rk, const char *topic, struct kafka_plan *
     return partition_err(code);
 }
 
-struct err kafka_seek_target(rd_kafka_t *rk, const char *topic, struct kafka_plan *plan,
-                             enum stream_start start, int64_t at)
+struct err kafka_seek_target(rd_kafka_t *rk, const char *topic, struct kafka_patience patience,
+                             struct kafka_plan *plan, enum stream_start start, int64_t at)
 {
-    struct err err = kafka_watermarks(rk, topic, plan);
+    struct err err = kafka_watermarks(rk, topic, patience, plan);
 
     if (err.code != ERR_OK)
         return err;
     if (start == START_TIME)
-        return at_time(rk, topic, plan, at);
+        return at_time(rk, topic, patience, plan, at);
     for (size_t i = 0; i < plan->n; i++) {
         struct kafka_place *place = &plan->places[i];
 
@@ -99,11 +106,13 @@ struct err kafka_resolve_gap(struct kafka_listener *listener, struct kafka_place
 static struct err look_up_committed(struct kafka_listener *listener, struct kafka_plan *plan)
 {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)plan->n);
-    rd_kafka_resp_err_t code;
+    rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
+    int wait_ms = kafka_patience_ms(kafka_listener_patience(listener));
 
     for (size_t i = 0; i < plan->n; i++)
         rd_kafka_topic_partition_list_add(list, listener->topic, plan->places[i].partition);
-    code = rd_kafka_committed(listener->rk, list, KAFKA_ANSWER_MS);
+    if (wait_ms > 0)
+        code = rd_kafka_committed(listener->rk, list, wait_ms);
     for (size_t i = 0; i < plan->n && code == RD_KAFKA_RESP_ERR_NO_ERROR; i++) {
         code = list->elems[i].err;
         plan->places[i].committed = list->elems[i].offset >= 0 ? list->elems[i].offset : -1;
@@ -146,12 +155,13 @@ static struct err resolve_place(struct kafka_listener *listener, struct kafka_pl
 struct err kafka_resolve(struct kafka_listener *listener)
 {
     struct kafka_plan *plan = listener->plan;
-    struct err err = kafka_watermarks(listener->rk, listener->topic, plan);
+    struct kafka_patience patience = kafka_listener_patience(listener);
+    struct err err = kafka_watermarks(listener->rk, listener->topic, patience, plan);
 
     if (err.code == ERR_OK && listener->group[0] != '\0')
         err = look_up_committed(listener, plan);
     if (err.code == ERR_OK && listener->first && listener->start == START_TIME)
-        err = at_time(listener->rk, listener->topic, plan, listener->start_at);
+        err = at_time(listener->rk, listener->topic, patience, plan, listener->start_at);
     for (size_t i = 0; i < plan->n && err.code == ERR_OK; i++)
         err = resolve_place(listener, &plan->places[i]);
     return err;

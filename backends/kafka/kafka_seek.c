@@ -69,7 +69,7 @@ static struct err move(rd_kafka_t *rk, const struct kafka_seeking *seeking)
     const struct stream_seek *seek = seeking->seek;
     struct kafka_plan *plan;
     struct err err;
-    int n = kafka_partitions(rk, seeking->topic, &err);
+    int n = kafka_partitions(rk, seeking->topic, seeking->patience, &err);
 
     if (n < 0)
         return err;
@@ -78,7 +78,7 @@ static struct err move(rd_kafka_t *rk, const struct kafka_seeking *seeking)
     plan = kafka_plan_new(seek->partition < 0 ? (size_t)n : 1);
     if (seek->partition >= 0)
         plan->places[0].partition = seek->partition;
-    err = kafka_seek_target(rk, seeking->topic, plan, seek->start, seek->at);
+    err = kafka_seek_target(rk, seeking->topic, seeking->patience, plan, seek->start, seek->at);
     if (err.code == ERR_OK)
         err = alter(rk, seeking, plan);
     free(plan);
@@ -132,6 +132,7 @@ void kafka_seek(struct backend *backend, struct stream_seek *seek)
     }
     seeking->seek = seek;
     seeking->store = kafka_store_of(backend);
+    seeking->patience.until_ns = op_deadline_ns(&seek->op);
     memcpy(seeking->topic, seek->topic.data, seek->topic.len);
     memcpy(seeking->group, seek->group.data, seek->group.len);
     op_park(&seek->op, NULL);

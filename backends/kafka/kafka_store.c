@@ -247,7 +247,8 @@ struct err kafka_store_open(struct backend_store **out, const struct backend_opt
     if (store->fd < 0)
         abort();
     pthread_mutex_init(&store->lock, NULL);
-    kafka_desk_init(&store->desk);
+    kafka_desk_init(&store->desk, KAFKA_DESK_THREADS);
+    kafka_desk_init(&store->lookup_desk, KAFKA_LOOKUP_THREADS);
     *out = &store->base;
     return ERR_NONE;
 }
@@ -327,6 +328,7 @@ void kafka_store_close(struct backend_store *base)
     store->stopping = true;
     store->producer = NULL;
     pthread_mutex_unlock(&store->lock);
+    kafka_desk_clear(&store->lookup_desk);
     kafka_desk_clear(&store->desk);
     end_producers(store);
     kafka_login_clear(&store->login);

@@ -74,7 +74,7 @@ static void run_ask(struct kafka_task *task)
     struct ask *ask = CONTAINER_OF(task, struct ask, task);
     struct err err;
 
-    kafka_partitions(ask->producer->rk, ask->topic, &err);
+    kafka_partitions(ask->producer->rk, ask->topic, (struct kafka_patience){0}, &err);
     kafka_producer_unref(ask->producer);
     free(ask);
 }

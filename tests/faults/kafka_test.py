@@ -307,16 +307,63 @@ class Partitions(suite.Case):
             member.settle(2)
 
 
-class Coordinator(suite.Case):
+class Pair(suite.Case):
+    """Two brokers, of which one may go: the other is the controller as well."""
+
+    def setUp(self):
+        self.controller = controller = self.borrow(KafkaServer())
+        self.other = KafkaServer(2, voters=controller.settings["controller.quorum.voters"],
+                                 cluster_id=controller.cluster_id)
+        self.other.settings["process.roles"] = "broker"
+        self.other.settings["listeners"] = self.other.settings["advertised.listeners"]
+        self.borrow(self.other)
+
+    def place(self, **topics):
+        for topic, node in topics.items():
+            wait.until(lambda t=topic, n=node: self.controller.place_topic(t, n), self.controller.patience,
+                       "it has its place")
+
+
+class Lookups(Pair):
+    ASKED = 200
+
+    def test_a_broker_that_is_away_holds_up_nobody_who_reads_from_another_one(self):
+        """It is asked more often than may be at a time: most are refused. Who gave up is let go at once."""
+        self.place(t=1, away=2, __consumer_offsets=1)
+        slot = {"backend": "kafka", "config": {"brokers": self.controller.address, "session_timeout_ms": 2000}}
+        server = self.borrow(Prismd(namespaces=[producer(slot), consumer(slot)]))
+        channel = self.borrow(server.channel())
+        service = consumer_service(channel)
+        for topic in ("t", "away"):
+            wait.until(lambda t=topic: producer_service(channel).Publish(topic=t, payload=b"0").success,
+                       environment.PATIENCE, f"{topic} is there")
+        self.other.pause()
+        asked = [service.GetState.future(topic="away", consumer_group="g", timeout=60)
+                 for _ in range(self.ASKED)]
+        began = time.monotonic()
+        with Member(service, topic="t", consumer_group="h") as member:
+            self.assertEqual([m.payload for m in member.take(1)], [b"0"])
+            member.settle(1)
+        self.assertLess(time.monotonic() - began, environment.PATIENCE)
+        self.assertFalse(all(call.done() for call in asked), "some still wait for the other one")
+        for call in asked:
+            call.cancel()
+        began = time.monotonic()
+        wait.until(lambda: server.metric("prism_rpc_in_flight") == 0, environment.PATIENCE, "nobody is waited for")
+        self.assertLess(time.monotonic() - began, 3, "the library waits for 5 s")
+        with self.assertRaises(grpc.RpcError) as raised:
+            service.GetState(topic="away", consumer_group="g", timeout=1)
+        self.assertEqual(raised.exception.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
+        wait.until(lambda: server.metric("prism_rpc_in_flight") == 0, 3, "it has ended with its deadline")
+        self.assertGreater(server.metric("prism_kafka_lookups_refused_total"), 0)
+        self.other.resume()
+
+
+class Coordinator(Pair):
     def test_it_goes_while_it_is_asked(self):
         """It dies and comes back, and all the time somebody asks where groups stand. prismd lives."""
-        controller = self.borrow(KafkaServer())
-        other = KafkaServer(2, voters=controller.settings["controller.quorum.voters"], cluster_id=controller.cluster_id)
-        other.settings["process.roles"] = "broker"
-        other.settings["listeners"] = other.settings["advertised.listeners"]
-        self.borrow(other)
-        for topic, node in (("t", 1), ("__consumer_offsets", 2)):
-            wait.until(lambda t=topic, n=node: controller.place_topic(t, n), controller.patience, "it has its place")
+        controller, other = self.controller, self.other
+        self.place(t=1, __consumer_offsets=2)
         slot = {"backend": "kafka", "config": {"brokers": controller.address}}
         with Prismd(namespaces=[producer(slot), consumer(slot)]) as reads, reads.channel() as channel:
             self.assertTrue(producer_service(channel).Publish(topic="t", payload=b"0").success)

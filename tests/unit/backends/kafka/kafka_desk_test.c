@@ -52,7 +52,7 @@ static void test_nobody_waits_behind_a_call_that_blocks(void **state)
         sem_init(&warm, 0, 0);
         sem_init(&second, 0, 0);
         sem_init(&over, 0, 0);
-        kafka_desk_init(&desk);
+        kafka_desk_init(&desk, KAFKA_DESK_THREADS);
         kafka_desk_put(&desk, &warming.task, 0);
         assert_true(wait_for(&warm));
         kafka_desk_put(&desk, &blocks.task, 0);
