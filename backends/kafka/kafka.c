@@ -140,6 +140,8 @@ static void render(struct backend_store *const *stores, size_t n, struct metrics
         {"prism_kafka_full_total", "counter", "Messages refused: too much waits for brokers."},
         {"prism_kafka_rebalances_total", "counter", "Changes of who owns which partitions."},
         {"prism_kafka_gaps_total", "counter", "Positions that were no longer in the log."},
+        {"prism_kafka_resets_total", "counter",
+         "Questions where a partition goes on whose position is no longer in the log."},
         {"prism_kafka_lookups_refused_total", "counter",
          "Questions about positions that were refused: too many were under way."},
         {"prism_kafka_abandoned_clients", "gauge", "Consumers that could not be closed safely."},
@@ -152,12 +154,17 @@ static void render(struct backend_store *const *stores, size_t n, struct metrics
             struct kafka_store *store = CONTAINER_OF(stores[i], struct kafka_store, base);
             const char *labels[] = {"namespace", stores[i]->namespace_name, "slot", stores[i]->slot,
                                     NULL};
-            uint64_t values[] = {
-                counter_read(&store->connects), counter_read(&store->reported),
-                counter_read(&store->refused),  counter_read(&store->unknown),
-                counter_read(&store->full),     counter_read(&store->rebalances),
-                counter_read(&store->gaps),     counter_read(&store->lookups_refused),
-                counter_read(&store->leaked),   waiting_bytes(store)};
+            uint64_t values[] = {counter_read(&store->connects),
+                                 counter_read(&store->reported),
+                                 counter_read(&store->refused),
+                                 counter_read(&store->unknown),
+                                 counter_read(&store->full),
+                                 counter_read(&store->rebalances),
+                                 counter_read(&store->gaps),
+                                 counter_read(&store->resets),
+                                 counter_read(&store->lookups_refused),
+                                 counter_read(&store->leaked),
+                                 waiting_bytes(store)};
 
             metrics_sample_u64(page, families[family].name, labels, values[family]);
         }

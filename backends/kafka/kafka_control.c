@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+enum { AGAIN_MS = 100, AGAIN_MOST_MS = 5000 };
+
 static struct kafka_listener *listener_of(struct job *job)
 {
     return CONTAINER_OF(job, struct kafka_listener, landed);
@@ -78,6 +80,7 @@ static void adopt_place(struct kafka_listener *listener, const struct kafka_plac
         part = kafka_part_new(listener, place);
     } else {
         part->reset = part->leaving = false;
+        part->tries = 0;
         part->end = place->offset;
         if (place->save && kafka_part_unsettled(part) == 0)
             part->position = place->offset;
@@ -280,6 +283,22 @@ bool kafka_control_step(struct kafka_listener *listener)
 
 /* ---- places that move ---- */
 
+/* Its place is looked for again, later each time. */
+static void look_later(struct kafka_listener *listener, struct kafka_part *part)
+{
+    uint64_t ms = part->tries < 6 ? (uint64_t)AGAIN_MS << part->tries : AGAIN_MOST_MS;
+
+    part->reset = true;
+    part->tries++;
+    part->again_ns = listener->instance->base.home->now_ns +
+                     (ms < AGAIN_MOST_MS ? ms : AGAIN_MOST_MS) * NS_PER_MS;
+}
+
+static void on_again_timer(struct timer *timer)
+{
+    kafka_listener_wake(CONTAINER_OF(timer, struct kafka_listener, again_timer));
+}
+
 static void after_reset(struct job *job)
 {
     struct kafka_listener *listener = listener_of(job);
@@ -289,6 +308,8 @@ static void after_reset(struct job *job)
     listener->busy = false;
     if (!listener->closing && part != NULL && err.code == ERR_OK)
         adopt_place(listener, &listener->plan->places[0]);
+    else if (part != NULL)
+        look_later(listener, part);
     kafka_control_forget(listener);
     if (!listener->closing && err.code != ERR_OK && err.code != ERR_UNAVAILABLE)
         kafka_listener_end(listener, err);
@@ -321,6 +342,8 @@ static void after_seek(struct job *job)
 
         part->leaving = part->reset = false;
         part->position = part->saved = part->end = place->offset;
+        if (listener->unread)
+            look_later(listener, part);
     }
     kafka_seek_finish(seeking, listener->err);
     kafka_control_forget(listener);
@@ -371,16 +394,25 @@ static void begin_seek(struct kafka_listener *listener)
 
 bool kafka_control_places(struct kafka_listener *listener)
 {
+    struct worker *home = listener->instance->base.home;
+    uint64_t again_ns = UINT64_MAX;
+
     if (listener->seeks != NULL && listener->assigned) {
         begin_seek(listener);
         return true;
     }
     for (struct kafka_part *part = listener->parts; part != NULL; part = part->next) {
-        if (part->reset && !part->leaving) {
+        if (!part->reset || part->leaving)
+            continue;
+        if (part->again_ns <= home->now_ns) {
             begin_reset(listener, part);
             return true;
         }
+        if (part->again_ns < again_ns)
+            again_ns = part->again_ns;
     }
+    if (again_ns != UINT64_MAX)
+        timer_arm(&home->timers, &listener->again_timer, again_ns, on_again_timer);
     return false;
 }
 

@@ -140,6 +140,7 @@ void kafka_run_reset(struct kafka_task *task)
     struct kafka_listener *listener = listener_of(task);
     struct kafka_place *place = &listener->plan->places[0];
 
+    counter_add_shared(&kafka_listener_store(listener)->resets, 1);
     listener->err = kafka_watermarks(listener->rk, listener->topic,
                                      kafka_listener_patience(listener), listener->plan);
     if (listener->err.code == ERR_OK && place->offset < 0)
@@ -174,6 +175,8 @@ void kafka_run_seek_look(struct kafka_task *task)
     kafka_deed_over(listener);
 }
 
+/* The group stands there once that is committed. A library that does not read from there at once is
+ * asked again. */
 void kafka_run_seek(struct kafka_task *task)
 {
     struct kafka_listener *listener = listener_of(task);
@@ -182,9 +185,8 @@ void kafka_run_seek(struct kafka_task *task)
     unassign(listener);
     listener->commits = list_of(listener);
     committed = commit_now(listener);
-    listener->err = assign(listener);
-    if (listener->err.code == ERR_OK && committed.code != ERR_OK)
-        listener->err = err_lost(committed);
+    listener->unread = assign(listener).code != ERR_OK;
+    listener->err = committed.code != ERR_OK ? err_lost(committed) : ERR_NONE;
     kafka_deed_over(listener);
 }
 

@@ -124,6 +124,7 @@ static void begin_close(struct kafka_listener *listener)
     timer_disarm(&home->timers, &listener->commit_timer);
     timer_disarm(&home->timers, &listener->revoke_timer);
     timer_disarm(&home->timers, &listener->look_timer);
+    timer_disarm(&home->timers, &listener->again_timer);
     unlist(listener);
     if (listener->event != NULL)
         rd_kafka_event_destroy(listener->event);

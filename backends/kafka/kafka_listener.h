@@ -41,11 +41,13 @@ struct kafka_part {
     uint32_t room;  /* a power of two, or 0 */
     uint64_t first; /* oldest that is not settled */
     uint64_t next_sequence;
-    int64_t position; /* all before it is settled; -1: unknown */
-    int64_t saved;    /* given to the library to commit */
-    int64_t end;      /* offset after the newest one delivered */
-    bool leaving;     /* nothing more is taken */
-    bool reset;       /* its place in the log is gone */
+    int64_t position;  /* all before it is settled; -1: unknown */
+    int64_t saved;     /* given to the library to commit */
+    int64_t end;       /* offset after the newest one delivered */
+    bool leaving;      /* nothing more is taken */
+    bool reset;        /* its place in the log is gone, or the library does not read it */
+    uint64_t again_ns; /* it is not looked for before */
+    unsigned tries;    /* in vain */
 };
 
 /* What the desk finds out, or does, for some partitions. */
@@ -98,7 +100,7 @@ struct kafka_listener {
     uint32_t batches;
     bool turning; /* turn is under way */
     struct job turn;
-    struct timer commit_timer, revoke_timer, look_timer;
+    struct timer commit_timer, revoke_timer, look_timer, again_timer;
     rd_kafka_event_t *event; /* a rebalance that waits for its deed */
     bool waited;             /* for settlements, before a revocation */
     struct kafka_seeking *seeks;
@@ -115,7 +117,8 @@ struct kafka_listener {
     /* ---- the deed's ---- */
     rd_kafka_topic_partition_list_t *list, *commits;
     struct kafka_plan *plan;
-    bool first; /* of the deed: the want's start counts */
+    bool first;  /* of the deed: the want's start counts */
+    bool unread; /* a seek: the library has let go of its partitions, and not taken them back */
     struct err err;
 };
 

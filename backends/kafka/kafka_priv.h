@@ -154,7 +154,7 @@ struct kafka_store {
     struct kafka_desk desk, lookup_desk;
     struct log_budget library, troubles;
     struct counter connects, reported, unknown, refused, full, rebalances, gaps, leaked,
-        lookups_refused;
+        lookups_refused, resets;
 
     pthread_mutex_t lock; /* of what follows; held for short, never across a call that waits */
     struct kafka_login login;

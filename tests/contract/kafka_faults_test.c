@@ -1,16 +1,40 @@
-/* Kafka whose broker is late: the mock of a broker that the library has. */
-#include "backends/kafka/kafka_priv.h"
+/* Kafka whose brokers, or whose client library, refuse at a chosen moment: the library's own mock
+ * of a broker, and a function of the library that fails as often as a test says. */
+#include "backends/kafka/kafka_listener.h"
 #include "src/base/clock.h"
 #include "tests/contract/nats_fixture.h"
 
 #include <librdkafka/rdkafka_mock.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 enum {
+    CREDIT = 1000,
+    BYTES = 1 << 20,
     WATCH_MS = 1500,
     SOON_MS = 2000, /* long before a broker with LATE_MS answers */
     LATE_MS = 4500,
+    API_LIST_OFFSETS = 2,
 };
+
+/* ---- the library's function ---- */
+
+static _Atomic int refusals;
+
+rd_kafka_error_t *__real_rd_kafka_incremental_assign(rd_kafka_t *rk,
+                                                     const rd_kafka_topic_partition_list_t *list);
+rd_kafka_error_t *__wrap_rd_kafka_incremental_assign(rd_kafka_t *rk,
+                                                     const rd_kafka_topic_partition_list_t *list);
+
+rd_kafka_error_t *__wrap_rd_kafka_incremental_assign(rd_kafka_t *rk,
+                                                     const rd_kafka_topic_partition_list_t *list)
+{
+    if (atomic_load(&refusals) == 0)
+        return __real_rd_kafka_incremental_assign(rk, list);
+    atomic_fetch_sub(&refusals, 1);
+    return rd_kafka_error_new(RD_KAFKA_RESP_ERR__STATE, "refused by the test");
+}
 
 /* ---- brokers ---- */
 
@@ -71,6 +95,98 @@ static int close_fixture(void **state)
     return stop_brokers(state) | result;
 }
 
+static void every_answer_is(int16_t api, size_t n, rd_kafka_resp_err_t code)
+{
+    rd_kafka_resp_err_t *errors = calloc(n, sizeof errors[0]);
+
+    assert_non_null(errors);
+    for (size_t i = 0; i < n; i++)
+        errors[i] = code;
+    rd_kafka_mock_push_request_errors_array(brokers.mock, api, n, errors);
+    free(errors);
+}
+
+/* ---- readers ---- */
+
+static struct probe *reader_of(struct message_fixture *fixture, const char *topic, unsigned n)
+{
+    const struct stream *stream = message_need_stream(fixture);
+    struct probe *probe;
+
+    message_publish_ok(fixture, &stream->sink, topic, NULL, 0, n);
+    probe = probe_stream(fixture, fixture->kv.backend, probe_want(topic, "g"));
+    probe_grant(probe, CREDIT, BYTES);
+    probe_wait(probe, n);
+    probe_done(probe, 0, n);
+    return probe;
+}
+
+struct loss {
+    struct kafka_store *store;
+    const char *topic;
+};
+
+/* As an error in the partition's queue does. */
+static void lose_place(void *arg)
+{
+    const struct loss *loss = arg;
+    struct kafka_listener *listener = kafka_listener_here(loss->store, loss->topic, "g");
+
+    listener->parts->reset = true;
+    kafka_listener_wake(listener);
+}
+
+/* A position that is not in the log, and brokers that do not say what is: they are asked again,
+ * later each time, and the partition is read on when they do. */
+static void test_a_place_is_not_looked_for_without_a_pause(void **state)
+{
+    struct message_fixture *fixture = *state;
+    struct kafka_store *store = kafka_store_of(fixture->kv.backend);
+    const char *topic = message_topic(fixture);
+    struct probe *probe = reader_of(fixture, topic, 3);
+    uint64_t before = counter_read(&store->resets), asked;
+    struct loss loss = {.store = store, .topic = topic};
+
+    every_answer_is(API_LIST_OFFSETS, 10000, RD_KAFKA_RESP_ERR_UNKNOWN);
+    kv_on_worker(&fixture->kv, lose_place, &loss);
+    KV_UNTIL(&fixture->kv, counter_read(&store->resets) >= before + 2);
+    probe_quiet(probe, 3);
+    asked = counter_read(&store->resets) - before;
+    print_message("asked %llu times in %d ms\n", (unsigned long long)asked, (int)WATCH_MS);
+    assert_in_range(asked, 2, 8);
+    rd_kafka_mock_clear_request_errors(brokers.mock, API_LIST_OFFSETS);
+    message_publish_ok(fixture, &message_need_stream(fixture)->sink, topic, NULL, 3, 1);
+    probe_wait(probe, 4);
+    assert_int_equal(probe_number(probe, 3), 3);
+    probe_free(probe);
+}
+
+static void start_seek(struct backend *backend, struct op *op)
+{
+    backend->has.stream->seek(backend, CONTAINER_OF(op, struct stream_seek, op));
+}
+
+/* The group has been moved, and the library does not take the partition back at once. */
+static void test_a_seek_whose_partition_is_refused_is_read_from(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const char *topic = message_topic(fixture);
+    struct probe *probe = reader_of(fixture, topic, 3);
+    struct stream_seek back = {.topic = slice_str(topic),
+                               .group = slice_str("g"),
+                               .partition = -1,
+                               .start = START_EARLIEST};
+
+    atomic_store(&refusals, 3);
+    kv_expect(kv_do(&fixture->kv, start_seek, &back.op), ERR_OK, NULL);
+    probe_wait(probe, 6);
+    assert_int_equal(atomic_load(&refusals), 0);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(probe_number(probe, 3 + i), i);
+    probe_done(probe, 3, 6);
+    probe_free(probe);
+}
+
 /* ---- deadlines ---- */
 
 static void start_short_position(struct backend *backend, struct op *op)
@@ -100,6 +216,8 @@ static void test_a_question_ends_with_its_deadline(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        KV_TEST(test_a_place_is_not_looked_for_without_a_pause),
+        KV_TEST(test_a_seek_whose_partition_is_refused_is_read_from),
         KV_TEST(test_a_question_ends_with_its_deadline),
     };
 
