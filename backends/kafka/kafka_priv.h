@@ -269,6 +269,7 @@ struct kafka_publication {
     struct kafka_producer *producer;
     struct kafka_publication *next, **at; /* instance->publications, while publish */
     size_t n, left;
+    bool sent; /* the library has it, or some of it */
     struct kafka_sent items[];
 };
 

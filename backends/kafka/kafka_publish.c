@@ -64,15 +64,17 @@ void kafka_publication_done(struct kafka_publication *publication, size_t n)
     free(publication);
 }
 
-/* The library recalls nothing: what has no report may have been written. A report may come at the
- * same time: the lock decides. */
+/* The library recalls nothing: what it has, and has no report, may have been written, or will be. A
+ * report may come at the same time: the lock decides. */
 static void cancel(struct op *op, struct err why)
 {
     struct kafka_store *store = (struct kafka_store *)(uintptr_t)op->backend_word;
+    struct kafka_publication *publication;
 
     pthread_mutex_lock(&store->lock);
-    if (op->backend_data != NULL)
-        kafka_publication_tell(op->backend_data, err_lost(why));
+    publication = op->backend_data;
+    if (publication != NULL)
+        kafka_publication_tell(publication, publication->sent ? err_lost(why) : why);
     pthread_mutex_unlock(&store->lock);
 }
 
@@ -329,6 +331,7 @@ void kafka_publish(struct backend *backend, struct publish *publish)
     publish->op.backend_word = (uintptr_t)store;
     op_park(&publish->op, cancel); /* which may give it up at once: then nothing is sent */
     pthread_mutex_lock(&store->lock);
+    publication->sent = publication->publish != NULL;
     over += send_all(store, publication);
     kafka_publication_done(publication, over);
     pthread_mutex_unlock(&store->lock);

@@ -5,6 +5,14 @@
 
 enum { EVENTS_IN_TURN = 16 };
 
+/* A producer that has failed says of what it purges only where that stood: in its queue, or on the
+ * way. */
+static bool is_unknown(const rd_kafka_message_t *message, const struct kafka_producer *producer)
+{
+    return rd_kafka_message_status(message) != RD_KAFKA_MSG_STATUS_NOT_PERSISTED ||
+           (producer->dead && message->err != RD_KAFKA_RESP_ERR__PURGE_QUEUE);
+}
+
 static void take_report(struct kafka_store *store, const rd_kafka_message_t *message)
 {
     struct kafka_sent *sent = message->_private;
@@ -15,9 +23,7 @@ static void take_report(struct kafka_store *store, const rd_kafka_message_t *mes
         sent->partition = message->partition;
         sent->offset = message->offset;
     } else {
-        bool unknown = rd_kafka_message_status(message) != RD_KAFKA_MSG_STATUS_NOT_PERSISTED;
-
-        sent->err = kafka_message_err(message->err, unknown || publication->producer->dead);
+        sent->err = kafka_message_err(message->err, is_unknown(message, publication->producer));
         counter_add_shared(&store->refused, 1);
         if (sent->err.code == ERR_NOT_FOUND)
             kafka_topic_ask(publication->producer, topic);

@@ -189,6 +189,77 @@ static void test_a_seek_whose_partition_is_refused_is_read_from(void **state)
 
 /* ---- deadlines ---- */
 
+static void start_late_publish(struct backend *backend, struct op *op)
+{
+    op->group->deadline_ns = 1;
+    backend->has.stream->sink.publish(backend, CONTAINER_OF(op, struct publish, op));
+}
+
+/* Nothing was given to the library, so nothing is unknown. */
+static void test_a_publish_that_is_late_before_it_is_sent_is_not_stored(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const char *topic = message_topic(fixture);
+    struct outgoing items[2] = {{.topic = slice_str(topic), .payload = slice_str("0")},
+                                {.topic = slice_str(topic), .payload = slice_str("1")}};
+    struct publish publish = {.items = items, .n = ARRAY_LEN(items)};
+    struct stream_position position;
+
+    kv_expect(kv_do(&fixture->kv, start_late_publish, &publish.op), ERR_OK, NULL);
+    for (unsigned i = 0; i < ARRAY_LEN(items); i++) {
+        kv_expect(items[i].err, ERR_DEADLINE_EXCEEDED, NULL);
+        assert_int_not_equal(items[i].err.effect, EFFECT_UNKNOWN);
+    }
+    message_publish_ok(fixture, &message_need_stream(fixture)->sink, topic, NULL, 2, 1);
+    position = message_position(fixture, topic, "g");
+    assert_int_equal(position.n, 1);
+    assert_int_equal(position.partitions[0].end, 1);
+}
+
+static void start_publish_and_fail(struct backend *backend, struct op *op)
+{
+    struct kafka_producer *producer = kafka_producer_ref(kafka_store_of(backend));
+
+    backend->has.stream->sink.publish(backend, CONTAINER_OF(op, struct publish, op));
+    rd_kafka_test_fatal_error(producer->rk, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "test");
+    kafka_producer_unref(producer);
+}
+
+static bool is_published(struct message_fixture *fixture, struct outgoing *item)
+{
+    struct err err = message_publish(fixture, &message_need_stream(fixture)->sink, item, 1);
+
+    return err.code == ERR_OK && item->err.code == ERR_OK;
+}
+
+/* The library says of each message whether it was ever sent. What is published when the broker is
+ * back may be there several times. */
+static void test_what_a_failed_producer_never_sent_is_not_stored(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const char *topic = message_topic(fixture);
+    struct outgoing never = {.topic = slice_str(topic), .payload = slice_str("0")};
+    struct outgoing later = {.topic = slice_str(topic), .payload = slice_str("1")};
+    struct publish publish = {.items = &never, .n = 1};
+    struct probe *probe;
+
+    KV_UNTIL(&fixture->kv, is_published(fixture, &later));
+    rd_kafka_mock_broker_set_down(brokers.mock, 1);
+    nats_until(*state, BACKEND_DOWN);
+    kv_expect(kv_do(&fixture->kv, start_publish_and_fail, &publish.op), ERR_OK, NULL);
+    kv_expect(never.err, ERR_UNAVAILABLE, NULL);
+    assert_int_not_equal(never.err.effect, EFFECT_UNKNOWN);
+    rd_kafka_mock_broker_set_up(brokers.mock, 1);
+    nats_until(*state, BACKEND_READY);
+    KV_UNTIL(&fixture->kv, is_published(fixture, &later));
+    probe = probe_stream(fixture, fixture->kv.backend, probe_want(topic, "g"));
+    probe_grant(probe, CREDIT, BYTES);
+    probe_wait(probe, 2);
+    for (size_t i = 0; i < probe_count(probe); i++)
+        assert_int_equal(probe_number(probe, i), 1);
+    probe_free(probe);
+}
+
 static void start_short_position(struct backend *backend, struct op *op)
 {
     op->group->deadline_ns = clock_now_ns() + 300 * NS_PER_MS;
@@ -218,6 +289,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         KV_TEST(test_a_place_is_not_looked_for_without_a_pause),
         KV_TEST(test_a_seek_whose_partition_is_refused_is_read_from),
+        KV_TEST(test_a_publish_that_is_late_before_it_is_sent_is_not_stored),
+        KV_TEST(test_what_a_failed_producer_never_sent_is_not_stored),
         KV_TEST(test_a_question_ends_with_its_deadline),
     };
 
