@@ -5,7 +5,13 @@
 
 #include <stdlib.h>
 
-enum { TRIES = 5, ORPHAN_LOOK_MS = 20, LEAVE_LOOK_MS = 100, LEAVE_TRIES = 30 };
+enum {
+    TRIES = 5,
+    LEAST_ANSWER_MS = 1000,
+    ORPHAN_LOOK_MS = 20,
+    LEAVE_LOOK_MS = 100,
+    LEAVE_TRIES = 30
+};
 
 static struct kafka_listener *listener_of(struct kafka_task *task)
 {
@@ -90,9 +96,11 @@ void kafka_run_assign(struct kafka_task *task)
 
 /* ---- commits that must have happened ---- */
 
-/* In bounded time: the library's own call waits for ever. */
+/* In bounded time: the library's own call waits for ever. What is waited for before the question is
+ * not waited for behind it. */
 static struct err commit_now(struct kafka_listener *listener)
 {
+    int left = KAFKA_ANSWER_MS;
     rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
     rd_kafka_queue_t *answer;
     rd_kafka_event_t *event = NULL;
@@ -100,11 +108,11 @@ static struct err commit_now(struct kafka_listener *listener)
     if (listener->commits == NULL)
         return ERR_NONE;
     answer = rd_kafka_queue_new(listener->rk);
-    for (int left = KAFKA_ANSWER_MS; left > 0 && kafka_is_joining(listener->joining); left -= 20)
+    for (; left > LEAST_ANSWER_MS && kafka_is_joining(listener->joining); left -= 20)
         rd_kafka_queue_poll(answer, 20); /* nothing comes: it waits */
     if (rd_kafka_commit_queue(listener->rk, listener->commits, answer, NULL, NULL) ==
         RD_KAFKA_RESP_ERR_NO_ERROR)
-        event = rd_kafka_queue_poll(answer, KAFKA_ANSWER_MS);
+        event = rd_kafka_queue_poll(answer, left);
     if (event != NULL) {
         code = rd_kafka_event_error(event);
         rd_kafka_event_destroy(event);
@@ -347,16 +355,6 @@ static bool has_assignment(struct kafka_listener *listener)
     return found;
 }
 
-static bool is_stopping(struct kafka_store *store)
-{
-    bool stopping;
-
-    pthread_mutex_lock(&store->lock);
-    stopping = store->stopping;
-    pthread_mutex_unlock(&store->lock);
-    return stopping;
-}
-
 void kafka_run_orphan(struct kafka_task *task)
 {
     struct kafka_listener *listener = listener_of(task);
@@ -366,7 +364,7 @@ void kafka_run_orphan(struct kafka_task *task)
     if (has_assignment(listener)) {
         begin_leaving(listener);
         listener->give_up_ns = clock_now_ns() + 300ull * NS_PER_S;
-    } else if (clock_now_ns() < listener->give_up_ns && !is_stopping(store)) {
+    } else if (clock_now_ns() < listener->give_up_ns && !kafka_store_is_stopping(store)) {
         kafka_desk_put(&store->desk, task, ORPHAN_LOOK_MS);
         return;
     } else {
@@ -383,7 +381,7 @@ void kafka_run_destroy(struct kafka_task *task)
     struct kafka_store *store = kafka_listener_store(listener);
 
     if (listener->rk != NULL && listener->last != NULL && !has_left(listener, 0)) {
-        if (clock_now_ns() < listener->give_up_ns && !is_stopping(store)) {
+        if (clock_now_ns() < listener->give_up_ns && !kafka_store_is_stopping(store)) {
             kafka_desk_put(&store->desk, task, LEAVE_LOOK_MS);
             return;
         }

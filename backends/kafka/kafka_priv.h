@@ -183,6 +183,8 @@ void kafka_store_stop(struct backend_store *base, uint64_t deadline_ns, backend_
 void kafka_store_reload(struct backend_store *base, const struct backend_value *values);
 void kafka_store_start(struct kafka_store *store); /* the first producer, once. thread: any */
 
+bool kafka_store_is_stopping(struct kafka_store *store); /* thread: any, without the lock */
+
 /* The connection is seen to stand, or not. A store that is down is looked at until it is up.
  * thread: any, without the lock. */
 void kafka_store_up(struct kafka_store *store);

@@ -28,40 +28,66 @@ static struct err partition_err(rd_kafka_resp_err_t code)
     return err;
 }
 
+/* The offset at a time, or at an end of the log, of each place, in their order. The library has a
+ * call for both ends of one partition; that of 2.0 waits for ever when its broker does not answer.
+ */
+static rd_kafka_resp_err_t offsets_at(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list,
+                                      struct kafka_patience patience, int64_t at)
+{
+    int wait_ms = kafka_patience_ms(patience);
+    rd_kafka_resp_err_t code;
+
+    if (wait_ms == 0)
+        return RD_KAFKA_RESP_ERR__TIMED_OUT;
+    for (int i = 0; i < list->cnt; i++)
+        list->elems[i].offset = at;
+    code = rd_kafka_offsets_for_times(rk, list, wait_ms);
+    for (int i = 0; i < list->cnt && code == RD_KAFKA_RESP_ERR_NO_ERROR; i++) {
+        code = list->elems[i].err;
+        if (code == RD_KAFKA_RESP_ERR_NO_ERROR && at < 0 && list->elems[i].offset < 0)
+            code = RD_KAFKA_RESP_ERR__TIMED_OUT; /* an end is always somewhere */
+    }
+    return code;
+}
+
+static rd_kafka_topic_partition_list_t *list_of(const char *topic, const struct kafka_plan *plan)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)plan->n);
+
+    for (size_t i = 0; i < plan->n; i++)
+        rd_kafka_topic_partition_list_add(list, topic, plan->places[i].partition);
+    return list;
+}
+
 struct err kafka_watermarks(rd_kafka_t *rk, const char *topic, struct kafka_patience patience,
                             struct kafka_plan *plan)
 {
-    for (size_t i = 0; i < plan->n; i++) {
-        struct kafka_place *place = &plan->places[i];
-        int wait_ms = kafka_patience_ms(patience);
-        rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
+    rd_kafka_topic_partition_list_t *list = list_of(topic, plan);
+    rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_NO_ERROR;
 
-        if (wait_ms > 0)
-            code = rd_kafka_query_watermark_offsets(rk, topic, place->partition, &place->low,
-                                                    &place->high, wait_ms);
-        if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-            return partition_err(code);
-    }
-    return ERR_NONE;
+    if (plan->n > 0)
+        code = offsets_at(rk, list, patience, RD_KAFKA_OFFSET_BEGINNING);
+    for (size_t i = 0; i < plan->n && code == RD_KAFKA_RESP_ERR_NO_ERROR; i++)
+        plan->places[i].low = list->elems[i].offset;
+    if (plan->n > 0 && code == RD_KAFKA_RESP_ERR_NO_ERROR)
+        code = offsets_at(rk, list, patience, RD_KAFKA_OFFSET_END);
+    for (size_t i = 0; i < plan->n && code == RD_KAFKA_RESP_ERR_NO_ERROR; i++)
+        plan->places[i].high = list->elems[i].offset;
+    rd_kafka_topic_partition_list_destroy(list);
+    return partition_err(code);
 }
 
 static struct err at_time(rd_kafka_t *rk, const char *topic, struct kafka_patience patience,
                           struct kafka_plan *plan, int64_t at)
 {
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)plan->n);
-    rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
-    int wait_ms = kafka_patience_ms(patience);
+    rd_kafka_topic_partition_list_t *list = list_of(topic, plan);
+    rd_kafka_resp_err_t code = offsets_at(rk, list, patience, at);
 
-    for (size_t i = 0; i < plan->n; i++)
-        rd_kafka_topic_partition_list_add(list, topic, plan->places[i].partition)->offset = at;
-    if (wait_ms > 0)
-        code = rd_kafka_offsets_for_times(rk, list, wait_ms);
     for (size_t i = 0; i < plan->n && code == RD_KAFKA_RESP_ERR_NO_ERROR; i++) {
         struct kafka_place *place = &plan->places[i];
         int64_t offset = list->elems[i].offset;
 
         place->offset = offset >= 0 ? offset : place->high; /* nothing is so new */
-        code = list->elems[i].err;
     }
     rd_kafka_topic_partition_list_destroy(list);
     return partition_err(code);

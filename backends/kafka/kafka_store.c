@@ -64,11 +64,22 @@ static rd_kafka_resp_err_t ask_brokers(rd_kafka_t *rk)
     return code;
 }
 
+bool kafka_store_is_stopping(struct kafka_store *store)
+{
+    bool stopping;
+
+    pthread_mutex_lock(&store->lock);
+    stopping = store->stopping;
+    pthread_mutex_unlock(&store->lock);
+    return stopping;
+}
+
 /* The library tells when the last connection breaks, not when one is there again. */
 static void run_watch(struct kafka_task *task)
 {
     struct kafka_store *store = CONTAINER_OF(task, struct kafka_store, watch);
-    struct kafka_producer *producer = kafka_producer_ref(store);
+    struct kafka_producer *producer =
+        kafka_store_is_stopping(store) ? NULL : kafka_producer_ref(store);
     bool up = producer != NULL && ask_brokers(producer->rk) == RD_KAFKA_RESP_ERR_NO_ERROR;
     bool again;
 
@@ -179,15 +190,14 @@ static struct kafka_producer *new_producer(struct kafka_store *store)
 static void run_make(struct kafka_task *task)
 {
     struct kafka_store *store = CONTAINER_OF(task, struct kafka_store, make);
-    struct kafka_producer *producer = new_producer(store);
-    bool stopping;
+    struct kafka_producer *producer;
 
+    if (kafka_store_is_stopping(store))
+        return;
+    producer = new_producer(store);
     if (producer == NULL) {
         kafka_store_down(store, "no client of Kafka can be made with these settings");
-        pthread_mutex_lock(&store->lock);
-        stopping = store->stopping;
-        pthread_mutex_unlock(&store->lock);
-        if (!stopping)
+        if (!kafka_store_is_stopping(store))
             kafka_desk_put(&store->desk, &store->make, REMAKE_MS);
         return;
     }

@@ -68,6 +68,44 @@ class Broker(Flow):
             member.settle(2)
 
 
+class Drain(suite.Case):
+    def test_it_ends_while_its_broker_is_paused(self):
+        """Members, messages and questions that wait for it have an end: the drain's time, and the library's."""
+        kafka = self.borrow(KafkaServer())
+        kafka.create_topic("t", 6)
+        server = self.borrow(Prismd(drain_timeout_ms=2000, namespaces=namespaces(kafka.address)))
+        channel = self.borrow(server.channel())
+        published, consumed = producer_service(channel), consumer_service(channel)
+        self.assertTrue(published.PublishBatch(messages=[
+            pb.PublishRequest(topic="t", payload=b"%d" % i, ordering_key=b"%d" % i) for i in range(50)]).all_success)
+        with contextlib.ExitStack() as members:
+            for group in ("g", "h"):
+                members.enter_context(Member(consumed, topic="t", consumer_group=group)).take(50)
+            over, answers = threading.Event(), collections.Counter()
+            self.addCleanup(over.set)
+
+            def ask(number):
+                while not over.is_set():
+                    with contextlib.suppress(grpc.RpcError):
+                        consumed.GetState(topic="t", consumer_group=f"g{number}", timeout=60)
+                        answers[number] += 1
+            askers = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+            for asker in askers:
+                asker.start()
+            wait.until(lambda: all(answers[n] > 1 for n in range(4)), environment.PATIENCE, "they ask")
+            kafka.pause()  # one of them waits for its offsets, most likely
+            self.addCleanup(kafka.resume)
+            calls = [published.Publish.future(topic="t", payload=b"x", timeout=60) for _ in range(8)]
+            wait.until(lambda: server.metric("prism_rpc_in_flight") >= len(calls), environment.PATIENCE, "they wait")
+            over.set()
+            began = time.monotonic()
+            server.terminate(environment.PATIENCE)
+            self.assertLess(time.monotonic() - began, environment.PATIENCE)
+            self.assertTrue(all(call.exception() or call.result() for call in calls))
+            for asker in askers:
+                asker.join()
+
+
 class Secured(suite.Case):
     """TLS, and logins over it: what is right works, and what is wrong is told as what it is, soon."""
     SOON = 10  # seconds: more than dial_timeout_ms
