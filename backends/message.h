@@ -89,6 +89,8 @@ struct outgoing {
                               <= MESSAGE_POSITION_BYTES: for stream_seek and for clients */
 };
 
+#define PUBLISH_ALL UINT32_MAX
+
 /* One frame of messages.
  *
  *   thread   home worker of the backend instance
@@ -98,6 +100,11 @@ struct outgoing {
  *   op.err   ERR_OK: every item has an outcome of its own, good or bad, in its place. Otherwise
  *            it holds for all items (ERR_UNAVAILABLE: never sent; nothing was written)
  *   cancel   messages that were not sent fail; those that were become unknown
+ *   atomic   only where sink.atomic_items says so: all items are there, or none, and no reader sees
+ *            a part. One topic; at most sink.atomic_items; they stand in the frame's order, with
+ *            keys and without, also where the sink is not `keyed`. op.err is the outcome of all:
+ *            with ERR_OK each item is acknowledged; with EFFECT_UNKNOWN either all are there or
+ *            none is. Where one item is the reason, `culprit` is its index
  *
  * Errors of an item: ERR_INVALID_ARGUMENT about "topic", "payload" (too long), "headers" or "key"
  * (what cannot be carried is refused, never changed), ERR_NOT_FOUND about "topic",
@@ -112,7 +119,9 @@ struct publish {
     struct op op;
     struct outgoing *items;
     size_t n;
-    uint32_t left; /* the backend's own */
+    bool atomic;
+    uint32_t culprit; /* atomic; in: PUBLISH_ALL. out: whom op.err is about, or as it was */
+    uint32_t left;    /* the backend's own */
 };
 
 /* Where messages can go: part of struct topic, stream and queue. */
@@ -120,6 +129,8 @@ struct message_sink {
     uint32_t max_items;         /* of one publish */
     uint64_t max_frame_bytes;   /* of one publish, as message_out_bytes counts */
     uint64_t max_message_bytes; /* one message: key, headers and payload; 0 = the frame's */
+    uint32_t atomic_items;      /* of one atomic publish, <= max_items, in max_frame_bytes as any
+                                   other; 0: there are none. Sinks that dedup have none */
     bool keyed;                 /* order of equal keys is kept, retries of the client included */
     bool dedups;                /* an id met again within the window is written once */
     bool dedup_compares;        /* ... and refused with other content */

@@ -6,7 +6,10 @@
  *
  * An instance may bound what one queue holds, waiting and taken, in messages, bytes and the age of
  * the oldest: then the bound is looked at in one step with the write, what is new is refused and
- * what is there stays. Dead letters are not counted. */
+ * what is there stays. Dead letters are not counted.
+ *
+ * An atomic publish (message.h) fits into the bounds as a whole or is refused; once it is there,
+ * its messages are taken and settled one by one, as any others. */
 #ifndef PRISM_BACKENDS_QUEUE_H
 #define PRISM_BACKENDS_QUEUE_H
 

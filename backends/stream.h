@@ -3,7 +3,11 @@
  * Each group reads every message; within a group a message is one subscription's until it is
  * settled. A topic has one or more partitions (-1 as partition: the source has none); order holds
  * within one. What a group has not settled comes again: after RETRY or RELEASE, after a lease has
- * run out, after the subscription's end. */
+ * run out, after the subscription's end.
+ *
+ * An atomic publish (message.h) is there for a group as a whole: a member that asks gets of it what
+ * its credit allows, and the rest is already behind. Within one partition; retention and the
+ * settlement of its messages know nothing of it. */
 #ifndef PRISM_BACKENDS_STREAM_H
 #define PRISM_BACKENDS_STREAM_H
 

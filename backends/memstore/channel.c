@@ -178,26 +178,24 @@ static bool too_old(struct channel *channel, uint64_t now_ms)
            channel_kept(channel, channel->log.first)->timestamp_ms + age_ms <= now_ms;
 }
 
-static struct err make_room(struct channel *channel, const struct kept *kept)
+/* For n messages that cost so much together. */
+static struct err make_room(struct channel *channel, uint64_t cost, uint64_t n, uint64_t now_ms)
 {
     const struct memstore_messaging *config = &channel->messaging->config;
     struct memstore *store = channel->messaging->store;
     enum capacity limit;
 
-    if (over(config->stream_bytes, 0, kept->cost)) /* nothing need go for it: it would not fit */
-        return err_about(ERR_INVALID_ARGUMENT, "payload",
-                         "larger by itself than stream_max_bytes lets a topic be");
-    while (over(config->stream_bytes, channel->bytes, kept->cost)) {
+    while (over(config->stream_bytes, channel->bytes, cost)) {
         if (!drop_oldest(channel))
             return full(channel, "stream_max_bytes");
     }
-    while (over(config->stream_messages, channel->log.held, 1)) {
+    while (over(config->stream_messages, channel->log.held, n)) {
         if (!drop_oldest(channel))
             return full(channel, "stream_max_messages");
     }
-    if (too_old(channel, kept->timestamp_ms))
+    if (too_old(channel, now_ms))
         return full(channel, "queue_max_age_ms");
-    while ((limit = capacity_take(store, 0, kept->cost)) != CAPACITY_OK) {
+    while ((limit = capacity_take(store, 0, cost)) != CAPACITY_OK) {
         if (!drop_oldest(channel)) {
             struct err err = capacity_error(store, limit);
 
@@ -208,13 +206,18 @@ static struct err make_room(struct channel *channel, const struct kept *kept)
     return ERR_NONE;
 }
 
-void channel_append(struct channel *channel, struct outgoing *item, struct kept *kept)
+/* What would not fit into an empty one: nothing need go for it. */
+static struct err check_size(const struct channel *channel, const struct kept *kept)
 {
-    item->err = make_room(channel, kept);
-    if (item->err.code != ERR_OK) {
-        kept_unref(kept);
-        return;
-    }
+    if (over(channel->messaging->config.stream_bytes, 0, kept->cost))
+        return err_about(ERR_INVALID_ARGUMENT, "payload",
+                         "larger by itself than stream_max_bytes lets a topic be");
+    return ERR_NONE;
+}
+
+/* There is room for it. */
+static void append(struct channel *channel, struct outgoing *item, struct kept *kept)
+{
     if (kept->timestamp_ms < channel->last_ms)
         kept->timestamp_ms = channel->last_ms;
     channel->last_ms = kept->timestamp_ms;
@@ -223,6 +226,58 @@ void channel_append(struct channel *channel, struct outgoing *item, struct kept 
     kept->holds = 1;
     channel->bytes += kept->cost;
     item->offset = msglog_append(&channel->log, kept);
+}
+
+void channel_append(struct channel *channel, struct outgoing *item, struct kept *kept)
+{
+    item->err = check_size(channel, kept);
+    if (item->err.code == ERR_OK)
+        item->err = make_room(channel, kept->cost, 1, kept->timestamp_ms);
+    if (item->err.code == ERR_OK)
+        append(channel, item, kept);
+    else
+        kept_unref(kept);
+}
+
+/* Their cost together. */
+static struct err check_sizes(const struct channel *channel, struct publish *publish,
+                              struct kept *const *kept, uint64_t *cost)
+{
+    const struct memstore_messaging *config = &channel->messaging->config;
+
+    *cost = 0;
+    for (size_t i = 0; i < publish->n; i++) {
+        struct err err = check_size(channel, kept[i]);
+
+        if (err.code != ERR_OK) {
+            publish->culprit = (uint32_t)i;
+            return err;
+        }
+        *cost += kept[i]->cost;
+    }
+    if (over(config->stream_bytes, 0, *cost))
+        return err_about(ERR_INVALID_ARGUMENT, "messages",
+                         "larger together than stream_max_bytes lets a topic be");
+    if (over(config->stream_messages, 0, publish->n))
+        return err_about(ERR_INVALID_ARGUMENT, "messages",
+                         "more than stream_max_messages lets a topic hold");
+    return ERR_NONE;
+}
+
+struct err channel_append_all(struct channel *channel, struct publish *publish, struct kept **kept)
+{
+    uint64_t cost;
+    struct err err = check_sizes(channel, publish, kept, &cost);
+
+    if (err.code == ERR_OK)
+        err = make_room(channel, cost, publish->n, kept[0]->timestamp_ms);
+    for (size_t i = 0; i < publish->n; i++) {
+        if (err.code == ERR_OK)
+            append(channel, &publish->items[i], kept[i]);
+        else
+            kept_unref(kept[i]);
+    }
+    return err;
 }
 
 void channel_put_back(struct channel *channel, struct kept *kept)

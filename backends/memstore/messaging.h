@@ -148,6 +148,9 @@ void channel_age(struct channel *channel);
 /* Takes the caller's reference to a message that item is about; tells the item. */
 void channel_append(struct channel *channel, struct outgoing *item, struct kept *kept);
 
+/* The same for all items of an atomic publish: each is in, or none and the error says why. */
+struct err channel_append_all(struct channel *channel, struct publish *publish, struct kept **kept);
+
 /* What a dead letter was, behind all others. */
 void channel_put_back(struct channel *channel, struct kept *kept);
 

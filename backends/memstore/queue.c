@@ -177,6 +177,7 @@ static void count(struct backend *backend, struct queue_count *request)
 const struct queue memstore_queue = {
     .sink = {.max_items = MESSAGING_ITEMS,
              .max_frame_bytes = MESSAGING_BYTES,
+             .atomic_items = MESSAGING_ITEMS,
              .keyed = true,
              .null_payload = true,
              .null_header_values = true,

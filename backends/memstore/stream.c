@@ -132,6 +132,7 @@ static void seek(struct backend *backend, struct stream_seek *request)
 const struct stream memstore_stream = {
     .sink = {.max_items = MESSAGING_ITEMS,
              .max_frame_bytes = MESSAGING_BYTES,
+             .atomic_items = MESSAGING_ITEMS,
              .keyed = true,
              .null_payload = true,
              .null_header_values = true,

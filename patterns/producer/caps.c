@@ -3,6 +3,7 @@
  * copy. */
 #include "patterns/caps.h"
 #include "patterns/producer/producer_priv.h"
+#include "patterns/producer/whole.h"
 
 #define CAPS(NAME) PRISM__PATTERNS__PRODUCER__##NAME
 
@@ -11,7 +12,7 @@ static const char *calls_of(const struct producer *producer, const struct produc
 {
     if (!row->writes)
         return "0";
-    if (!row->many)
+    if (!row->many || row->need == NEED_ATOMIC)
         return "1";
     return producer->plan.max_items == 1
                ? "n"
@@ -27,7 +28,10 @@ static schema_operation_limits *limits_of(const struct producer *producer,
         return NULL;
     CAPS_LIMIT(limits, max_key_bytes, MAX_KEY_BYTES, (int64_t)producer->topics.max_bytes);
     CAPS_LIMIT(limits, max_value_bytes, MAX_VALUE_BYTES, (int64_t)producer_max_payload(producer));
-    if (row->many) {
+    if (row->need == NEED_ATOMIC) {
+        CAPS_LIMIT(limits, max_items, MAX_ITEMS, whole_max_items(producer));
+        CAPS_LIMIT(limits, max_batch_bytes, MAX_BATCH_BYTES, (int64_t)whole_max_bytes(producer));
+    } else if (row->many) {
         CAPS_LIMIT(limits, max_items, MAX_ITEMS, producer->settings.max_batch_items);
         CAPS_LIMIT(limits, max_in_flight, MAX_IN_FLIGHT, (int32_t)producer->settings.width);
     }
@@ -57,6 +61,10 @@ static schema_operation_capability *operation_of(const struct producer *producer
         operation.acknowledgement = producer->plan.keeps
                                         ? caps_acknowledgement(producer->sink->store)
                                         : PRISM__PATTERNS__SCHEMAS__ACKNOWLEDGEMENT__MEMORY;
+    }
+    if (row->need == NEED_ATOMIC) {
+        operation.atomicity = PRISM__PATTERNS__SCHEMAS__ATOMICITY__ALL_OR_NOTHING;
+        operation.ordering = PRISM__PATTERNS__SCHEMAS__ORDERING__REQUEST_ORDER;
     }
     return caps_operation(&operation, arena);
 }

@@ -7,6 +7,7 @@ void frame_init(struct frame *frame, struct arena *arena, size_t n)
 {
     frame->arena = arena;
     frame->n = frame->unsettled = n;
+    frame->culprit = PUBLISH_ALL;
     frame->items = arena_array(arena, n, sizeof *frame->items);
     frame->states = arena_array(arena, n, sizeof *frame->states);
 }

@@ -156,7 +156,7 @@ static bool take_turn(struct round *round, struct frame *frame, size_t i, struct
 
     bool keyed = is_keyed(outbox, item);
 
-    if (!fits(round, item, keyed))
+    if (!frame->whole && !fits(round, item, keyed))
         return false;
     add(round, frame, i);
     round->bytes += message_out_bytes(item);
@@ -219,6 +219,8 @@ static void send(struct outbox *outbox, struct round *round)
     outbox->under_way++;
     round->publish.items = items_of(round);
     round->publish.n = round->n;
+    round->publish.atomic = round->runs[0].frame->whole;
+    round->publish.culprit = round->runs[0].frame->culprit = PUBLISH_ALL;
     op_start(&round->publish.op, outbox->group, round_done);
     round->publish.op.arena = round->copied ? &round->arena : round->runs[0].frame->arena;
     producer->plan.sink->publish(producer->sink, &round->publish);
@@ -299,6 +301,8 @@ static uint32_t take_outcomes(struct round *round)
                 *item = round->publish.items[at];
             if (all.code != ERR_OK)
                 item->err = all;
+            if (at == round->publish.culprit)
+                from->frame->culprit = (uint32_t)i;
             if (round->copied)
                 bring_home(from->frame, item);
             one_done(round->outbox, from->frame, i, &pause_ms);

@@ -11,6 +11,8 @@
  *         side, up to `publish_width`.
  * Retry   Only where the error says that nothing happened (EFFECT_NONE), for retry_for_ms and never
  *         past the deadline.
+ * Whole   The messages of a whole frame are one round, which the sink stores as a whole or not at
+ *         all; they have one error, and so are tried again together or not at all.
  * Stop    After a failure that is final, later messages of the key, or all, fail with ABORTED until
  *         a frame resumes (enum failure_mode).
  *
@@ -32,6 +34,7 @@ struct frame {
     struct arena *arena;    /* outputs go here */
     struct outgoing *items; /* n, in the client's order */
     size_t n;
+    bool whole;  /* whole.h; it is alone in its outbox */
     bool resume; /* everything goes on, beginning with this frame; or these keys do: */
     const ProtobufCBinaryData *resume_keys;
     size_t n_resume_keys;
@@ -43,6 +46,8 @@ struct frame {
     void (*finish)(struct frame *);
     struct preparing *preparing; /* prepare.c's */
     size_t bytes;                /* of its messages, as message_out_bytes counts: frame_measure */
+    uint32_t culprit;            /* whole frames, out: the item that the error of all is about, or
+                                    PUBLISH_ALL */
     /* private */
     struct frame *next;
     struct outbox *outbox;

@@ -16,8 +16,8 @@ static const struct need needs[NEED_COUNT] = {
     [NEED_NULL_PAYLOAD] = NEED_PROPERTY("null payload not supported: the message_sink cannot tell "
                                         "null from empty"),
     [NEED_CLAIM] = NEED_PROPERTY("claim check not supported: no object_store is bound"),
-    [NEED_ATOMIC] = NEED_PROPERTY("atomic batch not supported: the message_sink has no "
-                                  "transactions"),
+    [NEED_ATOMIC] = NEED_PROPERTY("atomic batch not supported: the message_sink does not take "
+                                  "several messages as one"),
 };
 
 const struct producer_operation producer_operation_table[] = {
@@ -90,7 +90,7 @@ enum pattern_how producer_how(const struct producer_plan *plan,
     case NEED_CLAIM:
         return plan->object != NULL ? PATTERN_EMULATED : PATTERN_UNAVAILABLE;
     case NEED_ATOMIC:
-        return PATTERN_UNAVAILABLE;
+        return sink->atomic_items > 0 ? PATTERN_NATIVE : PATTERN_UNAVAILABLE;
     case NEED_NOTHING:
     case NEED_COUNT:
         break;

@@ -1,5 +1,7 @@
 #include "patterns/producer/prepare.h"
 
+#include "patterns/producer/whole.h"
+
 #include "src/base/container.h"
 
 static void start_step(struct fanout *fanout, size_t i)
@@ -43,11 +45,13 @@ static void run_steps(struct preparing *preparing, struct semaphore *permits,
 
 static void ready(struct preparing *preparing)
 {
+    whole_judge(preparing->frame);
     outbox_release(preparing->frame);
 }
 
 static void write_objects(struct preparing *preparing)
 {
+    whole_judge(preparing->frame);
     run_steps(preparing, &preparing->producer->before, claim_check_write, ready);
 }
 
@@ -111,6 +115,7 @@ static void claim(struct preparing *preparing)
 {
     collect(preparing);
     dedup_begin(preparing);
+    whole_judge(preparing->frame);
     run_steps(preparing, &preparing->producer->before, dedup_claim, write_objects);
 }
 

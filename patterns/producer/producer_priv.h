@@ -184,6 +184,9 @@ struct err reader_read(struct reader *reader, const pb_publish_request *request,
  * the sink, or the object store that takes it instead. */
 uint64_t producer_max_payload(const struct producer *producer);
 
+/* What the message, as it was read, counts in the sink's budgets. */
+size_t producer_sink_bytes(const struct producer *producer, const struct outgoing *message);
+
 /* Does the payload go to the object store? */
 static inline bool producer_claims(const struct producer *producer, const struct outgoing *message)
 {

@@ -1,12 +1,14 @@
 /* Publish and PublishBatch: the messages of one request, answered together.
  *
  * happy path   read -> outbox -> settled -> reply
- * fault        Publish: a status. PublishBatch: that message's outcome; the others go on
+ * fault        Publish: a status. PublishBatch: that message's outcome; the others go on. Atomic:
+ *              a status that names the message
  * not stored   told in the answer, as is an outcome that is not known */
 #include "patterns/producer/publish.h"
 #include "patterns/check.h"
 #include "patterns/need.h"
 #include "patterns/producer/prepare.h"
+#include "patterns/producer/whole.h"
 
 #include "src/base/container.h"
 
@@ -75,6 +77,13 @@ static void all_settled(struct frame *frame)
 {
     struct publishing *publishing = CONTAINER_OF(frame, struct publishing, frame);
     struct arena *arena = call_arena(publishing->call);
+    struct err refused = whole_refusal(frame);
+
+    if (refused.code != ERR_OK) {
+        call_fail(publishing->call, refused);
+        return;
+    }
+
     pb_publish_batch_response response = PRISM__PATTERNS__PRODUCER__PUBLISH_BATCH_RESPONSE__INIT;
     pb_publish_response *results = arena_alloc(arena, frame->n * sizeof *results);
 
@@ -95,18 +104,37 @@ static struct err check_batch(const struct producer *producer, struct call *call
 {
     const pb_publish_batch_request *request = call_request(call);
 
-    if (request->atomic)
+    if (request->atomic && producer->plan.sink->atomic_items == 0)
         return need_unmet(producer_need_of(NEED_ATOMIC));
-    return check_items(request->n_messages, producer->settings.max_batch_items, call_arena(call),
-                       "messages");
+    return check_items(request->n_messages,
+                       request->atomic ? whole_max_items(producer)
+                                       : producer->settings.max_batch_items,
+                       call_arena(call), "messages");
+}
+
+/* Faults are outcomes of their messages, or of the call where it is atomic. */
+static struct err read_batch(struct publishing *publishing)
+{
+    struct call *call = publishing->call;
+    const pb_publish_batch_request *request = call_request(call);
+    struct reader reader = reader_of(publishing->producer, call, call_arena(call));
+
+    publishing->frame.whole = request->atomic;
+    for (size_t i = 0; i < request->n_messages; i++) {
+        struct err err = reader_read(&reader, request->messages[i], &publishing->frame.items[i]);
+
+        if (err.code != ERR_OK && request->atomic)
+            return check_at_item(err, call_arena(call), "messages", i);
+        if (err.code != ERR_OK)
+            frame_refuse(&publishing->frame, i, err);
+    }
+    return request->atomic ? whole_check(publishing->producer, &publishing->frame) : ERR_NONE;
 }
 
 void producer_publish_batch(struct call *call)
 {
     const pb_publish_batch_request *request = call_request(call);
-    struct producer *producer = producer_of(call);
-    struct reader reader = reader_of(producer, call, call_arena(call));
-    struct err err = check_batch(producer, call);
+    struct err err = check_batch(producer_of(call), call);
 
     if (err.code != ERR_OK) {
         call_fail(call, err);
@@ -115,10 +143,9 @@ void producer_publish_batch(struct call *call)
 
     struct publishing *publishing = publishing_begin(call, request->n_messages, all_settled);
 
-    for (size_t i = 0; i < request->n_messages; i++) {
-        err = reader_read(&reader, request->messages[i], &publishing->frame.items[i]);
-        if (err.code != ERR_OK)
-            frame_refuse(&publishing->frame, i, err);
-    }
-    publishing_put(publishing);
+    err = read_batch(publishing);
+    if (err.code != ERR_OK)
+        call_fail(call, err);
+    else
+        publishing_put(publishing);
 }

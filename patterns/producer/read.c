@@ -218,6 +218,15 @@ uint64_t producer_max_payload(const struct producer *producer)
                : most;
 }
 
+size_t producer_sink_bytes(const struct producer *producer, const struct outgoing *message)
+{
+    size_t bytes = message_out_bytes(message);
+
+    if (producer_claims(producer, message)) /* a reference takes its place */
+        bytes = bytes - message->payload.len + CLAIM_HEADER_BYTES;
+    return bytes;
+}
+
 /* As ConsumerPattern delivers it: whoever can read messages as large as the server's requests can
  * read it. Headers come twice where they are text. */
 static struct err check_delivered(const struct reader *reader, const struct outgoing *out)
@@ -243,10 +252,8 @@ static struct err check_delivered(const struct reader *reader, const struct outg
 static struct err check_size(const struct reader *reader, const struct outgoing *out)
 {
     uint64_t most = reader->producer->plan.max_message_bytes;
-    size_t bytes = message_out_bytes(out);
+    size_t bytes = producer_sink_bytes(reader->producer, out);
 
-    if (producer_claims(reader->producer, out)) /* a reference takes its place */
-        bytes = bytes - out->payload.len + CLAIM_HEADER_BYTES;
     if (bytes <= most) {
         struct err err = check_length(out->payload, producer_max_payload(reader->producer),
                                       reader->arena, "payload");

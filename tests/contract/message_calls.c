@@ -35,6 +35,19 @@ struct err message_publish(struct message_fixture *fixture, const struct message
     return kv_do(&fixture->kv, start_publish, &call.publish.op);
 }
 
+struct err message_publish_atomic(struct message_fixture *fixture, const struct message_sink *sink,
+                                  struct outgoing *items, size_t n, uint32_t *culprit)
+{
+    struct sink_call call = {
+        .publish = {.items = items, .n = n, .atomic = true, .culprit = PUBLISH_ALL}, .sink = sink};
+    struct err err = kv_do(&fixture->kv, start_publish, &call.publish.op);
+
+    *culprit = call.publish.culprit;
+    for (size_t i = 0; i < n && err.code == ERR_OK; i++)
+        kv_expect(items[i].err, ERR_OK, NULL);
+    return err;
+}
+
 void message_publish_ok(struct message_fixture *fixture, const struct message_sink *sink,
                         const char *topic, const char *key, unsigned from, unsigned n)
 {
@@ -96,5 +109,6 @@ int message_contract(const char *name, CMFixtureFunction setup, CMFixtureFunctio
 {
     return topic_contract(name, setup, teardown) + stream_contract(name, setup, teardown) +
            stream_settle_contract(name, setup, teardown) +
-           stream_place_contract(name, setup, teardown) + queue_contract(name, setup, teardown);
+           stream_place_contract(name, setup, teardown) + queue_contract(name, setup, teardown) +
+           atomic_contract(name, setup, teardown);
 }

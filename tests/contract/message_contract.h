@@ -68,6 +68,7 @@ int stream_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction
 int stream_settle_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown);
 int stream_place_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown);
 int queue_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown);
+int atomic_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown);
 
 /* Not one of message_contract's: its instances have bounds. */
 int queue_bounds_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown);
@@ -80,6 +81,10 @@ const char *message_topic(struct message_fixture *fixture);
 /* Publishes items as one operation on the interface's sink. */
 struct err message_publish(struct message_fixture *fixture, const struct message_sink *sink,
                            struct outgoing *items, size_t n);
+
+/* The same, all or none. With ERR_OK each item is ERR_OK. *culprit: as in struct publish. */
+struct err message_publish_atomic(struct message_fixture *fixture, const struct message_sink *sink,
+                                  struct outgoing *items, size_t n, uint32_t *culprit);
 
 /* n messages with payloads "0", "1", .. from `from` on, key NULL: none. All must be ERR_OK. */
 void message_publish_ok(struct message_fixture *fixture, const struct message_sink *sink,

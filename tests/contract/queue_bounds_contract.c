@@ -169,6 +169,74 @@ static void test_m6_frame(void **state)
     probe_free(probe);
 }
 
+/* n items, of which the one at `too_long` would not fit into an empty queue; n or more: none is. */
+static struct outgoing *items_of(struct message_fixture *fixture, const char *name, unsigned n,
+                                 unsigned too_long)
+{
+    struct outgoing *items = arena_array(&fixture->kv.arena, n, sizeof *items);
+    uint8_t *bytes = arena_zalloc(&fixture->kv.arena, BYTES);
+
+    for (unsigned i = 0; i < n; i++)
+        items[i] = (struct outgoing){
+            .topic = slice_str(name),
+            .payload = i == too_long ? slice_of(bytes, fixture->bounds.bytes + 1) : slice_str("0")};
+    return items;
+}
+
+/* All or none: nothing of a batch is there that does not fit as a whole. */
+static void test_m6_atomic(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const struct queue *queue = need_bound(fixture, fixture->bounds.messages);
+    const char *name = message_topic(fixture);
+    unsigned most = fixture->bounds.messages, all = most + 1;
+    uint32_t culprit;
+
+    if (queue->sink.atomic_items < most + 1)
+        skip();
+    fill(fixture, name, most - 2);
+    expect_refused(message_publish_atomic(fixture, &queue->sink, items_of(fixture, name, 3, all), 3,
+                                          &culprit));
+    assert_int_equal(culprit, PUBLISH_ALL);
+    kv_expect(
+        message_publish_atomic(fixture, &queue->sink, items_of(fixture, name, 2, all), 2, &culprit),
+        ERR_OK, NULL);
+    expect_refused(push_number(fixture, name, 0));
+    name = message_topic(fixture);
+    kv_expect(message_publish_atomic(fixture, &queue->sink, items_of(fixture, name, all, all), all,
+                                     &culprit),
+              ERR_INVALID_ARGUMENT, "messages");
+    assert_int_equal(culprit, PUBLISH_ALL);
+    fill(fixture, name, most); /* it was empty */
+}
+
+static void test_m6_atomic_bytes(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const struct queue *queue = need_bound(fixture, fixture->bounds.bytes);
+    const char *name = message_topic(fixture);
+    unsigned n = (unsigned)(fixture->bounds.bytes / PAYLOAD) + 1;
+    struct outgoing *items = items_of(fixture, name, 3, 1);
+    uint32_t culprit;
+
+    if (queue->sink.atomic_items < n)
+        skip();
+    kv_expect(message_publish_atomic(fixture, &queue->sink, items, 3, &culprit),
+              ERR_INVALID_ARGUMENT, "payload");
+    assert_int_equal(culprit, 1);
+    items = items_of(fixture, name, n, n);
+    for (unsigned i = 0; i < n; i++)
+        items[i].payload = slice_of(arena_zalloc(&fixture->kv.arena, PAYLOAD), PAYLOAD);
+    kv_expect(message_publish_atomic(fixture, &queue->sink, items, n, &culprit),
+              ERR_INVALID_ARGUMENT, "messages");
+    assert_int_equal(culprit, PUBLISH_ALL);
+    n /= 2;
+    kv_expect(message_publish_atomic(fixture, &queue->sink, items, n, &culprit), ERR_OK, NULL);
+    expect_refused(message_publish_atomic(fixture, &queue->sink, items, n + 1, &culprit));
+    for (unsigned i = 0; i < fixture->bounds.messages - n; i++) /* they have the room still */
+        kv_expect(push_number(fixture, name, i), ERR_OK, NULL);
+}
+
 static void test_m6_dead_letters_take_no_room(void **state)
 {
     struct message_fixture *fixture = *state;
@@ -223,6 +291,8 @@ int queue_bounds_contract(const char *name, CMFixtureFunction setup, CMFixtureFu
         KV_TEST(test_m6_bytes),
         KV_TEST(test_m6_larger_than_any_queue),
         KV_TEST(test_m6_frame),
+        KV_TEST(test_m6_atomic),
+        KV_TEST(test_m6_atomic_bytes),
         KV_TEST(test_m6_dead_letters_take_no_room),
         KV_TEST(test_m6_age),
     };

@@ -92,6 +92,24 @@ class Consumer(suite.Case):
                              ("m1", self.topic, 1, 1))
             member.settle(1)
 
+    def test_an_atomic_batch_comes_as_a_whole(self):
+        atomic, = (o for o in self.publisher.GetCapabilities().operations if o.variant == "atomic")
+        messages = [published.PublishRequest(topic=self.topic, payload=b"%d" % i, ordering_key=b"%d" % (i % 3))
+                    for i in range(100)]
+        faulty = [*messages[:50], published.PublishRequest(topic=self.topic, payload=b"x", message_id="")]
+        error = wire.failure(self.publisher.PublishBatch, published.PublishBatchRequest(messages=faulty, atomic=True))
+        if atomic.availability == schemas.UNAVAILABLE:
+            self.assertEqual(error.code(), grpc.StatusCode.UNIMPLEMENTED)
+            return
+        self.assertEqual(list(wire.bad_fields(error)), ["messages[50].message_id"])
+        reply = self.publisher.PublishBatch(messages=messages, atomic=True)
+        self.assertEqual({(r.outcome, r.code) for r in reply.results}, {(published.STORED, 0)})
+        with self.member() as member:
+            taken = member.take(100)
+            self.assertEqual([m.payload for m in taken], [m.payload for m in messages])
+            self.assertEqual([m.message_id for m in taken], [r.message_id for r in reply.results])
+            member.settle(100)
+
     def test_the_trace_of_a_call_goes_on_with_its_messages(self):
         trace, own = "00-%032x-%016x-01" % (7, 9), "00-%032x-%016x-00" % (1, 2)
         with_own = {"topic": self.topic, "payload": b"own", "headers": [{"name": "traceparent", "value": own.encode()}]}

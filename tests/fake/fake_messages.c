@@ -178,11 +178,13 @@ static struct err check_topic(struct slice topic)
     return ERR_NONE;
 }
 
-static struct message_sink sink(void (*publish)(struct backend *, struct publish *))
+static struct message_sink sink(void (*publish)(struct backend *, struct publish *),
+                                uint32_t atomic_items)
 {
     return (struct message_sink){
         .max_items = 100,
         .max_frame_bytes = 4u << 20,
+        .atomic_items = atomic_items,
         .max_message_bytes = 1u << 20,
         .keyed = true,
         .null_payload = true,
@@ -223,15 +225,15 @@ static const struct message_settling settling = {
 void fake_messages_init(struct fake_world *world)
 {
     world->messages = (struct fake_messages){
-        .topic = {.sink = sink(fake_publish_topic), .source = source(fake_open_topic, false)},
-        .stream = {.sink = sink(fake_publish_stream),
+        .topic = {.sink = sink(fake_publish_topic, 0), .source = source(fake_open_topic, false)},
+        .stream = {.sink = sink(fake_publish_stream, 50),
                    .source = source(fake_open_stream, true),
                    .settling = settling,
                    .offsets = true,
                    .describe = fake_describe,
                    .position = fake_position,
                    .seek = fake_seek},
-        .queue = {.sink = sink(fake_publish_queue),
+        .queue = {.sink = sink(fake_publish_queue, 50),
                   .source = source(fake_open_queue, true),
                   .settling = settling,
                   .delays = true,

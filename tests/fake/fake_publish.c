@@ -32,19 +32,28 @@ static int32_t receivers(const struct fake_world *world, const struct fake_log *
     return n;
 }
 
-/* A queue's bounds. What is taken and not settled is in it. */
-static struct err check_room(const struct fake_world *world, const struct fake_log *log,
-                             const struct outgoing *m)
+static struct err larger(void)
 {
-    uint64_t n = 0, bytes = 0, oldest_ms = world->now_ms;
+    return err_about(ERR_INVALID_ARGUMENT, "payload", "larger by itself than a queue may be");
+}
+
+/* A queue's bounds. What is taken and not settled is in it. `with`: what goes with m, of the same
+ * publish, and is not there yet. */
+static struct err check_room(const struct fake_world *world, const struct fake_log *log,
+                             const struct outgoing *m, const struct outgoing *with, size_t n_with)
+{
+    uint64_t n = n_with, bytes = 0, oldest_ms = world->now_ms;
     const char *bound = NULL;
 
+    for (size_t i = 0; i < n_with; i++)
+        bytes += message_out_bytes(&with[i]);
+
     if (world->messages.bounds.bytes > 0 && message_out_bytes(m) > world->messages.bounds.bytes)
-        return err_about(ERR_INVALID_ARGUMENT, "payload", "larger by itself than a queue may be");
+        return larger();
     for (size_t i = 0; i < log->n; i++) {
         if (log->kept[i].gone)
             continue;
-        oldest_ms = n++ == 0 ? log->kept[i].timestamp_ms : oldest_ms;
+        oldest_ms = n++ == n_with ? log->kept[i].timestamp_ms : oldest_ms;
         bytes += message_out_bytes(&log->kept[i].m);
     }
     if (world->messages.bounds.messages > 0 && n >= world->messages.bounds.messages)
@@ -58,25 +67,112 @@ static struct err check_room(const struct fake_world *world, const struct fake_l
     return bound == NULL ? ERR_NONE : err_about(ERR_RESOURCE_EXHAUSTED, bound, "the queue is full");
 }
 
-static void publish_items(struct fake_world *world, struct publish *publish, enum fake_kind kind,
-                          const struct message_sink *sink)
+static void forget(struct outgoing *m)
+{
+    m->err = ERR_NONE;
+    m->deduplicated = false;
+    m->partition = m->receivers = -1;
+    m->offset = -1;
+    m->position = message_null();
+}
+
+static void append(struct fake_world *world, struct fake_log *log, struct outgoing *m)
+{
+    m->offset = fake_log_append(world, log, m);
+    m->partition = log->kept[m->offset].partition;
+}
+
+/* Would an empty queue take them together? */
+static struct err check_together(const struct fake_world *world, const struct publish *publish)
+{
+    uint64_t messages = world->messages.bounds.messages, most = world->messages.bounds.bytes;
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < publish->n; i++)
+        bytes += message_out_bytes(&publish->items[i]);
+    if ((messages > 0 && publish->n > messages) || (most > 0 && bytes > most))
+        return err_about(ERR_INVALID_ARGUMENT, "messages", "more than a queue may hold");
+    return ERR_NONE;
+}
+
+/* All are looked at before any is appended. */
+static struct err check_all(struct fake_world *world, struct publish *publish, enum fake_kind kind,
+                            const struct message_sink *sink)
+{
+    const struct fake_log *log = fake_log_find(world, kind, publish->items[0].topic, true);
+    struct outgoing *items = publish->items;
+    bool bounded = kind == FAKE_KIND_QUEUE;
+    struct err err = ERR_NONE;
+
+    for (size_t i = 0; i < publish->n; i++) {
+        uint64_t bytes = message_out_bytes(&items[i]), most = world->messages.bounds.bytes;
+
+        forget(&items[i]);
+        err = check(world, sink, &items[i]);
+        if (err.code == ERR_OK && bounded && most > 0 && bytes > most)
+            err = larger();
+        if (err.code != ERR_OK) {
+            publish->culprit = (uint32_t)i;
+            return err;
+        }
+    }
+    if (bounded)
+        err = check_together(world, publish);
+    for (size_t i = 0; bounded && i < publish->n && err.code == ERR_OK; i++)
+        err = check_room(world, log, &items[i], items, i);
+    return err;
+}
+
+static struct err publish_all(struct fake_world *world, struct publish *publish,
+                              enum fake_kind kind, const struct message_sink *sink)
+{
+    struct outgoing *items = publish->items;
+    struct err err = check_all(world, publish, kind, sink);
+    struct fake_log *log = fake_log_find(world, kind, items[0].topic, true);
+
+    world->items_sent += publish->n;
+    if (err.code != ERR_OK)
+        return err;
+    for (size_t i = 0; i < publish->n; i++)
+        append(world, log, &items[i]);
+    fake_messages_look(world);
+    return ERR_NONE;
+}
+
+static bool one_topic(const struct publish *publish)
+{
+    for (size_t i = 1; i < publish->n; i++) {
+        if (!slice_equal(publish->items[i].topic, publish->items[0].topic))
+            return false;
+    }
+    return true;
+}
+
+static void check_frame(const struct publish *publish, const struct message_sink *sink)
+{
+    bool whole = !publish->atomic || (publish->n <= sink->atomic_items && one_topic(publish));
+
+    if (publish->n > 0 && publish->n <= sink->max_items && whole)
+        return;
+    fprintf(stderr, "fake world: a frame of %zu messages\n", publish->n);
+    abort();
+}
+
+static struct err publish_items(struct fake_world *world, struct publish *publish,
+                                enum fake_kind kind, const struct message_sink *sink)
 {
     struct failed_keys failed;
 
-    if (publish->n == 0 || publish->n > sink->max_items) {
-        fprintf(stderr, "fake world: a frame of %zu messages\n", publish->n);
-        abort();
-    }
+    check_frame(publish, sink);
+    if (publish->atomic)
+        return publish_all(world, publish, kind, sink);
     failed_init(&failed, publish);
     for (size_t i = 0; i < publish->n; i++) {
         struct outgoing *m = &publish->items[i];
         struct fake_log *log;
 
         world->items_sent++;
-        m->deduplicated = false;
-        m->partition = m->receivers = -1;
-        m->offset = -1;
-        m->position = message_null();
+        forget(m);
         if (sink->keyed && failed_stops(&failed, m))
             continue;
         m->err = fake_told(&publish->op, check(world, sink, m));
@@ -86,41 +182,36 @@ static void publish_items(struct fake_world *world, struct publish *publish, enu
         }
         log = fake_log_find(world, kind, m->topic, true);
         if (kind == FAKE_KIND_QUEUE)
-            m->err = fake_told(&publish->op, check_room(world, log, m));
+            m->err = fake_told(&publish->op, check_room(world, log, m, NULL, 0));
         if (m->err.code != ERR_OK)
             continue;
-        if (kind == FAKE_KIND_TOPIC)
+        if (kind == FAKE_KIND_TOPIC) {
             m->receivers = receivers(world, log);
-
-        int64_t offset = fake_log_append(world, log, m);
-
-        if (kind == FAKE_KIND_TOPIC)
+            fake_log_append(world, log, m);
             continue;
-        m->offset = offset;
-        m->partition = log->kept[offset].partition;
+        }
+        append(world, log, m);
     }
     fake_messages_look(world);
+    return ERR_NONE;
 }
 
 static struct err apply_topic(struct fake_world *world, struct op *op)
 {
-    publish_items(world, CONTAINER_OF(op, struct publish, op), FAKE_KIND_TOPIC,
-                  &world->messages.topic.sink);
-    return ERR_NONE;
+    return publish_items(world, CONTAINER_OF(op, struct publish, op), FAKE_KIND_TOPIC,
+                         &world->messages.topic.sink);
 }
 
 static struct err apply_stream(struct fake_world *world, struct op *op)
 {
-    publish_items(world, CONTAINER_OF(op, struct publish, op), FAKE_KIND_STREAM,
-                  &world->messages.stream.sink);
-    return ERR_NONE;
+    return publish_items(world, CONTAINER_OF(op, struct publish, op), FAKE_KIND_STREAM,
+                         &world->messages.stream.sink);
 }
 
 static struct err apply_queue(struct fake_world *world, struct op *op)
 {
-    publish_items(world, CONTAINER_OF(op, struct publish, op), FAKE_KIND_QUEUE,
-                  &world->messages.queue.sink);
-    return ERR_NONE;
+    return publish_items(world, CONTAINER_OF(op, struct publish, op), FAKE_KIND_QUEUE,
+                         &world->messages.queue.sink);
 }
 
 void fake_publish_topic(struct backend *backend, struct publish *publish)

@@ -76,6 +76,30 @@ def PublishBatch(test, producer, announced):
     test.assertEqual((reply.success_count, reply.failure_count, reply.all_success), (MESSAGES - 1, 1, False))
 
 
+    atomic_as_announced(test, producer, [pb.PublishRequest(topic="orders", payload=b"%d" % i) for i in range(20)])
+
+
+def atomic_as_announced(test, producer, messages):
+    announced = {o.variant: o for o in producer.GetCapabilities().operations if o.operation == "PublishBatch"}["atomic"]
+    if announced.availability == schemas.UNAVAILABLE:
+        error = wire.failure(producer.PublishBatch, pb.PublishBatchRequest(messages=messages, atomic=True))
+        test.assertEqual((error.code(), error.details()),
+                         (grpc.StatusCode.UNIMPLEMENTED, announced.unavailable_reason.message))
+        return
+    before = producer.GetStats().messages_published
+    test.assertEqual((announced.how, announced.atomicity, announced.ordering, announced.backend_calls),
+                     (schemas.NATIVE, schemas.ALL_OR_NOTHING, schemas.REQUEST_ORDER, "1"))
+    reply = producer.PublishBatch(messages=messages, atomic=True)
+    test.assertEqual([(r.outcome, r.code) for r in reply.results], [(pb.STORED, 0)] * len(messages))
+    most = announced.limits.max_items
+    for refused, subject in ((messages[:7] + [pb.PublishRequest(topic="")], "messages[7].topic"),
+                             (messages[:7] + [pb.PublishRequest(topic="others")], "messages[7].topic"),
+                             ((messages * most)[:most + 1], "messages")):
+        error = wire.failure(producer.PublishBatch, pb.PublishBatchRequest(messages=refused, atomic=True))
+        test.assertEqual((error.code(), list(wire.bad_fields(error))), (grpc.StatusCode.INVALID_ARGUMENT, [subject]))
+    test.assertEqual(producer.GetStats().messages_published - before, len(messages))
+
+
 def PublishStream(test, producer, announced):
     capabilities = producer.GetCapabilities()
     keys = [b"%d" % (i % 5) if carries(capabilities) else None for i in range(MESSAGES)]

@@ -451,20 +451,6 @@ static void test_permits_bound_all_calls_of_a_worker(void **state)
     producer_free(rig);
 }
 
-static void test_atomic_batches_are_refused(void **state)
-{
-    struct fake_rig *rig = producer_rig(FAKE_STREAM);
-    pb_publish_batch_request request = PRISM__PATTERNS__PRODUCER__PUBLISH_BATCH_REQUEST__INIT;
-    struct call *call;
-
-    (void)state;
-    request.atomic = true;
-    call = fake_call(rig, "PublishBatch", &request.base);
-    assert_int_equal(call->status.code, ERR_UNIMPLEMENTED);
-    fake_call_free(call);
-    producer_free(rig);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -487,7 +473,6 @@ int main(void)
         cmocka_unit_test(test_p11_only_what_failed_is_sent_again),
         cmocka_unit_test(test_a_sink_without_batches_gets_single_messages),
         cmocka_unit_test(test_permits_bound_all_calls_of_a_worker),
-        cmocka_unit_test(test_atomic_batches_are_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,232 @@
+/* Atomic batches with deduplication by the state store and claim checks, and every operation of one
+ * fails in turn: it is never a part that is there, and what the client was told is true. */
+#include "tests/pattern/producer/atomic.h"
+
+enum { LAST_OPERATION = 60 };
+
+/* ---- deduplication by the state store, and claim checks ---- */
+
+static struct messages with_ids(size_t n)
+{
+    static char ids[MESSAGES][16];
+    struct messages messages = batch_of(n);
+
+    for (size_t i = 0; i < n; i++) {
+        snprintf(ids[i], sizeof ids[i], "id-%zu", i);
+        set_id(&messages.items[i], ids[i]);
+    }
+    return messages;
+}
+
+static void test_a_repeat_is_a_duplicate_as_a_whole(void **state)
+{
+    struct fake_rig *rig = bound_with(STATE);
+    struct messages messages = with_ids(BATCH);
+
+    (void)state;
+    for (int again = 0; again < 2; again++) {
+        struct call *call = run_atomic(rig, &messages);
+
+        for (size_t i = 0; i < BATCH; i++) {
+            assert_int_equal(answers_of(call)->results[i]->deduplicated, again);
+            assert_int_equal(answers_of(call)->results[i]->offset, i);
+        }
+        expect_stored(call);
+        assert_int_equal(published(rig), BATCH);
+    }
+    producer_free(rig);
+}
+
+static void test_a_batch_of_which_a_part_is_known_is_refused(void **state)
+{
+    struct fake_rig *rig = bound_with(STATE | OBJECT);
+    struct messages messages = with_ids(BATCH);
+    struct call *call = start(rig, "id-2", "2");
+    size_t keys;
+
+    (void)state;
+    assert_true(run(rig, call)->success);
+    fake_call_free(call);
+    keys = fake_keys(&rig->world);
+    messages.items[5].payload = bytes_of("a payload that would be an object");
+    call = run_atomic(rig, &messages);
+    assert_int_equal(call->status.code, ERR_ALREADY_EXISTS);
+    assert_string_equal(call->status.subject, "messages[2].message_id");
+    assert_int_equal(published(rig), 1);
+    assert_int_equal(fake_keys(&rig->world), keys); /* no claim stays, and no object */
+    fake_call_free(call);
+    producer_free(rig);
+}
+
+static void test_a_stranger_is_named(void **state)
+{
+    struct fake_rig *rig = bound_with(STATE);
+    struct messages messages = with_ids(BATCH);
+
+    (void)state;
+    set_id(&messages.items[4], "id-1"); /* two payloads, one identifier */
+    expect_refused(rig, &messages, ERR_ALREADY_EXISTS, "messages[4].message_id");
+    assert_int_equal(fake_keys(&rig->world), 0);
+    producer_free(rig);
+}
+
+static void test_twins_are_one(void **state)
+{
+    struct fake_rig *rig = bound_with(STATE);
+    struct messages messages = with_ids(BATCH);
+
+    (void)state;
+    messages.items[3] = messages.items[0];
+    for (int again = 0; again < 2; again++) {
+        struct call *call = run_atomic(rig, &messages);
+
+        assert_true(answers_of(call)->results[3]->deduplicated);
+        assert_int_equal(answers_of(call)->results[3]->offset, 0);
+        expect_stored(call);
+        assert_int_equal(published(rig), BATCH - 1);
+    }
+    producer_free(rig);
+}
+
+/* The place of the culprit is that in the request, also behind a twin, which is not sent. */
+static void test_a_culprit_behind_a_twin(void **state)
+{
+    struct fake_rig *rig = bound_with(STATE);
+    struct messages messages = with_ids(BATCH);
+
+    (void)state;
+    messages.items[1] = messages.items[0];
+    messages.items[4] = keyed("orders", "poison", "x");
+    rig->world.poison = slice_str("poison");
+    rig->world.fail_with = err_about(ERR_INVALID_ARGUMENT, "payload", "the sink dislikes it");
+    expect_refused(rig, &messages, ERR_INVALID_ARGUMENT, "messages[4].payload");
+    assert_int_equal(fake_keys(&rig->world), 0);
+    producer_free(rig);
+}
+
+/* ---- every operation fails in turn ---- */
+
+static const pb_get_stats_response *stats_of(struct call *call)
+{
+    return (const void *)call->reply;
+}
+
+/* What the client was told and what is there agree, and it is never a part. */
+static void expect_whole(struct fake_rig *rig, const struct call *call, size_t before)
+{
+    size_t there = published(rig) - before;
+    const pb_publish_batch_response *answers = (const void *)call->reply;
+
+    assert_int_equal(call->ends, 1);
+    assert_true(there == 0 || there == BATCH);
+    if (call->status.code != ERR_OK) {
+        if (call->status.effect == EFFECT_NONE)
+            assert_int_equal(there, 0);
+        return;
+    }
+    for (size_t i = 0; i < BATCH; i++) {
+        assert_int_equal(answers->results[i]->outcome, answers->results[0]->outcome);
+        assert_int_equal(answers->results[i]->code, answers->results[0]->code);
+    }
+    if (answers->results[0]->outcome != PB(OUTCOME__OUTCOME_UNKNOWN))
+        assert_int_equal(there, answers->all_success ? BATCH : 0);
+}
+
+static void expect_settled(struct fake_rig *rig)
+{
+    pb_get_stats_request request = PRISM__PATTERNS__PRODUCER__GET_STATS_REQUEST__INIT;
+    struct call *call = fake_call(rig, "GetStats", &request.base);
+
+    assert_int_equal(stats_of(call)->unsettled, 0);
+    assert_int_equal(stats_of(call)->unsettled_bytes, 0);
+    assert_int_equal(stats_of(call)->messages_published + stats_of(call)->messages_failed +
+                         stats_of(call)->messages_unknown + stats_of(call)->messages_deduplicated,
+                     BATCH);
+    fake_call_free(call);
+}
+
+static struct messages hard_batch(void)
+{
+    struct messages messages = with_ids(BATCH);
+
+    messages.items[1].payload = bytes_of("a payload that becomes an object");
+    messages.items[4].payload = bytes_of("a payload that becomes another one");
+    return messages;
+}
+
+static void fail_at(uint64_t at, bool parked, bool lost, enum err_code code)
+{
+    struct fake_rig *rig = rig_with(STATE | OBJECT);
+    struct messages messages = hard_batch();
+    struct call *call;
+
+    rig->world.mode = parked ? FAKE_PARKED : FAKE_AT_ONCE;
+    rig->world.order = FAKE_SHUFFLED;
+    if (lost)
+        rig->world.messages.faults.lose_at = at;
+    else
+        rig->world.fail_at = at;
+    rig->world.fail_with = err_make(code, "told to fail");
+    fake_rig_bind(rig);
+    call = run_atomic(rig, &messages);
+    expect_whole(rig, call, 0);
+    expect_settled(rig);
+    fake_call_free(call);
+    producer_free(rig);
+}
+
+static void test_every_operation_fails_in_turn(void **state)
+{
+    static const enum err_code codes[] = {ERR_UNAVAILABLE, ERR_NOT_FOUND, ERR_RESOURCE_EXHAUSTED,
+                                          ERR_ABORTED};
+
+    (void)state;
+    for (uint64_t at = 1; at <= LAST_OPERATION; at++) {
+        for (size_t c = 0; c < ARRAY_LEN(codes); c++) {
+            fail_at(at, false, false, codes[c]);
+            fail_at(at, true, false, codes[c]);
+        }
+        fail_at(at, false, true, ERR_UNAVAILABLE);
+        fail_at(at, true, true, ERR_UNAVAILABLE);
+    }
+}
+
+static void test_cancelled_at_every_step(void **state)
+{
+    (void)state;
+    for (unsigned steps = 0; steps < LAST_OPERATION; steps++) {
+        struct fake_rig *rig = rig_with(STATE | OBJECT);
+        struct messages messages = hard_batch();
+        struct call *call;
+
+        rig->world.mode = FAKE_PARKED;
+        fake_rig_bind(rig);
+        call = publish_atomic(rig, &messages);
+        for (unsigned i = 0; i < steps && fake_release(&rig->world, 1) > 0; i++)
+            fake_rig_drain(rig);
+        fake_call_cancel(call);
+        for (int i = 0; i < 100; i++) {
+            fake_rig_run(rig);
+            fake_rig_advance(rig, 50);
+        }
+        expect_whole(rig, call, 0);
+        expect_settled(rig);
+        fake_call_free(call);
+        producer_free(rig);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_repeat_is_a_duplicate_as_a_whole),
+        cmocka_unit_test(test_a_batch_of_which_a_part_is_known_is_refused),
+        cmocka_unit_test(test_a_stranger_is_named),
+        cmocka_unit_test(test_twins_are_one),
+        cmocka_unit_test(test_a_culprit_behind_a_twin),
+        cmocka_unit_test(test_every_operation_fails_in_turn),
+        cmocka_unit_test(test_cancelled_at_every_step),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
