@@ -83,7 +83,13 @@ enum move_kind {
     MOVE_LOST     /* they, or these deliveries, are no longer ours: settling them is late */
 };
 
-enum move_reason { MOVED_BY_GROUP, MOVED_BY_LEASE, MOVED_BY_SEEK, MOVED_BY_SOURCE };
+enum move_reason {
+    MOVED_BY_GROUP,
+    MOVED_BY_LEASE,
+    MOVED_BY_SEEK,
+    MOVED_BY_SOURCE,
+    MOVED_BY_SETTLING /* single deliveries: settled by ticket, here or in another process */
+};
 
 /* Who owns what has changed. Lent for the time of the event. */
 struct subscription_move {
@@ -199,6 +205,61 @@ struct extend {
     uint32_t left;     /* the backend's own */
 };
 
+/* ---- tickets: settlement without the subscription ----
+ *
+ * A ticket names one delivery to every process that reads the same source. It is bytes that clients
+ * carry around, so whoever takes it trusts nothing in it: a forged one settles no more than what
+ * its topic and group hold, and these are the caller's.
+ *
+ * A delivery is over for its tickets when it is settled, lost (MOVE_LOST), handed over anew by the
+ * source, or recalled: then they settle nothing. In particular a ticket never settles a later
+ * delivery of its message. A subscription that ends, or a process that dies, ends its deliveries as
+ * ever; until the source has given them to somebody else their tickets may still settle them.
+ *
+ * The subscription that holds a delivery which a ticket has settled is told, MOVE_LOST: by
+ * MOVED_BY_SETTLING where the source can say so, else by MOVED_BY_LEASE, and in any case by the
+ * answer to recall, extend or settle. */
+
+enum { TICKET_BYTES = 384 }; /* the longest */
+
+struct ticket {
+    struct slice bytes;
+    /* out: ERR_OK: settled. ERR_ABORTED: the delivery is over. ERR_INVALID_ARGUMENT: it is no
+     * ticket of this source. ERR_UNAVAILABLE: look at the effect */
+    struct err err;
+};
+
+/* SETTLE_DONE for deliveries of whatever subscription. thread: home of the backend instance. */
+struct settle_tickets {
+    struct op op;
+    struct slice topic, group; /* group: null for queues */
+    struct ticket *items;
+    size_t n; /* 1.. */
+};
+
+struct recalled {
+    uint64_t token; /* in; out: that of the delivery from now on */
+    struct err err; /* out: ERR_OK, or ERR_ABORTED: no longer this subscription's; it is over */
+};
+
+/* All tickets of these deliveries that were made before are void. op.err as for settle. */
+struct recall {
+    struct op op;
+    struct subscription *subscription;
+    struct recalled *items;
+    size_t n; /* 1.. */
+};
+
+struct message_tickets {
+    /* Of a delivery that is not settled. Returns how many bytes it wrote, at most TICKET_BYTES; 0:
+     * the delivery is not there any more. */
+    size_t (*make)(struct backend *, const struct subscription *, uint64_t token, uint8_t *to);
+    void (*settle)(struct backend *, struct settle_tickets *);
+    /* To be called before a delivery goes to somebody else without the source's knowing, before
+     * RELEASE, and before anything that settling by ticket must forestall. */
+    void (*recall)(struct backend *, struct recall *);
+};
+
 struct message_settling {
     bool single;           /* RETRY and RELEASE are understood, each message stands alone */
     bool delays;           /* RETRY honours delay_ms; else it comes again at once */
@@ -209,6 +270,7 @@ struct message_settling {
     uint32_t max_parked;   /* retries that wait, for each group; then settle is
                               ERR_RESOURCE_EXHAUSTED; 0 = no bound of its own */
     uint64_t max_lease_ms; /* 0: deliveries have no lease; extend is NULL */
+    const struct message_tickets *tickets; /* NULL: not offered. Needs counts_attempts */
     void (*settle)(struct backend *, struct settle *);
     void (*extend)(struct backend *, struct extend *);
 };

@@ -213,6 +213,10 @@ void redis_reader_leave(struct redis_reader *reader)
     redis_word(call, reader->key);
     redis_word(call, reader->group);
     redis_word(call, reader->consumer);
+    if (message_is_null(reader->voids))
+        return;
+    redis_command(call, 2, "DEL");
+    redis_word(call, reader->voids);
 }
 
 /* ---- keeping ---- */
@@ -238,10 +242,12 @@ static void keep_node(struct redis_call *call, const struct redis_node *node)
 
     if (held == NULL || held->state == HELD_SETTLING)
         return;
-    if (node->number == 1)
-        held->sure_ns = redis_sure_ns(reader, keeping->sent_ns);
-    else
+    if (node->number != 1) {
         redis_reader_lose(reader, held);
+        return;
+    }
+    held->sure_ns = redis_sure_ns(reader, keeping->sent_ns);
+    held->noted = false;
 }
 
 static void keep_end(struct redis_call *call)

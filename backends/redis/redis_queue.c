@@ -71,6 +71,6 @@ const struct queue redis_queue = {
                .grant = redis_stream_grant,
                .withdraw = redis_stream_withdraw,
                .close = redis_stream_close},
-    .settling = REDIS_STREAM_SETTLING,
+    .settling = REDIS_STREAM_SETTLING(NULL),
     .count = count,
 };

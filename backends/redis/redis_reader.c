@@ -104,6 +104,8 @@ static void go_on(struct redis_reader *reader)
         return; /* on_ready wakes it */
     if (reader->was != redis_reader_at(reader) && !reader->busy)
         follow(reader);
+    if (reader->void_tickets) /* before anything is taken anew */
+        redis_ticket_void_all(reader);
     if (reader->entered_once && reader->tend_ns != 0 && reader->tend_ns <= now)
         redis_tend(reader);
     if (reader->order != NULL)
@@ -140,7 +142,8 @@ static void end(struct redis_reader *reader)
     redis_holds_clear(&reader->holds);
     redis_order_clear(reader);
     arena_clear(&reader->texts);
-    free(reader->lost);
+    free(reader->lost.tokens);
+    free(reader->settled.tokens);
     free(reader->names);
     free(reader);
 }

@@ -277,6 +277,48 @@ const char redis_script_trim[] =
     "end\n"
     "return gone\n";
 
+/* KEYS: stream, notes, what is void. ARGV: group, owner, origin, then for each ticket: id, how
+ * often it was handed over, the ticket's number. For each: 1 settled, 0 its delivery is over. */
+const char redis_script_ticket[] =
+    "local out, settled = {}, {}\n"
+    "local function is_void(id, number)\n"
+    "  for _, v in ipairs(redis.call('HMGET', KEYS[3], 'all', id)) do\n"
+    "    if v and number <= tonumber(v) then return true end\n"
+    "  end\n"
+    "end\n"
+    "for i = 4, #ARGV, 3 do\n"
+    "  local id, r = ARGV[i], 0\n"
+    "  local p = redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2])[1]\n"
+    "  if p and p[4] == tonumber(ARGV[i + 1]) and not is_void(id, tonumber(ARGV[i + 2])) then\n"
+    "    r = redis.call('XACK', KEYS[1], ARGV[1], id)\n"
+    "    settled[#settled + 1] = 'id'\n"
+    "    settled[#settled + 1] = id\n"
+    "  end\n"
+    "  out[#out + 1] = r\n"
+    "end\n"
+    "if #settled > 0 then\n"
+    "  redis.call('XADD', KEYS[2], 'MAXLEN', '1000', '*', 'from', ARGV[3], 'topic', KEYS[1],\n"
+    "             'group', ARGV[1], 'what', 'settled', unpack(settled))\n"
+    "end\n"
+    "return out\n";
+
+/* KEYS: stream, what is void. ARGV: group, owner, the last ticket's number, for how long what is
+ * void is kept (ms), for how many entries, then ids; none: all. Returns as for redis_script_keep.
+ */
+const char redis_script_recall[] =
+    "local out = {}\n"
+    "if #ARGV == 5 or redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[5]) then\n"
+    "  redis.call('DEL', KEYS[2])\n"
+    "  redis.call('HSET', KEYS[2], 'all', ARGV[3])\n"
+    "end\n"
+    "for i = 6, #ARGV do\n"
+    "  local r = #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])\n"
+    "  if r > 0 then redis.call('HSET', KEYS[2], ARGV[i], ARGV[3]) end\n"
+    "  out[#out + 1] = r\n"
+    "end\n"
+    "redis.call('PEXPIRE', KEYS[2], ARGV[4])\n"
+    "return out\n";
+
 void redis_say_script(struct redis_call *call, const char *script, unsigned keys, unsigned args)
 {
     redis_command(call, 3 + keys + args, "EVAL");

@@ -12,6 +12,7 @@
  *   redis_held.c      what a subscription has taken and not settled
  *   redis_give.c      giving back
  *   redis_settle.c    settlements, leases
+ *   redis_ticket.c    settlements by ticket, whoever holds the delivery
  *   redis_watch.h     the connections that wait for new entries: redis_watch.c, redis_wait.c,
  *                     redis_join.c
  *   redis_place.c     where groups stand: describe, position, seek
@@ -77,11 +78,12 @@ enum {
         .check_topic = redis_stream_check_topic, .publish = (publish_)                             \
     }
 
-#define REDIS_STREAM_SETTLING                                                                      \
+#define REDIS_STREAM_SETTLING(tickets_)                                                            \
     {                                                                                              \
-        .single = true, .delays = true, .counts_attempts = true, .release_is_free = true,          \
-        .fences = true, .max_parked = REDIS_STREAM_PARKED, .max_lease_ms = REDIS_STREAM_LEASE_MS,  \
-        .settle = redis_stream_settle, .extend = redis_stream_extend                               \
+        .tickets = (tickets_), .single = true, .delays = true, .counts_attempts = true,            \
+        .release_is_free = true, .fences = true, .max_parked = REDIS_STREAM_PARKED,                \
+        .max_lease_ms = REDIS_STREAM_LEASE_MS, .settle = redis_stream_settle,                      \
+        .extend = redis_stream_extend                                                              \
     }
 
 void redis_stream_describe(struct backend *backend, struct stream_describe *describe);
@@ -182,6 +184,7 @@ struct redis_held {
     uint32_t next; /* in its bucket, or of those that are free; 0: none; else place + 1 */
     enum redis_holding state;
     uint16_t lane; /* ordered readers: of its key; 0: none, or not known yet */
+    bool noted;    /* somebody says that a ticket has settled it */
 };
 
 struct redis_holds {
@@ -208,6 +211,12 @@ void redis_holds_clear(struct redis_holds *holds);
 
 struct redis_streams;
 struct redis_watch;
+
+/* Deliveries that are no longer its own. */
+struct redis_lost {
+    uint64_t *tokens;
+    size_t n, room;
+};
 
 struct redis_reader {
     struct redis_reader *next, **at; /* in streams->readers */
@@ -260,13 +269,15 @@ struct redis_reader {
     struct redis_id missing_from, goes_on_at;
 
     struct redis_holds holds;
+    uint64_t tickets;              /* that were made */
+    bool void_tickets;             /* all of them are to be void */
+    struct slice voids;            /* the key that says which are void; in `texts`; null: none is */
     struct redis_fetched *fetched; /* being read, or not all handed over */
 
     /* what is to be told */
     bool void_all;
     enum move_reason reason;
-    uint64_t *lost; /* tokens */
-    size_t n_lost, lost_room;
+    struct redis_lost lost, settled; /* the latter by tickets */
     bool gap;
     uint64_t gap_count;
     const char *gap_text;
@@ -368,6 +379,15 @@ void redis_say_given(struct redis_call *call, const struct redis_held *held, uin
 void redis_say_give(struct redis_call *call, const struct redis_reader *reader, unsigned n);
 void redis_stream_settle(struct backend *backend, struct settle *settle);
 void redis_stream_extend(struct backend *backend, struct extend *extend);
+
+/* ---- tickets (redis_ticket.c) ---- */
+
+extern const struct message_tickets redis_tickets;
+
+/* None of the reader's settles anything from now on. */
+void redis_ticket_void_all(struct redis_reader *reader);
+/* Somebody says that a ticket has settled the entry. */
+void redis_ticket_noted(struct redis_reader *reader, struct redis_id id);
 
 /* ---- order by key (redis_order.c, redis_retake.c) ---- */
 

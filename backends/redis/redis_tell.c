@@ -17,8 +17,9 @@ void redis_reader_void(struct redis_reader *reader, enum move_reason reason)
         reader->fetched->n = 0;
         reader->skips = true;
     }
-    reader->n_lost = 0;
+    reader->lost.n = reader->settled.n = 0;
     reader->void_all = true;
+    reader->void_tickets = reader->tickets > 0;
     reader->reason = reason;
     redis_reader_wake(reader);
 }
@@ -33,13 +34,15 @@ void redis_reader_seeked(struct redis_reader *reader)
 
 void redis_reader_tell_lost(struct redis_reader *reader, const struct redis_held *held)
 {
-    if (reader->n_lost == reader->lost_room) {
-        reader->lost_room = reader->lost_room == 0 ? 16 : 2 * reader->lost_room;
-        reader->lost = realloc(reader->lost, reader->lost_room * sizeof *reader->lost);
-        if (reader->lost == NULL)
+    struct redis_lost *lost = held->noted ? &reader->settled : &reader->lost;
+
+    if (lost->n == lost->room) {
+        lost->room = lost->room == 0 ? 16 : 2 * lost->room;
+        lost->tokens = realloc(lost->tokens, lost->room * sizeof *lost->tokens);
+        if (lost->tokens == NULL)
             abort();
     }
-    reader->lost[reader->n_lost++] = redis_token(&reader->holds, held);
+    lost->tokens[lost->n++] = redis_token(&reader->holds, held);
     redis_reader_wake(reader);
 }
 
@@ -60,24 +63,29 @@ void redis_reader_gap(struct redis_reader *reader, uint64_t count, const char *t
     reader->gap_text = text;
 }
 
+static void tell_lost(struct redis_reader *reader, struct redis_lost *lost, enum move_reason reason)
+{
+    struct redis_lost told = *lost;
+    const struct subscription_move move = {
+        .kind = MOVE_LOST, .reason = reason, .tokens = told.tokens, .n_tokens = told.n};
+
+    if (told.n == 0 || reader->closing)
+        return;
+    *lost = (struct redis_lost){0};
+    subscription_moved(reader->subscription, &move);
+    free(told.tokens);
+}
+
 static void tell_moves(struct redis_reader *reader)
 {
-    struct subscription_move move = {.kind = MOVE_LOST, .reason = MOVED_BY_LEASE};
-    uint64_t *lost = reader->lost;
+    const struct subscription_move all = {.kind = MOVE_LOST, .reason = reader->reason};
 
     if (reader->void_all) {
         reader->void_all = false;
-        move.reason = reader->reason;
-        subscription_moved(reader->subscription, &move);
+        subscription_moved(reader->subscription, &all);
     }
-    if (reader->n_lost == 0)
-        return;
-    move.tokens = lost;
-    move.n_tokens = reader->n_lost;
-    reader->lost = NULL;
-    reader->n_lost = reader->lost_room = 0;
-    subscription_moved(reader->subscription, &move);
-    free(lost);
+    tell_lost(reader, &reader->settled, MOVED_BY_SETTLING);
+    tell_lost(reader, &reader->lost, MOVED_BY_LEASE);
 }
 
 static void tell_gap(struct redis_reader *reader)

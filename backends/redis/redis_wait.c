@@ -48,16 +48,29 @@ static void wake_readers(struct redis_watch *watch, struct redis_id id)
     }
 }
 
-static void act_on_note(struct redis_watch *watch)
+static bool is_noted(const struct redis_watch *watch, const struct redis_reader *reader)
 {
-    struct slice topic = slice_of(watch->read.topic, watch->read.topic_len);
-    struct slice group = slice_of(watch->read.group, watch->read.group_len);
+    return !watch->read.is_ours &&
+           slice_equal(reader->key, slice_of(watch->read.topic, watch->read.topic_len)) &&
+           slice_equal(reader->group, slice_of(watch->read.group, watch->read.group_len));
+}
 
-    if (watch->read.is_ours)
-        return;
+static void act_on_id(struct redis_watch *watch, struct slice text)
+{
+    struct redis_id id;
+
     for (struct redis_reader *reader = watch->streams->readers; reader != NULL;
          reader = reader->next) {
-        if (!slice_equal(reader->key, topic) || !slice_equal(reader->group, group))
+        if (is_noted(watch, reader) && redis_id_parse(text, &id))
+            redis_ticket_noted(reader, id);
+    }
+}
+
+static void act_on_note(struct redis_watch *watch)
+{
+    for (struct redis_reader *reader = watch->streams->readers; reader != NULL;
+         reader = reader->next) {
+        if (!is_noted(watch, reader))
             continue;
         if (!watch->read.is_seek) {
             redis_reader_invite(reader);
@@ -76,11 +89,11 @@ static void keep_word(uint8_t *to, uint8_t *len, struct slice word)
     memcpy(to, word.data, *len);
 }
 
-enum field { FIELD_FROM, FIELD_TOPIC, FIELD_GROUP, FIELD_WHAT, FIELD_OTHER };
+enum field { FIELD_FROM, FIELD_TOPIC, FIELD_GROUP, FIELD_WHAT, FIELD_ID, FIELD_OTHER };
 
 static void take_note(struct redis_watch *watch, size_t index, struct slice word)
 {
-    static const char *const names[] = {"from", "topic", "group", "what"};
+    static const char *const names[] = {"from", "topic", "group", "what", "id"};
 
     if (index % 2 == 0) {
         watch->read.field = FIELD_FROM;
@@ -97,7 +110,9 @@ static void take_note(struct redis_watch *watch, size_t index, struct slice word
         keep_word(watch->read.group, &watch->read.group_len, word);
     else if (watch->read.field == FIELD_WHAT)
         watch->read.is_seek = slice_equal(word, slice_str("seek"));
-    if (watch->read.field == FIELD_WHAT)
+    else if (watch->read.field == FIELD_ID)
+        act_on_id(watch, word);
+    if (watch->read.field == FIELD_WHAT && !slice_equal(word, slice_str("settled")))
         act_on_note(watch);
 }
 

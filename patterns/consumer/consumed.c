@@ -22,6 +22,7 @@ enum {
     MESSAGE_KEY = 11,
     MESSAGE_HEADERS_FIELD = 12,
     MESSAGE_POSITION = 13,
+    MESSAGE_ACK_TOKEN = 14,
     MESSAGE_CLAIM = 15,
 
     ENTRY_KEY = 1,
@@ -171,7 +172,7 @@ void consumed_measure(struct consumed *m, struct arena *arena)
                place_bytes(from) + content_bytes(m) + field_number_bytes(m->attempt) +
                field_bytes_bytes(m->subscription_id) + field_number_bytes(m->sequence) +
                (message_is_null(from->key) ? 0 : field_content_bytes(from->key.len)) +
-               headers_bytes(m) + field_bytes_bytes(m->position);
+               headers_bytes(m) + field_bytes_bytes(m->position) + field_bytes_bytes(m->ack_token);
 }
 
 /* ---- what is written ---- */
@@ -250,5 +251,6 @@ uint8_t *consumed_write(uint8_t *at, const struct consumed *m)
         at = field_write_content(at, MESSAGE_KEY, from->key);
     at = write_headers(at, m);
     at = field_write_bytes(at, MESSAGE_POSITION, m->position);
+    at = field_write_bytes(at, MESSAGE_ACK_TOKEN, m->ack_token);
     return message_is_null(m->claim) ? at : field_write_content(at, MESSAGE_CLAIM, m->claim);
 }

@@ -31,6 +31,7 @@ struct consumed {
     struct slice payload;         /* null: absent */
     struct slice claim;           /* encoded, and told instead of the payload; null: none */
     struct slice subscription_id; /* empty: none */
+    struct slice ack_token;       /* empty: none */
     int64_t sequence;
     int32_t attempt;
     bool claimed; /* its claim is Prism's own, and no header of the message */

@@ -64,7 +64,7 @@ enum consumer_need {
     NEED_REDRIVE,
     NEED_PARTITION_ORDER,
     NEED_ATTEMPTS,
-    NEED_ANYWHERE, /* not there yet */
+    NEED_ANYWHERE,
     NEED_COUNT
 };
 
@@ -228,6 +228,7 @@ struct member_want {
     uint64_t max_wait_ms;
     uint64_t lease_ms; /* 0: as long as the member is there */
     bool automatic;    /* settled when the transport has taken them */
+    bool ack_tokens;   /* each message comes with one */
     bool alone;        /* in: of no group, not even the default one */
 };
 
@@ -255,6 +256,11 @@ struct err consumer_read_group(const struct consumer *consumer, struct arena *ar
  * backend takes. */
 struct err dead_topic_of(const struct consumer *consumer, struct arena *arena, struct slice topic,
                          struct slice group, struct slice *name);
+
+/* ---- anywhere.c ---- */
+
+/* Settles by token, wherever the deliveries are, and replies. done: what the call answers. */
+void consumer_settle_tokens(struct call *call, const pb_deliveries *deliveries, bool drop);
 
 /* ---- caps.c, stats.c ---- */
 

@@ -162,6 +162,8 @@ void delivery_die(struct delivery *delivery, const char *reason, struct receipt 
 {
     struct arena memory;
 
+    if (recall_before_death(delivery, reason, receipt))
+        return;
     if (message_is_null(delivery->parcel->feed->dead_topic)) {
         drop(delivery, reason, receipt);
         return;

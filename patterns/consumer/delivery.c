@@ -64,6 +64,8 @@ void delivery_ready(struct delivery *delivery, bool in_front)
 {
     struct feed *feed = delivery->parcel->feed;
 
+    if (recall_before_ready(delivery, in_front))
+        return;
     if (delivery->leaving) {
         delivery_hand_back(delivery);
         return;
@@ -276,6 +278,8 @@ bool delivery_take_out(struct delivery *delivery)
     switch ((enum delivery_state)delivery->state) {
     case DELIVERY_FETCHING:
         return object_take_out(delivery);
+    case DELIVERY_RECALLING:
+        return recall_take_out(delivery);
     case DELIVERY_PARKED:
         feed->parked_count--;
         gauge_lower(&feed->consumer->stats.parked, 1);
@@ -302,6 +306,7 @@ static void forget(struct feed *feed, struct delivery *delivery)
         attempts_take_out(delivery);
         break;
     case DELIVERY_FETCHING:
+    case DELIVERY_RECALLING:
     case DELIVERY_PARKED:
     case DELIVERY_DYING:
         if (!delivery_take_out(delivery))

@@ -39,6 +39,7 @@ struct feed *feed_new(struct consumer *consumer, const struct feed_want *want)
     feed->members_end = &feed->members;
     feed->ready_end = &feed->ready;
     feed->claims_end = &feed->claims;
+    recall_forget(&feed->recalls);
     subscription_init(&feed->subscription, consumer->base.home, &events);
     feed->subscription.want = (struct subscription_want){
         .topic = feed->topic,
@@ -118,6 +119,7 @@ static void maybe_free(struct feed *feed)
 
     timer_disarm(&consumer->base.home->timers, &feed->leases);
     timer_disarm(&consumer->base.home->timers, &feed->frames);
+    timer_disarm(&consumer->base.home->timers, &feed->recalls.timer);
     feed_watch_end(feed);
     attempts_clear(feed);
     arena_clear(&feed->assigned_memory);
@@ -329,6 +331,7 @@ static void turn(struct job *job)
         end_members(feed, feed->end);
     feed_deal(feed);
     object_pump(feed);
+    recall_pump(feed);
     end_drained(feed);
     arm_leases(feed);
     grant(feed);

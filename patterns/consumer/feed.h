@@ -13,6 +13,7 @@
  * PARKED  a retry that waits here and not in the source: order per key, or a source that cannot
  *         delay. Holds no credit and no room of a member
  * DYING   on its way to the dead letters
+ * RECALLING before READY or DYING: a client has a token of it, which is made void (recall.c)
  *
  * A partition that leaves (MOVE_LEAVING) takes with it what no member has. What members have can be
  * settled until it is lost; what comes back from them meanwhile leaves as well, so that nothing of
@@ -33,6 +34,7 @@ enum delivery_state {
     DELIVERY_WAITING,
     DELIVERY_READY,
     DELIVERY_FETCHING,
+    DELIVERY_RECALLING,
     DELIVERY_OUT,
     DELIVERY_SETTLING,
     DELIVERY_PARKED,
@@ -41,6 +43,7 @@ enum delivery_state {
 };
 
 struct claim;
+struct receipt;
 struct ledger;
 struct object;
 struct parcel;
@@ -52,7 +55,10 @@ struct delivery_more {
     struct claim *claim;          /* NULL: its payload is in the message */
     struct object *object;        /* its payload, or what becomes it; NULL: not fetched */
     uint64_t expires_ns, most_ns; /* OUT: end of the lease, and of all extensions; 0: none */
-    const char *dying_of;         /* DYING, and it could not be written at once */
+    const char *dying_of;         /* DYING, and it could not be written at once; RECALLING */
+    struct receipt *receipt;      /* RECALLING, to die: NULL, or who is told; entered */
+    bool dies, in_front;          /* RECALLING: what comes next */
+    bool recall_sent;
 };
 
 /* A message that is not settled. There may be as many as clients allow to be in flight: what is
@@ -69,6 +75,7 @@ struct delivery {
     uint8_t vain;               /* FETCHING: how often its object was asked for in vain */
     bool leaving;               /* with its partition: nobody here gets it any more */
     bool untold;                /* it has failed, and the source does not know of that */
+    bool ticketed;              /* a client may have a token that settles it */
 };
 
 /* One that keeps an order. */
@@ -110,6 +117,14 @@ struct feed_retention {
     bool first; /* the feed begins with the answer */
 };
 
+/* Deliveries that wait to be recalled: recall.c. */
+struct recalls {
+    struct delivery *first, **end;
+    size_t n;
+    bool under_way;
+    struct timer timer; /* until the next try */
+};
+
 struct feed {
     struct subscription subscription;
     struct consumer *consumer; /* at home */
@@ -135,8 +150,9 @@ struct feed {
     struct delivery *ready, **ready_end;
     size_t ready_count, parked_count, out_count;
     struct delivery *claims, **claims_end; /* whose payloads wait for room */
-    size_t fetching, getting;              /* payloads: all, and those that are being asked for */
-    uint64_t object_bytes;                 /* of `held`: payloads */
+    struct recalls recalls;
+    size_t fetching, getting; /* payloads: all, and those that are being asked for */
+    uint64_t object_bytes;    /* of `held`: payloads */
     struct lanes lanes;
     uint64_t held;             /* bytes of batches */
     uint64_t counted;          /* held and granted, as consumer->held has it */
@@ -294,6 +310,18 @@ void feed_forget(struct feed *feed);
 void parcel_hold(struct parcel *parcel);
 void parcel_unhold(struct parcel *parcel);
 
+/* ---- recall.c ---- */
+
+/* False: no client has a token of it, and it can go on. Else it goes on, the same way, once that is
+ * void. */
+bool recall_before_ready(struct delivery *delivery, bool in_front);
+bool recall_before_death(struct delivery *delivery, const char *reason, struct receipt *receipt);
+void recall_pump(struct feed *feed);
+/* False: the source is being asked, and its own outcome tells. */
+bool recall_take_out(struct delivery *delivery);
+/* None waits. */
+void recall_forget(struct recalls *recalls);
+
 /* ---- dead.c ---- */
 
 /* The identifier of a redriven message, where the sink would take it for a duplicate under its own.
@@ -302,8 +330,6 @@ void parcel_unhold(struct parcel *parcel);
 
 /* As the producer had it, also behind a dead letter; not text, as a rule. */
 struct slice feed_message_id(const struct feed *feed, const struct incoming *message);
-
-struct receipt;
 
 /* It cannot be delivered: publishes a dead letter, then settles it; without a slot for dead letters
  * it is dropped, counted and logged, and so is one whose letter that slot refuses for good. With a

@@ -1,6 +1,7 @@
 /* Frames: what a member is sent, gathered while the frames before it were under way. */
 #include "patterns/consumer/member.h"
 #include "patterns/consumer/object.h"
+#include "patterns/consumer/token.h"
 #include "patterns/messaging/dead.h"
 #include "patterns/messaging/fields.h"
 #include "patterns/messaging/message_id.h"
@@ -105,6 +106,27 @@ static bool is_told_where(const struct member *member, const struct delivery *de
     return claim != NULL && (object_of(delivery) == NULL || claim->size > member->max_inline_bytes);
 }
 
+/* Empty: it is not there any more, as the source knows and is about to say. */
+static struct slice token_of(const struct member *member, struct arena *arena,
+                             struct delivery *delivery)
+{
+    const struct feed *feed = member->feed;
+    const struct consumer *consumer = feed->consumer;
+    const struct token_scope scope = {.namespace_name = consumer->base.namespace_name,
+                                      .backend = consumer->source->type->name};
+    uint8_t ticket[TICKET_BYTES];
+    size_t bytes = feed->from->settling->tickets->make(feed->backend, &feed->subscription,
+                                                       message_of(delivery)->token, ticket);
+
+    if (bytes == 0)
+        return slice_of(NULL, 0);
+    delivery->ticketed = true;
+    return token_write(arena, &scope,
+                       &(struct token){.topic = slice_str(member->topic),
+                                       .group = feed->group_name,
+                                       .ticket = slice_of(ticket, bytes)});
+}
+
 static void add_message(struct member *member, struct frame *frame, struct delivery *delivery)
 {
     const struct incoming *message = message_of(delivery);
@@ -121,6 +143,8 @@ static void add_message(struct member *member, struct frame *frame, struct deliv
                                                 : message_null();
     to->subscription_id =
         member->outlet->bidi ? slice_of(NULL, 0) : slice_of(member->id, SUBSCRIPTION_ID_BYTES);
+    to->ack_token =
+        member->ack_tokens ? token_of(member, &frame->arena, delivery) : slice_of(NULL, 0);
     to->sequence = (int64_t)delivery->sequence;
     to->attempt = (int32_t)message->attempt;
     to->claimed = claim_of(delivery) != NULL;

@@ -49,6 +49,7 @@ static struct member *new_member(struct outlet *outlet)
     member->lease_ms = want->lease_ms;
     member->max_wait_ns = want->max_wait_ms * NS_PER_MS;
     member->automatic = want->automatic;
+    member->ack_tokens = want->ack_tokens;
     arena_init(&member->notes_memory, &member->feed->consumer->base.home->arenas);
     failures_init(&member->failures);
     notes_init(&member->revoked);

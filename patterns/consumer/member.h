@@ -90,7 +90,7 @@ struct member {
     uint64_t max_wait_ns, waits_since_ns; /* to fill a frame; since 0: it does not wait */
     uint64_t credit;
     int64_t credit_bytes;
-    bool credited, credited_bytes, automatic;
+    bool credited, credited_bytes, automatic, ack_tokens;
     uint64_t *recent; /* MEMBER_RECENT sequences that were taken away; NULL: none yet */
     unsigned n_recent;
 

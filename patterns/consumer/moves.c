@@ -66,17 +66,33 @@ static bool take_out(struct feed *feed, struct delivery *delivery)
         return true;
     case DELIVERY_FETCHING:
         return object_take_out(delivery);
+    case DELIVERY_RECALLING:
+        return recall_take_out(delivery);
     default:
         return false;
     }
 }
 
+/* Settled like any other, but not by its member. */
+static void settled_by_token(struct feed *feed, struct delivery *delivery)
+{
+    feed->settled++;
+    feed->last_settled_ms = (uint64_t)unix_ms_of(feed->consumer->base.home->now_ns);
+    member_release(delivery);
+    delivery_over(delivery);
+}
+
 static void lose(struct delivery *delivery, const struct subscription_move *move)
 {
     struct feed *feed = delivery->parcel->feed;
+    bool settled = move->reason == MOVED_BY_SETTLING;
 
     if (delivery->state == DELIVERY_OVER)
         return;
+    if (settled && (delivery->state == DELIVERY_OUT || take_out(feed, delivery))) {
+        settled_by_token(feed, delivery);
+        return;
+    }
     if (delivery->state == DELIVERY_OUT)
         member_revoke(delivery, reason_of(move->reason));
     else if (!take_out(feed, delivery)) {

@@ -21,7 +21,9 @@ static const struct need needs[NEED_COUNT] = {
     [NEED_ATTEMPTS] = NEED_PROPERTY("attempts that survive a restart not supported: the "
                                     "message_source does not count them, and no backend is in "
                                     "slot `state_store`"),
-    [NEED_ANYWHERE] = NEED_PROPERTY("settlement by token not supported by this server"),
+    [NEED_ANYWHERE] =
+        NEED_PROPERTY("settlement by token not supported: the message_source settles a "
+                      "delivery only for the subscription that has it"),
 };
 
 const struct consumer_operation consumer_operation_table[] = {
@@ -111,7 +113,7 @@ bool consumer_meets(const struct consumer_plan *plan, enum consumer_need need)
     case NEED_NULL_PAYLOAD:
         return from->stream != NULL && from->stream->sink.null_payload;
     case NEED_ANYWHERE:
-        return false;
+        return from->settling != NULL && from->settling->tickets != NULL;
     case NEED_NOTHING:
     case NEED_COUNT:
         break;

@@ -246,6 +246,23 @@ static struct err read_lease(const struct consumer *consumer, const pb_subscribe
     return ERR_NONE;
 }
 
+static struct err read_tokens(const struct consumer *consumer, const pb_subscribe_request *request,
+                              struct member_want *want)
+{
+    want->ack_tokens = request->ack_tokens;
+    if (!want->ack_tokens)
+        return ERR_NONE;
+    if (!consumer_meets(&consumer->plan, NEED_ANYWHERE))
+        return need_unmet(consumer_need_of(NEED_ANYWHERE));
+    if (want->automatic)
+        return fault("ack_tokens", "ACK_AUTO settles by itself");
+    if (want->feed.letters)
+        return fault("ack_tokens", "dead letters are settled by the subscription that has them");
+    if (want->feed.group.len == 0 && consumer->plan.from.queue == NULL)
+        return fault("ack_tokens", "a subscription of no group has its messages for itself");
+    return ERR_NONE;
+}
+
 /* Both need a source that hands over in the log's order what comes again. */
 static struct err read_order(const struct origin *from, pb_order_mode order, struct feed_want *want)
 {
@@ -315,6 +332,8 @@ struct err consumer_read(const struct consumer *consumer, struct arena *arena,
         err = read_dead(consumer, arena, request, &want->feed);
     if (err.code == ERR_OK)
         err = read_modes(consumer, request, want);
+    if (err.code == ERR_OK)
+        err = read_tokens(consumer, request, want);
     if (err.code == ERR_OK)
         err = read_start(consumer, arena, request, &want->feed);
     if (err.code == ERR_OK)

@@ -190,8 +190,10 @@ static bool read_deliveries(struct unary *unary, const pb_deliveries *deliveries
         err = need_unmet(consumer_need_of(NEED_SETTLING));
     else if (deliveries == NULL)
         err = err_about(ERR_INVALID_ARGUMENT, "deliveries", "deliveries has to be set");
-    else if (deliveries->n_ack_tokens > 0)
-        err = need_unmet(consumer_need_of(NEED_ANYWHERE));
+    else if (deliveries->n_ack_tokens > 0) /* of Extend */
+        err =
+            err_make(ERR_UNIMPLEMENTED, "extension by ack_token not supported: a lease belongs to "
+                                        "the subscription that has the delivery");
     else if (deliveries->through < 0)
         err = err_about(ERR_INVALID_ARGUMENT, "deliveries.through", "through is negative");
     else if (deliveries->n_sequences + deliveries->n_message_ids == 0 && deliveries->through == 0)
@@ -218,6 +220,11 @@ static void go(struct unary *unary, void (*there)(struct errand *), op_done_fn *
     errand_start(&unary->errand, call_group(unary->call), unary->home->base.home, done);
 }
 
+static bool names_tokens(const pb_deliveries *deliveries)
+{
+    return deliveries != NULL && deliveries->n_ack_tokens > 0;
+}
+
 static void acknowledged(struct op *op)
 {
     struct unary *unary = unary_of(op);
@@ -236,8 +243,13 @@ static void acknowledged(struct op *op)
 void consumer_acknowledge(struct call *call)
 {
     const pb_acknowledge_request *request = call_request(call);
-    struct unary *unary = unary_new(call);
+    struct unary *unary;
 
+    if (names_tokens(request->deliveries)) {
+        consumer_settle_tokens(call, request->deliveries, false);
+        return;
+    }
+    unary = unary_new(call);
     if (read_deliveries(unary, request->deliveries))
         go(unary, acknowledge_there, acknowledged);
 }
@@ -258,6 +270,18 @@ static void rejected(struct op *op)
     call_reply(unary->call, &response.base);
 }
 
+/* What comes again has to be ordered and counted by whoever holds it. */
+static void reject_tokens(struct call *call, const pb_reject_request *request)
+{
+    if (request->disposition != CONSUMER_PB(DISPOSITION__DROP) &&
+        consumer_meets(&consumer_of(call)->plan, NEED_ANYWHERE))
+        call_fail(call, err_about(ERR_FAILED_PRECONDITION, "disposition",
+                                  "by ack_token only DROP: RETRY, RELEASE and DEAD_LETTER need the "
+                                  "subscription that has the delivery"));
+    else
+        consumer_settle_tokens(call, request->deliveries, true);
+}
+
 void consumer_reject(struct call *call)
 {
     const pb_reject_request *request = call_request(call);
@@ -267,6 +291,10 @@ void consumer_reject(struct call *call)
 
     if (err.code != ERR_OK) {
         call_fail(call, err);
+        return;
+    }
+    if (names_tokens(request->deliveries)) {
+        reject_tokens(call, request);
         return;
     }
     if (!read_deliveries(unary, request->deliveries))

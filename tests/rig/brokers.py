@@ -83,6 +83,11 @@ class RedisStream:
     def drop_before(self, topic, n, message):
         assert self.server.call("XTRIM", topic, "MINID", message.position) == n
 
+    def unsettled(self, topic):
+        """Messages that the topic's groups were handed and have not settled."""
+        groups = [dict(zip(g[::2], g[1::2])) for g in self.server.call("XINFO", "GROUPS", topic)]
+        return sum(g[b"pending"] for g in groups)
+
     def names(self, topic):
         """How many consumers the topic's groups have."""
         groups = [dict(zip(g[::2], g[1::2])) for g in self.server.call("XINFO", "GROUPS", topic)]

@@ -1,0 +1,215 @@
+/* Deliveries of which a client has a token, before they go to somebody else here: the source makes
+ * their tickets void first, and says whether they have been settled meanwhile.
+ *
+ *   delivery_ready, delivery_die -> RECALLING -> recalled: the same again
+ *                                             -> it was settled, or is lost: over
+ *                                             -> failed: told in the receipt, or once more, in a
+ *                                                while: nobody gets it before
+ *
+ * All that wait go in one operation, one at a time. */
+#include "patterns/consumer/member.h"
+
+#include "pool/worker.h"
+#include "src/base/clock.h"
+#include "src/base/container.h"
+
+enum { AGAIN_MS = 200 };
+
+struct recall_work {
+    struct recall recall;
+    struct arena memory; /* holds this struct */
+    struct feed *feed;
+    struct delivery **deliveries;
+};
+
+static void put(struct delivery *delivery)
+{
+    struct recalls *recalls = &delivery->parcel->feed->recalls;
+
+    delivery->state = DELIVERY_RECALLING;
+    delivery->more->recall_sent = false;
+    delivery->next = NULL;
+    *recalls->end = delivery;
+    recalls->end = &delivery->next;
+    recalls->n++;
+}
+
+void recall_forget(struct recalls *recalls)
+{
+    recalls->first = NULL;
+    recalls->end = &recalls->first;
+    recalls->n = 0;
+}
+
+/* ---- outcomes ---- */
+
+static void refuse(struct delivery *delivery, struct receipt *receipt)
+{
+    counter_add(&delivery->parcel->feed->consumer->stats.late, receipt != NULL);
+    receipt_fail(receipt, delivery->sequence,
+                 err_make(ERR_ABORTED, "no longer this subscription's: a token has settled it, or "
+                                       "it was taken away"));
+}
+
+static void go_on(struct delivery *delivery)
+{
+    struct delivery_more *more = delivery->more;
+
+    delivery->ticketed = false;
+    if (more->dies)
+        delivery_die(delivery, more->dying_of, more->receipt);
+    else
+        delivery_ready(delivery, more->in_front);
+}
+
+/* Whoever rejected it is there, and is told; else nobody waits for it any more. True: it stays
+ * where it was. */
+static bool is_told(struct delivery *delivery, struct err err)
+{
+    struct receipt *receipt = delivery->more->receipt;
+    bool stays = delivery->member != NULL && !delivery->member->leaving;
+
+    if (receipt == NULL)
+        return false;
+    receipt_fail(receipt, delivery->sequence, err);
+    delivery->more->receipt = NULL;
+    if (stays)
+        delivery->state = DELIVERY_OUT;
+    else
+        member_release(delivery);
+    receipt_leave(receipt);
+    return stays;
+}
+
+static void one_recalled(struct recall_work *work, size_t i, struct err op_err)
+{
+    struct delivery *delivery = work->deliveries[i];
+    const struct recalled *item = &work->recall.items[i];
+    struct feed *feed = work->feed;
+    struct receipt *receipt = delivery->more->receipt;
+    struct err err = op_err.code != ERR_OK ? op_err : item->err;
+
+    if (err.code == ERR_OK)
+        message_of(delivery)->token = item->token;
+    if (feed->closing || feed->closed || err.code == ERR_ABORTED) {
+        refuse(delivery, receipt);
+        member_release(delivery);
+        delivery_over(delivery);
+    } else if (err.code == ERR_OK) {
+        go_on(delivery);
+    } else {
+        if (!is_told(delivery, err))
+            put(delivery);
+        return;
+    }
+    receipt_leave(receipt);
+}
+
+static void again(struct timer *timer)
+{
+    struct feed *feed = CONTAINER_OF(timer, struct feed, recalls.timer);
+
+    feed_wake(feed);
+}
+
+static void recalled(struct op *op)
+{
+    struct recall *recall = CONTAINER_OF(op, struct recall, op);
+    struct recall_work *work = CONTAINER_OF(recall, struct recall_work, recall);
+    struct feed *feed = work->feed;
+    struct worker *home = feed->consumer->base.home;
+    struct arena memory = work->memory;
+
+    feed->recalls.under_way = false;
+    for (size_t i = 0; i < recall->n; i++)
+        one_recalled(work, i, op->err);
+    if (op->err.code != ERR_OK && feed->recalls.n > 0)
+        timer_arm(&home->timers, &feed->recalls.timer, home->now_ns + AGAIN_MS * NS_PER_MS, again);
+    arena_clear(&memory);
+    feed_wake(feed);
+}
+
+/* ---- beginning ---- */
+
+bool recall_before_ready(struct delivery *delivery, bool in_front)
+{
+    struct delivery_more *more;
+
+    if (!delivery->ticketed)
+        return false;
+    more = delivery_more(delivery);
+    more->in_front = in_front;
+    more->dies = false;
+    more->receipt = NULL;
+    delivery->member = NULL;
+    put(delivery);
+    feed_wake(delivery->parcel->feed);
+    return true;
+}
+
+bool recall_before_death(struct delivery *delivery, const char *reason, struct receipt *receipt)
+{
+    struct delivery_more *more;
+
+    if (!delivery->ticketed)
+        return false;
+    more = delivery_more(delivery);
+    more->dies = true;
+    more->dying_of = arena_strdup(&delivery->parcel->memory, slice_str(reason));
+    more->receipt = receipt;
+    receipt_enter(receipt);
+    put(delivery);
+    feed_wake(delivery->parcel->feed);
+    return true;
+}
+
+/* ---- the end ---- */
+
+bool recall_take_out(struct delivery *delivery)
+{
+    struct recalls *recalls = &delivery->parcel->feed->recalls;
+    struct delivery **at = &recalls->first;
+
+    if (delivery->more->recall_sent)
+        return false;
+    while (*at != delivery)
+        at = &(*at)->next;
+    *at = delivery->next;
+    if (*at == NULL)
+        recalls->end = at;
+    recalls->n--;
+    if (delivery->more->receipt != NULL) {
+        refuse(delivery, delivery->more->receipt);
+        member_release(delivery);
+        receipt_leave(delivery->more->receipt);
+    }
+    return true;
+}
+
+void recall_pump(struct feed *feed)
+{
+    struct recalls *recalls = &feed->recalls;
+    struct arena memory;
+    struct recall_work *work;
+
+    if (recalls->n == 0 || recalls->under_way || timer_armed(&recalls->timer) || feed->closing ||
+        feed->closed)
+        return;
+    arena_init(&memory, NULL);
+    work = arena_zalloc(&memory, sizeof *work);
+    work->memory = memory;
+    work->feed = feed;
+    work->deliveries = arena_array(&work->memory, recalls->n, sizeof(struct delivery *));
+    work->recall.subscription = &feed->subscription;
+    work->recall.items = arena_array(&work->memory, recalls->n, sizeof *work->recall.items);
+    for (struct delivery *d = recalls->first; d != NULL; d = d->next) {
+        work->deliveries[work->recall.n] = d;
+        work->recall.items[work->recall.n++] = (struct recalled){.token = message_of(d)->token};
+        d->more->recall_sent = true;
+    }
+    recall_forget(recalls);
+    recalls->under_way = true;
+    op_start(&work->recall.op, &feed->group, recalled);
+    work->recall.op.arena = &work->memory;
+    feed->from->settling->tickets->recall(feed->backend, &work->recall);
+}
