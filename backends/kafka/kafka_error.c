@@ -40,7 +40,9 @@ struct err kafka_request_err(rd_kafka_resp_err_t code)
     case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
     case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
-        return err_about(ERR_NOT_FOUND, "topic", "Kafka has no such topic or partition");
+        return err_about(
+            ERR_NOT_FOUND, "topic",
+            "Kafka has no such topic or partition: make it, or see auto_create_topics");
     case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
         return err_about(ERR_INVALID_ARGUMENT, "topic", "Kafka takes no topic of this name");
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:

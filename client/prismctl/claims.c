@@ -206,6 +206,19 @@ static void print_claim(struct claims *claims, const char *key, const struct tim
 
 /* ---- the walk ---- */
 
+/* A producer's objects are keys of the same name's pattern keyvalue: who has no such namespace is
+ * told. */
+static int open_store(struct session *session, const struct options *options)
+{
+    int code = session_open(session, options);
+
+    if ((code == EXIT_REFUSED || code == EXIT_UNSUPPORTED) && !options->json)
+        fputs("prismctl: claims are read in a namespace of the pattern keyvalue that has the "
+              "producer's name and object store\n",
+              stderr);
+    return code;
+}
+
 /* The age is looked at before anything is asked. Returns an exit code. */
 static int begin(struct claims *claims, const struct invocation *in, struct session *session)
 {
@@ -223,7 +236,7 @@ static int begin(struct claims *claims, const struct invocation *in, struct sess
         return fail_usage(in->options, "--older-than wants a time like 7d, 12h, 30m or 45s", age);
     code = read_referenced(claims);
     if (code == EXIT_DONE)
-        code = session_open(session, in->options);
+        code = open_store(session, in->options);
     if (code == EXIT_DONE &&
         prism_keyvalue_scan(session->keyvalue, &options, &claims->scan, &claims->error) != PRISM_OK)
         code = fail(in->options, &claims->error);

@@ -55,7 +55,15 @@ static enum prism_code ask_registry(struct prism_channel *channel, struct served
 {
     struct prism_registry *registry = NULL;
     enum prism_code code = prism_registry_open(channel, &registry, &served->error);
+    const struct prism_registry_capabilities *has;
 
+    if (code == PRISM_OK) {
+        has = prism_registry_capabilities(registry);
+        snprintf(served->backend, sizeof served->backend, "%s+%s", has->backend_type,
+                 has->messaging_backend_type);
+        if (strcmp(has->backend_type, has->messaging_backend_type) == 0)
+            note_backend(served, has->backend_type);
+    }
     prism_registry_close(registry);
     return code;
 }
@@ -65,6 +73,8 @@ static enum prism_code ask_sessions(struct prism_channel *channel, struct served
     struct prism_sessions *sessions = NULL;
     enum prism_code code = prism_sessions_open(channel, &sessions, &served->error);
 
+    if (code == PRISM_OK)
+        note_backend(served, prism_sessions_backend_type(sessions));
     prism_sessions_close(sessions);
     return code;
 }

@@ -11,7 +11,7 @@ enum { SERVED_PATTERNS = 5 };
 struct served {
     const char *pattern;
     bool served;
-    char backend[64];         /* "" = not told */
+    char backend[64];         /* "nats"; "postgres+nats" where two are bound; "" = not told */
     struct prism_error error; /* not served: what the server says */
 };
 

@@ -178,6 +178,7 @@ static void copy_options(struct prism_channel *channel, const struct prism_chann
 
     channel->deadline_given = options->deadline_ms > 0;
     channel->deadline_ms = options->deadline_ms ? options->deadline_ms : DEFAULT_DEADLINE_MS;
+    channel->tls = options->tls.enabled;
     channel->max_message_bytes = max_message_bytes(options);
     channel->retry.max_attempts = retry->max_attempts ? retry->max_attempts : DEFAULT_ATTEMPTS;
     channel->retry.initial_ms = retry->initial_ms ? retry->initial_ms : DEFAULT_RETRY_INITIAL_MS;

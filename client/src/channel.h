@@ -19,6 +19,7 @@ struct prism_channel {
     char *target; /* as gRPC tells it for calls that never reached a connection */
     grpc_metadata metadata[1];
     size_t metadata_count;
+    bool tls;
     uint32_t max_message_bytes; /* of an answer */
     bool deadline_given;        /* by the application: no call has another of its own accord */
     uint32_t deadline_ms;

@@ -195,8 +195,7 @@ void stream_drop_frame(struct prism_subscription *s)
 
 static void end(struct prism_subscription *s)
 {
-    status_to_error(s->status, s->status_text, &s->trailing,
-                    s->consumer->channel->max_message_bytes, &s->ended);
+    status_to_error(s->consumer->channel, s->status, s->status_text, &s->trailing, &s->ended);
     if (s->ended.code == PRISM_CANCELLED)
         error_set(&s->ended, PRISM_UNAVAILABLE, "Consume: the server broke the stream off");
     s->started = false;

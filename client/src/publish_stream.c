@@ -251,9 +251,8 @@ static void stop(struct prism_publisher *p)
 
 static void end(struct prism_publisher *p)
 {
-    bool harmless =
-        status_to_error(p->status, p->status_text, &p->trailing,
-                        p->producer->channel->max_message_bytes, &p->ended) == STATUS_REPEAT;
+    bool harmless = status_to_error(p->producer->channel, p->status, p->status_text, &p->trailing,
+                                    &p->ended) == STATUS_REPEAT;
 
     if (p->status == GRPC_STATUS_OK && p->half_closed && p->sent.n == 0)
         p->ended = (struct prism_error){.code = PRISM_OK};

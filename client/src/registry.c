@@ -70,6 +70,26 @@ static void take_outcome(struct rpc *rpc, bool success, int32_t code, const char
               "%s", text != NULL ? text : "the server gives no reason");
 }
 
+static const char *text_or_none(const char *text)
+{
+    return text != NULL ? text : "";
+}
+
+static void take_capabilities(struct prism_registry *registry, struct rpc *rpc)
+{
+    const Prism__Patterns__MulticastRegistry__SlotConfiguration *slots;
+
+    registry->answer = (Prism__Patterns__MulticastRegistry__Capabilities *)rpc->response;
+    rpc->response = NULL;
+    slots = registry->answer->slots;
+    registry->capabilities = (struct prism_registry_capabilities){
+        .backend_type = slots != NULL ? text_or_none(slots->registry_backend_type) : "",
+        .messaging_backend_type = slots != NULL ? text_or_none(slots->messaging_backend_type) : "",
+        .durability_backend_type =
+            slots != NULL ? text_or_none(slots->durability_backend_type) : "",
+    };
+}
+
 enum prism_code prism_registry_open(struct prism_channel *channel, struct prism_registry **registry,
                                     struct prism_error *error)
 {
@@ -83,16 +103,27 @@ enum prism_code prism_registry_open(struct prism_channel *channel, struct prism_
     for (int i = 0; i < REGISTRY_METHOD_COUNT; i++)
         made->registered[i] =
             grpc_channel_register_call(channel->grpc, methods[i].path, NULL, NULL);
-    if (registry_run(made, &rpc, REGISTRY_GET_CAPABILITIES, &request.base) == PRISM_OK)
+    if (registry_run(made, &rpc, REGISTRY_GET_CAPABILITIES, &request.base) == PRISM_OK) {
+        take_capabilities(made, &rpc);
         *registry = made;
-    else
+    } else {
         free(made);
+    }
     return end(&rpc, error);
 }
 
 void prism_registry_close(struct prism_registry *registry)
 {
+    if (registry == NULL)
+        return;
+    prism__patterns__multicast_registry__capabilities__free_unpacked(registry->answer, NULL);
     free(registry);
+}
+
+const struct prism_registry_capabilities *prism_registry_capabilities(
+    const struct prism_registry *registry)
+{
+    return &registry->capabilities;
 }
 
 /* ---- identities ---- */

@@ -25,6 +25,8 @@ enum registry_method {
 struct prism_registry {
     struct prism_channel *channel;
     void *registered[REGISTRY_METHOD_COUNT];
+    Prism__Patterns__MulticastRegistry__Capabilities *answer;
+    struct prism_registry_capabilities capabilities; /* its texts are the answer's */
 };
 
 /* One unary call with the channel's deadline; rpc_clear in every case. */

@@ -193,8 +193,7 @@ static void attempt_close(struct rpc *rpc)
     enum status_effect effect;
 
     atomic_store_explicit(&rpc->channel->last_ns, rpc_now_ns(), memory_order_relaxed);
-    effect = status_to_error(rpc->status, rpc->status_text, &rpc->trailing,
-                             rpc->channel->max_message_bytes, error);
+    effect = status_to_error(rpc->channel, rpc->status, rpc->status_text, &rpc->trailing, error);
     rpc->not_taken = effect != STATUS_UNSAID;
     /* We cancel nothing whose outcome we report, so it was the other side: a server that stops
      * resets the calls that reach it too late. */

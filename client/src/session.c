@@ -62,6 +62,7 @@ enum { PAGE = 1000, MS_PER_S = 1000, NS_PER_MILLI = 1000000 };
 struct prism_sessions {
     struct prism_channel *channel;
     void *registered[SESSION_METHOD_COUNT];
+    Prism__Patterns__SessionStore__Capabilities *answer;
 };
 
 /* ---- the client object ---- */
@@ -103,16 +104,27 @@ enum prism_code prism_sessions_open(struct prism_channel *channel, struct prism_
     for (int i = 0; i < SESSION_METHOD_COUNT; i++)
         made->registered[i] =
             grpc_channel_register_call(channel->grpc, methods[i].path, NULL, NULL);
-    if (run(made, &rpc, SESSION_GET_CAPABILITIES, &request.base) == PRISM_OK)
+    if (run(made, &rpc, SESSION_GET_CAPABILITIES, &request.base) == PRISM_OK) {
+        made->answer = (Prism__Patterns__SessionStore__Capabilities *)rpc.response;
+        rpc.response = NULL;
         *sessions = made;
-    else
+    } else {
         free(made);
+    }
     return end(&rpc, error);
 }
 
 void prism_sessions_close(struct prism_sessions *sessions)
 {
+    if (sessions == NULL)
+        return;
+    prism__patterns__session_store__capabilities__free_unpacked(sessions->answer, NULL);
     free(sessions);
+}
+
+const char *prism_sessions_backend_type(const struct prism_sessions *sessions)
+{
+    return sessions->answer->slots != NULL ? sessions->answer->slots->store_backend_type : "";
 }
 
 /* ---- texts, times, values ---- */

@@ -2,6 +2,7 @@
  * messages wrapped in google.protobuf.Any. gRPC has undone the base64 already. */
 #include "client/src/status.h"
 
+#include "client/src/channel.h"
 #include "client/src/error.h"
 
 #include "google/rpc/error_details.pb-c.h"
@@ -128,8 +129,35 @@ static enum status_effect effect_of(const struct prism_error *error, enum effect
                                                                                   : STATUS_UNSAID;
 }
 
-enum status_effect status_to_error(grpc_status_code status, grpc_slice text,
-                                   const grpc_metadata_array *trailing, uint32_t own_max_bytes,
+/* Of a connection that did not come about gRPC tells what it saw, not what it means. */
+static void explain(const struct prism_channel *channel, struct prism_error *error)
+{
+    static const struct {
+        bool tls;
+        const char *said, *behind;
+    } hints[] = {
+        {false, "Socket closed", "does the server want TLS, or take no more connections?"},
+        {true, "Socket closed",
+         "does the server want a client's certificate from its authorities, or take no more "
+         "connections?"},
+        {true, "wrong version number", "the server does not speak TLS"},
+        {true, "certificate verify failed",
+         "the server's certificate is from none of the authorities that are trusted"},
+        {true, "empty address list", "do the client's certificate and key belong together?"},
+    };
+    size_t len = strlen(error->message);
+
+    if (strncmp(error->message, "failed to connect", 17) != 0 &&
+        strncmp(error->message, "empty address list", 18) != 0)
+        return;
+    for (size_t i = 0; i < sizeof hints / sizeof *hints; i++) {
+        if (hints[i].tls == channel->tls && strstr(error->message, hints[i].said) != NULL)
+            snprintf(error->message + len, sizeof error->message - len, " (%s)", hints[i].behind);
+    }
+}
+
+enum status_effect status_to_error(const struct prism_channel *channel, grpc_status_code status,
+                                   grpc_slice text, const grpc_metadata_array *trailing,
                                    struct prism_error *error)
 {
     enum effect effect = EFFECT_UNSAID;
@@ -145,5 +173,7 @@ enum status_effect status_to_error(grpc_status_code status, grpc_slice text,
         if (grpc_slice_str_cmp(trailing->metadata[i].key, "grpc-status-details-bin") == 0)
             read_details(trailing->metadata[i].value, error, &effect);
     }
-    return effect_of(error, effect, own_max_bytes);
+    if (error->code == PRISM_UNAVAILABLE)
+        explain(channel, error);
+    return effect_of(error, effect, channel->max_message_bytes);
 }

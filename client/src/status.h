@@ -5,7 +5,8 @@
 #include "prism/prism.h"
 
 #include <grpc/grpc.h>
-#include <stdint.h>
+
+struct prism_channel;
 
 /* What the server says about the effect of a call that failed. */
 enum status_effect {
@@ -20,10 +21,10 @@ enum status_effect {
 
 /* Reads status, text and, from the trailing metadata, google.rpc.BadRequest (field) and RetryInfo
  * (retry_after_ms; at least 1 if there is any, so that 0 means "none"). retryable is left false: it
- * depends on the method. Details that do not decode are ignored; status and text remain.
- * own_max_bytes: the channel's bound on answers. thread: any. */
-enum status_effect status_to_error(grpc_status_code status, grpc_slice text,
-                                   const grpc_metadata_array *trailing, uint32_t own_max_bytes,
+ * depends on the method. Details that do not decode are ignored; status and text remain. Where no
+ * connection came about, gRPC's text is followed by what is behind it as a rule. thread: any. */
+enum status_effect status_to_error(const struct prism_channel *channel, grpc_status_code status,
+                                   grpc_slice text, const grpc_metadata_array *trailing,
                                    struct prism_error *error);
 
 #endif

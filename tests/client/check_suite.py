@@ -164,6 +164,24 @@ class Patterns(suite.Case):
         self.assertRegex(text, r"(?m)^producer +yes +memstore$")
         self.assertRegex(text, r"(?m)^session_store +no +-$")
 
+    def test_claims_say_which_namespace_they_need(self):
+        for line in (("claims", "list"), ("claims", "sweep", "--older-than", "1h")):
+            done = ctl(*line, server=self.server.address)
+            self.assertEqual(done.returncode, UNSUPPORTED, done)
+            self.assertIn("in a namespace of the pattern keyvalue that has the producer's name", done.stderr.decode())
+
+    def test_caps_name_the_backends_of_every_pattern(self):
+        """The Multicast Registry has two."""
+        memory = {"backend": "memstore", "config": {}}
+        far = {"backend": "redis", "config": {"address": f"127.0.0.1:{free_port()}"}}
+        spaces = [{"name": "near", "pattern": "multicast_registry", "slots": {"registry": memory, "messaging": memory}},
+                  {"name": "far", "pattern": "multicast_registry", "slots": {"registry": memory, "messaging": far}},
+                  {"name": "near", "pattern": "session_store", "slots": {"store": memory}}]
+        server = self.use(Prismd(namespaces=spaces, wait_for=Prismd.http_answers))
+        for space, expected in (("near", {"memstore"}), ("far", {"memstore+redis"})):
+            caps = json.loads(ctl("-o", "json", "-n", space, "caps", server=server.address).stdout)
+            self.assertEqual({p["backend"] for p in caps["patterns"] if p["served"]}, expected)
+
     def test_commands_name_the_pattern(self):
         for line, pattern in ((("session", "create"), "session_store"), (("kv", "get", "k"), "keyvalue"),
                               (("register", "a"), "multicast_registry"), (("enumerate",), "multicast_registry")):

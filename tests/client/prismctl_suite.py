@@ -331,12 +331,29 @@ class Tls(suite.Case):
             with self.subTest(bad):
                 done = ctl("--timeout", "3", *bad, "caps", server=server.address)
                 self.assertIn(done.returncode, (UNAVAILABLE, DEADLINE), done)
+        stranger_hint, get = "none of the authorities that are trusted", ("kv", "get", "a")
+        for bad, command, hint in (((), get, "want TLS"), ((), ("publish", "a", "b"), "want TLS"),
+                                   ((), ("consume", "a", "--idle", "1"), "want TLS"),
+                                   (("--tls-ca", authority.cert), get, "want a client's certificate"),
+                                   (("--tls-ca", stranger.cert, *good[2:]), get, stranger_hint),
+                                   ((*good[:4], "--tls-key", key), get, "certificate and key belong together"),
+                                   ((*good, "--tls-server-name", "other"), get, "other is not in peer certificate")):
+            with self.subTest(hint=hint, command=command):
+                done = ctl("--timeout", "3", *bad, *command, server=server.address)
+                self.assertEqual(done.returncode, UNAVAILABLE, done)
+                self.assertIn(hint, done.stderr.decode())
         done = ctl("--tls-ca", "/nowhere/ca.pem", "caps", server=server.address)
         self.assertEqual(done.returncode, USAGE)
         self.assertIn(b"tls.ca_file: /nowhere/ca.pem", done.stderr)
         done = ctl("--tls-ca", __file__, "caps", server=server.address)
         self.assertEqual(done.returncode, USAGE)
         self.assertIn(b"not a PEM file", done.stderr)
+
+    def test_tls_to_a_server_without(self):
+        server = self.use(Prismd(namespaces=[backends.keyvalue(MEMSTORE)]))
+        done = ctl("--tls", "caps", server=server.address)
+        self.assertEqual(done.returncode, UNAVAILABLE, done)
+        self.assertIn("(the server does not speak TLS)", done.stderr.decode())
 
 
 class Check(suite.Case):

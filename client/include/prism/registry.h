@@ -24,6 +24,17 @@ PRISM_API enum prism_code prism_registry_open(struct prism_channel *channel,
 /* No call may be running. NULL is accepted. The channel stays open. */
 PRISM_API void prism_registry_close(struct prism_registry *registry);
 
+/* Types of the backends in the slots; never NULL. */
+struct prism_registry_capabilities {
+    const char *backend_type; /* of registry: "postgres" */
+    const char *messaging_backend_type;
+    const char *durability_backend_type; /* "" = none: nothing is kept for who does not listen */
+};
+
+/* Owned by the client object, and valid as long as it. Never NULL. */
+PRISM_API const struct prism_registry_capabilities *prism_registry_capabilities(
+    const struct prism_registry *registry);
+
 /* ---- identities ---- */
 
 enum prism_field_type { PRISM_FIELD_TEXT, PRISM_FIELD_NUMBER, PRISM_FIELD_BOOL, PRISM_FIELD_NULL };

@@ -26,6 +26,10 @@ PRISM_API enum prism_code prism_sessions_open(struct prism_channel *channel,
 /* No call may be running. NULL is accepted. The channel stays open. */
 PRISM_API void prism_sessions_close(struct prism_sessions *sessions);
 
+/* Type of the backend in the slot store: "postgres". Owned by the client object, and valid as long
+ * as it. Never NULL. */
+PRISM_API const char *prism_sessions_backend_type(const struct prism_sessions *sessions);
+
 /* A value: bytes, and the URL of their type, which is handed on unread ("" = none). Borrowed. */
 struct prism_session_value {
     const char *name; /* not empty */
