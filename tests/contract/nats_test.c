@@ -368,6 +368,11 @@ static void permissions_are_told(void **state)
         message_publish_ok(&fixture->messages, sink_of(fixture), "yes.x", NULL, 0, 3);
     }
 
+    for (unsigned i = 0; i < 50; i++) { /* each for the first time: in its own call */
+        item.topic = slice_str(arena_printf(&fixture->messages.kv.arena, "no.%u", i));
+        kv_expect(publish_one(fixture, &item), ERR_PERMISSION_DENIED, "topic");
+    }
+
     struct probe *probe = probe_start(&fixture->messages, fixture->messages.kv.backend,
                                       &fixture->messages.kv.backend->has.topic->source, NULL,
                                       probe_want("no.y", NULL));
