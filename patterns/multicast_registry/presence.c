@@ -61,11 +61,24 @@ static void beaten(struct op *op)
         beat_from(r, bucket);
 }
 
+static size_t length_of(const struct attachment *chain)
+{
+    size_t n = 0;
+
+    for (const struct attachment *a = chain; a != NULL; a = a->next)
+        n++;
+    return n;
+}
+
+/* Whole buckets, so that nobody of the last one is passed over. One has never as many as a batch:
+ * where an identity goes is not known to clients. */
 static size_t fill(struct beating *b, size_t bucket)
 {
     struct receiver *r = b->receiver;
 
-    for (; bucket < r->buckets && b->beat.n < REGISTRY_BATCH; bucket++) {
+    for (; bucket < r->buckets; bucket++) {
+        if (b->beat.n > 0 && b->beat.n + length_of(r->table[bucket]) > REGISTRY_BATCH)
+            break;
         for (const struct attachment *a = r->table[bucket]; a != NULL; a = a->next) {
             if (a->registered && b->beat.n < REGISTRY_BATCH)
                 b->beat.items[b->beat.n++] = (struct registry_beat_item){

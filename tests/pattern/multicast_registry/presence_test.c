@@ -1,9 +1,9 @@
 /* Identities that a stream registers for as long as they are attached. */
 #include "tests/pattern/multicast_registry/multicast.h"
 
-enum { GRACE_S = 30, MS = 1000 };
+enum { GRACE_S = 30, MS = 1000, MANY = 4 * REGISTRY_BATCH, NAME = 16 };
 
-static struct call *present(struct fake_rig *rig, const char *name)
+static struct call *all_present(struct fake_rig *rig, char **names, size_t n)
 {
     Prism__Patterns__MulticastRegistry__AttachRegistration registration =
         MULTICAST_PB(ATTACH_REGISTRATION__INIT);
@@ -11,18 +11,24 @@ static struct call *present(struct fake_rig *rig, const char *name)
     pb_attach_identities in = MULTICAST_PB(ATTACH_IDENTITIES__INIT);
     pb_attach_request request = MULTICAST_PB(ATTACH_REQUEST__INIT);
     struct call *call = fake_call(rig, "Attach", NULL);
-    char *names[] = {pb_text(name)};
 
     grace.seconds = GRACE_S;
     registration.grace = &grace;
     in.registration = &registration;
     in.identities = names;
-    in.n_identities = 1;
+    in.n_identities = n;
     request.action_case = MULTICAST_PB(ATTACH_REQUEST__ACTION_ATTACH);
     request.attach = &in;
     fake_call_push(call, &request.base);
     fake_rig_run(rig);
     return call;
+}
+
+static struct call *present(struct fake_rig *rig, const char *name)
+{
+    char *names[] = {pb_text(name)};
+
+    return all_present(rig, names, 1);
 }
 
 static void pass(struct fake_rig *rig, int seconds)
@@ -67,6 +73,26 @@ static void test_registered_while_attached(void **state)
     assert_non_null(fake_registered(&rig->world, "phone"));
     pass(rig, GRACE_S / 3 + 3);
     assert_null(fake_registered(&rig->world, "phone"));
+    end(rig, call);
+}
+
+/* Heartbeats go in batches, and none passes over anybody. */
+static void test_many_are_registered_while_attached(void **state)
+{
+    static char texts[MANY][NAME], *names[MANY];
+    struct fake_rig *rig = unbound();
+    struct call *call;
+
+    (void)state;
+    for (int i = 0; i < MANY; i++) {
+        snprintf(texts[i], NAME, "phone-%d", i);
+        names[i] = texts[i];
+    }
+    fake_rig_bind(rig);
+    call = all_present(rig, names, MANY);
+    pass(rig, 2 * GRACE_S);
+    for (int i = 0; i < MANY; i++)
+        assert_non_null(fake_registered(&rig->world, names[i]));
     end(rig, call);
 }
 
@@ -135,6 +161,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_registered_while_attached),
+        cmocka_unit_test(test_many_are_registered_while_attached),
         cmocka_unit_test(test_who_comes_later_has_it),
         cmocka_unit_test(test_who_is_taken_out_is_told),
         cmocka_unit_test(test_the_registry_fails),
