@@ -57,15 +57,14 @@ enum gap_policy {
 /* Borrowed until closed(). */
 struct subscription_want {
     struct slice topic;
-    struct slice group;  /* null: none. It reads alone, and its position ends with it */
-    struct slice member; /* null, or a name for the broker's own lists; no meaning for us */
+    struct slice group; /* null: none. It reads alone, and its position ends with it */
     /* streams */
-    enum stream_start start;   /* START_COMMITTED: a group's default */
-    enum stream_start if_none; /* START_EARLIEST or START_LATEST */
-    int64_t at;
-    int32_t partition; /* START_OFFSET, START_POSITION: -1 = the only one */
     struct slice position;
-    enum gap_policy on_gap;
+    int64_t at;
+    int32_t partition;             /* START_OFFSET, START_POSITION: -1 = the only one */
+    enum stream_start start : 8;   /* START_COMMITTED: a group's default */
+    enum stream_start if_none : 8; /* START_EARLIEST or START_LATEST */
+    enum gap_policy on_gap : 8;
     bool ordered; /* where source.keyed: messages of one key come in the log's order, also after
                      a retry or a release: then no later one of the key comes before it is handed
                      over again. Later ones that were handed over before it may be settled in any
@@ -126,11 +125,13 @@ struct subscription {
     const struct subscription_events *events;
     struct subscription_want want;
     enum subscription_state state;
+    uint32_t batches;         /* handed over and not released */
     uint64_t credit_messages; /* granted and not taken */
     int64_t credit_bytes;     /* < 0: overdrawn by the last message */
-    uint64_t batches;         /* handed over and not released */
     void *backend_data;
 };
+
+_Static_assert(sizeof(struct subscription) <= 120, "there may be a million of them");
 
 /* Where messages come from: part of struct topic, stream and queue. */
 struct message_source {

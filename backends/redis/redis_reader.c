@@ -187,19 +187,16 @@ static void name_all(struct redis_reader *reader)
     const struct subscription_want *want = &reader->subscription->want;
     struct redis_streams *streams = reader->streams;
     unsigned long long number = ++streams->names_made;
-    struct slice member = want->member;
     char group[64], consumer[64], *at;
 
     reader->alone = !reader->queue && message_is_null(want->group);
     snprintf(group, sizeof group, "prism:alone:%s:%llu", streams->origin, number);
-    snprintf(consumer, sizeof consumer, ":%s:%llu", streams->origin, number);
-    if (member.len > MESSAGE_TOPIC_BYTES)
-        member.len = MESSAGE_TOPIC_BYTES;
+    snprintf(consumer, sizeof consumer, "prism::%s:%llu", streams->origin, number);
     reader->key.len = want->topic.len;
     reader->group = reader->queue   ? slice_str(REDIS_QUEUE_GROUP)
                     : reader->alone ? slice_str(group)
                                     : want->group;
-    reader->consumer.len = strlen("prism:") + member.len + strlen(consumer);
+    reader->consumer.len = strlen(consumer);
     at = reader->names = malloc(reader->key.len + reader->group.len + reader->consumer.len + 1);
     if (at == NULL)
         abort();
@@ -208,10 +205,7 @@ static void name_all(struct redis_reader *reader)
     reader->group.data = memcpy(at, reader->group.data, reader->group.len);
     at += reader->group.len;
     reader->consumer.data = (uint8_t *)at;
-    at = stpcpy(at, "prism:");
-    if (member.len > 0)
-        memcpy(at, member.data, member.len);
-    stpcpy(at + member.len, consumer);
+    stpcpy(at, consumer);
 }
 
 static void enlist(struct redis_reader *reader)
