@@ -442,7 +442,7 @@ static const struct method *find_disabled(const struct rpc_server *server, grpc_
 
 void admit_unknown(struct rpc_server *server, struct call *call)
 {
-    const struct method *disabled = find_disabled(server, call->poller.details.method);
+    const struct method *disabled = find_disabled(server, call->details.method);
     char text[512]; /* status_ending copies it */
 
     counter_add(&server->unknown_methods, 1);
@@ -451,7 +451,7 @@ void admit_unknown(struct rpc_server *server, struct call *call)
                  disabled->replaced_by);
     else
         snprintf(text, sizeof text, "unknown method %.*s",
-                 (int)GRPC_SLICE_LENGTH(call->poller.details.method),
-                 (const char *)GRPC_SLICE_START_PTR(call->poller.details.method));
+                 (int)GRPC_SLICE_LENGTH(call->details.method),
+                 (const char *)GRPC_SLICE_START_PTR(call->details.method));
     finish_refuse(call, err_make(ERR_UNIMPLEMENTED, text));
 }

@@ -41,8 +41,28 @@ const void *call_request(const struct call *call)
     return call->home.request;
 }
 
-/* The metadata does not change from the first hand-over until the call has ended, so its worker may
- * read it. A short value lies in the grpc_slice itself, hence the pointer to it. */
+static void drop_buffer(void *buffer)
+{
+    grpc_byte_buffer_destroy(buffer);
+}
+
+const void *call_take_request(struct call *call, struct arena *memory)
+{
+    const void *request = call->home.request;
+
+    *memory = call->home.arena;
+    arena_init(&call->home.arena, memory->cache);
+    if (call->request_buffer != NULL)
+        arena_adopt(memory, call->request_buffer, drop_buffer);
+    call->request_buffer = NULL;
+    call->home.request = NULL;
+    grpc_metadata_array_destroy(&call->poller.metadata);
+    grpc_metadata_array_init(&call->poller.metadata);
+    return request;
+}
+
+/* The poller leaves the metadata alone from the first hand-over until the call has ended, so its
+ * worker may read it. A short value lies in the grpc_slice itself, hence the pointer to it. */
 struct slice call_metadata(const struct call *call, const char *name)
 {
     const grpc_metadata_array *all = &call->poller.metadata;

@@ -64,6 +64,11 @@ void *call_pattern(const struct call *call);
  * request as received: borrowed, like all of it, until the call has ended (above). */
 const void *call_request(const struct call *call);
 
+/* The request, and `memory` with all of it, for a stream that outlives it: the handler's from now
+ * on, to be cleared. Once, and before anything else of the call lives in call_arena. What the
+ * client sent in its metadata is gone as well. */
+const void *call_take_request(struct call *call, struct arena *memory);
+
 /* What the client sent in its metadata under this name, lower case; empty when it sent none, or
  * several. Borrowed until the call has ended. */
 struct slice call_metadata(const struct call *call, const char *name);

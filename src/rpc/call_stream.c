@@ -14,9 +14,9 @@ void call_headers(struct call *call, const char *name, struct slice value)
     if (call->home.headers_sent || call->home.ended)
         call_bug(call, "headers twice, or after a message, or after the end");
     call->home.headers_sent = true;
-    call->header.key = grpc_slice_from_static_string(name);
-    call->header.value = grpc_slice_from_copied_buffer((const char *)value.data, value.len);
-    if (!grpc_header_nonbin_value_is_legal(call->header.value))
+    call->initial[1].key = grpc_slice_from_static_string(name);
+    call->initial[1].value = grpc_slice_from_copied_buffer((const char *)value.data, value.len);
+    if (!grpc_header_nonbin_value_is_legal(call->initial[1].value))
         call_bug(call, "a header whose value is not ASCII");
     call_to_poller(call, &call->headers);
 }
@@ -44,7 +44,7 @@ static void send_buffer(struct call *call, grpc_byte_buffer *buffer, uint64_t ch
     } else {
         call->home.headers_sent = true;
     }
-    call->home.refused = outbound->refused = err;
+    call->home.refused = sent->err = err;
     call->home.next_outbound = (call->home.next_outbound + 1) % CALL_SENDS;
     outbound->sent = sent;
     outbound->buffer = buffer;

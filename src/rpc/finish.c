@@ -99,7 +99,7 @@ void finish_maybe_recycle(struct call *call)
     if (call->request_buffer != NULL)
         grpc_byte_buffer_destroy(call->request_buffer);
     if (call->row == NULL)
-        grpc_call_details_destroy(&call->poller.details);
+        grpc_call_details_destroy(&call->details);
     grpc_call_unref(call->poller.grpc);
     give_place_back(call);
     call->poller.next = server->free;
@@ -178,17 +178,14 @@ void finish_post_close(struct call *call)
 grpc_op finish_initial_metadata(struct call *call, bool gzip)
 {
     grpc_op op = {.op = GRPC_OP_SEND_INITIAL_METADATA};
-    grpc_metadata *list = call->poller.initial;
-    size_t n = 0;
+    size_t from = gzip ? 0 : 1, to = GRPC_SLICE_LENGTH(call->initial[1].key) > 0 ? 2 : 1;
 
     if (gzip) {
-        list[n].key = grpc_slice_from_static_string("grpc-encoding");
-        list[n++].value = grpc_slice_from_static_string("gzip");
+        call->initial[0].key = grpc_slice_from_static_string("grpc-encoding");
+        call->initial[0].value = grpc_slice_from_static_string("gzip");
     }
-    if (GRPC_SLICE_LENGTH(call->header.key) > 0)
-        list[n++] = call->header;
-    op.data.send_initial_metadata.metadata = list;
-    op.data.send_initial_metadata.count = n;
+    op.data.send_initial_metadata.metadata = call->initial + from;
+    op.data.send_initial_metadata.count = to - from;
     return op;
 }
 

@@ -15,7 +15,7 @@ static void on_headers(struct tag *tag, bool ok)
 
     (void)ok; /* the client may be gone: the close tag says so */
     call->poller.tags--;
-    grpc_slice_unref(call->header.value);
+    grpc_slice_unref(call->initial[1].value);
     finish_maybe_recycle(call);
 }
 
@@ -67,11 +67,11 @@ static void next_send(struct call *call)
 
     do {
         outbound = &call->outbounds[call->poller.oldest_outbound];
-        if (outbound->refused.code == ERR_OK) {
+        if (outbound->sent->err.code == ERR_OK) {
             begin_send(outbound);
             return;
         }
-    } while (end_send(outbound, outbound->refused));
+    } while (end_send(outbound, outbound->sent->err));
 }
 
 static void on_sent(struct tag *tag, bool ok)

@@ -63,8 +63,8 @@ void poller_post_generic(struct rpc_server *server)
 {
     struct call *call = poller_new_call(server);
 
-    grpc_call_details_init(&call->poller.details);
-    if (grpc_server_request_call(server->grpc, &call->poller.grpc, &call->poller.details,
+    grpc_call_details_init(&call->details);
+    if (grpc_server_request_call(server->grpc, &call->poller.grpc, &call->details,
                                  &call->poller.metadata, server->cq, server->cq,
                                  &call->poller.request_tag) != GRPC_CALL_OK)
         abort();
@@ -78,7 +78,7 @@ static void on_request(struct tag *tag, bool ok)
     if (!ok) { /* came back: the server shuts down */
         server->shut_down = true;
         if (call->row == NULL)
-            grpc_call_details_destroy(&call->poller.details);
+            grpc_call_details_destroy(&call->details);
         call->poller.next = server->free;
         server->free = call;
         return;

@@ -59,8 +59,7 @@ struct link {
 struct outbound {
     struct job send;
     struct call *call;
-    struct op *sent;    /* NULL: the place is free */
-    struct err refused; /* there was no room for it; else ERR_OK */
+    struct op *sent; /* NULL: the place is free. Its err: there was no room for it; else ERR_OK */
     grpc_byte_buffer *buffer;
     uint64_t charge;      /* its bytes, but for those of blocks */
     uint64_t built_bytes; /* as of struct call */
@@ -83,15 +82,15 @@ struct call_poller {
     grpc_call *grpc;
     gpr_timespec grpc_deadline;
     grpc_metadata_array metadata;
-    grpc_call_details details; /* generic calls only */
     struct tag request_tag, close_tag, headers_tag, send_tag, receive_tag, final_tag;
     unsigned tags; /* outstanding tags, a notice, and inbounds that are not back */
     int cancelled;
     bool initial_sent, close_posted, finalised, linked, counted;
     bool tells_encodings;   /* the answer says which encodings the server takes */
     bool noticing;          /* a notice is under way */
+    bool placed;            /* counts in its worker's streams */
     struct err next_notice; /* to follow it; never soft */
-    grpc_metadata initial[2], trailer;
+    grpc_metadata trailer;
     unsigned outbounds, oldest_outbound; /* sends that are not done; gRPC has the oldest */
     uint64_t sending_bytes;              /* an answer, or a message of a stream, not yet taken */
     struct call *next, *prev; /* free list, or in flight in order of arrival, until finalised */
@@ -103,7 +102,6 @@ struct call_poller {
     bool heard_all;   /* no message will come */
     uint32_t inbound; /* messages that are not back; one each in `tags` */
     uint64_t inbound_bytes;
-    bool placed; /* counts in its worker's streams */
 };
 
 /* Waits for an event on the call, not for an op. */
@@ -117,20 +115,19 @@ struct call_home {
     struct op_group group, stream; /* ops of the handler; the receive of a stream */
     struct arena arena;
     const ProtobufCMessage *request;
-    bool begun, headers_sent, ended, final_asked;
+    bool begun, headers_sent, ended, final_asked, draining;
+    bool reads;        /* the poller was told to receive */
+    bool heard_all;    /* nothing more comes, and why */
+    bool event_queued; /* `event` is on its way */
     unsigned next_outbound;
     struct err refused;             /* why the last one was, and so are all behind it; ERR_OK */
-    bool reads;                     /* the poller was told to receive */
     struct call_receive *receiving; /* waits for an inbound, or has `received` */
     struct inbound *received;
     struct inbound *inbox, **inbox_end; /* that came before they were asked for */
-    bool heard_all;                     /* nothing more comes, and why */
     struct err heard_why;
     struct err gone; /* ERR_OK: the client is there, as far as is known */
-    bool draining;
     struct call_listener on_cancel, on_drain;
-    struct job event; /* tells a listener that came too late for the notice */
-    bool event_queued;
+    struct job event;        /* tells a listener that came too late for the notice */
     uint64_t extra_bytes;    /* call_hold */
     uint64_t measured_bytes; /* of the arena, when it was looked at; 0: the call has not waited */
     uint64_t held_bytes;     /* of the server's held_bytes */
@@ -159,10 +156,15 @@ struct call {
     grpc_byte_buffer *request_buffer; /* begin */
     struct ending ending;             /* final */
     bool released;                    /* final or release; the poller may look once `finalised` */
-    uint64_t built_bytes; /* final: of an answer that counts in the server's held_bytes */
-    grpc_metadata header; /* headers */
-    struct outbound outbounds[CALL_SENDS]; /* each with its `send`; a ring */
+    uint64_t built_bytes;     /* final: of an answer that counts in the server's held_bytes */
+    grpc_metadata initial[2]; /* headers: the encoding, if there is one; what call_headers says */
+    union {
+        struct outbound outbounds[CALL_SENDS]; /* each with its `send`; a ring */
+        grpc_call_details details; /* of a generic call, which is refused and sends nothing */
+    };
 };
+
+_Static_assert(sizeof(struct call) <= 1536, "a class of the allocator's: streams may be many");
 
 /* Calls of one method, by outcome. */
 struct row_metrics { /* written by the poller */

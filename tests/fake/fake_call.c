@@ -39,6 +39,18 @@ const void *call_request(const struct call *call)
     return call->request;
 }
 
+const void *call_take_request(struct call *call, struct arena *memory)
+{
+    const void *request = call->request;
+
+    *memory = call->arena;
+    arena_init(&call->arena, memory->cache);
+    arena_adopt(memory, call->request_memory, free);
+    call->request_memory = NULL;
+    call->request = NULL;
+    return request;
+}
+
 /* The fake's clients send none. */
 struct slice call_metadata(const struct call *call, const char *name)
 {
