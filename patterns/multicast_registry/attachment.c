@@ -4,6 +4,9 @@
 
 #include <string.h>
 
+/* Identities for each bucket, at most. */
+enum { CHAIN = 2 };
+
 static size_t bucket_of(const struct receiver *r, struct slice identity)
 {
     return (size_t)hash_seeded(r->multicast->seed, identity) & (r->buckets - 1);
@@ -16,6 +19,32 @@ static struct attachment **find(struct receiver *r, struct slice identity)
     while (*at != NULL && !slice_equal(attachment_identity(*at), identity))
         at = &(*at)->next;
     return at;
+}
+
+struct attachment **attachments_make(struct arena *arena, size_t expected, size_t *buckets)
+{
+    for (*buckets = 1; CHAIN * *buckets < expected;)
+        *buckets *= 2;
+    return arena_array(arena, *buckets, sizeof(struct attachment *));
+}
+
+/* What stood in a bucket is in the one of the same number now, or in one behind all that were
+ * there: who goes over them in steps (presence.c) misses nobody. */
+static void double_buckets(struct receiver *r)
+{
+    struct attachment **smaller = r->table;
+    size_t n = r->buckets;
+
+    r->table = attachments_make(call_arena(r->call), 2 * CHAIN * n, &r->buckets);
+    for (size_t i = 0; i < n; i++) {
+        for (struct attachment *a = smaller[i], *next; a != NULL; a = next) {
+            struct attachment **at = &r->table[bucket_of(r, attachment_identity(a))];
+
+            next = a->next;
+            a->next = *at;
+            *at = a;
+        }
+    }
 }
 
 struct attachment *attachment_find(struct receiver *r, struct slice identity)
@@ -36,7 +65,7 @@ static struct attachment *take_free(struct receiver *r)
     }
     a->receiver = r;
     for (size_t i = 0; i < r->leads; i++)
-        a->leads[i] = (struct lead){.attachment = a, .kind = (uint8_t)i};
+        a->leads[i] = (struct lead){.kind = (uint8_t)i};
     return a;
 }
 
@@ -106,19 +135,19 @@ static void unregister(struct attachment *a)
 
 const struct message_source *lead_source(const struct lead *lead)
 {
-    const struct multicast_plan *plan = &lead->attachment->receiver->multicast->plan;
+    const struct multicast_plan *plan = &attachment_of(lead)->receiver->multicast->plan;
 
     if (lead->kind == LEAD_QUEUE)
         return plan->kept_source;
     if (plan->one_topic)
         return &hub_source;
-    return lead->attachment->receiver->when_full != FULL_OLDEST ? &buffer_source
-                                                                : &plan->topic->source;
+    return attachment_of(lead)->receiver->when_full != FULL_OLDEST ? &buffer_source
+                                                                   : &plan->topic->source;
 }
 
 struct backend *lead_backend(const struct lead *lead)
 {
-    const struct multicast *multicast = lead->attachment->receiver->multicast;
+    const struct multicast *multicast = attachment_of(lead)->receiver->multicast;
 
     return lead->kind == LEAD_QUEUE ? multicast->durability : multicast->messaging;
 }
@@ -136,7 +165,7 @@ static struct lead *lead_from(struct subscription *subscription)
 static void on_opened(struct subscription *subscription)
 {
     struct lead *lead = lead_from(subscription);
-    struct attachment *a = lead->attachment;
+    struct attachment *a = attachment_of(lead);
     struct receiver *r = a->receiver;
 
     lead->opened = true;
@@ -157,7 +186,7 @@ static void on_batch(struct subscription *subscription, struct incoming_batch *b
 
 static void on_gap(struct subscription *subscription, const struct subscription_gap *gap)
 {
-    struct receiver *r = lead_from(subscription)->attachment->receiver;
+    struct receiver *r = attachment_of(lead_from(subscription))->receiver;
 
     if (gap->count > 0)
         inbox_lost(r, gap->count, DROP_OLDEST);
@@ -209,7 +238,7 @@ static void end(struct attachment *a, struct err err)
 static void on_closed(struct subscription *subscription, struct err err)
 {
     struct lead *lead = lead_from(subscription);
-    struct attachment *a = lead->attachment;
+    struct attachment *a = attachment_of(lead);
     struct receiver *r = a->receiver;
     bool again;
 
@@ -235,7 +264,8 @@ static const struct subscription_events events = {.opened = on_opened,
 /* What is in the inbox is not replaced any more: so there is little. */
 static uint32_t credit_of(const struct lead *lead)
 {
-    bool latest = lead->kind == LEAD_TOPIC && lead->attachment->receiver->when_full == FULL_LATEST;
+    bool latest =
+        lead->kind == LEAD_TOPIC && attachment_of(lead)->receiver->when_full == FULL_LATEST;
 
     return latest ? 1 : ATTACHMENT_MESSAGES;
 }
@@ -243,11 +273,11 @@ static uint32_t credit_of(const struct lead *lead)
 static void open_lead(struct lead *lead)
 {
     const struct message_source *source = lead_source(lead);
-    const struct multicast *multicast = lead->attachment->receiver->multicast;
+    const struct multicast *multicast = attachment_of(lead)->receiver->multicast;
     struct subscription_want *want = &lead->subscription.want;
     struct slice topic = want->topic;
 
-    *lead = (struct lead){.attachment = lead->attachment, .kind = lead->kind};
+    *lead = (struct lead){.kind = lead->kind};
     subscription_init(&lead->subscription, multicast->base.home, &events);
     want->topic = topic;
     if (lead->kind == LEAD_QUEUE && multicast->plan.kept_in_stream) {
@@ -284,7 +314,8 @@ struct attachment *attachment_add(struct receiver *r, struct slice identity)
     a = take_free(r);
     name(a, identity);
     *at = a;
-    r->attached++;
+    if (++r->attached > CHAIN * r->buckets)
+        double_buckets(r);
     open_leads(a);
     return a;
 }

@@ -27,7 +27,7 @@ static struct buffer *buffer_from(struct line *line)
 
 static const struct topic *topic_of(const struct lead *lead)
 {
-    return lead->attachment->receiver->multicast->plan.topic;
+    return attachment_of(lead)->receiver->multicast->plan.topic;
 }
 
 static void on_opened(struct subscription *subscription)

@@ -93,7 +93,7 @@ static void add_kept(struct framing *f, struct incoming_batch *batch, size_t at)
 {
     const struct incoming *from = &batch->items[at];
     struct lead *lead = lead_of(batch);
-    struct attachment *a = lead->attachment;
+    struct attachment *a = attachment_of(lead);
 
     if (lead->subscription.state != SUB_RUNNING || a->leaving)
         return; /* it is given back */
@@ -124,7 +124,7 @@ static size_t gather(struct framing *f, int kind)
             if (kind == LEAD_QUEUE)
                 add_kept(f, b, at);
             else
-                add(f, &b->items[at], lead_of(b)->attachment);
+                add(f, &b->items[at], attachment_of(lead_of(b)));
         }
     }
     return n;

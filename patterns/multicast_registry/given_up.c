@@ -40,7 +40,7 @@ static void publish(struct dying *dying);
 
 static void forget(struct dying *dying)
 {
-    struct receiver *r = dying->lead->attachment->receiver;
+    struct receiver *r = attachment_of(dying->lead)->receiver;
     struct arena arena = dying->arena;
 
     if (dying->prev != NULL)
@@ -78,7 +78,7 @@ static void again(struct timer *timer)
 
 static void again_after(struct dying *dying, uint64_t ms)
 {
-    struct worker *home = dying->lead->attachment->receiver->multicast->base.home;
+    struct worker *home = attachment_of(dying->lead)->receiver->multicast->base.home;
 
     timer_arm(&home->timers, &dying->timer, home->now_ns + ms * NS_PER_MS, again);
 }
@@ -97,7 +97,7 @@ static void failed(struct dying *dying)
  * letters of it. */
 static void over(struct dying *dying)
 {
-    struct receiver *r = dying->lead->attachment->receiver;
+    struct receiver *r = attachment_of(dying->lead)->receiver;
     struct delivery *d = dying->delivery;
 
     forget(dying);
@@ -109,7 +109,7 @@ static void over(struct dying *dying)
 
 static void fare(struct dying *dying, struct err err)
 {
-    struct letters *letters = &dying->lead->attachment->receiver->multicast->letters;
+    struct letters *letters = &attachment_of(dying->lead)->receiver->multicast->letters;
 
     if (err.code != ERR_OK && dying->delivery == NULL) { /* its next receiver finds out */
         forget(dying);
@@ -133,27 +133,27 @@ static void published(struct op *op)
 {
     struct dying *dying = CONTAINER_OF(op, struct dying, publish.op);
     struct lead *lead = dying->lead;
-    struct receiver *r = lead->attachment->receiver;
+    struct receiver *r = attachment_of(lead)->receiver;
     struct err err = op->err.code != ERR_OK ? op->err : dying->letter.item.err;
 
     dying->publishing = false;
     fare(dying, err);
     r->settling--;
     lead->settling--;
-    attachment_settled(lead->attachment);
+    attachment_settled(attachment_of(lead));
     receiver_look(r);
 }
 
 static void publish(struct dying *dying)
 {
-    struct receiver *r = dying->lead->attachment->receiver;
+    struct receiver *r = attachment_of(dying->lead)->receiver;
     struct multicast *multicast = r->multicast;
 
     dying->publishing = true;
     r->settling++;
     dying->lead->settling++;
     arena_clear(&dying->trial);
-    op_start(&dying->publish.op, &r->parting, published);
+    op_start(&dying->publish.op, &r->parting->group, published);
     dying->publish.op.arena = &dying->trial;
     multicast->plan.dead->publish(multicast->dead, &dying->publish);
 }
@@ -164,10 +164,10 @@ static void publish(struct dying *dying)
  * identity's digest, where that would be too long. */
 static struct slice letters_of(const struct lead *lead, struct arena *arena, struct slice group)
 {
-    const struct receiver *r = lead->attachment->receiver;
+    const struct receiver *r = attachment_of(lead)->receiver;
     struct slice queue = lead->subscription.want.topic;
     struct slice name = dead_letter_topic(arena, queue, group, DEAD_LETTER_SUFFIX);
-    struct slice identity = attachment_identity(lead->attachment);
+    struct slice identity = attachment_identity(attachment_of(lead));
     struct slice prefix = r->multicast->settings.queue_prefix;
     struct digest digest;
     char hex[DIGEST_HEX];
@@ -201,7 +201,7 @@ static struct incoming *copy(struct arena *arena, const struct incoming *message
 static void fill(struct dying *dying, const struct incoming *message)
 {
     struct lead *lead = dying->lead;
-    const struct multicast *multicast = lead->attachment->receiver->multicast;
+    const struct multicast *multicast = attachment_of(lead)->receiver->multicast;
     struct slice group =
         multicast->plan.dead_in_stream ? slice_str(MULTICAST_GROUP) : message_empty();
     const struct incoming *kept = copy(&dying->arena, message);
@@ -212,7 +212,7 @@ static void fill(struct dying *dying, const struct incoming *message)
         .payload = kept->payload,
         .group = group,
         .id = travel_id(kept),
-        .identity = arena_copy(&dying->arena, attachment_identity(lead->attachment)),
+        .identity = arena_copy(&dying->arena, attachment_identity(attachment_of(lead))),
         .reason = arena_printf(&dying->arena, "handed over %u times without being confirmed",
                                multicast->settings.max_deliveries),
     };
@@ -230,7 +230,7 @@ static size_t bytes_of(const struct incoming *message)
 /* Taken, and in the receiver's list. */
 static struct dying *take(struct lead *lead, const struct incoming *message)
 {
-    struct receiver *r = lead->attachment->receiver;
+    struct receiver *r = attachment_of(lead)->receiver;
     struct arena arena;
     struct dying *dying;
 
@@ -249,7 +249,7 @@ static struct dying *take(struct lead *lead, const struct incoming *message)
 
 void kept_give_up(struct lead *lead, const struct incoming *message)
 {
-    struct receiver *r = lead->attachment->receiver;
+    struct receiver *r = attachment_of(lead)->receiver;
     size_t bytes = bytes_of(message);
     struct dying *dying;
     struct err err;
@@ -276,7 +276,7 @@ void kept_give_up(struct lead *lead, const struct incoming *message)
 
 void given_up_let_go(struct lead *lead)
 {
-    struct receiver *r = lead->attachment->receiver;
+    struct receiver *r = attachment_of(lead)->receiver;
 
     for (struct dying *dying = r->dying, *next; dying != NULL; dying = next) {
         next = dying->next;

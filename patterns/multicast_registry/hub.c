@@ -40,7 +40,7 @@ static struct multicast *multicast_from(const struct hub *hub)
 
 static struct hub *hub_of(const struct lead *lead)
 {
-    return &lead->attachment->receiver->multicast->hub;
+    return &attachment_of(lead)->receiver->multicast->hub;
 }
 
 static struct line **chain(const struct hub *hub, struct slice identity)
@@ -52,7 +52,7 @@ static struct line **chain(const struct hub *hub, struct slice identity)
 
 static void unlink_line(struct hub *hub, struct line *line)
 {
-    struct line **at = chain(hub, attachment_identity(line->lead->attachment));
+    struct line **at = chain(hub, attachment_identity(attachment_of(line->lead)));
 
     while (*at != line)
         at = &(*at)->next;
@@ -74,7 +74,7 @@ static void on_batch(struct subscription *subscription, struct incoming_batch *b
 
         for (struct line *line = *chain(hub, item->key); line != NULL; line = line->next) {
             if (line->lead->subscription.state == SUB_RUNNING &&
-                slice_equal(attachment_identity(line->lead->attachment), item->key))
+                slice_equal(attachment_identity(attachment_of(line->lead)), item->key))
                 waiting_add(line, item);
         }
     }
@@ -165,7 +165,7 @@ static void open_lead(struct backend *backend, struct subscription *subscription
 {
     struct lead *lead = lead_from(subscription);
     struct hub *hub = hub_of(lead);
-    struct line **at = chain(hub, attachment_identity(lead->attachment));
+    struct line **at = chain(hub, attachment_identity(attachment_of(lead)));
     struct line *line = waiting_open(lead, sizeof *line);
 
     (void)backend;

@@ -25,7 +25,7 @@ static void drop(struct receiver *r, struct incoming_batch *batch)
 
 void inbox_take(struct lead *lead, struct incoming_batch *batch)
 {
-    struct receiver *r = lead->attachment->receiver;
+    struct receiver *r = attachment_of(lead)->receiver;
     struct inbox *inbox = &r->inboxes[lead->kind];
 
     batch->holder = NULL;
@@ -67,13 +67,13 @@ void inbox_fail(struct receiver *r, const struct attachment *a, struct err err)
     failure->code = (int32_t)err.code;
     failure->error = arena_strdup(&r->failures_arena, slice_str(err.text));
     r->failures.at[r->failures.n++] = failure;
-    r->why = err_keep(err, r->why_text); /* of a Subscribe that has nothing left */
+    receiver_note(r, err); /* of a Subscribe that has nothing left */
     r->has_news = true;
 }
 
 void inbox_forget(struct lead *lead)
 {
-    struct receiver *r = lead->attachment->receiver;
+    struct receiver *r = attachment_of(lead)->receiver;
     struct inbox *inbox = &r->inboxes[lead->kind];
     struct incoming_batch *kept = NULL, *batch, *next;
 

@@ -71,7 +71,7 @@ static void take_out(struct receiver *r, struct delivery *d)
 
 void kept_grant(struct lead *lead)
 {
-    const struct receiver *r = lead->attachment->receiver;
+    const struct receiver *r = attachment_of(lead)->receiver;
     uint64_t bytes = lead->owed_bytes;
     uint32_t n = lead->owed;
 
@@ -127,15 +127,25 @@ static void settled(struct op *op)
     lead->settling--;
     owe(d);
     give_spare(r, d);
-    attachment_settled(lead->attachment);
+    attachment_settled(attachment_of(lead));
     if (confirmed)
         receiver_look(r);
 }
 
 /* Behind the last step of its last settlement: the receiver may go. */
-void kept_parted(struct op_group *parting)
+static void parted(struct op_group *group)
 {
-    receiver_look(CONTAINER_OF(parting, struct receiver, parting));
+    receiver_look(CONTAINER_OF(group, struct parting, group)->receiver);
+}
+
+void kept_init(struct receiver *r)
+{
+    struct arena *arena = call_arena(r->call);
+
+    r->parting = arena_alloc(arena, sizeof *r->parting);
+    r->parting->receiver = r;
+    op_group_init(&r->parting->group, r->multicast->base.home, arena, 0);
+    r->parting->group.idle = parted;
 }
 
 void kept_settle(struct delivery *d, enum settle_how how)
@@ -151,7 +161,7 @@ void kept_settle(struct delivery *d, enum settle_how how)
     if (how == SETTLE_DONE)
         call_start(r->call, &d->settle.op, settled);
     else
-        op_start(&d->settle.op, &r->parting, settled);
+        op_start(&d->settle.op, &r->parting->group, settled);
     r->multicast->plan.settling->settle(r->multicast->durability, &d->settle);
 }
 
@@ -163,7 +173,7 @@ static void confirm(struct delivery *d)
 
 struct delivery *kept_take(struct lead *lead, const struct incoming *message)
 {
-    struct receiver *r = lead->attachment->receiver;
+    struct receiver *r = attachment_of(lead)->receiver;
     struct delivery *d = take_spare(r);
 
     d->receiver = r;
@@ -183,7 +193,7 @@ bool kept_is_replaced(const struct incoming_batch *batch, size_t at)
         for (size_t i = at + 1; b->subscription == batch->subscription && i < b->n; i++) {
             if (!slice_equal(travel_header(&b->items[i], MULTICAST_HEADER_COLLAPSE), key))
                 continue;
-            counter_add(&lead_of(batch)->attachment->receiver->multicast->stats.replaced, 1);
+            counter_add(&attachment_of(lead_of(batch))->receiver->multicast->stats.replaced, 1);
             return true;
         }
     }
@@ -196,13 +206,13 @@ bool kept_is_over(struct lead *lead, const struct incoming *message, int64_t now
 
     if (expires_ms == 0 || now_ms < expires_ms)
         return false;
-    counter_add(&lead->attachment->receiver->multicast->stats.expired, 1);
+    counter_add(&attachment_of(lead)->receiver->multicast->stats.expired, 1);
     return true;
 }
 
 bool kept_has_failed(const struct lead *lead, const struct incoming *message)
 {
-    return message->attempt > lead->attachment->receiver->multicast->settings.max_deliveries;
+    return message->attempt > attachment_of(lead)->receiver->multicast->settings.max_deliveries;
 }
 
 void kept_sent(struct lead *lead, const struct incoming *message, int64_t sequence)
@@ -216,7 +226,7 @@ void kept_sent(struct lead *lead, const struct incoming *message, int64_t sequen
         memcpy(d->id, id.data, id.len);
     }
     telling_note(d, message);
-    append(lead->attachment->receiver, d);
+    append(attachment_of(lead)->receiver, d);
 }
 
 void kept_discard(struct lead *lead, const struct incoming *message)
@@ -278,7 +288,7 @@ void kept_named(struct receiver *r, const struct name_set *ids, const struct nam
 {
     for (struct delivery *d = r->first, *next; d != NULL; d = next) {
         size_t id = name_set_find(ids, slice_of(d->id, d->id_len));
-        struct slice identity = attachment_identity(d->lead->attachment);
+        struct slice identity = attachment_identity(attachment_of(d->lead));
 
         next = d->next;
         if (id == ids->n ||
@@ -296,7 +306,7 @@ void kept_named(struct receiver *r, const struct name_set *ids, const struct nam
  * giving back is an attempt by itself, none is added. */
 void kept_fail_oldest(struct lead *lead)
 {
-    struct receiver *r = lead->attachment->receiver;
+    struct receiver *r = attachment_of(lead)->receiver;
     struct delivery *d = r->first;
 
     if (lead->kind != LEAD_QUEUE || lead->subscription.state != SUB_RUNNING || r->draining ||
@@ -313,7 +323,7 @@ void kept_fail_oldest(struct lead *lead)
 /* Those that are being settled come to their end by themselves. */
 void kept_let_go(struct lead *lead)
 {
-    struct receiver *r = lead->attachment->receiver;
+    struct receiver *r = attachment_of(lead)->receiver;
 
     if (lead->kind != LEAD_QUEUE)
         return;
@@ -341,7 +351,7 @@ static bool is_named(const struct delivery *d, const struct subscription_move *m
 void kept_moved(struct subscription *subscription, const struct subscription_move *move)
 {
     struct lead *lead = CONTAINER_OF(subscription, struct lead, subscription);
-    struct receiver *r = lead->attachment->receiver;
+    struct receiver *r = attachment_of(lead)->receiver;
 
     if (move->kind != MOVE_LOST)
         return;

@@ -10,7 +10,19 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { FEWEST_BUCKETS = 16, RANDOM_BYTES = 14, TOKEN_BYTES = 64, ACKNOWLEDGED = 100000 };
+enum { RANDOM_BYTES = 14, TOKEN_BYTES = 64, ACKNOWLEDGED = 100000 };
+
+/* Of the RPC Attach. */
+struct attach {
+    struct receiver receiver; /* first */
+    struct call_receive receive;
+    struct arena arena; /* of the request */
+};
+
+static struct attach *attach_of(struct receiver *r)
+{
+    return CONTAINER_OF(r, struct attach, receiver);
+}
 
 static void ask_for_more(struct receiver *r);
 
@@ -42,7 +54,8 @@ static void finish(struct receiver *r)
     inbox_drop(r);
     leave_instance(r);
     arena_clear(&r->failures_arena);
-    arena_clear(&r->receive_arena);
+    if (r->bidi)
+        arena_clear(&attach_of(r)->arena);
     if (r->why.code == ERR_OK)
         call_close(call);
     else
@@ -76,11 +89,19 @@ void receiver_look(struct receiver *r)
         receiver_end(r, err_about(ERR_UNAVAILABLE, "draining", "the server is about to stop"));
 }
 
+/* The text of a request goes with its memory. */
+void receiver_note(struct receiver *r, struct err why)
+{
+    if (why.text != NULL && r->why_text == NULL)
+        r->why_text = arena_alloc(call_arena(r->call), ERR_KEPT_BYTES);
+    r->why = err_keep(why, r->why_text);
+}
+
 void receiver_end(struct receiver *r, struct err why)
 {
     if (!r->ending) {
         r->ending = true;
-        r->why = err_keep(why, r->why_text); /* the text of a request goes with its memory */
+        receiver_note(r, why);
         presence_end(r);
         inbox_drop(r);
         attachments_close(r);
@@ -106,15 +127,6 @@ static void draining(struct call *call, void *arg)
 
 /* ---- the beginning ---- */
 
-static size_t buckets_for(uint32_t most)
-{
-    size_t n = FEWEST_BUCKETS;
-
-    while (n < most)
-        n *= 2;
-    return n;
-}
-
 /* Nobody guesses it, and any worker reads from it where the receiver lives. */
 static void name_receiver(struct receiver *r, const uint8_t bytes[RANDOM_BYTES])
 {
@@ -126,11 +138,16 @@ static void name_receiver(struct receiver *r, const uint8_t bytes[RANDOM_BYTES])
              r->multicast->base.home->id & 0xffff);
 }
 
+/* The table comes first, so that an arena's first block has room for all that waits idly. */
 static struct receiver *begin(struct call *call, bool bidi, size_t expected)
 {
     struct multicast *multicast = multicast_of(call);
     uint8_t bytes[RANDOM_BYTES];
-    struct receiver *r = arena_zalloc(call_arena(call), sizeof *r);
+    struct arena *arena = call_arena(call);
+    size_t buckets;
+    struct attachment **table = attachments_make(arena, expected, &buckets);
+    struct receiver *r =
+        arena_zalloc(arena, bidi ? sizeof(struct attach) : sizeof(struct receiver));
 
     r->call = call;
     r->multicast = multicast;
@@ -138,12 +155,13 @@ static struct receiver *begin(struct call *call, bool bidi, size_t expected)
     r->leads = multicast->plan.kept_sink != NULL ? LEAD_KINDS : LEAD_QUEUE;
     r->max_in_flight = multicast->settings.max_in_flight;
     r->when_full = multicast->settings.when_full;
-    op_group_init(&r->parting, multicast->base.home, call_arena(call), 0);
-    r->parting.idle = kept_parted;
-    r->buckets = buckets_for(bidi ? multicast->settings.max_attached : (uint32_t)expected);
-    r->table = arena_array(call_arena(call), r->buckets, sizeof *r->table);
+    r->table = table;
+    r->buckets = buckets;
+    if (r->leads > LEAD_QUEUE)
+        kept_init(r);
     arena_init(&r->failures_arena, NULL);
-    arena_init(&r->receive_arena, NULL);
+    if (bidi)
+        arena_init(&attach_of(r)->arena, NULL);
     if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
         abort(); /* the kernel's generator is ready from early boot on */
     name_receiver(r, bytes);
@@ -216,31 +234,39 @@ static struct err check_subscribe(const struct multicast *multicast,
     return err;
 }
 
+static void subscribe(struct receiver *r, const pb_receive_request *request)
+{
+    r->has_news = true;
+    if (request->identity[0] != '\0')
+        attachment_add(r, slice_str(request->identity));
+    for (size_t i = 0; i < request->n_identities; i++)
+        attachment_add(r, slice_str(request->identities[i]));
+}
+
+/* The stream may stay for long, and its request be large. */
 void multicast_subscribe(struct call *call)
 {
-    const pb_receive_request *request = call_request(call);
+    struct arena memory;
+    const pb_receive_request *request = call_take_request(call, &memory);
     const struct manner manner = {
         .ack_mode = request->ack_mode,
         .bounds = request->_max_in_flight_case != 0,
         .max_in_flight = request->max_in_flight,
         .resume_token = request->_resume_token_case != 0 ? request->resume_token : NULL,
         .when_full = request->when_full};
-    struct err err = check_subscribe(multicast_of(call), request, call_arena(call));
-    struct receiver *r;
+    struct err err = check_subscribe(multicast_of(call), request, &memory);
 
     if (err.code == ERR_OK)
         err = check_manner(multicast_of(call), &manner);
-    if (err.code != ERR_OK) {
+    if (err.code == ERR_OK) {
+        struct receiver *r = begin(call, false, request->n_identities + 1);
+
+        set_manner(r, &manner);
+        subscribe(r, request);
+    } else {
         call_fail(call, err);
-        return;
     }
-    r = begin(call, false, request->n_identities + 1);
-    set_manner(r, &manner);
-    r->has_news = true;
-    if (request->identity[0] != '\0')
-        attachment_add(r, slice_str(request->identity));
-    for (size_t i = 0; i < request->n_identities; i++)
-        attachment_add(r, slice_str(request->identities[i]));
+    arena_clear(&memory);
 }
 
 /* ---- Attach ---- */
@@ -342,7 +368,7 @@ static struct err carry_out(struct receiver *r, const pb_attach_request *request
 static void received(struct op *op)
 {
     struct call_receive *receive = CONTAINER_OF(op, struct call_receive, op);
-    struct receiver *r = CONTAINER_OF(receive, struct receiver, receive);
+    struct receiver *r = &CONTAINER_OF(receive, struct attach, receive)->receiver;
     struct err err = op->err;
 
     if (r->ending || r->ended)
@@ -361,9 +387,11 @@ static void received(struct op *op)
 
 static void ask_for_more(struct receiver *r)
 {
-    arena_clear(&r->receive_arena);
-    r->receive.arena = &r->receive_arena;
-    call_receive(r->call, &r->receive, received);
+    struct attach *a = attach_of(r);
+
+    arena_clear(&a->arena);
+    a->receive.arena = &a->arena;
+    call_receive(r->call, &a->receive, received);
 }
 
 void multicast_attach(struct call *call)

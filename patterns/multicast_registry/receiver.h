@@ -53,33 +53,35 @@ struct line;
  * is added here, and to an attachment, is paid for each. */
 struct lead {
     struct subscription subscription;
-    struct attachment *attachment;
-    struct line
-        *line; /* waiting.c, until it is closed; NULL: its topic's source is read as it is */
+    struct line *line;   /* waiting.c; NULL: it reads from its own source */
     uint64_t owed_bytes; /* of batches that have left the inbox: credit that is not given yet */
     uint32_t owed;       /* messages of a queue that are settled, likewise */
     uint32_t out;        /* of a queue: handed over and neither settled nor lent */
     uint32_t settling;   /* settlements under way */
     uint16_t lent;       /* given up, and not settled: the source has other credit for them */
-    uint8_t kind;
+    uint8_t kind;        /* its place in the attachment's leads */
     bool opened : 1, closed : 1;
 };
 
-/* Once all its leads are closed it may be used again, and its memory of texts with it. */
+/* Once all its leads are closed it may be used again, and its text with it. */
 struct attachment {
     struct receiver *receiver;
     struct attachment *next; /* in the table's chain, or among the free ones */
     uint8_t *text;           /* the topics of its leads, and its identity unless one ends with it */
-    uint16_t room, identity_at, identity_len; /* of the text */
-    uint16_t place;                           /* in this frame, where */
-    uint64_t frame;                           /* the last message of its topic is */
-    uint64_t generation;                      /* registered by the stream */
+    uint16_t room;           /* of the text */
+    uint16_t identity_at, identity_len;
+    uint16_t place;      /* where the last message of its topic is in the frame */
+    uint64_t frame;      /* that had one last */
+    uint64_t generation; /* registered by the stream */
     bool opened, ended, leaving;
     bool again; /* while it is leaving: it was attached anew, and is opened when it is closed */
     bool registered;
     uint8_t leads_opened;
     struct lead leads[]; /* receiver->leads of them */
 };
+
+_Static_assert(sizeof(struct attachment) + sizeof(struct lead) <= 208,
+               "an identity that is received for pays for both, and for its topic's name");
 
 /* A kept message that is sent, and not confirmed. */
 struct delivery {
@@ -95,12 +97,19 @@ struct delivery {
     uint8_t id[DELIVERY_ID_BYTES];
 };
 
+/* Settlements at the end, when those of the call are cancelled. */
+struct parting {
+    struct op_group group;
+    struct receiver *receiver;
+};
+
 struct inbox {
     struct incoming_batch *first, *last; /* linked by holder */
     size_t at;                           /* messages of the first that have left */
 };
 
-/* Lives in the call's arena, with its attachments: a receive may still be open when it ends. */
+/* Lives in the call's arena, with its attachments: a receive may still be open when it ends. An
+ * idle Subscribe of one identity fits into the arena's first block (receive.c). */
 struct receiver {
     struct call *call;
     struct multicast *multicast;
@@ -112,7 +121,7 @@ struct receiver {
     struct line *lines; /* waiting.c: those that may be used again */
     bool bidi, begun, started, ending, ended, draining, manual, resumes;
     struct err why; /* with which the call ends; ERR_OK: in order */
-    char why_text[ERR_KEPT_BYTES];
+    char *why_text; /* its own; NULL: there was none yet */
 
     /* inbox.c, frame.c */
     struct inbox inboxes[LEAD_KINDS];
@@ -137,17 +146,19 @@ struct receiver {
     size_t unsettled, settling, max_in_flight;
     struct dying *dying; /* given_up.c */
     uint64_t dying_bytes;
-    struct op_group parting; /* settlements at the end, when those of the call are cancelled */
+    struct parting *parting; /* where its attachments have queues */
 
     /* presence.c */
     size_t registered, entering; /* identities; batches under way */
     uint64_t grace_ms;           /* the shortest of theirs */
     bool beating;
     struct timer beat;
-
-    struct call_receive receive; /* Attach */
-    struct arena receive_arena;
 };
+
+static inline struct attachment *attachment_of(const struct lead *lead)
+{
+    return CONTAINER_OF(lead - lead->kind, struct attachment, leads);
+}
 
 static inline struct lead *lead_of(const struct incoming_batch *batch)
 {
@@ -171,6 +182,7 @@ void attachment_fail(struct attachment *attachment, struct err err);
 void attachment_settled(struct attachment *attachment);
 struct attachment *attachment_find(struct receiver *receiver, struct slice identity);
 void attachments_close(struct receiver *receiver);
+struct attachment **attachments_make(struct arena *arena, size_t expected, size_t *buckets);
 
 /* Where the lead reads, and of which backend. */
 const struct message_source *lead_source(const struct lead *lead);
@@ -266,7 +278,7 @@ void kept_named(struct receiver *receiver, const struct name_set *ids,
 void kept_fail_oldest(struct lead *lead);
 /* The lead is closing: what is not confirmed is given back. */
 void kept_let_go(struct lead *lead);
-void kept_parted(struct op_group *parting);
+void kept_init(struct receiver *receiver);
 /* Gives the credit that is owed, if it is time. */
 void kept_grant(struct lead *lead);
 void kept_moved(struct subscription *subscription, const struct subscription_move *move);
@@ -297,5 +309,7 @@ void presence_end(struct receiver *receiver);
 /* Something has changed: the first frame may be due, or the end. */
 void receiver_look(struct receiver *receiver);
 void receiver_end(struct receiver *receiver, struct err why);
+/* What it ends with, unless it goes on and ends with something else. */
+void receiver_note(struct receiver *receiver, struct err why);
 
 #endif

@@ -78,7 +78,7 @@ void telling_start(const struct delivery *d)
     t->item.topic =
         slice_str(arena_printf(&t->arena, "%.*s" MULTICAST_CONFIRM_LEVEL "%s", (int)prefix.len,
                                (const char *)prefix.data, d->confirm_to));
-    t->item.payload = arena_copy(&t->arena, attachment_identity(d->lead->attachment));
+    t->item.payload = arena_copy(&t->arena, attachment_identity(attachment_of(d->lead)));
     t->item.key = t->item.id = message_null();
     t->item.partition = -1;
     t->item.offset = -1;

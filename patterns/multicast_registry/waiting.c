@@ -82,12 +82,12 @@ static struct waiting *copy_of(const struct incoming *from, struct receiver *r)
 
 static struct receiver *receiver_of(const struct line *line)
 {
-    return line->lead->attachment->receiver;
+    return attachment_of(line->lead)->receiver;
 }
 
 struct line *waiting_open(struct lead *lead, size_t bytes)
 {
-    struct receiver *r = lead->attachment->receiver;
+    struct receiver *r = attachment_of(lead)->receiver;
     struct line *line = r->lines;
 
     if (line == NULL)

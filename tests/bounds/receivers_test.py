@@ -1,4 +1,4 @@
-"""What waits in prismd for receivers that read nothing, whatever their policies allow."""
+"""What receivers cost: those that wait for messages, and what waits in prismd for those that read nothing."""
 import unittest
 
 import grpc
@@ -12,6 +12,8 @@ MIB = 1 << 20
 MEMSTORE = {"backend": "memstore", "config": {}}
 LIMIT = 32 * MIB
 STREAMS, EACH = 4, 4            # slow ones, on as many connections, and identities of each
+ON_A_STREAM, SHARED, IDENTITY = 10_000, 5, 560         # bytes of each; some 450 are needed
+CHANNELS, OWN, STREAM = 10, 1000, 18_000               # likewise, some 16,500
 ROUNDS, PAYLOAD = 200, 50_000   # of messages to each of them, no two alike: 152 MiB, if nothing counted them
 
 
@@ -77,6 +79,34 @@ class SlowReceivers(suite.Case):
                     pass
             self.assertEqual(ended.exception.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
         wait.until(lambda: self.server.metric("prism_rpc_held_bytes") < MIB, environment.PATIENCE, "nothing waits")
+
+
+@unittest.skipIf(environment.SANITIZER, "the allocator is the sanitizer's")
+class IdleReceivers(suite.Case):
+    """There may be a million: a field more, or a lock, is paid for each."""
+
+    def grown(self, warm, streams):
+        """By how many bytes prismd grows for these lists of identities, once it has had the first one's like."""
+        server = self.borrow(Prismd(namespaces=[namespace(MEMSTORE, MEMSTORE)],
+                                    limits={"connection_share_percent": 100}))
+        services = [service(self.borrow(server.channel()), timeout=120) for _ in range(CHANNELS)]
+        before = None
+        for part in (warm, streams):
+            calls = [services[i % CHANNELS].Subscribe(identities=names) for i, names in enumerate(part)]
+            for call in calls:
+                self.addCleanup(call.cancel)
+                self.assertEqual(next(call).attached_count, len(part[0]))
+            before, now = server.process.resident_bytes(), before
+        return before - now
+
+    def test_an_identity_on_a_shared_stream(self):
+        parts = [[f"device-{i:08d}" for i in range(first, first + ON_A_STREAM)]
+                 for first in range(0, (SHARED + 1) * ON_A_STREAM, ON_A_STREAM)]
+        self.assertLess(self.grown(parts[:1], parts[1:]) / (SHARED * ON_A_STREAM), IDENTITY)
+
+    def test_a_stream_with_one_identity(self):
+        parts = [[f"device-{i:08d}"] for i in range(OWN + CHANNELS)]
+        self.assertLess(self.grown(parts[:CHANNELS], parts[CHANNELS:]) / OWN, STREAM)
 
 
 if __name__ == "__main__":
