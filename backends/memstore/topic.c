@@ -408,10 +408,11 @@ static void grant(struct backend *backend, struct subscription *subscription, ui
 {
     struct listener *listener = listener_of(subscription);
     const struct tail *tail = listener->tail;
+    bool had_credit = subscription_may_take(subscription);
     pthread_mutex_t *lock;
 
     subscription_granted(subscription, messages, bytes);
-    if (tail == NULL)
+    if (tail == NULL || had_credit) /* with credit it waits, or its job is under way */
         return;
     lock = lock_of(messaging_of(backend), tail);
     pthread_mutex_lock(lock);
