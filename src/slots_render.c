@@ -98,17 +98,18 @@ void slots_render(void *arg, struct metrics_page *page)
     render_stat(slots, page, name, type, help, offsetof(struct backend_stats, member))
     render_health(slots, page);
     STAT("prism_backend_calls_total", "counter", "Operations given to the backend.", calls);
-    STAT("prism_backend_errors_total", "counter", "Of these, ended with an error.", errors);
+    STAT("prism_backend_errors_total", "counter", "Operations that ended with an error.", errors);
     STAT("prism_backend_retries_total", "counter",
          "Calls that the backend was sent again by prismd itself.", retries);
     STAT("prism_backend_retries_refused_total", "counter",
          "Calls that were not sent again because the budget of retries was spent.",
          retries_refused);
-    STAT("prism_backend_connects_total", "counter", "Connections made.", connects);
+    STAT("prism_backend_connects_total", "counter", "Connections made to the backend.", connects);
     STAT("prism_backend_sent_bytes_total", "counter", "Bytes sent to the backend.", bytes_sent);
-    STAT("prism_backend_received_bytes_total", "counter", "Bytes received from it.",
+    STAT("prism_backend_received_bytes_total", "counter", "Bytes received from the backend.",
          bytes_received);
-    STAT("prism_backend_in_flight", "gauge", "Operations given and not yet ended.", in_flight);
+    STAT("prism_backend_in_flight", "gauge", "Operations given to the backend and not yet ended.",
+         in_flight);
 #undef STAT
     render_patterns(slots, page);
     render_backends(slots, page);

@@ -69,8 +69,8 @@ static void render_coalescing(struct metrics_page *page)
 
     sample(page, "prism_coalesced_writes_total", "counter",
            "Writes of gRPC taken in by the coalescer.", s.writes);
-    sample(page, "prism_coalesced_flushes_total", "counter", "System calls made for them.",
-           s.flushes);
+    sample(page, "prism_coalesced_flushes_total", "counter",
+           "System calls made for coalesced writes.", s.flushes);
     sample(page, "prism_coalesced_stalls_total", "counter", "Flushes cut short by a full socket.",
            s.stalls);
     sample(page, "prism_coalesced_held_bytes", "gauge", "Bytes held for slow readers.",
