@@ -103,12 +103,14 @@ struct kept {
     struct share *share; /* is there as long as the server is */
     grpc_byte_buffer *buffer;
     uint64_t bytes;
+    bool own; /* in an arena of the handler's own */
 };
 
 static void drop_kept(void *ptr)
 {
     struct kept *kept = ptr;
 
+    memory_count_kept(kept->server, kept->share, 0 - (uint32_t)kept->own);
     grpc_byte_buffer_destroy(kept->buffer);
     memory_give_back(kept->server, kept->share, kept->bytes);
 }
@@ -120,12 +122,15 @@ static void keep_with(struct arena *arena, struct call *call, const struct inbou
                       uint64_t decoded_bytes)
 {
     struct kept *kept = arena_alloc(arena, sizeof *kept);
+    bool own = arena != &call->home.arena;
 
+    memory_count_kept(call->server, call->share, own);
     memory_take(call->server, call->share, decoded_bytes);
     *kept = (struct kept){.server = call->server,
                           .share = call->share,
                           .buffer = inbound->buffer,
-                          .bytes = inbound->bytes + decoded_bytes};
+                          .bytes = inbound->bytes + decoded_bytes,
+                          .own = own};
     arena_adopt(arena, kept, drop_kept);
 }
 

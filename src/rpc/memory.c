@@ -58,6 +58,14 @@ void memory_give_back(struct rpc_server *server, struct share *share, uint64_t b
         worker_land(&server->poller, &server->feed);
 }
 
+void memory_count_kept(struct rpc_server *server, struct share *share, uint32_t more)
+{
+    if (more == 0)
+        return;
+    atomic_fetch_add(&server->kept, more);
+    atomic_fetch_add(&share->kept, more);
+}
+
 static uint64_t held_by(const struct call *call)
 {
     uint64_t arena = call->home.arena.bytes;
@@ -127,17 +135,20 @@ struct err call_hold(struct call *call, uint64_t bytes)
 /* ---- receives that wait, on the poller ---- */
 
 /* If all calls waited for each other's memory, none would ever go on: then the one that has waited
- * longest goes. The same among the calls of a connection. */
+ * longest goes. The same among the calls of a connection. But not while a handler is at work on a
+ * message that it was given in an arena of its own: that one's memory comes back when its backend
+ * has answered, however long this takes. */
 static bool may_receive(const struct call *call)
 {
     const struct rpc_server *server = call->server;
-    uint64_t most = server->options.max_inflight_bytes;
+    const struct share *share = call->share;
     uint64_t calls = counter_read(&server->in_flight_count) - server->general_streams;
 
-    if (memory_held(server) > most && counter_read(&server->hungry_count) < calls)
+    if (memory_held(server) > server->options.max_inflight_bytes &&
+        (counter_read(&server->hungry_count) < calls || atomic_load(&server->kept) > 0))
         return false;
-    return share_bytes(call->share) <= admit_share(server, most) ||
-           call->share->hungry >= call->share->calls;
+    return share_bytes(share) <= admit_share_bytes(server) ||
+           (share->hungry >= share->calls && atomic_load(&share->kept) == 0);
 }
 
 static void wait_for_room(struct call *call)

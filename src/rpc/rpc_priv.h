@@ -228,6 +228,7 @@ struct rpc_server {
     unsigned streams[WORKER_MAX]; /* by worker: open streams */
     struct link hungry;           /* calls whose receive waits for memory, the oldest first */
     struct counter hungry_count;
+    _Atomic uint32_t kept; /* messages of streams that handlers are at work on (memory.c) */
     struct job feed;
     bool feed_due; /* the poller has given memory back */
     struct worker *touched[WORKER_MAX];
@@ -353,6 +354,9 @@ void memory_init(struct rpc_server *server);
 /* thread: any. share may be NULL. */
 void memory_take(struct rpc_server *server, struct share *share, uint64_t bytes);
 void memory_give_back(struct rpc_server *server, struct share *share, uint64_t bytes);
+
+/* A handler is at work on so many messages of streams more, in arenas of its own. thread: any. */
+void memory_count_kept(struct rpc_server *server, struct share *share, uint32_t more);
 uint64_t memory_held(const struct rpc_server *server);
 
 /* May the call hold so much more, by the server's limit and by its connection's share? Who holds

@@ -24,10 +24,11 @@ struct share {
     uint32_t unread;    /* of those, the ones whose answer, or message, is on its way */
     uint64_t taken_ns;  /* when it last took an answer, or a message of a stream */
     bool ended;         /* for an answer that it did not take */
-    /* As the server's in_flight_bytes and held_bytes (memory.c). Read, and held_bytes written, by
-     * any thread. */
+    /* As the server's in_flight_bytes and held_bytes (memory.c). Read, and all but `bytes` written,
+     * by any thread. */
     struct counter bytes;
     _Atomic uint64_t held_bytes;
+    _Atomic uint32_t kept; /* as the server's */
 };
 
 struct share_table {
