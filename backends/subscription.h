@@ -271,7 +271,7 @@ struct message_settling {
     uint32_t max_parked;   /* retries that wait, for each group; then settle is
                               ERR_RESOURCE_EXHAUSTED; 0 = no bound of its own */
     uint64_t max_lease_ms; /* 0: deliveries have no lease; extend is NULL */
-    const struct message_tickets *tickets; /* NULL: not offered. Needs counts_attempts */
+    const struct message_tickets *tickets; /* NULL: not offered. Needs single and counts_attempts */
     void (*settle)(struct backend *, struct settle *);
     void (*extend)(struct backend *, struct extend *);
 };

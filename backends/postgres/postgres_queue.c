@@ -1,4 +1,5 @@
-/* Queues: pushing, counting, and dead letters; postgres_take.c: taking; postgres_settle.c. */
+/* Queues: pushing, counting, and dead letters; postgres_take.c: taking; postgres_settle.c,
+ * postgres_ticket.c. */
 #include "backends/postgres/postgres_queue.h"
 
 #include <stdio.h>
@@ -330,6 +331,7 @@ const struct queue postgres_queue = {
                  .release_is_free = true,
                  .fences = true,
                  .max_lease_ms = POSTGRES_LEASE_MAX_MS,
+                 .tickets = &postgres_tickets,
                  .settle = postgres_queue_settle,
                  .extend = postgres_queue_extend},
     .delays = true,

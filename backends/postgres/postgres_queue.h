@@ -29,13 +29,15 @@ struct postgres_listener {
     bool withdrawn;               /* the credit that it holds is void */
     struct incoming_batch *batch; /* what it has brought */
     unsigned settling;            /* settlements on the wire */
+    bool tickets;                 /* some were made */
     bool releasing;               /* what is not settled is being given back */
     bool renewing;                /* postgres_renew.c refers to it */
     uint64_t round;               /* the last one that has met it */
     struct job closed;
     uint64_t *tokens; /* deliveries that are not settled: open addressing, 0 = free */
     size_t n, room;
-    char digest[DIGEST_HEX + 1]; /* of the queue's name, in hex */
+    /* Of the queue's name, in hex, and of what tickets settle there. */
+    char digest[DIGEST_HEX + 1], settled_digest[DIGEST_HEX + 1];
 };
 
 void postgres_queue_open(struct backend *backend, struct subscription *subscription);
@@ -53,11 +55,16 @@ void postgres_queue_settled(struct postgres_listener *listener);
 
 void postgres_queue_settle(struct backend *backend, struct settle *settle);
 void postgres_queue_extend(struct backend *backend, struct extend *extend);
+void postgres_queue_recall(struct backend *backend, struct recall *recall);
+
+extern const struct message_tickets postgres_tickets; /* postgres_ticket.c */
 
 /* ---- leases (postgres_renew.c) ---- */
 
 /* Something is held: it will be renewed, while it is. */
 void postgres_renew_look(struct postgres *postgres);
+/* Something that is held may have been settled by a ticket: the next round begins now. */
+void postgres_renew_now(struct postgres *postgres);
 void postgres_renew_stop(struct postgres *postgres);
 
 /* ---- what others push (postgres_wake.c); postgres_conn.h has the rest ---- */
@@ -66,6 +73,8 @@ void postgres_wake_name(struct postgres_listener *listener);
 
 /* Something has come into the queue, and is committed: others will be told. */
 void postgres_wake_note(struct postgres *postgres, struct slice queue);
+/* The same of what a ticket has settled there. */
+void postgres_wake_note_settled(struct postgres *postgres, struct slice queue);
 
 /* ---- deliveries that are not settled (postgres_tokens.c) ---- */
 

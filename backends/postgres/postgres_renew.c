@@ -262,6 +262,12 @@ void postgres_renew_look(struct postgres *postgres)
         round_in(postgres, lease_ns(postgres) / ROUNDS);
 }
 
+void postgres_renew_now(struct postgres *postgres)
+{
+    if (postgres->renewal.n == 0 && !postgres->closing)
+        round_in(postgres, 0);
+}
+
 void postgres_renew_stop(struct postgres *postgres)
 {
     timer_disarm(&postgres->base.home->timers, &postgres->renewal.timer);

@@ -1,5 +1,5 @@
-/* Settling and extending: many deliveries in one statement. A delivery whose row is not there any
- * more, or is with somebody else by now, is late. */
+/* Settling, extending and recalling: many deliveries in one statement. A delivery whose row is not
+ * there any more, or is with somebody else by now, is late. */
 #include "backends/postgres/postgres_queue.h"
 
 #include <stdlib.h>
@@ -191,4 +191,47 @@ void postgres_queue_extend(struct backend *backend, struct extend *extend)
     }
     postgres_add_int8(&params, (int64_t)extend->lease_ms);
     run(listener_of(extend->subscription), &extend->op, &extend_kind, SQL_EXTEND, &params, false);
+}
+
+/* ---- recall: the delivery gets another number ---- */
+
+static void recall_result(struct postgres_call *call, const PGresult *result)
+{
+    struct settling *settling = call->state;
+    struct recall *recall =
+        settling->op != NULL ? CONTAINER_OF(settling->op, struct recall, op) : NULL;
+
+    for (int row = 0; row < PQntuples(result); row++) {
+        uint64_t was = (uint64_t)postgres_int8(result, row, 0);
+
+        postgres_tokens_remove(settling->listener, was);
+        for (size_t i = 0; recall != NULL && i < recall->n; i++) {
+            struct recalled *item = &recall->items[i];
+
+            if (item->token != was || item->err.code == ERR_OK)
+                continue;
+            item->token = (uint64_t)postgres_int8(result, row, 1);
+            item->err = ERR_NONE;
+            postgres_tokens_add(settling->listener, item->token);
+            break;
+        }
+    }
+}
+
+static const struct postgres_kind recall_kind = {
+    .writes = true, .result = recall_result, .end = end};
+
+void postgres_queue_recall(struct backend *backend, struct recall *recall)
+{
+    struct postgres_array tokens;
+    struct postgres_params params;
+
+    (void)backend;
+    postgres_params_init(&params, op_arena(&recall->op));
+    tokens = postgres_add_array(&params, POSTGRES_INT8, recall->n, 8 * recall->n);
+    for (size_t i = 0; i < recall->n; i++) {
+        recall->items[i].err = late();
+        postgres_element_int8(&tokens, (int64_t)recall->items[i].token);
+    }
+    run(listener_of(recall->subscription), &recall->op, &recall_kind, SQL_RECALL, &params, false);
 }

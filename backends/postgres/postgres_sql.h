@@ -47,6 +47,8 @@ enum postgres_statement {
     SQL_TAKE,
     SQL_SETTLE,
     SQL_EXTEND,
+    SQL_TICKET,
+    SQL_RECALL,
     SQL_RENEW, /* likewise where it is time; the rows are those that nobody has */
     SQL_QUEUE_COUNT,
     SQL_DEAD_LIST,

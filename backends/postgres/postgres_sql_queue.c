@@ -88,6 +88,13 @@ const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
         " SELECT delivery FROM gone UNION ALL SELECT delivery FROM back",
     [SQL_EXTEND] = "UPDATE @.messages m SET available_at = " NOW_MS " + $2::int8"
                    " WHERE m.delivery > 0 AND m.delivery = ANY($1::int8[]) RETURNING m.delivery",
+    [SQL_TICKET] = "DELETE FROM @.messages m WHERE m.space = $1::int4 AND m.queue = $2::bytea"
+                   " AND m.delivery > 0 AND m.delivery = ANY($3::int8[]) RETURNING m.delivery",
+    [SQL_RECALL] = "WITH mine AS MATERIALIZED (SELECT m.id, m.delivery FROM @.messages m"
+                   " WHERE m.delivery > 0 AND m.delivery = ANY($1::int8[]) FOR UPDATE),"
+                   " anew AS (UPDATE @.messages m SET delivery = nextval('@.deliveries')"
+                   " WHERE m.id = ANY(ARRAY(SELECT id FROM mine)) RETURNING m.id, m.delivery)"
+                   " SELECT mine.delivery, anew.delivery FROM mine JOIN anew USING (id)",
     [SQL_RENEW] = "WITH mine AS MATERIALIZED (SELECT m.id FROM @.messages m WHERE m.delivery > 0"
                   " AND m.delivery = ANY($1::int8[])"
                   " AND m.available_at < " NOW_MS " + $2::int8 * 3 / 4 FOR UPDATE SKIP LOCKED),"

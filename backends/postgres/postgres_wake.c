@@ -36,11 +36,21 @@ static void channel_of(const struct postgres *postgres, char channel[CHANNEL_SIZ
     snprintf(channel, CHANNEL_SIZE, "prism_%.*s", CHANNEL_DIGITS, hex);
 }
 
+/* Of what was settled by ticket; no queue has it. */
+static struct digest settled_digest(struct slice queue)
+{
+    const struct slice parts[] = {slice_str("settled by ticket: "), queue};
+
+    return digest_of(parts, 2);
+}
+
 void postgres_wake_name(struct postgres_listener *listener)
 {
     struct digest digest = digest_of(&listener->subscription->want.topic, 1);
+    struct digest settled = settled_digest(listener->subscription->want.topic);
 
     digest_hex(&digest, listener->digest);
+    digest_hex(&settled, listener->settled_digest);
 }
 
 static void nothing(struct postgres_call *call, const PGresult *result)
@@ -119,14 +129,12 @@ void postgres_wake_tell(struct postgres *postgres)
         send_news(postgres, conn);
 }
 
-void postgres_wake_note(struct postgres *postgres, struct slice queue)
+static void note(struct postgres *postgres, struct digest digest)
 {
     struct postgres_news *news = &postgres->news;
-    struct digest digest;
 
     if (news->all)
         return;
-    digest = digest_of(&queue, 1);
     for (unsigned i = 0; i < news->n; i++) {
         if (memcmp(&news->queues[i], &digest, sizeof digest) == 0)
             return;
@@ -135,6 +143,17 @@ void postgres_wake_note(struct postgres *postgres, struct slice queue)
         news->queues[news->n++] = digest;
     else
         news->all = true;
+}
+
+void postgres_wake_note(struct postgres *postgres, struct slice queue)
+{
+    if (!postgres->news.all)
+        note(postgres, digest_of(&queue, 1));
+}
+
+void postgres_wake_note_settled(struct postgres *postgres, struct slice queue)
+{
+    note(postgres, settled_digest(queue));
 }
 
 void postgres_wake_stop(struct postgres *postgres)
@@ -177,6 +196,16 @@ static bool is_own(const struct postgres *postgres, int pid)
     return false;
 }
 
+static void hear(struct postgres_listener *listener, const char *told)
+{
+    bool all = strcmp(told, everything) == 0;
+
+    if (all || strcmp(listener->digest, told) == 0)
+        postgres_listener_poke(listener);
+    if (listener->tickets && (all || strcmp(listener->settled_digest, told) == 0))
+        postgres_renew_now(listener->postgres);
+}
+
 /* A connection listens on one channel, so only the payload is looked at. */
 void postgres_wake_read(struct postgres_conn *conn)
 {
@@ -184,13 +213,10 @@ void postgres_wake_read(struct postgres_conn *conn)
 
     while ((told = PQnotifies(conn->pg)) != NULL) {
         bool own = is_own(conn->postgres, told->be_pid);
-        bool all = strcmp(told->extra, everything) == 0;
 
         for (struct postgres_listener *l = conn->postgres->listeners; l != NULL && !own;
-             l = l->next) {
-            if (all || strcmp(l->digest, told->extra) == 0)
-                postgres_listener_poke(l);
-        }
+             l = l->next)
+            hear(l, told->extra);
         PQfreemem(told);
     }
 }

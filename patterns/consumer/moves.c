@@ -99,7 +99,8 @@ static void lose(struct delivery *delivery, const struct subscription_move *move
         delivery->leaving = true; /* its own outcome tells */
         return;
     }
-    counter_add(&feed->consumer->stats.lost, 1);
+    /* With a token it may as well be settled: the source does not always tell. */
+    counter_add(&feed->consumer->stats.lost, !delivery->ticketed);
     delivery_over(delivery);
 }
 

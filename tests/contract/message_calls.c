@@ -110,5 +110,5 @@ int message_contract(const char *name, CMFixtureFunction setup, CMFixtureFunctio
     return topic_contract(name, setup, teardown) + stream_contract(name, setup, teardown) +
            stream_settle_contract(name, setup, teardown) +
            stream_place_contract(name, setup, teardown) + queue_contract(name, setup, teardown) +
-           atomic_contract(name, setup, teardown);
+           atomic_contract(name, setup, teardown) + tickets_contract(name, setup, teardown);
 }

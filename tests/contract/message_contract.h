@@ -69,6 +69,7 @@ int stream_settle_contract(const char *name, CMFixtureFunction setup, CMFixtureF
 int stream_place_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown);
 int queue_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown);
 int atomic_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown);
+int tickets_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown);
 
 /* Not one of message_contract's: its instances have bounds. */
 int queue_bounds_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown);

@@ -7,7 +7,8 @@
 
 /* What docs/backends/redis-stream.md asks for, for the topics of tests. */
 #define STREAM_USER                                                                                \
-    "ACL SETUSER prism reset on >secret ~contract-* ~prism:wake ~prism:order:* "                   \
+    "ACL SETUSER prism reset on >secret ~contract-* ~another-* ~prism:wake ~prism:order:* "        \
+    "~prism:void:* +hmget +hset +hlen +pexpire "                                                   \
     "+xadd +xread +xreadgroup +xack +xautoclaim +xclaim +xpending +xgroup +xinfo +xrevrange "      \
     "+get +set +del +type +exists +multi +exec +eval +ping +xlen +xdel +xtrim +xrange +time "
 

@@ -63,7 +63,8 @@ void fake_rig_run(struct fake_rig *rig);
 /* Moves the virtual time: deadlines and expiries. */
 void fake_rig_advance(struct fake_rig *rig, uint64_t ms);
 
-/* One message into the world's streams, as if another client had published it. Its outcome. */
+/* One message into the world's streams, or queues where it has no streams, as if another client had
+ * published it. Its outcome. */
 struct err fake_rig_publish(struct fake_rig *rig, struct outgoing *item);
 
 /* ---- calls ---- */

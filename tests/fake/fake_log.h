@@ -61,6 +61,8 @@ struct fake_subscription {
     struct err err;    /* ending */
     uint64_t lost[64]; /* tokens whose lease ran out, not told; the first ones */
     size_t n_lost;
+    uint64_t settled[64]; /* likewise, by ticket */
+    size_t n_settled;
 };
 
 struct fake_world *fake_world_of(struct backend *backend);
@@ -70,6 +72,9 @@ struct fake_group *fake_group_find(struct fake_log *log, struct slice name, bool
 struct fake_claim *fake_claim(struct fake_group *group, int64_t offset);
 bool fake_key_equal(const struct fake_kept *a, const struct fake_kept *b);
 int64_t fake_log_append(struct fake_world *world, struct fake_log *log, const struct outgoing *m);
+
+/* What the subscription holds. NULL: no longer its own; *offset -1: of a time before a seek. */
+struct fake_claim *fake_claim_held(struct fake_subscription *s, uint64_t token, int64_t *offset);
 
 /* All of this subscription's deliveries, or those of one partition, are given back, without an
  * attempt. */
@@ -92,6 +97,9 @@ void fake_seek(struct backend *backend, struct stream_seek *request);
 void fake_count(struct backend *backend, struct queue_count *request);
 void fake_dead_list(struct backend *backend, struct dead_list *request);
 void fake_dead_move(struct backend *backend, struct dead_move *request);
+
+/* fake_tickets.c */
+extern const struct message_tickets fake_stream_tickets, fake_queue_tickets;
 
 /* fake_pump.c */
 void fake_open_topic(struct backend *backend, struct subscription *subscription);

@@ -211,16 +211,20 @@ static struct message_source source(void (*open)(struct backend *, struct subscr
     };
 }
 
-static const struct message_settling settling = {
-    .single = true,
-    .delays = true,
-    .counts_attempts = true,
-    .release_is_free = true,
-    .fences = true,
-    .max_lease_ms = 3600000,
-    .settle = fake_settle,
-    .extend = fake_extend,
-};
+static struct message_settling settling(const struct message_tickets *tickets)
+{
+    return (struct message_settling){
+        .single = true,
+        .delays = true,
+        .counts_attempts = true,
+        .release_is_free = true,
+        .fences = true,
+        .max_lease_ms = 3600000,
+        .tickets = tickets,
+        .settle = fake_settle,
+        .extend = fake_extend,
+    };
+}
 
 void fake_messages_init(struct fake_world *world)
 {
@@ -228,14 +232,14 @@ void fake_messages_init(struct fake_world *world)
         .topic = {.sink = sink(fake_publish_topic, 0), .source = source(fake_open_topic, false)},
         .stream = {.sink = sink(fake_publish_stream, 50),
                    .source = source(fake_open_stream, true),
-                   .settling = settling,
+                   .settling = settling(&fake_stream_tickets),
                    .offsets = true,
                    .describe = fake_describe,
                    .position = fake_position,
                    .seek = fake_seek},
         .queue = {.sink = sink(fake_publish_queue, 50),
                   .source = source(fake_open_queue, true),
-                  .settling = settling,
+                  .settling = settling(&fake_queue_tickets),
                   .delays = true,
                   .count = fake_count,
                   .dead_list = fake_dead_list,

@@ -9,6 +9,7 @@
  *   poison       an item with this key, or of this topic, fails by itself, with fail_with
  *   duplicate_at the message handed over with this number comes twice
  *   reorder      messages of different keys are handed over in disorder
+ *   silent       who holds what a ticket settles is not told
  *   stalled      nothing is handed over, no subscription opens
  *   open_error   subscriptions are closed with it instead of opened
  *   fake_revoke  all deliveries of a group are lost to another process, which gives them back
@@ -43,6 +44,7 @@ struct fake_faults {
     uint64_t lose_at;
     uint64_t duplicate_at;
     bool reorder;
+    bool silent;
     bool stalled;
     bool holds_closes; /* closed() waits until this is false */
     struct err open_error;

@@ -282,15 +282,21 @@ static void tell_moves(struct fake_subscription *s)
     const struct subscription_move revoked = {.kind = MOVE_LOST, .reason = MOVED_BY_GROUP};
     struct subscription_move lost = {
         .kind = MOVE_LOST, .reason = MOVED_BY_LEASE, .tokens = s->lost, .n_tokens = s->n_lost};
+    const struct subscription_move settled = {.kind = MOVE_LOST,
+                                              .reason = MOVED_BY_SETTLING,
+                                              .tokens = s->settled,
+                                              .n_tokens = s->n_settled};
 
     if (s->seeked)
         subscription_moved(s->subscription, &seeked);
     if (s->revoked)
         subscription_moved(s->subscription, &revoked);
+    if (s->n_settled > 0)
+        subscription_moved(s->subscription, &settled);
     if (s->n_lost > 0)
         subscription_moved(s->subscription, &lost);
     s->seeked = s->revoked = false;
-    s->n_lost = 0;
+    s->n_lost = s->n_settled = 0;
 }
 
 static void tell_leaving(struct fake_subscription *s)

@@ -274,6 +274,8 @@ static void published(struct op *op)
 
 struct err fake_rig_publish(struct fake_rig *rig, struct outgoing *item)
 {
+    const struct backend_interfaces *has = &rig->world.base.has;
+    bool queue = has->stream == NULL && has->queue != NULL;
     struct publish publish = {.items = item, .n = 1};
     struct op_group group;
     struct arena arena;
@@ -281,7 +283,8 @@ struct err fake_rig_publish(struct fake_rig *rig, struct outgoing *item)
     arena_init(&arena, NULL);
     op_group_init(&group, &rig->worker, &arena, 0);
     op_start(&publish.op, &group, published);
-    rig->world.messages.stream.sink.publish(&rig->world.base, &publish);
+    (queue ? &rig->world.messages.queue.sink : &rig->world.messages.stream.sink)
+        ->publish(&rig->world.base, &publish);
     fake_rig_run(rig);
     arena_clear(&arena);
     return publish.op.err.code != ERR_OK ? publish.op.err : item->err;

@@ -91,8 +91,7 @@ void fake_expire(struct fake_subscription *s)
     }
 }
 
-/* NULL: no longer this subscription's; *offset -1: of a time before a seek. */
-static struct fake_claim *find(struct fake_subscription *s, uint64_t token, int64_t *offset)
+struct fake_claim *fake_claim_held(struct fake_subscription *s, uint64_t token, int64_t *offset)
 {
     struct fake_claim *claim;
 
@@ -157,7 +156,7 @@ static struct err settle_claim(struct fake_subscription *s, struct fake_claim *c
 static struct err settle_item(struct fake_subscription *s, const struct settlement *item)
 {
     int64_t offset;
-    struct fake_claim *claim = find(s, item->token, &offset);
+    struct fake_claim *claim = fake_claim_held(s, item->token, &offset);
     bool again = item->how == SETTLE_RETRY || item->how == SETTLE_RELEASE;
 
     if (item->how == SETTLE_DEAD && s->kind != FAKE_KIND_QUEUE)
@@ -197,7 +196,7 @@ static struct err apply_extend(struct fake_world *world, struct op *op)
     for (size_t i = 0; i < extend->n; i++) {
         int64_t offset;
         struct fake_claim *claim =
-            find(extend->subscription->backend_data, extend->items[i].token, &offset);
+            fake_claim_held(extend->subscription->backend_data, extend->items[i].token, &offset);
 
         extend->items[i].err =
             claim != NULL ? ERR_NONE

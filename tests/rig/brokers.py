@@ -6,6 +6,7 @@ import struct
 from rig.kafka import KafkaServer
 from rig.messaging import pb
 from rig.nats import NatsServer
+from rig.postgres import PostgresServer
 from rig.redis import RedisServer
 from rig.server import exchange
 
@@ -94,4 +95,23 @@ class RedisStream:
         return sum(g[b"consumers"] for g in groups)
 
 
-BROKERS = {broker.backend: broker for broker in (Kafka, JetStream, RedisStream)}
+class Postgres:
+    backend, partitions = "postgres", 1
+
+    def __init__(self):
+        self.server = PostgresServer()
+
+    def slot(self, **settings):
+        return {"backend": "postgres", "config": {
+            "address": self.server.address, "username": "postgres", "database": "postgres", "queue_lease_ms": 5000,
+            **settings}}
+
+    def create(self, topic, partitions=1):
+        """It is made when it is first used."""
+
+    def unsettled(self, topic):
+        """Messages of the queue that are not settled."""
+        return int(self.server.sql(f"SELECT count(*) FROM prism.messages WHERE queue = '{topic}'::bytea"))
+
+
+BROKERS = {broker.backend: broker for broker in (Kafka, JetStream, RedisStream, Postgres)}

@@ -80,6 +80,7 @@ static void give_message(struct given *g, size_t i)
                            .payload = maybe(g->arena, below(2) == 0 ? 100 : 40000),
                            .claim = message_null(),
                            .subscription_id = maybe_text(g->arena),
+                           .ack_token = maybe_text(g->arena),
                            .sequence = offsets[below(7)],
                            .attempt = attempts[below(6)],
                            .claimed = below(2) == 0};
@@ -213,6 +214,7 @@ static pb_consumed_message *expect_message(struct given *g, struct consumed *m)
         to->ordering_key = pb_bytes(in->key);
     }
     to->subscription_id = arena_strdup(arena, m->subscription_id);
+    to->ack_token = pb_bytes(m->ack_token);
     to->sequence = m->sequence;
     if (m->attempt != 0) {
         to->_attempt_case = CONSUMER_PB(CONSUMED_MESSAGE___ATTEMPT_ATTEMPT);

@@ -1,0 +1,289 @@
+/* Settlement by token: what it does to the instance that holds the delivery, and what becomes of
+ * deliveries with a token that go to somebody else. */
+#include "tests/pattern/consumer/consumer.h"
+
+enum { LEASE_MS = 1000 };
+
+static const pb_disposition RETRIED = CONSUMER_PB(DISPOSITION__RETRY),
+                            RELEASED = CONSUMER_PB(DISPOSITION__RELEASE),
+                            DEAD = CONSUMER_PB(DISPOSITION__DEAD_LETTER);
+
+static struct call *member_with(struct fake_rig *rig, pb_order_mode order, int64_t lease_ms)
+{
+    pb_subscribe_request subscribe = subscription();
+
+    subscribe.ack_tokens = true;
+    subscribe.order = order;
+    if (lease_ms > 0) {
+        subscribe._lease_ms_case = CONSUMER_PB(SUBSCRIBE_REQUEST___LEASE_MS_LEASE_MS);
+        subscribe.lease_ms = lease_ms;
+    }
+    return join(rig, &subscribe);
+}
+
+static struct call *keyed_member(struct fake_rig *rig)
+{
+    return member_with(rig, CONSUMER_PB(ORDER_MODE__ORDER_PER_KEY), 0);
+}
+
+static struct call *leased_member(struct fake_rig *rig)
+{
+    return member_with(rig, CONSUMER_PB(ORDER_MODE__ORDER_NONE), LEASE_MS);
+}
+
+/* Acknowledges the i-th delivery by its token. Returns the failure's code. */
+static int settle(struct fake_rig *rig, const struct call *of, size_t i)
+{
+    ProtobufCBinaryData token = delivery_at(of, i)->ack_token;
+    pb_deliveries deliveries = CONSUMER_PB(DELIVERIES__INIT);
+    pb_acknowledge_request request = CONSUMER_PB(ACKNOWLEDGE_REQUEST__INIT);
+    const pb_acknowledge_response *response;
+    struct call *call;
+    int code = ERR_OK;
+
+    assert_true(token.len > 0);
+    deliveries.ack_tokens = &token;
+    deliveries.n_ack_tokens = 1;
+    request.deliveries = &deliveries;
+    call = fake_call(rig, "Acknowledge", &request.base);
+    fake_rig_run(rig);
+    assert_int_equal(call->ends, 1);
+    assert_int_equal(call->status.code, ERR_OK);
+    response = (const void *)call->reply;
+    assert_int_equal(response->acknowledged_count + (int)response->n_failures, 1);
+    if (response->n_failures > 0) {
+        code = response->failures[0]->code;
+        assert_int_equal(response->failures[0]->ack_token.len, token.len);
+    }
+    fake_call_free(call);
+    return code;
+}
+
+static void expect_settled(struct fake_rig *rig, uint64_t lost)
+{
+    const struct consumer_stats *stats = &consumer_in(rig)->stats;
+
+    assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 0);
+    assert_int_equal(stat_of(&stats->unsettled), 0);
+    assert_int_equal(stat_of(&stats->redelivered), 0);
+    assert_int_equal(stat_of(&stats->lost), lost);
+}
+
+static void test_the_holder_is_told(void **state)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    struct call *call = keyed_member(rig);
+
+    (void)state;
+    put(rig, "k", "1");
+    put(rig, "k", "2");
+    assert_int_equal(deliveries(call), 1);
+    assert_int_equal(settle(rig, call, 0), ERR_OK);
+    assert_int_equal(deliveries(call), 2); /* the next of its key */
+    assert_int_equal(through(call), 1);
+    assert_int_equal(settle(rig, call, 0), ERR_ABORTED);
+    assert_int_equal(settle(rig, call, 1), ERR_OK);
+    assert_int_equal(through(call), 2);
+    expect_settled(rig, 0);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+/* Nobody tells: its lease ends, and it neither comes again nor has failed. */
+static void test_the_holder_finds_out(void **state)
+{
+    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    struct call *call;
+
+    (void)state;
+    rig->slots = WITH_DEAD_LETTERS;
+    fake_rig_set(rig, "max_attempts", 1); /* a failure would show */
+    fake_rig_bind(rig);
+    rig->world.messages.faults.silent = true;
+    call = leased_member(rig);
+    put(rig, NULL, "1");
+    assert_int_equal(settle(rig, call, 0), ERR_OK);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.unsettled), 1);
+    fake_rig_advance(rig, 2 * LEASE_MS);
+    fake_rig_run(rig);
+    assert_int_equal(deliveries(call), 1);
+    assert_int_equal(fake_published(&rig->world, "t.g.dead"), 0);
+    expect_settled(rig, 0);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+/* However it comes back, and to whomever it goes, its token settles nothing any more. */
+static void test_late_tokens(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 5; way++) {
+        struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+        struct call *call = way == 4 ? leased_member(rig)
+                                     : member_with(rig,
+                                                   way == 3 ? CONSUMER_PB(ORDER_MODE__ORDER_PER_KEY)
+                                                            : CONSUMER_PB(ORDER_MODE__ORDER_NONE),
+                                                   0);
+        struct call *other = NULL;
+
+        put(rig, "k", "1");
+        assert_int_equal(deliveries(call), 1);
+        if (way == 0)
+            reject(rig, call, 1, RELEASED, 0);
+        if (way == 1 || way == 3)
+            reject(rig, call, 1, RETRIED, 0);
+        if (way == 2) {
+            other = leased_member(rig);
+            fake_call_push(call, NULL);
+        }
+        if (way == 4)
+            fake_rig_advance(rig, 2 * LEASE_MS);
+        fake_rig_run(rig);
+        assert_int_equal(settle(rig, call, 0), ERR_ABORTED);
+        assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 1);
+        if (other != NULL)
+            assert_int_equal(settle(rig, other, 0), ERR_OK);
+        else
+            assert_int_equal(settle(rig, call, 1), ERR_OK);
+        assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 0);
+        leave(rig, other != NULL ? other : call);
+        if (other != NULL)
+            fake_call_free(call);
+        consumer_free(rig);
+    }
+}
+
+/* A dead letter is not written of what was settled meanwhile; whoever asked for it is told. */
+static void test_no_letter_of_what_is_settled(void **state)
+{
+    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    struct call *call;
+
+    (void)state;
+    rig->slots = WITH_DEAD_LETTERS;
+    fake_rig_bind(rig);
+    rig->world.messages.faults.silent = true;
+    call = keyed_member(rig);
+    put(rig, "k", "1");
+    put(rig, "k", "2");
+    assert_int_equal(settle(rig, call, 0), ERR_OK);
+    reject(rig, call, 1, DEAD, 0);
+    assert_int_equal(last_failure(call), ERR_ABORTED);
+    assert_int_equal(fake_published(&rig->world, "t.g.dead"), 0);
+    assert_int_equal(deliveries(call), 2);
+    reject(rig, call, 2, DEAD, 0);
+    assert_int_equal(fake_published(&rig->world, "t.g.dead"), 1);
+    assert_int_equal(settle(rig, call, 1), ERR_ABORTED);
+    expect_settled(rig, 0);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+/* The source does not answer: nobody gets it until it does. */
+static void test_a_recall_that_fails(void **state)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    struct call *call = leased_member(rig);
+
+    (void)state;
+    put(rig, NULL, "1");
+    rig->world.fail_at = rig->world.ops + 1;
+    rig->world.fail_last = rig->world.ops + 3;
+    rig->world.fail_with = err_make(ERR_UNAVAILABLE, "the fake is away");
+    fake_rig_advance(rig, LEASE_MS + LEASE_MS / 10 + 10);
+    fake_rig_run(rig);
+    assert_int_equal(deliveries(call), 1);
+    for (int i = 0; i < 3; i++) {
+        fake_rig_advance(rig, 210);
+        fake_rig_run(rig);
+    }
+    assert_int_equal(deliveries(call), 2);
+    assert_int_equal(settle(rig, call, 0), ERR_ABORTED);
+    assert_int_equal(settle(rig, call, 1), ERR_OK);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+/* It ends while its deliveries are being recalled: all is given back. */
+static void test_the_end_while_recalling(void **state)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    struct call *call = leased_member(rig);
+
+    (void)state;
+    for (int i = 0; i < 10; i++)
+        put(rig, NULL, "1");
+    assert_int_equal(deliveries(call), 10);
+    vanish(rig, call);
+    assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 10);
+    call = leased_member(rig);
+    assert_int_equal(deliveries(call), 10);
+    for (size_t i = 0; i < 10; i++)
+        assert_int_equal(settle(rig, call, i), ERR_OK);
+    assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 0);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+static void expect_refused(struct fake_rig *rig, pb_subscribe_request *subscribe,
+                           enum err_code code)
+{
+    struct call *call = join(rig, subscribe);
+
+    assert_int_equal(call->ends, 1);
+    assert_int_equal(call->status.code, code);
+    fake_call_free(call);
+}
+
+static void test_who_can_have_none(void **state)
+{
+    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    pb_subscribe_request subscribe = subscription();
+
+    (void)state;
+    subscribe.ack_tokens = true;
+    rig->world.messages.stream.settling.tickets = NULL;
+    fake_rig_bind(rig);
+    expect_refused(rig, &subscribe, ERR_UNIMPLEMENTED);
+    consumer_free(rig);
+
+    rig = consumer_rig(FAKE_STREAM);
+    subscribe.ack_mode = PRISM__PATTERNS__SCHEMAS__ACK_MODE__ACK_AUTO;
+    expect_refused(rig, &subscribe, ERR_INVALID_ARGUMENT);
+    subscribe = subscription();
+    subscribe.ack_tokens = true;
+    subscribe.consumer_group = pb_text("");
+    expect_refused(rig, &subscribe, ERR_INVALID_ARGUMENT);
+    consumer_free(rig);
+}
+
+/* A queue has no group. */
+static void test_queues(void **state)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_QUEUE);
+    struct call *call = leased_member(rig);
+
+    (void)state;
+    put(rig, NULL, "1");
+    assert_int_equal(settle(rig, call, 0), ERR_OK);
+    assert_int_equal(settle(rig, call, 0), ERR_ABORTED);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.unsettled), 0);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_holder_is_told),
+        cmocka_unit_test(test_the_holder_finds_out),
+        cmocka_unit_test(test_late_tokens),
+        cmocka_unit_test(test_no_letter_of_what_is_settled),
+        cmocka_unit_test(test_a_recall_that_fails),
+        cmocka_unit_test(test_the_end_while_recalling),
+        cmocka_unit_test(test_who_can_have_none),
+        cmocka_unit_test(test_queues),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
