@@ -1,17 +1,10 @@
 /* What the desk does for a listener: calls that may block. */
 #include "backends/kafka/kafka_listener.h"
 #include "pool/worker.h"
-#include "src/base/clock.h"
 
 #include <stdlib.h>
 
-enum {
-    TRIES = 5,
-    LEAST_ANSWER_MS = 1000,
-    ORPHAN_LOOK_MS = 20,
-    LEAVE_LOOK_MS = 100,
-    LEAVE_TRIES = 30
-};
+enum { TRIES = 5, LEAST_ANSWER_MS = 1000 };
 
 static struct kafka_listener *listener_of(struct kafka_task *task)
 {
@@ -280,121 +273,6 @@ void kafka_run_open(struct kafka_task *task)
         listener->err = kafka_resolve(listener);
         if (listener->err.code == ERR_OK)
             listener->err = assign(listener);
-    }
-    kafka_deed_over(listener);
-}
-
-/* ---- close ---- */
-
-/* The library waits for a coordinator that may be gone: its own call could wait for ever. */
-static void begin_leaving(struct kafka_listener *listener)
-{
-    rd_kafka_error_t *error;
-
-    listener->last = rd_kafka_queue_new(listener->rk);
-    error = rd_kafka_consumer_close_queue(listener->rk, listener->last);
-    if (error != NULL)
-        rd_kafka_error_destroy(error);
-}
-
-/* Has the group been left? Lets go of what it takes back. */
-static bool has_left(struct kafka_listener *listener, int wait_ms)
-{
-    rd_kafka_event_t *event;
-    rd_kafka_error_t *error;
-
-    while (!rd_kafka_consumer_closed(listener->rk)) {
-        event = rd_kafka_queue_poll(listener->last, wait_ms);
-        if (event == NULL)
-            break;
-        if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE) {
-            error = rd_kafka_incremental_unassign(listener->rk,
-                                                  rd_kafka_event_topic_partition_list(event));
-            if (error != NULL)
-                rd_kafka_error_destroy(error);
-        }
-        rd_kafka_event_destroy(event);
-    }
-    return rd_kafka_consumer_closed(listener->rk) != 0;
-}
-
-void kafka_run_close(struct kafka_task *task)
-{
-    struct kafka_listener *listener = listener_of(task);
-
-    if (listener->rk != NULL) {
-        rd_kafka_queue_io_event_enable(listener->control, -1, NULL, 0);
-        commit_now(listener);
-        if (listener->subscribed) {
-            begin_leaving(listener);
-            for (unsigned i = 0; i < LEAVE_TRIES && !has_left(listener, LEAVE_LOOK_MS); i++)
-                continue;
-        }
-    }
-    kafka_deed_over(listener);
-}
-
-/* Plays the group's game until the first assignment has come, then leaves. */
-static bool has_assignment(struct kafka_listener *listener)
-{
-    rd_kafka_event_t *event;
-    rd_kafka_error_t *error = NULL;
-    bool found = false;
-
-    while (!found && (event = rd_kafka_queue_poll(listener->control, 0)) != NULL) {
-        if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE) {
-            found = true;
-            error = rd_kafka_incremental_assign(listener->rk,
-                                                rd_kafka_event_topic_partition_list(event));
-        }
-        if (error != NULL)
-            rd_kafka_error_destroy(error);
-        error = NULL;
-        rd_kafka_event_destroy(event);
-    }
-    return found;
-}
-
-void kafka_run_orphan(struct kafka_task *task)
-{
-    struct kafka_listener *listener = listener_of(task);
-    struct kafka_store *store = kafka_listener_store(listener);
-
-    rd_kafka_queue_io_event_enable(listener->control, -1, NULL, 0);
-    if (has_assignment(listener)) {
-        begin_leaving(listener);
-        listener->give_up_ns = clock_now_ns() + 300ull * NS_PER_S;
-    } else if (clock_now_ns() < listener->give_up_ns && !kafka_store_is_stopping(store)) {
-        kafka_desk_put(&store->desk, task, ORPHAN_LOOK_MS);
-        return;
-    } else {
-        counter_add_shared(&store->leaked, 1);
-        listener->rk = NULL; /* it can be closed neither now nor later */
-    }
-    kafka_deed_over(listener);
-}
-
-/* One that cannot leave its group, because no broker answers, is tried until it can. */
-void kafka_run_destroy(struct kafka_task *task)
-{
-    struct kafka_listener *listener = listener_of(task);
-    struct kafka_store *store = kafka_listener_store(listener);
-
-    if (listener->rk != NULL && listener->last != NULL && !has_left(listener, 0)) {
-        if (clock_now_ns() < listener->give_up_ns && !kafka_store_is_stopping(store)) {
-            kafka_desk_put(&store->desk, task, LEAVE_LOOK_MS);
-            return;
-        }
-        counter_add_shared(&store->leaked, 1);
-        listener->rk = NULL;
-    }
-    if (listener->rk != NULL) {
-        if (listener->last != NULL)
-            rd_kafka_queue_destroy(listener->last);
-        rd_kafka_queue_destroy(listener->control);
-        rd_kafka_destroy_flags(listener->rk,
-                               listener->subscribed ? RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE : 0);
-        free(listener->joining);
     }
     kafka_deed_over(listener);
 }

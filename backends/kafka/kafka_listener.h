@@ -3,6 +3,7 @@
  *   kafka_listener.c   open, grant, withdraw, close; what comes next for a listener
  *   kafka_control.c    the group's events, on the home worker
  *   kafka_deeds.c      what the desk does for a listener: calls that may block
+ *   kafka_leave.c      and what it does at a listener's end
  *   kafka_resolve.c    where reading begins
  *   kafka_part.c       a partition: what was delivered and is not settled
  *   kafka_take.c       messages, from the client library into batches
@@ -110,9 +111,11 @@ struct kafka_listener {
     struct job landed;
     bool subscribed, assigned, closing, told, orphan;
     struct err end;
-    _Atomic bool abandoned; /* it is closing: the desk need not try on */
-    uint64_t give_up_ns;    /* when its consumer is left alone for good */
-    rd_kafka_queue_t *last; /* the group's last events, once the consumer is being closed */
+    _Atomic bool abandoned;       /* it is closing: the desk need not try on */
+    uint64_t give_up_ns;          /* when its consumer is left alone for good */
+    rd_kafka_queue_t *last;       /* the group's last events, once the consumer is being closed */
+    rd_kafka_queue_t *committing; /* where the answer to its last commit comes */
+    uint64_t close_ns;            /* 0: close has not begun; it waits for no answer after it */
 
     /* ---- the deed's ---- */
     rd_kafka_topic_partition_list_t *list, *commits;
@@ -179,10 +182,13 @@ void kafka_run_revoke(struct kafka_task *task);
 void kafka_run_reset(struct kafka_task *task);
 void kafka_run_seek_look(struct kafka_task *task);
 void kafka_run_seek(struct kafka_task *task);
+void kafka_deed_over(struct kafka_listener *listener); /* the task is done */
+
+/* ---- kafka_leave.c. thread: desk ---- */
+
 void kafka_run_close(struct kafka_task *task);
 void kafka_run_orphan(struct kafka_task *task);
 void kafka_run_destroy(struct kafka_task *task);
-void kafka_deed_over(struct kafka_listener *listener); /* the task is done */
 
 /* ---- kafka_resolve.c. thread: desk ---- */
 
