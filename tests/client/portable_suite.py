@@ -10,6 +10,7 @@ EXPIRES, REMAINS = "example/apple expires: in a minute", "does not expire: expir
 SAYS = {
     "memstore": ["backend memstore", *NATIVE, EXPIRES],
     "redis": ["backend redis", *NATIVE, EXPIRES],
+    "redis-cluster": ["backend redis", *NATIVE, EXPIRES],
     "postgres": ["backend postgres", *NATIVE, REMAINS],
     "postgres-ttl": ["backend postgres", *NATIVE, EXPIRES],
     "dynamodb": ["backend dynamodb", *EMULATED, EXPIRES],
