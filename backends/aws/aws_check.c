@@ -4,7 +4,7 @@
 
 #include "src/base/random.h"
 
-enum { BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 2000 };
+enum { BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 2000, DOUBT_MS = 1000 };
 
 static void log_down(struct aws_client *client, const char *text)
 {
@@ -88,10 +88,17 @@ void aws_suspect(struct aws_client *client)
     timer_arm(&client->base.home->timers, &client->check_timer, client->base.home->now_ns, on_due);
 }
 
+void aws_doubt(struct aws_client *client)
+{
+    if (client->base.home->now_ns - client->checked_ns >= DOUBT_MS * NS_PER_MS)
+        aws_suspect(client);
+}
+
 /* Another check is due when this one has failed, whoever asked for it. */
 void aws_checked(struct aws_client *client, enum backend_state state, const char *text)
 {
     report(client, state, text);
+    client->checked_ns = client->base.home->now_ns;
     if (state != BACKEND_DOWN) {
         client->failed_checks = 0;
         return;

@@ -67,6 +67,7 @@ struct aws_client {
     struct aws_task *check;   /* under way; NULL: none */
     struct arena check_arena; /* its memory */
     unsigned failed_checks;   /* one after the other */
+    uint64_t checked_ns;      /* when the last one ended */
 
     unsigned own; /* tasks of the instance's own; close waits for them */
     bool closing;
@@ -191,6 +192,9 @@ void aws_turn_end(struct aws_task *task);
 
 /* A failure that may mean that the server is away or refuses us: asks it. */
 void aws_suspect(struct aws_client *client);
+
+/* An answer that a healthy server gives as well: asks it if the last check was some time ago. */
+void aws_doubt(struct aws_client *client);
 
 /* The end of a check: what it has found becomes the instance's state. text: static; NULL if READY.
  */

@@ -54,7 +54,8 @@ struct http_request {
     enum http_reach reach;
     unsigned status;
     struct slice body_out;
-    uint64_t length; /* bytes that the answer's body has, or was announced to have */
+    uint64_t length; /* bytes that the answer's body has, or was announced to have; too_long and not
+                        announced: has at least */
     bool too_long;   /* more than max_body: body_out is empty */
     uint32_t retry_after_ms;
     char tag[HTTP_TAG_BYTES];  /* ETag, with its quotes; "": none */

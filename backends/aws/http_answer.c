@@ -115,6 +115,8 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
 
     if (whole > request->max_body || request->length > request->max_body) {
         request->too_long = true;
+        if (request->length < whole)
+            request->length = whole; /* none was announced: it has at least so many */
         return 0;
     }
     if (!make_room(request, n))

@@ -172,7 +172,9 @@ static struct err err_of_status(const struct aws_call *call)
     if (status == 403)
         return err_make(ERR_PERMISSION_DENIED,
                         "the server refuses the configured key, or does not permit this to it");
-    if (status == 301 || status == 307)
+    if (status == 404 && code.len == 0) /* to HEAD, while a check has failed */
+        return err_make(ERR_UNAVAILABLE, "the server has no such object, or no such bucket");
+    if (status == 301 || status == 302 || status == 307 || status == 308)
         return err_make(ERR_FAILED_PRECONDITION,
                         "the bucket is in another region or at another endpoint");
     if (status == 501)

@@ -8,14 +8,18 @@ static void fail(struct aws_call *call)
     aws_task_finish(call->task, s3_error(call));
 }
 
-/* A HEAD of an absent object and one in an absent bucket have the same answer. */
+/* A HEAD of an absent object and one in an absent bucket have the same answer, so the bucket is
+ * asked for now and then. */
 static bool is_absent(struct aws_call *call)
 {
     struct slice code = s3_element(call->http.body_out, "Code");
 
-    return call->err.code == ERR_OK && call->http.status == 404 &&
-           call->task->client->reported != BACKEND_DOWN &&
-           (code.len == 0 || slice_equal(code, slice_str("NoSuchKey")));
+    if (call->err.code != ERR_OK || call->http.status != 404 ||
+        call->task->client->reported == BACKEND_DOWN)
+        return false;
+    if (code.len == 0)
+        aws_doubt(call->task->client);
+    return code.len == 0 || slice_equal(code, slice_str("NoSuchKey"));
 }
 
 static bool is_status(const struct aws_call *call, unsigned status)

@@ -143,6 +143,18 @@ class Faults(suite.Case):
         self.assertIn("cut short", error.details())
         self.works()
 
+    def test_a_value_whose_length_is_not_announced(self):
+        """One that fits is read whole; one that does not is too large, and not empty."""
+        self.store(b"x" * 10000)
+        self.front.chunk(1)
+        self.assertEqual(self.kv.Retrieve(key="k", timeout=DEADLINE).value, b"x" * 10000)
+        large = self.s3.client().request("PUT", f"/{s3.BUCKET}/prism/default/large", bytes(5 << 20))
+        self.assertEqual(large[0], 200)
+        self.front.chunk(1)
+        error = self.failure(self.kv.Retrieve, key="large")
+        self.assertEqual(error.code(), S.RESOURCE_EXHAUSTED)
+        self.assertIn("a message takes", error.details())
+
     # ---- uploads in parts ----
 
     LARGE = bytes(20 << 20)
@@ -260,6 +272,27 @@ class Faults(suite.Case):
         self.front.calm()
         wait.until(self.ready, environment.PATIENCE, "ready again")
         self.works()
+
+    def test_a_bucket_that_vanishes_is_noticed_by_asking_for_objects(self):
+        """The answer to HEAD is that of an absent object."""
+        bucket = self.s3.client()
+        self.assertEqual(bucket.request("PUT", "/vanishing")[0], 200)
+        self.serve(self.front.url, bucket="vanishing", conditional_writes=False)
+        wait.until(self.ready, environment.PATIENCE, "it is ready")
+        self.assertFalse(self.kv.Exists(key="k").exists)
+        self.assertEqual(bucket.request("DELETE", "/vanishing")[0], 204)
+
+        def told():
+            try:
+                self.assertFalse(self.kv.Exists(key="k", timeout=DEADLINE).exists)
+                return False
+            except grpc.RpcError as error:
+                return error.code() == S.UNAVAILABLE and "no such bucket" in error.details()
+        wait.until(told, environment.PATIENCE, "nobody is told that the object is absent")
+        self.assertIn("the bucket does not exist", self.server.http("/readyz")[1])
+        self.assertEqual(bucket.request("PUT", "/vanishing")[0], 200)
+        wait.until(self.ready, environment.PATIENCE, "it is there again")
+        self.assertFalse(self.kv.Exists(key="k").exists)
 
     def test_a_wrong_clock(self):
         self.refused(403, "RequestTimeTooSkewed", "clock", "RequestTimeTooSkewed")

@@ -8,6 +8,7 @@ on command.
         f.refuse("DELETE", 403, "X")   every request of this method
         f.lose(1)                      the next request is done, its answer is lost: the connection closes
         f.truncate(1)                  the next answer is announced whole, and ends after half of it
+        f.chunk(1)                     the next answer comes in pieces, without its length
         f.stall(3)                     the next 3 requests are not done until calm()
         f.hold(), f.release()          requests arrive, nothing is done or answered meanwhile
         f.unprocessed(2, times=1)      DynamoDB: the next BatchWriteItem hands its last 2 requests back
@@ -143,6 +144,9 @@ class AwsFront:
     def truncate(self, n):
         self._plan(n, "truncate")
 
+    def chunk(self, n):
+        self._plan(n, "chunk")
+
     def stall(self, n):
         """No answer, until it is calm."""
         with self.lock:
@@ -227,7 +231,7 @@ class AwsFront:
         if plan == "lose":
             handler.close_connection = True
         else:
-            self._answer(handler, answer.status, data, headers, plan == "truncate")
+            self._answer(handler, answer.status, data, headers, plan)
 
     @staticmethod
     def _signed_again(handler, body):
@@ -252,16 +256,20 @@ class AwsFront:
         return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as told</Message></Error>".encode()
 
     @staticmethod
-    def _answer(handler, status, data, headers=(), truncated=False):
+    def _answer(handler, status, data, headers=(), plan="pass"):
         handler.send_response(status)
         for name, value in headers:
             if name.lower() not in _HOP:
                 handler.send_header(name, value)
         bodiless = handler.command == "HEAD" or status == 204
-        if status != 204:
+        if plan == "chunk":
+            handler.send_header("Transfer-Encoding", "chunked")
+        elif status != 204:
             handler.send_header("Content-Length", dict(headers).get("Content-Length") if bodiless else str(len(data)))
         handler.end_headers()
-        if truncated:
+        if plan == "chunk":
+            handler.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data))
+        elif plan == "truncate":
             handler.wfile.write(data[:len(data) // 2])
             handler.close_connection = True
         elif not bodiless:
