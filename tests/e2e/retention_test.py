@@ -111,11 +111,11 @@ class Strict(suite.Case):
         with Member(reader, topic=topic, consumer_group="g") as member:
             member.take(1)
 
-    def expect_no_start(self, slot, *words, pattern=producer, allowed="loses"):
+    def expect_no_start(self, slot, *words, pattern=producer, allowed="loses", event="pattern_not_opened", key="error"):
         server = Prismd(namespaces=[pattern(slot, strict_retention=True, allowed_topics=allowed)]).launch()
         try:
             self.assertEqual(server.process.wait(environment.PATIENCE), 1)
-            text, = [e["error"] for e in server.log_events() if e["event"] == "pattern_not_opened"]
+            text, = [e[key] for e in server.log_events() if e["event"] == event]
             for word in words:
                 self.assertIn(word, text)
         finally:
@@ -153,7 +153,7 @@ class Strict(suite.Case):
     def test_what_keeps_nothing_does_not_start(self):
         slot = {"backend": "redis", "config": {"address": self.borrow(RedisServer()).address}}
         for pattern in producer, consumer:
-            self.expect_no_start(slot, "at most once", pattern=pattern, allowed="*")
+            self.expect_no_start(slot, "at most once", pattern=pattern, allowed="*", event="config_fault", key="message")
 
 
 if __name__ == "__main__":
