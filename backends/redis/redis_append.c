@@ -4,15 +4,12 @@
  * Order within a key. Redis may refuse one command and carry out the next one: it was full for a
  * moment. So messages of one topic of which several have keys go as one transaction, which redis
  * refuses as a whole. Topics do not share one: what the user may not do to one topic is no affair
- * of the others. */
+ * of the others. Atomic publishes are redis_whole.c's. */
 #include "backends/failed_keys.h"
-#include "backends/redis/redis_script.h"
 #include "backends/redis/redis_stream.h"
 #include "src/base/container.h"
 
 #include <stdlib.h>
-
-enum { PUSH_BYTES = 2048 }; /* of the script, about */
 
 /* Messages of one topic, in their order. */
 struct lot {
@@ -30,49 +27,6 @@ struct append {
     const struct lot *now; /* whose answer it is */
     uint32_t now_step;
 };
-
-/* ---- checks ---- */
-
-static struct err invalid(const char *subject, const char *text)
-{
-    return err_about(ERR_INVALID_ARGUMENT, subject, text);
-}
-
-static struct err check_headers(const struct outgoing *item)
-{
-    for (size_t i = 0; i < item->n_headers; i++) {
-        if (message_is_null(item->headers[i].value))
-            return invalid("headers", "a header of a redis stream has a value, maybe an empty one");
-    }
-    return ERR_NONE;
-}
-
-/* most: bytes that its queue may hold, as the script counts them; 0: any number. */
-static struct err check_item(const struct redis *redis, const struct outgoing *item, uint64_t most)
-{
-    if (message_is_null(item->payload))
-        return invalid("payload", "a message of a redis stream has a payload, maybe an empty one");
-    if (message_out_bytes(item) > REDIS_STREAM_MESSAGE_BYTES ||
-        item->payload.len > redis->base.limits.value_bytes)
-        return invalid("payload", "the message is longer than this redis takes");
-    if (most > 0 && redis_entry_size(item) > most)
-        return invalid("payload", "larger by itself than queue_max_bytes lets a queue be");
-    if (item->delay_ms > 0)
-        return invalid("delay_ms", "redis streams do not delay messages");
-
-    struct err err = check_headers(item);
-
-    return err.code == ERR_OK ? redis_stream_check_name(redis, item->topic) : err;
-}
-
-static void forget(struct outgoing *item)
-{
-    item->err = ERR_NONE;
-    item->deduplicated = false;
-    item->partition = item->receivers = -1;
-    item->offset = -1;
-    item->position = message_null();
-}
 
 /* ---- order by topic ---- */
 
@@ -117,10 +71,10 @@ static struct append *prepare(const struct redis *redis, struct publish *publish
     for (size_t i = 0; i < publish->n; i++) {
         struct outgoing *item = &publish->items[i];
 
-        forget(item);
+        redis_item_forget(item);
         if (failed_stops(&failed, item))
             continue;
-        item->err = check_item(redis, item, most);
+        item->err = redis_item_check(redis, item, most);
         if (item->err.code != ERR_OK) {
             failed_add(&failed, item);
             continue;
@@ -187,18 +141,6 @@ static void atomic_node(struct redis_call *call, struct append *append,
         take_id(call, item_of(append, append->now_step - 1), node);
 }
 
-/* The bounds by their numbers in the script's answer. */
-static struct err full(int64_t bound)
-{
-    static const char *const names[] = {NULL, "queue_max_messages", "queue_max_bytes",
-                                        "queue_max_age_ms"};
-
-    if (bound < 1 || bound >= (int64_t)ARRAY_LEN(names))
-        return err_make(ERR_INTERNAL, "redis answers what the script does not say");
-    return err_about(ERR_RESOURCE_EXHAUSTED, names[bound],
-                     "the queue is full: nobody has received what waits in it");
-}
-
 static void bounded_node(struct redis_call *call, struct append *append,
                          const struct redis_node *node)
 {
@@ -209,7 +151,7 @@ static void bounded_node(struct redis_call *call, struct append *append,
     if (node->depth != 1 || node->index >= append->now->n)
         return;
     if (node->type == REDIS_REPLY_INTEGER)
-        item_of(append, (uint32_t)node->index)->err = full(node->number);
+        item_of(append, (uint32_t)node->index)->err = redis_queue_full(node->number);
     else
         take_id(call, item_of(append, (uint32_t)node->index), node);
 }
@@ -270,46 +212,14 @@ static const struct redis_kind append_kind = {.writes = true,
 
 /* ---- publish ---- */
 
-static void add(struct redis_call *call, const struct outgoing *item)
-{
-    redis_command(call, 3 + redis_entry_words(item), "XADD");
-    redis_word(call, item->topic);
-    redis_word(call, slice_str("*"));
-    redis_entry_put(call, item);
-}
-
 static void say_lot(struct redis_call *call, const struct append *append, const struct lot *lot)
 {
     if (lot->atomic)
         redis_command(call, 1, "MULTI");
     for (uint32_t i = 0; i < lot->n; i++)
-        add(call, append->order[lot->first + i]);
+        redis_say_add(call, append->order[lot->first + i]);
     if (lot->atomic)
         redis_command(call, 1, "EXEC");
-}
-
-static void say_bounded(struct redis_call *call, const struct append *append, const struct lot *lot)
-{
-    struct redis_streams *streams = redis_streams_at(call->redis);
-    const struct redis_store *store = redis_store_of(call->redis);
-    struct slice queue = append->order[lot->first]->topic;
-    unsigned words = 4 + lot->n;
-
-    for (uint32_t i = 0; i < lot->n; i++)
-        words += redis_entry_words(append->order[lot->first + i]);
-    redis_say_script(call, redis_script_push, 2, words);
-    redis_word(call, queue);
-    redis_word(call, redis_stream_key(streams, op_arena(call->op), REDIS_QUEUE_SIZES, queue));
-    redis_word_number(call, store->queue_messages);
-    redis_word_number(call, store->queue_bytes);
-    redis_word_number(call, store->queue_age_ms);
-    redis_word(call, slice_str(REDIS_QUEUE_GROUP));
-    for (uint32_t i = 0; i < lot->n; i++) {
-        const struct outgoing *item = append->order[lot->first + i];
-
-        redis_word_number(call, redis_entry_words(item));
-        redis_entry_put(call, item);
-    }
 }
 
 static void append_all(struct backend *backend, struct publish *publish, bool bounded)
@@ -331,7 +241,7 @@ static void append_all(struct backend *backend, struct publish *publish, bool bo
     }
     redis = redis_to_key(redis, append->order[0]->topic);
     if (bounded)
-        bytes += append->n_lots * PUSH_BYTES;
+        bytes += append->n_lots * REDIS_PUSH_BYTES;
 
     struct redis_call *call = redis_begin(redis, &publish->op, &append_kind, bytes);
 
@@ -341,21 +251,29 @@ static void append_all(struct backend *backend, struct publish *publish, bool bo
     redis_reserve(call, bytes);
     for (uint32_t l = 0; l < append->n_lots; l++) {
         if (bounded)
-            say_bounded(call, append, &append->lots[l]);
+            redis_say_push(call, &append->order[append->lots[l].first], append->lots[l].n, false);
         else
             say_lot(call, append, &append->lots[l]);
     }
 }
 
+static void append(struct backend *backend, struct publish *publish, bool bounded)
+{
+    if (publish->atomic)
+        redis_publish_whole(redis_of(backend), publish, bounded);
+    else
+        append_all(backend, publish, bounded);
+}
+
 void redis_stream_publish(struct backend *backend, struct publish *publish)
 {
-    append_all(backend, publish, false);
+    append(backend, publish, false);
 }
 
 void redis_queue_publish(struct backend *backend, struct publish *publish)
 {
     const struct redis_store *store = redis_store_of(redis_of(backend));
 
-    append_all(backend, publish,
-               store->queue_messages > 0 || store->queue_bytes > 0 || store->queue_age_ms > 0);
+    append(backend, publish,
+           store->queue_messages > 0 || store->queue_bytes > 0 || store->queue_age_ms > 0);
 }

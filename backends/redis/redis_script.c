@@ -136,9 +136,10 @@ const char redis_script_settle[] =
     "return out\n";
 
 /* KEYS: stream, the bytes of queues. ARGV: most messages, bytes, age in ms (0: no bound), the
- * queue's group, then for each message how many words it has, and these. For each: its identifier,
- * what redis says against it, or the bound that it would pass (1, 2, 3). Nothing comes behind one
- * that is refused. The bytes are right again once the queue is empty, whoever has removed what.
+ * queue's group, 1 = all or none, then for each message how many words it has, and these. For each:
+ * its identifier, what redis says against it, or the bound that it would pass (1, 2, 3); with all
+ * or none, the latter two by themselves. Nothing comes behind one that is refused. The bytes are
+ * right again once the queue is empty, whoever has removed what.
  *
  * The group is made with the queue: where redis is full none can be made, and who attaches then for
  * the first time could not receive what waits. */
@@ -165,11 +166,26 @@ const char redis_script_push[] =
     "  if type(r) == 'string' then n, held = n + 1, held + size end\n"
     "  return r\n"
     "end\n"
-    "local at = 5\n"
+    "local at, whole = 6, ARGV[5] == '1'\n"
+    "if whole then\n"
+    "  local count, size, i = 0, 0, at\n"
+    "  while i <= #ARGV do\n"
+    "    local last = i + tonumber(ARGV[i])\n"
+    "    for j = i + 1, last do size = size + #ARGV[j] end\n"
+    "    count, i = count + 1, last + 1\n"
+    "  end\n"
+    "  if most > 0 and n + count > most then refused = 1 end\n"
+    "  if bytes > 0 and held + size > bytes then refused = refused or 2 end\n"
+    "  if refused then return refused end\n"
+    "end\n"
     "while at <= #ARGV do\n"
     "  local words = tonumber(ARGV[at])\n"
     "  local r = refused or add(at + 1, at + words)\n"
     "  if type(r) ~= 'string' then refused = r end\n"
+    "  if whole and refused then\n"
+    "    for _, id in ipairs(out) do redis.call('XDEL', key, id) end\n"
+    "    return r\n"
+    "  end\n"
     "  out[#out + 1] = r\n"
     "  at = at + 1 + words\n"
     "end\n"

@@ -1,6 +1,6 @@
 /* Streams and queues on redis' streams. All of it belongs to the worker.
  *
- *   redis_append.c    XADD for a frame
+ *   redis_append.c    XADD for a frame; redis_whole.c: for one that is all or none; redis_items.c
  *   redis_scatter.c   a frame whose topics are on several nodes of a cluster
  *   redis_entry.c     messages as fields of entries, and back; batches
  *   redis_naming.c    names and keys of topics, and errors
@@ -71,8 +71,8 @@ enum {
 #define REDIS_STREAM_SINK(publish_)                                                                \
     {                                                                                              \
         .max_items = REDIS_STREAM_ITEMS, .max_frame_bytes = REDIS_STREAM_FRAME_BYTES,              \
-        .max_message_bytes = REDIS_STREAM_MESSAGE_BYTES, .keyed = true, .binary_headers = true,    \
-        .many_topics = true,                                                                       \
+        .max_message_bytes = REDIS_STREAM_MESSAGE_BYTES, .atomic_items = REDIS_STREAM_ITEMS,       \
+        .keyed = true, .binary_headers = true, .many_topics = true,                                \
         .ack_means = "redis has added the message to the stream; whether that is on disk is what " \
                      "`acknowledgement` says, and replicas follow later",                          \
         .check_topic = redis_stream_check_topic, .publish = (publish_)                             \
@@ -99,6 +99,22 @@ struct err redis_stream_check_topic(struct slice topic);
 struct err redis_stream_check_name(const struct redis *redis, struct slice topic);
 struct err redis_stream_error(struct arena *arena, struct slice reply);
 void redis_stream_publish(struct backend *backend, struct publish *publish);
+
+/* All items or none (redis_whole.c). */
+void redis_publish_whole(struct redis *redis, struct publish *publish, bool bounded);
+
+/* ---- what is appended (redis_items.c) ---- */
+
+enum { REDIS_PUSH_BYTES = 3072 }; /* of the script, about */
+
+/* most: bytes that its queue may hold, as the script counts them; 0: any number. */
+struct err redis_item_check(const struct redis *redis, const struct outgoing *item, uint64_t most);
+void redis_item_forget(struct outgoing *item);
+/* A bound by its number in the script's answer. */
+struct err redis_queue_full(int64_t bound);
+void redis_say_add(struct redis_call *call, const struct outgoing *item);
+/* Of one queue. whole: all or none. */
+void redis_say_push(struct redis_call *call, struct outgoing *const *items, uint32_t n, bool whole);
 void redis_queue_publish(struct backend *backend, struct publish *publish);
 /* n valid ones, by topic; `each` publishes those of one. */
 void redis_scatter(struct backend *backend, struct publish *publish, struct outgoing **order,

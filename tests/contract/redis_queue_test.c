@@ -129,6 +129,7 @@ int main(void)
     redis_server_start(&server, NULL);
     snprintf(address, sizeof address, "unix:%s", server.socket);
     failed = queue_contract("redis-stream, with bounds", open_wide, close_fixture) +
+             atomic_contract("redis-stream, with bounds", open_wide, close_fixture) +
              queue_bounds_contract("redis-stream", open_bounded, close_fixture) +
              queue_bounds_contract("redis-stream, age", open_aging, close_fixture) +
              kv_group("redis-stream", "queues with bounds", tests, ARRAY_LEN(tests), open_bounded,
