@@ -12,7 +12,7 @@ static struct redis_held *hold(struct redis_reader *reader, struct redis_id id)
 
     held->kept_ns = reader->sent_ns;
     held->sure_ns = redis_sure_ns(reader, reader->sent_ns);
-    redis_reader_due(reader, redis_held_due(reader, held));
+    redis_reader_holds(reader, held);
     return held;
 }
 

@@ -15,28 +15,23 @@ static bool connected(const struct redis_reader *reader)
 
 /* ---- giving back ---- */
 
-static bool goes(const struct redis_held *held, enum redis_give which, uint64_t now)
+static bool goes(const struct redis_held *held, enum redis_give which)
 {
     switch (which) {
     case GIVE_REFUSED:
         return held->state == HELD_REFUSED;
     case GIVE_UNREAD:
         return held->state == HELD_REFUSED || held->state == HELD_WAITING;
-    case GIVE_DUE:
-        return (held->state == HELD_OUT || held->state == HELD_PARKED) && held->due_ns != 0 &&
-               held->due_ns <= now;
     case GIVE_ALL:
         break;
     }
     return held->state != HELD_FREE;
 }
 
-/* A retry is an attempt, and so is a lease that ran out. */
-static uint32_t attempts_of(const struct redis_held *held, enum redis_give which)
+/* A retry is an attempt. */
+static uint32_t attempts_of(const struct redis_held *held)
 {
-    bool counts = held->state == HELD_PARKED || which == GIVE_DUE;
-
-    return counts || held->attempt == 0 ? held->attempt : held->attempt - 1;
+    return held->state == HELD_PARKED || held->attempt == 0 ? held->attempt : held->attempt - 1;
 }
 
 /* What waits for a retry can be claimed once that is due, or after claim_idle_ms if that is less.
@@ -108,23 +103,19 @@ static const struct redis_kind give_kind = {
 static uint32_t say_some(struct redis_call *call, struct redis_reader *reader, uint32_t *at,
                          enum redis_give which)
 {
-    uint64_t now = redis_reader_now(reader);
     uint32_t n = 0, to = *at;
 
     for (; to < reader->holds.used && n < REDIS_STEP_IDS; to++)
-        n += goes(&reader->holds.places[to], which, now);
+        n += goes(&reader->holds.places[to], which);
     if (n > 0)
         redis_say_give(call, reader, n);
     for (; *at < to; ++*at) {
         struct redis_held *held = &reader->holds.places[*at];
 
-        if (!goes(held, which, now))
+        if (!goes(held, which))
             continue;
-        redis_say_given(call, held, attempts_of(held, which), idle_of(reader, held));
-        if (which == GIVE_DUE)
-            redis_reader_lose(reader, held);
-        else
-            redis_let_go(&reader->holds, held);
+        redis_say_given(call, held, attempts_of(held), idle_of(reader, held));
+        redis_let_go(&reader->holds, held);
     }
     return n;
 }
@@ -132,7 +123,7 @@ static uint32_t say_some(struct redis_call *call, struct redis_reader *reader, u
 static bool any(const struct redis_reader *reader, enum redis_give which)
 {
     for (uint32_t i = 0; i < reader->holds.used; i++) {
-        if (goes(&reader->holds.places[i], which, redis_reader_now(reader)))
+        if (goes(&reader->holds.places[i], which))
             return true;
     }
     return false;
@@ -141,7 +132,7 @@ static bool any(const struct redis_reader *reader, enum redis_give which)
 static void let_go_of(struct redis_reader *reader, enum redis_give which)
 {
     for (uint32_t i = 0; i < reader->holds.used; i++) {
-        if (goes(&reader->holds.places[i], which, redis_reader_now(reader)))
+        if (goes(&reader->holds.places[i], which))
             redis_let_go(&reader->holds, &reader->holds.places[i]);
     }
 }
@@ -150,10 +141,6 @@ void redis_give_back(struct redis_reader *reader, enum redis_give which)
 {
     if (reader->holds.count == 0)
         return;
-    if (reader->order != NULL && which == GIVE_DUE) {
-        redis_order_due(reader);
-        return;
-    }
     if (reader->order != NULL) {
         redis_order_unread(reader, which);
         return;
@@ -169,6 +156,45 @@ void redis_give_back(struct redis_reader *reader, enum redis_give which)
 
     for (uint32_t at = 0; at < reader->holds.used;)
         say_some(call, reader, &at, which);
+}
+
+/* ---- retries that are due, and leases that ran out ---- */
+
+static uint32_t take_due(struct redis_reader *reader, uint32_t *places)
+{
+    struct redis_holds *holds = &reader->holds;
+    struct redis_held *held;
+    uint32_t n = 0;
+
+    while (n < REDIS_STEP_IDS && (held = redis_due_first(holds)) != NULL &&
+           held->due_ns <= redis_reader_now(reader)) {
+        redis_due_set(holds, held, 0);
+        places[n++] = (uint32_t)(held - holds->places);
+    }
+    return n;
+}
+
+/* Each of them is an attempt. */
+static void give_due(struct redis_reader *reader)
+{
+    struct redis_call *call = NULL;
+    uint32_t places[REDIS_STEP_IDS];
+
+    for (uint32_t n; (n = take_due(reader, places)) > 0;) {
+        bool said = connected(reader);
+
+        if (said && call == NULL)
+            call = redis_reader_call(reader, &give_kind, false);
+        if (said)
+            redis_say_give(call, reader, n);
+        for (uint32_t i = 0; i < n; i++) {
+            struct redis_held *held = &reader->holds.places[places[i]];
+
+            if (said)
+                redis_say_given(call, held, held->attempt, REDIS_NOBODY_IDLE_MS);
+            redis_reader_lose(reader, held);
+        }
+    }
 }
 
 /* ---- the end of a subscription ---- */
@@ -275,12 +301,6 @@ static void say_keep(struct redis_call *call, const struct redis_reader *reader,
     redis_word(call, reader->consumer);
 }
 
-static bool keeps(const struct redis_reader *reader, const struct redis_held *held)
-{
-    return held->state != HELD_FREE && held->state != HELD_SETTLING &&
-           redis_keep_due(reader, held) <= redis_reader_now(reader);
-}
-
 static struct keeping *to_keep(struct redis_reader *reader)
 {
     struct keeping *keeping =
@@ -289,13 +309,18 @@ static struct keeping *to_keep(struct redis_reader *reader)
     if (keeping == NULL)
         abort();
     *keeping = (struct keeping){.reader = reader, .sent_ns = redis_reader_now(reader)};
+    reader->keep_ns = 0;
+    reader->holds.due_steps += reader->holds.used;
     for (uint32_t i = 0; i < reader->holds.used; i++) {
         struct redis_held *held = &reader->holds.places[i];
 
-        if (!keeps(reader, held))
+        if (held->state == HELD_FREE || held->state == HELD_SETTLING)
             continue;
-        keeping->tokens[keeping->n++] = redis_token(&reader->holds, held);
-        held->kept_ns = redis_reader_now(reader);
+        if (redis_keep_due(reader, held) <= redis_reader_now(reader)) {
+            keeping->tokens[keeping->n++] = redis_token(&reader->holds, held);
+            held->kept_ns = redis_reader_now(reader);
+        }
+        reader->keep_ns = redis_earlier(reader->keep_ns, redis_keep_due(reader, held));
     }
     return keeping;
 }
@@ -325,21 +350,23 @@ static void keep(struct redis_reader *reader)
     }
 }
 
+/* What is due is found in its heap. All that is held is looked at only when some of it is to be
+ * kept, which is all of it every quarter of claim_idle_ms. */
 void redis_tend(struct redis_reader *reader)
 {
-    uint64_t next = 0;
+    const struct redis_held *first;
 
     reader->tend_ns = 0;
-    if (reader->holds.count == 0)
+    if (reader->holds.count == 0) {
+        reader->keep_ns = 0;
         return;
-    redis_give_back(reader, GIVE_DUE);
-    keep(reader);
-    for (uint32_t i = 0; i < reader->holds.used; i++) {
-        const struct redis_held *held = &reader->holds.places[i];
-        uint64_t due = redis_held_due(reader, held);
-
-        if (held->state != HELD_FREE && held->state != HELD_SETTLING && (next == 0 || due < next))
-            next = due;
     }
-    reader->tend_ns = next;
+    if (reader->order != NULL)
+        redis_order_due(reader);
+    else
+        give_due(reader);
+    if (reader->keep_ns <= redis_reader_now(reader))
+        keep(reader);
+    first = redis_due_first(&reader->holds);
+    reader->tend_ns = redis_earlier(reader->keep_ns, first != NULL ? first->due_ns : 0);
 }

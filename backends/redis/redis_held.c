@@ -107,6 +107,7 @@ void redis_let_go(struct redis_holds *holds, struct redis_held *held)
     while (*at != place)
         at = &holds->places[*at - 1].next;
     *at = held->next;
+    redis_due_set(holds, held, 0);
     holds->parked -= held->state == HELD_PARKED;
     held->state = HELD_FREE;
     held->next = holds->free;
@@ -129,5 +130,6 @@ void redis_holds_clear(struct redis_holds *holds)
 {
     free(holds->places);
     free(holds->buckets);
+    free(holds->due);
     *holds = (struct redis_holds){0};
 }

@@ -31,6 +31,7 @@ void redis_order_again(struct redis_reader *reader, struct redis_held *held,
     order->waiting[held->lane]++;
     if (state != HELD_AGAIN)
         return;
+    redis_due_set(&reader->holds, held, 0);
     order->again++;
     order->want_again = true;
     redis_reader_wake(reader);
@@ -38,14 +39,12 @@ void redis_order_again(struct redis_reader *reader, struct redis_held *held,
 
 void redis_order_due(struct redis_reader *reader)
 {
-    uint64_t now = redis_reader_now(reader);
+    struct redis_held *held;
 
-    for (uint32_t i = 0; i < reader->holds.used; i++) {
-        struct redis_held *held = &reader->holds.places[i];
+    while ((held = redis_due_first(&reader->holds)) != NULL &&
+           held->due_ns <= redis_reader_now(reader)) {
         bool parked = held->state == HELD_PARKED;
 
-        if ((!parked && held->state != HELD_OUT) || held->due_ns == 0 || held->due_ns > now)
-            continue;
         if (parked)
             redis_order_left(reader, held);
         else

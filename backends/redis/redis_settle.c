@@ -43,7 +43,7 @@ static struct err park(struct redis_reader *reader, struct redis_held *held, uin
         return err_about(ERR_RESOURCE_EXHAUSTED, "max_parked",
                          "as many messages of this subscription as may wait for a retry");
     held->state = HELD_PARKED;
-    held->due_ns = redis_reader_now(reader) + delay_ms * NS_PER_MS;
+    redis_due_set(&reader->holds, held, redis_reader_now(reader) + delay_ms * NS_PER_MS);
     reader->holds.parked++;
     if (reader->order != NULL)
         redis_order_again(reader, held, HELD_PARKED);
@@ -72,6 +72,7 @@ static bool step_of(struct redis_reader *reader, struct settlement *item, enum s
 
         *step = item->how != SETTLE_DONE ? STEP_GIVE : sure ? STEP_ACK : STEP_SCRIPT;
         held->state = HELD_SETTLING;
+        redis_due_pause(&reader->holds, held);
         return true;
     }
     return false;
@@ -156,7 +157,8 @@ static void not_settled(const struct settling *settling, struct settlement *item
         return;
     held->state = HELD_OUT;
     held->sure_ns = 0;
-    redis_reader_due(settling->reader, redis_held_due(settling->reader, held));
+    redis_due_set(&settling->reader->holds, held, held->due_ns);
+    redis_reader_holds(settling->reader, held);
 }
 
 /* XACK tells how many were pending, and passes in silence over a group that is not there. Whatever
@@ -423,8 +425,8 @@ static struct extending *look(struct redis_reader *reader, struct extend *extend
         extend->items[i].err = held == NULL ? late(false) : ERR_NONE;
         if (held == NULL)
             continue;
-        held->due_ns = extending->sent_ns + extend->lease_ms * NS_PER_MS;
-        redis_reader_due(reader, redis_held_due(reader, held));
+        redis_due_set(&reader->holds, held, extending->sent_ns + extend->lease_ms * NS_PER_MS);
+        redis_reader_holds(reader, held);
         extending->order[extending->n++] = i;
     }
     return extending;

@@ -9,7 +9,7 @@
  *                     redis_enter.c, redis_recover.c: where it stands; redis_fetch.c: new messages;
  *                     redis_claim.c: what others have given back or left behind)
  *   redis_order.c     order by key: what waits; redis_retake.c: and is taken again
- *   redis_held.c      what a subscription has taken and not settled
+ *   redis_held.c      what a subscription has taken and not settled; redis_due.c: for a time
  *   redis_give.c      giving back
  *   redis_settle.c    settlements, leases
  *   redis_ticket.c    settlements by ticket, whoever holds the delivery
@@ -193,11 +193,12 @@ enum redis_holding {
 
 struct redis_held {
     struct redis_id id;
-    uint64_t due_ns;  /* OUT: its lease, 0 = none; PARKED: its retry */
+    uint64_t due_ns;  /* by redis_due_set. OUT: its lease, 0 = none; PARKED: its retry */
     uint64_t sure_ns; /* nobody can have claimed it before */
     uint64_t kept_ns; /* when redis was last told that it is held */
     uint32_t generation, attempt;
-    uint32_t next; /* in its bucket, or of those that are free; 0: none; else place + 1 */
+    uint32_t next;   /* in its bucket, or of those that are free; 0: none; else place + 1 */
+    uint32_t due_at; /* redis_due.c */
     enum redis_holding state;
     uint16_t lane; /* ordered readers: of its key; 0: none, or not known yet */
     bool noted;    /* somebody says that a ticket has settled it */
@@ -207,8 +208,11 @@ struct redis_holds {
     struct redis_held *places;
     uint32_t *buckets;
     uint32_t room, used, free, count, parked;
-    uint32_t epoch;   /* raised when all deliveries become void */
-    uint32_t lost_in; /* the last one that began otherwise than with a seek */
+    uint32_t *due; /* redis_due.c: places that are OUT or PARKED for a time */
+    uint32_t n_due, due_room;
+    uint64_t due_steps; /* moves in it, and what was looked at in search of what is due: tests */
+    uint32_t epoch;     /* raised when all deliveries become void */
+    uint32_t lost_in;   /* the last one that began otherwise than with a seek */
 };
 
 /* Its token is redis_token. */
@@ -222,6 +226,14 @@ struct redis_held *redis_held_find(struct redis_holds *holds, struct redis_id id
 void redis_let_go(struct redis_holds *holds, struct redis_held *held);
 void redis_hold_void(struct redis_holds *holds, bool by_seek); /* all; theirs was another epoch */
 void redis_holds_clear(struct redis_holds *holds);
+
+/* ---- what is held for a time (redis_due.c) ---- */
+
+/* 0: it is not. Only what is OUT or PARKED is. */
+void redis_due_set(struct redis_holds *holds, struct redis_held *held, uint64_t due_ns);
+/* It is not while it is being settled; due_ns stays, for it may be set again. */
+void redis_due_pause(struct redis_holds *holds, struct redis_held *held);
+struct redis_held *redis_due_first(const struct redis_holds *holds); /* NULL: there is none */
 
 /* ---- readers (redis_reader.c, redis_work.c) ---- */
 
@@ -265,6 +277,7 @@ struct redis_reader {
     bool want_tail; /* fetching asks where the stream ends */
     bool waiting;   /* all that there is was fetched: redis_wait.c looks for more */
     uint64_t check_ns, claim_ns, tend_ns, again_ns;
+    uint64_t keep_ns;         /* when redis is to be told again of what is held; 0: nothing is */
     struct redis_id seen;     /* all up to here is with somebody of the group */
     struct redis_id last;     /* the highest that was fetched; {0}: none since the last seek */
     struct redis_id woken;    /* what ended the waiting */
@@ -373,15 +386,14 @@ struct err redis_start_id(enum stream_start start, int64_t at, struct slice posi
 enum redis_give {
     GIVE_REFUSED, /* what could not even be kept */
     GIVE_UNREAD,  /* and what was not handed over */
-    GIVE_DUE,     /* leases that ran out, retries that are due */
     GIVE_ALL
 };
 
 uint64_t redis_claim_idle_ns(const struct redis_reader *reader);
 /* When redis is to be told again that it is held. */
 uint64_t redis_keep_due(const struct redis_reader *reader, const struct redis_held *held);
-/* When redis_tend has to look at it. */
-uint64_t redis_held_due(const struct redis_reader *reader, const struct redis_held *held);
+/* It is kept, and its time is looked after. */
+void redis_reader_holds(struct redis_reader *reader, const struct redis_held *held);
 void redis_give_back(struct redis_reader *reader, enum redis_give which);
 /* The other readers of the group are to look for it. */
 void redis_given(struct redis_reader *from);

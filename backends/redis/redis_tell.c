@@ -116,13 +116,12 @@ static void hand_over(struct redis_reader *reader)
         bool of_before;
         struct redis_held *held = redis_held_by(&reader->holds, batch->items[i].token, &of_before);
 
+        uint64_t lease_ns = reader->subscription->want.lease_ms * NS_PER_MS;
+
         held->state = HELD_OUT;
-        held->due_ns = 0;
-        if (reader->subscription->want.lease_ms > 0)
-            held->due_ns =
-                redis_reader_now(reader) + reader->subscription->want.lease_ms * NS_PER_MS;
+        redis_due_set(&reader->holds, held, lease_ns > 0 ? redis_reader_now(reader) + lease_ns : 0);
         if (i == 0)
-            redis_reader_due(reader, redis_held_due(reader, held));
+            redis_reader_holds(reader, held);
     }
     if (fetched->next == fetched->n) {
         reader->fetched = NULL;

@@ -45,12 +45,10 @@ uint64_t redis_keep_due(const struct redis_reader *reader, const struct redis_he
     return held->kept_ns + redis_claim_idle_ns(reader) / 4;
 }
 
-uint64_t redis_held_due(const struct redis_reader *reader, const struct redis_held *held)
+void redis_reader_holds(struct redis_reader *reader, const struct redis_held *held)
 {
-    uint64_t due = redis_keep_due(reader, held);
-    bool timed = held->state == HELD_OUT || held->state == HELD_PARKED;
-
-    return timed && held->due_ns != 0 && held->due_ns < due ? held->due_ns : due;
+    reader->keep_ns = redis_earlier(reader->keep_ns, redis_keep_due(reader, held));
+    redis_reader_due(reader, redis_earlier(reader->keep_ns, held->due_ns));
 }
 
 /* ---- calls ---- */
