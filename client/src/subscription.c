@@ -158,29 +158,43 @@ void prism_subscription_stop(struct prism_subscription *s)
     pthread_mutex_unlock(&s->lock);
 }
 
+/* May it be said of this delivery? Under the lock. */
+static enum prism_code check_receipt(const struct prism_subscription *s,
+                                     struct prism_receipt receipt, bool done,
+                                     struct prism_error *error)
+{
+    if (receipt.connection > s->stats.connections || receipt.sequence == 0)
+        return error_about(error, "receipt", "no such delivery");
+    if (s->options.settle_automatically && !done)
+        return error_set(error, PRISM_FAILED_PRECONDITION,
+                         "the delivery was settled when it was sent: it is done");
+    if (receipt.connection < s->stats.connections || s->call == NULL || s->half_closed)
+        return error_set(error, PRISM_ABORTED,
+                         "the delivery's connection is gone: the message comes again");
+    if (receipt.sequence > (uint64_t)s->received)
+        return error_about(error, "receipt", "no such delivery");
+    return error_none(error);
+}
+
 static enum prism_code settle(struct prism_subscription *s, struct prism_receipt receipt,
                               enum prism_disposition disposition, uint32_t lease_ms,
                               const struct prism_settle_options *options, struct prism_error *error)
 {
-    enum prism_code code = PRISM_OK;
+    bool done = disposition == PRISM_DONE && lease_ms == 0;
+    enum prism_code code;
 
+    if (disposition < PRISM_DONE || disposition > PRISM_DROP)
+        return error_about(error, "disposition", "no such disposition");
     pthread_mutex_lock(&s->lock);
-    if (receipt.connection > s->stats.connections || receipt.sequence == 0 ||
-        disposition < PRISM_DONE || disposition > PRISM_DROP)
-        code = error_about(error, "receipt", "no such delivery, or no such disposition");
-    else if (receipt.connection < s->stats.connections || s->call == NULL || s->half_closed)
-        code = error_set(error, PRISM_ABORTED,
-                         "the delivery's connection is gone: the message comes again");
-    else if (receipt.sequence > (uint64_t)s->received)
-        code = error_about(error, "receipt", "no such delivery");
-    if (code == PRISM_OK) {
+    code = check_receipt(s, receipt, done, error);
+    /* A server that settles by itself wants to hear nothing of it, and ends the stream. */
+    if (code == PRISM_OK && !s->options.settle_automatically) {
         settlements_add(&s->settlements, (int64_t)receipt.sequence, disposition, lease_ms, options);
         if (lease_ms == 0) {
             s->stats.settled++;
             s->unsettled--;
         }
         stream_send_what_waits(s);
-        error_none(error);
     }
     pthread_mutex_unlock(&s->lock);
     return code;

@@ -87,6 +87,27 @@ static void close_it(struct fixture *f, struct prism_subscription *s)
     assert_ok(prism_subscription_close(s, &f->error), f->error);
 }
 
+/* What is done at once can be called done: the stream goes on. Anything else is too late. */
+static void what_settles_by_itself_is_done(void **state)
+{
+    struct fixture *f = *state;
+    const struct prism_subscribe_options options = {.group = "g", .settle_automatically = true};
+    struct prism_subscription *s;
+    struct prism_delivery d;
+
+    assert_ok(prism_subscribe(f->consumer, "auto", &options, &s, &f->error), f->error);
+    for (int i = 0; i < 3; i++) {
+        publish(f, "auto", "x");
+        d = receive(f, s, "x", 1);
+        settle(f, s, d.receipt, PRISM_DONE);
+        assert_int_equal(prism_settle(s, d.receipt, PRISM_RETRY, NULL, &f->error),
+                         PRISM_FAILED_PRECONDITION);
+        assert_int_equal(prism_extend(s, d.receipt, 1000, &f->error), PRISM_FAILED_PRECONDITION);
+    }
+    assert_int_equal(prism_subscription_stats(s).connections, 1);
+    close_it(f, s);
+}
+
 static void each_part_arrives(void **state)
 {
     struct fixture *f = *state;
@@ -259,13 +280,10 @@ static void a_lost_connection(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_part_arrives),
-        cmocka_unit_test(dispositions),
-        cmocka_unit_test(what_is_not_settled_comes_again),
-        cmocka_unit_test(a_stop_ends_the_wait),
-        cmocka_unit_test(many_threads_settle),
-        cmocka_unit_test(faults_of_the_caller),
-        cmocka_unit_test(a_lost_connection),
+        cmocka_unit_test(each_part_arrives),    cmocka_unit_test(what_settles_by_itself_is_done),
+        cmocka_unit_test(dispositions),         cmocka_unit_test(what_is_not_settled_comes_again),
+        cmocka_unit_test(a_stop_ends_the_wait), cmocka_unit_test(many_threads_settle),
+        cmocka_unit_test(faults_of_the_caller), cmocka_unit_test(a_lost_connection),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -48,6 +48,17 @@ class Consume(suite.Case):
         for _ in range(2):
             self.assertEqual(self.ctl("consume", "kept", "--group", "g", "--limit", "2", "--keep"), b"a\nb\n")
 
+    def test_what_is_delivered_at_most_once(self):
+        """Nothing is settled there: the stream goes on from message to message, and the command succeeds."""
+        slot = self.use(backends.slot("redis"))
+        server = self.use(Prismd(namespaces=[producer(slot), consumer(slot)]))
+        child = self.start("consume", "news", "--limit", "3", server=server)
+        while child.poll() is None:  # what is published before it listens is for nobody
+            self.ctl("publish", "news", "x", server=server)
+        out, err = child.communicate(timeout=60)
+        self.assertEqual((child.returncode, out), (DONE, b"x\nx\nx\n"), err)
+        self.assertRegex(err, rb"^3 received in [^\n]*\n$")
+
     def test_interrupt_settles_what_was_written(self):
         self.publish("int", b"a")
         child = self.start("consume", "int", "--group", "g")

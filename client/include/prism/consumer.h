@@ -161,7 +161,8 @@ struct prism_settle_options {
  * unless one is under way; whether it was carried out too late is counted in
  * prism_subscription_stats. thread: any.   options: NULL = all zero; copied.
  * errors: ABORTED (the connection of the delivery is gone: the message comes again),
- *   INVALID_ARGUMENT (no such delivery, or no such disposition). */
+ *   FAILED_PRECONDITION (settled automatically, so nothing but PRISM_DONE can be said of it, which
+ *   does nothing), INVALID_ARGUMENT (no such delivery, or no such disposition). */
 PRISM_API enum prism_code prism_settle(struct prism_subscription *subscription,
                                        struct prism_receipt receipt,
                                        enum prism_disposition disposition,
