@@ -89,7 +89,16 @@ enum backend_eviction {
     BACKEND_EVICTION_POSSIBLE
 };
 
-enum backend_setting_kind { SETTING_TEXT, SETTING_SECRET, SETTING_UINT, SETTING_BOOL };
+/* A file is a text, too: the name of one that must be there, and readable, at the start; empty:
+ * none.
+ */
+enum backend_setting_kind {
+    SETTING_TEXT,
+    SETTING_SECRET,
+    SETTING_FILE,
+    SETTING_UINT,
+    SETTING_BOOL
+};
 
 /* One configuration key of a backend. The configuration module checks names, kinds and bounds of
  * the settings of a slot against this table (unknown keys are errors with a suggestion) and fills
@@ -104,7 +113,7 @@ struct backend_setting {
 
 /* A value for each entry of the type's settings table, same order. */
 struct backend_value {
-    const char *text; /* SETTING_TEXT, SETTING_SECRET; never NULL */
+    const char *text; /* SETTING_TEXT, SETTING_SECRET, SETTING_FILE; never NULL */
     uint64_t number;  /* SETTING_UINT; SETTING_BOOL as 0 or 1 */
     bool expanded;    /* holds something from ${..}: never shown, whatever the kind */
 };

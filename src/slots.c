@@ -36,7 +36,7 @@ static bool same_values(const struct config_slot *a, const struct config_slot *b
     const struct backend_setting *settings = a->backend->settings;
 
     for (size_t i = 0; settings[i].name != NULL; i++) {
-        bool text = settings[i].kind == SETTING_TEXT || settings[i].kind == SETTING_SECRET;
+        bool text = settings[i].kind != SETTING_UINT && settings[i].kind != SETTING_BOOL;
 
         if (text ? strcmp(a->values[i].text, b->values[i].text) != 0
                  : a->values[i].number != b->values[i].number)

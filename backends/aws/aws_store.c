@@ -43,6 +43,23 @@ static void fault(struct backend_faults *faults, const struct backend_setting *s
                                                      .fix = fix});
 }
 
+/* A login that the settings leave to the environment has to be there. */
+static void check_environment(const struct backend_setting *table,
+                              const struct backend_value *values, struct backend_faults *faults)
+{
+    struct aws_login login;
+    struct err err;
+
+    if (values[AWS_ACCESS_KEY].text[0] != '\0' || values[AWS_SECRET_KEY].text[0] != '\0' ||
+        values[AWS_CREDENTIALS_FILE].text[0] != '\0')
+        return;
+    err = aws_login_read(&login, values);
+    if (err.code == ERR_OK)
+        aws_login_clear(&login);
+    else
+        fault(faults, &table[AWS_ACCESS_KEY], &table[AWS_CREDENTIALS_FILE], err.text, NULL);
+}
+
 void aws_settings_check(const struct backend_setting *table, const struct backend_value *values,
                         struct backend_faults *faults)
 {
@@ -63,6 +80,7 @@ void aws_settings_check(const struct backend_setting *table, const struct backen
     if (key && values[AWS_CREDENTIALS_FILE].text[0] != '\0')
         fault(faults, &table[AWS_CREDENTIALS_FILE], &table[AWS_ACCESS_KEY],
               "the login stands in the settings as well", "remove one of the two");
+    check_environment(table, values, faults);
 }
 
 /* ---- the store ---- */

@@ -55,7 +55,7 @@ enum aws_setting {
     [AWS_SESSION_TOKEN] =                                                                          \
         {"session_token", SETTING_SECRET, "", 0, 0, "of temporary credentials; empty: none"},      \
     [AWS_CREDENTIALS_FILE] = {"credentials_file",                                                  \
-                              SETTING_TEXT,                                                        \
+                              SETTING_FILE,                                                        \
                               "",                                                                  \
                               0,                                                                   \
                               0,                                                                   \
@@ -63,7 +63,7 @@ enum aws_setting {
                               "SIGHUP; empty: none"},                                              \
     [AWS_PROFILE] = {"profile", SETTING_TEXT, "default", 0, 0, "section of credentials_file"},     \
     [AWS_CA_FILE] = {"ca_file",                                                                    \
-                     SETTING_TEXT,                                                                 \
+                     SETTING_FILE,                                                                 \
                      "",                                                                           \
                      0,                                                                            \
                      0,                                                                            \

@@ -186,6 +186,9 @@ struct raw_config *emit_and_load(struct load *load, const struct node *root);
 
 void server_check(struct load *load, struct config *config);
 
+/* Why the file cannot be read; NULL: it can. */
+const char *file_unreadable(const char *file);
+
 /* Fills config->namespaces. */
 void namespaces_bind(struct load *load, struct raw_config *raw, struct config *config);
 

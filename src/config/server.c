@@ -124,19 +124,21 @@ static void check_limits(struct load *load, const struct config *config)
 
 /* ---- TLS ---- */
 
-/* Can it be read? */
-static void check_file(struct load *load, const char *path, const char *file)
+const char *file_unreadable(const char *file)
 {
     struct stat about;
 
-    if (file == NULL)
-        return;
     if (stat(file, &about) != 0 || faccessat(AT_FDCWD, file, R_OK, AT_EACCESS) != 0)
-        fault_key(load, path, "the file does not exist or may not be read by this user", NULL);
-    else if (!S_ISREG(about.st_mode))
-        fault_key(load, path,
-                  S_ISDIR(about.st_mode) ? "is a folder, not a file" : "is not a regular file",
-                  NULL);
+        return "the file does not exist or may not be read by this user";
+    if (S_ISREG(about.st_mode))
+        return NULL;
+    return S_ISDIR(about.st_mode) ? "is a folder, not a file" : "is not a regular file";
+}
+
+static void check_file(struct load *load, const char *path, const char *file)
+{
+    if (file != NULL && file_unreadable(file) != NULL)
+        fault_key(load, path, file_unreadable(file), NULL);
 }
 
 static void try_tls(struct load *load, const struct config_tls *tls)

@@ -60,6 +60,7 @@ static bool read_value(const struct backend_setting *setting, const char *text,
     switch (setting->kind) {
     case SETTING_TEXT:
     case SETTING_SECRET:
+    case SETTING_FILE:
         value->text = text;
         return true;
     case SETTING_UINT:
@@ -98,12 +99,15 @@ static void bind_one(struct load *load, const struct settings_request *r,
     for (size_t i = 0; i < r->count; i++) {
         if (strcmp(r->pairs[i].name, setting->name) != 0)
             continue;
-        if (read_value(setting, r->pairs[i].value, value)) {
-            value->expanded = r->pairs[i].hidden;
-            return;
+        if (!read_value(setting, r->pairs[i].value, value)) {
+            fault_value(load, r, setting, &r->pairs[i]);
+            break;
         }
-        fault_value(load, r, setting, &r->pairs[i]);
-        break;
+        value->expanded = r->pairs[i].hidden;
+        if (setting->kind == SETTING_FILE && value->text[0] != '\0' &&
+            file_unreadable(value->text) != NULL)
+            fault_setting(load, r, &r->pairs[i], file_unreadable(value->text), NULL);
+        return;
     }
     if (setting->fallback != NULL) {
         read_value(setting, setting->fallback, value);

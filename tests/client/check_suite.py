@@ -14,10 +14,13 @@ DEPLOY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../deploy"
 ENVIRONMENT = {**os.environ, "TSAN_OPTIONS": os.environ.get("CLIENT_TSAN_OPTIONS", "")}
 
 
-def ctl(*arguments, server=None):
+LOGIN = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+
+
+def ctl(*arguments, server=None, env=None):
     options = ["--server", server] if server else []
     return subprocess.run([environment.ours("prismctl"), *options, *arguments], capture_output=True, timeout=120,
-                          check=False, env=ENVIRONMENT)
+                          check=False, env={**ENVIRONMENT, **(env or {})})
 
 
 class Check(suite.Case):
@@ -85,7 +88,7 @@ namespaces:
     slots:
       primary:
         backend: s3
-        config: {bucket: things}
+        config: {bucket: things, access_key_id: a, secret_access_key: b}
         emulate: [keyvalue_tll]
   - name: c
     pattern: multicast_registry
@@ -126,13 +129,36 @@ namespaces:
         text = ctl("check", path).stdout.decode().splitlines()
         self.assertEqual([line.split(": ")[0] + ":" for line in text], [f"{path}:{line}:" for line, _, _ in expected])
 
+    def test_what_a_slot_needs_of_its_machine(self):
+        """Files that settings name, and a login that they leave to the environment."""
+        tls = {"tls": True, "tls_ca": "/nowhere/ca.pem"}
+        spaces = [{"name": name, "pattern": pattern, "slots": {slot: {"backend": backend, "config": config}}}
+                  for name, pattern, slot, backend, config in (
+                      ("r", "keyvalue", "primary", "redis", {"address": "localhost:1", **tls}),
+                      ("k", "producer", "message_sink", "kafka", tls),
+                      ("n", "producer", "message_sink", "nats", {**tls, "credentials_file": DEPLOY}),
+                      ("p", "keyvalue", "primary", "postgres", {"sslmode": "verify-ca", "sslrootcert": "/nowhere/c"}),
+                      ("s", "keyvalue", "primary", "s3", {"bucket": "things", "ca_file": "/nowhere/ca.pem"}))]
+        path = self.write(json.dumps({"listen": f"127.0.0.1:{free_port()}", "namespaces": spaces}))
+        missing = "the file does not exist or may not be read by this user"
+        faults = json.loads(ctl("-o", "json", "check", path).stdout)["faults"]
+        self.assertEqual({f["path"].rpartition(".")[2]: f["message"] for f in faults if f["slot"] == "primary"},
+                         {"tls_ca": missing, "sslrootcert": missing, "ca_file": missing,
+                          "access_key_id": "no credentials: neither here, nor in credentials_file, nor in "
+                                           "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"})
+        self.assertEqual([f["message"] for f in faults if f["slot"] == "message_sink"],
+                         [missing, "is a folder, not a file", missing])
+        self.assertEqual(self.prismd_says(path), faults)
+        faults = json.loads(ctl("-o", "json", "check", path, env=LOGIN).stdout)["faults"]
+        self.assertNotIn("access_key_id", {f["path"].rpartition(".")[2] for f in faults})
+
     def test_deployments_are_good(self):
         """Some of them name secrets that an operator puts in place: that these are absent is their only fault."""
         names = sorted(os.listdir(DEPLOY))
         self.assertIn("embedded.yaml", names)
         for name in names:
             with self.subTest(name):
-                done = ctl("-o", "json", "check", os.path.join(DEPLOY, name))
+                done = ctl("-o", "json", "check", os.path.join(DEPLOY, name), env=LOGIN)
                 faults = [f["message"] for f in json.loads(done.stdout)["faults"]]
                 if name in ("public.yaml", "redis-ha.yaml"):
                     absent = re.compile(r"the file .*does not exist|is not set")

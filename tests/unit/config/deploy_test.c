@@ -31,7 +31,7 @@ static const struct config_catalog real = {
 
 static const char *const folders[] = {"tls", "secrets"};
 static const char *const files[] = {"tls/server.pem", "tls/server.key", "tls/clients-ca.pem",
-                                    "secrets/redis"};
+                                    "secrets/redis", "tls/redis-ca.pem"};
 
 static int setup(void **state)
 {
@@ -42,13 +42,15 @@ static int setup(void **state)
     for (size_t i = 0; i < 2; i++)
         if (mkdir(folders[i], 0700) != 0)
             return -1;
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         FILE *file = fopen(files[i], "w");
 
         if (file == NULL || fputs("x\n", file) < 0 || fclose(file) != 0)
             return -1;
     }
     setenv("REDIS_ADDRESS", "localhost:1", 1);
+    setenv("AWS_ACCESS_KEY_ID", "a", 1);
+    setenv("AWS_SECRET_ACCESS_KEY", "b", 1);
     unsetenv("REDIS_PASSWORD");
     *state = folder;
     return 0;
@@ -56,7 +58,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         unlink(files[i]);
     for (size_t i = 0; i < 2; i++)
         rmdir(folders[i]);
