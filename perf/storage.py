@@ -51,6 +51,21 @@ def pin(pid, core):
             os.sched_setaffinity(int(thread), {core})
 
 
+@contextlib.contextmanager
+def proxy(conninfo, connections, core):
+    """A bare gRPC server that answers Retrieve out of libpq's pipeline: (address, process)."""
+    argv = [environment.ours("prism-baseline-bare-libpq"), "0", conninfo, str(connections)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            said = child.stdout.readline().split()
+            if len(said) != 2 or said[0] != "listening":
+                raise RuntimeError("prism-baseline-bare-libpq did not start")
+            pin(child.pid, core)
+            yield f"127.0.0.1:{said[1]}", child.pid
+        finally:
+            child.terminate()
+
+
 class Bench:
     """A store with prismd in front of it, for all rounds."""
     keys, loads, natives = 0, [], []
@@ -74,9 +89,14 @@ class Bench:
     def filled(self):
         pass
 
+    def target(self, load):
+        """(operation, address, process) of a load."""
+        return load, self.prismd.address, self.prismd.pid
+
     def load(self, operation, *options):
         """One run of prism-bench, which pins itself to the second core: its only result."""
-        argv = [environment.ours("prism-bench"), "run", "--server", self.prismd.address, "--pid", str(self.prismd.pid),
+        operation, address, pid = self.target(operation)
+        argv = [environment.ours("prism-bench"), "run", "--server", address, "--pid", str(pid),
                 "--operation", operation, "--in-flight", str(IN_FLIGHT), "--keys", str(self.keys), "--seconds",
                 str(self.seconds), "--warmup", str(self.seconds / 4), "--output", "json", *options]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -133,7 +153,7 @@ class Bench:
 
 class Postgres(Bench):
     name, keys = "postgres", 100000
-    loads, natives = ["retrieve", "retrieve-batch"], ["get", "get-many"]
+    loads, natives = ["retrieve", "retrieve-batch", "proxy", "memory"], ["get", "get-many"]
     connections = 2     # as many as prismd has by default
 
     def start(self, stack):
@@ -142,6 +162,18 @@ class Postgres(Bench):
         for child in self.store.children():
             pin(child, cores()[0])
         subprocess.run(self.native("fill")[0], check=True)
+        bare = stack.enter_context(proxy(self.conninfo(), self.connections, cores()[1]))
+        memory = stack.enter_context(Prismd(log={"level": "warn"}, workers=1, namespaces=[
+            {"name": "default", "pattern": "keyvalue", "slots": {"primary": {"backend": "memstore"}}}]))
+        pin(memory.pid, cores()[self.core])
+        self.others_asked = {"proxy": ("retrieve", *bare), "memory": ("retrieve", memory.address, memory.pid),
+                             "fill-memory": ("store-batch", memory.address, memory.pid)}
+
+    def target(self, load):
+        return self.others_asked.get(load) or super().target(load)
+
+    def conninfo(self):
+        return f"host=127.0.0.1 port={self.store.port} user=postgres dbname=postgres"
 
     def slot(self):
         return {"config": {"address": self.store.address, "username": "postgres", "database": "postgres",
@@ -149,11 +181,11 @@ class Postgres(Bench):
 
     def filled(self):
         self.store.sql("VACUUM ANALYZE prism.keyvalue")
+        self.load("fill-memory", "--seconds", "0.1")
 
     def native(self, command):
-        return [environment.ours("prism-baseline-libpq"), f"host=127.0.0.1 port={self.store.port} user=postgres "
-                "dbname=postgres", command, str(self.keys), str(KEY_BYTES), str(VALUE_BYTES), str(IN_FLIGHT),
-                str(self.seconds), str(self.connections)], {}
+        return [environment.ours("prism-baseline-libpq"), self.conninfo(), command, str(self.keys), str(KEY_BYTES),
+                str(VALUE_BYTES), str(IN_FLIGHT), str(self.seconds), str(self.connections)], {}
 
     def store_pids(self):
         """Connections have a process each."""
@@ -239,6 +271,13 @@ TARGETS = [
     ("postgres-retrieve", "rate", "postgres", "retrieve", "get", RATE, 0.85, "Retrieve; libpq, pipelined SELECTs"),
     ("postgres-retrieve", "cpu", "postgres", "retrieve", "get", CPU, None, "prismd; the native client's process"),
     ("postgres-retrieve", "store", "postgres", "retrieve", "get", STORE, None, "CPU of postgres itself"),
+    ("postgres-retrieve", "proxy", "postgres", "retrieve", "proxy", RATE, None,
+     "Retrieve; a bare gRPC server in front of libpq's pipeline"),
+    ("postgres-retrieve", "bare", "postgres", "proxy", "get", RATE, None,
+     "the bare gRPC server; libpq, pipelined SELECTs without RPC"),
+    ("postgres-retrieve", "memory", "postgres", "memory", "get", RATE, None,
+     "Retrieve from memstore, where no store is asked; libpq, pipelined SELECTs"),
+    ("postgres-retrieve", "bare-cpu", "postgres", "retrieve", "proxy", CPU, None, "prismd; the bare server's process"),
     ("postgres-batch", "rate", "postgres", "retrieve-batch", "get", RATE, 0.85,
      "RetrieveBatch(100); libpq, pipelined SELECTs of one key"),
     ("postgres-batch", "many", "postgres", "retrieve-batch", "get-many", RATE, 0.85,
