@@ -4,7 +4,8 @@
 
 #include <stdio.h>
 
-/* ---- push: a frame is one statement, and one transaction ---- */
+/* ---- push: a frame is one statement, and one transaction: without bounds it is all or none ----
+ */
 
 static struct err check_topic(struct slice topic)
 {
@@ -74,16 +75,27 @@ static struct err full(int32_t bound)
 }
 
 /* Bounds by their numbers in the answer; the last one: no room would ever be enough. */
+enum { LARGER_THAN_ANY = 4 };
+
 static struct err refused(int32_t bound)
 {
-    return bound < 4 ? full(bound)
-                     : err_about(ERR_INVALID_ARGUMENT, "payload",
-                                 "larger by itself than queue_max_bytes lets a queue be");
+    return bound < LARGER_THAN_ANY
+               ? full(bound)
+               : err_about(ERR_INVALID_ARGUMENT, "payload",
+                           "larger by itself than queue_max_bytes lets a queue be");
 }
 
 static bool is_bounded(const struct postgres_store *store)
 {
     return store->queue_messages > 0 || store->queue_age_ms > 0; /* bytes need messages */
+}
+
+/* An atomic push of which nothing is written: a message larger than any queue is named. */
+static void refuse_all(struct postgres_call *call, struct publish *publish, int i, int32_t bound)
+{
+    call->err = refused(bound);
+    if (bound == LARGER_THAN_ANY)
+        publish->culprit = (uint32_t)i;
 }
 
 /* A second column, if there is one, says which bound of its queue a message would pass. */
@@ -95,6 +107,14 @@ static void push_result(struct postgres_call *call, const PGresult *result)
     if ((size_t)PQntuples(result) != publish->n) {
         postgres_unexpected(call);
         return;
+    }
+    for (int i = 0; publish->atomic && bounded && i < (int)publish->n; i++) {
+        int32_t bound = postgres_int4(result, i, 1);
+
+        if (bound > 0) {
+            refuse_all(call, publish, i, bound);
+            return;
+        }
     }
     for (size_t i = 0; i < publish->n; i++) {
         struct outgoing *m = &publish->items[i];
@@ -131,12 +151,40 @@ static void push_end(struct postgres_call *call)
 static const struct postgres_kind push_kind = {
     .writes = true, .result = push_result, .end = push_end};
 
+/* Messages that are all or none and that no empty queue would take together. One that no queue
+ * would take by itself is named by the statement. */
+static struct err check_together(const struct postgres_store *store, const struct publish *publish)
+{
+    uint64_t bytes = 0, largest = 0;
+
+    for (size_t i = 0; i < publish->n; i++) {
+        const struct outgoing *m = &publish->items[i];
+        uint64_t own =
+            m->key.len + m->payload.len + postgres_headers_bytes(m->headers, m->n_headers);
+
+        bytes += own;
+        largest = own > largest ? own : largest;
+    }
+    if (store->queue_messages > 0 && publish->n > store->queue_messages)
+        return err_about(ERR_INVALID_ARGUMENT, "messages",
+                         "more than queue_max_messages lets a queue hold");
+    if (store->queue_bytes > 0 && bytes > store->queue_bytes && largest <= store->queue_bytes)
+        return err_about(ERR_INVALID_ARGUMENT, "messages",
+                         "larger together than queue_max_bytes lets a queue be");
+    return ERR_NONE;
+}
+
 static void push(struct backend *backend, struct publish *publish)
 {
     const struct postgres_store *store = postgres_store_of(postgres_of(backend));
+    struct err err = publish->atomic ? check_together(store, publish) : ERR_NONE;
     struct postgres_array delays;
     struct postgres_params params;
 
+    if (err.code != ERR_OK) {
+        op_finish(&publish->op, err);
+        return;
+    }
     postgres_params_init(&params, op_arena(&publish->op));
     postgres_add_int4(&params, postgres_of(backend)->space);
     for (int column = 0; column < 4; column++)
@@ -149,6 +197,7 @@ static void push(struct backend *backend, struct publish *publish)
         postgres_add_int8(&params, (int64_t)store->queue_messages);
         postgres_add_int8(&params, (int64_t)store->queue_bytes);
         postgres_add_int8(&params, (int64_t)store->queue_age_ms);
+        postgres_add_bool(&params, publish->atomic);
     }
     postgres_run(postgres_of(backend), &publish->op, &push_kind, NULL,
                  is_bounded(store) ? SQL_PUSH_WITHIN : SQL_PUSH, &params);
@@ -314,6 +363,7 @@ static void dead_move(struct backend *backend, struct dead_move *move)
 const struct queue postgres_queue = {
     .sink = {.max_items = POSTGRES_FRAME_ITEMS,
              .max_frame_bytes = POSTGRES_FRAME_BYTES,
+             .atomic_items = POSTGRES_FRAME_ITEMS,
              .null_payload = true,
              .null_header_values = true,
              .binary_headers = true,

@@ -18,10 +18,10 @@ const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
         " $5::bytea[], $6::bytea[], $7::int8[]) WITH ORDINALITY"
         " AS p(queue, key, message_id, payload, headers, delay, place) ORDER BY p.place"
         " RETURNING id",
-    /* $8 messages, $9 bytes, $10 age: 0 = no bound. What a queue holds is counted as far as $8. Of
-     * a frame nothing comes behind what was refused, for place and total only grow; what would not
-     * fit into an empty queue (4) counts for neither. Identifiers come
-     * in the order of the frame, so the n-th row that is written is the n-th that fits. */
+    /* $8 messages, $9 bytes, $10 age: 0 = no bound. $11: all or none. What a queue holds is counted
+     * as far as $8. Of a frame nothing comes behind what was refused, for place and total only
+     * grow; what would not fit into an empty queue (4) counts for neither. Identifiers come in the
+     * order of the frame, so the n-th row that is written is the n-th that fits. */
     [SQL_PUSH_WITHIN] =
         "WITH p AS MATERIALIZED (SELECT *, coalesce(octet_length(key), 0)"
         "  + coalesce(octet_length(payload), 0) + octet_length(headers) AS own"
@@ -46,7 +46,9 @@ const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
         " THEN 3 ELSE 0 END AS refused FROM sized),"
         " written AS (INSERT INTO @.messages (space, queue, key, message_id, payload, headers,"
         " pushed_at, available_at) SELECT $1, queue, key, message_id, payload, headers,"
-        " " NOW_MS ", " NOW_MS " + delay FROM told WHERE refused = 0 ORDER BY place RETURNING id)"
+        " " NOW_MS ", " NOW_MS " + delay FROM told WHERE refused = 0"
+        " AND NOT ($11::bool AND EXISTS (SELECT FROM told WHERE refused > 0)) ORDER BY place"
+        " RETURNING id)"
         " SELECT coalesce(w.id, 0)::int8, t.refused::int4"
         " FROM (SELECT place, refused, row_number() OVER (PARTITION BY refused ORDER BY place)"
         " AS nth FROM told) AS t LEFT JOIN (SELECT id, row_number() OVER (ORDER BY id) AS nth"

@@ -475,6 +475,7 @@ int main(void)
         return 77;
     return message_contract("postgres", open_fixture, close_fixture) +
            queue_contract("postgres, with bounds", open_wide, close_fixture) +
+           atomic_contract("postgres, with bounds", open_wide, close_fixture) +
            queue_bounds_contract("postgres", open_bounded, close_fixture) +
            queue_bounds_contract("postgres, age", open_aging, close_fixture) +
            cmocka_run_group_tests_name("postgres queue", tests, open_fixture, close_fixture) +
