@@ -102,7 +102,7 @@ PRISM_API void prism_published_free(struct prism_published *published);
 struct prism_publish_options {
     uint32_t deadline_ms; /* 0 = the channel's if it was given one, else 15000: longer than a
                              server tries (publish_timeout_ms) */
-    bool atomic;          /* consumers see all or none. Only of prism_publish_batch */
+    bool atomic;          /* all are stored, or none. Only of prism_publish_batch */
 };
 
 /* Publishes one message and waits for its outcome. Returns PRISM_OK when the server has answered,
@@ -122,7 +122,10 @@ PRISM_API enum prism_code prism_publish(struct prism_producer *producer,
  * predecessor of the same key failed in this call is ABORTED and not stored. Nothing is split: more
  * than max_batch_messages are INVALID_ARGUMENT, and the server's limit on the size of a request
  * holds for all of them together.
- * errors: as prism_publish; UNIMPLEMENTED also without supports_batching, and for atomic. */
+ * atomic: the messages go to one topic. One that cannot be published is an error of the call, which
+ * names it (messages[3].payload); else all results have one outcome and one code.
+ * errors: as prism_publish; UNIMPLEMENTED also without supports_batching, and for atomic where the
+ *   backend has no such batches; ALREADY_EXISTS for atomic, if only some message_ids are known. */
 PRISM_API enum prism_code prism_publish_batch(struct prism_producer *producer,
                                               const struct prism_message *messages, size_t n,
                                               const struct prism_publish_options *options,
