@@ -163,6 +163,16 @@ static size_t bytes_of(const struct incoming *message)
     return bytes;
 }
 
+/* At most: a frame is filled before its tokens are made. */
+static size_t token_room(const struct member *member)
+{
+    const struct token token = {.topic = slice_str(member->topic),
+                                .group = member->feed->group_name,
+                                .ticket = {.len = TICKET_BYTES}};
+
+    return member->ack_tokens ? token_bytes(&token) : 0;
+}
+
 static void set_lease(const struct member *member, struct delivery *delivery)
 {
     const struct consumer *consumer = member->feed->consumer;
@@ -240,7 +250,7 @@ static void add_messages(struct member *member, struct frame *frame, size_t most
         most = member->max_frame_messages;
     frame->messages = arena_alloc(&frame->arena, most * sizeof *frame->messages);
     while (frame->n < most && feed->ready != NULL && member_room(member) > 0) {
-        size_t bytes = frame->bytes + bytes_of(message_of(feed->ready));
+        size_t bytes = frame->bytes + bytes_of(message_of(feed->ready)) + token_room(member);
 
         if (frame->n > 0 && (bytes > room || bytes > member->max_frame_bytes))
             break;

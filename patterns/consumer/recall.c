@@ -54,10 +54,12 @@ static void refuse(struct delivery *delivery, struct receipt *receipt)
 static void go_on(struct delivery *delivery)
 {
     struct delivery_more *more = delivery->more;
+    const char *reason = more->dying_of;
 
     delivery->ticketed = false;
+    more->dying_of = NULL;
     if (more->dies)
-        delivery_die(delivery, more->dying_of, more->receipt);
+        delivery_die(delivery, reason, more->receipt);
     else
         delivery_ready(delivery, more->in_front);
 }
