@@ -127,7 +127,7 @@ class Anywhere(suite.Case):
     def test_a_lease_that_ran_out(self):
         first, second = self.two()
         self.publish(first, 0)
-        with self.member(first, lease_ms=300) as member:
+        with self.member(first, lease_ms=2000) as member:
             old, new = member.take(2)
             self.assertEqual((old.attempt, new.attempt), (1, 2))
             self.assertEqual(self.acknowledge(second, old), {0: ABORTED})
@@ -138,7 +138,7 @@ class Anywhere(suite.Case):
         """What was settled elsewhere does not come again when its lease ends, and nothing has failed."""
         first, second = self.two()
         self.publish(first, 0)
-        with self.member(first, lease_ms=500) as member:
+        with self.member(first, lease_ms=2000) as member:
             self.assertEqual(self.acknowledge(second, *member.take(1)), {})
             self.is_settled(first)
             self.publish(first, 1)
