@@ -67,6 +67,7 @@ struct postgres_conn {
 /* Single operations that wait to be sent together (postgres_group.c). */
 struct postgres_line {
     struct postgres_wait *first, **last;
+    size_t n;        /* of those that wait and those in groups */
     unsigned groups; /* on the wire */
 };
 

@@ -57,6 +57,16 @@ static struct kv_put *put_of(const struct postgres_wait *wait)
     return CONTAINER_OF(wait->op, struct kv_put, op);
 }
 
+/* Of one group. Gets are shared out: a group of all of them would have postgres idle until the last
+ * answer has gone out, and then clients wait for all of the next one. Puts are not: a transaction
+ * costs more than what it writes. */
+static size_t group_items(const struct postgres *postgres, const struct postgres_line *line)
+{
+    size_t share = (line->n + GROUPS_AT_ONCE - 1) / GROUPS_AT_ONCE;
+
+    return is_gets(line, postgres) && share < GROUP_ITEMS ? share : GROUP_ITEMS;
+}
+
 /* ---- the line ---- */
 
 static void line_up(struct postgres_wait *wait)
@@ -79,6 +89,12 @@ static void leave_line(struct postgres_wait *wait)
     wait->at = NULL;
 }
 
+static void finish(struct postgres_wait *wait, struct err err)
+{
+    wait->line->n--;
+    postgres_finish(wait->postgres, wait->op, err);
+}
+
 static void cancel(struct op *op, struct err why)
 {
     struct postgres_wait *wait = op->backend_data;
@@ -90,7 +106,7 @@ static void cancel(struct op *op, struct err why)
         if (!is_gets(wait->line, wait->postgres))
             why = err_lost(why);
     }
-    postgres_finish(wait->postgres, op, why);
+    finish(wait, why);
 }
 
 static void wait_for(struct backend *backend, struct op *op, struct postgres_line *line,
@@ -106,6 +122,7 @@ static void wait_for(struct backend *backend, struct op *op, struct postgres_lin
     wait->line = line;
     wait->op = op;
     op->backend_data = wait;
+    line->n++;
     op_park(op, cancel);
     if (op->state != OP_STARTED)
         return; /* cancelled before it began */
@@ -130,7 +147,7 @@ static void finish_wait(struct postgres_wait *wait, struct err err)
 {
     if (wait->group != NULL)
         wait->group->waits[wait->place] = NULL;
-    postgres_finish(wait->postgres, wait->op, err);
+    finish(wait, err);
 }
 
 static void go_alone(struct postgres_wait *wait)
@@ -242,7 +259,7 @@ static size_t bytes_of(const struct postgres_wait *wait)
 static struct postgres_group *gather(struct postgres *postgres, struct postgres_line *line)
 {
     struct postgres_group *group = malloc(sizeof *group);
-    size_t bytes = 0;
+    size_t bytes = 0, items = group_items(postgres, line);
 
     if (group == NULL)
         abort();
@@ -250,7 +267,7 @@ static struct postgres_group *gather(struct postgres *postgres, struct postgres_
     group->line = line;
     group->n = 0;
     group->alone = line->first->alone;
-    while (line->first != NULL && group->n < GROUP_ITEMS) {
+    while (line->first != NULL && group->n < items) {
         struct postgres_wait *wait = line->first;
 
         if (group->n > 0 && (group->alone || wait->alone || bytes + bytes_of(wait) > GROUP_BYTES))
@@ -327,7 +344,7 @@ void postgres_fail_waiting(struct postgres *postgres, struct err why)
             struct postgres_wait *wait = lines[i]->first;
 
             leave_line(wait);
-            postgres_finish(postgres, wait->op, why);
+            finish(wait, why);
         }
     }
 }

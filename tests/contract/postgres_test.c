@@ -228,6 +228,38 @@ static void thousands_at_once(void **state)
     test_free(puts);
 }
 
+/* Gets that come together keep two connections busy, not one. */
+static void gets_are_shared_out(void **state)
+{
+    enum { N = 64 };
+    struct redis_fixture *fixture = fixture_of(state);
+    PGconn *other = postgres_fixture_connect();
+    struct kv_get gets[N];
+    struct op *ops[N];
+    struct redis_flight flight;
+
+    for (size_t i = 0; i < N; i++) {
+        gets[i] = (struct kv_get){.key = slice_str(i % 2 == 0 ? "shared" : "absent")};
+        ops[i] = &gets[i].op;
+    }
+    kv_put_ok(&fixture->kv, "shared", "v", 0);
+    PQclear(PQexec(other, "SET idle_in_transaction_session_timeout = 30000"));
+    PQclear(PQexec(other, "BEGIN; LOCK TABLE prism.keyvalue IN ACCESS EXCLUSIVE MODE"));
+    redis_launch(&flight, fixture, kv_start_get, ops, N, 0);
+    KV_UNTIL(&fixture->kv, strcmp(postgres_fixture_sql("SELECT count(*) FROM pg_stat_activity WHERE"
+                                                       " wait_event_type = 'Lock' AND query LIKE"
+                                                       " 'SELECT digest, octet_length(value)%'"),
+                                  "2") == 0);
+    PQclear(PQexec(other, "COMMIT"));
+    PQfinish(other);
+    redis_land(&flight);
+    for (size_t i = 0; i < N; i++) {
+        assert_int_equal(gets[i].op.err.code, ERR_OK);
+        assert_int_equal(gets[i].found, i % 2 == 0);
+    }
+    redis_flight_clear(&flight);
+}
+
 /* One put that the server refuses does not fail those that travel with it. */
 static void one_bad_put_fails_alone(void **state)
 {
@@ -360,6 +392,7 @@ int main(void)
         cmocka_unit_test(acknowledgement_is_as_configured),
         KV_TEST(large_values_pass),
         KV_TEST(thousands_at_once),
+        KV_TEST(gets_are_shared_out),
         KV_TEST(one_bad_put_fails_alone),
         cmocka_unit_test(statements_use_the_indexes),
         KV_TEST(deadline_of_a_write_that_waits),
