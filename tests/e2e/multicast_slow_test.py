@@ -32,7 +32,7 @@ class Slow(suite.Case):
     def setUp(self):
         self.server = self.borrow(Prismd(namespaces=[namespace({"backend": "memstore"}, self.slot)]))
         self.registry = service(self.borrow(self.server.channel()), timeout=2 * environment.PATIENCE)
-        for name in ("slow", "quick"):
+        for name in ("slow", "swift"):
             self.registry.Register(identity=name)
 
     def subscribe(self, name, when_full):
@@ -51,12 +51,13 @@ class Slow(suite.Case):
         return stream.answers
 
     def send(self, n, **more):
-        answer = self.registry.Multicast(identities=["slow", "quick"], payload=b"%04d" % n + bytes(PAYLOAD - 4), **more)
+        """To the slow one first: what has come to the other has come to both."""
+        answer = self.registry.Multicast(identities=["slow", "swift"], payload=b"%04d" % n + bytes(PAYLOAD - 4), **more)
         self.assertEqual((answer.success, answer.failed_count, answer.target_count), (True, 0, 2))
 
     def offer(self, when_full, receive=None, **keyed):
         """400 messages for one that reads nothing, and for one that reads each as it comes. Returns both streams."""
-        slow, quick = (receive or self.subscribe)("slow", when_full), self.subscribe("quick", when_full)
+        slow, quick = (receive or self.subscribe)("slow", when_full), self.subscribe("swift", when_full)
         self.send(9999)             # so that what is made once is there before memory is looked at
         self.assertEqual([number(m) for m in messages(quick, 1)], [9999])
         before = self.server.process.resident_bytes()
@@ -141,7 +142,7 @@ class Slow(suite.Case):
         with Stream(service(self.borrow(self.server.channel())).Attach, timeout=2 * environment.PATIENCE) as stream:
             stream.send(pb.AttachRequest(attach={"identities": ["slow"]}, when_full=dropping.FULL_DROP_NEWEST))
             stream.until(lambda frame: frame.attached_count == 1)
-            quick = self.subscribe("quick", dropping.FULL_DROP_NEWEST)
+            quick = self.subscribe("swift", dropping.FULL_DROP_NEWEST)
             for n in range(SENT):
                 self.send(n)
                 self.assertEqual([number(m) for m in messages(quick, 1)], [n])
@@ -169,7 +170,7 @@ class Slow(suite.Case):
 
     def no_slower(self, policy):
         """The best of some medians, in turn, so that both have met the same machine."""
-        quick, alone, beside = self.subscribe("quick", policy), [], []
+        quick, alone, beside = self.subscribe("swift", policy), [], []
         for _ in range(ROUNDS):
             alone.append(self.pace(quick, PACED))
             slow = self.subscribe("slow", policy)

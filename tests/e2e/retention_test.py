@@ -153,7 +153,8 @@ class Strict(suite.Case):
     def test_what_keeps_nothing_does_not_start(self):
         slot = {"backend": "redis", "config": {"address": self.borrow(RedisServer()).address}}
         for pattern in producer, consumer:
-            self.expect_no_start(slot, "at most once", pattern=pattern, allowed="*", event="config_fault", key="message")
+            self.expect_no_start(slot, "at most once", pattern=pattern, allowed="*", event="config_fault",
+                                 key="message")
 
 
 if __name__ == "__main__":
