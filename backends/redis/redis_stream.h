@@ -43,6 +43,7 @@
 
 #include "backends/queue.h"
 #include "backends/redis/redis_cluster.h"
+#include "backends/redis/redis_held.h"
 #include "backends/stream.h"
 
 extern const struct stream redis_stream;
@@ -63,7 +64,6 @@ enum {
     REDIS_NOBODY_IDLE_MS = 24 * 3600 * 1000,
     REDIS_STEP_IDS = 500, /* of one script, so that it is short */
     REDIS_WATCHES = 256,  /* connections of one worker that wait, in a cluster */
-    REDIS_ID_BYTES = 44   /* two numbers, '-', NUL */
 };
 
 /* ---- the interfaces ---- */
@@ -125,23 +125,6 @@ void redis_scatter(struct backend *backend, struct publish *publish, struct outg
 /* Now and then, as many messages were appended to the topic. */
 void redis_trim(struct redis *redis, struct slice topic, uint32_t appended);
 
-/* ---- identifiers of entries ---- */
-
-struct redis_id {
-    uint64_t ms, seq;
-};
-
-/* "ms-seq"; false: it is none. */
-bool redis_id_parse(struct slice text, struct redis_id *id);
-struct slice redis_id_text(struct redis_id id, char text[REDIS_ID_BYTES]);
-
-static inline int redis_id_compare(struct redis_id a, struct redis_id b)
-{
-    if (a.ms != b.ms)
-        return a.ms < b.ms ? -1 : 1;
-    return a.seq < b.seq ? -1 : a.seq > b.seq;
-}
-
 /* ---- entries and batches (redis_entry.c) ---- */
 
 size_t redis_entry_bytes(const struct outgoing *item); /* of its command, about */
@@ -178,62 +161,6 @@ void redis_fetched_word(struct redis_fetched *fetched, size_t index, struct slic
 struct incoming_batch *redis_fetched_take(struct redis_fetched *fetched,
                                           struct subscription *subscription);
 void redis_fetched_drop(struct redis_fetched *fetched); /* the reader's reference */
-
-/* ---- what a subscription has taken (redis_held.c) ---- */
-
-enum redis_holding {
-    HELD_FREE,
-    HELD_WAITING,  /* taken, not handed over yet */
-    HELD_REFUSED,  /* taken, and more than the reader may keep: goes back */
-    HELD_OUT,      /* handed over */
-    HELD_PARKED,   /* waits for its retry */
-    HELD_AGAIN,    /* ordered readers: waits to be taken again */
-    HELD_SETTLING, /* a settlement is under way */
-};
-
-struct redis_held {
-    struct redis_id id;
-    uint64_t due_ns;  /* by redis_due_set. OUT: its lease, 0 = none; PARKED: its retry */
-    uint64_t sure_ns; /* nobody can have claimed it before */
-    uint64_t kept_ns; /* when redis was last told that it is held */
-    uint32_t generation, attempt;
-    uint32_t next;   /* in its bucket, or of those that are free; 0: none; else place + 1 */
-    uint32_t due_at; /* redis_due.c */
-    enum redis_holding state;
-    uint16_t lane; /* ordered readers: of its key; 0: none, or not known yet */
-    bool noted;    /* somebody says that a ticket has settled it */
-};
-
-struct redis_holds {
-    struct redis_held *places;
-    uint32_t *buckets;
-    uint32_t room, used, free, count, parked;
-    uint32_t *due; /* redis_due.c: places that are OUT or PARKED for a time */
-    uint32_t n_due, due_room;
-    uint64_t due_steps; /* moves in it, and what was looked at in search of what is due: tests */
-    uint32_t epoch;     /* raised when all deliveries become void */
-    uint32_t lost_in;   /* the last one that began otherwise than with a seek */
-};
-
-/* Its token is redis_token. */
-struct redis_held *redis_hold(struct redis_holds *holds, struct redis_id id);
-uint64_t redis_token(const struct redis_holds *holds, const struct redis_held *held);
-/* NULL: there is none; *of_before: it is of a time before a seek, and nothing but seeks has made
- * deliveries void since. */
-struct redis_held *redis_held_by(const struct redis_holds *holds, uint64_t token, bool *of_before);
-bool redis_hold_room(const struct redis_holds *holds, uint32_t n);
-struct redis_held *redis_held_find(struct redis_holds *holds, struct redis_id id);
-void redis_let_go(struct redis_holds *holds, struct redis_held *held);
-void redis_hold_void(struct redis_holds *holds, bool by_seek); /* all; theirs was another epoch */
-void redis_holds_clear(struct redis_holds *holds);
-
-/* ---- what is held for a time (redis_due.c) ---- */
-
-/* 0: it is not. Only what is OUT or PARKED is. */
-void redis_due_set(struct redis_holds *holds, struct redis_held *held, uint64_t due_ns);
-/* It is not while it is being settled; due_ns stays, for it may be set again. */
-void redis_due_pause(struct redis_holds *holds, struct redis_held *held);
-struct redis_held *redis_due_first(const struct redis_holds *holds); /* NULL: there is none */
 
 /* ---- readers (redis_reader.c, redis_work.c) ---- */
 
