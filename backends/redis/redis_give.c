@@ -301,14 +301,20 @@ static void say_keep(struct redis_call *call, const struct redis_reader *reader,
     redis_word(call, reader->consumer);
 }
 
-static struct keeping *to_keep(struct redis_reader *reader)
+static struct keeping *keeping_new(struct redis_reader *reader, size_t most)
 {
-    struct keeping *keeping =
-        malloc(sizeof *keeping + reader->holds.count * sizeof keeping->tokens[0]);
+    struct keeping *keeping = malloc(sizeof *keeping + most * sizeof keeping->tokens[0]);
 
     if (keeping == NULL)
         abort();
     *keeping = (struct keeping){.reader = reader, .sent_ns = redis_reader_now(reader)};
+    return keeping;
+}
+
+static struct keeping *to_keep(struct redis_reader *reader)
+{
+    struct keeping *keeping = keeping_new(reader, reader->holds.count);
+
     reader->keep_ns = 0;
     reader->holds.due_steps += reader->holds.used;
     for (uint32_t i = 0; i < reader->holds.used; i++) {
@@ -325,9 +331,26 @@ static struct keeping *to_keep(struct redis_reader *reader)
     return keeping;
 }
 
-static void keep(struct redis_reader *reader)
+static struct keeping *to_ask(struct redis_reader *reader)
 {
-    struct keeping *keeping = to_keep(reader);
+    struct keeping *keeping = keeping_new(reader, reader->doubted.n);
+    bool of_before;
+
+    for (size_t i = 0; i < reader->doubted.n; i++) {
+        uint64_t token = reader->doubted.tokens[i];
+        struct redis_held *held = redis_held_by(&reader->holds, token, &of_before);
+
+        if (held == NULL || held->state == HELD_SETTLING)
+            continue;
+        keeping->tokens[keeping->n++] = token;
+        held->kept_ns = redis_reader_now(reader);
+    }
+    reader->doubted.n = 0;
+    return keeping;
+}
+
+static void keep(struct redis_reader *reader, struct keeping *keeping)
+{
     char text[REDIS_ID_BYTES];
     bool of_before;
 
@@ -358,15 +381,17 @@ void redis_tend(struct redis_reader *reader)
 
     reader->tend_ns = 0;
     if (reader->holds.count == 0) {
-        reader->keep_ns = 0;
+        reader->keep_ns = reader->doubted.n = 0;
         return;
     }
     if (reader->order != NULL)
         redis_order_due(reader);
     else
         give_due(reader);
+    if (reader->doubted.n > 0)
+        keep(reader, to_ask(reader));
     if (reader->keep_ns <= redis_reader_now(reader))
-        keep(reader);
+        keep(reader, to_keep(reader));
     first = redis_due_first(&reader->holds);
     reader->tend_ns = redis_earlier(reader->keep_ns, first != NULL ? first->due_ns : 0);
 }

@@ -144,6 +144,7 @@ static void end(struct redis_reader *reader)
     arena_clear(&reader->texts);
     free(reader->lost.tokens);
     free(reader->settled.tokens);
+    free(reader->doubted.tokens);
     free(reader->names);
     free(reader);
 }

@@ -68,7 +68,8 @@ static bool step_of(struct redis_reader *reader, struct settlement *item, enum s
         held->attempt += item->how == SETTLE_RETRY;
         redis_order_again(reader, held, HELD_AGAIN);
     } else {
-        bool sure = !reader->queue && held->sure_ns > redis_reader_now(reader);
+        bool sure = !reader->queue && reader->tickets == 0 && /* which others may have used */
+                    held->sure_ns > redis_reader_now(reader);
 
         *step = item->how != SETTLE_DONE ? STEP_GIVE : sure ? STEP_ACK : STEP_SCRIPT;
         held->state = HELD_SETTLING;
@@ -161,6 +162,19 @@ static void not_settled(const struct settling *settling, struct settlement *item
     redis_reader_holds(settling->reader, held);
 }
 
+/* Maybe it is this reader's still. */
+static void in_doubt(const struct settling *settling, struct settlement *item, struct err err)
+{
+    struct redis_reader *reader = settling->reader;
+    bool of_before;
+    struct redis_held *held;
+
+    not_settled(settling, item, err);
+    held = redis_held_by(&reader->holds, item->token, &of_before);
+    if (held != NULL)
+        redis_reader_doubt(reader, held);
+}
+
 /* XACK tells how many were pending, and passes in silence over a group that is not there. Whatever
  * was not pending was removed behind this reader's back: with its group, or by a failover to a
  * server that had not heard of it. It is looked at whether the group is there. */
@@ -176,8 +190,12 @@ static void acked(const struct settling *settling, const struct part *part, int6
         err.effect = EFFECT_UNKNOWN;
     }
     settling->reader->entered = settling->reader->entered && err.code == ERR_OK;
-    for (uint32_t i = 0; i < part->n; i++)
-        settled(settling, item_of(settling, part, i), err);
+    for (uint32_t i = 0; i < part->n; i++) {
+        if (err.effect == EFFECT_UNKNOWN)
+            in_doubt(settling, item_of(settling, part, i), err);
+        else
+            settled(settling, item_of(settling, part, i), err);
+    }
 }
 
 static void settle_error(struct redis_call *call, const struct part *part, struct slice error)

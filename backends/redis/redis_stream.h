@@ -234,6 +234,7 @@ struct redis_reader {
     bool void_all;
     enum move_reason reason;
     struct redis_lost lost, settled; /* the latter by tickets */
+    struct redis_lost doubted;       /* redis is asked at once whether they are its own */
     bool gap;
     uint64_t gap_count;
     const char *gap_text;
@@ -319,6 +320,8 @@ enum redis_give {
 uint64_t redis_claim_idle_ns(const struct redis_reader *reader);
 /* When redis is to be told again that it is held. */
 uint64_t redis_keep_due(const struct redis_reader *reader, const struct redis_held *held);
+/* Redis is asked at once whether it is this reader's still. */
+void redis_reader_doubt(struct redis_reader *reader, const struct redis_held *held);
 /* It is kept, and its time is looked after. */
 void redis_reader_holds(struct redis_reader *reader, const struct redis_held *held);
 void redis_give_back(struct redis_reader *reader, enum redis_give which);

@@ -17,7 +17,7 @@ void redis_reader_void(struct redis_reader *reader, enum move_reason reason)
         reader->fetched->n = 0;
         reader->skips = true;
     }
-    reader->lost.n = reader->settled.n = 0;
+    reader->lost.n = reader->settled.n = reader->doubted.n = 0;
     reader->void_all = true;
     reader->void_tickets = reader->tickets > 0;
     reader->reason = reason;
@@ -32,10 +32,8 @@ void redis_reader_seeked(struct redis_reader *reader)
     reader->waiting = false;
 }
 
-void redis_reader_tell_lost(struct redis_reader *reader, const struct redis_held *held)
+static void add(struct redis_reader *reader, struct redis_lost *lost, const struct redis_held *held)
 {
-    struct redis_lost *lost = held->noted ? &reader->settled : &reader->lost;
-
     if (lost->n == lost->room) {
         lost->room = lost->room == 0 ? 16 : 2 * lost->room;
         lost->tokens = realloc(lost->tokens, lost->room * sizeof *lost->tokens);
@@ -44,6 +42,17 @@ void redis_reader_tell_lost(struct redis_reader *reader, const struct redis_held
     }
     lost->tokens[lost->n++] = redis_token(&reader->holds, held);
     redis_reader_wake(reader);
+}
+
+void redis_reader_tell_lost(struct redis_reader *reader, const struct redis_held *held)
+{
+    add(reader, held->noted ? &reader->settled : &reader->lost, held);
+}
+
+void redis_reader_doubt(struct redis_reader *reader, const struct redis_held *held)
+{
+    reader->tend_ns = redis_reader_now(reader);
+    add(reader, &reader->doubted, held);
 }
 
 void redis_reader_lose(struct redis_reader *reader, struct redis_held *held)

@@ -434,15 +434,12 @@ void redis_ticket_void_all(struct redis_reader *reader)
 
 /* ---- what others have settled ---- */
 
-/* Redis is asked at once whether it is this reader's still. */
 void redis_ticket_noted(struct redis_reader *reader, struct redis_id id)
 {
     struct redis_held *held = redis_held_find(&reader->holds, id);
 
-    if (held == NULL || reader->tickets == 0 || held->state == HELD_SETTLING)
+    if (held == NULL || reader->tickets == 0 || held->state == HELD_SETTLING || held->noted)
         return;
     held->noted = true;
-    held->kept_ns = 0;
-    reader->tend_ns = redis_reader_now(reader);
-    redis_reader_wake(reader);
+    redis_reader_doubt(reader, held);
 }

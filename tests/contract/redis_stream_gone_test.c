@@ -77,11 +77,36 @@ static void settlements_that_somebody_made(void **state)
     probe_free(probe);
 }
 
+/* Nobody asks again: of those that are gone the subscription is told, and the others stay. */
+static void settlements_in_doubt(void **state)
+{
+    struct stream_fixture *fixture = *state;
+    struct message_fixture *messages = &fixture->messages;
+    const char *topic = message_topic(messages);
+    struct probe *probe = stream_reader(fixture, topic);
+    struct settlement items[2] = {{.token = 0}};
+    struct slice position;
+
+    message_publish_ok(messages, sink_of(fixture), topic, NULL, 0, 3);
+    probe_wait(probe, 3);
+    position = probe_got(probe, 0)->m.position;
+    stream_say(fixture, "XACK %s g %.*s", topic, (int)position.len, (const char *)position.data);
+    for (size_t i = 0; i < 2; i++)
+        items[i].token = probe_got(probe, i)->m.token;
+    kv_expect(probe_settle_all(probe, items, 2), ERR_OK, NULL);
+    for (size_t i = 0; i < 2; i++)
+        kv_expect(items[i].err, ERR_UNAVAILABLE, NULL);
+    KV_UNTIL(&messages->kv, probe_moves(probe).by_lease == 1);
+    kv_expect(probe_settle(probe, 2, SETTLE_DONE, 0), ERR_OK, NULL);
+    probe_free(probe);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         KV_TEST(settlements_without_a_group),
         KV_TEST(settlements_that_somebody_made),
+        KV_TEST(settlements_in_doubt),
     };
     int failed;
 

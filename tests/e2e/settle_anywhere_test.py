@@ -23,9 +23,9 @@ class Anywhere(suite.Case):
         self.topic = self._testMethodName
         self.broker.create(self.topic)
 
-    def serve(self, **behavior):
+    def serve(self, settings=None, **behavior):
         """A prismd with two namespaces that differ in their names alone, and a service of the first."""
-        slot = self.broker.slot()
+        slot = self.broker.slot(**settings or {})
         server = self.borrow(Prismd(namespaces=[producer(slot), consumer(slot, **behavior),
                                                 consumer(slot, name="other", **behavior)]))
         server.consumer = consumer_service(self.borrow(server.channel()))
@@ -78,6 +78,28 @@ class Anywhere(suite.Case):
             last, = member.take(1)
             self.assertEqual((last.payload, last.sequence), (b"10", 11))
             self.assertEqual(self.acknowledge(first, last), {}, "the same server settles as well")
+            self.is_settled(first)
+
+    def test_who_holds_it_is_told_at_once(self):
+        """Not when the source is told the next time what is held, which is in a quarter of an hour."""
+        rarely = {} if QUEUE else {"claim_idle_ms": 3600000}
+        first, second = self.two(settings=rarely)
+        with self.member(first) as member:
+            for settler in (second, first):
+                self.publish(first, *range(5))
+                self.assertEqual(self.acknowledge(settler, *member.take(5)), {})
+                self.is_settled(first)
+
+    def test_together_with_acknowledgements(self):
+        """Of the subscription, for the same deliveries: the others of the frame are settled, and told so."""
+        first, second = self.two()
+        self.publish(first, *range(100))
+        with self.member(first) as member:
+            messages = member.take(100)
+            self.assertEqual(self.acknowledge(second, messages[50]), {})
+            member.settle(100)
+            failed = [f for frame in member.frames for f in frame.failures]
+            self.assertLessEqual({(f.sequence, f.code) for f in failed}, {(messages[50].sequence, ABORTED)})
             self.is_settled(first)
 
     def test_the_server_that_delivered_is_dead(self):
