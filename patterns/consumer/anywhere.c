@@ -145,7 +145,6 @@ static struct slice group_of(const struct consumer *consumer, struct slice group
 /* NULL: there are too many, or the names are none; *err says so. */
 static struct part *part_of(struct anywhere *all, const struct token *token, struct err *err)
 {
-    size_t most = all->deliveries->n_ack_tokens;
     struct slice topic;
     struct part *part;
 
@@ -165,11 +164,30 @@ static struct part *part_of(struct anywhere *all, const struct token *token, str
     part = &all->parts[all->n_parts++];
     part->all = all;
     part->topic = token->topic;
-    part->which = arena_array(arena_of(all), most, sizeof *part->which);
     part->settle.topic = topic;
     part->settle.group = group_of(all->consumer, token->group);
-    part->settle.items = arena_array(arena_of(all), most, sizeof *part->settle.items);
     return part;
+}
+
+/* Room for as many as there are in each: all parts have it together, whoever made the tokens. */
+static void fill_parts(struct anywhere *all, struct part *const *part_at,
+                       const struct slice *tickets)
+{
+    for (size_t p = 0; p < all->n_parts; p++) {
+        struct part *part = &all->parts[p];
+
+        part->which = arena_array(arena_of(all), part->settle.n, sizeof *part->which);
+        part->settle.items = arena_array(arena_of(all), part->settle.n, sizeof *part->settle.items);
+        part->settle.n = 0;
+    }
+    for (size_t i = 0; i < all->deliveries->n_ack_tokens; i++) {
+        struct part *part = part_at[i];
+
+        if (part == NULL)
+            continue;
+        part->which[part->settle.n] = i;
+        part->settle.items[part->settle.n++].bytes = tickets[i];
+    }
 }
 
 /* False: the request is no good. */
@@ -178,25 +196,27 @@ static bool read_all(struct anywhere *all)
     const struct consumer *consumer = all->consumer;
     const struct token_scope scope = {.namespace_name = consumer->base.namespace_name,
                                       .backend = consumer->source->type->name};
+    size_t n = all->deliveries->n_ack_tokens;
+    struct part **part_at = arena_array(arena_of(all), n, sizeof(struct part *));
+    struct slice *tickets = arena_array(arena_of(all), n, sizeof *tickets);
 
-    for (size_t i = 0; i < all->deliveries->n_ack_tokens; i++) {
+    for (size_t i = 0; i < n; i++) {
         const ProtobufCBinaryData *bytes = &all->deliveries->ack_tokens[i];
         struct token token;
-        struct part *part;
 
         if (!token_read(slice_of(bytes->data, bytes->len), &scope, &token)) {
             all->errs[i] =
                 err_make(ERR_INVALID_ARGUMENT, "not an ack_token of this namespace and source");
             continue;
         }
-        part = part_of(all, &token, &all->errs[i]);
-        if (part == NULL && all->errs[i].code == ERR_OK)
+        part_at[i] = part_of(all, &token, &all->errs[i]);
+        tickets[i] = token.ticket;
+        if (part_at[i] != NULL)
+            part_at[i]->settle.n++;
+        else if (all->errs[i].code == ERR_OK)
             return false;
-        if (part == NULL)
-            continue;
-        part->which[part->settle.n] = i;
-        part->settle.items[part->settle.n++].bytes = token.ticket;
     }
+    fill_parts(all, part_at, tickets);
     return true;
 }
 

@@ -1,6 +1,9 @@
 /* Settlement by token: what it does to the instance that holds the delivery, and what becomes of
  * deliveries with a token that go to somebody else. */
+#include "patterns/consumer/token.h"
 #include "tests/pattern/consumer/consumer.h"
+
+#include <stdlib.h>
 
 enum { LEASE_MS = 1000 };
 
@@ -272,6 +275,49 @@ static void test_queues(void **state)
     consumer_free(rig);
 }
 
+/* Whoever knows the namespace's name can make tokens: of many groups, they take no more room. */
+static void test_tokens_of_many_groups(void **state)
+{
+    enum { MANY = 10000, GROUPS = 64, MOST_BYTES = 400 };
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    const struct token_scope scope = {.namespace_name = consumer_in(rig)->base.namespace_name,
+                                      .backend = consumer_in(rig)->source->type->name};
+    ProtobufCBinaryData *tokens = calloc(MANY, sizeof *tokens);
+    pb_deliveries deliveries = CONSUMER_PB(DELIVERIES__INIT);
+    pb_acknowledge_request request = CONSUMER_PB(ACKNOWLEDGE_REQUEST__INIT);
+    const pb_acknowledge_response *response;
+    struct arena memory;
+    struct call *call;
+
+    (void)state;
+    assert_non_null(tokens);
+    arena_init(&memory, NULL);
+    for (int i = 0; i < MANY; i++) {
+        struct slice group = slice_str(arena_printf(&memory, "g%d", i % GROUPS));
+        struct slice bytes = token_write(&memory, &scope,
+                                         &(struct token){.topic = slice_str("t"),
+                                                         .group = group,
+                                                         .ticket = slice_str("forged")});
+
+        tokens[i] =
+            (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t)bytes.data, .len = bytes.len};
+    }
+    deliveries.ack_tokens = tokens;
+    deliveries.n_ack_tokens = MANY;
+    request.deliveries = &deliveries;
+    call = fake_call(rig, "Acknowledge", &request.base);
+    assert_true(call->arena.bytes < (size_t)MANY * MOST_BYTES);
+    fake_rig_run(rig);
+    response = (const void *)call->reply;
+    assert_int_equal(response->n_failures, MANY);
+    for (int i = 0; i < MANY; i++)
+        assert_memory_equal(response->failures[i]->ack_token.data, tokens[i].data, tokens[i].len);
+    fake_call_free(call);
+    arena_clear(&memory);
+    free(tokens);
+    consumer_free(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -283,6 +329,7 @@ int main(void)
         cmocka_unit_test(test_the_end_while_recalling),
         cmocka_unit_test(test_who_can_have_none),
         cmocka_unit_test(test_queues),
+        cmocka_unit_test(test_tokens_of_many_groups),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
