@@ -6,6 +6,8 @@
  * still (postgres_renew.c); without the notification it finds out with the next renewal. */
 #include "backends/postgres/postgres_queue.h"
 
+#include <stdlib.h>
+
 enum { VERSION = 1, BYTES = 9 };
 
 static size_t make(struct backend *backend, const struct subscription *subscription, uint64_t token,
@@ -35,21 +37,54 @@ static int64_t delivery_of(struct slice bytes)
     return delivery <= INT64_MAX ? (int64_t)delivery : 0;
 }
 
-/* Rows come in the order of the statement's plan, mostly that of the request. */
+/* An item of the request. */
+struct named {
+    int64_t delivery;
+    struct ticket *item;
+};
+
+static int by_delivery(const void *a, const void *b)
+{
+    const struct named *x = a, *y = b;
+
+    if (x->delivery != y->delivery)
+        return x->delivery < y->delivery ? -1 : 1;
+    return (x->item > y->item) - (x->item < y->item);
+}
+
+/* The first of `named` with this delivery, or with a later one; n: there is none. */
+static size_t find(const struct named *named, size_t n, int64_t delivery)
+{
+    size_t from = 0;
+
+    while (from < n) {
+        size_t middle = from + (n - from) / 2;
+
+        if (named[middle].delivery < delivery)
+            from = middle + 1;
+        else
+            n = middle;
+    }
+    return from;
+}
+
+/* Rows come in the order of the statement's plan. Of a ticket that is there twice the first one
+ * settles. */
 static void ticket_result(struct postgres_call *call, const PGresult *result)
 {
     struct settle_tickets *settle = CONTAINER_OF(call->op, struct settle_tickets, op);
-    size_t at = 0;
+    struct named *named = arena_array(op_arena(call->op), settle->n, sizeof *named);
 
+    for (size_t i = 0; i < settle->n; i++)
+        named[i] = (struct named){.delivery = delivery_of(settle->items[i].bytes),
+                                  .item = &settle->items[i]};
+    qsort(named, settle->n, sizeof *named, by_delivery);
     for (int row = 0; row < PQntuples(result); row++) {
         int64_t delivery = postgres_int8(result, row, 0);
+        size_t at = find(named, settle->n, delivery);
 
-        for (size_t n = settle->n; n > 0; n--, at = (at + 1) % settle->n) {
-            if (delivery_of(settle->items[at].bytes) == delivery &&
-                settle->items[at].err.code != ERR_OK)
-                break;
-        }
-        settle->items[at].err = ERR_NONE;
+        if (at < settle->n && named[at].delivery == delivery)
+            named[at].item->err = ERR_NONE;
     }
 }
 
