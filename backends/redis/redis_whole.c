@@ -9,13 +9,15 @@
  * off when it loads it) and one for replicas. An answer that is lost is unknown for all.
  *
  * A stream whose identifiers end, because somebody has given it one of the last, may take a part:
- * that is told as ERR_DATA_LOSS, and unknown. */
+ * that is told as ERR_DATA_LOSS, and unknown. So is what redis stores one by one, because it does
+ * not permit MULTI and does permit XADD: both are on their way before it says so. */
 #include "backends/redis/redis_stream.h"
 #include "src/base/container.h"
 
 struct whole {
     bool bounded;
     uint32_t stored; /* items that EXEC, or the script, has told a place of */
+    uint32_t alone;  /* items that were stored without a transaction */
 };
 
 /* ---- answers ---- */
@@ -61,6 +63,8 @@ static void whole_node(struct redis_call *call, const struct redis_node *node)
         refuse(call, redis_stream_error(op_arena(call->op), node->text));
     else if (whole->bounded && node->type == REDIS_REPLY_INTEGER)
         refuse(call, redis_queue_full(node->number));
+    else if (node->type == REDIS_REPLY_STRING && !whole->bounded && call->err.code != ERR_OK)
+        whole->alone++; /* MULTI was refused */
     else if (node->type != (last ? REDIS_REPLY_ARRAY : REDIS_REPLY_STATUS))
         redis_unexpected(call);
 }
@@ -76,6 +80,10 @@ static void whole_end(struct redis_call *call)
         call->err = err_lost(err_make(
             ERR_DATA_LOSS, "redis has carried out a part of the transaction only: its stream has "
                            "no more identifiers"));
+    if (whole->alone > 0)
+        call->err = err_lost(err_make(
+            ERR_DATA_LOSS, "redis refuses MULTI, which its user has to be permitted, and has "
+                           "carried out commands one by one"));
     if (call->err.code == ERR_OK)
         redis_trim(call->redis, publish->items[0].topic, whole->stored);
     redis_finish(call->redis, call->op, call->err);

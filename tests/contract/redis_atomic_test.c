@@ -118,6 +118,27 @@ static void identifiers_that_end(void **state)
     expect_length(fixture, topic, 3);
 }
 
+/* A user that may add messages and may not put them together. */
+static void a_user_without_transactions(void **state)
+{
+    struct stream_fixture *fixture = *state;
+    const char *topic = message_topic(&fixture->messages);
+    struct err err;
+
+    stream_say(fixture, "ACL SETUSER prism -multi");
+    err = publish(fixture, false, topic, SOME, slice_str("1"));
+    kv_expect(err, ERR_DATA_LOSS, NULL);
+    assert_int_equal(err.effect, EFFECT_UNKNOWN);
+    expect_length(fixture, topic, SOME);
+    stream_say(fixture, "ACL SETUSER prism +multi -exec");
+    err = publish(fixture, false, topic, SOME, slice_str("1"));
+    assert_true(err.code != ERR_OK && err.effect == EFFECT_NONE);
+    expect_length(fixture, topic, SOME);
+    stream_say(fixture, "ACL SETUSER prism +exec");
+    kv_expect(publish(fixture, false, topic, SOME, slice_str("1")), ERR_OK, NULL);
+    expect_length(fixture, topic, 2 * SOME);
+}
+
 /* The script takes back what it has added. */
 static void identifiers_that_end_in_a_queue(void **state)
 {
@@ -217,6 +238,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         KV_TEST(a_stream_is_refused_as_a_whole),
         KV_TEST(identifiers_that_end),
+        KV_TEST(a_user_without_transactions),
         KV_TEST(killed_in_the_middle),
     };
     const struct CMUnitTest queues[] = {
