@@ -111,7 +111,8 @@ static void take_id(struct redis_call *call, struct outgoing *item, const struct
         redis_unexpected(call);
 }
 
-/* Redis has refused the transaction: for what it said of one of its commands, or of EXEC. */
+/* Redis has refused the transaction: for what it said of one of its commands, or of EXEC. Where it
+ * is MULTI that the user may not use, messages are stored one by one. */
 static void refuse_lot(struct redis_call *call, const struct append *append, struct slice reply)
 {
     struct err why = redis_stream_error(op_arena(call->op), reply);
@@ -122,8 +123,10 @@ static void refuse_lot(struct redis_call *call, const struct append *append, str
             break;
         }
     }
-    for (uint32_t i = 0; i < append->now->n; i++)
-        item_of(append, i)->err = why;
+    for (uint32_t i = 0; i < append->now->n; i++) {
+        if (message_is_null(item_of(append, i)->position))
+            item_of(append, i)->err = why;
+    }
 }
 
 static void atomic_node(struct redis_call *call, struct append *append,
@@ -137,7 +140,7 @@ static void atomic_node(struct redis_call *call, struct append *append,
         return;
     else if (node->type == REDIS_REPLY_ERROR && append->now_step > n)
         refuse_lot(call, append, node->text);
-    else if (node->type == REDIS_REPLY_ERROR && append->now_step > 0)
+    else if (node->type != REDIS_REPLY_STATUS && append->now_step > 0 && append->now_step <= n)
         take_id(call, item_of(append, append->now_step - 1), node);
 }
 

@@ -123,6 +123,9 @@ static void a_user_without_transactions(void **state)
 {
     struct stream_fixture *fixture = *state;
     const char *topic = message_topic(&fixture->messages);
+    const struct outgoing one = {
+        .topic = slice_str(topic), .key = slice_str("k"), .payload = slice_str("1")};
+    struct outgoing keyed[] = {one, one};
     struct err err;
 
     stream_say(fixture, "ACL SETUSER prism -multi");
@@ -130,13 +133,17 @@ static void a_user_without_transactions(void **state)
     kv_expect(err, ERR_DATA_LOSS, NULL);
     assert_int_equal(err.effect, EFFECT_UNKNOWN);
     expect_length(fixture, topic, SOME);
+    kv_expect(message_publish(&fixture->messages, sink_of(fixture, false), keyed, 2), ERR_OK, NULL);
+    for (size_t i = 0; i < 2; i++)
+        kv_expect(keyed[i].err, ERR_OK, NULL);
+    expect_length(fixture, topic, SOME + 2);
     stream_say(fixture, "ACL SETUSER prism +multi -exec");
     err = publish(fixture, false, topic, SOME, slice_str("1"));
     assert_true(err.code != ERR_OK && err.effect == EFFECT_NONE);
-    expect_length(fixture, topic, SOME);
+    expect_length(fixture, topic, SOME + 2);
     stream_say(fixture, "ACL SETUSER prism +exec");
     kv_expect(publish(fixture, false, topic, SOME, slice_str("1")), ERR_OK, NULL);
-    expect_length(fixture, topic, 2 * SOME);
+    expect_length(fixture, topic, 2 * SOME + 2);
 }
 
 /* The script takes back what it has added. */
