@@ -63,6 +63,14 @@ enum capacity capacity_take(struct memstore *store, unsigned keys, uint64_t byte
     return CAPACITY_OK;
 }
 
+bool capacity_could(const struct memstore *store, uint64_t bytes, uint64_t given)
+{
+    uint64_t now = atomic_load_explicit(&store->bytes, memory_order_relaxed);
+    uint64_t rest = now > given ? now - given : 0;
+
+    return rest <= store->max_bytes && store->max_bytes - rest >= bytes;
+}
+
 void capacity_give(struct memstore *store, unsigned keys, uint64_t bytes)
 {
     if (keys > 0)

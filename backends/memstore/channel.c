@@ -178,13 +178,24 @@ static bool too_old(struct channel *channel, uint64_t now_ms)
            channel_kept(channel, channel->log.first)->timestamp_ms + age_ms <= now_ms;
 }
 
-/* For n messages that cost so much together. */
+static struct err store_full(struct memstore *store, enum capacity limit)
+{
+    struct err err = capacity_error(store, limit);
+
+    err.retry_after_ms = RETRY_MS; /* unlike keys, messages go again */
+    return err;
+}
+
+/* For n messages that cost so much together. Nothing goes for what the store has no room for even
+ * without all that is here. */
 static struct err make_room(struct channel *channel, uint64_t cost, uint64_t n, uint64_t now_ms)
 {
     const struct memstore_messaging *config = &channel->messaging->config;
     struct memstore *store = channel->messaging->store;
     enum capacity limit;
 
+    if (!capacity_could(store, cost, channel->bytes))
+        return store_full(store, CAPACITY_BYTES);
     while (over(config->stream_bytes, channel->bytes, cost)) {
         if (!drop_oldest(channel))
             return full(channel, "stream_max_bytes");
@@ -196,12 +207,8 @@ static struct err make_room(struct channel *channel, uint64_t cost, uint64_t n, 
     if (too_old(channel, now_ms))
         return full(channel, "queue_max_age_ms");
     while ((limit = capacity_take(store, 0, cost)) != CAPACITY_OK) {
-        if (!drop_oldest(channel)) {
-            struct err err = capacity_error(store, limit);
-
-            err.retry_after_ms = RETRY_MS; /* unlike keys, messages go again */
-            return err;
-        }
+        if (!drop_oldest(channel))
+            return store_full(store, limit);
     }
     return ERR_NONE;
 }

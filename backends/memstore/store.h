@@ -167,6 +167,8 @@ enum capacity { CAPACITY_OK, CAPACITY_KEYS, CAPACITY_BYTES };
 /* Room for a new key (keys 1) or a longer value (keys 0). Not CAPACITY_OK: nothing was taken; the
  * limit in the way. */
 enum capacity capacity_take(struct memstore *store, unsigned keys, uint64_t bytes);
+/* Would there be room for so many bytes, if `given` were given back first? A hint. */
+bool capacity_could(const struct memstore *store, uint64_t bytes, uint64_t given);
 void capacity_give(struct memstore *store, unsigned keys, uint64_t bytes);
 void capacity_give_entry(struct memstore *store, const struct entry *entry); /* a key's all */
 struct err capacity_error(struct memstore *store, enum capacity limit);

@@ -164,7 +164,8 @@ static void test_dropped_unread(void **state)
     close_fixture(fixture);
 }
 
-/* One limit of bytes for keys, values and messages; what is settled by all makes room. */
+/* One limit of bytes for keys, values and messages; what is settled by all makes room, and none of
+ * it goes for what does not fit all the same. */
 static void test_bytes_of_the_store(void **state)
 {
     enum { SIZE = 10000, LIMIT = 20 * SIZE };
@@ -172,8 +173,10 @@ static void test_bytes_of_the_store(void **state)
     struct limits_fixture *fixture = open_with(&config);
     struct message_fixture *m = &fixture->messages;
     struct probe *probe = reader(m, "t", "g");
-    struct outgoing item = {.topic = slice_str("t")};
+    struct outgoing item = {.topic = slice_str("t")}, many[LIMIT / SIZE + 1];
     unsigned n = 0;
+    uint32_t culprit;
+    uint64_t before;
 
     (void)state;
     item.payload = slice_of(arena_zalloc(&m->kv.arena, SIZE), SIZE);
@@ -188,6 +191,12 @@ static void test_bytes_of_the_store(void **state)
     assert_true(memstore_totals(fixture->store).bytes <= LIMIT);
     probe_wait(probe, n);
     probe_done(probe, 0, n);
+    for (unsigned i = 0; i < ARRAY_LEN(many); i++)
+        many[i] = item;
+    before = memstore_totals(fixture->store).bytes;
+    kv_expect(message_publish_atomic(m, sink(), many, ARRAY_LEN(many), &culprit),
+              ERR_RESOURCE_EXHAUSTED, "max_bytes");
+    assert_true(memstore_totals(fixture->store).bytes == before);
     for (unsigned i = 0; i < n; i++) {
         kv_expect(message_publish(m, sink(), &item, 1), ERR_OK, NULL);
         kv_expect(item.err, ERR_OK, NULL);
