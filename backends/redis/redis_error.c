@@ -134,3 +134,9 @@ struct err redis_error(struct arena *arena, struct slice reply)
     return err_make(ERR_INTERNAL,
                     arena_printf(arena, "redis: %.*s", (int)reply.len, (const char *)reply.data));
 }
+
+struct err redis_alone(void)
+{
+    return err_lost(err_make(ERR_DATA_LOSS, "redis refuses MULTI, which its user has to be "
+                                            "permitted, and has carried out commands one by one"));
+}

@@ -112,6 +112,10 @@ bool redis_cursor_decode(struct arena *arena, struct slice scope, struct slice t
  * arena. */
 struct err redis_error(struct arena *arena, struct slice reply);
 
+/* The commands of a transaction were carried out one by one: MULTI was refused, and they were not.
+ */
+struct err redis_alone(void);
+
 /* What an error tells beyond its own call, the gravest last. err: what to tell others. */
 enum redis_news {
     REDIS_NEWS_NONE,

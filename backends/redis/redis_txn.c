@@ -3,7 +3,10 @@
  * The connection is shared by all calls of the worker, and that is sound: a block is appended
  * without a pause, so no other command can come between. Redis refuses a block when one of its
  * commands is refused while it is queued (out of memory, read-only, not permitted): EXEC then
- * answers EXECABORT, and the first refusal is what the caller is told. */
+ * answers EXECABORT, and the first refusal is what the caller is told.
+ *
+ * A user who may write and may not use MULTI has the commands carried out one by one: all of them
+ * are on their way before redis refuses the first. That is told as ERR_DATA_LOSS, and unknown. */
 #include "backends/redis/redis_kv.h"
 
 /* Answers: MULTI, one QUEUED for each item, EXEC; its array is the outcome of each item. */
@@ -28,6 +31,14 @@ static void exec_answer(struct redis_call *call, const struct redis_node *node)
         redis_unexpected(call);
 }
 
+/* What is answered so was not queued, but carried out: MULTI was refused. */
+static bool is_alone(const struct redis_call *call, const struct redis_node *node)
+{
+    return call->err.code != ERR_OK && call->answered > 0 &&
+           (node->type == REDIS_REPLY_INTEGER ||
+            (node->type == REDIS_REPLY_STATUS && slice_equal(node->text, slice_str("OK"))));
+}
+
 /* True: the outcome of one item. An error here would mean that redis ran a part of the block; SET
  * and DEL cannot fail once they are queued, unless somebody has changed what these names mean. */
 static bool block_node(struct redis_call *call, const struct redis_node *node)
@@ -35,6 +46,8 @@ static bool block_node(struct redis_call *call, const struct redis_node *node)
     if (node->depth == 0) {
         if (is_exec(call))
             exec_answer(call, node);
+        else if (is_alone(call, node))
+            call->err = redis_alone();
         else if (node->type != REDIS_REPLY_STATUS)
             redis_unexpected(call);
         return false;

@@ -81,9 +81,7 @@ static void whole_end(struct redis_call *call)
             ERR_DATA_LOSS, "redis has carried out a part of the transaction only: its stream has "
                            "no more identifiers"));
     if (whole->alone > 0)
-        call->err = err_lost(err_make(
-            ERR_DATA_LOSS, "redis refuses MULTI, which its user has to be permitted, and has "
-                           "carried out commands one by one"));
+        call->err = redis_alone();
     if (call->err.code == ERR_OK)
         redis_trim(call->redis, publish->items[0].topic, whole->stored);
     redis_finish(call->redis, call->op, call->err);

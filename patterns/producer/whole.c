@@ -87,8 +87,8 @@ void whole_judge(struct frame *frame)
     if (known < frame->n && waiting > 0)
         fail_all(frame, known,
                  err_about(ERR_ALREADY_EXISTS, "message_id",
-                           "it was published before, and other messages of this atomic batch were "
-                           "not; nothing was published now"));
+                           "it was published before, and of other messages of this atomic batch "
+                           "that is not known; nothing was published now"));
 }
 
 /* ---- what the client is told ---- */

@@ -155,6 +155,37 @@ static void transactions_stay_within_the_query_buffer(void **state)
     say("CONFIG SET client-query-buffer-limit 1073741824");
 }
 
+/* A user that may write and may not put commands together: all were on their way before redis
+ * refused the first. */
+static void without_multi_what_was_done_is_unknown(void **state)
+{
+    struct redis_fixture fixture;
+    struct kv_put_many put;
+    struct kv_del_many del;
+    struct err e;
+
+    (void)state;
+    open_and_wait(&fixture, NULL);
+    put = kv_put_items(&fixture.kv, "alone/", 3);
+    del = kv_del_items(&fixture.kv, "alone/", 3);
+    for (size_t i = 0; i < put.n; i++)
+        put.items[i].ttl_ms = 60000;
+    say("ACL SETUSER default -multi");
+    e = kv_do(&fixture.kv, kv_start_txn_put, &put.op);
+    kv_expect(e, ERR_DATA_LOSS, NULL);
+    assert_int_equal(e.effect, EFFECT_UNKNOWN);
+    e = kv_do(&fixture.kv, kv_start_txn_del, &del.op);
+    kv_expect(e, ERR_DATA_LOSS, NULL);
+    assert_int_equal(e.effect, EFFECT_UNKNOWN);
+    say("ACL SETUSER default -set");
+    e = kv_do(&fixture.kv, kv_start_txn_put, &put.op);
+    kv_expect(e, ERR_PERMISSION_DENIED, NULL);
+    assert_int_equal(e.effect, EFFECT_NONE);
+    say("ACL SETUSER default +multi +set");
+    kv_expect(kv_do(&fixture.kv, kv_start_txn_put, &put.op), ERR_OK, NULL);
+    redis_fixture_close(&fixture);
+}
+
 /* A server that does not tell its limits teaches them once. */
 static void a_refused_size_is_remembered(void **state)
 {
@@ -294,6 +325,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(limits_are_the_servers),
         cmocka_unit_test(transactions_stay_within_the_query_buffer),
+        cmocka_unit_test(without_multi_what_was_done_is_unknown),
         cmocka_unit_test(a_refused_size_is_remembered),
         cmocka_unit_test(a_replica_is_left_for_the_primary),
         cmocka_unit_test(refusals_are_named),
