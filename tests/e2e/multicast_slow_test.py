@@ -50,10 +50,14 @@ class Slow(suite.Case):
         stream.until(lambda frame: frame.attached_count == 1)
         return stream.answers
 
-    def send(self, n, **more):
-        """To the slow one first: what has come to the other has come to both."""
-        answer = self.registry.Multicast(identities=["slow", "swift"], payload=b"%04d" % n + bytes(PAYLOAD - 4), **more)
-        self.assertEqual((answer.success, answer.failed_count, answer.target_count), (True, 0, 2))
+    def send(self, n, to=("slow", "swift"), **more):
+        answer = self.registry.Multicast(identities=to, payload=b"%04d" % n + bytes(PAYLOAD - 4), **more)
+        self.assertEqual((answer.success, answer.failed_count, answer.target_count), (True, 0, len(to)))
+
+    def arrive(self, quick):
+        """What was sent to both has come to both, once a later one has come to one of them."""
+        self.send(9998, to=("swift",))
+        self.assertEqual([number(m) for m in messages(quick, 1)], [9998])
 
     def offer(self, when_full, receive=None, **keyed):
         """400 messages for one that reads nothing, and for one that reads each as it comes. Returns both streams."""
@@ -64,6 +68,7 @@ class Slow(suite.Case):
         for n in range(SENT):
             self.send(n, **({"collapse_key": f"k{n % KEYS}"} if keyed else {}))
             self.assertEqual([number(m) for m in messages(quick, 1)], [n])
+        self.arrive(quick)
         if not environment.SANITIZER:
             self.assertLess(self.server.process.resident_bytes() - before, GROWTH)
         return slow, quick
@@ -146,6 +151,7 @@ class Slow(suite.Case):
             for n in range(SENT):
                 self.send(n)
                 self.assertEqual([number(m) for m in messages(quick, 1)], [n])
+            self.arrive(quick)
             stream.send(pb.AttachRequest(detach={"identities": ["slow"]}))
             wait.until(lambda: self.dropped().get("ended"), environment.PATIENCE, "it is detached")
             got, lost = [], {}
