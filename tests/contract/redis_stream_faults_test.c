@@ -29,11 +29,6 @@ static int close_fixture(void **state)
     return 0;
 }
 
-static const struct message_sink *sink_of(const struct stream_fixture *fixture)
-{
-    return &fixture->messages.kv.backend->has.stream->sink;
-}
-
 static void until_connected(struct stream_fixture *fixture)
 {
     redis_until(&fixture->redis, BACKEND_READY);
@@ -69,7 +64,7 @@ static void hopeless_items_fail_alone(void **state)
             if (keyed > 0)
                 items[i].key = slice_str("k");
         }
-        kv_expect(message_publish(messages, sink_of(fixture), items, ARRAY_LEN(items)), ERR_OK,
+        kv_expect(message_publish(messages, stream_sink(fixture), items, ARRAY_LEN(items)), ERR_OK,
                   NULL);
         for (unsigned i = 0; i < ARRAY_LEN(items); i++) {
             if (keyed > 0 && i % 2 == 1 && codes[i / 2] == ERR_INVALID_ARGUMENT) /* not asked for */
@@ -94,7 +89,8 @@ static void a_full_server_refuses_all(void **state)
         items[i] = (struct outgoing){
             .topic = slice_str(topic), .payload = slice_str("0"), .key = slice_str("k")};
     stream_say(fixture, "CONFIG SET maxmemory 1");
-    kv_expect(message_publish(messages, sink_of(fixture), items, ARRAY_LEN(items)), ERR_OK, NULL);
+    kv_expect(message_publish(messages, stream_sink(fixture), items, ARRAY_LEN(items)), ERR_OK,
+              NULL);
     stream_say(fixture, "CONFIG SET maxmemory 0");
     for (unsigned i = 0; i < ARRAY_LEN(items); i++) {
         kv_expect(items[i].err, ERR_RESOURCE_EXHAUSTED, "maxmemory");
@@ -112,14 +108,14 @@ static void a_topic_of_another_type_ends_its_readers(void **state)
                *good = message_topic(&fixture->messages);
     struct probe *probe = stream_reader(fixture, topic), *other;
 
-    message_publish_ok(&fixture->messages, sink_of(fixture), topic, NULL, 0, 1);
+    message_publish_ok(&fixture->messages, stream_sink(fixture), topic, NULL, 0, 1);
     probe_wait(probe, 1);
     stream_say(fixture, "DEL %s", topic);
     stream_say(fixture, "SET %s text", topic);
     other = stream_reader(fixture, good); /* waits on the same connection */
     KV_UNTIL(&fixture->messages.kv, probe_is_closed(probe));
     kv_expect(probe->closed_with, ERR_FAILED_PRECONDITION, "topic");
-    message_publish_ok(&fixture->messages, sink_of(fixture), good, NULL, 0, 1);
+    message_publish_ok(&fixture->messages, stream_sink(fixture), good, NULL, 0, 1);
     probe_wait(other, 1);
     probe_done(other, 0, 1);
     probe_free(other);
@@ -146,10 +142,10 @@ static void a_deleted_stream_is_a_gap(void **state)
     const char *topic = message_topic(&fixture->messages);
     struct probe *probe = stream_reader(fixture, topic);
 
-    message_publish_ok(&fixture->messages, sink_of(fixture), topic, NULL, 0, 3);
+    message_publish_ok(&fixture->messages, stream_sink(fixture), topic, NULL, 0, 3);
     probe_wait(probe, 3);
     stream_say(fixture, "DEL %s", topic);
-    message_publish_ok(&fixture->messages, sink_of(fixture), topic, NULL, 3, 2);
+    message_publish_ok(&fixture->messages, stream_sink(fixture), topic, NULL, 3, 2);
     probe_wait(probe, 5);
     assert_int_equal(probe_gaps(probe), 1);
     assert_int_equal(probe->gap.count, 0);
@@ -171,10 +167,10 @@ static void a_deleted_stream_may_end_it(void **state)
     want.on_gap = GAP_FAIL;
     probe = probe_stream(messages, messages->kv.backend, want);
     probe_grant(probe, CREDIT, BYTES);
-    message_publish_ok(messages, sink_of(fixture), topic, NULL, 0, 1);
+    message_publish_ok(messages, stream_sink(fixture), topic, NULL, 0, 1);
     probe_wait(probe, 1);
     stream_say(fixture, "DEL %s", topic);
-    message_publish_ok(messages, sink_of(fixture), topic, NULL, 1, 1);
+    message_publish_ok(messages, stream_sink(fixture), topic, NULL, 1, 1);
     KV_UNTIL(&messages->kv, probe_is_closed(probe));
     kv_expect(probe->closed_with, ERR_DATA_LOSS, NULL);
     probe_free(probe);
@@ -189,14 +185,14 @@ static void a_killed_server_comes_back(void **state)
     const char *topic = message_topic(&fixture->messages);
     struct probe *probe = stream_reader(fixture, topic);
 
-    message_publish_ok(&fixture->messages, sink_of(fixture), topic, NULL, 0, 5);
+    message_publish_ok(&fixture->messages, stream_sink(fixture), topic, NULL, 0, 5);
     probe_wait(probe, 5);
     probe_done(probe, 0, 2);
     redis_server_kill(&server);
     redis_until(&fixture->redis, BACKEND_DOWN);
     kv_expect(stream_publish(fixture, topic, 9), ERR_UNAVAILABLE, NULL);
     restart(fixture);
-    message_publish_ok(&fixture->messages, sink_of(fixture), topic, NULL, 5, 1);
+    message_publish_ok(&fixture->messages, stream_sink(fixture), topic, NULL, 5, 1);
     probe_wait(probe, 6);
     assert_int_equal(probe_number(probe, 5), 5);
     probe_done(probe, 2, 4);
@@ -219,7 +215,7 @@ static void opened_without_a_server(void **state)
     const char *topic = message_topic(messages);
     struct probe *probe, *closed;
 
-    message_publish_ok(messages, sink_of(fixture), topic, NULL, 0, 1);
+    message_publish_ok(messages, stream_sink(fixture), topic, NULL, 0, 1);
     redis_server_kill(&server);
     redis_until(&fixture->redis, BACKEND_DOWN);
     probe = probe_start(messages, messages->kv.backend, &stream->source, &stream->settling,
@@ -242,7 +238,7 @@ static void a_silent_server_is_left(void **state)
     struct probe *probe = stream_reader(fixture, topic);
     struct err err;
 
-    message_publish_ok(&fixture->messages, sink_of(fixture), topic, NULL, 0, 1);
+    message_publish_ok(&fixture->messages, stream_sink(fixture), topic, NULL, 0, 1);
     probe_wait(probe, 1);
     redis_server_pause(&server);
     err = stream_publish(fixture, topic, 1);
@@ -251,7 +247,7 @@ static void a_silent_server_is_left(void **state)
     redis_until(&fixture->redis, BACKEND_DOWN);
     redis_server_resume(&server);
     until_connected(fixture);
-    message_publish_ok(&fixture->messages, sink_of(fixture), topic, NULL, 2, 1);
+    message_publish_ok(&fixture->messages, stream_sink(fixture), topic, NULL, 2, 1);
     KV_UNTIL(&fixture->messages.kv,
              probe_count(probe) > 1 && probe_number(probe, probe_count(probe) - 1) == 2);
     kv_expect(probe_settle(probe, 0, SETTLE_DONE, 0), ERR_OK, NULL);
@@ -273,7 +269,7 @@ static void settlements_without_an_answer(void **state)
     struct probe *probe = stream_reader(fixture, topic);
     struct err err;
 
-    message_publish_ok(&fixture->messages, sink_of(fixture), topic, NULL, 0, 4);
+    message_publish_ok(&fixture->messages, stream_sink(fixture), topic, NULL, 0, 4);
     probe_wait(probe, 4);
     redis_server_pause(&server);
     err = settle_once(probe, 0, SETTLE_DONE);
@@ -308,7 +304,7 @@ static void order_that_is_disturbed(void **state)
     want.lease_ms = 100;
     probe = probe_stream(messages, messages->kv.backend, want);
     probe_grant(probe, 3, BYTES);
-    message_publish_ok(messages, sink_of(fixture), topic, "a", 0, 3);
+    message_publish_ok(messages, stream_sink(fixture), topic, "a", 0, 3);
     probe_wait(probe, 3);
     KV_UNTIL(&messages->kv, probe_moves(probe).by_lease == 1);
     stream_say(fixture, "XDEL %s %.*s", topic, (int)probe_got(probe, 1)->m.position.len,
@@ -333,7 +329,7 @@ static void a_read_only_server(void **state)
     const char *topic = message_topic(&fixture->messages);
     struct probe *probe = stream_reader(fixture, topic);
 
-    message_publish_ok(&fixture->messages, sink_of(fixture), topic, NULL, 0, 1);
+    message_publish_ok(&fixture->messages, stream_sink(fixture), topic, NULL, 0, 1);
     probe_wait(probe, 1);
     stream_say(fixture, "REPLICAOF 127.0.0.1 1");
     kv_expect(stream_publish(fixture, topic, 1), ERR_UNAVAILABLE, NULL);
@@ -367,7 +363,7 @@ static void publish_all(struct stream_fixture *fixture, const char *topic)
         if (from % (4 * FRAME) == 0)
             stream_say(fixture, "CLIENT KILL TYPE normal SKIPME yes");
         while (!stored) {
-            struct err err = message_publish(messages, sink_of(fixture), items, FRAME);
+            struct err err = message_publish(messages, stream_sink(fixture), items, FRAME);
 
             stored = err.code == ERR_OK;
             for (unsigned i = 0; stored && i < FRAME; i++)

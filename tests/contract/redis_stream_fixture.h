@@ -23,6 +23,11 @@ struct stream_fixture *stream_fixture_open(const struct redis_server *server,
                                            redis_settings settings);
 void stream_fixture_close(struct stream_fixture *fixture);
 
+static inline const struct message_sink *stream_sink(const struct stream_fixture *fixture)
+{
+    return &fixture->messages.kv.backend->has.stream->sink;
+}
+
 /* A reader in group "g" with much credit; on the instance under test, or the other one. */
 struct probe *stream_reader(struct stream_fixture *fixture, const char *topic);
 struct probe *stream_other_reader(struct stream_fixture *fixture, const char *topic);

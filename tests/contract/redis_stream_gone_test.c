@@ -21,11 +21,6 @@ static int close_fixture(void **state)
     return 0;
 }
 
-static const struct message_sink *sink_of(const struct stream_fixture *fixture)
-{
-    return &fixture->messages.kv.backend->has.stream->sink;
-}
-
 /* What went with its group was not settled by whom it was with: it comes again from the group's
  * beginning. Before the reader knows, and after, and whether redis is asked first or not. */
 static void settlements_without_a_group(void **state)
@@ -35,7 +30,7 @@ static void settlements_without_a_group(void **state)
     const char *topic = message_topic(messages);
     struct probe *probe = stream_reader(fixture, topic);
 
-    message_publish_ok(messages, sink_of(fixture), topic, NULL, 0, 4);
+    message_publish_ok(messages, stream_sink(fixture), topic, NULL, 0, 4);
     probe_wait(probe, 4);
     stream_say(fixture, "XGROUP DESTROY %s g", topic);
     kv_expect(probe_settle(probe, 0, SETTLE_DONE, 0), ERR_ABORTED, NULL);
@@ -57,7 +52,7 @@ static void settlements_that_somebody_made(void **state)
     struct probe *probe = stream_reader(fixture, topic);
     struct settlement items[2] = {{.token = 0}};
 
-    message_publish_ok(messages, sink_of(fixture), topic, NULL, 0, 3);
+    message_publish_ok(messages, stream_sink(fixture), topic, NULL, 0, 3);
     probe_wait(probe, 3);
     for (size_t i = 0; i < 2; i++) {
         struct slice position = probe_got(probe, 2 * i)->m.position;
@@ -87,7 +82,7 @@ static void settlements_in_doubt(void **state)
     struct settlement items[2] = {{.token = 0}};
     struct slice position;
 
-    message_publish_ok(messages, sink_of(fixture), topic, NULL, 0, 3);
+    message_publish_ok(messages, stream_sink(fixture), topic, NULL, 0, 3);
     probe_wait(probe, 3);
     position = probe_got(probe, 0)->m.position;
     stream_say(fixture, "XACK %s g %.*s", topic, (int)position.len, (const char *)position.data);

@@ -9,8 +9,7 @@ import time
 
 import grpc
 
-from rig import environment, suite, wait
-from rig.brokers import BROKERS
+from rig import brokers, environment, suite, wait
 from rig.messaging import Member, consumed, consumer, consumer_service, pb, producer, producer_service
 from rig.prismd import Prismd
 
@@ -19,17 +18,7 @@ DELIVERED, REDELIVERED, LOST = (f"prism_consumer_{what}_messages_total" for what
     "delivered", "redelivered", "lost"))
 
 
-class Cases(suite.Case):
-    @classmethod
-    def setUpClass(cls):
-        broker = BROKERS[suite.backend()]()
-        cls.use(broker.server)
-        cls.broker = broker
-
-    def setUp(self):
-        self.topic = self._testMethodName
-        self.broker.create(self.topic)
-
+class Cases(brokers.Case):
     def serve(self, settings=(), **behavior):
         slot = self.broker.slot(**dict(settings))
         return self.borrow(Prismd(namespaces=[producer(slot), consumer(

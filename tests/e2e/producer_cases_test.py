@@ -5,8 +5,7 @@ import time
 
 import grpc
 
-from rig import environment, suite, wait, wire
-from rig.brokers import BROKERS
+from rig import brokers, environment, suite, wait, wire
 from rig.kafka import KafkaServer
 from rig.messaging import Member, Stream, consumer, consumer_service, pb, producer, producer_service
 from rig.prismd import Prismd
@@ -17,16 +16,7 @@ SETTINGS = {"kafka": {"publish_timeout_ms": TIMEOUT_MS}, "jetstream": {"publish_
             "redis-stream": {"command_timeout_ms": TIMEOUT_MS}}[suite.backend()]
 
 
-class Cases(suite.Case):
-    @classmethod
-    def setUpClass(cls):
-        cls.broker = BROKERS[suite.backend()]()
-        cls.use(cls.broker.server)
-
-    def setUp(self):
-        self.topic = self._testMethodName
-        self.broker.create(self.topic)
-
+class Cases(brokers.Case):
     def serve(self, workers=2, **settings):
         slot = self.broker.slot(**{**SETTINGS, **settings})
         server = self.borrow(Prismd(workers=workers, namespaces=[producer(slot, window=200)]))

@@ -3,8 +3,7 @@ and a token of an earlier delivery settles nothing."""
 import grpc
 
 from prism.patterns.consumer import settlement_pb2 as settlement
-from rig import environment, suite, wait
-from rig.brokers import BROKERS
+from rig import brokers, environment, suite, wait
 from rig.messaging import Member, consumed, consumer, consumer_service, pb, producer, producer_service
 from rig.prismd import Prismd
 
@@ -12,17 +11,7 @@ ABORTED, INVALID = (getattr(grpc.StatusCode, name).value[0] for name in ("ABORTE
 QUEUE = suite.backend() == "postgres"
 
 
-class Anywhere(suite.Case):
-    @classmethod
-    def setUpClass(cls):
-        broker = BROKERS[suite.backend()]()
-        cls.use(broker.server)
-        cls.broker = broker
-
-    def setUp(self):
-        self.topic = self._testMethodName
-        self.broker.create(self.topic)
-
+class Anywhere(brokers.Case):
     def serve(self, settings=None, **behavior):
         """A prismd with two namespaces that differ in their names alone, and a service of the first."""
         slot = self.broker.slot(**settings or {})

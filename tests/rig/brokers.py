@@ -3,6 +3,7 @@ import json
 import os
 import struct
 
+from rig import suite
 from rig.kafka import KafkaServer
 from rig.messaging import pb
 from rig.nats import NatsServer
@@ -115,3 +116,15 @@ class Postgres:
 
 
 BROKERS = {broker.backend: broker for broker in (Kafka, JetStream, RedisStream, Postgres)}
+
+
+class Case(suite.Case):
+    """Tests of the broker that ctest chose, each with a topic of its own."""
+    @classmethod
+    def setUpClass(cls):
+        cls.broker = BROKERS[suite.backend()]()
+        cls.use(cls.broker.server)
+
+    def setUp(self):
+        self.topic = self._testMethodName
+        self.broker.create(self.topic)

@@ -1,8 +1,7 @@
 /* Atomic batches with deduplication by the state store and claim checks, and every operation of one
  * fails in turn: it is never a part that is there, and what the client was told is true. */
 #include "tests/pattern/producer/atomic.h"
-
-enum { LAST_OPERATION = 60 };
+#include "tests/pattern/producer/torture.h"
 
 /* ---- deduplication by the state store, and claim checks ---- */
 
@@ -106,11 +105,6 @@ static void test_a_culprit_behind_a_twin(void **state)
 
 /* ---- every operation fails in turn ---- */
 
-static const pb_get_stats_response *stats_of(struct call *call)
-{
-    return (const void *)call->reply;
-}
-
 /* What the client was told and what is there agree, and it is never a part. */
 static void expect_whole(struct fake_rig *rig, const struct call *call, size_t before)
 {
@@ -132,19 +126,6 @@ static void expect_whole(struct fake_rig *rig, const struct call *call, size_t b
         assert_int_equal(there, answers->all_success ? BATCH : 0);
 }
 
-static void expect_settled(struct fake_rig *rig)
-{
-    pb_get_stats_request request = PRISM__PATTERNS__PRODUCER__GET_STATS_REQUEST__INIT;
-    struct call *call = fake_call(rig, "GetStats", &request.base);
-
-    assert_int_equal(stats_of(call)->unsettled, 0);
-    assert_int_equal(stats_of(call)->unsettled_bytes, 0);
-    assert_int_equal(stats_of(call)->messages_published + stats_of(call)->messages_failed +
-                         stats_of(call)->messages_unknown + stats_of(call)->messages_deduplicated,
-                     BATCH);
-    fake_call_free(call);
-}
-
 static struct messages hard_batch(void)
 {
     struct messages messages = with_ids(BATCH);
@@ -160,35 +141,19 @@ static void fail_at(uint64_t at, bool parked, bool lost, enum err_code code)
     struct messages messages = hard_batch();
     struct call *call;
 
-    rig->world.mode = parked ? FAKE_PARKED : FAKE_AT_ONCE;
-    rig->world.order = FAKE_SHUFFLED;
-    if (lost)
-        rig->world.messages.faults.lose_at = at;
-    else
-        rig->world.fail_at = at;
-    rig->world.fail_with = err_make(code, "told to fail");
+    torture_with(rig, at, parked, lost, code);
     fake_rig_bind(rig);
     call = run_atomic(rig, &messages);
     expect_whole(rig, call, 0);
-    expect_settled(rig);
+    torture_settled(rig, BATCH);
     fake_call_free(call);
     producer_free(rig);
 }
 
 static void test_every_operation_fails_in_turn(void **state)
 {
-    static const enum err_code codes[] = {ERR_UNAVAILABLE, ERR_NOT_FOUND, ERR_RESOURCE_EXHAUSTED,
-                                          ERR_ABORTED};
-
     (void)state;
-    for (uint64_t at = 1; at <= LAST_OPERATION; at++) {
-        for (size_t c = 0; c < ARRAY_LEN(codes); c++) {
-            fail_at(at, false, false, codes[c]);
-            fail_at(at, true, false, codes[c]);
-        }
-        fail_at(at, false, true, ERR_UNAVAILABLE);
-        fail_at(at, true, true, ERR_UNAVAILABLE);
-    }
+    torture_each(fail_at);
 }
 
 static void test_cancelled_at_every_step(void **state)
@@ -210,7 +175,7 @@ static void test_cancelled_at_every_step(void **state)
             fake_rig_advance(rig, 50);
         }
         expect_whole(rig, call, 0);
-        expect_settled(rig);
+        torture_settled(rig, BATCH);
         fake_call_free(call);
         producer_free(rig);
     }

@@ -1,8 +1,8 @@
 /* Every operation of a scenario fails in turn, at once and out of order: each call ends once, each
  * message has one outcome, and nothing stays unsettled. */
-#include "tests/pattern/producer/producer.h"
+#include "tests/pattern/producer/torture.h"
 
-enum { BATCH = 12, LAST_OPERATION = 80, SLOTS = 7 };
+enum { BATCH = 12, SLOTS = 7 };
 enum { MASK = FAKE_STREAM | FAKE_BASIC | FAKE_TTL | FAKE_CAS };
 
 static void fill(struct messages *messages, char texts[][32])
@@ -25,20 +25,6 @@ static void settle_all(struct fake_rig *rig, const struct call *a, const struct 
     }
 }
 
-static void expect_nothing_unsettled(struct fake_rig *rig)
-{
-    pb_get_stats_request request = PRISM__PATTERNS__PRODUCER__GET_STATS_REQUEST__INIT;
-    struct call *call = fake_call(rig, "GetStats", &request.base);
-    const pb_get_stats_response *stats = (const void *)call->reply;
-
-    assert_int_equal(stats->unsettled, 0);
-    assert_int_equal(stats->unsettled_bytes, 0);
-    assert_int_equal(stats->messages_published + stats->messages_failed + stats->messages_unknown +
-                         stats->messages_deduplicated,
-                     2 * BATCH);
-    fake_call_free(call);
-}
-
 static void run(uint64_t at, bool parked, bool lost, enum err_code code)
 {
     struct fake_rig *rig = producer_unbound(MASK);
@@ -48,14 +34,8 @@ static void run(uint64_t at, bool parked, bool lost, enum err_code code)
     struct call *stream, *batch;
 
     rig->slots = SLOTS;
-    rig->world.mode = parked ? FAKE_PARKED : FAKE_AT_ONCE;
-    rig->world.order = FAKE_SHUFFLED;
     fake_rig_set(rig, "claim_check_threshold", 16);
-    if (lost)
-        rig->world.messages.faults.lose_at = at;
-    else
-        rig->world.fail_at = at;
-    rig->world.fail_with = err_make(code, "told to fail");
+    torture_with(rig, at, parked, lost, code);
     fake_rig_bind(rig);
     fill(&messages, texts);
     stream = stream_open(rig);
@@ -69,7 +49,7 @@ static void run(uint64_t at, bool parked, bool lost, enum err_code code)
     assert_int_equal(stream->status.code, ERR_OK);
     assert_int_equal(last_ack(stream)->success_count + last_ack(stream)->failure_count, BATCH);
     assert_int_equal(answers_of(batch)->n_results, BATCH);
-    expect_nothing_unsettled(rig);
+    torture_settled(rig, 2 * BATCH);
     fake_call_free(stream);
     fake_call_free(batch);
     producer_free(rig);
@@ -77,17 +57,8 @@ static void run(uint64_t at, bool parked, bool lost, enum err_code code)
 
 static void test_every_operation_fails_in_turn(void **state)
 {
-    static const enum err_code codes[] = {ERR_UNAVAILABLE, ERR_NOT_FOUND, ERR_RESOURCE_EXHAUSTED};
-
     (void)state;
-    for (uint64_t at = 1; at <= LAST_OPERATION; at++) {
-        for (size_t c = 0; c < ARRAY_LEN(codes); c++) {
-            run(at, false, false, codes[c]);
-            run(at, true, false, codes[c]);
-        }
-        run(at, false, true, ERR_UNAVAILABLE);
-        run(at, true, true, ERR_UNAVAILABLE);
-    }
+    torture_each(run);
 }
 
 static void test_cancelled_at_every_step(void **state)
