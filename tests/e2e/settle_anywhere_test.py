@@ -157,9 +157,12 @@ class Anywhere(brokers.Case):
             self.assertEqual(again, [b"1", b"1"], "two leases later only the other one came again")
 
     def test_order_per_key_goes_on(self):
-        if QUEUE:
-            return  # queues keep no order of keys
         first, second = self.two()
+        if QUEUE:
+            with self.assertRaises(grpc.RpcError) as refused, self.member(first, order=consumed.ORDER_PER_KEY):
+                pass
+            self.assertEqual(refused.exception.code(), grpc.StatusCode.UNIMPLEMENTED, "queues keep no order of keys")
+            return
         self.publish(first, 0, 1, 2, key=b"k")
         with self.member(first, order=consumed.ORDER_PER_KEY) as member:
             for n in range(3):
@@ -212,10 +215,13 @@ class Anywhere(brokers.Case):
             member.settle(1)
 
     def test_a_seek_makes_them_void(self):
-        if QUEUE:
-            return  # queues know no seek
         first, second = self.two()
         self.publish(first, 0)
+        if QUEUE:
+            with self.assertRaises(grpc.RpcError) as refused:
+                first.consumer.Seek(topic=self.topic, consumer_group="g", position=consumed.EARLIEST)
+            self.assertEqual(refused.exception.code(), grpc.StatusCode.UNIMPLEMENTED, "queues know no seek")
+            return
         with self.member(first) as member:
             old, = member.take(1)
             first.consumer.Seek(topic=self.topic, consumer_group="g", position=consumed.EARLIEST)
