@@ -9,6 +9,9 @@ ghz=github.com/bojand/ghz/cmd/ghz@v0.117.0
 protoc_gen_go=google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11
 protoc_gen_go_old=google.golang.org/protobuf/cmd/protoc-gen-go@v1.33.0
 buf=@bufbuild/buf@1.50.0
+# The last h2spec that can be had as a module; it names no versions of what it uses, so these are ours.
+h2spec=github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
+h2spec_uses="github.com/fatih/color@v1.15.0 github.com/spf13/cobra@v1.7.0 golang.org/x/net@v0.17.0"
 
 scripts/setup-build.sh
 need_packages "test" redis-server nats-server postgresql postgresql-client pgbouncer openjdk-17-jre-headless maven \
@@ -30,7 +33,15 @@ find_go() { # prints the path of a Go that is new enough, if there is one
     done
 }
 
-go_tool() { # MODULE@VERSION [NAME]: the program is called NAME, by default the last part of the module's path
+go_install() { # GO MODULE@VERSION MODULE@VERSION...: the first with exactly these versions of what it uses
+    local folder status=0
+    folder=$(mktemp -d)
+    (cd "$folder" && "$1" mod init prism-tools && "$1" get "${@:2}" && "$1" install "${2%@*}") || status=$?
+    rm -rf "$folder"
+    return $status
+}
+
+go_tool() { # MODULE@VERSION [NAME [USES]]: the program is called NAME, by default the last part of the module's path
     local name=${1%@*} go
     name=${2:-${name##*/}}
     [ ! -e "$cache/bin/.$name@${1##*@}" ] || return 0
@@ -41,7 +52,8 @@ go_tool() { # MODULE@VERSION [NAME]: the program is called NAME, by default the 
     fi
     say "test: building $1 into $cache/bin"
     mkdir -p "$cache/bin"
-    GOBIN=$cache/bin "$go" install "$1"
+    # shellcheck disable=SC2086
+    if [ -n "${3:-}" ]; then GOBIN=$cache/bin go_install "$go" "$1" $3; else GOBIN=$cache/bin "$go" install "$1"; fi
     rm -f "$cache/bin/.$name@"*
     touch "$cache/bin/.$name@${1##*@}"
 }
@@ -124,6 +136,7 @@ newest_nats() {
 
 if command -v grpcurl >/dev/null; then :; else go_tool "$grpcurl"; fi
 if command -v ghz >/dev/null; then :; else go_tool "$ghz"; fi
+go_tool "$h2spec" h2spec "$h2spec_uses"
 newest_nats
 conditional_s3
 
