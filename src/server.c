@@ -444,6 +444,7 @@ struct err server_run(struct server *server)
     struct rpc_drain_report report;
 
     log_listening(server);
+    process_started();
     while (server->stop_signal == 0)
         uv_run(&server->loop, UV_RUN_DEFAULT);
     signals_let_interrupt(); /* a second Ctrl-C ends the process at once */

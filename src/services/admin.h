@@ -48,6 +48,9 @@ struct build_facts {
 
 void process_render(void *build_facts, struct metrics_page *page);
 
+/* The start is over: its memory is given back. To be called once. */
+void process_started(void);
+
 enum { PROCESS_TEND_MS = 10000 };
 
 /* All zero at first; private. */

@@ -88,6 +88,12 @@ class Process(suite.Case):
         wait.until(lambda: entries(server, "fd") <= descriptors + 1, environment.PATIENCE, "descriptors are given back")
 
     @unittest.skipIf(environment.SANITIZER, "the allocator is the sanitizer's")
+    def test_memory_of_an_empty_server(self):
+        """Most of it is the program and its libraries; what the start alone has read of them goes."""
+        server = self.borrow(Prismd(namespaces=memstore(), workers=2))
+        wait.until(lambda: server.process.resident_bytes() < 20e6, environment.PATIENCE, "the start is forgotten")
+
+    @unittest.skipIf(environment.SANITIZER, "the allocator is the sanitizer's")
     def test_memory_comes_back(self):
         server = self.borrow(Prismd(namespaces=memstore(), workers=2))
         channels = [self.borrow(server.channel()) for _ in range(4)]
