@@ -202,11 +202,15 @@ static inline size_t message_in_bytes(const struct incoming *m)
  * on the subscription's home worker, at any time before the backend instance is closed, also after
  * the subscription was. Settling does not release, and releasing does not settle. */
 struct incoming_batch {
-    struct job landing; /* the holder's: how it travels */
-    void *holder;       /* the receiver's own */
-    struct subscription *subscription;
+    struct job landing;                /* the holder's: how it travels */
+    void *holder;                      /* the receiver's own */
+    struct subscription *subscription; /* NULL: it has sharers */
     struct incoming *items;
-    uint32_t n;    /* 1..BATCH_MESSAGES */
+    /* NULL; or n subscriptions of one bundle, for each of which the one item has come: its topic is
+     * null, for each has another. The receiver sets a place to NULL, at the latest when that
+     * subscription is closed, and may do so before. */
+    struct subscription **sharers;
+    uint32_t n;    /* 1..BATCH_MESSAGES; with sharers: of them, 1.. */
     uint32_t left; /* n when handed over */
     size_t bytes;  /* what it counts against the credit: keys, headers and payloads */
     void (*release)(struct incoming_batch *);

@@ -32,9 +32,11 @@ void incoming_drop(struct incoming_batch *batch, uint32_t n)
 
     struct subscription *subscription = batch->subscription;
 
-    worker_assert_home(subscription->home);
-    require(subscription->batches > 0, "a batch released twice");
-    subscription->batches--;
+    if (subscription != NULL) {
+        worker_assert_home(subscription->home);
+        require(subscription->batches > 0, "a batch released twice");
+        subscription->batches--;
+    }
     batch->release(batch);
 }
 
@@ -116,6 +118,18 @@ void subscription_deliver(struct subscription *subscription, struct incoming_bat
     }
     require(subscription->state == SUB_RUNNING, "a batch outside opened() and closed()");
     subscription->events->batch(subscription, batch);
+}
+
+void subscription_share(struct incoming_batch *batch)
+{
+    struct subscription *first = batch->sharers[0];
+
+    worker_assert_home(first->home);
+    for (uint32_t i = 0; i < batch->n; i++)
+        require(batch->sharers[i]->state == SUB_RUNNING, "a batch outside opened() and closed()");
+    batch->subscription = NULL;
+    batch->left = batch->n;
+    first->events->shared(batch);
 }
 
 void subscription_moved(struct subscription *subscription, const struct subscription_move *move)

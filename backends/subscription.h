@@ -118,6 +118,12 @@ struct subscription_events {
     /* ERR_OK: it was asked for. Without opened() before it: why it could not be opened. Its text is
      * static for topics; else it is lent for the time of the event. */
     void (*closed)(struct subscription *, struct err);
+    /* For topics. What has come for several subscriptions of one bundle may be handed over together
+     * in one batch, by shared(), which counts against the credit of each. NULL, or its answer is:
+     * no bundle. All of a bundle have these events and one home, and none is withdrawn. The answer
+     * is the same from open() to closed(). thread: any. */
+    const void *(*bundle)(const struct subscription *);
+    void (*shared)(struct incoming_batch *);
 };
 
 struct subscription {
@@ -294,6 +300,11 @@ static inline bool subscription_may_take(const struct subscription *subscription
     return subscription->credit_messages > 0 && subscription->credit_bytes > 0;
 }
 
+static inline const void *subscription_bundle(const struct subscription *subscription)
+{
+    return subscription->events->bundle != NULL ? subscription->events->bundle(subscription) : NULL;
+}
+
 /* Messages are taken from the source, or asked of it, for this subscription. */
 void subscription_take(struct subscription *subscription, uint32_t messages, uint64_t bytes);
 /* What was asked for did not come; nothing if the credit was withdrawn meanwhile, which the backend
@@ -304,11 +315,13 @@ void subscription_give_back(struct subscription *subscription, uint32_t messages
  * released unread: the backend gives its messages back. */
 void subscription_opened(struct subscription *subscription);
 void subscription_deliver(struct subscription *subscription, struct incoming_batch *batch);
+void subscription_share(struct incoming_batch *batch); /* its sharers are SUB_RUNNING */
 void subscription_moved(struct subscription *subscription, const struct subscription_move *move);
 void subscription_gap(struct subscription *subscription, const struct subscription_gap *gap);
 void subscription_closed(struct subscription *subscription, struct err err);
 
-/* For receivers: one message of the batch is no longer needed; the last one releases it. */
+/* For receivers: so many messages of the batch, or sharers, are done with; the last one releases
+ * it. */
 void incoming_drop(struct incoming_batch *batch, uint32_t n);
 
 #endif

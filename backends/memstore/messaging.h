@@ -4,6 +4,8 @@
  *   backlog.c   what a topic's listeners have not read
  *   names.c     names to topics, streams and queues
  *   messaging.c what all of it begins and ends with; checks of items
+ *   tail.c      a topic's tail, and waking those who listen to it
+ *   parcel.c    a message for many of them at once
  *   wake.c      waking readers
  *   channel.c   a stream or a queue: append, retention, capacity
  *   dead.c      the dead letters of a queue
@@ -11,6 +13,7 @@
  *   group.c     who has what: taking, settling, order of keys
  *   batch.c     kept messages as a batch
  *   publish.c   a publish to channels       reader.c  a subscription to one: its job, credit, end
+ *   topic_publish.c  a publish to topics
  *   stream.c, queue.c, topic.c   the three interfaces
  *
  * Each calls only those before it (tests/lint/circles.py): what a name stands for is made and
@@ -102,6 +105,14 @@ struct named *names_get(struct messaging *m, const struct named_kind *kind, stru
 
 /* What passes goes with its last reference. */
 void names_put(struct messaging *m, struct named *named);
+
+enum { NAMES_MANY = 64 };
+
+/* Many at a time, at most NAMES_MANY: those that are there, each with a reference; else NULL. Null
+ * is no name. And the other way, where NULL is nothing. thread: any. */
+void names_get_many(struct messaging *m, const struct named_kind *kind, const struct slice *wanted,
+                    size_t n, struct named **found);
+void names_put_many(struct messaging *m, struct named *const *named, size_t n);
 
 /* False: nobody listens to this topic, which most publishes of a multicast meet; neither a lock nor
  * the strong hash is needed for that. True: names_get knows. thread: any. */

@@ -181,7 +181,20 @@ static void on_opened(struct subscription *subscription)
 
 static void on_batch(struct subscription *subscription, struct incoming_batch *batch)
 {
-    inbox_take(lead_from(subscription), batch);
+    struct lead *lead = lead_from(subscription);
+
+    inbox_take(attachment_of(lead)->receiver, lead->kind, batch);
+}
+
+/* A message for many identities of a stream may come for all of them at once. */
+static const void *bundle_of(const struct subscription *subscription)
+{
+    return attachment_of(CONTAINER_OF(subscription, struct lead, subscription))->receiver;
+}
+
+static void on_shared(struct incoming_batch *batch)
+{
+    inbox_take(attachment_of(lead_at(batch, 0))->receiver, LEAD_TOPIC, batch);
 }
 
 static void on_gap(struct subscription *subscription, const struct subscription_gap *gap)
@@ -259,7 +272,9 @@ static const struct subscription_events events = {.opened = on_opened,
                                                   .batch = on_batch,
                                                   .moved = kept_moved,
                                                   .gap = on_gap,
-                                                  .closed = on_closed};
+                                                  .closed = on_closed,
+                                                  .bundle = bundle_of,
+                                                  .shared = on_shared};
 
 /* What is in the inbox is not replaced any more: so there is little. */
 static uint32_t credit_of(const struct lead *lead)

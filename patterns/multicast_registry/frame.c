@@ -63,7 +63,14 @@ static size_t first_place(const struct framing *f, const struct attachment *a)
     return a->frame == f->receiver->frames && a->place >= first ? a->place + 1u : first;
 }
 
-static void add(struct framing *f, const struct incoming *from, struct attachment *a)
+static void note_place(const struct framing *f, struct attachment *a, size_t at)
+{
+    a->frame = f->receiver->frames;
+    a->place = (uint16_t)at;
+}
+
+/* Returns where it is. */
+static size_t add(struct framing *f, const struct incoming *from, struct attachment *a)
 {
     size_t at = first_place(f, a), n = f->frame.n;
 
@@ -74,8 +81,8 @@ static void add(struct framing *f, const struct incoming *from, struct attachmen
         add_identity(f, at, attachment_identity(a));
     else
         add_message(f, from, attachment_identity(a));
-    a->frame = f->receiver->frames;
-    a->place = (uint16_t)at;
+    note_place(f, a, at);
+    return at;
 }
 
 /* A large message has a frame of its own, so that whoever can read messages as large as the
@@ -110,6 +117,35 @@ static void add_kept(struct framing *f, struct incoming_batch *batch, size_t at)
     kept_sent(lead, from, f->receiver->sequence);
 }
 
+/* One message for many: looked for once. Returns how many of the batch's places are done with. */
+static size_t gather_sharers(struct framing *f, const struct incoming_batch *batch, size_t begin)
+{
+    const struct incoming *from = batch->items;
+    struct frame_name *names = arena_alloc(&f->arena, (batch->n - begin) * sizeof *names);
+    size_t at, place = FRAME_MESSAGES; /* where it is, once it is */
+
+    for (at = begin; at < batch->n; at++) {
+        struct lead *lead = lead_at(batch, at);
+        struct attachment *a = lead != NULL ? attachment_of(lead) : NULL;
+
+        if (a == NULL)
+            continue;
+        if (place >= f->frame.n || first_place(f, a) > place) {
+            if (is_full(f, from))
+                break;
+            place = add(f, from, a);
+            continue;
+        }
+        if (f->bytes >= FRAME_BYTES)
+            break;
+        f->bytes += a->identity_len;
+        names[at - begin].identity = attachment_identity(a);
+        frame_message_add(&f->messages[place], &names[at - begin]);
+        note_place(f, a, place);
+    }
+    return at - begin;
+}
+
 /* Messages up to the frame's bounds; returns how many. They stay until the frame is packed. */
 static size_t gather(struct framing *f, int kind)
 {
@@ -118,6 +154,14 @@ static size_t gather(struct framing *f, int kind)
     size_t at = inbox->at, n = 0;
 
     for (struct incoming_batch *b = inbox->first; b != NULL; b = inbox_next(b), at = 0) {
+        if (b->sharers != NULL) {
+            size_t done = gather_sharers(f, b, at);
+
+            n += done;
+            if (at + done < b->n)
+                return n;
+            continue;
+        }
         for (; at < b->n; at++, n++) {
             if (is_full(f, &b->items[at]) || (kind == LEAD_QUEUE && !kept_has_room(r)))
                 return n;
@@ -130,11 +174,27 @@ static size_t gather(struct framing *f, int kind)
     return n;
 }
 
+static void grant_sharers(const struct incoming_batch *batch)
+{
+    for (uint32_t i = 0; i < batch->n; i++) {
+        struct lead *lead = lead_at(batch, i);
+
+        if (lead != NULL && lead->subscription.state == SUB_RUNNING)
+            lead_source(lead)->grant(lead_backend(lead), &lead->subscription, 1,
+                                     batch->bytes / batch->n);
+    }
+}
+
 /* Of a topic, what has left makes room at once; of a queue, what is confirmed. */
 static void grant_again(const struct incoming_batch *batch)
 {
-    struct lead *lead = lead_of(batch);
+    struct lead *lead;
 
+    if (batch->sharers != NULL) {
+        grant_sharers(batch);
+        return;
+    }
+    lead = lead_of(batch);
     if (lead->kind == LEAD_QUEUE) {
         lead->owed_bytes += batch->bytes;
         kept_grant(lead);

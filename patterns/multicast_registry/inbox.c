@@ -16,21 +16,24 @@ struct err inbox_hold(struct receiver *r)
 }
 
 /* What comes from a queue and is not confirmed is given back to it. */
-static void drop(struct receiver *r, struct incoming_batch *batch)
+static void drop(struct receiver *r, int kind, struct incoming_batch *batch)
 {
-    if (lead_of(batch)->kind == LEAD_TOPIC)
-        inbox_lost(r, batch->left, DROP_ENDED);
+    uint32_t lost = 0;
+
+    for (uint32_t i = batch->n - batch->left; i < batch->n; i++)
+        lost += lead_at(batch, i) != NULL;
+    if (kind == LEAD_TOPIC)
+        inbox_lost(r, lost, DROP_ENDED);
     incoming_drop(batch, batch->left);
 }
 
-void inbox_take(struct lead *lead, struct incoming_batch *batch)
+void inbox_take(struct receiver *r, int kind, struct incoming_batch *batch)
 {
-    struct receiver *r = attachment_of(lead)->receiver;
-    struct inbox *inbox = &r->inboxes[lead->kind];
+    struct inbox *inbox = &r->inboxes[kind];
 
     batch->holder = NULL;
     if (r->ending) {
-        drop(r, batch);
+        drop(r, kind, batch);
         return;
     }
     if (inbox->first == NULL)
@@ -71,6 +74,17 @@ void inbox_fail(struct receiver *r, const struct attachment *a, struct err err)
     r->has_news = true;
 }
 
+/* The others stay. */
+static void leave_batch(struct receiver *r, struct incoming_batch *batch, const struct lead *lead)
+{
+    for (uint32_t i = batch->n - batch->left; i < batch->n; i++) {
+        if (lead_at(batch, i) == lead) {
+            batch->sharers[i] = NULL;
+            inbox_lost(r, 1, DROP_ENDED);
+        }
+    }
+}
+
 void inbox_forget(struct lead *lead)
 {
     struct receiver *r = attachment_of(lead)->receiver;
@@ -79,11 +93,13 @@ void inbox_forget(struct lead *lead)
 
     for (batch = inbox->first, inbox->first = NULL; batch != NULL; batch = next) {
         next = inbox_next(batch);
-        if (lead_of(batch) == lead) {
+        if (batch->sharers != NULL) {
+            leave_batch(r, batch, lead);
+        } else if (lead_of(batch) == lead) {
             if (kept == NULL)
                 inbox->at = 0;
             r->waiting_bytes -= batch->bytes;
-            drop(r, batch);
+            drop(r, lead->kind, batch);
             continue;
         }
         batch->holder = NULL;
@@ -106,7 +122,7 @@ void inbox_drop(struct receiver *r)
             struct incoming_batch *batch = inbox->first;
 
             inbox->first = inbox_next(batch);
-            drop(r, batch);
+            drop(r, kind, batch);
         }
         inbox->at = 0;
     }

@@ -165,6 +165,16 @@ static inline struct lead *lead_of(const struct incoming_batch *batch)
     return CONTAINER_OF(batch->subscription, struct lead, subscription);
 }
 
+/* Of a place in a batch, which may have sharers. NULL: nobody's any more. */
+static inline struct lead *lead_at(const struct incoming_batch *batch, size_t place)
+{
+    if (batch->sharers == NULL)
+        return lead_of(batch);
+    return batch->sharers[place] != NULL
+               ? CONTAINER_OF(batch->sharers[place], struct lead, subscription)
+               : NULL;
+}
+
 static inline struct slice attachment_identity(const struct attachment *a)
 {
     return slice_of(a->text + a->identity_at, a->identity_len);
@@ -201,7 +211,7 @@ struct err inbox_hold(struct receiver *receiver);
 /* So many will not reach the client. */
 void inbox_lost(struct receiver *receiver, uint64_t messages, enum drop_reason reason);
 
-void inbox_take(struct lead *lead, struct incoming_batch *batch);
+void inbox_take(struct receiver *receiver, int kind, struct incoming_batch *batch);
 void inbox_fail(struct receiver *receiver, const struct attachment *attachment, struct err err);
 void inbox_drop(struct receiver *receiver); /* all batches */
 
