@@ -74,15 +74,24 @@ void inbox_fail(struct receiver *r, const struct attachment *a, struct err err)
     r->has_news = true;
 }
 
-/* The others stay. */
-static void leave_batch(struct receiver *r, struct incoming_batch *batch, const struct lead *lead)
+/* The others stay. False: there are none. */
+static bool leave_batch(struct receiver *r, struct incoming_batch *batch, const struct lead *lead)
 {
+    bool others = false;
+
     for (uint32_t i = batch->n - batch->left; i < batch->n; i++) {
         if (lead_at(batch, i) == lead) {
             batch->sharers[i] = NULL;
             inbox_lost(r, 1, DROP_ENDED);
         }
+        others = others || batch->sharers[i] != NULL;
     }
+    return others;
+}
+
+static bool goes_with(struct receiver *r, struct incoming_batch *batch, const struct lead *lead)
+{
+    return batch->sharers != NULL ? !leave_batch(r, batch, lead) : lead_of(batch) == lead;
 }
 
 void inbox_forget(struct lead *lead)
@@ -93,9 +102,7 @@ void inbox_forget(struct lead *lead)
 
     for (batch = inbox->first, inbox->first = NULL; batch != NULL; batch = next) {
         next = inbox_next(batch);
-        if (batch->sharers != NULL) {
-            leave_batch(r, batch, lead);
-        } else if (lead_of(batch) == lead) {
+        if (goes_with(r, batch, lead)) {
             if (kept == NULL)
                 inbox->at = 0;
             r->waiting_bytes -= batch->bytes;

@@ -61,9 +61,11 @@ struct fake_messages {
     } bounds;               /* of one queue; 0: none */
     const char *lossy;      /* what makes the retention of streams so; NULL: it is not */
     bool describes_at_once; /* whatever the mode, and it counts as no operation */
+    bool bundles;           /* what is the same for several of a bundle comes once (topics) */
 
     /* What happened. */
     uint64_t handed_over, settled, batches, opens;
+    uint64_t shared;        /* deliveries that came with others of their bundle */
     unsigned subscriptions; /* that are open */
     unsigned batches_out;   /* not released; 0 when the world ends, or it aborts */
 

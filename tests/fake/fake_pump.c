@@ -1,5 +1,5 @@
 /* Subscriptions: one job looks at all of them and hands over what it may. */
-#include "tests/fake/fake_log.h"
+#include "tests/fake/fake_batch.h"
 
 #include "pool/worker.h"
 #include "src/base/container.h"
@@ -8,65 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct fake_batch {
-    struct incoming_batch base; /* first */
-    struct fake_world *world;
-    struct arena arena;
-    struct incoming items[BATCH_MESSAGES];
-};
-
 /* ---- batches ---- */
-
-static void release(struct incoming_batch *base)
-{
-    struct fake_batch *batch = CONTAINER_OF(base, struct fake_batch, base);
-
-    batch->world->messages.batches_out--;
-    arena_clear(&batch->arena);
-    free(batch);
-}
-
-static struct fake_batch *batch_new(struct fake_world *world)
-{
-    struct fake_batch *batch = calloc(1, sizeof *batch);
-
-    if (batch == NULL)
-        abort();
-    batch->world = world;
-    batch->base.items = batch->items;
-    batch->base.release = release;
-    arena_init(&batch->arena, NULL);
-    return batch;
-}
-
-static size_t bytes_of(const struct outgoing *m)
-{
-    return message_out_bytes(m) - m->topic.len;
-}
-
-static void add(struct fake_batch *batch, const struct fake_kept *kept, int64_t offset)
-{
-    struct incoming *item = &batch->items[batch->base.n++];
-    struct header *headers = arena_array(&batch->arena, kept->m.n_headers, sizeof *headers);
-
-    for (size_t i = 0; i < kept->m.n_headers; i++) {
-        headers[i].name = message_copy(&batch->arena, kept->m.headers[i].name);
-        headers[i].value = message_copy(&batch->arena, kept->m.headers[i].value);
-    }
-    *item = (struct incoming){
-        .topic = message_copy(&batch->arena, kept->m.topic),
-        .key = message_copy(&batch->arena, kept->m.key),
-        .id = message_copy(&batch->arena, kept->m.id),
-        .payload = message_copy(&batch->arena, kept->m.payload),
-        .headers = headers,
-        .n_headers = (uint32_t)kept->m.n_headers,
-        .partition = kept->partition,
-        .offset = offset,
-        .timestamp_ms = kept->timestamp_ms,
-        .attempt = 1,
-    };
-    batch->base.bytes += bytes_of(&kept->m);
-}
 
 /* Neighbours of different keys change places. */
 static void disorder(struct fake_world *world, struct fake_batch *batch)
@@ -143,7 +85,7 @@ static void take(struct fake_subscription *s, struct fake_batch *batch, int64_t 
     claim->attempt++;
     claim->generation++;
     claim->until_ms = lease_ms > 0 ? s->world->now_ms + lease_ms : 0;
-    add(batch, &s->log->kept[offset], offset);
+    fake_batch_add(batch, &s->log->kept[offset], offset);
     item->attempt = claim->attempt;
     item->token = fake_token(s->group, offset, claim);
     s->world->messages.handed_over++;
@@ -174,7 +116,7 @@ static void fill(struct fake_subscription *s, struct fake_batch *batch)
         if (!may_take(s, i))
             continue;
         take(s, batch, i);
-        subscription_take(s->subscription, 1, bytes_of(&s->log->kept[i].m));
+        subscription_take(s->subscription, 1, fake_bytes_of(&s->log->kept[i].m));
         twice(s, batch);
     }
 }
@@ -185,8 +127,8 @@ static void fill_from_topic(struct fake_subscription *s, struct fake_batch *batc
            batch->base.n < BATCH_MESSAGES && batch->base.bytes < BATCH_BYTES) {
         const struct fake_kept *kept = &s->log->kept[s->cursor];
 
-        add(batch, kept, -1);
-        subscription_take(s->subscription, 1, bytes_of(&kept->m));
+        fake_batch_add(batch, kept, -1);
+        subscription_take(s->subscription, 1, fake_bytes_of(&kept->m));
         s->cursor++;
     }
 }
@@ -202,8 +144,9 @@ static uint64_t missed(struct fake_subscription *s, int64_t *goes_on_at)
     if (s->kind == FAKE_KIND_TOPIC) {
         int64_t at = (int64_t)s->log->n;
 
-        while (at > s->cursor && bytes + bytes_of(&s->log->kept[at - 1].m) <= FAKE_TOPIC_BUFFER)
-            bytes += bytes_of(&s->log->kept[--at].m);
+        while (at > s->cursor &&
+               bytes + fake_bytes_of(&s->log->kept[at - 1].m) <= FAKE_TOPIC_BUFFER)
+            bytes += fake_bytes_of(&s->log->kept[--at].m);
         n = (uint64_t)(at - s->cursor);
         s->cursor = at;
         return n;
@@ -350,7 +293,9 @@ static void look_at(struct fake_subscription *s)
         fake_messages_look(s->world);
         return;
     }
-    batch = batch_new(s->world);
+    if (s->kind == FAKE_KIND_TOPIC && fake_share(s))
+        return;
+    batch = fake_batch_new(s->world);
     if (s->kind == FAKE_KIND_TOPIC)
         fill_from_topic(s, batch);
     else
