@@ -18,8 +18,9 @@ struct topic {
     struct message_source source;
 
     /* False: nobody listens to any topic whose last level (what is behind its last '.') is this
-     * one, so that a message there would have no receivers, and need not be made. NULL: that is not
-     * known before it is published. No I/O. thread: home worker of the backend instance. */
+     * one (null: to any topic), so that a message there would have no receivers, and need not be
+     * made. NULL: that is not known before it is published. No I/O. thread: home worker of the
+     * backend instance. */
     bool (*may_be_heard)(struct backend *, struct slice level);
 };
 

@@ -85,6 +85,7 @@ struct names {
      * without it.
      * Untouched pages of it take no memory. */
     _Atomic uint32_t *heard; /* [NAMES_HEARD] */
+    _Atomic uint32_t topics; /* likewise, all of them */
 };
 
 void names_init(struct names *names); /* of zeroes */
@@ -117,7 +118,7 @@ void names_put_many(struct messaging *m, struct named *const *named, size_t n);
 /* False: nobody listens to this topic, which most publishes of a multicast meet; neither a lock nor
  * the strong hash is needed for that. True: names_get knows. thread: any. */
 bool names_may_be_heard(const struct messaging *m, struct slice topic);
-bool names_level_may_be_heard(const struct messaging *m, struct slice level);
+bool names_level_may_be_heard(const struct messaging *m, struct slice level); /* null: any */
 
 struct err names_full(void);
 uint64_t names_count(struct messaging *m); /* thread: any */

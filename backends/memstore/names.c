@@ -73,6 +73,8 @@ static struct slice last_level(struct slice topic)
 
 bool names_level_may_be_heard(const struct messaging *m, struct slice level)
 {
+    if (level.data == NULL)
+        return atomic_load(&m->names.topics) > 0;
     return atomic_load(heard_at(m, level)) > 0;
 }
 
@@ -84,6 +86,13 @@ bool names_may_be_heard(const struct messaging *m, struct slice topic)
 static struct named **bucket(const struct names *names, uint64_t hash)
 {
     return &names->buckets[hash & (names->room - 1)];
+}
+
+/* Under the lock. */
+static void count_heard(struct messaging *m, struct slice topic, int by)
+{
+    atomic_fetch_add(heard_at(m, last_level(topic)), (uint32_t)by);
+    atomic_fetch_add(&m->names.topics, (uint32_t)by);
 }
 
 static void grow(struct names *names)
@@ -146,7 +155,7 @@ static struct named *add(struct messaging *m, const struct named_kind *kind, uin
     *bucket(names, hash) = named;
     names->count++;
     if (kind->passes)
-        atomic_fetch_add(heard_at(m, last_level(name)), 1);
+        count_heard(m, name, 1);
     return named;
 }
 
@@ -202,7 +211,7 @@ static bool let_go(struct messaging *m, struct named *named)
         at = &(*at)->next;
     *at = named->next;
     m->names.count--;
-    atomic_fetch_sub(heard_at(m, last_level(named_name(named))), 1);
+    count_heard(m, named_name(named), -1);
     return true;
 }
 

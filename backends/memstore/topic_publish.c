@@ -6,7 +6,7 @@
 
 #include <time.h>
 
-enum { RUN = 64, RETRY_MS = 100 };
+enum { RUN = 64, RETRY_MS = 100, CHARGED_BYTES = 64 << 10 };
 
 static bool over(uint64_t limit, uint64_t now, uint64_t more)
 {
@@ -68,6 +68,7 @@ struct publishing {
     struct failed_keys failed;
     struct keeping keeping;
     struct parcels parcels;
+    uint64_t charged; /* of the store's capacity, for messages to come */
 };
 
 static bool is_same_slice(struct slice a, struct slice b)
@@ -78,7 +79,7 @@ static bool is_same_slice(struct slice a, struct slice b)
 /* The same message, but for the topic: it lies in the same place. */
 static bool is_alike(const struct outgoing *a, const struct outgoing *b)
 {
-    return a->headers == b->headers && a->n_headers == b->n_headers &&
+    return a->shared == b->shared && a->headers == b->headers && a->n_headers == b->n_headers &&
            is_same_slice(a->key, b->key) && is_same_slice(a->id, b->id) &&
            is_same_slice(a->payload, b->payload);
 }
@@ -179,7 +180,22 @@ static bool is_for_many(const struct publish *publish, size_t from)
     const struct outgoing *item = &publish->items[from];
 
     return item->shared != NULL && message_is_null(item->key) && from + 1 < publish->n &&
-           item[1].shared == item->shared && !slice_equal(item[1].topic, item->topic);
+           is_alike(item, item + 1) && !slice_equal(item[1].topic, item->topic) &&
+           kept_cost(item) <= MESSAGING_BYTES / 2; /* so each is, whatever its topic */
+}
+
+/* For as many as may need it, where that is little; if there is less, each sees for itself. */
+static void charge(struct publishing *p, uint64_t bytes)
+{
+    if (bytes <= CHARGED_BYTES && capacity_take(p->m->store, 0, bytes) == CAPACITY_OK)
+        p->charged += bytes;
+}
+
+static void give_charged(struct publishing *p)
+{
+    if (p->charged > 0)
+        capacity_give(p->m->store, 0, p->charged);
+    p->charged = 0;
 }
 
 /* Who listens, if it is one who waits for a message and has a bundle. */
@@ -194,20 +210,23 @@ static struct listener *waiting_alone(const struct tail *tail, const void **bund
 }
 
 /* Under the lock. */
-static void hand_over(struct publishing *p, struct tail *tail, struct outgoing *item)
+static void hand_over(struct publishing *p, struct tail *tail, struct outgoing *item,
+                      struct kept *kept)
 {
     const void *bundle;
     struct listener *listener = waiting_alone(tail, &bundle);
-    struct kept *kept;
 
     if (listener == NULL) {
-        append(p->m, tail, &p->failed, item, keep(&p->keeping, item));
+        give_charged(p); /* the tail is not to be emptied for want of it */
+        append(p->m, tail, &p->failed, item, kept_ref(kept));
         wake_those_who_wait(tail);
         return;
     }
-    kept = look_up(&p->keeping, item);
     item->receivers = 1;
-    item->err = make_room(p->m, tail, kept->cost);
+    if (p->charged >= kept->cost)
+        p->charged -= kept->cost;
+    else
+        item->err = make_room(p->m, tail, kept->cost);
     if (item->err.code != ERR_OK)
         return;
     parcels_add(&p->parcels, listener, bundle, kept);
@@ -220,17 +239,20 @@ static size_t publish_many(struct publishing *p, size_t from)
     size_t left = p->publish->n - from, n = 0;
     struct slice topics[NAMES_MANY];
     struct named *named[NAMES_MANY];
+    struct kept *kept = look_up(&p->keeping, items);
 
-    while (n < NAMES_MANY && n < left && items[n].shared == items->shared &&
-           message_is_null(items[n].key)) {
+    while (n < NAMES_MANY && n < left && is_alike(items, &items[n])) {
         messaging_forget(&items[n]);
+        topics[n] = items[n].topic;
+        if (topics[n].len > 0 && topics[n].len <= MESSAGE_TOPIC_BYTES) {
+            items[n++].receivers = 0;
+            continue;
+        }
         items[n].err = messaging_check(&items[n]);
-        if (items[n].err.code == ERR_OK)
-            items[n].receivers = 0;
-        topics[n] = items[n].err.code == ERR_OK ? items[n].topic : message_null();
-        n++;
+        topics[n++] = message_null();
     }
     names_get_many(p->m, &named_topic, topics, n, named);
+    charge(p, n * kept->cost);
     for (size_t i = 0; i < n; i++) {
         if (named[i] == NULL)
             continue;
@@ -239,9 +261,10 @@ static size_t publish_many(struct publishing *p, size_t from)
         pthread_mutex_t *lock = tail_lock(p->m, tail);
 
         pthread_mutex_lock(lock);
-        hand_over(p, tail, &items[i]);
+        hand_over(p, tail, &items[i], kept);
         pthread_mutex_unlock(lock);
     }
+    give_charged(p);
     names_put_many(p->m, named, n);
     return n;
 }

@@ -150,6 +150,15 @@ bool convert_is_plain(struct slice prefix, struct slice identity)
     return prefix.len + identity.len <= MESSAGE_TOPIC_BYTES && count_escaped(identity) == 0;
 }
 
+struct slice convert_plain_topic(struct slice prefix, struct arena *arena, struct slice identity)
+{
+    char *topic = arena_alloc(arena, prefix.len + identity.len);
+
+    memcpy(topic, prefix.data, prefix.len);
+    memcpy(topic + prefix.len, identity.data, identity.len);
+    return slice_of(topic, prefix.len + identity.len);
+}
+
 /* A multicast makes one for each target: it is as short as it can be, and mostly a copy. */
 struct slice convert_topic(struct slice prefix, struct arena *arena, struct slice identity)
 {

@@ -174,24 +174,27 @@ static size_t gather(struct framing *f, int kind)
     return n;
 }
 
-static void grant_sharers(const struct incoming_batch *batch)
+/* All of them read their topics from one source. */
+static void grant_sharers(const struct receiver *r, const struct incoming_batch *batch)
 {
-    for (uint32_t i = 0; i < batch->n; i++) {
-        struct lead *lead = lead_at(batch, i);
+    const struct multicast *multicast = r->multicast;
+    size_t each = batch->bytes / batch->n;
 
-        if (lead != NULL && lead->subscription.state == SUB_RUNNING)
-            lead_source(lead)->grant(lead_backend(lead), &lead->subscription, 1,
-                                     batch->bytes / batch->n);
+    for (uint32_t i = 0; i < batch->n; i++) {
+        struct subscription *subscription = batch->sharers[i];
+
+        if (subscription != NULL && subscription->state == SUB_RUNNING)
+            multicast->plan.topic->source.grant(multicast->messaging, subscription, 1, each);
     }
 }
 
 /* Of a topic, what has left makes room at once; of a queue, what is confirmed. */
-static void grant_again(const struct incoming_batch *batch)
+static void grant_again(const struct receiver *r, const struct incoming_batch *batch)
 {
     struct lead *lead;
 
     if (batch->sharers != NULL) {
-        grant_sharers(batch);
+        grant_sharers(r, batch);
         return;
     }
     lead = lead_of(batch);
@@ -217,8 +220,8 @@ static void release(struct receiver *r, int kind, size_t messages)
         if (n == batch->left) {
             inbox->first = inbox_next(batch);
             inbox->at = 0;
-            r->waiting_bytes -= batch->bytes;
-            grant_again(batch);
+            r->waiting_bytes -= inbox_bytes(batch);
+            grant_again(r, batch);
         }
         incoming_drop(batch, (uint32_t)n);
     }

@@ -41,7 +41,7 @@ void inbox_take(struct receiver *r, int kind, struct incoming_batch *batch)
     else
         inbox->last->holder = batch;
     inbox->last = batch;
-    r->waiting_bytes += batch->bytes;
+    r->waiting_bytes += inbox_bytes(batch);
     counter_add(&r->multicast->stats.received, batch->n);
 
     struct err err = inbox_hold(r);
@@ -105,7 +105,7 @@ void inbox_forget(struct lead *lead)
         if (goes_with(r, batch, lead)) {
             if (kept == NULL)
                 inbox->at = 0;
-            r->waiting_bytes -= batch->bytes;
+            r->waiting_bytes -= inbox_bytes(batch);
             drop(r, lead->kind, batch);
             continue;
         }

@@ -205,6 +205,7 @@ struct slice convert_topic(struct slice prefix, struct arena *arena, struct slic
 
 /* The topic is the prefix and the identity as it is. */
 bool convert_is_plain(struct slice prefix, struct slice identity);
+struct slice convert_plain_topic(struct slice prefix, struct arena *arena, struct slice identity);
 
 /* ---- hub.c ---- */
 

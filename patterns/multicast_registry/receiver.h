@@ -205,6 +205,15 @@ static inline struct incoming_batch *inbox_next(const struct incoming_batch *bat
     return batch->holder;
 }
 
+/* What a batch takes while it waits. One that has sharers counts against the credit of each, and is
+ * there once. */
+static inline size_t inbox_bytes(const struct incoming_batch *batch)
+{
+    if (batch->sharers == NULL)
+        return batch->bytes;
+    return batch->bytes / batch->n + batch->n * sizeof(struct subscription *);
+}
+
 /* The call's memory, as it is now. */
 struct err inbox_hold(struct receiver *receiver);
 

@@ -177,6 +177,9 @@ void walk_go_on(struct sending *sending);
 
 /* The outcome of one delivery. */
 void tally_add(struct lane *lane, struct slice identity, const struct outgoing *item);
+/* What is good is listed nowhere, and waited for by nobody: then it may be counted together. */
+bool tally_only_counts(const struct sending *sending);
+void tally_counts(struct sending *sending, size_t reached, size_t unreached);
 /* Of those whom nobody hears. */
 void tally_unheard(struct lane *lane, const struct slice *identities, size_t n);
 bool tally_has_room(struct sending *sending); /* in `listed`, for one more */

@@ -143,14 +143,28 @@ static bool is_asked_for(const struct sending *s, const struct outgoing *item)
     }
 }
 
+bool tally_only_counts(const struct sending *s)
+{
+    const struct outgoing good = {.receivers = 1};
+
+    return !s->kept && !is_asked_for(s, &good);
+}
+
+void tally_counts(struct sending *s, size_t reached, size_t unreached)
+{
+    s->tally.delivered += (int32_t)reached;
+    counter_add(&s->multicast->stats.delivered, reached);
+    s->tally.no_receiver += (int32_t)unreached;
+    counter_add(&s->multicast->stats.no_receiver, unreached);
+}
+
 void tally_unheard(struct lane *lane, const struct slice *identities, size_t n)
 {
     struct sending *s = lane->sending;
     struct outgoing nothing = {.receivers = 0};
 
-    if (!is_asked_for(s, &nothing)) {
-        s->tally.no_receiver += (int32_t)n;
-        counter_add(&s->multicast->stats.no_receiver, n);
+    if (tally_only_counts(s)) {
+        tally_counts(s, 0, n);
         return;
     }
     for (size_t i = 0; i < n; i++)

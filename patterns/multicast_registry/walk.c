@@ -10,6 +10,7 @@
 #include <string.h>
 
 enum { MOST_DOUBLINGS = 16 }; /* of the delay between attempts */
+enum { BLOCK = 64, SAMPLES = 8 };
 
 static void lane_next(struct lane *lane);
 static void lane_publish(struct lane *lane);
@@ -68,9 +69,15 @@ static bool may_repeat(const struct lane *lane, const struct outgoing *item)
 /* Takes down what has its outcome, and keeps the rest for another attempt. */
 static size_t take_outcomes(struct lane *lane)
 {
-    size_t kept = 0;
+    bool counted = lane->publish.op.err.code == ERR_OK && tally_only_counts(lane->sending);
+    size_t kept = 0, reached = 0, unreached = 0;
 
     for (size_t i = 0; i < lane->n; i++) {
+        if (counted && lane->items[i].err.code == ERR_OK) {
+            reached += lane->items[i].receivers != 0;
+            unreached += lane->items[i].receivers == 0;
+            continue;
+        }
         if (lane->publish.op.err.code != ERR_OK)
             lane->items[i].err = lane->publish.op.err;
         if (!may_repeat(lane, &lane->items[i])) {
@@ -80,6 +87,7 @@ static size_t take_outcomes(struct lane *lane)
         lane->items[kept] = lane->items[i];
         lane->identities[kept++] = lane->identities[i];
     }
+    tally_counts(lane->sending, reached, unreached);
     return kept;
 }
 
@@ -138,7 +146,8 @@ static void give_up(struct lane *lane)
     page_over(lane);
 }
 
-static void make_item(struct lane *lane, struct outgoing *item, struct slice identity)
+/* plain: it is known that the topic is the prefix and the identity. */
+static void make_item(struct lane *lane, struct outgoing *item, struct slice identity, bool plain)
 {
     const struct sending *s = lane->sending;
     const struct multicast_settings *settings = &s->multicast->settings;
@@ -148,6 +157,8 @@ static void make_item(struct lane *lane, struct outgoing *item, struct slice ide
     if (!s->kept && s->multicast->plan.one_topic) {
         item->topic = hub_topic(s->multicast);
         item->key = identity;
+    } else if (plain) {
+        item->topic = convert_plain_topic(settings->topic_prefix, arena, identity);
     } else {
         item->topic = convert_topic(s->kept ? settings->queue_prefix : settings->topic_prefix,
                                     arena, identity);
@@ -157,29 +168,42 @@ static void make_item(struct lane *lane, struct outgoing *item, struct slice ide
                                           (const char *)item->topic.data));
 }
 
-/* Most targets of a large multicast may be heard by nobody: these need no name and no message. */
-static bool is_unheard(const struct sending *s, struct slice identity)
+static bool may_be_heard(const struct sending *s, struct slice identity)
 {
-    return s->asks && convert_is_plain(s->multicast->settings.topic_prefix, identity) &&
-           !s->multicast->plan.topic->may_be_heard(s->carrier, identity);
+    return s->multicast->plan.topic->may_be_heard(s->carrier, identity);
 }
 
+/* Most targets of a large multicast may be heard by nobody: these need no name and no message. Of
+ * others that is not asked: where SAMPLES are heard, the rest of their BLOCK just gets a message.
+ */
 static void make_items(struct lane *lane)
 {
+    const struct sending *s = lane->sending;
+    size_t before = 0; /* how many were unheard when the block began */
     size_t all = lane->n, n = 0, unheard = 0;
-    struct slice *alone = arena_alloc(&lane->arena, all * sizeof *alone);
+    struct slice *alone;
 
     lane->items = NULL;
+    if (s->asks && !may_be_heard(s, message_null())) { /* nobody listens to anything */
+        tally_unheard(lane, lane->identities, all);
+        lane->n = 0;
+        return;
+    }
+    alone = arena_alloc(&lane->arena, all * sizeof *alone);
     for (size_t i = 0; i < all; i++) {
         struct slice identity = lane->identities[i];
 
-        if (is_unheard(lane->sending, identity)) {
+        bool plain = s->asks && convert_is_plain(s->multicast->settings.topic_prefix, identity);
+
+        if (i % BLOCK == 0)
+            before = unheard;
+        if (plain && (i % BLOCK < SAMPLES || unheard > before) && !may_be_heard(s, identity)) {
             alone[unheard++] = identity;
             continue;
         }
         if (lane->items == NULL) /* written one by one, as a whole */
             lane->items = arena_alloc(&lane->arena, (all - i) * sizeof *lane->items);
-        make_item(lane, &lane->items[n], identity);
+        make_item(lane, &lane->items[n], identity, plain);
         lane->identities[n++] = identity;
     }
     lane->n = n;
