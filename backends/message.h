@@ -131,6 +131,9 @@ struct message_sink {
     uint64_t max_message_bytes; /* one message: key, headers and payload; 0 = the frame's */
     uint32_t atomic_items;      /* of one atomic publish, <= max_items, in max_frame_bytes as any
                                    other; 0: there are none. Sinks that dedup have none */
+    uint32_t width;             /* publishes of one caller under way at a time that pay off, where
+                                   that is many: a sink that waits for messages to gather them has
+                                   no use for those that wait in front of it. 0: the pattern's */
     bool keyed;                 /* order of equal keys is kept, retries of the client included */
     bool dedups;                /* an id met again within the window is written once */
     bool dedup_compares;        /* ... and refused with other content */

@@ -175,7 +175,7 @@ static void render(struct backend_store *const *stores, size_t n, struct metrics
     {                                                                                              \
         .max_items = KAFKA_ITEMS, .max_frame_bytes = KAFKA_FRAME_BYTES,                            \
         .max_message_bytes = 1000000, /* or as configured */                                       \
-            .keyed = true, .null_payload = true, .null_header_values = true,                       \
+            .width = 128, .keyed = true, .null_payload = true, .null_header_values = true,         \
         .binary_headers = true,                                                                    \
         .ack_means = "all in-sync replicas of the partition have it in memory; the topic's "       \
                      "min.insync.replicas says how many those are at least",                       \

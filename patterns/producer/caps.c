@@ -33,7 +33,7 @@ static schema_operation_limits *limits_of(const struct producer *producer,
         CAPS_LIMIT(limits, max_batch_bytes, MAX_BATCH_BYTES, (int64_t)whole_max_bytes(producer));
     } else if (row->many) {
         CAPS_LIMIT(limits, max_items, MAX_ITEMS, producer->settings.max_batch_items);
-        CAPS_LIMIT(limits, max_in_flight, MAX_IN_FLIGHT, (int32_t)producer->settings.width);
+        CAPS_LIMIT(limits, max_in_flight, MAX_IN_FLIGHT, (int32_t)producer->plan.width);
     }
     return limits;
 }

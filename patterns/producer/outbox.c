@@ -89,11 +89,9 @@ static void add(struct round *round, struct frame *frame, size_t i)
 /* Has a round under way a message that this one must not overtake? */
 static bool must_wait(const struct outbox *outbox, const struct outgoing *item)
 {
-    for (const struct round *round = outbox->rounds; round != NULL; round = round->next) {
+    for (const struct round *round = outbox->keyed; round != NULL; round = round->next) {
         const struct outgoing *only = &round->publish.items[0];
 
-        if (!round->keyed)
-            continue;
         if (outbox->mode == FAILURE_STOP_ALL || round->n > 1)
             return true;
         if (slice_equal(only->key, item->key) && slice_equal(only->topic, item->topic))
@@ -214,8 +212,10 @@ static void send(struct outbox *outbox, struct round *round)
 {
     struct producer *producer = outbox->producer;
 
-    round->next = outbox->rounds;
-    outbox->rounds = round;
+    if (round->keyed) {
+        round->next = outbox->keyed;
+        outbox->keyed = round;
+    }
     outbox->under_way++;
     round->publish.items = items_of(round);
     round->publish.n = round->n;
@@ -335,16 +335,23 @@ static void pause(struct outbox *outbox, uint32_t ms)
               pause_over);
 }
 
-static void round_done(struct op *op)
+static void unlink_keyed(struct outbox *outbox, const struct round *round)
 {
-    struct round *round = CONTAINER_OF(op, struct round, publish.op);
-    struct outbox *outbox = round->outbox;
-    struct round **at = &outbox->rounds;
-    uint32_t pause_ms;
+    struct round **at = &outbox->keyed;
 
     while (*at != round)
         at = &(*at)->next;
     *at = round->next;
+}
+
+static void round_done(struct op *op)
+{
+    struct round *round = CONTAINER_OF(op, struct round, publish.op);
+    struct outbox *outbox = round->outbox;
+    uint32_t pause_ms;
+
+    if (round->keyed)
+        unlink_keyed(outbox, round);
     outbox->under_way--;
     semaphore_release(&outbox->producer->semaphore);
     pause_ms = take_outcomes(round);
@@ -408,7 +415,7 @@ static bool send_one(struct outbox *outbox)
 
 static bool may_send(const struct outbox *outbox)
 {
-    return outbox->cursor != NULL && outbox->under_way < outbox->producer->settings.width &&
+    return outbox->cursor != NULL && outbox->under_way < outbox->producer->plan.width &&
            !timer_armed(&outbox->pause) && outbox->permit.next == NULL;
 }
 

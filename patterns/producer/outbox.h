@@ -72,7 +72,7 @@ struct outbox {
     /* private */
     struct frame *first, **last;
     struct frame *cursor; /* no frame before it has an item that waits; NULL: none has */
-    struct round *rounds; /* under way */
+    struct round *keyed;  /* rounds under way that hold an item with a key */
     struct round *free_rounds;
     unsigned under_way;
     struct key_set stopped;

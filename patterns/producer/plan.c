@@ -7,6 +7,8 @@
 #include "patterns/need.h"
 #include "patterns/producer/producer_priv.h"
 
+enum { WIDTH_DEFAULT = 8 };
+
 static const struct need needs[NEED_COUNT] = {
     [NEED_KEYED] = NEED_PROPERTY("ordering_key not supported: the message_sink carries payloads "
                                  "only"),
@@ -60,6 +62,7 @@ struct producer_plan producer_plan_make(const struct backend_interfaces *const *
     plan.stream = has->stream;
     plan.keeps = has->stream != NULL || has->queue != NULL;
     plan.max_items = plan.sink->max_items;
+    plan.width = plan.sink->width != 0 ? plan.sink->width : WIDTH_DEFAULT;
     plan.max_message_bytes =
         smaller_unless_0(plan.sink->max_message_bytes, plan.sink->max_frame_bytes);
     plan.dedups_by_state = !plan.sink->dedups && slots[SLOT_STATE] != NULL &&

@@ -70,10 +70,10 @@ static const struct backend_setting behavior[] = {
                       "it."},
     [MAX_BATCH_ITEMS] = {"max_batch_items", SETTING_UINT, "10000", 1, 1000000,
                          "Most messages of one batch, and of one frame."},
-    [PUBLISH_WIDTH] = {"publish_width", SETTING_UINT, "8", 1, 1024,
+    [PUBLISH_WIDTH] = {"publish_width", SETTING_UINT, "0", 0, 1024,
                        "Publish operations in flight for one call. Messages with a key are sent by "
-                       "one at a time."},
-    [PUBLISH_PERMITS] = {"publish_permits", SETTING_UINT, "1024", 1, 1000000,
+                       "one at a time. 0: what the backend advises, else 8."},
+    [PUBLISH_PERMITS] = {"publish_permits", SETTING_UINT, "16384", 1, 1000000,
                          "Publish operations in flight for all calls of one worker together."},
     [RETRY_FOR_MS] = {"retry_for_ms", SETTING_UINT, "2000", 0, 600000,
                       "How long a message that the backend has not taken is tried again. 0: not at "
@@ -195,6 +195,8 @@ static void make_plan(struct producer *producer)
     for (size_t i = 0; i < SLOT_COUNT; i++)
         has[i] = producer->binding.slots[i] != NULL ? &producer->binding.slots[i]->has : NULL;
     producer->plan = producer_plan_make(has);
+    if (producer->settings.width != 0)
+        producer->plan.width = producer->settings.width;
     producer->caps = NULL;
 }
 

@@ -36,6 +36,7 @@ struct producer_plan {
     const struct stream *stream;     /* of the sink; NULL: a queue or a topic */
     bool keeps;                      /* the sink is a stream or a queue: messages are kept */
     uint32_t max_items;              /* of one publish operation */
+    uint32_t width;                  /* publish operations of one call under way */
     uint64_t max_message_bytes;
     bool dedups_by_state;          /* the sink does not, and a state store is bound */
     const struct kv_basic *object; /* NULL: no claim checks */

@@ -408,16 +408,14 @@ static void test_p11_only_what_failed_is_sent_again(void **state)
     producer_free(rig);
 }
 
-static void test_a_sink_without_batches_gets_single_messages(void **state)
+/* Of 20 messages, by a sink that takes one at a time. */
+static unsigned most_side_by_side(struct fake_rig *rig)
 {
-    struct fake_rig *rig = producer_unbound(FAKE_STREAM);
     struct messages messages = {.n = 0};
     struct call *call;
 
-    (void)state;
     rig->world.mode = FAKE_PARKED;
     rig->world.messages.stream.sink.max_items = 1;
-    fake_rig_set(rig, "publish_width", 4);
     fake_rig_bind(rig);
     for (int i = 0; i < 20; i++)
         add(&messages, message_to("orders", "x"));
@@ -425,8 +423,27 @@ static void test_a_sink_without_batches_gets_single_messages(void **state)
     fake_rig_run(rig);
     assert_true(answers_of(call)->all_success);
     assert_int_equal(rig->world.ops, 20);
-    assert_int_equal(rig->world.max_in_flight, 4);
     fake_call_free(call);
+    return rig->world.max_in_flight;
+}
+
+static void test_a_sink_without_batches_gets_single_messages(void **state)
+{
+    struct fake_rig *rig = producer_unbound(FAKE_STREAM);
+
+    (void)state;
+    fake_rig_set(rig, "publish_width", 4);
+    assert_int_equal(most_side_by_side(rig), 4);
+    producer_free(rig);
+}
+
+static void test_a_sink_that_gathers_gets_more_at_a_time(void **state)
+{
+    struct fake_rig *rig = producer_unbound(FAKE_STREAM);
+
+    (void)state;
+    rig->world.messages.stream.sink.width = 15;
+    assert_int_equal(most_side_by_side(rig), 15);
     producer_free(rig);
 }
 
@@ -472,6 +489,7 @@ int main(void)
         cmocka_unit_test(test_an_empty_batch_succeeds),
         cmocka_unit_test(test_p11_only_what_failed_is_sent_again),
         cmocka_unit_test(test_a_sink_without_batches_gets_single_messages),
+        cmocka_unit_test(test_a_sink_that_gathers_gets_more_at_a_time),
         cmocka_unit_test(test_permits_bound_all_calls_of_a_worker),
     };
 
