@@ -161,6 +161,7 @@ struct backend_descriptors {
 
 struct backend_stats { /* one per instance: written on its worker */
     struct counter calls, errors, connects, bytes_sent, bytes_received;
+    struct counter withdrawn; /* over before anything of them was sent: not carried out */
     struct counter retries, retries_refused; /* repetitions by itself: retry.h */
     struct counter in_flight;                /* gauge */
 };

@@ -99,6 +99,11 @@ void slots_render(void *arg, struct metrics_page *page)
     render_health(slots, page);
     STAT("prism_backend_calls_total", "counter", "Operations given to the backend.", calls);
     STAT("prism_backend_errors_total", "counter", "Operations that ended with an error.", errors);
+    STAT(
+        "prism_backend_withdrawn_total", "counter",
+        "Operations that were over, by deadline or cancellation, before anything of them was sent: "
+        "not carried out.",
+        withdrawn);
     STAT("prism_backend_retries_total", "counter",
          "Calls that the backend was sent again by prismd itself.", retries);
     STAT("prism_backend_retries_refused_total", "counter",

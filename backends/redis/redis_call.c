@@ -7,8 +7,9 @@
  * kind of the oldest unanswered call, which copies what it keeps into the arena of its op. No
  * answer object is ever built: hiredis is told that the instance itself is the object.
  *
- * Cancelled or out of time: the op is finished at once and taken off its call; the call keeps its
- * place in the line and its answers are dropped, so nothing refers to memory that has gone.
+ * Cancelled or out of time: the op is finished at once and taken off its call. A call of which
+ * something was sent keeps its place in the line and its answers are dropped, so nothing refers to
+ * memory that has gone. What was not sent of others is not sent any more (redis_line.c).
  * Connection lost: see redis_fail_calls. */
 #include "backends/redis/redis_call.h"
 
@@ -111,7 +112,7 @@ static void *take(const redisReadTask *task, struct redis_node node)
     struct redis_call *call = redis->first;
 
     counter_add(&redis->stats->bytes_received, wire_bytes(&node));
-    if (call == NULL)
+    if (call == NULL || call->voided)
         return NULL;
     node.depth = depth_of(task);
     node.index = node.depth == 0 ? call->answered : (size_t)task->idx;
@@ -158,66 +159,34 @@ void redis_take_answers(struct redis *redis)
     redis->link->reader->privdata = redis;
 }
 
-/* ---- the line of calls ---- */
+/* ---- the course of a call ---- */
 
-static struct redis_call *call_new(struct redis *redis, const struct redis_kind *kind)
+/* Nothing of it was sent, and nothing will be. */
+static struct err withdrawn(struct redis *redis, struct err why)
 {
-    struct redis_call *call = redis->spare;
-
-    if (call != NULL)
-        redis->spare = call->next;
-    else if ((call = malloc(sizeof *call)) == NULL)
-        abort();
-    *call = (struct redis_call){.redis = redis,
-                                .kind = kind,
-                                .sent_ns = redis->base.home->now_ns,
-                                .offset = redis->queued_bytes,
-                                .wanted = true};
-    return call;
-}
-
-static void call_recycle(struct redis_call *call)
-{
-    struct redis *redis = call->redis;
-
-    call->next = redis->spare;
-    redis->spare = call;
-}
-
-static void line_up(struct redis *redis, struct redis_call *call)
-{
-    *redis->last = call;
-    redis->last = &call->next;
-    redis->in_flight++;
-    redis->held_bytes += call->bytes;
-    counter_add(&redis->stats->in_flight, 1);
-}
-
-static struct redis_call *line_pop(struct redis *redis)
-{
-    struct redis_call *call = redis->first;
-
-    redis->first = call->next;
-    if (redis->first == NULL)
-        redis->last = &redis->first;
-    redis->in_flight--;
-    redis->held_bytes -= call->bytes;
-    counter_add(&redis->stats->in_flight, (uint64_t)-1);
-    return call;
+    counter_add(&redis->stats->withdrawn, 1);
+    if (why.code == ERR_DEADLINE_EXCEEDED)
+        why.text = "the deadline passed before this was sent to redis: nothing was done";
+    return why;
 }
 
 void redis_abandon(struct op *op, struct err why)
 {
     struct redis_call *call = op->backend_data;
+    bool lined = call->at != NULL, sent = lined && redis_line_sent(call);
 
-    if (call->kind->writes)
+    if (!sent)
+        why = withdrawn(call->redis, why);
+    else if (call->kind->writes)
         why = err_lost(why);
     call->wanted = false;
-    if (call->kind->lost != NULL)
+    if (lined && call->kind->lost != NULL)
         call->kind->lost(call, why);
     else
         redis_finish(call->redis, op, why);
     call->op = NULL;
+    if (lined && !sent)
+        redis_line_void(call);
 }
 
 void redis_finish(struct redis *redis, struct op *op, struct err err)
@@ -270,7 +239,7 @@ struct redis_call *redis_begin(struct redis *redis, struct op *op, const struct 
         return NULL;
     }
 
-    struct redis_call *call = call_new(redis, kind);
+    struct redis_call *call = redis_line_new(redis, kind);
 
     call->op = op;
     call->bytes = bytes;
@@ -278,19 +247,19 @@ struct redis_call *redis_begin(struct redis *redis, struct op *op, const struct 
     if (!step)
         op_park(op, redis_abandon);
     if (call->op == NULL) { /* cancelled before it began */
-        call_recycle(call);
+        redis_line_recycle(call);
         return NULL;
     }
-    line_up(redis, call);
+    redis_line_up(call);
     return call;
 }
 
 struct redis_call *redis_begin_own(struct redis *redis, const struct redis_kind *kind, void *state)
 {
-    struct redis_call *call = call_new(redis, kind);
+    struct redis_call *call = redis_line_new(redis, kind);
 
     call->state = state;
-    line_up(redis, call);
+    redis_line_up(call);
     return call;
 }
 
@@ -300,7 +269,7 @@ static void let_go(struct redis_call *call)
     void (*left)(struct redis *, uint32_t) = call->left;
     uint32_t word = call->left_word;
 
-    call_recycle(call);
+    redis_line_recycle(call);
     if (left != NULL)
         left(redis, word);
 }
@@ -335,8 +304,12 @@ static void end_call(struct redis_call *call)
 
 static void on_answer(struct redis *redis)
 {
-    if (++redis->first->answered == redis->first->answers)
-        end_call(line_pop(redis));
+    struct redis_call *call = redis->first;
+
+    if (++call->answered < call->answers)
+        return;
+    redis_line_leave(call);
+    end_call(call);
 }
 
 static bool parse_all(struct redis *redis)
@@ -391,15 +364,16 @@ static struct err lost_err(const struct redis_call *call)
 void redis_fail_calls(struct redis *redis)
 {
     while (redis->first != NULL) {
-        struct redis_call *call = line_pop(redis);
+        struct redis_call *call = redis->first;
 
+        redis_line_leave(call);
         if (call->wanted && call->kind->lost != NULL)
             call->kind->lost(call, lost_err(call));
         else if (call->op != NULL)
             redis_finish(redis, call->op, lost_err(call));
         let_go(call);
     }
-    redis->queued_bytes = redis->sent_bytes = 0;
+    redis->queued_bytes = redis->given_bytes = redis->sent_bytes = redis->void_bytes = 0;
     redis->redirected = NULL;
 }
 

@@ -30,12 +30,13 @@ struct redis_kind {
      * op->backend_data is the one that was sent away. Of kinds with one answer. NULL: such an
      * answer is an error, ERR_UNAVAILABLE. */
     void (*again)(struct redis *redis, struct op *op);
+    bool leads; /* it changes what the command behind it means: both are sent, or neither */
 };
 
 /* Commands sent together for one op. It outlives the op if that is cancelled: answers then have no
  * taker. */
 struct redis_call {
-    struct redis_call *next;
+    struct redis_call *next, **at; /* in the line; at NULL: not in it */
     struct redis *redis;
     const struct redis_kind *kind;
     struct op *op; /* NULL: hello, or cancelled */
@@ -50,6 +51,7 @@ struct redis_call {
     uint32_t answers, answered;
     bool wanted;  /* somebody waits for the answers */
     bool refused; /* an error is among the answers */
+    bool voided;  /* it is over, and its bytes are not to be sent: redis_line.c */
 };
 
 /* Starts a call for an op; a later step of the same op too. NULL: refused, the op is finished.
@@ -83,7 +85,8 @@ static inline size_t redis_words(unsigned argc)
 /* The end of an op of this backend. */
 void redis_finish(struct redis *redis, struct op *op, struct err err);
 
-/* The op of a call goes at once; its answers will be dropped. For who parks ops itself. */
+/* The op of a call goes at once. Of a call of which nothing was sent nothing will be: the op is
+ * told that it was not done. The answers of others will be dropped. For who parks ops itself. */
 void redis_abandon(struct op *op, struct err why);
 
 /* The refusal when max_in_flight is reached. */
@@ -91,6 +94,23 @@ struct err redis_too_many(void);
 
 /* An answer of a kind that the command does not have. */
 void redis_unexpected(struct redis_call *call);
+
+/* ---- the line of calls (redis_line.c) ---- */
+
+/* A call in the order of its bytes, whose first one is the next that is queued. */
+struct redis_call *redis_line_new(struct redis *redis, const struct redis_kind *kind);
+void redis_line_up(struct redis_call *call);
+void redis_line_leave(struct redis_call *call);
+
+/* Its memory, for the next one. Not in the line. */
+void redis_line_recycle(struct redis_call *call);
+
+/* Has anything of it been given to the socket, or of what leads it? */
+bool redis_line_sent(const struct redis_call *call);
+
+/* Takes a call that redis_line_sent denies off all counts. Its bytes will not be sent, and it goes
+ * with them; `left` is told at once. */
+void redis_line_void(struct redis_call *call);
 
 /* ---- for the connection ---- */
 

@@ -269,8 +269,11 @@ static void ignore_lost(struct redis_call *call, struct err why)
 }
 
 /* A refusal of ASKING shows in the command behind it. */
-static const struct redis_kind asking_kind = {
-    .item_errors = true, .node = ignore_node, .end = ignore_end, .lost = ignore_lost};
+static const struct redis_kind asking_kind = {.item_errors = true,
+                                              .node = ignore_node,
+                                              .end = ignore_end,
+                                              .lost = ignore_lost,
+                                              .leads = true};
 
 static struct redis_primary *named_by(struct redis_cluster *cluster, const struct redis *redis,
                                       struct redis_redirect *redirect)

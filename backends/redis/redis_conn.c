@@ -371,7 +371,11 @@ static void on_batch_end(struct batch_hook *hook)
 {
     struct redis *redis = CONTAINER_OF(hook, struct redis, hook);
 
+    if (redis->void_bytes > 0)
+        redis_sift_some(redis);
     watch(redis);
+    if (redis->phase == REDIS_LEAVING && redis->first == NULL)
+        redis_drop(redis, redis->down); /* what it waited for has been withdrawn */
     if (redis->link == NULL || redis->phase < REDIS_GREETING || redis->unsent != NULL ||
         sdslen(redis->link->out) == 0)
         return;

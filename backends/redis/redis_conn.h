@@ -122,6 +122,7 @@ struct redis {
     uint64_t trouble_ns; /* when it last said so */
 
     struct redis_call *first, **last; /* in the order of their commands on the wire */
+    struct redis_call *waits;         /* of them the first of which nothing was given; NULL: none */
     struct redis_call *spare;
     struct redis_turn *turns, **turns_last; /* that wait, in order (redis_turns.c) */
     uint64_t turns_waiting;
@@ -133,7 +134,10 @@ struct redis {
 
     sds unsent; /* what the socket did not take, from unsent_at; NULL: nothing */
     size_t unsent_at;
-    uint64_t queued_bytes, sent_bytes; /* on this connection, since it began */
+    /* On this connection, since it began; what was queued and is void counts until it is left out.
+     * given: no less than sent. OpenSSL may have made a record of what it has not sent yet. */
+    uint64_t queued_bytes, given_bytes, sent_bytes;
+    uint64_t void_bytes; /* of those that wait */
 
     struct redis_target to; /* of this attempt or connection */
     bool fixed;             /* `to` is set before redis_start, and stays; or, if it aims: */
@@ -244,7 +248,7 @@ void redis_act_on_news(struct redis *redis);  /* errors that the calls have note
 void redis_report_serving(struct redis *redis);
 const char *redis_restriction(const struct redis *redis);
 
-/* ---- output (redis_words.c, redis_write.c) ---- */
+/* ---- output (redis_words.c, redis_sift.c, redis_write.c) ---- */
 
 /* A command whose answer is taken by `pushes`. word: NULL: none. */
 void redis_say(struct redis *redis, const char *name, const struct slice *word);
@@ -252,5 +256,16 @@ void redis_say(struct redis *redis, const char *name, const struct slice *word);
 /* Writes as much as the socket takes. A broken connection is found by who reads next. */
 void redis_flush(struct redis *redis);
 void redis_output_clear(struct redis *redis);
+
+/* Void bytes where sending goes on are behind it now. Then: how many bytes from there on, of
+ * redis->unsent, are to be sent; 0: nothing is left of it, and it is gone. */
+size_t redis_sift_next(struct redis *redis);
+
+/* Takes all void bytes out of what waits. */
+void redis_sift(struct redis *redis);
+
+/* The same once they are a good part of it: so each byte is moved a few times at most. At the end
+ * of a batch: no call that is void is then the first. */
+void redis_sift_some(struct redis *redis);
 
 #endif

@@ -22,6 +22,7 @@ struct redis_link {
     bool heard;         /* bytes have come */
     bool parsing;       /* an answer is being handed over: the link may not go */
     bool doomed;        /* it goes after that */
+    bool mute;          /* a write has failed: no other follows */
     redisReader *reader;
     sds out;             /* commands not sent yet */
     char detail[128];    /* what the system or OpenSSL said; for the log */

@@ -30,6 +30,10 @@ void redis_tls_context_unref(struct ssl_ctx_st *context);             /* likewis
 struct ssl_st *redis_tls_session(struct ssl_ctx_st *context, int fd, const char *name);
 void redis_tls_free(struct ssl_st *session);
 
+/* At most so many bytes of those that a write did not take are encrypted already, and go out before
+ * anything else: the next write begins with the same ones. */
+enum { REDIS_TLS_RECORD = 16384 };
+
 enum redis_tls_step { REDIS_TLS_DONE, REDIS_TLS_READS, REDIS_TLS_WRITES, REDIS_TLS_FAILED };
 
 /* What the handshake waits for. */
