@@ -14,6 +14,7 @@ enum {
     BACKOFF_MS = 50,
     BACKOFF_MAX_MS = 2000,
     SLACK_MS = 1000, /* the op's own deadline comes first */
+    HTTP_REFUSED = 400
 };
 
 static void transmit(struct aws_call *call);
@@ -132,9 +133,14 @@ static void unlink_call(struct aws_call *call)
     call->at = NULL;
 }
 
+/* What a later attempt was refused, an earlier one may have done. */
 static void end(struct aws_call *call, struct err err)
 {
+    bool refused = err.code != ERR_OK || call->http.status >= HTTP_REFUSED;
+
     call->err = err;
+    call->unsure = call->doubt && refused;
+    call->task->unsure |= call->unsure;
     unlink_call(call);
     call->done(call);
 }
@@ -177,6 +183,7 @@ static void failed(struct aws_call *call)
     struct err err = call->http.err;
     bool given_away = call->http.reach == HTTP_MAYBE_DONE;
 
+    call->doubt |= given_away && call->writes;
     if (err.code != ERR_RESOURCE_EXHAUSTED)
         aws_suspect(call->task->client);
     if (err.code == ERR_UNAVAILABLE) {
@@ -184,8 +191,6 @@ static void failed(struct aws_call *call)
         if (!(given_away && call->writes && !call->repeatable) && retry(call))
             return;
     }
-    call->unsure = given_away && call->writes;
-    call->task->unsure |= call->unsure;
     end(call, err);
 }
 
@@ -204,10 +209,9 @@ static void on_answer(struct http_request *http)
     if (verdict != AWS_ANSWERED) {
         bool lost = verdict == AWS_TROUBLED && call->writes;
 
+        call->doubt |= lost;
         if (!(lost && call->once) && retry(call))
             return;
-        call->unsure = lost;
-        call->task->unsure |= lost;
         if (call->err.retry_after_ms < call->http.retry_after_ms)
             call->err.retry_after_ms = call->http.retry_after_ms;
     } else {
@@ -300,6 +304,7 @@ void aws_call_drop(struct aws_call *call)
     if (timer_armed(&call->timer))
         timer_disarm(&client->base.home->timers, &call->timer);
     else if (http_drop(&call->http) == HTTP_MAYBE_DONE && call->writes)
-        call->task->unsure = true;
+        call->doubt = true;
+    call->task->unsure |= call->doubt;
     unlink_call(call);
 }

@@ -120,6 +120,7 @@ struct aws_call {
     bool unsure;    /* a write that was given away and whose outcome is not known */
     /* private */
     unsigned attempts;
+    bool doubt; /* a write that one of them may have carried out */
     struct timer timer;
     char time[SIGV4_TIME_BYTES];
 };

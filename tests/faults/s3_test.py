@@ -117,6 +117,25 @@ class Faults(suite.Case):
         self.assertEqual((error.code(), effect(error)), (S.UNAVAILABLE, "unknown"))
         self.works()
 
+    def test_a_write_that_may_have_been_done_stays_unknown(self):
+        """Whatever its repetitions are told: the first one was not refused."""
+        before = self.front.requests
+        self.front.fail(1, 500, "InternalError")
+        self.front.fail(50, 503, "SlowDown")
+        error = self.failure(self.kv.Store, key="k", value=b"v")
+        self.assertEqual((error.code(), effect(error)), (S.RESOURCE_EXHAUSTED, "unknown"))
+        self.assertGreater(self.front.requests, before + 1)
+        self.front.calm()
+        self.front.fail(1, 500, "InternalError")
+        self.front.fail(1, 403, "AccessDenied")
+        error = self.failure(self.kv.Store, key="k", value=b"v")
+        self.assertEqual(effect(error), "unknown", error)
+        self.front.calm()
+        self.front.fail(1, 403, "AccessDenied")
+        error = self.failure(self.kv.Store, key="k", value=b"v")
+        self.assertIsNone(wire.detail(error, error_details_pb2.ErrorInfo), "it was refused, and nothing else")
+        self.works()
+
     # ---- lost ----
 
     def test_a_lost_write_is_unknown_and_not_repeated(self):
