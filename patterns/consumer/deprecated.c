@@ -77,10 +77,12 @@ static void write_frame(struct frame *frame)
 /* Options were hints to backends that are gone. */
 static void subscribe(struct call *call)
 {
-    const old_subscribe_request *request = call_request(call);
-    pb_subscribe_request *now = arena_alloc(call_arena(call), sizeof *now);
+    struct arena asked;
+    const old_subscribe_request *request = call_take_request(call, &asked);
+    pb_subscribe_request *now = arena_alloc(&asked, sizeof *now);
     struct outlet *outlet = outlet_new(call, false);
 
+    outlet->asked = asked;
     prism__patterns__consumer__subscribe_request__init(now);
     now->topic = request->topic;
     now->consumer_id = request->subscriber_id;

@@ -403,7 +403,9 @@ static void closed(struct subscription *subscription, struct err err)
 void feed_ended(struct feed *feed, struct err err)
 {
     feed->closed = true;
-    feed->end = feed->closing ? ERR_NONE : err_keep(err, feed->end_text);
+    feed->end = ERR_NONE;
+    if (!feed->closing)
+        feed->end = err_keep(err, arena_alloc(&feed->memory, ERR_KEPT_BYTES));
     shared_hide_feed(feed);
     feed_wake(feed);
 }

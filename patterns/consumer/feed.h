@@ -101,8 +101,7 @@ struct parcel {
 struct feed_watch {
     struct timer timer;
     struct op_group group;
-    struct arena memory; /* of the answer */
-    struct stream_position position;
+    struct arena memory;                    /* of the question and its answer */
     uint64_t every_ms;                      /* between looks */
     bool asking, moved, suspected, stalled; /* moved: messages came since the last look */
     bool blind;                             /* the source cannot tell what others hold */
@@ -111,8 +110,7 @@ struct feed_watch {
 /* What the topic's retention does to unread messages: retention.c. */
 struct feed_retention {
     struct op_group group;
-    struct arena memory; /* of the answer */
-    struct stream_describe describe;
+    struct arena memory; /* of the question and its answer */
     bool asked;
     bool first; /* the feed begins with the answer */
 };
@@ -160,14 +158,13 @@ struct feed {
     bool starved;              /* the worker holds max_message_memory */
     struct feed_place *places; /* at which it begins, before it is opened */
     size_t n_places, next_place;
-    struct stream_seek seek;
-    int32_t *assigned; /* partitions, ascending; since the first came, they are told */
+    struct stream_seek *seek; /* NULL: without places */
+    int32_t *assigned;        /* partitions, ascending; since the first came, they are told */
     size_t n_assigned;
     struct arena assigned_memory;
     bool tells_assigned, begun; /* begun: the source knows the subscription */
     bool opening, opened, draining, closing, closed, queued, going;
-    struct err end; /* of a feed that ended by itself */
-    char end_text[ERR_KEPT_BYTES];
+    struct err end;              /* of a feed that ended by itself; its text is in `memory` */
     struct timer leases, frames; /* frames: that were held back */
     uint64_t frames_at_ns;
     struct job turn;
@@ -176,6 +173,8 @@ struct feed {
     uint64_t dead_lettered, redelivered, settled;
     uint64_t last_settled_ms;
 };
+
+_Static_assert(sizeof(struct feed) <= 1504, "with its names it fills a class of the allocator's");
 
 /* thread: any; what is in `want` is copied. */
 struct feed *feed_new(struct consumer *consumer, const struct feed_want *want);

@@ -218,7 +218,7 @@ size_t member_room_ahead(const struct member *member)
     if (member->n_frames == CALL_SENDS || outlet->write != NULL || !call_sends_ahead(outlet->call))
         return 0;
     if (member->n_frames > 0)
-        ahead = member->frames_bytes - member->frames[member->oldest].bytes;
+        ahead = member->frames_bytes - member->frames[member->oldest]->bytes;
     return ahead < CALL_AHEAD_BYTES ? CALL_AHEAD_BYTES - ahead : 0;
 }
 
@@ -324,13 +324,32 @@ static bool owes(const struct member *member)
            !member->started || member->owes_assigned;
 }
 
-/* Into a frame that is empty, with the memory that it lies in. */
+/* In the memory of what it is to tell, which goes with it. */
+static struct frame *new_frame(struct member *member, bool tells)
+{
+    struct arena memory;
+
+    arena_init(&memory, &member->feed->consumer->base.home->arenas);
+    if (tells) {
+        struct arena notes = member->notes_memory;
+
+        member->notes_memory = memory;
+        memory = notes;
+    }
+
+    struct frame *frame = arena_alloc(&memory, sizeof *frame);
+
+    *frame = (struct frame){
+        .outlet = member->outlet, .go.run = outlet_send, .sent.run = member_sent, .arena = memory};
+    prism__patterns__consumer__consume_response__init(&frame->response);
+    return frame;
+}
+
+/* Into a frame that is empty. */
 static void tell(struct member *member, struct frame *frame)
 {
     pb_consume_response *response = &frame->response;
 
-    frame->arena = member->notes_memory;
-    arena_init(&member->notes_memory, &member->feed->consumer->base.home->arenas);
     if (!member->started && !member->leaving)
         tell_started(member, frame);
     failures_tell(&member->failures, frame);
@@ -346,7 +365,7 @@ static void tell(struct member *member, struct frame *frame)
 
 void member_send(struct member *member, size_t most)
 {
-    struct frame *frame = &member->frames[(member->oldest + member->n_frames) % CALL_SENDS];
+    struct frame *frame;
     size_t room = room_of_frame(member);
     bool large, tells;
 
@@ -363,25 +382,22 @@ void member_send(struct member *member, size_t most)
     if (large && tells) /* it goes next, whatever there is to tell by then, unless it is a gap */
         most = 0;
     member->told_alone = large && tells;
-    *frame =
-        (struct frame){.outlet = member->outlet, .go.run = outlet_send, .sent.run = member_sent};
-    prism__patterns__consumer__consume_response__init(&frame->response);
+    frame = new_frame(member, tells);
     if (tells)
         tell(member, frame);
-    else
-        arena_init(&frame->arena, &member->feed->consumer->base.home->arenas);
     add_messages(member, frame, most, room);
     member->told_through = through(member);
     frame->response.settled_through = (int64_t)member->told_through;
     frame->response.draining = member->told_drain = member->owes_drain;
-    member->n_frames++;
+    member->frames[(member->oldest + member->n_frames++) % CALL_SENDS] = frame;
     member->frames_bytes += frame->bytes;
     worker_land(member->outlet->worker, &frame->go);
 }
 
 void member_clear_frame(struct member *member)
 {
-    struct frame *frame = &member->frames[member->oldest];
+    struct frame *frame = member->frames[member->oldest];
+    struct arena memory = frame->arena;
 
     member->oldest = (member->oldest + 1) % CALL_SENDS;
     member->n_frames--;
@@ -390,8 +406,7 @@ void member_clear_frame(struct member *member)
         object_unref(frame->messages[i].object);
         parcel_unhold(frame->messages[i].parcel);
     }
-    arena_clear(&frame->arena);
-    *frame = (struct frame){0};
+    arena_clear(&memory);
 }
 
 /* ---- how it leaves. thread: the outlet's worker ---- */

@@ -185,7 +185,7 @@ static void give_back(struct delivery *delivery, bool failed)
 static uint64_t first_on_its_way(const struct member *member)
 {
     for (unsigned i = 0; i < member->n_frames; i++) {
-        const struct frame *frame = &member->frames[(member->oldest + i) % CALL_SENDS];
+        const struct frame *frame = member->frames[(member->oldest + i) % CALL_SENDS];
 
         if (frame->n > 0)
             return (uint64_t)frame->messages[0].sequence;

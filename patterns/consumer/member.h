@@ -40,13 +40,13 @@ struct notes {
 
 struct outlet;
 
-/* A frame on its way; its memory may be read by the outlet's worker meanwhile. */
+/* A frame on its way, in memory of its own, which the outlet's worker may read meanwhile. */
 struct frame {
-    struct outlet *outlet; /* NULL: the place is free */
-    struct job go, sent;   /* to the worker, to the home */
+    struct outlet *outlet;
+    struct job go, sent; /* to the worker, to the home */
     struct op sending;
-    struct err err; /* sent */
-    struct arena arena;
+    struct err err;               /* sent */
+    struct arena arena;           /* holds this struct */
     pb_consume_response response; /* all but the messages */
     struct consumed *messages;
     size_t n, bytes;       /* of messages, as bytes_of counts them */
@@ -63,6 +63,7 @@ struct outlet {
     struct job heard, over, ended;           /* to the worker */
     struct call_receive receive;
     struct arena arena; /* of what the client said */
+    struct arena asked; /* of its first request, until it has joined: `want` is in it */
     struct err why;     /* gone: of the client */
     struct err end;     /* over: of the call */
     char end_text[ERR_KEPT_BYTES];
@@ -94,9 +95,9 @@ struct member {
     uint64_t *recent; /* MEMBER_RECENT sequences that were taken away; NULL: none yet */
     unsigned n_recent;
 
-    struct frame frames[CALL_SENDS]; /* a ring */
-    unsigned oldest, n_frames;       /* on their way */
-    size_t frames_bytes;             /* of them */
+    struct frame *frames[CALL_SENDS]; /* a ring */
+    unsigned oldest, n_frames;        /* on their way */
+    size_t frames_bytes;              /* of them */
     struct arena notes_memory;
     struct notes revoked, gaps, extended;
     struct failures failures;
@@ -111,10 +112,12 @@ struct member {
     struct err end;
 };
 
+_Static_assert(sizeof(struct member) <= 704, "many wait for most of the time");
+
 /* ---- outlet.c ---- */
 
 struct outlet *outlet_new(struct call *call, bool bidi);
-/* What is in `request` is borrowed until the end of the call. */
+/* `asked` holds the request, and goes with the first frame. */
 void outlet_join(struct outlet *outlet, const pb_subscribe_request *request);
 void outlet_send(struct job *job); /* a frame's `go` */
 void outlet_written(struct frame *frame, struct err err);

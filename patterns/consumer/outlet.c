@@ -70,6 +70,7 @@ void outlet_send(struct job *job)
     if (!outlet->bidi && !outlet->headed)
         call_headers(outlet->call, "x-prism-subscription-id", slice_str(outlet->member->id));
     outlet->headed = true;
+    arena_clear(&outlet->asked);
     if (outlet->write != NULL) {
         outlet->write(frame);
         return;
@@ -148,6 +149,7 @@ struct outlet *outlet_new(struct call *call, bool bidi)
     outlet->bidi = bidi;
     arena_init(&outlet->arena, &outlet->worker->arenas);
     arena_adopt(call_arena(call), &outlet->arena, clear_arena);
+    arena_adopt(call_arena(call), &outlet->asked, clear_arena);
     outlet->join.run = member_join;
     outlet->said.run = member_said;
     outlet->gone.run = member_gone;
@@ -165,9 +167,9 @@ struct outlet *outlet_new(struct call *call, bool bidi)
 void outlet_join(struct outlet *outlet, const pb_subscribe_request *request)
 {
     struct consumer *consumer = consumer_of(outlet->call);
-    struct err err = outlet->draining ? err_make(ERR_UNAVAILABLE, "the server is draining")
-                                      : consumer_read(consumer, call_arena(outlet->call), request,
-                                                      &outlet->want);
+    struct err err = outlet->draining
+                         ? err_make(ERR_UNAVAILABLE, "the server is draining")
+                         : consumer_read(consumer, &outlet->asked, request, &outlet->want);
 
     if (err.code == ERR_OK)
         err = shared_take_feed(consumer, &outlet->want.feed, &outlet->feed);
@@ -217,12 +219,24 @@ static void received(struct op *op)
 
 void consumer_consume(struct call *call)
 {
+    struct arena asked;
+
+    (void)call_take_request(call, &asked); /* there is none: only the metadata goes */
+
     struct outlet *outlet = outlet_new(call, true);
 
+    outlet->asked = asked;
+    outlet->receive.arena = &outlet->asked;
     call_receive(call, &outlet->receive, began);
 }
 
+/* The stream may stay for long, and need not keep its request. */
 void consumer_subscribe(struct call *call)
 {
-    outlet_join(outlet_new(call, false), call_request(call));
+    struct arena asked;
+    const pb_subscribe_request *request = call_take_request(call, &asked);
+    struct outlet *outlet = outlet_new(call, false);
+
+    outlet->asked = asked;
+    outlet_join(outlet, request);
 }

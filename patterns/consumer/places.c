@@ -111,8 +111,7 @@ static struct err moved_in_part(struct feed *feed, struct err err)
 
 static void sought(struct op *op)
 {
-    struct stream_seek *seek = CONTAINER_OF(op, struct stream_seek, op);
-    struct feed *feed = CONTAINER_OF(seek, struct feed, seek);
+    struct feed *feed = CONTAINER_OF(op->group, struct feed, group);
 
     if (op->err.code != ERR_OK)
         feed_ended(feed, moved_in_part(feed, op->err));
@@ -130,14 +129,14 @@ static void seek_next(struct feed *feed)
 {
     const struct feed_place *place = &feed->places[feed->next_place];
 
-    feed->seek = (struct stream_seek){.topic = feed->topic,
-                                      .group = feed->group_name,
-                                      .partition = place->partition,
-                                      .start = place->start,
-                                      .at = place->at,
-                                      .position = place->position};
-    op_start(&feed->seek.op, &feed->group, sought);
-    feed->from->stream->seek(feed->backend, &feed->seek);
+    *feed->seek = (struct stream_seek){.topic = feed->topic,
+                                       .group = feed->group_name,
+                                       .partition = place->partition,
+                                       .start = place->start,
+                                       .at = place->at,
+                                       .position = place->position};
+    op_start(&feed->seek->op, &feed->group, sought);
+    feed->from->stream->seek(feed->backend, feed->seek);
 }
 
 void feed_go_to_places(struct feed *feed)
@@ -150,6 +149,7 @@ void feed_copy_places(struct feed *feed, const struct feed_want *want)
 {
     if (want->n_places == 0)
         return;
+    feed->seek = arena_alloc(&feed->memory, sizeof *feed->seek);
     feed->places = arena_array(&feed->memory, want->n_places, sizeof *feed->places);
     feed->n_places = want->n_places;
     for (size_t i = 0; i < want->n_places; i++) {

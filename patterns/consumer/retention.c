@@ -9,6 +9,12 @@
 #include "src/base/clock.h"
 #include "src/base/container.h"
 
+/* In the memory of the answer. */
+struct question {
+    struct stream_describe describe;
+    struct feed *feed;
+};
+
 static void begin(struct feed *feed, struct err err)
 {
     if (feed->closing)
@@ -23,9 +29,10 @@ static void begin(struct feed *feed, struct err err)
 
 static void described(struct op *op)
 {
-    struct feed *feed = CONTAINER_OF(op, struct feed, retention.describe.op);
+    struct question *question = CONTAINER_OF(op, struct question, describe.op);
+    struct feed *feed = question->feed;
     struct feed_retention *retention = &feed->retention;
-    struct err err = retention_answered(shared_retention(feed->consumer), &retention->describe,
+    struct err err = retention_answered(shared_retention(feed->consumer), &question->describe,
                                         feed->group_name, &retention->memory);
 
     if (retention->first)
@@ -49,10 +56,14 @@ void feed_retention_ask(struct feed *feed)
         return;
     retention->asked = true;
     arena_init(&retention->memory, &home->arenas);
-    retention->describe = (struct stream_describe){.topic = feed->topic};
+
+    struct question *question = arena_zalloc(&retention->memory, sizeof *question);
+
+    question->feed = feed;
+    question->describe.topic = feed->topic;
     retention->group.deadline_ns = home->now_ns + RETENTION_ANSWER_MS * NS_PER_MS;
-    op_start(&retention->describe.op, &retention->group, described);
-    feed->from->stream->describe(feed->backend, &retention->describe);
+    op_start(&question->describe.op, &retention->group, described);
+    feed->from->stream->describe(feed->backend, &question->describe);
 }
 
 bool feed_retention_is_first(struct feed *feed)

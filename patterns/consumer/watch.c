@@ -14,6 +14,12 @@
 
 enum { LOOK_MS = 10000, SELDOM_MS = 80000, ANSWER_MS = 5000 };
 
+/* In the watch's memory, for as long as the source is asked: most groups wait most of the time. */
+struct question {
+    struct stream_position position;
+    struct feed *feed;
+};
+
 static void look(struct timer *timer);
 
 static void again(struct feed *feed)
@@ -77,11 +83,12 @@ static void suspect(struct feed *feed)
 
 static void known(struct op *op)
 {
-    struct feed *feed = CONTAINER_OF(op, struct feed, watch.position.op);
-    uint64_t n = op->err.code == ERR_OK ? waiting(&feed->watch.position) : 0;
+    const struct question *question = CONTAINER_OF(op, struct question, position.op);
+    struct feed *feed = question->feed;
+    uint64_t n = op->err.code == ERR_OK ? waiting(&question->position) : 0;
 
     feed->watch.asking = false;
-    feed->watch.blind = op->err.code == ERR_OK && feed->watch.position.unsettled < 0;
+    feed->watch.blind = op->err.code == ERR_OK && question->position.unsettled < 0;
     arena_clear(&feed->watch.memory);
     if (n == 0 && feed->watch.every_ms < SELDOM_MS)
         feed->watch.every_ms *= 2; /* of the look after the next */
@@ -116,11 +123,15 @@ static void look(struct timer *timer)
     }
     feed->watch.asking = true;
     arena_init(&feed->watch.memory, &home->arenas);
-    feed->watch.position =
-        (struct stream_position){.topic = feed->topic, .group = feed->group_name};
+
+    struct question *question = arena_zalloc(&feed->watch.memory, sizeof *question);
+
+    question->feed = feed;
+    question->position.topic = feed->topic;
+    question->position.group = feed->group_name;
     feed->watch.group.deadline_ns = home->now_ns + ANSWER_MS * NS_PER_MS;
-    op_start(&feed->watch.position.op, &feed->watch.group, known);
-    feed->from->stream->position(feed->backend, &feed->watch.position);
+    op_start(&question->position.op, &feed->watch.group, known);
+    feed->from->stream->position(feed->backend, &question->position);
 }
 
 void feed_watch(struct feed *feed)

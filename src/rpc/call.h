@@ -65,8 +65,8 @@ void *call_pattern(const struct call *call);
 const void *call_request(const struct call *call);
 
 /* The request, and `memory` with all of it, for a stream that outlives it: the handler's from now
- * on, to be cleared. Once, and before anything else of the call lives in call_arena. What the
- * client sent in its metadata is gone as well. */
+ * on, to be cleared. METHOD_BIDI: NULL, and nothing in the memory. Once, and before anything else
+ * of the call lives in call_arena. What the client sent in its metadata is gone as well. */
 const void *call_take_request(struct call *call, struct arena *memory);
 
 /* What the client sent in its metadata under this name, lower case; empty when it sent none, or
