@@ -1,4 +1,4 @@
-/* prismctl caps: the capabilities of the bound backend. */
+/* prismctl caps: which patterns are served, and what each of them can do with its backends. */
 #include "client/prismctl/command.h"
 #include "client/prismctl/output.h"
 #include "client/prismctl/served.h"
@@ -37,18 +37,31 @@ static void print_operation_json(struct json *json, const struct prism_operation
     json_close(json, '}');
 }
 
-static void print_served_json(struct json *json, const struct served *served)
+static void print_operations_json(struct json *json, const struct prism_operation *operations,
+                                  size_t n)
 {
-    json_open(json, "patterns", '[');
-    for (int i = 0; i < SERVED_PATTERNS; i++) {
-        json_open(json, NULL, '{');
-        json_text(json, "pattern", served[i].pattern);
-        json_bool(json, "served", served[i].served);
-        json_text(json, "backend", or_null(served[i].backend));
-        json_text(json, "reason", served[i].served ? NULL : served[i].error.message);
-        json_close(json, '}');
-    }
+    json_open(json, "operations", '[');
+    for (size_t i = 0; i < n; i++)
+        print_operation_json(json, &operations[i]);
     json_close(json, ']');
+}
+
+static void print_pattern_json(struct json *json, const struct served *served)
+{
+    json_open(json, NULL, '{');
+    json_text(json, "pattern", served->pattern);
+    json_bool(json, "served", served->served);
+    json_text(json, "backend", or_null(served->backend));
+    json_text(json, "reason", served->served ? NULL : served->error.message);
+    for (const struct served_fact *fact = served->facts; fact->name != NULL; fact++) {
+        if (fact->text != NULL)
+            json_text(json, fact->name, or_null(fact->text));
+        else
+            json_limit(json, fact->name, fact->number);
+    }
+    if (served->served)
+        print_operations_json(json, served->operations, served->operation_count);
+    json_close(json, '}');
 }
 
 static void print_keyvalue_json(struct json *json, const struct prism_keyvalue_capabilities *c)
@@ -70,20 +83,20 @@ static void print_keyvalue_json(struct json *json, const struct prism_keyvalue_c
     json_text(json, "batch_performance", prism_performance_name(c->batch_performance));
     json_limit(json, "max_key_bytes", c->max_key_bytes);
     json_limit(json, "max_value_bytes", c->max_value_bytes);
-    json_open(json, "operations", '[');
-    for (size_t i = 0; i < c->operation_count; i++)
-        print_operation_json(json, &c->operations[i]);
-    json_close(json, ']');
+    print_operations_json(json, c->operations, c->operation_count);
 }
 
-static void print_json(const struct served *served, const struct prism_keyvalue *keyvalue)
+static void print_json(const struct served *served)
 {
     struct json json = {.out = stdout};
 
     json_open(&json, NULL, '{');
-    if (keyvalue != NULL)
-        print_keyvalue_json(&json, prism_keyvalue_capabilities(keyvalue));
-    print_served_json(&json, served);
+    if (served[0].served)
+        print_keyvalue_json(&json, prism_keyvalue_capabilities(served[0].client));
+    json_open(&json, "patterns", '[');
+    for (int i = 0; i < SERVED_PATTERNS; i++)
+        print_pattern_json(&json, &served[i]);
+    json_close(&json, ']');
     json_close(&json, '}');
 }
 
@@ -95,25 +108,50 @@ static void print_limit(const char *name, int64_t limit)
         printf("%-12s bounded by the size of messages only\n", name);
 }
 
-static void print_operation(const struct prism_operation *o)
+static int name_of(const struct prism_operation *o, char *name, size_t room)
 {
-    char name[64];
+    return snprintf(name, room, "%s%s%s", o->name, *o->variant != '\0' ? " " : "", o->variant);
+}
 
-    snprintf(name, sizeof name, "%s%s%s", o->name, *o->variant != '\0' ? " " : "", o->variant);
-    printf("%-22s %-12s ", name, prism_performance_name(o->how));
+struct widths {
+    int name, calls;
+};
+
+static void print_operation(const struct prism_operation *o, struct widths width)
+{
+    char name[128];
+
+    name_of(o, name, sizeof name);
+    printf("%-*s %-12s ", width.name, name, prism_performance_name(o->how));
     if (!o->available) {
         printf("%s\n", o->reason);
         return;
     }
-    printf("%-16s %-15s %-14s %s\n", o->backend_calls, *o->atomicity != '\0' ? o->atomicity : "-",
-           *o->ordering != '\0' ? o->ordering : "-",
+    printf("%-*s %-15s %-14s %s\n", width.calls, o->backend_calls,
+           *o->atomicity != '\0' ? o->atomicity : "-", *o->ordering != '\0' ? o->ordering : "-",
            *o->acknowledgement != '\0' ? o->acknowledgement : "-");
 }
 
-static void print_table(const struct prism_keyvalue_capabilities *c)
+static void print_operations(const struct prism_operation *operations, size_t n)
 {
-    printf("%-12s %s\n%-12s %s\n%-12s ", "pattern", "keyvalue", "backend", c->backend_type,
-           "interfaces");
+    struct widths width = {.name = 22, .calls = 16};
+
+    for (size_t i = 0; i < n; i++) {
+        int name = name_of(&operations[i], NULL, 0),
+            calls = (int)strlen(operations[i].backend_calls);
+
+        width.name = name > width.name ? name : width.name;
+        width.calls = calls > width.calls ? calls : width.calls;
+    }
+    printf("\n%-*s %-12s %-*s %-15s %-14s %s\n", width.name, "OPERATION", "HOW", width.calls,
+           "BACKEND CALLS", "ATOMICITY", "ORDERING", "WRITTEN TO");
+    for (size_t i = 0; i < n; i++)
+        print_operation(&operations[i], width);
+}
+
+static void print_keyvalue(const struct prism_keyvalue_capabilities *c)
+{
+    printf("%-12s ", "interfaces");
     for (size_t i = 0; i < c->interface_count; i++)
         printf("%s%s", i > 0 ? ", " : "", c->interfaces[i]);
     putchar('\n');
@@ -121,34 +159,48 @@ static void print_table(const struct prism_keyvalue_capabilities *c)
     print_limit("value", c->max_value_bytes);
     printf("%-12s %s\n%-12s %s\n", "scan", prism_performance_name(c->scan_performance), "batch",
            prism_performance_name(c->batch_performance));
-    if (c->operation_count == 0)
-        return;
-    printf("\n%-22s %-12s %-16s %-15s %-14s %s\n", "OPERATION", "HOW", "BACKEND CALLS", "ATOMICITY",
-           "ORDERING", "WRITTEN TO");
-    for (size_t i = 0; i < c->operation_count; i++)
-        print_operation(&c->operations[i]);
 }
 
-static void print_served(const struct served *served)
+static void print_fact(const struct served_fact *fact)
+{
+    if (fact->text != NULL)
+        printf("%-18s %s\n", fact->name, *fact->text != '\0' ? fact->text : "-");
+    else if (fact->number > 0)
+        printf("%-18s %lld\n", fact->name, (long long)fact->number);
+    else
+        printf("%-18s not bounded\n", fact->name);
+}
+
+static void print_pattern(const struct served *served)
+{
+    int width = served->facts[0].name != NULL ? 18 : 12;
+
+    printf("\n%-*s %s\n%-*s %s\n", width, "pattern", served->pattern, width, "backend",
+           *served->backend != '\0' ? served->backend : "-");
+    for (const struct served_fact *fact = served->facts; fact->name != NULL; fact++)
+        print_fact(fact);
+}
+
+static void print_text(const struct served *served)
 {
     printf("%-20s %-10s %s\n", "PATTERN", "SERVED", "BACKEND");
     for (int i = 0; i < SERVED_PATTERNS; i++)
         printf("%-20s %-10s %s\n", served[i].pattern, served[i].served ? "yes" : "no",
                *served[i].backend != '\0' ? served[i].backend : "-");
-}
-
-static void print_text(const struct served *served, const struct prism_keyvalue *keyvalue)
-{
-    print_served(served);
-    if (keyvalue == NULL)
-        return;
-    putchar('\n');
-    print_table(prism_keyvalue_capabilities(keyvalue));
+    for (int i = 0; i < SERVED_PATTERNS; i++) {
+        if (!served[i].served)
+            continue;
+        print_pattern(&served[i]);
+        if (i == 0)
+            print_keyvalue(prism_keyvalue_capabilities(served[i].client));
+        if (served[i].operation_count > 0)
+            print_operations(served[i].operations, served[i].operation_count);
+    }
 }
 
 int command_caps(const struct invocation *in)
 {
-    struct served served[SERVED_PATTERNS];
+    struct served served[SERVED_PATTERNS] = {{0}};
     struct session session;
     struct prism_error error;
     int code = session_connect(&session, in->options);
@@ -158,13 +210,11 @@ int command_caps(const struct invocation *in)
         error = served[0].error;
     if (n <= 0 && code == EXIT_DONE)
         code = fail(in->options, &error);
-    if (code == EXIT_DONE && served[0].served &&
-        prism_keyvalue_open(session.channel, &session.keyvalue, &error) != PRISM_OK)
-        code = fail(in->options, &error);
-    if (code == EXIT_DONE && in->options->json)
-        print_json(served, session.keyvalue);
+    else if (code == EXIT_DONE && in->options->json)
+        print_json(served);
     else if (code == EXIT_DONE)
-        print_text(served, session.keyvalue);
+        print_text(served);
+    served_clear(served);
     session_close(&session);
     return code;
 }

@@ -14,8 +14,8 @@
 STDIO_GUARD_FIRST;
 
 const struct command commands[] = {
-    {NULL, "caps", NULL, "", "the patterns that are served, and what the backend of keys can do", 0,
-     0, 0, command_caps},
+    {NULL, "caps", NULL, "", "the patterns that are served, and what each of them can do", 0, 0, 0,
+     command_caps},
     {NULL, "publish", NULL, "TOPIC [MESSAGE]...", "publish messages, or the lines of --file", 1,
      ANY_NUMBER, TAKES_PUBLISH | TAKES_DELIMITED, command_publish},
     {NULL, "consume", NULL, "TOPIC", "print messages until Ctrl-C, --limit or --idle", 1, 1,

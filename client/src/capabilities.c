@@ -4,13 +4,10 @@
 #include "client/src/channel.h"
 #include "client/src/error.h"
 #include "client/src/keyvalue_priv.h"
-
-#include "prism/patterns/schemas/slot_schema.pb-c.h"
+#include "client/src/operations.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-typedef Prism__Patterns__Schemas__OperationCapability wire_operation;
 
 static const struct {
     const char *word; /* for people */
@@ -33,34 +30,6 @@ static const struct {
     [FEATURE_ATOMIC_REMOVE_BATCH] = {"atomic batch", "RemoveBatch", "atomic", FLAG(transactions)},
 #undef FLAG
 };
-
-const char *prism_performance_name(enum prism_performance performance)
-{
-    switch (performance) {
-    case PRISM_NATIVE:
-        return "NATIVE";
-    case PRISM_PIPELINED:
-        return "PIPELINED";
-    case PRISM_EMULATED:
-        return "EMULATED";
-    case PRISM_CLIENT_SIDE:
-        return "CLIENT_SIDE";
-    case PRISM_UNAVAILABLE_OPERATION:
-        return "UNAVAILABLE";
-    case PRISM_PERFORMANCE_UNKNOWN:
-        break;
-    }
-    return "UNKNOWN";
-}
-
-/* "" for numbers that this library does not know, and for "unspecified". */
-static const char *enum_name(const ProtobufCEnumDescriptor *descriptor, int value)
-{
-    const ProtobufCEnumValue *found =
-        value == 0 ? NULL : protobuf_c_enum_descriptor_get_value(descriptor, value);
-
-    return found != NULL ? found->name : "";
-}
 
 static enum prism_performance scan_performance(int value)
 {
@@ -88,48 +57,6 @@ static enum prism_performance batch_performance(int value)
     default:
         return PRISM_PERFORMANCE_UNKNOWN;
     }
-}
-
-static enum prism_performance implementation(int value)
-{
-    switch (value) {
-    case PRISM__PATTERNS__SCHEMAS__IMPLEMENTATION__NATIVE:
-        return PRISM_NATIVE;
-    case PRISM__PATTERNS__SCHEMAS__IMPLEMENTATION__PIPELINED:
-        return PRISM_PIPELINED;
-    case PRISM__PATTERNS__SCHEMAS__IMPLEMENTATION__EMULATED:
-        return PRISM_EMULATED;
-    case PRISM__PATTERNS__SCHEMAS__IMPLEMENTATION__CLIENT_SIDE:
-        return PRISM_CLIENT_SIDE;
-    default:
-        return PRISM_PERFORMANCE_UNKNOWN;
-    }
-}
-
-static struct prism_operation operation_from(const wire_operation *wire)
-{
-    const Prism__Patterns__Schemas__OperationLimits *limits = wire->limits;
-    struct prism_operation operation = {
-        .name = wire->operation,
-        .variant = wire->variant,
-        .available = wire->availability == PRISM__PATTERNS__SCHEMAS__AVAILABILITY__AVAILABLE,
-        .how = implementation((int)wire->how),
-        .backend_calls = wire->backend_calls,
-        .atomicity =
-            enum_name(&prism__patterns__schemas__atomicity__descriptor, (int)wire->atomicity),
-        .ordering = enum_name(&prism__patterns__schemas__ordering__descriptor, (int)wire->ordering),
-        .acknowledgement = enum_name(&prism__patterns__schemas__acknowledgement__descriptor,
-                                     (int)wire->acknowledgement),
-        .reason = wire->unavailable_reason ? wire->unavailable_reason->message : "",
-    };
-
-    if (!operation.available)
-        operation.how = PRISM_UNAVAILABLE_OPERATION;
-    if (limits != NULL) { /* absent numbers are 0, which means the same here */
-        operation.max_items = limits->max_items;
-        operation.max_page = limits->max_limit;
-    }
-    return operation;
 }
 
 static const struct prism_operation *find_operation(
@@ -186,13 +113,10 @@ void capabilities_init(struct prism_keyvalue *keyvalue,
                        Prism__Patterns__Keyvalue__Capabilities *answer)
 {
     struct prism_keyvalue_capabilities *capabilities = &keyvalue->capabilities;
-    struct prism_operation *operations = alloc_zeroed(answer->n_operations, sizeof *operations);
 
-    for (size_t i = 0; i < answer->n_operations; i++)
-        operations[i] = operation_from(answer->operations[i]);
     keyvalue->answer = answer;
     copy_flags(capabilities, answer);
-    capabilities->operations = operations;
+    capabilities->operations = operations_from(answer->operations, answer->n_operations);
     capabilities->operation_count = answer->n_operations;
     for (int i = 0; i < FEATURE_COUNT; i++)
         feature_init(&keyvalue->features[i], (enum keyvalue_feature)i, capabilities);
@@ -200,7 +124,7 @@ void capabilities_init(struct prism_keyvalue *keyvalue,
 
 void capabilities_clear(struct prism_keyvalue *keyvalue)
 {
-    free((void *)(uintptr_t)keyvalue->capabilities.operations);
+    operations_free(keyvalue->capabilities.operations);
     prism__patterns__keyvalue__capabilities__free_unpacked(keyvalue->answer, NULL);
     keyvalue->answer = NULL;
 }

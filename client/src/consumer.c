@@ -2,6 +2,7 @@
 #include "client/src/channel.h"
 #include "client/src/consumer_priv.h"
 #include "client/src/error.h"
+#include "client/src/operations.h"
 
 #include "prism/patterns/schemas/slot_schema.pb-c.h"
 
@@ -53,6 +54,8 @@ enum prism_code prism_consumer_open(struct prism_channel *channel, struct prism_
     rpc_clear(&rpc);
     answer = made->answer;
     made->capabilities = (struct prism_consumer_capabilities){
+        .operations = operations_from(answer->operations, answer->n_operations),
+        .operation_count = answer->n_operations,
         .backend_type = answer->slots != NULL ? answer->slots->source_backend_type : "",
         .ack_means = answer->ack_means,
         .supports_groups = answer->supports_consumer_groups,
@@ -71,6 +74,7 @@ void prism_consumer_close(struct prism_consumer *consumer)
 {
     if (consumer == NULL)
         return;
+    operations_free(consumer->capabilities.operations);
     prism__patterns__consumer__capabilities__free_unpacked(consumer->answer, NULL);
     free(consumer);
 }

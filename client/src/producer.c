@@ -5,6 +5,7 @@
 
 #include "client/src/channel.h"
 #include "client/src/error.h"
+#include "client/src/operations.h"
 
 #include "prism/patterns/schemas/slot_schema.pb-c.h"
 
@@ -85,6 +86,8 @@ enum prism_code prism_producer_open(struct prism_channel *channel, struct prism_
     rpc_clear(&rpc);
     answer = made->answer;
     made->capabilities = (struct prism_producer_capabilities){
+        .operations = operations_from(answer->operations, answer->n_operations),
+        .operation_count = answer->n_operations,
         .backend_type = answer->slots != NULL ? answer->slots->sink_backend_type : "",
         .ack_means = answer->ack_means,
         .supports_ordering = answer->supports_ordering,
@@ -101,6 +104,7 @@ void prism_producer_close(struct prism_producer *producer)
 {
     if (producer == NULL)
         return;
+    operations_free(producer->capabilities.operations);
     prism__patterns__producer__capabilities__free_unpacked(producer->answer, NULL);
     free(producer);
 }

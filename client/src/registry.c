@@ -3,6 +3,7 @@
 
 #include "client/src/channel.h"
 #include "client/src/error.h"
+#include "client/src/operations.h"
 
 #include "google/protobuf/duration.pb-c.h"
 #include "google/protobuf/struct.pb-c.h"
@@ -87,6 +88,8 @@ static void take_capabilities(struct prism_registry *registry, struct rpc *rpc)
         .messaging_backend_type = slots != NULL ? text_or_none(slots->messaging_backend_type) : "",
         .durability_backend_type =
             slots != NULL ? text_or_none(slots->durability_backend_type) : "",
+        .operations = operations_from(registry->answer->operations, registry->answer->n_operations),
+        .operation_count = registry->answer->n_operations,
     };
 }
 
@@ -116,6 +119,7 @@ void prism_registry_close(struct prism_registry *registry)
 {
     if (registry == NULL)
         return;
+    operations_free(registry->capabilities.operations);
     prism__patterns__multicast_registry__capabilities__free_unpacked(registry->answer, NULL);
     free(registry);
 }

@@ -3,6 +3,7 @@
 
 #include "client/src/channel.h"
 #include "client/src/error.h"
+#include "client/src/operations.h"
 #include "client/src/rpc.h"
 
 #include "google/protobuf/any.pb-c.h"
@@ -63,6 +64,7 @@ struct prism_sessions {
     struct prism_channel *channel;
     void *registered[SESSION_METHOD_COUNT];
     Prism__Patterns__SessionStore__Capabilities *answer;
+    struct prism_sessions_capabilities capabilities; /* its texts are the answer's */
 };
 
 /* ---- the client object ---- */
@@ -91,6 +93,19 @@ static void take_outcome(struct rpc *rpc, int32_t code, const char *text)
               "%s", text != NULL ? text : "the server gives no reason");
 }
 
+static void take_capabilities(struct prism_sessions *sessions, struct rpc *rpc)
+{
+    Prism__Patterns__SessionStore__Capabilities *answer =
+        (Prism__Patterns__SessionStore__Capabilities *)rpc->response;
+
+    rpc->response = NULL;
+    sessions->answer = answer;
+    sessions->capabilities = (struct prism_sessions_capabilities){
+        .backend_type = answer->slots != NULL ? answer->slots->store_backend_type : "",
+        .operations = operations_from(answer->operations, answer->n_operations),
+        .operation_count = answer->n_operations};
+}
+
 enum prism_code prism_sessions_open(struct prism_channel *channel, struct prism_sessions **sessions,
                                     struct prism_error *error)
 {
@@ -105,8 +120,7 @@ enum prism_code prism_sessions_open(struct prism_channel *channel, struct prism_
         made->registered[i] =
             grpc_channel_register_call(channel->grpc, methods[i].path, NULL, NULL);
     if (run(made, &rpc, SESSION_GET_CAPABILITIES, &request.base) == PRISM_OK) {
-        made->answer = (Prism__Patterns__SessionStore__Capabilities *)rpc.response;
-        rpc.response = NULL;
+        take_capabilities(made, &rpc);
         *sessions = made;
     } else {
         free(made);
@@ -118,13 +132,20 @@ void prism_sessions_close(struct prism_sessions *sessions)
 {
     if (sessions == NULL)
         return;
+    operations_free(sessions->capabilities.operations);
     prism__patterns__session_store__capabilities__free_unpacked(sessions->answer, NULL);
     free(sessions);
 }
 
+const struct prism_sessions_capabilities *prism_sessions_capabilities(
+    const struct prism_sessions *sessions)
+{
+    return &sessions->capabilities;
+}
+
 const char *prism_sessions_backend_type(const struct prism_sessions *sessions)
 {
-    return sessions->answer->slots != NULL ? sessions->answer->slots->store_backend_type : "";
+    return sessions->capabilities.backend_type;
 }
 
 /* ---- texts, times, values ---- */

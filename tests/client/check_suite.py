@@ -4,16 +4,19 @@ import os
 import re
 import subprocess
 
-from rig import backends, environment, suite
-from rig.messaging import consumer, producer
+from rig import backends, environment, multicast, session, suite
+from rig.messaging import consumer, consumer_service, producer, producer_service
 from rig.prismd import Prismd
 from rig.process import free_port
+from prism.patterns.schemas import slot_schema_pb2 as schemas
 
 DONE, REFUSED, UNSUPPORTED = 0, 4, 5
 DEPLOY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../deploy")
 ENVIRONMENT = {**os.environ, "TSAN_OPTIONS": os.environ.get("CLIENT_TSAN_OPTIONS", "")}
 
 
+SERVICES = {"producer": producer_service, "consumer": consumer_service, "multicast_registry": multicast.service,
+            "session_store": session.service}
 LOGIN = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
 
 
@@ -189,6 +192,33 @@ class Patterns(suite.Case):
         text = ctl("caps", server=self.server.address).stdout.decode()
         self.assertRegex(text, r"(?m)^producer +yes +memstore$")
         self.assertRegex(text, r"(?m)^session_store +no +-$")
+
+    def test_caps_show_what_each_pattern_can_do(self):
+        """As its own GetCapabilities says it, in both forms of the output."""
+        memory = {"backend": "memstore", "config": {}}
+        server = self.use(Prismd(namespaces=[
+            producer(memory), consumer(memory, dead_letters=memory, max_attempts=3),
+            {"name": "default", "pattern": "session_store", "slots": {"store": memory}},
+            {"name": "default", "pattern": "multicast_registry", "slots": {"registry": memory, "messaging": memory}}]))
+        channel = self.use(server.channel())
+        caps = json.loads(ctl("-o", "json", "caps", server=server.address).stdout)
+        text = ctl("caps", server=server.address).stdout.decode()
+        shown = {p["pattern"]: p for p in caps["patterns"] if p["served"]}
+        self.assertEqual(set(shown), set(SERVICES))
+        for pattern, service in SERVICES.items():
+            with self.subTest(pattern):
+                told = service(channel).GetCapabilities()
+                self.assertEqual(
+                    [(o["operation"], o["variant"] or "", o["available"], o["backend_calls"] or "", o["reason"] or "")
+                     for o in shown[pattern]["operations"]],
+                    [(o.operation, o.variant, o.availability == schemas.AVAILABLE, o.backend_calls,
+                      o.unavailable_reason.message) for o in told.operations])
+                table = re.search(rf"(?ms)^pattern +{pattern}\n.*?(^pattern |\Z)", text).group()
+                for o in told.operations:
+                    self.assertRegex(table, rf"(?m)^{f'{o.operation} {o.variant}'.strip()} +[A-Z_]+ +\S")
+        self.assertEqual((shown["producer"]["max_batch_messages"], shown["consumer"]["max_attempts"]), (10000, 3))
+        self.assertIn("this process's memory", shown["producer"]["ack_means"])
+        self.assertRegex(text, r"(?m)^max_attempts +3$")
 
     def test_claims_say_which_namespace_they_need(self):
         for line in (("claims", "list"), ("claims", "sweep", "--older-than", "1h")):

@@ -55,6 +55,8 @@ struct prism_consumer_capabilities {
     bool supports_ordering;     /* PRISM_ORDER_PER_KEY can be used */
     int32_t max_attempts;       /* 0 = without end */
     int64_t lease_ms;           /* 0 = a delivery is kept as long as its subscription stands */
+    const struct prism_operation *operations;
+    size_t operation_count;
 };
 
 /* Owned by the client object, and valid as long as it. Never NULL. */

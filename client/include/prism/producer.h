@@ -14,6 +14,7 @@
 #ifndef PRISM_PRODUCER_H
 #define PRISM_PRODUCER_H
 
+#include <prism/operation.h>
 #include <prism/prism.h>
 
 #ifdef __cplusplus
@@ -41,6 +42,8 @@ struct prism_producer_capabilities {
     bool supports_deduplication; /* a message_id is remembered */
     int64_t max_message_bytes;   /* of one payload */
     int64_t max_batch_messages;
+    const struct prism_operation *operations;
+    size_t operation_count;
 };
 
 /* Owned by the client object, and valid as long as it. Never NULL. */

@@ -29,6 +29,8 @@ struct prism_registry_capabilities {
     const char *backend_type; /* of registry: "postgres" */
     const char *messaging_backend_type;
     const char *durability_backend_type; /* "" = none: nothing is kept for who does not listen */
+    const struct prism_operation *operations;
+    size_t operation_count;
 };
 
 /* Owned by the client object, and valid as long as it. Never NULL. */

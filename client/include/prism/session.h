@@ -26,8 +26,17 @@ PRISM_API enum prism_code prism_sessions_open(struct prism_channel *channel,
 /* No call may be running. NULL is accepted. The channel stays open. */
 PRISM_API void prism_sessions_close(struct prism_sessions *sessions);
 
-/* Type of the backend in the slot store: "postgres". Owned by the client object, and valid as long
- * as it. Never NULL. */
+struct prism_sessions_capabilities {
+    const char *backend_type; /* of the slot store: "postgres"; never NULL */
+    const struct prism_operation *operations;
+    size_t operation_count;
+};
+
+/* Owned by the client object, and valid as long as it. Never NULL. */
+PRISM_API const struct prism_sessions_capabilities *prism_sessions_capabilities(
+    const struct prism_sessions *sessions);
+
+/* The same as its backend_type. */
 PRISM_API const char *prism_sessions_backend_type(const struct prism_sessions *sessions);
 
 /* A value: bytes, and the URL of their type, which is handed on unread ("" = none). Borrowed. */
