@@ -69,6 +69,14 @@ static void failed(struct dead *dead, struct err err)
     timer_arm(&home->timers, &more->timer, home->now_ns + DEAD_AGAIN_MS * NS_PER_MS, again);
 }
 
+/* The end of the feed waits for it. */
+static void settle_dead(struct delivery *delivery, struct receipt *receipt)
+{
+    delivery_more(delivery)->dead = true;
+    delivery->parcel->feed->dying++;
+    settle_one(delivery, SETTLE_DONE, receipt);
+}
+
 static void drop(struct delivery *delivery, const char *reason, struct receipt *receipt)
 {
     struct consumer *consumer = delivery->parcel->feed->consumer;
@@ -80,7 +88,7 @@ static void drop(struct delivery *delivery, const char *reason, struct receipt *
                                            LOG_I("offset", message_of(delivery)->offset),
                                            LOG_S("reason", reason)},
                 4);
-    settle_one(delivery, SETTLE_DONE, receipt);
+    settle_dead(delivery, receipt);
 }
 
 /* Nothing is gained by keeping it from those behind. */
@@ -99,7 +107,7 @@ static void stored(struct dead *dead)
     feed->dead_lettered++;
     if (dead->receipt != NULL)
         dead->receipt->dead++;
-    settle_one(dead->delivery, SETTLE_DONE, dead->receipt);
+    settle_dead(dead->delivery, dead->receipt);
 }
 
 static void published(struct op *op)
@@ -109,6 +117,7 @@ static void published(struct op *op)
     struct feed *feed = dead->delivery->parcel->feed;
     struct receipt *receipt = dead->receipt;
 
+    feed->dying--;
     switch (letters_outcome(&feed->consumer->letters, &dead->letter, &dead->memory, err)) {
     case LETTER_STORED:
         stored(dead);
@@ -153,6 +162,7 @@ static void publish(struct dead *dead)
     struct consumer *consumer = feed->consumer;
 
     receipt_enter(dead->receipt);
+    feed->dying++;
     op_start(&dead->publish.op, &feed->group, published);
     dead->publish.op.arena = &dead->memory;
     consumer->plan.dead->publish(consumer->dead, &dead->publish);

@@ -119,6 +119,7 @@ static void maybe_free(struct feed *feed)
 
     timer_disarm(&consumer->base.home->timers, &feed->leases);
     timer_disarm(&consumer->base.home->timers, &feed->frames);
+    timer_disarm(&consumer->base.home->timers, &feed->ending);
     timer_disarm(&consumer->base.home->timers, &feed->recalls.timer);
     feed_watch_end(feed);
     attempts_clear(feed);
@@ -133,17 +134,38 @@ static void maybe_free(struct feed *feed)
     consumer_feed_gone(consumer);
 }
 
+/* What is not settled then, the source gives to others. A message whose dead letter is on its way
+ * would be both, dead and with somebody else: so it is waited for, for a while. */
+static void maybe_close(struct feed *feed)
+{
+    if (!feed->going || feed->closed || feed->closing ||
+        (feed->dying > 0 && timer_armed(&feed->ending)))
+        return;
+    timer_disarm(&feed->consumer->base.home->timers, &feed->ending);
+    if (feed->opened)
+        settle_untold(feed);
+    feed->closing = true;
+    if (feed->begun)
+        feed->from->source->close(feed->backend, &feed->subscription);
+}
+
+static void waited_enough(struct timer *timer)
+{
+    feed_wake(CONTAINER_OF(timer, struct feed, ending));
+}
+
 void feed_close(struct feed *feed)
 {
+    struct worker *home = feed->consumer->base.home;
+
     feed->going = true;
     stop_asking(feed);
-    if (!feed->closed && !feed->closing) {
-        if (feed->opened)
-            settle_untold(feed);
-        feed->closing = true;
-        if (feed->begun)
-            feed->from->source->close(feed->backend, &feed->subscription);
+    if (feed->dying > 0 && !feed->closed) {
+        feed_drain(feed);
+        timer_arm(&home->timers, &feed->ending, home->now_ns + FEED_LETTERS_MS * NS_PER_MS,
+                  waited_enough);
     }
+    maybe_close(feed);
     feed_wake(feed);
 }
 
@@ -335,6 +357,7 @@ static void turn(struct job *job)
     end_drained(feed);
     arm_leases(feed);
     grant(feed);
+    maybe_close(feed);
     if (feed->closed)
         feed_forget(feed);
     wake_starved(consumer);

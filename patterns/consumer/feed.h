@@ -27,7 +27,12 @@
 #include "patterns/messaging/lanes.h"
 #include "pool/op.h"
 
-enum { FEED_LANES = 64, FEED_MAX_LANES = 16384, FEED_MAX_WAITING = 4096 };
+enum {
+    FEED_LANES = 64,
+    FEED_MAX_LANES = 16384,
+    FEED_MAX_WAITING = 4096,
+    FEED_LETTERS_MS = 2000 /* so long the end waits for dead letters that are on their way */
+};
 
 enum delivery_state {
     DELIVERY_ARRIVING,
@@ -58,6 +63,7 @@ struct delivery_more {
     const char *dying_of;         /* DYING, and it could not be written at once; RECALLING */
     struct receipt *receipt;      /* RECALLING, to die: NULL, or who is told; entered */
     bool dies, in_front;          /* RECALLING: what comes next */
+    bool dead;                    /* SETTLING: it has its dead letter, or was dropped */
     bool recall_sent;
 };
 
@@ -147,6 +153,7 @@ struct feed {
     struct parcel *parcels;
     struct delivery *ready, **ready_end;
     size_t ready_count, parked_count, out_count;
+    size_t dying; /* dead letters on their way, and what is being settled after that, or dropped */
     struct delivery *claims, **claims_end; /* whose payloads wait for room */
     struct recalls recalls;
     size_t fetching, getting; /* payloads: all, and those that are being asked for */
@@ -167,6 +174,7 @@ struct feed {
     struct err end;              /* of a feed that ended by itself; its text is in `memory` */
     struct timer leases, frames; /* frames: that were held back */
     uint64_t frames_at_ns;
+    struct timer ending; /* going: dead letters are waited for */
     struct job turn;
     struct feed_watch watch;
     struct feed_retention retention;

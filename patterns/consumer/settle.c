@@ -194,6 +194,10 @@ static void one_settled(struct settlements *work, size_t i, struct err err)
     struct delivery *delivery = work->deliveries[i];
     struct feed *feed = work->feed;
 
+    if (delivery->more != NULL && delivery->more->dead) {
+        delivery->more->dead = false;
+        feed->dying--;
+    }
     if (err.code != ERR_OK)
         receipt_fail(work->receipt, delivery->sequence, err);
     if (err.code != ERR_OK && err.code != ERR_ABORTED &&

@@ -1,5 +1,6 @@
 /* C13: dead letters that their slot refuses for good hold up nothing, and are not lost in silence.
  */
+#include "patterns/consumer/feed.h"
 #include "patterns/messaging/dead.h"
 #include "tests/pattern/consumer/consumer.h"
 
@@ -184,6 +185,76 @@ static void test_what_the_slot_lacks_is_waited_for(void **state)
     }
 }
 
+/* With its last attempt; what the slots are asked for then waits. */
+static void vanish_unanswered(struct fake_rig *rig, struct call *call)
+{
+    assert_int_equal(deliveries(call), 1);
+    rig->world.mode = FAKE_PARKED;
+    fake_call_cancel(call);
+    fake_rig_drain(rig);
+    assert_int_equal(call->ends, 1);
+    fake_call_free(call);
+    assert_int_equal(fake_published(&rig->world, LETTERS), 0);
+}
+
+/* Until the letter is written and the message is settled, the source keeps it for us: nobody else
+ * gets what is dead. */
+static void test_the_end_waits_for_dead_letters(void **state)
+{
+    struct fake_rig *rig = mortal(1);
+    struct call *call = member(rig);
+
+    (void)state;
+    put(rig, NULL, "a");
+    vanish_unanswered(rig, call);
+    assert_int_equal(rig->world.messages.subscriptions, 1);
+    fake_rig_run(rig);
+    assert_int_equal(rig->world.messages.subscriptions, 0);
+    assert_int_equal(fake_published(&rig->world, LETTERS), 1);
+    assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 0);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.late), 0);
+    consumer_free(rig);
+}
+
+/* The same without a slot, where it is dropped and counted: once. */
+static void test_the_end_waits_for_what_is_dropped(void **state)
+{
+    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    struct call *call;
+
+    (void)state;
+    fake_rig_set(rig, "max_attempts", 1);
+    fake_rig_bind(rig);
+    call = member(rig);
+    put(rig, NULL, "a");
+    vanish_unanswered(rig, call);
+    fake_rig_run(rig);
+    assert_int_equal(rig->world.messages.subscriptions, 0);
+    assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 0);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.dropped), 1);
+    consumer_free(rig);
+}
+
+/* A slot that does not answer does not keep a group's messages from others for ever. */
+static void test_the_end_waits_for_dead_letters_for_a_while(void **state)
+{
+    struct fake_rig *rig = mortal(1);
+    struct call *call = member(rig);
+
+    (void)state;
+    put(rig, NULL, "a");
+    vanish_unanswered(rig, call);
+    fake_rig_advance(rig, FEED_LETTERS_MS - 100);
+    assert_int_equal(rig->world.messages.subscriptions, 1);
+    fake_rig_advance(rig, 200);
+    assert_int_equal(rig->world.messages.subscriptions, 0);
+    assert_int_equal(fake_published(&rig->world, LETTERS), 0);
+    assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 1);
+    fake_rig_run(rig);
+    assert_int_equal(fake_published(&rig->world, LETTERS), 1);
+    consumer_free(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +263,9 @@ int main(void)
         cmocka_unit_test(test_what_is_refused_for_good_is_dropped),
         cmocka_unit_test(test_who_rejects_is_told_and_decides),
         cmocka_unit_test(test_what_the_slot_lacks_is_waited_for),
+        cmocka_unit_test(test_the_end_waits_for_dead_letters),
+        cmocka_unit_test(test_the_end_waits_for_what_is_dropped),
+        cmocka_unit_test(test_the_end_waits_for_dead_letters_for_a_while),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
