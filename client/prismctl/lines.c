@@ -159,18 +159,18 @@ static bool reopen(struct lines *lines)
 
 size_t lines_next(struct lines *lines, struct prism_bytes *batch, size_t most)
 {
-    bool full = reopen(lines);
-    size_t n = 0, start = 0;
+    bool full = reopen(lines), whole = lines->whole_bytes > 0;
+    size_t n = 0, start = 0, most_bytes = whole ? lines->whole_bytes : LINES_MOST_BYTES;
 
     lines->kept = 0;
     while (n < most && (full || (!lines->at_end && !lines->too_long))) {
-        enum got got = full ? GOT : read_message(lines, start, n > 0);
+        enum got got = full ? GOT : read_message(lines, start, n > 0 && !whole);
 
         full = false;
         lines->kept = lines->text.len - start;
         if (got != GOT)
             break;
-        lines->kept_full = n > 0 && lines->text.len > LINES_MOST_BYTES;
+        lines->kept_full = n > 0 && lines->text.len > most_bytes;
         if (lines->kept_full)
             break;
         batch[n++].len = lines->kept;

@@ -1,5 +1,6 @@
 /* Messages of a file, one a line or each behind its length, gathered into batches of bounded size.
- * A batch also ends when the input pauses: a pipe's lines do not wait for a hundred of them. */
+ * A batch also ends when the input pauses, unless it is to be whole: a pipe's lines do not wait for
+ * a hundred of them. */
 #ifndef PRISM_CLIENT_PRISMCTL_LINES_H
 #define PRISM_CLIENT_PRISMCTL_LINES_H
 
@@ -15,6 +16,8 @@ struct lines {
     int interrupt_fd; /* readable: no more is read, and what was read is all; -1 = none */
     bool delimited;   /* each message behind its length, four bytes, the highest first */
     size_t max_line_bytes;
+    size_t whole_bytes; /* not 0: of a batch; neither a pause nor LINES_MOST_BYTES ends one, and
+                           with kept_full behind lines_next there were more */
     struct prism_buffer text; /* the lines of the batch, then what was read of the next one */
     size_t room;
     size_t kept;    /* bytes of that line; it opens the next batch */

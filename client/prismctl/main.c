@@ -17,7 +17,7 @@ const struct command commands[] = {
     {NULL, "caps", NULL, "", "the patterns that are served, and what each of them can do", 0, 0, 0,
      command_caps},
     {NULL, "publish", NULL, "TOPIC [MESSAGE]...", "publish messages, or the lines of --file", 1,
-     ANY_NUMBER, TAKES_PUBLISH | TAKES_DELIMITED, command_publish},
+     ANY_NUMBER, TAKES_PUBLISH | TAKES_DELIMITED | TAKES_ATOMIC, command_publish},
     {NULL, "consume", NULL, "TOPIC", "print messages until Ctrl-C, --limit or --idle", 1, 1,
      TAKES_CONSUME | TAKES_READING | TAKES_LIMIT | TAKES_DELIMITED, command_consume},
     {"deadletters", "list", NULL, "TOPIC GROUP", "print dead letters; they stay", 2, 2,

@@ -78,7 +78,8 @@ static const struct row rows[] = {
          "(scan, consume, subscribe, enumerate, deadletters, session list, claims list)\n"
          "                           stop after so many"),
     SOME("page-size", NUMBER, page_size, TAKES_SCAN, "N", "(scan) keys fetched at a time"),
-    SOME("atomic", SWITCH, atomic, TAKES_ATOMIC, "", "(batches that write) all or nothing"),
+    SOME("atomic", SWITCH, atomic, TAKES_ATOMIC, "",
+         "(batches that write, publish) all or nothing"),
     SOME("probe", SWITCH, probe, TAKES_PROBE, "", "(check) connect to the backends"),
     SOME("file", NAME, file, TAKES_PUBLISH, "FILE",
          "(publish) a message a line; - is standard input, the default"),

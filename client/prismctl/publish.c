@@ -1,6 +1,7 @@
 /* prismctl publish: arguments, or the lines of a file, in batches. The batches go one after the
  * other, and the first message that is not stored ends the command: later ones must not overtake
- * it, and only the user knows whether an unknown one may be published again. */
+ * it, and only the user knows whether an unknown one may be published again. With --atomic a batch
+ * is sent as a whole or not at all: what would be a part of one is refused. */
 #include "client/prismctl/command.h"
 #include "client/prismctl/interrupt.h"
 #include "client/prismctl/lines.h"
@@ -26,6 +27,7 @@ struct publisher {
     struct prism_message *messages; /* room for one batch */
     struct prism_bytes *batch;      /* their payloads */
     size_t batch_size;
+    bool one_batch;   /* atomic, of all that there is */
     int interrupt_fd; /* readable: Ctrl-C */
     atomic_bool interrupted;
     uint64_t count, stored, duplicates, not_stored, unknown;
@@ -155,6 +157,7 @@ static int tell_cut_input(const struct publisher *p, bool within)
 
 static int send_batch(struct publisher *p, size_t n)
 {
+    const struct prism_publish_options options = {.atomic = p->in->options->atomic};
     struct prism_published published;
     struct prism_error error;
     enum prism_code code;
@@ -163,20 +166,34 @@ static int send_batch(struct publisher *p, size_t n)
     for (size_t i = 0; i < n; i++)
         p->messages[i].payload = p->batch[i];
     /* A backend without batches still takes single messages. */
-    if (n == 1)
-        code = prism_publish(p->producer, p->messages, NULL, &published, &error);
+    if (n == 1 && !options.atomic)
+        code = prism_publish(p->producer, p->messages, &options, &published, &error);
     else
-        code = prism_publish_batch(p->producer, p->messages, n, NULL, &published, &error);
+        code = prism_publish_batch(p->producer, p->messages, n, &options, &published, &error);
     exit_code =
         code == PRISM_OK ? take(p, &published) : take_failure(p, n, published.outcome, &error);
     prism_published_free(&published);
     return exit_code;
 }
 
+static int refuse_whole(const struct publisher *p, size_t most, const char *of_what)
+{
+    struct prism_error error = {.code = PRISM_INVALID_ARGUMENT};
+
+    snprintf(
+        error.message, sizeof error.message,
+        "a whole batch has at most %zu %s, and there are more from message %llu on: nothing of "
+        "that was sent",
+        most, of_what, (unsigned long long)p->count + 1);
+    return fail(p->in->options, &error);
+}
+
 static int send_arguments(struct publisher *p)
 {
     int code = EXIT_DONE;
 
+    if (p->one_batch && p->in->count - 1 > p->batch_size)
+        return refuse_whole(p, p->batch_size, "messages");
     for (size_t i = 1; i < p->in->count && code == EXIT_DONE;) {
         size_t n = 0;
 
@@ -191,14 +208,40 @@ static int send_arguments(struct publisher *p)
     return code;
 }
 
-static int refuse_line(const struct publisher *p, size_t max_bytes)
+/* unsent: lines before it, which were read. */
+static int refuse_line(const struct publisher *p, size_t unsent, size_t max_bytes)
 {
     struct prism_error error = {.code = PRISM_INVALID_ARGUMENT, .field = "payload"};
 
     snprintf(error.message, sizeof error.message,
              "line %llu holds more than %zu bytes, the largest message",
-             (unsigned long long)p->count + 1, max_bytes);
+             (unsigned long long)p->count + unsent + 1, max_bytes);
     return fail(p->in->options, &error);
+}
+
+/* Batches as large as they are to be, and the rest at the end. *unsent: lines that were read of one
+ * that did not become whole. */
+static int send_whole(struct publisher *p, struct lines *lines, size_t *unsent)
+{
+    size_t most = p->batch_size + p->one_batch, n;
+    int code = EXIT_DONE;
+
+    lines->whole_bytes = MOST_LINE_BYTES;
+    while (code == EXIT_DONE && (n = lines_next(lines, p->batch, most)) > 0) {
+        bool broken = lines->interrupted || lines->too_long || lines->cut || lines->fault != 0;
+
+        if (n > p->batch_size)
+            return refuse_whole(p, p->batch_size, "messages");
+        if (lines->kept_full)
+            return refuse_whole(p, lines->whole_bytes, "bytes");
+        if (broken && n < most) {
+            *unsent = n;
+            return lines->interrupted ? tell_interrupt(p, "and those behind it were not sent")
+                                      : EXIT_DONE;
+        }
+        code = send_batch(p, n);
+    }
+    return code;
 }
 
 static int send_lines(struct publisher *p, int fd, const char *name)
@@ -209,14 +252,17 @@ static int send_lines(struct publisher *p, int fd, const char *name)
                           .delimited = p->in->options->delimited,
                           .max_line_bytes = MOST_LINE_BYTES};
     int code = EXIT_DONE;
-    size_t n;
+    size_t n, unsent = 0;
 
     if (announced > 0 && announced < MOST_LINE_BYTES)
         lines.max_line_bytes = (size_t)announced;
-    while (code == EXIT_DONE && (n = lines_next(&lines, p->batch, p->batch_size)) > 0)
+    if (p->in->options->atomic)
+        code = send_whole(p, &lines, &unsent);
+    while (code == EXIT_DONE && unsent == 0 &&
+           (n = lines_next(&lines, p->batch, p->batch_size)) > 0)
         code = send_batch(p, n);
     if (code == EXIT_DONE && lines.too_long)
-        code = refuse_line(p, lines.max_line_bytes);
+        code = refuse_line(p, unsent, lines.max_line_bytes);
     else if (code == EXIT_DONE && lines.interrupted)
         code = tell_cut_input(p, lines.cut);
     else if (code == EXIT_DONE && lines.cut)
@@ -247,19 +293,66 @@ static int split_headers(struct publisher *p)
     return EXIT_DONE;
 }
 
-static void prepare_messages(struct publisher *p)
+static void choose_batch_size(struct publisher *p)
 {
     const struct prism_producer_capabilities *can = prism_producer_capabilities(p->producer);
-    const struct options *options = p->in->options;
     uint64_t most = can->max_batch_messages > 0 ? (uint64_t)can->max_batch_messages : MOST_BATCH;
 
-    p->batch_size = options->batch > 0 ? options->batch : DEFAULT_BATCH;
+    p->batch_size = p->in->options->batch > 0 ? p->in->options->batch : DEFAULT_BATCH;
     if (!can->supports_batching)
         p->batch_size = 1;
     else if (p->batch_size > most)
         p->batch_size = (size_t)most;
-    p->messages = calloc(p->batch_size, sizeof *p->messages);
-    p->batch = calloc(p->batch_size, sizeof *p->batch);
+}
+
+/* A server that does not know of it would not keep batches whole. */
+static const struct prism_operation *atomic_batch(const struct prism_producer_capabilities *can)
+{
+    for (size_t i = 0; i < can->operation_count; i++) {
+        if (strcmp(can->operations[i].name, "PublishBatch") == 0 &&
+            strcmp(can->operations[i].variant, "atomic") == 0)
+            return &can->operations[i];
+    }
+    return NULL;
+}
+
+static int choose_whole_size(struct publisher *p)
+{
+    const struct prism_operation *batch = atomic_batch(prism_producer_capabilities(p->producer));
+    uint32_t wanted = p->in->options->batch;
+    struct prism_error error = {.code = PRISM_UNIMPLEMENTED};
+
+    if (batch == NULL || !batch->available) {
+        snprintf(error.message, sizeof error.message, "%s",
+                 batch != NULL ? batch->reason : "this server knows no atomic batches");
+        return fail(p->in->options, &error);
+    }
+    p->batch_size = batch->max_items > 0 && batch->max_items < MOST_BATCH ? (size_t)batch->max_items
+                                                                          : MOST_BATCH;
+    p->one_batch = wanted == 0;
+    if (wanted > p->batch_size) {
+        error.code = PRISM_INVALID_ARGUMENT;
+        snprintf(error.message, sizeof error.message,
+                 "--batch: a whole batch has at most %zu messages here", p->batch_size);
+        return fail(p->in->options, &error);
+    }
+    if (wanted > 0)
+        p->batch_size = wanted;
+    return EXIT_DONE;
+}
+
+/* With room for one message more than a batch has: it shows that there are more. */
+static int prepare_messages(struct publisher *p)
+{
+    const struct options *options = p->in->options;
+    int code = EXIT_DONE;
+
+    if (options->atomic)
+        code = choose_whole_size(p);
+    else
+        choose_batch_size(p);
+    p->messages = calloc(p->batch_size + 1, sizeof *p->messages);
+    p->batch = calloc(p->batch_size + 1, sizeof *p->batch);
     if (p->messages == NULL || p->batch == NULL)
         abort();
     for (size_t i = 0; i < p->batch_size; i++) {
@@ -269,6 +362,7 @@ static void prepare_messages(struct publisher *p)
         if (options->key != NULL)
             p->messages[i].ordering_key = prism_bytes_of(options->key, strlen(options->key));
     }
+    return code;
 }
 
 static int publish(struct publisher *p, int fd, const char *name)
@@ -287,8 +381,9 @@ static int publish(struct publisher *p, int fd, const char *name)
 
     if (code == EXIT_DONE && prism_producer_open(session.channel, &p->producer, &error) != PRISM_OK)
         code = fail_unserved(&session, p->in->options, "producer", &error);
+    if (code == EXIT_DONE)
+        code = prepare_messages(p);
     if (code == EXIT_DONE) {
-        prepare_messages(p);
         interrupt_start(&interrupt);
         start = now_s();
         code = fd >= 0 ? send_lines(p, fd, name) : send_arguments(p);

@@ -1,15 +1,23 @@
 """Publishing as a user of prismctl and of libprism sees it, against a prismd on its defaults."""
+import fcntl
 import json
 import os
 import signal
 import subprocess
+import sys
+import termios
 
 from rig import environment, suite, wait
-from rig.messaging import producer_service
+from rig.messaging import producer, producer_service
 from rig.prismd import Prismd
 from rig.process import free_port
 
-DONE, USAGE, UNAVAILABLE, REFUSED, PARTIAL, OTHER = 0, 1, 3, 4, 8, 9
+DONE, USAGE, UNAVAILABLE, REFUSED, UNSUPPORTED, EXHAUSTED, PARTIAL, OTHER = 0, 1, 3, 4, 5, 7, 8, 9
+
+
+def unread(pipe):
+    """Bytes that nobody has read yet."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 class Publish(suite.Case):
@@ -77,6 +85,56 @@ class Publish(suite.Case):
         done = self.publish("large", stdin=b"first\n" + b"x" * 5_000_000, code=REFUSED)
         self.assertIn(b"line 2 holds more than 4186112 bytes", done.stderr)
         self.assertEqual(self.published() - before, done.stdout.count(b"1 stored"))
+
+    def test_a_whole_batch_is_all_of_the_input_or_each_so_many_lines(self):
+        """The server's own counts of batches tell: one call each, also over a pause of the input."""
+        def frames():
+            return self.server.metric("prism_rpc_total", method="PublishBatch")
+        for name, arguments, stdin, calls in (("all", (), b"a\nb\n" * 500, 1), ("arguments", ("a", "b", "c"), b"", 1),
+                                              ("some", ("--batch", "400"), b"a\n" * 1000, 3), ("one", ("a",), b"", 1)):
+            with self.subTest(name):
+                before = frames()
+                results = self.results("whole-" + name, "--atomic", *arguments, stdin=stdin)
+                self.assertEqual({r["outcome"] for r in results}, {"STORED"})
+                self.assertEqual(len(results), stdin.count(b"\n") or len(arguments))
+                self.assertEqual(frames() - before, calls)
+        before = frames()
+        child = self.start("whole-pause", "--atomic", "--batch", "2")
+        child.stdin.write(b"a\n")
+        child.stdin.flush()
+        wait.until(lambda: unread(child.stdin) == 0, 20, "it has read the line")
+        child.stdin.write(b"b\nc")
+        out, _ = child.communicate()
+        self.assertTrue(out.startswith(b"3 stored"), out)
+        self.assertEqual(frames() - before, 2)
+
+    def test_what_would_be_a_part_of_a_whole_batch_is_not_sent(self):
+        before = self.published()
+        done = self.publish("whole", "--atomic", stdin=b"a\n" * 1001, code=REFUSED)
+        self.assertIn(b"a whole batch has at most 1000 messages, and there are more from message 1 on", done.stderr)
+        done = self.publish("whole", "--atomic", "--batch", "1001", code=REFUSED)
+        self.assertIn(b"--batch: a whole batch has at most 1000 messages here", done.stderr)
+        done = self.publish("whole", "--atomic", stdin=b"a\n" + b"x" * 5_000_000, code=REFUSED)
+        self.assertIn(b"line 2 holds more than 4186112 bytes", done.stderr)
+        done = self.publish("whole", "--atomic", stdin=(b"x" * 1_000_000 + b"\n") * 6, code=EXHAUSTED)
+        self.assertIn(b"0 stored, 6 not stored", done.stdout)
+        done = self.publish("whole", "--atomic", "--delimited", stdin=b"\0\0\0\1a\0\0\0\2b", code=USAGE)
+        self.assertIn(b"ends within a message", done.stderr)
+        child = self.start("whole", "--atomic")
+        child.stdin.write(b"a\nb\n")
+        child.stdin.flush()
+        wait.until(lambda: unread(child.stdin) == 0, 20, "it has read the lines")
+        child.send_signal(signal.SIGINT)
+        _, told = child.communicate()
+        self.assertEqual(child.returncode, OTHER, told)
+        self.assertIn(b"interrupted: message 1 and those behind it were not sent", told)
+        self.assertEqual(self.published(), before)
+
+    def test_a_sink_without_whole_batches_refuses_them(self):
+        slot = {"backend": "nats", "config": {"address": f"127.0.0.1:{free_port()}"}}
+        server = self.borrow(Prismd(namespaces=[producer(slot)], wait_for=Prismd.http_answers))
+        done = self.publish("whole", "--atomic", "a", code=UNSUPPORTED, server=server.address)
+        self.assertIn(b"atomic", done.stderr)
 
     def start(self, *arguments):
         return subprocess.Popen([environment.ours("prismctl"), "-s", self.server.address, "publish", *arguments],

@@ -57,7 +57,7 @@ _prismctl() {
         remove-batch | delete-batch) common+=' --atomic' ;;
         scan) common+=' --values --limit --page-size' ;;
         check) common+=' --probe' ;;
-        publish) common+=' --file --key --header --batch --delimited' ;;
+        publish) common+=' --file --key --header --batch --delimited --atomic' ;;
         register) common+=' --ttl --replace' ;;
         multicast) common+=' --filter --max-targets --rate --dry-run' ;;
         enumerate) common+=' --filter --limit' ;;
