@@ -10,6 +10,7 @@ struct retention_entry {
     struct retention_entry *next;
     uint64_t again_ns; /* UINT64_MAX: never */
     bool keeps;
+    uint64_t warned; /* hash of what the log says of it; 0: nothing */
     struct slice topic;
 };
 
@@ -126,22 +127,39 @@ static uint64_t again_ms(const struct stream_describe *describe)
     return soon ? RETENTION_AGAIN_MS : RETENTION_UNTOLD_MS;
 }
 
-static void keep(struct retention_book *book, const struct stream_describe *describe)
+static const char *setting_of(const struct stream_describe *describe)
 {
-    bool known = describe->op.err.code == ERR_OK && describe->retention != RETENTION_UNKNOWN;
-    uint64_t now_ns = describe->op.group->home->now_ns;
+    return describe->retention_text != NULL ? describe->retention_text : "unknown";
+}
+
+/* What the log is to say once for each topic. 0: nothing. */
+static uint64_t warning_of(const struct retention_book *book,
+                           const struct stream_describe *describe)
+{
+    if (describe->op.err.code != ERR_OK || describe->retention != RETENTION_LOSSY)
+        return 0;
+    return hash_seeded(book->seed, slice_str(setting_of(describe))) | 1;
+}
+
+/* True: it is lossy, and in another way than the log says. An answer that failed changes nothing
+ * in that. */
+static bool keep(struct retention_book *book, const struct stream_describe *describe)
+{
+    bool answered = describe->op.err.code == ERR_OK;
+    bool known = answered && describe->retention != RETENTION_UNKNOWN;
+    uint64_t now_ns = describe->op.group->home->now_ns, warning = warning_of(book, describe);
     struct retention_entry *entry;
+    bool news;
 
     pthread_mutex_lock(&book->lock);
     entry = find_or_add(book, describe->topic);
     entry->keeps = known && describe->retention == RETENTION_KEEPS_UNREAD;
     entry->again_ns = known ? UINT64_MAX : now_ns + again_ms(describe) * NS_PER_MS;
+    news = warning != 0 && warning != entry->warned;
+    if (known)
+        entry->warned = warning;
     pthread_mutex_unlock(&book->lock);
-}
-
-static const char *setting_of(const struct stream_describe *describe)
-{
-    return describe->retention_text != NULL ? describe->retention_text : "unknown";
+    return news;
 }
 
 static void warn(struct retention_book *book, const struct stream_describe *describe,
@@ -190,11 +208,10 @@ struct err retention_answered(struct retention_book *book, const struct stream_d
 {
     bool answered = describe->op.err.code == ERR_OK;
 
-    keep(book, describe);
-    if (answered && describe->retention == RETENTION_LOSSY) {
+    if (answered && describe->retention == RETENTION_LOSSY)
         atomic_store(&book->lossy, true);
+    if (keep(book, describe))
         warn(book, describe, group);
-    }
     if (!book->strict || (answered && describe->retention == RETENTION_KEEPS_UNREAD))
         return ERR_NONE;
     return refusal(describe, arena);

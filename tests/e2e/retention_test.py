@@ -38,6 +38,18 @@ class Retention(suite.Case):
         self.assertEqual([event[name] for name in ("namespace", "slot", "topic", "group", "setting")],
                          ["default", "message_source", "t", "g", "stream_drop_unread"])
 
+    def test_each_topic_is_named_once(self):
+        """However often groups come and go."""
+        rpc = self.serve(stream_drop_unread=True)
+        for topic in ("t", "u"):
+            for _ in range(3):
+                for group in ("g", "h"):
+                    with Member(rpc, topic=topic, consumer_group=group):
+                        wait.until(lambda topic=topic: topic in [e["topic"] for e in self.events()],
+                                   environment.PATIENCE, "the log names it")
+        self.server.terminate()
+        self.assertEqual([e["topic"] for e in self.events()], ["t", "u"])
+
     def test_a_topic_that_keeps_is_not(self):
         rpc = self.serve()
         producer_service(self.borrow(self.server.channel())).Publish(topic="t", payload=b"x")
