@@ -116,6 +116,7 @@ struct backend_value {
     const char *text; /* SETTING_TEXT, SETTING_SECRET, SETTING_FILE; never NULL */
     uint64_t number;  /* SETTING_UINT; SETTING_BOOL as 0 or 1 */
     bool expanded;    /* holds something from ${..}: never shown, whatever the kind */
+    bool given;       /* stands in the file */
 };
 
 /* What the table cannot say of a slot's values: the syntax of a text, settings that contradict each

@@ -162,7 +162,7 @@ const struct backend_type backend_jetstream = {
     .doc = "NATS JetStream 2.9 or later: streams with groups, at least once",
     .interfaces = {.stream = &jet_stream},
     .settings = nats_settings,
-    .check = nats_settings_check,
+    .check = jet_settings_check,
     .descriptors = nats_descriptors,
     .store_open = jet_store_open,
     .reload = nats_store_reload,

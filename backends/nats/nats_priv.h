@@ -72,7 +72,9 @@ struct nats_config {
 
 extern const struct backend_setting nats_settings[];
 
+/* Of a slot of the type nats: what only the type jetstream has is a fault. */
 void nats_settings_check(const struct backend_value *values, struct backend_faults *faults);
+void jet_settings_check(const struct backend_value *values, struct backend_faults *faults);
 /* As backend_type.descriptors. */
 struct backend_descriptors nats_descriptors(const struct backend_value *values);
 bool nats_settings_jetstream(const struct backend_value *values);

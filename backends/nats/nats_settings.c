@@ -227,7 +227,17 @@ static void check_jetstream(const struct backend_value *values, struct backend_f
     }
 }
 
-void nats_settings_check(const struct backend_value *values, struct backend_faults *faults)
+static void refuse_jetstream(const struct backend_value *values, struct backend_faults *faults)
+{
+    for (unsigned i = SET_PUBLISH_TIMEOUT; i <= SET_RETURNS_MAX_BYTES; i++) {
+        if (values[i].given)
+            fault(faults, (enum setting)i, (enum setting)i,
+                  "only JetStream has it, and this slot uses the topics of NATS",
+                  "use `backend: jetstream`, or remove it");
+    }
+}
+
+static void check_connection(const struct backend_value *values, struct backend_faults *faults)
 {
     bool user = is_given(values, SET_USERNAME);
 
@@ -243,6 +253,20 @@ void nats_settings_check(const struct backend_value *values, struct backend_faul
         fault(faults, SET_CREDENTIALS, user ? SET_USERNAME : SET_TOKEN,
               "another login is given as well", "remove one of the two");
     check_tls(values, faults);
+}
+
+void nats_settings_check(const struct backend_value *values, struct backend_faults *faults)
+{
+    check_connection(values, faults);
+    if (nats_settings_jetstream(values))
+        check_jetstream(values, faults);
+    else
+        refuse_jetstream(values, faults);
+}
+
+void jet_settings_check(const struct backend_value *values, struct backend_faults *faults)
+{
+    check_connection(values, faults);
     check_jetstream(values, faults);
 }
 

@@ -104,6 +104,7 @@ static void bind_one(struct load *load, const struct settings_request *r,
             break;
         }
         value->expanded = r->pairs[i].hidden;
+        value->given = true;
         if (setting->kind == SETTING_FILE && value->text[0] != '\0' &&
             file_unreadable(value->text) != NULL)
             fault_setting(load, r, &r->pairs[i], file_unreadable(value->text), NULL);

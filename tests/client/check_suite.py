@@ -155,6 +155,19 @@ namespaces:
         faults = json.loads(ctl("-o", "json", "check", path, env=LOGIN).stdout)["faults"]
         self.assertNotIn("access_key_id", {f["path"].rpartition(".")[2] for f in faults})
 
+    def test_what_only_jetstream_has_is_refused_for_topics(self):
+        """By name and line; with `jetstream: true` it is JetStream."""
+        slot = "listen: 127.0.0.1:0\nnamespaces:\n  - name: a\n    pattern: producer\n    slots:\n      message_sink:\n" \
+               "        backend: nats\n        config:\n          ack_wait_ms: 30000\n          create_streams: true\n" \
+               "          stream_replicas: 3\n          dial_timeout_ms: 100\n          returns_stream: R\n"
+        done = ctl("-o", "json", "check", self.write(slot))
+        faults = json.loads(done.stdout)["faults"]
+        self.assertEqual([(f["path"].rpartition(".")[2], f["line"]) for f in faults],
+                         [("ack_wait_ms", 9), ("create_streams", 10), ("stream_replicas", 11), ("returns_stream", 13)])
+        self.assertEqual({f["message"] for f in faults}, {"only JetStream has it, and this slot uses the topics of NATS"})
+        for good in (slot + "          jetstream: true\n", slot.replace("backend: nats", "backend: jetstream")):
+            self.assertEqual(ctl("check", self.write(good)).returncode, DONE)
+
     def test_deployments_are_good(self):
         """Some of them name secrets that an operator puts in place: that these are absent is their only fault."""
         names = sorted(os.listdir(DEPLOY))
