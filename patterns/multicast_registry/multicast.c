@@ -302,14 +302,11 @@ static uint64_t most_targets(const struct sending *s)
     return most;
 }
 
-static void counted(struct op *op)
+void sending_counted(struct sending *s)
 {
-    struct sending *s = CONTAINER_OF(op, struct sending, count.op);
     uint64_t most = most_targets(s);
 
-    if (op->err.code != ERR_OK)
-        call_fail(s->call, op->err);
-    else if (s->request->dry_run)
+    if (s->request->dry_run)
         reply_count(s);
     else if (s->count.count > most)
         call_fail(s->call,
@@ -319,6 +316,16 @@ static void counted(struct op *op)
                                          (unsigned long long)most)));
     else
         start(s);
+}
+
+static void counted(struct op *op)
+{
+    struct sending *s = CONTAINER_OF(op, struct sending, count.op);
+
+    if (op->err.code == ERR_OK)
+        sending_counted(s);
+    else
+        call_fail(s->call, op->err);
 }
 
 /* The names that a request lists bound its targets by themselves. */
@@ -359,9 +366,7 @@ static void run(struct call *call, bool streams)
         return;
     }
     if (s->named.items != NULL) {
-        call_fail(call,
-                  err_about(ERR_UNIMPLEMENTED, "identities",
-                            "identities cannot be given with dry_run, or beyond max_targets"));
+        named_count(s);
         return;
     }
     s->count.filter = s->filter;

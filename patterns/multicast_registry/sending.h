@@ -8,6 +8,7 @@
  *   record.c     that, as it lies in the store
  *   checkpoint.c how far it has come, written down on its way
  *   awaiting.c   who has confirmed, where the sender waits for that
+ *   named.c      how many of those that a request names match
  *
  * Memory: LANES pages, whatever the number of targets, and of the deliveries that are listed one by
  * one as many as fit the answer. The payload is one block for all of them.
@@ -145,7 +146,9 @@ struct sending {
     struct awaiting awaiting;
     struct remembered remembered;
     struct registry_count count;
-    struct op sent; /* of a progress message */
+    struct registry_get look; /* for the count of those that are named */
+    struct arena looked;      /* of one slice of them */
+    struct op sent;           /* of a progress message */
     bool progress_under_way;
     struct lane *reporting;
 };
@@ -172,6 +175,14 @@ void walk_reported(struct lane *lane);
 
 /* Lanes that checkpoint_holds has held take their pages. */
 void walk_go_on(struct sending *sending);
+
+/* An identity that was looked up is registered, and the filter holds. */
+bool walk_matches(const struct sending *sending, const struct registry_entry *entry);
+
+/* ---- named.c ---- */
+
+/* Into sending->count; then comes sending_counted, or the call has failed. */
+void named_count(struct sending *sending);
 
 /* ---- tally.c ---- */
 
@@ -204,6 +215,7 @@ bool awaiting_stop(struct sending *sending, struct err why);
 void sending_report(struct lane *lane);     /* ends in walk_reported */
 void sending_over(struct sending *sending); /* the walk is */
 void sending_answer(struct sending *sending);
+void sending_counted(struct sending *sending); /* sending->count says how many match */
 
 /* For remember.c: the sending begins; or nothing of it is left to be sent. */
 void sending_begin(struct sending *sending);

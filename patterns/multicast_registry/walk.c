@@ -332,7 +332,7 @@ static void fetch_page(struct lane *lane)
     s->multicast->plan.registry->page(s->multicast->registry, &lane->page);
 }
 
-static bool matches(const struct sending *s, const struct registry_entry *entry)
+bool walk_matches(const struct sending *s, const struct registry_entry *entry)
 {
     const struct filter_subject subject = {
         .identity = entry->identity, .document = entry->document, .tags = entry->tags};
@@ -352,7 +352,7 @@ static void got(struct op *op)
         return;
     }
     for (size_t i = 0; i < lane->get.looked_up; i++) {
-        if (matches(s, &lane->get.entries[i]))
+        if (walk_matches(s, &lane->get.entries[i]))
             lane->identities[lane->n++] = lane->get.entries[i].identity;
     }
     lane->from->next += lane->get.looked_up;

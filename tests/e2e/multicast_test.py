@@ -179,15 +179,29 @@ class Multicast(suite.Case):
         answer = self.registry.Multicast(identities=["not registered"], payload=b"x")
         self.assertEqual((answer.success, answer.target_count), (True, 0))
 
+    def named_and_bounded(self):
+        """Names beyond the bound, of which no more than it match; and names that are only counted."""
+        names = [f"bound{i}" for i in range(20)] + ["bound0", "nobody", "no one"]
+        error = wire.failure(self.registry.Multicast, identities=names, max_targets=19)
+        self.assertEqual(error.code(), grpc.StatusCode.FAILED_PRECONDITION)
+        for wanted, found in (({}, 20), ({"filter": where(kind="bound")}, 20), ({"filter": where(kind="x")}, 0)):
+            dry = self.registry.Multicast(identities=names, dry_run=True, **wanted)
+            self.assertEqual((dry.target_count, dry.no_receiver_count), (found, 0))
+        last = list(self.registry.MulticastStream(identities=names, dry_run=True))[-1]
+        self.assertEqual((last.target_count, last.done), (20, True))
+
     def test_bounds(self):
         self.register(*(f"bound{i}" for i in range(20)), kind="bound")
         error = wire.failure(self.registry.Multicast, filter=where(kind="bound"), max_targets=19)
         self.assertEqual(error.code(), grpc.StatusCode.FAILED_PRECONDITION)
         self.assertEqual(self.registry.Multicast(filter=where(kind="bound"), max_targets=20).target_count, 20)
         before = self.server.metric("prism_multicasts_total")
+        self.named_and_bounded()
         dry = self.registry.Multicast(filter=where(kind="bound"), dry_run=True)
         self.assertEqual((dry.target_count, dry.no_receiver_count), (20, 0))
         self.assertEqual(self.server.metric("prism_multicasts_total"), before)
+        names = [f"bound{i}" for i in range(20)] + ["nobody"]
+        self.assertEqual(self.registry.Multicast(identities=names, max_targets=20).target_count, 20)
 
     def test_results_modes(self):
         self.register("r1", "r2", kind="results")
