@@ -131,7 +131,7 @@ struct multicast_stats { /* written on the home worker */
     struct counter registered, unregistered, heartbeats, missing;
     struct counter multicasts, targets;
     struct counter delivered, no_receiver, pending, skipped, failed, timed_out, retries;
-    struct counter attached, received; /* attached: a gauge */
+    struct counter attached, received, waiting; /* attached, waiting: gauges */
     struct counter dropped[DROP_REASONS];
     struct counter confirmed, unsettled; /* unsettled: a gauge */
     struct counter forgotten;            /* multicasts whose outcome could not be written down */

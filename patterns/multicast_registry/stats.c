@@ -44,6 +44,12 @@ static const struct family families[] = {
      NULL,
      "Messages taken in for receivers.",
      {{NULL, STAT(received)}}},
+    {"prism_multicast_waiting",
+     "gauge",
+     NULL,
+     "Messages that wait in Prism for receivers that are slow. What waits in the messaging backend "
+     "is not among them.",
+     {{NULL, STAT(waiting)}}},
     {"prism_multicast_dropped_total",
      "counter",
      "reason",

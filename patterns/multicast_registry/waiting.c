@@ -112,20 +112,32 @@ static void close(struct line *line)
     subscription_closed(&lead->subscription, line->err);
 }
 
+static void count(struct line *line, const struct incoming_batch *batch)
+{
+    line->n++;
+    line->bytes += batch->bytes;
+    counter_add(&receiver_of(line)->multicast->stats.waiting, 1);
+}
+
+static void uncount(struct line *line, const struct incoming_batch *batch)
+{
+    line->n--;
+    line->bytes -= batch->bytes;
+    counter_add(&receiver_of(line)->multicast->stats.waiting, UINT64_MAX); /* a gauge: minus one */
+}
+
 static struct incoming_batch *take_first(struct line *line)
 {
     struct incoming_batch *batch = line->first;
 
     line->first = batch->holder;
-    line->n--;
-    line->bytes -= batch->bytes;
+    uncount(line, batch);
     return batch;
 }
 
 static void append(struct line *line, struct incoming_batch *batch)
 {
-    line->n++;
-    line->bytes += batch->bytes;
+    count(line, batch);
     batch->holder = NULL;
     if (line->first == NULL)
         line->first = batch;
@@ -166,8 +178,7 @@ static size_t drop_replaced(struct line *line, struct slice key)
         before->holder = batch->holder;
     if (line->last == batch)
         line->last = before;
-    line->n--;
-    line->bytes -= batch->bytes;
+    uncount(line, batch);
     return drop(line, batch, DROP_REPLACED);
 }
 
