@@ -60,17 +60,23 @@ def publish(stack, server, topic, n):
 
 # ---- ack-cost ----
 
-def ack_cost(stack, count, rounds, flow):
-    """{way: [(CPU of prismd for a message settled that way, by `through`)]}."""
+ACKS = {"consume-prism-named": ("named", 1.5, "each by its number, memstore"),
+        "consume-prism-single": ("single", 1.5, "in a request of its own"),
+        "pass-few": ("bare", None, "a bare C-core server receives as many requests, and does nothing")}
+
+def ack_cost(stack, count, rounds, start_echo, flow):
+    """{way: [(CPU of prismd for a message settled that way, by `through`)]}; pass-few: of a server that receives."""
     server = serve(stack, start_broker(stack, "memstore"), max_in_flight=10000, max_in_flight_bytes=MUCH)
     flow("publish-prism", server.address, "t", count)
+    echo, echo_address = start_echo(stack, "few")
     ways, costs = ["consume-prism", "consume-prism-named", "consume-prism-single"], []
     for number in range(rounds):
         cost = {}
         for way in ways if number % 2 else reversed(ways):
             cost[way] = flow(way, server.address, f"t/{way}-{number}", count, server.pid).prismd
+        cost["pass-few"] = flow("pass-few", echo_address, "t", count, echo.pid).prismd
         costs.append(cost)
-    return {way: [(cost[way], cost[ways[0]]) for cost in costs] for way in ways[1:]}
+    return {way: [(cost[way], cost[ways[0]]) for cost in costs] for way in [*ways[1:], "pass-few"]}
 
 
 # ---- inflight-memory ----
@@ -228,14 +234,13 @@ def stuck(stack, count, rounds, flow):
     return pairs
 
 
-def measure(rows, options, _start_echo, flow):
+def measure(rows, options, start_echo, flow):
     """All rows of this file."""
     count, rounds = int(200000 * options.scale) // 500 * 500, options.rounds
-    result = rows.measure("ack-cost", lambda stack: ack_cost(stack, count, rounds, flow))
+    result = rows.measure("ack-cost", lambda stack: ack_cost(stack, count, rounds, start_echo, flow))
     for way, pairs in (result or {}).items():
-        part = way.rpartition("-")[2]
-        rows.add("ack-cost", part, "us/message", 1.5, "each by its number, memstore; against `through`"
-                 if part == "named" else "in a request of its own; against `through`", median(pairs))
+        part, bound, note = ACKS[way]
+        rows.add("ack-cost", part, "us/message", bound, f"{note}; against `through`", median(pairs))
     for name in ("memstore", "redis-stream"):
         result = rows.measure("inflight-memory", lambda stack, b=name: inflight_memory(stack, b, count // 2))
         if result:

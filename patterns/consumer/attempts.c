@@ -416,9 +416,11 @@ void attempts_raised(const struct delivery *delivery)
 
 void attempts_settled(const struct delivery *delivery)
 {
-    struct ledger *ledger = find_ledger(delivery->parcel->feed, message_of(delivery)->partition);
-    struct row *row = ledger != NULL ? find_row(ledger, message_of(delivery)->offset) : NULL;
+    struct ledger *ledger = find_ledger(delivery->parcel->feed, delivery_partition(delivery));
+    struct row *row = NULL;
 
+    if (ledger != NULL && ledger->n > 0)
+        row = find_row(ledger, message_of(delivery)->offset);
     if (row != NULL)
         drop_row(ledger, row);
 }

@@ -28,9 +28,11 @@ static void free_if_done(struct parcel *parcel)
 
     struct arena memory = parcel->memory;
 
-    feed->held -= parcel->batch->bytes;
-    gauge_lower(&feed->consumer->stats.held_bytes, parcel->batch->bytes);
-    incoming_drop(parcel->batch, parcel->batch->n);
+    feed->held -= parcel->bytes;
+    gauge_lower(&feed->consumer->stats.held_bytes, parcel->bytes);
+    if (parcel->batch != NULL)
+        incoming_drop(parcel->batch, parcel->n);
+    packed_destroy(parcel->packed);
     *parcel->at = parcel->next;
     if (parcel->next != NULL)
         parcel->next->at = parcel->at;
@@ -43,9 +45,49 @@ void parcel_hold(struct parcel *parcel)
     parcel->holds++;
 }
 
+static bool all_are_out(struct parcel *parcel)
+{
+    for (uint32_t i = 0; i < parcel->n; i++) {
+        enum delivery_state state = parcel_at(parcel, i)->state;
+
+        if (state != DELIVERY_OUT && state != DELIVERY_SETTLING && state != DELIVERY_OVER)
+            return false;
+    }
+    return true;
+}
+
+/* Where little is out, it is settled before that would pay. Large ones take more time to copy than
+ * their structs are worth. */
+static void pack_if_written(struct parcel *parcel)
+{
+    enum { LARGE_BYTES = 4096 };
+
+    struct feed *feed = parcel->feed;
+    struct arena scratch;
+
+    if (feed->out_count <= FEED_AS_THEY_CAME || parcel->batch == NULL || parcel->claims ||
+        parcel->bytes > (size_t)parcel->n * LARGE_BYTES || !all_are_out(parcel))
+        return;
+    arena_init(&scratch, &feed->consumer->base.home->arenas);
+    parcel->packed = packed_new(parcel->messages, parcel->n, &scratch);
+    arena_clear(&scratch);
+    if (parcel->packed == NULL)
+        return;
+    incoming_drop(parcel->batch, parcel->n);
+    parcel->batch = NULL;
+    parcel->messages = NULL;
+}
+
+void parcel_open(struct parcel *parcel)
+{
+    parcel->messages = packed_open(parcel->packed, &parcel->memory);
+}
+
 void parcel_unhold(struct parcel *parcel)
 {
     parcel->holds--;
+    if (parcel->holds == 0 && parcel->left > 0)
+        pack_if_written(parcel);
     free_if_done(parcel);
 }
 
@@ -232,6 +274,7 @@ static void arrive(struct parcel *parcel, uint32_t i)
     delivery->index = (uint16_t)i;
     if (claim != NULL)
         delivery_more(delivery)->claim = claim;
+    parcel->claims |= claim != NULL;
     if (!attempts_hold(delivery))
         delivery_arrived(delivery);
 }
@@ -252,8 +295,9 @@ void feed_take_batch(struct feed *feed, struct incoming_batch *batch)
     parcel->feed = feed;
     parcel->batch = batch;
     parcel->messages = batch->items;
+    parcel->bytes = batch->bytes;
     parcel->stride = stride;
-    parcel->left = batch->n;
+    parcel->n = parcel->left = batch->n;
     parcel->holds = 1; /* until all have arrived */
     parcel->next = feed->parcels;
     parcel->at = &feed->parcels;
@@ -328,7 +372,7 @@ void feed_forget(struct feed *feed)
     feed->ready_count = 0;
     for (struct parcel *parcel = feed->parcels, *next; parcel != NULL; parcel = next) {
         next = parcel->next;
-        for (uint32_t i = 0; i < parcel->batch->n; i++) {
+        for (uint32_t i = 0; i < parcel->n; i++) {
             struct delivery *delivery = parcel_at(parcel, i);
 
             if (lane_item_of(delivery) != NULL)

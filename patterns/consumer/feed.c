@@ -235,13 +235,15 @@ static void set_starved(struct feed *feed, bool starved)
 static uint64_t messages_to_grant(const struct feed *feed)
 {
     uint64_t room = 0;
-    uint64_t spoken = feed->ready_count + feed->fetching + feed->subscription.credit_messages;
+    uint64_t ahead = feed->ready_count + feed->subscription.credit_messages;
+    uint64_t spoken = ahead + feed->fetching;
 
     if (feed->lanes.waiting >= FEED_MAX_WAITING)
         return 0;
     for (const struct member *member = feed->members; member != NULL; member = member->next)
         room += member_room(member);
-    return room > spoken ? room - spoken : 0;
+    return smaller(room > spoken ? room - spoken : 0,
+                   ahead < FEED_MOST_READY ? FEED_MOST_READY - ahead : 0);
 }
 
 /* A feed that fills its own bound goes on when it settles something, one that is starved when any
@@ -290,7 +292,7 @@ static void look_at_leases(struct timer *timer)
     for (struct parcel *parcel = feed->parcels, *next; parcel != NULL; parcel = next) {
         next = parcel->next;
         parcel_hold(parcel);
-        for (uint32_t i = 0; i < parcel->batch->n; i++) {
+        for (uint32_t i = 0; i < parcel->n; i++) {
             struct delivery *delivery = parcel_at(parcel, i);
 
             if (delivery->state != DELIVERY_OUT || delivery->more == NULL ||

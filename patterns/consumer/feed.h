@@ -25,13 +25,16 @@
 
 #include "patterns/consumer/consumer_priv.h"
 #include "patterns/messaging/lanes.h"
+#include "patterns/messaging/packed.h"
 #include "pool/op.h"
 
 enum {
     FEED_LANES = 64,
     FEED_MAX_LANES = 16384,
     FEED_MAX_WAITING = 4096,
-    FEED_LETTERS_MS = 2000 /* so long the end waits for dead letters that are on their way */
+    FEED_LETTERS_MS = 2000,  /* so long the end waits for dead letters that are on their way */
+    FEED_MOST_READY = 4096,  /* what no member has yet: a source may be faster than they read */
+    FEED_AS_THEY_CAME = 8192 /* so many members may have before what they have is packed */
 };
 
 enum delivery_state {
@@ -90,16 +93,21 @@ struct laned_delivery {
     struct lane_item lane;
 };
 
-/* A batch and its deliveries: with lanes where the feed keeps an order. */
+/* A batch and its deliveries: with lanes where the feed keeps an order. The batch goes once it is
+ * packed, which it is when all of its messages are written and clients take their time. */
 struct parcel {
     struct parcel *next, **at;
     struct feed *feed;
-    struct arena memory; /* holds this struct */
-    struct incoming_batch *batch;
-    struct incoming *messages; /* of the batch */
-    uint32_t left;             /* deliveries that are not over */
-    uint32_t holds;            /* frames that read from the batch */
-    size_t stride;             /* from one to the next */
+    struct arena memory;          /* holds this struct */
+    struct incoming_batch *batch; /* NULL: it is packed */
+    struct block *packed;         /* NULL: it is not */
+    struct incoming *messages;    /* of the batch, or made again; NULL: packed, by message_of */
+    size_t bytes;                 /* of the batch */
+    size_t stride;                /* from one to the next */
+    uint32_t n;                   /* deliveries */
+    uint32_t left;                /* of them: not over */
+    uint32_t holds;               /* frames that read from the batch */
+    bool claims;                  /* one of the payloads is elsewhere */
     struct delivery first[];
 };
 
@@ -262,9 +270,39 @@ static inline struct delivery *parcel_at(struct parcel *parcel, uint32_t i)
     return (struct delivery *)(void *)((char *)parcel->first + i * parcel->stride);
 }
 
+/* Makes its messages again. */
+void parcel_open(struct parcel *parcel);
+
 static inline struct incoming *message_of(const struct delivery *delivery)
 {
+    if (delivery->parcel->messages == NULL)
+        parcel_open(delivery->parcel);
     return &delivery->parcel->messages[delivery->index];
+}
+
+/* What can be told of a packed message as it is. */
+static inline uint64_t delivery_token(const struct delivery *delivery)
+{
+    const struct parcel *parcel = delivery->parcel;
+
+    return parcel->messages == NULL ? packed_token(parcel->packed, delivery->index)
+                                    : parcel->messages[delivery->index].token;
+}
+
+static inline size_t delivery_bytes(const struct delivery *delivery)
+{
+    const struct parcel *parcel = delivery->parcel;
+
+    return parcel->messages == NULL ? packed_bytes(parcel->packed, delivery->index)
+                                    : message_in_bytes(&parcel->messages[delivery->index]);
+}
+
+static inline int32_t delivery_partition(const struct delivery *delivery)
+{
+    const struct parcel *parcel = delivery->parcel;
+
+    return parcel->messages == NULL ? packed_partition(parcel->packed)
+                                    : parcel->messages[delivery->index].partition;
 }
 
 /* NULL: it keeps no order. */

@@ -107,8 +107,8 @@ static bool is_told_where(const struct member *member, const struct delivery *de
 }
 
 /* Empty: it is not there any more, as the source knows and is about to say. */
-static struct slice token_of(const struct member *member, struct arena *arena,
-                             struct delivery *delivery)
+static struct slice ack_token(const struct member *member, struct arena *arena,
+                              struct delivery *delivery)
 {
     const struct feed *feed = member->feed;
     const struct consumer *consumer = feed->consumer;
@@ -144,7 +144,7 @@ static void add_message(struct member *member, struct frame *frame, struct deliv
     to->subscription_id =
         member->outlet->bidi ? slice_of(NULL, 0) : slice_of(member->id, SUBSCRIPTION_ID_BYTES);
     to->ack_token =
-        member->ack_tokens ? token_of(member, &frame->arena, delivery) : slice_of(NULL, 0);
+        member->ack_tokens ? ack_token(member, &frame->arena, delivery) : slice_of(NULL, 0);
     to->sequence = (int64_t)delivery->sequence;
     to->attempt = (int32_t)message->attempt;
     to->claimed = claim_of(delivery) != NULL;
@@ -154,7 +154,7 @@ static void add_message(struct member *member, struct frame *frame, struct deliv
 
 /* ---- a frame ---- */
 
-static size_t bytes_of(const struct incoming *message)
+static size_t wire_bytes(const struct incoming *message)
 {
     size_t bytes = message->key.len + message->payload.len + 64;
 
@@ -238,7 +238,7 @@ bool member_fills_frame(const struct member *member, size_t n)
     if (n > member_room(member))
         n = member_room(member);
     return n >= member->max_frame_messages ||
-           (n > 0 && n * bytes_of(message_of(feed->ready)) >= member->max_frame_bytes);
+           (n > 0 && n * wire_bytes(message_of(feed->ready)) >= member->max_frame_bytes);
 }
 
 /* room: there is some for the first one. */
@@ -250,7 +250,7 @@ static void add_messages(struct member *member, struct frame *frame, size_t most
         most = member->max_frame_messages;
     frame->messages = arena_alloc(&frame->arena, most * sizeof *frame->messages);
     while (frame->n < most && feed->ready != NULL && member_room(member) > 0) {
-        size_t bytes = frame->bytes + bytes_of(message_of(feed->ready)) + token_room(member);
+        size_t bytes = frame->bytes + wire_bytes(message_of(feed->ready)) + token_room(member);
 
         if (frame->n > 0 && (bytes > room || bytes > member->max_frame_bytes))
             break;
@@ -315,7 +315,7 @@ static void tell_started(struct member *member, struct frame *frame)
 static bool is_large(const struct member *member, size_t most)
 {
     return most > 0 && member_room(member) > 0 &&
-           bytes_of(message_of(member->feed->ready)) > member->max_frame_bytes;
+           wire_bytes(message_of(member->feed->ready)) > member->max_frame_bytes;
 }
 
 static bool owes(const struct member *member)
@@ -373,7 +373,7 @@ void member_send(struct member *member, size_t most)
         fetch_first(member);
     if (most > member->feed->ready_count) /* others were first */
         most = member->feed->ready_count;
-    if (member->n_frames > 0 && (most == 0 || bytes_of(message_of(member->feed->ready)) > room))
+    if (member->n_frames > 0 && (most == 0 || wire_bytes(message_of(member->feed->ready)) > room))
         return;
     if (most == 0 ? !member_has_news(member) : member_room(member) == 0 && !member_has_news(member))
         return;

@@ -128,8 +128,8 @@ void member_release(struct delivery *delivery)
     struct member *member = delivery->member;
 
     delivery->member = NULL;
-    if (member == NULL || !settling_take(&member->settling, delivery->sequence,
-                                         message_in_bytes(message_of(delivery))))
+    if (member == NULL ||
+        !settling_take(&member->settling, delivery->sequence, delivery_bytes(delivery)))
         return;
     member->feed->out_count--;
     gauge_lower(&member->feed->consumer->stats.unsettled, 1);

@@ -49,7 +49,7 @@ struct frame {
     struct arena arena;           /* holds this struct */
     pb_consume_response response; /* all but the messages */
     struct consumed *messages;
-    size_t n, bytes;       /* of messages, as bytes_of counts them */
+    size_t n, bytes;       /* of messages, as wire_bytes counts them */
     size_t messages_bytes; /* on the wire */
 };
 

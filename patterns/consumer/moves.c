@@ -6,14 +6,14 @@
 #include "pool/worker.h"
 #include "src/base/container.h"
 
-static bool is_meant(const struct subscription_move *move, const struct incoming *message)
+static bool is_meant(const struct subscription_move *move, const struct delivery *delivery)
 {
     for (size_t i = 0; i < move->n_partitions; i++) {
-        if (move->partitions[i] == message->partition)
+        if (move->partitions[i] == delivery_partition(delivery))
             return true;
     }
     for (size_t i = 0; i < move->n_tokens; i++) {
-        if (move->tokens[i] == message->token)
+        if (move->tokens[i] == delivery_token(delivery))
             return true;
     }
     return move->n_partitions == 0 && move->n_tokens == 0;
@@ -131,8 +131,8 @@ void feed_moved(struct subscription *subscription, const struct subscription_mov
         next = parcel->next;
         parcel_hold(parcel);
         /* Backwards: of a lane the later ones go before the first, which would start them. */
-        for (uint32_t i = parcel->batch->n; i-- > 0;) {
-            if (is_meant(move, &parcel->messages[i]))
+        for (uint32_t i = parcel->n; i-- > 0;) {
+            if (is_meant(move, parcel_at(parcel, i)))
                 go(parcel_at(parcel, i), move);
         }
         parcel_unhold(parcel);

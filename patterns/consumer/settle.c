@@ -267,7 +267,7 @@ static void settle(struct feed *feed, const struct chosen *chosen, enum settle_h
     work = settlements_new(feed, chosen, receipt);
     for (size_t i = 0; i < chosen->n; i++)
         work->settle.items[i] = (struct settlement){
-            .token = message_of(chosen->items[i])->token, .how = how, .delay_ms = delay_ms};
+            .token = delivery_token(chosen->items[i]), .how = how, .delay_ms = delay_ms};
     receipt_enter(receipt);
     op_start(&work->settle.op, &feed->group, source_settled);
     work->settle.op.arena = &work->memory;
@@ -310,7 +310,7 @@ static size_t count_untold(const struct feed *feed)
     size_t n = 0;
 
     for (struct parcel *parcel = feed->parcels; parcel != NULL; parcel = parcel->next) {
-        for (uint32_t i = 0; i < parcel->batch->n; i++)
+        for (uint32_t i = 0; i < parcel->n; i++)
             n += parcel_at(parcel, i)->untold;
     }
     return n;
@@ -337,7 +337,7 @@ static void choose_ready(struct feed *feed, struct chosen *chosen)
 static void choose_waiting(struct feed *feed, struct chosen *chosen)
 {
     for (struct parcel *parcel = feed->parcels; parcel != NULL; parcel = parcel->next) {
-        for (uint32_t i = 0; i < parcel->batch->n; i++) {
+        for (uint32_t i = 0; i < parcel->n; i++) {
             struct delivery *delivery = parcel_at(parcel, i);
 
             if (delivery->untold && delivery_take_out(delivery))

@@ -11,6 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum {
+    BASELINE_FEW = 100
+}; /* messages for one that a stream hands back, if that is what is asked for */
+
 #ifdef __cplusplus
 extern "C" {
 #endif

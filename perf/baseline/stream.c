@@ -1,7 +1,8 @@
 /* Baseline: a bidirectional stream on gRPC C-core in C that hands every message back as it came,
  * one completion queue, one thread, no write coalescing. What any server between a publisher and a
  * consumer has to do at least. Serves any method, one stream at a time; with "many" behind the port
- * any number of streams, of which each has a message asked for and nothing more is done. */
+ * any number of streams, of which each has a message asked for and nothing more is done; with "few"
+ * it hands back one message of BASELINE_FEW, and only receives the others. */
 #include "perf/baseline/baseline.h"
 
 #include <grpc/grpc.h>
@@ -20,6 +21,7 @@ struct echo {
     grpc_byte_buffer *message;
     int cancelled;
     bool many;
+    unsigned every, received; /* a message of so many is handed back */
 };
 
 static void batch(struct echo *e, grpc_op op, uintptr_t tag)
@@ -61,6 +63,12 @@ static void hand_back(struct echo *e)
 
     if (e->message == NULL)
         return;
+    if (++e->received % e->every != 0) {
+        grpc_byte_buffer_destroy(e->message);
+        e->message = NULL;
+        read_next(e);
+        return;
+    }
     op.data.send_message.send_message = e->message;
     batch(e, op, TAG_WRITTEN);
 }
@@ -114,6 +122,7 @@ int main(int argc, char **argv)
     int port = baseline_port(argc, argv);
 
     e.many = argc > 2 && strcmp(argv[2], "many") == 0;
+    e.every = argc > 2 && strcmp(argv[2], "few") == 0 ? BASELINE_FEW : 1;
 
     baseline_block_signals(&set);
     baseline_switch_off_lock_tracking();

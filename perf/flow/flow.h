@@ -37,7 +37,7 @@ uint64_t flow_room(const struct flow *flow, uint64_t started);
 __attribute__((format(printf, 1, 2), noreturn)) void flow_die(const char *format, ...);
 
 flow_way flow_publish_prism, flow_consume_prism, flow_pass_prism;
-flow_way flow_pass_echo, flow_pass_single, flow_copy;
+flow_way flow_pass_echo, flow_pass_single, flow_pass_few, flow_copy;
 flow_way flow_consume_named, flow_consume_single, flow_consume_key;
 flow_way flow_publish_kafka, flow_publish_kafka_keys, flow_consume_kafka;
 flow_way flow_publish_nats, flow_publish_jetstream, flow_consume_jetstream;

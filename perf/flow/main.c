@@ -30,6 +30,7 @@ static const struct {
     {"consume-redis", flow_consume_redis},
     {"copy", flow_copy},
     {"pass-single", flow_pass_single},
+    {"pass-few", flow_pass_few},
 };
 
 void flow_die(const char *format, ...)

@@ -1,6 +1,7 @@
 /* Flows through prismd: PublishStream and Consume, and both at once; and a bare C-core stream that
  * hands the same bytes back. The client does next to nothing for a message: frames are encoded
  * once, and of what comes only the number of messages is read. */
+#include "perf/baseline/baseline.h"
 #include "perf/flow/flow.h"
 #include "perf/flow/stream.h"
 #include "perf/load/wire.h"
@@ -250,16 +251,16 @@ void flow_pass_prism(struct flow *flow)
     stream_close(&c.stream);
 }
 
-/* `n` messages in a gRPC message. */
-static void pass_echo(struct flow *flow, grpc_slice frame, uint64_t n)
+/* `n` messages in a gRPC message, of which one of `every` comes back. */
+static void pass_echo(struct flow *flow, grpc_slice frame, uint64_t n, uint64_t every)
 {
     struct stream s, *stream;
-    uint64_t sent = 0;
+    uint64_t sent = 0, window = every > 1 ? IN_FLIGHT : ECHO_FRAMES * n;
 
     stream_open(&s, flow->address, "/prism.baseline.Echo/Stream", NULL);
     stream_receive(&s);
     while (!flow_over(flow)) {
-        if (!s.sending && flow_room(flow, sent) >= n && sent - flow->done < ECHO_FRAMES * n) {
+        if (!s.sending && flow_room(flow, sent) >= n && sent - flow->done < window) {
             sent += n;
             stream_send(&s, grpc_slice_ref(frame));
         }
@@ -267,7 +268,7 @@ static void pass_echo(struct flow *flow, grpc_slice frame, uint64_t n)
             if (s.n != GRPC_SLICE_LENGTH(frame))
                 flow_die("the echo has another length");
             stream_receive(&s);
-            flow_done(flow, n);
+            flow_done(flow, n * every);
         }
     }
     stream_close(&s);
@@ -275,7 +276,7 @@ static void pass_echo(struct flow *flow, grpc_slice frame, uint64_t n)
 
 void flow_pass_echo(struct flow *flow)
 {
-    pass_echo(flow, make_frame(flow), FLOW_FRAME);
+    pass_echo(flow, make_frame(flow), FLOW_FRAME, 1);
 }
 
 void flow_pass_single(struct flow *flow)
@@ -283,5 +284,13 @@ void flow_pass_single(struct flow *flow)
     char payload[FLOW_MESSAGE_BYTES];
 
     memset(payload, 'p', sizeof payload);
-    pass_echo(flow, grpc_slice_from_copied_buffer(payload, sizeof payload), 1);
+    pass_echo(flow, grpc_slice_from_copied_buffer(payload, sizeof payload), 1, 1);
+}
+
+/* As long as the acknowledgement of one message. */
+void flow_pass_few(struct flow *flow)
+{
+    const char ack[] = "\x12\x04\x12\x02\x80"; /* and the NUL: a number of two bytes */
+
+    pass_echo(flow, grpc_slice_from_copied_buffer(ack, sizeof ack), 1, BASELINE_FEW);
 }

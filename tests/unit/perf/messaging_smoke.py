@@ -13,7 +13,7 @@ from rig.postgres import PostgresServer
 BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "perf", "messaging.py")
 ROWS = {"pass-memstore": 2, "publish-redis-stream": 1, "consume-redis-stream": 1, "multicast-inprocess": 2,
         "multicast-deliver": 2}
-SUBSCRIPTIONS = {"ack-cost": 2, "inflight-memory": 2, "handback": 2, "drain-redeliveries": 2}
+SUBSCRIPTIONS = {"ack-cost": 3, "inflight-memory": 2, "handback": 2, "drain-redeliveries": 2}
 IDENTITIES = {"shared-identity": 1, "dedicated-identity": 2, "deliver-shared": 1, "deliver-own": 1, "filter-walk": 3}
 PRESENCE = {"heartbeat-batch": 1, "reconnect-storm": 4}
 KAFKA = {"consume-per-key": 2, "parked-retries": 3, "stuck-topic": 2}

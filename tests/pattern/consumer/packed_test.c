@@ -1,0 +1,162 @@
+/* Members have so much that what came is packed: it comes again, is named and dies as it was. */
+#include "patterns/consumer/feed.h"
+#include "tests/pattern/consumer/consumer.h"
+
+enum { MANY = FEED_AS_THEY_CAME + 4 * BATCH_MESSAGES, MOST = 16384 };
+
+#define LETTERS "t.g.dead"
+
+/* The text of the i-th. */
+static const char *text(size_t i)
+{
+    static char out[32];
+
+    snprintf(out, sizeof out, "message %zu", i);
+    return out;
+}
+
+static struct fake_rig *rig_with_many(void)
+{
+    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+
+    rig->slots = WITH_DEAD_LETTERS;
+    fake_rig_set(rig, "max_in_flight", MOST);
+    fake_rig_bind(rig);
+    for (size_t i = 0; i < MANY; i++) {
+        const struct header header = {slice_str("h"), slice_str(text(i))};
+
+        put_item(rig, (struct outgoing){.topic = slice_str("t"),
+                                        .key = slice_str("k"),
+                                        .id = slice_str(text(i)),
+                                        .payload = slice_str(text(i)),
+                                        .headers = &header,
+                                        .n_headers = 1});
+    }
+    return rig;
+}
+
+static size_t packed_in(struct fake_rig *rig)
+{
+    size_t n = 0;
+
+    for (struct parcel *p = consumer_in(rig)->feeds->parcels; p != NULL; p = p->next)
+        n += p->messages == NULL ? p->n : 0;
+    return n;
+}
+
+/* A message and what it was told as. */
+static void expect_all(const struct call *call, int32_t attempt)
+{
+    assert_int_equal(deliveries(call), MANY);
+    for (size_t frame = 0, i = 0; frame < call->sent_count; frame++) {
+        const pb_consume_response *response = frame_at(call, frame);
+
+        for (size_t j = 0; j < response->n_messages; j++, i++) {
+            const pb_consumed_message *message = response->messages[j];
+            struct slice payload = slice_of(message->payload.data, message->payload.len);
+
+            assert_int_equal(message->sequence, (int64_t)i + 1);
+            assert_int_equal(message->attempt, attempt);
+            assert_true(slice_equal(payload, slice_str(text(i))));
+            assert_string_equal(message->message_id, text(i));
+            assert_int_equal(message->n_headers, 1);
+        }
+    }
+}
+
+static void test_it_comes_again_when_its_member_vanishes(void **state)
+{
+    struct fake_rig *rig = rig_with_many();
+    struct call *call = member(rig), *other;
+
+    (void)state;
+    expect_all(call, 1);
+    assert_in_range(packed_in(rig), BATCH_MESSAGES, MANY);
+    vanish(rig, call);
+    other = member(rig);
+    expect_all(other, 2);
+    ack(rig, other, MANY);
+    ack(rig, other, 1);
+    assert_int_equal(through(other), 1);
+    assert_int_equal(last_failure(other), ERR_OK);
+    leave(rig, other);
+    consumer_free(rig);
+}
+
+static void test_it_is_acknowledged_packed(void **state)
+{
+    struct fake_rig *rig = rig_with_many();
+    struct call *call = member(rig);
+    size_t packed = packed_in(rig);
+
+    (void)state;
+    for (int64_t i = 1; i <= MANY; i++)
+        ack(rig, call, i);
+    assert_true(packed >= BATCH_MESSAGES);
+    assert_int_equal(through(call), MANY);
+    assert_int_equal(last_failure(call), ERR_OK);
+    assert_int_equal(rig->world.messages.batches_out, 0);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.held_bytes), 0);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+/* The newest ones are those that are packed. */
+static void test_it_dies_and_is_retried_as_it_was(void **state)
+{
+    struct fake_rig *rig = rig_with_many();
+    struct call *call = member(rig);
+    const struct outgoing *letter;
+
+    (void)state;
+    assert_true(packed_in(rig) >= BATCH_MESSAGES);
+    reject(rig, call, MANY - 1, CONSUMER_PB(DISPOSITION__DEAD_LETTER), 0);
+    assert_int_equal(fake_published(&rig->world, LETTERS), 1);
+    letter = fake_message(&rig->world, LETTERS, 0);
+    assert_true(slice_equal(letter->payload, slice_str(text(MANY - 2))));
+    assert_true(slice_equal(letter->key, slice_str("k")));
+    assert_true(slice_equal(letter->headers[0].value, slice_str(text(MANY - 2))));
+    reject(rig, call, MANY, CONSUMER_PB(DISPOSITION__RELEASE), 0);
+    assert_int_equal(deliveries(call), MANY + 1);
+    expect_delivery(call, MANY, text(MANY - 1), 1);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+static void test_it_is_named_by_its_identifier(void **state)
+{
+    struct fake_rig *rig = rig_with_many();
+    struct call *stream = member(rig), *call;
+    pb_acknowledge_request request = CONSUMER_PB(ACKNOWLEDGE_REQUEST__INIT);
+    pb_deliveries which = CONSUMER_PB(DELIVERIES__INIT);
+    char *ids[] = {pb_text(text(0)), NULL};
+    char last[32];
+
+    (void)state;
+    assert_true(packed_in(rig) >= BATCH_MESSAGES);
+    snprintf(last, sizeof last, "%s", text(MANY - 1));
+    ids[1] = last;
+    which.subscription_id = frame_at(stream, 0)->started->subscription_id;
+    which.message_ids = ids + 1;
+    which.n_message_ids = 1;
+    request.deliveries = &which;
+    call = fake_call(rig, "Acknowledge", &request.base);
+    fake_rig_run(rig);
+    assert_int_equal(call->ends, 1);
+    assert_int_equal(((const pb_acknowledge_response *)call->reply)->acknowledged_count, 1);
+    fake_call_free(call);
+    leave(rig, stream);
+    consumer_free(rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_it_comes_again_when_its_member_vanishes),
+        cmocka_unit_test(test_it_is_acknowledged_packed),
+        cmocka_unit_test(test_it_dies_and_is_retried_as_it_was),
+        cmocka_unit_test(test_it_is_named_by_its_identifier),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
