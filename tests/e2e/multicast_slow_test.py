@@ -57,7 +57,7 @@ class Slow(suite.Case):
         self.assertEqual((answer.success, answer.failed_count, answer.target_count), (True, 0, len(to)))
 
     def taken_in(self, n):
-        """So many have come to prismd for receivers: none waits in the backend's client, which has bounds of its own."""
+        """So many have come to prismd for receivers: none waits in the client of the backend, which bounds it, too."""
         families = {f"prism_multicast_{what}" for what in ("received_total", "waiting", "dropped_total")}
         wait.until(lambda: sum(value for name, value in self.server.metrics().items()
                                if name.partition("{")[0] in families) >= n,
