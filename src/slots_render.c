@@ -102,7 +102,7 @@ void slots_render(void *arg, struct metrics_page *page)
     STAT(
         "prism_backend_withdrawn_total", "counter",
         "Operations that were over, by deadline or cancellation, before anything of them was sent: "
-        "not carried out.",
+        "not carried out. Not every backend counts them.",
         withdrawn);
     STAT("prism_backend_retries_total", "counter",
          "Calls that the backend was sent again by prismd itself.", retries);

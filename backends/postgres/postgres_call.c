@@ -138,7 +138,9 @@ static void abandon(struct op *op, struct err why)
 {
     struct postgres_call *call = op->backend_data;
 
-    if (call->kind->writes && call->results > 0)
+    if (call->results == 0)
+        counter_add(&call->conn->postgres->base.stats.withdrawn, 1);
+    else if (call->kind->writes)
         why = err_lost(why);
     call->wanted = false;
     call->op = NULL;

@@ -99,6 +99,8 @@ static void cancel(struct op *op, struct err why)
 {
     struct postgres_wait *wait = op->backend_data;
 
+    if (wait->group == NULL)
+        counter_add(&wait->postgres->base.stats.withdrawn, 1);
     if (wait->at != NULL) {
         leave_line(wait);
     } else if (wait->group != NULL) {

@@ -342,6 +342,39 @@ static void deadline_of_a_write_that_waits(void **state)
 }
 
 /* The server ends a statement that takes longer than command_timeout_ms. */
+static void start_late_put(struct backend *backend, struct op *op)
+{
+    op->group->deadline_ns = 1;
+    kv_start_put(backend, op);
+}
+
+static void start_late_del(struct backend *backend, struct op *op)
+{
+    op->group->deadline_ns = 1;
+    kv_start_del(backend, op);
+}
+
+/* In the line of puts, and of what goes to libpq by itself. */
+static void what_is_late_before_it_is_sent_is_not_done(void **state)
+{
+    struct redis_fixture fixture;
+    struct kv_put put = {.key = slice_str("late"), .value = slice_str("v")};
+    struct kv_del del = {.key = slice_str("early")};
+
+    (void)state;
+    postgres_fixture_open(&fixture, "default", (redis_settings){NULL});
+    redis_until(&fixture, BACKEND_READY);
+    kv_put_ok(&fixture.kv, "early", "v", 0);
+    assert_int_equal(kv_do(&fixture.kv, start_late_put, &put.op).code, ERR_DEADLINE_EXCEEDED);
+    assert_int_equal(kv_do(&fixture.kv, start_late_del, &del.op).code, ERR_DEADLINE_EXCEEDED);
+    assert_int_equal(put.op.err.effect, EFFECT_NONE);
+    assert_int_equal(del.op.err.effect, EFFECT_NONE);
+    assert_int_equal(counter_read(&fixture.kv.backend->stats.withdrawn), 2);
+    assert_null(kv_get_ok(&fixture.kv, "late"));
+    assert_string_equal(kv_get_ok(&fixture.kv, "early"), "v");
+    redis_fixture_close(&fixture);
+}
+
 static void statement_timeout(void **state)
 {
     struct redis_fixture fixture;
@@ -396,6 +429,7 @@ int main(void)
         KV_TEST(one_bad_put_fails_alone),
         cmocka_unit_test(statements_use_the_indexes),
         KV_TEST(deadline_of_a_write_that_waits),
+        cmocka_unit_test(what_is_late_before_it_is_sent_is_not_done),
         cmocka_unit_test(statement_timeout),
         cmocka_unit_test(expired_rows_are_removed),
     };
