@@ -21,6 +21,7 @@ import unittest
 import identities
 import multicast
 import presence
+import queues
 import subscriptions
 from rows import Rows
 
@@ -219,7 +220,7 @@ class MemStore(Bench):
                 self.take("pass native", flow("pass-echo", self.echo_address, "t", self.count, self.echo.pid))
 
 
-PARTS = [multicast, subscriptions, identities, presence]     # rows with servers of their own
+PARTS = [multicast, subscriptions, identities, presence, queues]     # rows with servers of their own
 BENCHES = {"kafka": Kafka, "kafka-keys": KafkaKeys, "jetstream": JetStream, "redis-stream": RedisStream, "nats": Nats,
            "memstore": MemStore}
 

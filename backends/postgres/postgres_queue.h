@@ -14,6 +14,11 @@ enum {
 
 extern const struct queue postgres_queue;
 
+/* In the order in which messages are taken. */
+struct postgres_place {
+    int64_t available_at, id;
+};
+
 /* A subscription of a queue, until it is closed. It asks for messages while it has credit: again at
  * once while some come or somebody says that one has come, when the next one is due, and at the
  * latest after queue_poll_ms. */
@@ -26,6 +31,10 @@ struct postgres_listener {
     uint32_t asked;               /* messages that it may bring */
     bool again;                   /* something has come since it was sent */
     uint64_t due_ms;              /* until the queue's next message; 0: none, or not known */
+    struct postgres_place at;     /* where a look begins, unless it is a whole one */
+    bool whole;                   /* the one on the wire is a whole one */
+    uint64_t asked_ns;            /* when it was sent */
+    uint64_t whole_ns;            /* when the next whole one is due; NEVER: one is on the wire */
     bool withdrawn;               /* the credit that it holds is void */
     struct incoming_batch *batch; /* what it has brought */
     unsigned settling;            /* settlements on the wire */
@@ -36,8 +45,8 @@ struct postgres_listener {
     struct job closed;
     uint64_t *tokens; /* deliveries that are not settled: open addressing, 0 = free */
     size_t n, room;
-    /* Of the queue's name, in hex, and of what tickets settle there. */
-    char digest[DIGEST_HEX + 1], settled_digest[DIGEST_HEX + 1];
+    /* Of the queue's name, in hex; of what is given back there, and of what tickets settle. */
+    char digest[DIGEST_HEX + 1], returned_digest[DIGEST_HEX + 1], settled_digest[DIGEST_HEX + 1];
 };
 
 void postgres_queue_open(struct backend *backend, struct subscription *subscription);
@@ -49,6 +58,10 @@ void postgres_queue_close(struct backend *backend, struct subscription *subscrip
 /* Something may have come into a queue of this instance. */
 void postgres_queue_poke(struct postgres *postgres);
 void postgres_listener_poke(struct postgres_listener *listener);
+/* The same of something that has come to an old place of its own: all is looked at. */
+void postgres_listener_returned(struct postgres_listener *listener);
+/* Something has been given back to this queue. */
+void postgres_queue_returned(struct postgres *postgres, struct slice queue);
 
 /* All settlements of a listener that closes are in. */
 void postgres_queue_settled(struct postgres_listener *listener);
@@ -73,6 +86,8 @@ void postgres_wake_name(struct postgres_listener *listener);
 
 /* Something has come into the queue, and is committed: others will be told. */
 void postgres_wake_note(struct postgres *postgres, struct slice queue);
+/* The same of what has come to an old place there. */
+void postgres_wake_note_returned(struct postgres *postgres, struct slice queue);
 /* The same of what a ticket has settled there. */
 void postgres_wake_note_settled(struct postgres *postgres, struct slice queue);
 

@@ -14,12 +14,16 @@ static struct err late(void)
     return err_make(ERR_ABORTED, "the delivery is no longer this subscription's");
 }
 
+/* What settlements give to the queue: nothing, retries, or some that go to their old places. */
+enum giving { GIVES_NOTHING, GIVES_RETRIES, GIVES_BACK };
+
 /* A settlement or an extension on the wire. The listener stays until all of them are in; the op may
  * go before. */
 struct settling {
     struct postgres_listener *listener;
     struct op *op; /* NULL: cancelled */
-    bool sent, gives_back;
+    bool sent;
+    enum giving gives_back;
 };
 
 static void cancel(struct op *op, struct err why)
@@ -31,7 +35,8 @@ static void cancel(struct op *op, struct err why)
 }
 
 static void run(struct postgres_listener *listener, struct op *op, const struct postgres_kind *kind,
-                enum postgres_statement statement, struct postgres_params *params, bool gives_back)
+                enum postgres_statement statement, struct postgres_params *params,
+                enum giving gives_back)
 {
     struct settling *settling;
 
@@ -56,16 +61,18 @@ static void end(struct postgres_call *call)
     struct settling *settling = call->state;
     struct postgres_listener *listener = settling->listener;
     struct postgres *postgres = listener->postgres;
-    bool gives_back = settling->gives_back;
+    enum giving gives_back = settling->gives_back;
 
     if (settling->op != NULL)
         postgres_finish(postgres, settling->op, postgres_err(call, settling->op));
     free(settling);
-    if (gives_back && call->err.code == ERR_OK)
+    if (gives_back == GIVES_RETRIES && call->err.code == ERR_OK)
         postgres_wake_note(postgres, listener->subscription->want.topic);
+    if (gives_back == GIVES_BACK)
+        postgres_queue_returned(postgres, listener->subscription->want.topic);
     listener->settling--;
     postgres_queue_settled(listener);
-    if (gives_back)
+    if (gives_back == GIVES_RETRIES)
         postgres_queue_poke(postgres);
 }
 
@@ -138,13 +145,15 @@ static void add_reasons(struct postgres_params *params, const struct settle *set
 void postgres_queue_settle(struct backend *backend, struct settle *settle)
 {
     struct postgres_params params;
-    bool gives_back = false;
+    enum giving gives_back = GIVES_NOTHING;
 
     (void)backend;
     for (size_t i = 0; i < settle->n; i++) {
         settle->items[i].err = late();
-        gives_back = gives_back || settle->items[i].how == SETTLE_RETRY ||
-                     settle->items[i].how == SETTLE_RELEASE;
+        if (settle->items[i].how == SETTLE_RELEASE)
+            gives_back = GIVES_BACK;
+        else if (settle->items[i].how == SETTLE_RETRY && gives_back == GIVES_NOTHING)
+            gives_back = GIVES_RETRIES;
     }
     postgres_params_init(&params, op_arena(&settle->op));
     for (int column = 0; column < 3; column++)
@@ -190,7 +199,8 @@ void postgres_queue_extend(struct backend *backend, struct extend *extend)
         postgres_element_int8(&tokens, (int64_t)extend->items[i].token);
     }
     postgres_add_int8(&params, (int64_t)extend->lease_ms);
-    run(listener_of(extend->subscription), &extend->op, &extend_kind, SQL_EXTEND, &params, false);
+    run(listener_of(extend->subscription), &extend->op, &extend_kind, SQL_EXTEND, &params,
+        GIVES_NOTHING);
 }
 
 /* ---- recall: the delivery gets another number ---- */
@@ -233,5 +243,6 @@ void postgres_queue_recall(struct backend *backend, struct recall *recall)
         recall->items[i].err = late();
         postgres_element_int8(&tokens, (int64_t)recall->items[i].token);
     }
-    run(listener_of(recall->subscription), &recall->op, &recall_kind, SQL_RECALL, &params, false);
+    run(listener_of(recall->subscription), &recall->op, &recall_kind, SQL_RECALL, &params,
+        GIVES_NOTHING);
 }

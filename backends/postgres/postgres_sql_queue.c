@@ -53,25 +53,31 @@ const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
         " FROM (SELECT place, refused, row_number() OVER (PARTITION BY refused ORDER BY place)"
         " AS nth FROM told) AS t LEFT JOIN (SELECT id, row_number() OVER (ORDER BY id) AS nth"
         " FROM written) AS w ON t.refused = 0 AND w.nth = t.nth ORDER BY t.place",
+    /* ($6, $7): where the look begins (postgres_take.c). The last columns are where the last row of
+     * those that are taken was in this order, and now. Somebody waits for the next one that is due
+     * for $8, and it is looked for as far as that. */
     [SQL_TAKE] =
         "WITH due AS MATERIALIZED (SELECT id, available_at, bytes FROM @.messages"
         " WHERE space = $1::int4 AND queue = $2::bytea AND died_at = 0"
-        " AND available_at <= " NOW_MS
+        " AND available_at <= " NOW_MS " AND (available_at, id) >= ($6::int8, $7::int8)"
         " ORDER BY available_at, id LIMIT $3::int8 FOR UPDATE SKIP LOCKED),"
         " fits AS MATERIALIZED (SELECT id, available_at, sum(bytes) OVER (ORDER BY available_at, id"
         " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM due),"
         " ids AS MATERIALIZED (SELECT ARRAY(SELECT id FROM fits WHERE before IS NULL"
-        " OR before < $4::int8 ORDER BY available_at, id) AS ids),"
+        " OR before < $4::int8 ORDER BY available_at, id) AS ids,"
+        " (SELECT max(available_at) FROM fits WHERE before IS NULL OR before < $4) AS reached),"
         " taken AS (UPDATE @.messages m SET delivery = nextval('@.deliveries'),"
         " attempts = attempts + 1, available_at = " NOW_MS " + $5::int8"
         " WHERE m.id = ANY((SELECT ids FROM ids)::int8[])"
         " RETURNING m.id, m.delivery, m.attempts, m.pushed_at, m.key, m.message_id, m.payload,"
-        " m.headers, array_position((SELECT ids FROM ids), m.id) AS place),"
+        " m.headers, array_position((SELECT ids FROM ids), m.id) AS place,"
+        " (SELECT reached FROM ids) AS reached, " NOW_MS " AS taken_at),"
         " next AS (SELECT available_at FROM @.messages"
         " WHERE space = $1 AND queue = $2 AND died_at = 0 AND available_at > " NOW_MS
-        " ORDER BY available_at, id LIMIT 1)"
+        " AND available_at <= " NOW_MS " + $8::int8 ORDER BY available_at, id LIMIT 1)"
         " SELECT * FROM taken UNION ALL SELECT 0::int8, available_at - " NOW_MS ", 0::int4,"
-        " 0::int8, NULL::bytea, NULL::bytea, NULL::bytea, NULL::bytea, 0 FROM next"
+        " 0::int8, NULL::bytea, NULL::bytea, NULL::bytea, NULL::bytea, 0, 0::int8, 0::int8"
+        " FROM next"
         " WHERE NOT EXISTS (SELECT FROM taken) ORDER BY place",
     [SQL_SETTLE] =
         "WITH s AS MATERIALIZED (SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[],"

@@ -1,5 +1,19 @@
 /* Taking: a subscription's listener asks for messages, hands them over as a batch, and gives back
- * what is not settled when it is closed. */
+ * what is not settled when it is closed.
+ *
+ * Where a look begins. Rows that are dead stand before those that wait, in the table and in its
+ * index, until VACUUM may remove them; while somebody's transaction stays open it may not. So a
+ * look begins at the last row that was taken before. That it begins OVERLAP_MS before now at the
+ * latest keeps it from going past what a push brings that has begun before and is committed after.
+ * What can still be behind is found by a whole look, which begins at the first row:
+ *
+ *   given back                 to its old place: a whole look is next, here and where it is told
+ *   a push was longer, or      a whole look comes after queue_poll_ms, or WHOLE_SHARE times what
+ *   who has locked it is gone, the last one took if that is more: however many rows are dead, no
+ *   or a clock was set back    larger part of the time goes into them
+ *
+ * A message whose lease or delay is over is at the time at which it is over, so no look has passed
+ * it before. */
 #include "backends/postgres/postgres_queue.h"
 
 #include <assert.h>
@@ -7,6 +21,9 @@
 
 /* Deliveries whose leases run out one after the other are not waited for one by one. */
 enum { DUE_MIN_MS = 50 };
+
+enum { OVERLAP_MS = 200, WHOLE_SHARE = 9 };
+#define NEVER UINT64_MAX
 
 /* A batch and all that it refers to. */
 struct taken {
@@ -62,9 +79,8 @@ static void released(struct postgres_call *call)
     struct postgres_listener *listener = call->state;
 
     if (call->err.code == ERR_OK)
-        postgres_wake_note(postgres, listener->subscription->want.topic);
+        postgres_queue_returned(postgres, listener->subscription->want.topic);
     closed(listener); /* if it failed, the leases run out */
-    postgres_queue_poke(postgres);
 }
 
 static void release_result(struct postgres_call *call, const PGresult *result)
@@ -124,7 +140,19 @@ static void release_batch(struct incoming_batch *batch)
     free(taken);
 }
 
-enum column { ID, DELIVERY, ATTEMPTS, PUSHED, KEY, MESSAGE_ID, PAYLOAD, HEADERS };
+enum column {
+    ID,
+    DELIVERY,
+    ATTEMPTS,
+    PUSHED,
+    KEY,
+    MESSAGE_ID,
+    PAYLOAD,
+    HEADERS,
+    PLACE,
+    REACHED,
+    NOW
+};
 
 static void take_row(struct taken *taken, struct slice queue, const PGresult *result, int row)
 {
@@ -146,6 +174,16 @@ static void take_row(struct taken *taken, struct slice queue, const PGresult *re
     taken->batch.bytes += m->key.len + m->payload.len;
     for (size_t i = 0; i < m->n_headers; i++)
         taken->batch.bytes += m->headers[i].name.len + m->headers[i].value.len;
+}
+
+static void advance(struct postgres_listener *listener, const PGresult *result, int last)
+{
+    int64_t before = postgres_int8(result, last, NOW) - OVERLAP_MS;
+
+    listener->at.available_at = postgres_int8(result, last, REACHED);
+    listener->at.id = postgres_int8(result, last, ID);
+    if (listener->at.available_at >= before)
+        listener->at = (struct postgres_place){.available_at = before};
 }
 
 static void take_result(struct postgres_call *call, const PGresult *result)
@@ -174,6 +212,7 @@ static void take_result(struct postgres_call *call, const PGresult *result)
     if (!is_closing(listener) && !listener->withdrawn)
         subscription->credit_bytes -= (int64_t)taken->batch.bytes;
     listener->batch = &taken->batch;
+    advance(listener, result, rows - 1);
     postgres_renew_look(listener->postgres);
 }
 
@@ -182,10 +221,27 @@ static uint64_t pause_ns(const struct postgres_listener *listener)
 {
     uint64_t poll = postgres_store_of(listener->postgres)->queue_poll_ns;
     uint64_t due_ms = listener->due_ms > DUE_MIN_MS ? listener->due_ms : DUE_MIN_MS;
+    uint64_t now_ns = postgres_now(listener->postgres);
 
     if (listener->again)
         return 0;
-    return listener->due_ms > 0 && due_ms < poll / NS_PER_MS ? due_ms * NS_PER_MS : poll;
+    if (listener->due_ms > 0 && due_ms < poll / NS_PER_MS)
+        poll = due_ms * NS_PER_MS;
+    if (!listener->whole && listener->whole_ns < now_ns + poll)
+        poll = listener->whole_ns > now_ns ? listener->whole_ns - now_ns : 0;
+    return poll;
+}
+
+/* If one was wanted meanwhile, it comes. */
+static void looked(struct postgres_listener *listener)
+{
+    uint64_t now_ns = postgres_now(listener->postgres);
+    uint64_t pause_ns = WHOLE_SHARE * (now_ns - listener->asked_ns);
+    uint64_t poll_ns = postgres_store_of(listener->postgres)->queue_poll_ns;
+
+    listener->asking = false;
+    if (listener->whole && listener->whole_ns == NEVER)
+        listener->whole_ns = now_ns + (pause_ns > poll_ns ? pause_ns : poll_ns);
 }
 
 /* The batch is handed over when the transaction is known to be committed. */
@@ -194,7 +250,7 @@ static void take_end(struct postgres_call *call)
     struct postgres_listener *listener = call->state;
     struct incoming_batch *batch = listener->batch;
 
-    listener->asking = false;
+    looked(listener);
     listener->batch = NULL;
     if (!is_closing(listener) && !listener->withdrawn)
         subscription_give_back(listener->subscription, listener->asked, 0);
@@ -219,6 +275,22 @@ static uint64_t lease_ms(const struct postgres_listener *listener)
     uint64_t wanted = listener->subscription->want.lease_ms;
 
     return wanted > 0 ? wanted : postgres_store_of(listener->postgres)->queue_lease_ms;
+}
+
+static void add_place(struct postgres_listener *listener, struct postgres_params *params)
+{
+    struct postgres_place from = {0, 0};
+
+    listener->asked_ns = postgres_now(listener->postgres);
+    listener->whole = listener->whole_ns <= listener->asked_ns;
+    if (listener->whole)
+        listener->whole_ns = NEVER;
+    else
+        from = listener->at;
+    postgres_add_int8(params, from.available_at);
+    postgres_add_int8(params, from.id);
+    postgres_add_int8(params,
+                      (int64_t)(postgres_store_of(listener->postgres)->queue_poll_ns / NS_PER_MS));
 }
 
 static void ask(struct postgres_listener *listener)
@@ -247,6 +319,7 @@ static void ask(struct postgres_listener *listener)
     postgres_add_int8(&params, listener->asked);
     postgres_add_int8(&params, (int64_t)bytes);
     postgres_add_int8(&params, (int64_t)lease_ms(listener));
+    add_place(listener, &params);
     postgres_run_own(conn, &take_kind, listener, SQL_TAKE, &params);
     arena_clear(&scratch);
 }
@@ -279,6 +352,21 @@ void postgres_queue_poke(struct postgres *postgres)
 {
     for (struct postgres_listener *l = postgres->listeners; l != NULL; l = l->next)
         postgres_listener_poke(l);
+}
+
+void postgres_listener_returned(struct postgres_listener *listener)
+{
+    listener->whole_ns = 0;
+    postgres_listener_poke(listener);
+}
+
+void postgres_queue_returned(struct postgres *postgres, struct slice queue)
+{
+    postgres_wake_note_returned(postgres, queue);
+    for (struct postgres_listener *l = postgres->listeners; l != NULL; l = l->next) {
+        if (slice_equal(l->subscription->want.topic, queue))
+            postgres_listener_returned(l);
+    }
 }
 
 /* ---- the methods ---- */

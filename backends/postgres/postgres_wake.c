@@ -44,12 +44,22 @@ static struct digest settled_digest(struct slice queue)
     return digest_of(parts, 2);
 }
 
+/* Of what has come to its old place; no queue has it. */
+static struct digest returned_digest(struct slice queue)
+{
+    const struct slice parts[] = {slice_str("given back: "), queue};
+
+    return digest_of(parts, 2);
+}
+
 void postgres_wake_name(struct postgres_listener *listener)
 {
     struct digest digest = digest_of(&listener->subscription->want.topic, 1);
+    struct digest returned = returned_digest(listener->subscription->want.topic);
     struct digest settled = settled_digest(listener->subscription->want.topic);
 
     digest_hex(&digest, listener->digest);
+    digest_hex(&returned, listener->returned_digest);
     digest_hex(&settled, listener->settled_digest);
 }
 
@@ -151,6 +161,11 @@ void postgres_wake_note(struct postgres *postgres, struct slice queue)
         note(postgres, digest_of(&queue, 1));
 }
 
+void postgres_wake_note_returned(struct postgres *postgres, struct slice queue)
+{
+    note(postgres, returned_digest(queue));
+}
+
 void postgres_wake_note_settled(struct postgres *postgres, struct slice queue)
 {
     note(postgres, settled_digest(queue));
@@ -200,7 +215,9 @@ static void hear(struct postgres_listener *listener, const char *told)
 {
     bool all = strcmp(told, everything) == 0;
 
-    if (all || strcmp(listener->digest, told) == 0)
+    if (all || strcmp(listener->returned_digest, told) == 0)
+        postgres_listener_returned(listener);
+    else if (strcmp(listener->digest, told) == 0)
         postgres_listener_poke(listener);
     if (listener->tickets && (all || strcmp(listener->settled_digest, told) == 0))
         postgres_renew_now(listener->postgres);

@@ -2,50 +2,23 @@
 #include "src/base/clock.h"
 #include "src/base/digest.h"
 #include "tests/contract/message_contract.h"
-#include "tests/contract/postgres_fixture.h"
+#include "tests/contract/postgres_queues.h"
 
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
-struct queue_fixture {
-    struct message_fixture messages; /* first */
-    struct redis_fixture first;
-    struct backend_store *second;
-};
-
-static int open_with(void **state, redis_settings settings)
-{
-    static unsigned opened;
-    struct queue_fixture *fixture = test_calloc(1, sizeof *fixture);
-    struct message_fixture *messages = &fixture->messages;
-
-    postgres_fixture_open(&fixture->first, "a", settings);
-    redis_until(&fixture->first, BACKEND_READY);
-    messages->kv = (struct kv_fixture){
-        .worker = fixture->first.kv.worker, .threaded = true, .backend = fixture->first.kv.backend};
-    kv_fixture_init(&messages->kv);
-    fixture->second = postgres_fixture_store("a", settings);
-    messages->second = kv_open(&messages->kv, fixture->second);
-    KV_UNTIL(&messages->kv, atomic_load(&fixture->second->state) == BACKEND_READY);
-    snprintf(messages->prefix, sizeof messages->prefix, "%u-", ++opened); /* no name twice */
-    messages->lease_ms = 300;
-    messages->patience_ms = 300;
-    *state = fixture;
-    return 0;
-}
-
 static int open_fixture(void **state)
 {
-    return open_with(state, (redis_settings){"queue_poll_ms", "20", NULL});
+    return postgres_queues_open(state, (redis_settings){"queue_poll_ms", "20", NULL});
 }
 
 static int open_bounded(void **state)
 {
     struct message_fixture *messages;
 
-    open_with(state, (redis_settings){"queue_poll_ms", "20", "queue_max_messages", "10",
-                                      "queue_max_bytes", "6000", NULL});
+    postgres_queues_open(state, (redis_settings){"queue_poll_ms", "20", "queue_max_messages", "10",
+                                                 "queue_max_bytes", "6000", NULL});
     messages = *state;
     messages->bounds.messages = 10;
     messages->bounds.bytes = 6000;
@@ -55,14 +28,15 @@ static int open_bounded(void **state)
 /* The whole contract by the statement of bounds. */
 static int open_wide(void **state)
 {
-    return open_with(state, (redis_settings){"queue_poll_ms", "20", "queue_max_messages", "100000",
-                                             "queue_max_bytes", "1000000000", "queue_max_age_ms",
-                                             "1000000000", NULL});
+    return postgres_queues_open(state, (redis_settings){"queue_poll_ms", "20", "queue_max_messages",
+                                                        "100000", "queue_max_bytes", "1000000000",
+                                                        "queue_max_age_ms", "1000000000", NULL});
 }
 
 static int open_aging(void **state)
 {
-    open_with(state, (redis_settings){"queue_poll_ms", "20", "queue_max_age_ms", "200", NULL});
+    postgres_queues_open(state,
+                         (redis_settings){"queue_poll_ms", "20", "queue_max_age_ms", "200", NULL});
     ((struct message_fixture *)*state)->bounds.age_ms = 200;
     return 0;
 }
@@ -70,15 +44,15 @@ static int open_aging(void **state)
 /* No test is patient enough for a look at the queue that nobody has asked for. */
 static int open_told(void **state)
 {
-    return open_with(state, (redis_settings){"queue_poll_ms", "60000", NULL});
+    return postgres_queues_open(state, (redis_settings){"queue_poll_ms", "60000", NULL});
 }
 
 enum { LEASE_MS = 6000 };
 
 static int open_leased(void **state)
 {
-    return open_with(state,
-                     (redis_settings){"queue_poll_ms", "20", "queue_lease_ms", "6000", NULL});
+    return postgres_queues_open(
+        state, (redis_settings){"queue_poll_ms", "20", "queue_lease_ms", "6000", NULL});
 }
 
 /* The server refuses this user's notifications: a transaction with one in it fails. */
@@ -91,20 +65,8 @@ static int open_mute(void **state)
         postgres_fixture_sql("SELECT has_function_privilege('mute', 'pg_notify(text, text)',"
                              " 'execute')"),
         "f");
-    return open_with(
+    return postgres_queues_open(
         state, (redis_settings){"queue_poll_ms", "20", "username", "mute", "schema", "mute", NULL});
-}
-
-static int close_fixture(void **state)
-{
-    struct queue_fixture *fixture = *state;
-
-    kv_close(&fixture->messages.kv, fixture->messages.second);
-    backend_postgres.store_close(fixture->second);
-    kv_fixture_clear(&fixture->messages.kv);
-    redis_fixture_close(&fixture->first);
-    test_free(fixture);
-    return 0;
 }
 
 /* Nulls, empties, octets of all kinds, and headers come as they were pushed. */
@@ -150,31 +112,9 @@ static void messages_come_as_they_were(void **state)
 
 /* ---- across processes: the first store pushes, the second one waits ---- */
 
-static void push(struct message_fixture *fixture, struct slice queue, uint64_t delay_ms)
-{
-    struct outgoing item = {.topic = queue, .payload = slice_str("0"), .delay_ms = delay_ms};
-
-    kv_expect(message_publish(fixture, &fixture->kv.backend->has.queue->sink, &item, 1), ERR_OK,
-              NULL);
-}
-
-/* A row that nobody tells of: as a pooler does that does not pass LISTEN on. Another statement
- * comes behind it, in its transaction. */
-static void push_silently_and(const struct probe *probe, const char *then)
-{
-    struct slice name = probe->subscription.want.topic;
-    char sql[512];
-
-    snprintf(sql, sizeof sql,
-             "INSERT INTO prism.messages (space, queue, payload, headers, pushed_at, available_at)"
-             " SELECT id, '%.*s', '0', '', 1, 1 FROM prism.spaces WHERE name = 'a'; %s",
-             (int)name.len, (const char *)name.data, then);
-    postgres_fixture_sql(sql);
-}
-
 static void push_silently(const struct probe *probe)
 {
-    push_silently_and(probe, "");
+    postgres_queues_push_silently(probe, 0, "");
 }
 
 /* What is pushed elsewhere comes, again and again, to a subscription that has nothing else to wake
@@ -187,7 +127,7 @@ static void a_push_elsewhere_is_told(void **state)
 
     probe_grant(probe, 100, 1 << 20);
     for (size_t i = 0; i < 20; i++) {
-        push(fixture, probe->subscription.want.topic, 0);
+        postgres_queues_push(fixture, probe->subscription.want.topic, 0);
         probe_wait(probe, i + 1);
     }
     probe_done(probe, 0, 20);
@@ -207,7 +147,7 @@ static void names_are_any_octets(void **state)
     probe = probe_queue(fixture, fixture->second, want);
     probe_grant(probe, 100, 1 << 20);
     for (size_t i = 0; i < 5; i++) {
-        push(fixture, want.topic, 0);
+        postgres_queues_push(fixture, want.topic, 0);
         probe_wait(probe, i + 1);
     }
     probe_done(probe, 0, 5);
@@ -222,9 +162,9 @@ static void a_delay_is_kept(void **state)
         probe_queue(fixture, fixture->second, probe_want(message_topic(fixture), NULL));
 
     probe_grant(probe, 100, 1 << 20);
-    push(fixture, probe->subscription.want.topic, 0);
+    postgres_queues_push(fixture, probe->subscription.want.topic, 0);
     probe_wait(probe, 1);
-    push(fixture, probe->subscription.want.topic, 300);
+    postgres_queues_push(fixture, probe->subscription.want.topic, 300);
     probe_wait(probe, 2);
     probe_done(probe, 0, 2);
     probe_free(probe);
@@ -239,10 +179,10 @@ static void what_is_given_back_is_told(void **state)
     struct probe *waits = probe_queue(fixture, fixture->second, probe_want(name, NULL));
 
     probe_grant(waits, 1, 1 << 20);
-    push(fixture, slice_str(name), 0);
+    postgres_queues_push(fixture, slice_str(name), 0);
     probe_wait(waits, 1);
     probe_grant(taker, 1, 1 << 20);
-    push(fixture, slice_str(name), 0);
+    postgres_queues_push(fixture, slice_str(name), 0);
     probe_wait(taker, 1);
     probe_grant(waits, 1, 1 << 20);
     probe_quiet(waits, 1);
@@ -261,15 +201,16 @@ static void listens_again_after_a_loss(void **state)
     struct probe *probe = probe_queue(fixture, fixture->second, probe_want(name, NULL));
 
     probe_grant(probe, 100, 1 << 20);
-    push(fixture, slice_str(name), 0);
+    postgres_queues_push(fixture, slice_str(name), 0);
     probe_wait(probe, 1);
-    push_silently_and(probe, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-                             " WHERE application_name = 'prism'");
+    postgres_queues_push_silently(probe, 0,
+                                  "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                                  " WHERE application_name = 'prism'");
     probe_wait(probe, 2);
     KV_UNTIL(&fixture->kv, atomic_load(&fixture->kv.backend->store->state) == BACKEND_READY &&
                                atomic_load(&fixture->second->store->state) == BACKEND_READY);
     for (size_t i = 2; i < 10; i++) {
-        push(fixture, slice_str(name), 0);
+        postgres_queues_push(fixture, slice_str(name), 0);
         probe_wait(probe, i + 1);
     }
     probe_done(probe, 0, 10);
@@ -284,12 +225,12 @@ static void the_untold_is_not_seen(void **state)
     struct probe *probe = probe_queue(fixture, fixture->second, probe_want(name, NULL));
 
     probe_grant(probe, 100, 1 << 20);
-    push(fixture, slice_str(name), 0);
+    postgres_queues_push(fixture, slice_str(name), 0);
     probe_wait(probe, 1);
     probe_quiet(probe, 1);
     push_silently(probe);
     probe_quiet(probe, 1);
-    push(fixture, slice_str(name), 0);
+    postgres_queues_push(fixture, slice_str(name), 0);
     probe_wait(probe, 3);
     probe_done(probe, 0, 3);
     probe_free(probe);
@@ -380,8 +321,8 @@ static void fast_pushes_are_told_together(void **state)
     unsigned n;
 
     for (size_t i = 0; i < 300; i++)
-        push(fixture, slice_str(name), 0);
-    push(fixture, slice_str("the last one"), 0);
+        postgres_queues_push(fixture, slice_str(name), 0);
+    postgres_queues_push(fixture, slice_str("the last one"), 0);
     n = count_told(pg, name, "the last one");
     took_ms = (clock_now_ns() - began_ns) / NS_PER_MS;
     assert_in_range(n, 1, took_ms / 5 + 2);
@@ -473,15 +414,17 @@ int main(void)
 
     if (postgres_fixture_address() == NULL)
         return 77;
-    return message_contract("postgres", open_fixture, close_fixture) +
-           queue_contract("postgres, with bounds", open_wide, close_fixture) +
-           atomic_contract("postgres, with bounds", open_wide, close_fixture) +
-           queue_bounds_contract("postgres", open_bounded, close_fixture) +
-           queue_bounds_contract("postgres, age", open_aging, close_fixture) +
-           cmocka_run_group_tests_name("postgres queue", tests, open_fixture, close_fixture) +
-           cmocka_run_group_tests_name("postgres queue, told", told, open_told, close_fixture) +
+    return message_contract("postgres", open_fixture, postgres_queues_close) +
+           queue_contract("postgres, with bounds", open_wide, postgres_queues_close) +
+           atomic_contract("postgres, with bounds", open_wide, postgres_queues_close) +
+           queue_bounds_contract("postgres", open_bounded, postgres_queues_close) +
+           queue_bounds_contract("postgres, age", open_aging, postgres_queues_close) +
+           cmocka_run_group_tests_name("postgres queue", tests, open_fixture,
+                                       postgres_queues_close) +
+           cmocka_run_group_tests_name("postgres queue, told", told, open_told,
+                                       postgres_queues_close) +
            cmocka_run_group_tests_name("postgres queue, leases", leased, open_leased,
-                                       close_fixture) +
+                                       postgres_queues_close) +
            /* No transaction that brings a message notifies: none fails if notifying does. */
-           queue_contract("postgres, mute", open_mute, close_fixture);
+           queue_contract("postgres, mute", open_mute, postgres_queues_close);
 }

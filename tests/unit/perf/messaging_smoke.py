@@ -16,6 +16,7 @@ ROWS = {"pass-memstore": 2, "publish-redis-stream": 1, "consume-redis-stream": 1
 SUBSCRIPTIONS = {"ack-cost": 3, "inflight-memory": 2, "handback": 2, "drain-redeliveries": 2}
 IDENTITIES = {"shared-identity": 1, "dedicated-identity": 2, "deliver-shared": 1, "deliver-own": 1, "filter-walk": 3}
 PRESENCE = {"heartbeat-batch": 1, "reconnect-storm": 4}
+QUEUES = {"queue-held-horizon": 2}
 KAFKA = {"consume-per-key": 2, "parked-retries": 3, "stuck-topic": 2}
 ZERO = {"drain-redeliveries"}   # is what it should be
 
@@ -51,6 +52,10 @@ class Rows(unittest.TestCase):
     def test_presence(self):
         environment.tool("ghz")
         self.rows(PRESENCE)
+
+    def test_queues(self):
+        PostgresServer()
+        self.rows(QUEUES)
 
     def test_kafka(self):
         kafka.jars()
