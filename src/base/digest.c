@@ -13,13 +13,15 @@ static void must(int done)
 
 /* Looked up once: to look it up for each digest, as EVP_sha256() does, costs twice as much as the
  * digest of a short key. */
-static EVP_MD *sha256;
-static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
+static struct {
+    EVP_MD *type;
+    pthread_once_t once;
+} sha256 = {.once = PTHREAD_ONCE_INIT};
 
 static void find_sha256(void)
 {
-    sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
-    must(sha256 != NULL);
+    sha256.type = EVP_MD_fetch(NULL, "SHA256", NULL);
+    must(sha256.type != NULL);
 }
 
 struct digest digest_of(const struct slice *parts, unsigned n)
@@ -29,8 +31,8 @@ struct digest digest_of(const struct slice *parts, unsigned n)
 
     if (context == NULL)
         abort();
-    pthread_once(&sha256_once, find_sha256);
-    must(EVP_DigestInit_ex(context, sha256, NULL));
+    pthread_once(&sha256.once, find_sha256);
+    must(EVP_DigestInit_ex(context, sha256.type, NULL));
     for (unsigned i = 0; i < n; i++)
         must(EVP_DigestUpdate(context, parts[i].data, parts[i].len));
     must(EVP_DigestFinal_ex(context, digest.bytes, NULL));
