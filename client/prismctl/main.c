@@ -58,7 +58,7 @@ const struct command commands[] = {
      TAKES_OLDER | TAKES_REFERENCED | TAKES_DRY_RUN, command_claims_sweep},
     {NULL, "check", NULL, "FILE", "check a configuration; --probe connects to its backends", 1, 1,
      TAKES_PROBE, command_check},
-    {"kv", "store", "put", "KEY [VALUE]", "write a value (or --value-file, or standard input)", 1,
+    {"kv", "store", "put", "KEY [VALUE]", "write a value (-: standard input; or --value-file)", 1,
      2, TAKES_TTL | TAKES_PRECONDITION | TAKES_VALUE_FILE, command_store},
     {"kv", "retrieve", "get", "KEY", "print a value as it is", 1, 1, TAKES_WITH_VERSION,
      command_retrieve},

@@ -75,23 +75,42 @@ static bool read_field(char *argument, struct prism_field *field)
     return true;
 }
 
-/* Reads lines; returns how many. */
-static size_t read_names(char **names, size_t most)
+/* NULL: it can be a name. Cuts the newline off. */
+static const char *fault_of(char *line, size_t len)
+{
+    len -= line[len - 1] == '\n';
+    line[len] = '\0';
+    return len == 0 ? "is empty" : strlen(line) < len ? "holds a NUL" : NULL;
+}
+
+/* Reads lines; returns how many. Ends before one that is at fault. */
+static size_t read_names(char **names, size_t most, const char **fault)
 {
     size_t n = 0, room;
     ssize_t len;
 
+    *fault = NULL;
     for (; n < most; n++) {
         names[n] = NULL;
         room = 0;
         len = getline(&names[n], &room, stdin);
-        if (len <= 0) {
+        if (len > 0)
+            *fault = fault_of(names[n], (size_t)len);
+        if (len <= 0 || *fault != NULL) {
             free(names[n]);
             break;
         }
-        names[n][len - (names[n][len - 1] == '\n')] = '\0';
     }
     return n;
+}
+
+static enum prism_code refuse_line(int64_t number, const char *fault, struct prism_error *error)
+{
+    *error = (struct prism_error){.code = PRISM_INVALID_ARGUMENT, .field = "identity"};
+    snprintf(error->message, sizeof error->message,
+             "line %lld %s, and is no identity; those before it are registered", (long long)number,
+             fault);
+    return error->code;
 }
 
 /* Those whose names are the lines of the standard input. */
@@ -101,16 +120,18 @@ static enum prism_code register_lines(struct prism_registry *registry,
 {
     char *names[NAMES_AT_ONCE];
     enum prism_code code = PRISM_OK;
+    const char *fault = NULL;
     size_t n, registered;
 
-    while (code == PRISM_OK && (n = read_names(names, NAMES_AT_ONCE)) > 0) {
+    while (code == PRISM_OK && fault == NULL &&
+           (n = read_names(names, NAMES_AT_ONCE, &fault)) > 0) {
         code = prism_registry_register_many(registry, (const char *const *)names, n, options,
                                             &registered, error);
         *count += (int64_t)registered;
         for (size_t i = 0; i < n; i++)
             free(names[i]);
     }
-    return code;
+    return code == PRISM_OK && fault != NULL ? refuse_line(*count + 1, fault, error) : code;
 }
 
 static void print_registered(const char *identity, int64_t number)

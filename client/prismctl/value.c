@@ -14,7 +14,7 @@ int value_open(struct value_source *source, const struct invocation *in)
     const char *path = in->options->value_file;
 
     *source = (struct value_source){.name = "standard input"};
-    if (in->count > 1) {
+    if (in->count > 1 && (path != NULL || strcmp(in->arguments[1], "-") != 0)) {
         if (path != NULL)
             return fail_usage(in->options, "a value and --value-file exclude each other", NULL);
         source->bytes = prism_bytes_of(in->arguments[1], strlen(in->arguments[1]));

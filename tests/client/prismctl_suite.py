@@ -127,6 +127,19 @@ class Keys(Served):
     def capabilities(self):
         return json.loads(ctl("-o", "json", "caps", server=self.server.address).stdout)
 
+    def test_exit_codes_are_those_of_the_manual(self):
+        """Of the source, of --help and of docs/client.md."""
+        root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+
+        def numbers(path, pattern):
+            with open(os.path.join(root, path), encoding="utf-8") as f:
+                return [int(n) for n in re.findall(pattern, f.read())]
+        coded = numbers("client/prismctl/command.h", r"EXIT_[A-Z_]+ = (\d+)")
+        self.assertEqual(coded, list(range(10)))
+        self.assertEqual(numbers("docs/client.md", r"(?m)^\| (\d) \| \S"), coded)
+        told = ctl("--help").stdout.decode().partition("exit codes:")[2]
+        self.assertEqual([int(n) for n in re.findall(r"(\d+) [a-z]", told)], coded)
+
     def test_values_of_any_bytes(self):
         value = bytes(range(256)) * 300
         self.kv("store", "k", stdin=value)
@@ -139,6 +152,8 @@ class Keys(Served):
         answer = self.kv_json("retrieve", "k")
         self.assertEqual(base64.b64decode(answer["value_base64"]), value[::-1])
         self.assertNotIn("value", answer)
+        self.kv("store", "k", "-", stdin=b"by a dash")
+        self.assertEqual(self.kv("retrieve", "k"), b"by a dash")
         self.kv("store", "k", "--value-file", "-", stdin=b"")
         self.assertEqual(self.kv("retrieve", "k"), b"")
 
