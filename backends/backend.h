@@ -90,12 +90,12 @@ enum backend_eviction {
 };
 
 /* A file is a text, too: the name of one that must be there, and readable, at the start; empty:
- * none.
- */
+ * none. One in PEM form must hold something in that form. */
 enum backend_setting_kind {
     SETTING_TEXT,
     SETTING_SECRET,
     SETTING_FILE,
+    SETTING_PEM,
     SETTING_UINT,
     SETTING_BOOL
 };
@@ -113,7 +113,7 @@ struct backend_setting {
 
 /* A value for each entry of the type's settings table, same order. */
 struct backend_value {
-    const char *text; /* SETTING_TEXT, SETTING_SECRET, SETTING_FILE; never NULL */
+    const char *text; /* all kinds but numbers; never NULL */
     uint64_t number;  /* SETTING_UINT; SETTING_BOOL as 0 or 1 */
     bool expanded;    /* holds something from ${..}: never shown, whatever the kind */
     bool given;       /* stands in the file */
@@ -187,7 +187,8 @@ struct backend_type {
     const struct backend_setting *settings; /* ends with .name = NULL */
 
     /* Adds every fault of the values, which are as the table promises (kinds, bounds, defaults). No
-     * effect, no I/O: it serves files that are only looked at. NULL: the table says it all.
+     * effect, and no I/O but of files of this machine that they name: it serves configurations that
+     * are only looked at. NULL: the table says it all.
      * thread: any. */
     void (*check)(const struct backend_value *values, struct backend_faults *faults);
     /* The type that these values, which have passed the check, ask for: one with the same table.

@@ -43,19 +43,20 @@ static void fault(struct backend_faults *faults, const struct backend_setting *s
                                                      .fix = fix});
 }
 
-/* A login that the settings leave to the environment has to be there. */
-static void check_environment(const struct backend_setting *table,
-                              const struct backend_value *values, struct backend_faults *faults)
+/* A login that the settings leave to a file or to the environment has to be there. */
+static void check_login(const struct backend_setting *table, const struct backend_value *values,
+                        struct backend_faults *faults)
 {
     struct aws_login login;
     struct err err;
 
-    if (values[AWS_ACCESS_KEY].text[0] != '\0' || values[AWS_SECRET_KEY].text[0] != '\0' ||
-        values[AWS_CREDENTIALS_FILE].text[0] != '\0')
+    if (values[AWS_ACCESS_KEY].text[0] != '\0' || values[AWS_SECRET_KEY].text[0] != '\0')
         return;
     err = aws_login_read(&login, values);
     if (err.code == ERR_OK)
         aws_login_clear(&login);
+    else if (values[AWS_CREDENTIALS_FILE].text[0] != '\0')
+        fault(faults, &table[AWS_PROFILE], &table[AWS_CREDENTIALS_FILE], err.text, NULL);
     else
         fault(faults, &table[AWS_ACCESS_KEY], &table[AWS_CREDENTIALS_FILE], err.text, NULL);
 }
@@ -80,7 +81,7 @@ void aws_settings_check(const struct backend_setting *table, const struct backen
     if (key && values[AWS_CREDENTIALS_FILE].text[0] != '\0')
         fault(faults, &table[AWS_CREDENTIALS_FILE], &table[AWS_ACCESS_KEY],
               "the login stands in the settings as well", "remove one of the two");
-    check_environment(table, values, faults);
+    check_login(table, values, faults);
 }
 
 /* ---- the store ---- */

@@ -63,7 +63,7 @@ enum aws_setting {
                               "SIGHUP; empty: none"},                                              \
     [AWS_PROFILE] = {"profile", SETTING_TEXT, "default", 0, 0, "section of credentials_file"},     \
     [AWS_CA_FILE] = {"ca_file",                                                                    \
-                     SETTING_FILE,                                                                 \
+                     SETTING_PEM,                                                                  \
                      "",                                                                           \
                      0,                                                                            \
                      0,                                                                            \

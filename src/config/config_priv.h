@@ -188,6 +188,8 @@ void server_check(struct load *load, struct config *config);
 
 /* Why the file cannot be read; NULL: it can. */
 const char *file_unreadable(const char *file);
+/* NULL: it holds a certificate or a key in PEM form, or more than can be looked at. */
+const char *file_is_no_pem(const char *file);
 
 /* Fills config->namespaces. */
 void namespaces_bind(struct load *load, struct raw_config *raw, struct config *config);

@@ -1,15 +1,22 @@
 /* What no single key can say: the shape of addresses, files that must be there, limits that depend
  * on each other. */
+#include "src/base/file.h"
+#include "src/base/secret.h"
 #include "src/config/config_priv.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HOST_BYTES = 256, UNIX_PATH_BYTES = 106 /* a server binds one of one byte more */ };
+enum {
+    HOST_BYTES = 256,
+    UNIX_PATH_BYTES = 106, /* a server binds one of one byte more */
+    PEM_BYTES = 1 << 20
+};
 
 static void fault_key(struct load *load, const char *path, const char *message, const char *fix)
 {
@@ -133,6 +140,22 @@ const char *file_unreadable(const char *file)
     if (S_ISREG(about.st_mode))
         return NULL;
     return S_ISDIR(about.st_mode) ? "is a folder, not a file" : "is not a regular file";
+}
+
+const char *file_is_no_pem(const char *file)
+{
+    static const char begins[] = "-----BEGIN ";
+    char *text = malloc(PEM_BYTES + 1);
+    ssize_t n;
+    bool found;
+
+    if (text == NULL)
+        abort();
+    n = file_read(file, text, PEM_BYTES);
+    found = n < 0 || memmem(text, (size_t)n, begins, sizeof begins - 1) != NULL;
+    secret_wipe(text, PEM_BYTES + 1); /* it may be a key */
+    free(text);
+    return found ? NULL : "holds no certificate or key in PEM form";
 }
 
 static void check_file(struct load *load, const char *path, const char *file)

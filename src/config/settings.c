@@ -61,6 +61,7 @@ static bool read_value(const struct backend_setting *setting, const char *text,
     case SETTING_TEXT:
     case SETTING_SECRET:
     case SETTING_FILE:
+    case SETTING_PEM:
         value->text = text;
         return true;
     case SETTING_UINT:
@@ -92,6 +93,20 @@ static void fault_value(struct load *load, const struct settings_request *r,
                       fault_text(load, "use %" PRIu64 "..%" PRIu64, setting->min, setting->max));
 }
 
+/* The value has been read as it is. */
+static void check_file(struct load *load, const struct settings_request *r,
+                       const struct backend_setting *setting, const struct raw_pair *pair)
+{
+    const char *why = NULL;
+
+    if (pair->value[0] != '\0' && (setting->kind == SETTING_FILE || setting->kind == SETTING_PEM))
+        why = file_unreadable(pair->value);
+    if (why == NULL && pair->value[0] != '\0' && setting->kind == SETTING_PEM)
+        why = file_is_no_pem(pair->value);
+    if (why != NULL)
+        fault_setting(load, r, pair, why, NULL);
+}
+
 static void bind_one(struct load *load, const struct settings_request *r,
                      const struct backend_setting *setting, struct backend_value *value)
 {
@@ -105,9 +120,7 @@ static void bind_one(struct load *load, const struct settings_request *r,
         }
         value->expanded = r->pairs[i].hidden;
         value->given = true;
-        if (setting->kind == SETTING_FILE && value->text[0] != '\0' &&
-            file_unreadable(value->text) != NULL)
-            fault_setting(load, r, &r->pairs[i], file_unreadable(value->text), NULL);
+        check_file(load, r, setting, &r->pairs[i]);
         return;
     }
     if (setting->fallback != NULL) {

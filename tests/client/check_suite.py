@@ -155,16 +155,53 @@ namespaces:
         faults = json.loads(ctl("-o", "json", "check", path, env=LOGIN).stdout)["faults"]
         self.assertNotIn("access_key_id", {f["path"].rpartition(".")[2] for f in faults})
 
+    def test_what_files_of_a_slot_hold(self):
+        """One that is no PEM, and one of credentials without the profile, are found with their lines; prismd agrees."""
+        folder = suite.subfolder("files")
+
+        def write(name, text):
+            path = os.path.join(folder, name)
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(text)
+            return path
+        junk, pem = write("junk", "no certificate\n"), write("pem", "text\n-----BEGIN CERTIFICATE-----\nA\n")
+        login = write("credentials", "[default]\naws_access_key_id = a\naws_secret_access_key = b\n[half]\n"
+                                     "aws_access_key_id = a\n")
+        bucket = {"bucket": "bucket", "region": "us-east-1", "credentials_file": login}
+        text = "listen: 127.0.0.1:0\nnamespaces:\n"
+        for name, backend, slot, pattern, settings in (
+                ("r", "redis", "primary", "keyvalue", {"tls": "true", "tls_ca": junk}),
+                ("k", "kafka", "message_sink", "producer", {"brokers": "localhost:1", "tls": "true", "tls_ca": pem,
+                                                            "tls_cert": pem, "tls_key": junk}),
+                ("n", "nats", "message_sink", "producer", {"tls": "true", "tls_ca": junk}),
+                ("p", "postgres", "primary", "keyvalue", {"sslmode": "verify-ca", "sslrootcert": junk}),
+                ("s", "s3", "primary", "keyvalue", {**bucket, "ca_file": junk}),
+                ("t", "s3", "primary", "keyvalue", {**bucket, "profile": "other"}),
+                ("u", "s3", "primary", "keyvalue", {**bucket, "profile": "half"})):
+            lines = "".join(f"          {key}: {value}\n" for key, value in settings.items())
+            text += (f"  - name: {name}\n    pattern: {pattern}\n    slots:\n      {slot}:\n"
+                     f"        backend: {backend}\n        config:\n{lines}")
+        path = self.write(text)
+        faults = json.loads(ctl("-o", "json", "check", path).stdout)["faults"]
+        wrong = [n for n, line in enumerate(text.splitlines(), 1)
+                 if line.endswith(junk) or line.endswith((": other", ": half"))]
+        self.assertEqual([f["line"] for f in faults], wrong)
+        self.assertEqual([f["message"] for f in faults], ["holds no certificate or key in PEM form"] * 5 + [
+            "credentials_file has no section of this name with aws_access_key_id and aws_secret_access_key"] * 2)
+        self.assertEqual(self.prismd_says(path), faults)
+
     def test_what_only_jetstream_has_is_refused_for_topics(self):
         """By name and line; with `jetstream: true` it is JetStream."""
-        slot = "listen: 127.0.0.1:0\nnamespaces:\n  - name: a\n    pattern: producer\n    slots:\n      message_sink:\n" \
-               "        backend: nats\n        config:\n          ack_wait_ms: 30000\n          create_streams: true\n" \
-               "          stream_replicas: 3\n          dial_timeout_ms: 100\n          returns_stream: R\n"
+        slot = ("listen: 127.0.0.1:0\nnamespaces:\n  - name: a\n    pattern: producer\n    slots:\n"
+                "      message_sink:\n"
+                "        backend: nats\n        config:\n          ack_wait_ms: 30000\n          create_streams: true\n"
+                "          stream_replicas: 3\n          dial_timeout_ms: 100\n          returns_stream: R\n")
         done = ctl("-o", "json", "check", self.write(slot))
         faults = json.loads(done.stdout)["faults"]
         self.assertEqual([(f["path"].rpartition(".")[2], f["line"]) for f in faults],
                          [("ack_wait_ms", 9), ("create_streams", 10), ("stream_replicas", 11), ("returns_stream", 13)])
-        self.assertEqual({f["message"] for f in faults}, {"only JetStream has it, and this slot uses the topics of NATS"})
+        self.assertEqual({f["message"] for f in faults},
+                         {"only JetStream has it, and this slot uses the topics of NATS"})
         for good in (slot + "          jetstream: true\n", slot.replace("backend: nats", "backend: jetstream")):
             self.assertEqual(ctl("check", self.write(good)).returncode, DONE)
 

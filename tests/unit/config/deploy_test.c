@@ -45,7 +45,7 @@ static int setup(void **state)
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         FILE *file = fopen(files[i], "w");
 
-        if (file == NULL || fputs("x\n", file) < 0 || fclose(file) != 0)
+        if (file == NULL || fputs("-----BEGIN CERTIFICATE-----\n", file) < 0 || fclose(file) != 0)
             return -1;
     }
     setenv("REDIS_ADDRESS", "localhost:1", 1);
