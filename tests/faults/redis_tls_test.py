@@ -115,10 +115,12 @@ class OverTls(suite.Case):
         shutil.copy(self.authority.cert, ca)
         server.process.signal(signal.SIGHUP)
         wait.until(lambda: self.stores(kv), environment.PATIENCE, "the new file is used")
-        with open(ca, "w", encoding="ascii") as f:
-            f.write("no certificate\n")
-        server.process.signal(signal.SIGHUP)
-        wait.until(lambda: "redis_tls_reload_failed" in server.process.log(), environment.PATIENCE, "it is refused")
+        for text, said in (("no certificate\n", "holds no certificate or key in PEM form"),
+                           ("-----BEGIN CERTIFICATE-----\nnone\n", "redis_tls_reload_failed")):
+            with open(ca, "w", encoding="ascii") as f:
+                f.write(text)
+            server.process.signal(signal.SIGHUP)
+            wait.until(lambda said=said: said in server.process.log(), environment.PATIENCE, "it is refused")
         redis.kill()
         redis.start()
         wait.until(lambda: self.stores(kv), environment.PATIENCE, "what was good before is still in use")
