@@ -1,5 +1,6 @@
 """B5: a transaction left open elsewhere in the database keeps the dead rows of the queue's table. Taking goes on, the
 metrics tell of both, and all is as before once it has ended."""
+import statistics
 import subprocess
 import time
 
@@ -11,7 +12,7 @@ from prism.patterns.producer import producer_pattern_pb2 as pb
 ROUND, FRAME = 4000, 500
 DEAD, TAKEN = 200000, 30000
 RATE = 0.7      # of taking beside it, to that without
-ROUNDS, MOST = 3, 12    # others use the machine as well: the best rounds count, of so many and as many more as it takes
+ROUNDS, MOST = 3, 12    # others use the machine as well: the median of so many pairs, or of as many more as it takes
 
 
 class Elsewhere:
@@ -110,18 +111,16 @@ class Horizon(suite.Case):
         with Elsewhere(held), self.member(consumer) as member, self.member(self.consumer) as other:
             self.round(producer, member)
             leave_dead(held, DEAD)
-            seconds = {True: [], False: []}
-            for number in range(MOST):
+            ratios = []
+            while len(ratios) < ROUNDS or (statistics.median(ratios) < RATE and len(ratios) < MOST):
                 self.clean()
-                seconds[False].append(self.round(self.producer, other, TAKEN))
-                seconds[True].append(self.round(producer, member, TAKEN))
+                alone = self.round(self.producer, other, TAKEN)
+                ratios.append(alone / self.round(producer, member, TAKEN))
                 self.clean(held)
-                if number + 1 >= ROUNDS and min(seconds[False]) / min(seconds[True]) >= RATE:
-                    break
             dead = held.sql("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'messages'")
-        print({k: [round(s, 3) for s in v] for k, v in seconds.items()}, dead)
+        print(f"{dead} dead rows: {[round(ratio, 2) for ratio in ratios]} of the rate without")
         self.assertGreaterEqual(int(dead), 2 * DEAD)
-        self.assertGreaterEqual(min(seconds[False]) / min(seconds[True]), RATE)
+        self.assertGreaterEqual(statistics.median(ratios), RATE)
 
     def test_b5_what_a_role_may_not_see_is_counted(self):
         self.postgres.sql("CREATE ROLE app LOGIN; GRANT CREATE ON DATABASE postgres TO app")
