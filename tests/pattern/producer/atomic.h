@@ -8,7 +8,7 @@ enum { BATCH = 6, MAX_ATOMIC = 50 };
 
 static inline struct messages batch_of(size_t n)
 {
-    static char texts[MESSAGES][8];
+    static char texts[MESSAGES][24];
     static const char *const keys[] = {"a", "b", "c"};
     struct messages messages = {.n = 0};
 
