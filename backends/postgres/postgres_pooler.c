@@ -22,19 +22,19 @@ static bool is_proven(const struct postgres_conn *conn)
     return at_ns > 0 && postgres_now(conn->postgres) < at_ns + PROVEN_MS * NS_PER_MS;
 }
 
-/* Another connection that stands, and is served by the same process. */
-static struct postgres_conn *twin_of(const struct postgres_conn *conn, int server)
+/* Is another connection that stands served by the same process? */
+static bool has_twin(const struct postgres_conn *conn, int server)
 {
-    struct postgres *postgres = conn->postgres;
+    const struct postgres *postgres = conn->postgres;
 
     for (unsigned i = 0; i < postgres->n_conns; i++) {
-        struct postgres_conn *other = &postgres->conns[i];
+        const struct postgres_conn *other = &postgres->conns[i];
 
         if (other != conn && other->phase >= POSTGRES_GREETING && other->pg != NULL &&
             other->hello.server == server)
-            return other;
+            return true;
     }
-    return NULL;
+    return false;
 }
 
 static void tell(const struct postgres_conn *conn)
@@ -49,6 +49,19 @@ static void tell(const struct postgres_conn *conn)
         log_limited(&store->troubles, LOG_WARN, "postgres_pooler", fields, ARRAY_LEN(fields));
 }
 
+/* Of this instance. Those of others are refused when they are looked at next. */
+static void drop_others(const struct postgres_conn *conn, struct err why)
+{
+    struct postgres *postgres = conn->postgres;
+
+    for (unsigned i = 0; i < postgres->n_conns; i++) {
+        struct postgres_conn *other = &postgres->conns[i];
+
+        if (other != conn && other->phase == POSTGRES_READY)
+            postgres_drop(other, why);
+    }
+}
+
 struct err postgres_pooler_look(struct postgres_conn *conn, int server)
 {
     const struct err refused =
@@ -57,19 +70,16 @@ struct err postgres_pooler_look(struct postgres_conn *conn, int server)
                  "settings of the session are lost in it; connect to the server itself, or to a "
                  "pooler of sessions");
     struct postgres_store *store = postgres_store_of(conn->postgres);
-    struct postgres_conn *twin = twin_of(conn, server);
     bool moved = conn->hello.server != 0 && conn->hello.server != server;
+    bool proof = moved || has_twin(conn, server);
 
     conn->hello.server = server;
     if (server == PQbackendPID(conn->pg))
         return ERR_NONE;
     tell(conn);
-    if (!moved && twin == NULL && is_proven(conn))
-        return refused;
-    if (!moved && twin == NULL)
-        return ERR_NONE;
+    if (!proof)
+        return is_proven(conn) ? refused : ERR_NONE;
     atomic_store(&store->pooler_ns, postgres_now(conn->postgres));
-    if (twin != NULL && twin->phase == POSTGRES_READY)
-        postgres_drop(twin, refused);
+    drop_others(conn, refused);
     return refused;
 }

@@ -242,7 +242,7 @@ static void start_patch_on_other(struct backend *backend, struct op *op)
 /* M13: of 1,000 changes none is lost, and 1,000 heartbeats undo none. */
 static void m13_heartbeats_undo_no_change(void **state)
 {
-    enum { ROUNDS = 10, CHANGES = 100 };
+    enum { ROUNDS = 20, CHANGES = 50 };
 
     struct kv_fixture *fixture = fixture_of(state);
     struct registry_patch patches[CHANGES];
