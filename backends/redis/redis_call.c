@@ -349,14 +349,15 @@ void redis_unexpected(struct redis_call *call)
 static struct err lost_err(const struct redis_call *call)
 {
     struct err e = {.code = ERR_UNAVAILABLE, .retry_after_ms = REDIS_RETRY_MS};
+    bool given = call->offset < call->redis->given_bytes;
 
-    if (call->offset >= call->redis->sent_bytes)
+    if (!given)
         e.text = "the connection to redis was lost before this was sent: nothing was done";
     else if (call->kind->writes)
         e.text = "the connection to redis was lost: the write may or may not have happened";
     else
         e.text = "the connection to redis was lost";
-    if (call->kind->writes && call->offset < call->redis->sent_bytes)
+    if (call->kind->writes && given)
         e.effect = EFFECT_UNKNOWN;
     return e;
 }

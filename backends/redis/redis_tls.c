@@ -141,7 +141,8 @@ ssize_t redis_tls_read(struct ssl_st *session, char *to, size_t room)
     return not_now(session, n) ? 0 : -1;
 }
 
-/* OpenSSL takes a record of at most 16 KiB at a time. */
+/* A record at a time: of a longer write OpenSSL would send one record after another, and say "not
+ * now" of all of them while the last one is not out. */
 ssize_t redis_tls_write(struct ssl_st *session, const char *from, size_t bytes)
 {
     size_t sent = 0;
@@ -149,7 +150,8 @@ ssize_t redis_tls_write(struct ssl_st *session, const char *from, size_t bytes)
     ERR_clear_error();
     while (sent < bytes) {
         size_t left = bytes - sent;
-        int n = SSL_write(session, from + sent, left < INT_MAX ? (int)left : INT_MAX);
+        int n =
+            SSL_write(session, from + sent, left < REDIS_TLS_RECORD ? (int)left : REDIS_TLS_RECORD);
 
         if (n > 0)
             sent += (size_t)n;
