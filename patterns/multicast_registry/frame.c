@@ -174,27 +174,13 @@ static size_t gather(struct framing *f, int kind)
     return n;
 }
 
-/* All of them read their topics from one source. */
-static void grant_sharers(const struct receiver *r, const struct incoming_batch *batch)
-{
-    const struct multicast *multicast = r->multicast;
-    size_t each = batch->bytes / batch->n;
-
-    for (uint32_t i = 0; i < batch->n; i++) {
-        struct subscription *subscription = batch->sharers[i];
-
-        if (subscription != NULL && subscription->state == SUB_RUNNING)
-            multicast->plan.topic->source.grant(multicast->messaging, subscription, 1, each);
-    }
-}
-
 /* Of a topic, what has left makes room at once; of a queue, what is confirmed. */
 static void grant_again(const struct receiver *r, const struct incoming_batch *batch)
 {
     struct lead *lead;
 
     if (batch->sharers != NULL) {
-        grant_sharers(r, batch);
+        inbox_grant_sharers(r, batch);
         return;
     }
     lead = lead_of(batch);

@@ -74,17 +74,32 @@ void inbox_fail(struct receiver *r, const struct attachment *a, struct err err)
     r->has_news = true;
 }
 
-/* The others stay. False: there are none. */
+/* All of them read their topics from one source. */
+void inbox_grant_sharers(const struct receiver *r, const struct incoming_batch *batch)
+{
+    const struct multicast *multicast = r->multicast;
+    size_t each = batch->bytes / batch->n;
+
+    for (uint32_t i = 0; i < batch->n; i++) {
+        struct subscription *subscription = batch->sharers[i];
+
+        if (subscription != NULL && subscription->state == SUB_RUNNING)
+            multicast->plan.topic->source.grant(multicast->messaging, subscription, 1, each);
+    }
+}
+
+/* The others stay. False: there are none who wait. */
 static bool leave_batch(struct receiver *r, struct incoming_batch *batch, const struct lead *lead)
 {
+    uint32_t done = batch->n - batch->left;
     bool others = false;
 
-    for (uint32_t i = batch->n - batch->left; i < batch->n; i++) {
+    for (uint32_t i = 0; i < batch->n; i++) {
         if (lead_at(batch, i) == lead) {
             batch->sharers[i] = NULL;
-            inbox_lost(r, 1, DROP_ENDED);
+            inbox_lost(r, i >= done, DROP_ENDED);
         }
-        others = others || batch->sharers[i] != NULL;
+        others = others || (i >= done && batch->sharers[i] != NULL);
     }
     return others;
 }
@@ -106,6 +121,8 @@ void inbox_forget(struct lead *lead)
             if (kept == NULL)
                 inbox->at = 0;
             r->waiting_bytes -= inbox_bytes(batch);
+            if (batch->sharers != NULL)
+                inbox_grant_sharers(r, batch); /* those who have had theirs */
             drop(r, lead->kind, batch);
             continue;
         }

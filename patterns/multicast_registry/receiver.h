@@ -221,6 +221,8 @@ struct err inbox_hold(struct receiver *receiver);
 void inbox_lost(struct receiver *receiver, uint64_t messages, enum drop_reason reason);
 
 void inbox_take(struct receiver *receiver, int kind, struct incoming_batch *batch);
+/* A batch that has sharers is over: those who are still there may have another message. */
+void inbox_grant_sharers(const struct receiver *receiver, const struct incoming_batch *batch);
 void inbox_fail(struct receiver *receiver, const struct attachment *attachment, struct err err);
 void inbox_drop(struct receiver *receiver); /* all batches */
 

@@ -1,5 +1,7 @@
 /* What comes for many identities of one stream at once, in one batch: each gets it as if it had
  * come alone. The fake's topics share, as far as the pattern says that its subscriptions do. */
+#include "patterns/multicast_registry/receiver.h"
+#include "tests/fake/fake_log.h"
 #include "tests/pattern/multicast_registry/multicast.h"
 
 enum { CROWD = 1100, LONG_NAME = 508, ROUNDS = 3 };
@@ -119,36 +121,37 @@ static void test_one_is_detached(void **state)
     end(rig, call);
 }
 
-/* Names that fill a frame: it is cut within a batch, and the rest follows. */
-static void test_a_batch_in_several_frames(void **state)
+/* ---- names that fill a frame: it is cut within a batch ---- */
+
+static struct fake_rig *sharing_long_names(char *names[CROWD])
 {
     struct fake_rig *rig = unbound();
-    pb_receive_request request = MULTICAST_PB(SUBSCRIBE_REQUEST__INIT);
-    char **names = calloc(CROWD, sizeof *names);
-    unsigned *heard = calloc(CROWD, sizeof *heard);
-    size_t frames = 0;
-    struct call *call;
 
-    (void)state;
-    assert_true(names != NULL && heard != NULL);
     fake_rig_bind(rig);
     rig->world.messages.bundles = true;
     for (unsigned i = 0; i < CROWD; i++) {
-        names[i] = malloc(LONG_NAME + 1);
-        assert_non_null(names[i]);
+        names[i] = test_malloc(LONG_NAME + 1);
         memset(names[i], 'n', LONG_NAME);
         snprintf(names[i], 8, "%04u", i);
         names[i][4] = '-';
         names[i][LONG_NAME] = '\0';
         fake_register(&rig->world, names[i], "{}", 0);
     }
-    request.identities = names;
-    request.n_identities = CROWD;
-    call = fake_call_with(rig, "Subscribe", &request.base, 0, true);
-    fake_rig_run(rig);
-    for (int i = 0; i < ROUNDS; i++)
-        multicast_text(rig, "", "x");
-    take_all(rig, call);
+    return rig;
+}
+
+static void free_names(char *names[CROWD])
+{
+    for (unsigned i = 0; i < CROWD; i++)
+        test_free(names[i]);
+}
+
+/* How often each has heard something. */
+static size_t count_heard(const struct call *call, unsigned heard[CROWD])
+{
+    size_t frames = 0;
+
+    memset(heard, 0, CROWD * sizeof *heard);
     for (size_t i = 0; i < call->sent_count; i++) {
         const pb_receive_frame *frame = (const pb_receive_frame *)call->sent[i].message;
 
@@ -158,13 +161,77 @@ static void test_a_batch_in_several_frames(void **state)
                 heard[strtoul(frame->messages[j]->identities[k], NULL, 10)]++;
         }
     }
-    assert_true(frames > ROUNDS);
-    for (unsigned i = 0; i < CROWD; i++) {
-        assert_int_equal(heard[i], ROUNDS);
-        free(names[i]);
+    return frames;
+}
+
+static void expect_all_credit(const struct fake_rig *rig)
+{
+    const struct fake_subscription *s = rig->world.messages.open;
+
+    assert_non_null(s);
+    for (; s != NULL; s = s->next)
+        assert_int_equal(s->subscription->credit_messages, ATTACHMENT_MESSAGES);
+}
+
+/* Those who have had their message wait for the rest of the batch, to have credit for another:
+ * they get it also when the rest is detached. A place that was left is nobody else's. */
+static void test_the_rest_of_a_batch_is_detached(void **state)
+{
+    static char *names[CROWD];
+    static unsigned heard[CROWD];
+    struct fake_rig *rig = sharing_long_names(names);
+    struct call *call = fake_call_with(rig, "Attach", NULL, 0, true);
+    unsigned detached = 0, first = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < CROWD - 1; i++)
+        attach(rig, call, names[i], false);
+    take_all(rig, call);
+    multicast_text(rig, "", "x");
+    multicast_text(rig, "", "y");
+    fake_call_take(call);
+    fake_rig_run(rig); /* the next frame ends within what came with "y" */
+    count_heard(call, heard);
+    while (first < CROWD && heard[first] < 2)
+        first++;
+    assert_true(first < CROWD);
+    attach(rig, call, names[first], true);
+    attach(rig, call, names[CROWD - 1], false); /* in its place */
+    for (unsigned i = 0; i < CROWD - 1; i++) {
+        if (heard[i] > 1)
+            continue;
+        detached++;
+        attach(rig, call, names[i], true);
     }
-    free(heard);
-    free(names);
+    assert_in_range(detached, 1, CROWD - 3);
+    take_all(rig, call);
+    assert_int_equal(dropped(call), detached);
+    expect_all_credit(rig);
+    free_names(names);
+    end(rig, call);
+}
+
+/* The rest of it follows. */
+static void test_a_batch_in_several_frames(void **state)
+{
+    static char *names[CROWD];
+    static unsigned heard[CROWD];
+    struct fake_rig *rig = sharing_long_names(names);
+    pb_receive_request request = MULTICAST_PB(SUBSCRIBE_REQUEST__INIT);
+    struct call *call;
+
+    (void)state;
+    request.identities = names;
+    request.n_identities = CROWD;
+    call = fake_call_with(rig, "Subscribe", &request.base, 0, true);
+    fake_rig_run(rig);
+    for (int i = 0; i < ROUNDS; i++)
+        multicast_text(rig, "", "x");
+    take_all(rig, call);
+    assert_true(count_heard(call, heard) > ROUNDS);
+    for (unsigned i = 0; i < CROWD; i++)
+        assert_int_equal(heard[i], ROUNDS);
+    free_names(names);
     end(rig, call);
 }
 
@@ -185,8 +252,11 @@ static void test_the_end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_as_if_alone),     cmocka_unit_test(test_credit_comes_back),
-        cmocka_unit_test(test_one_is_detached), cmocka_unit_test(test_a_batch_in_several_frames),
+        cmocka_unit_test(test_as_if_alone),
+        cmocka_unit_test(test_credit_comes_back),
+        cmocka_unit_test(test_one_is_detached),
+        cmocka_unit_test(test_a_batch_in_several_frames),
+        cmocka_unit_test(test_the_rest_of_a_batch_is_detached),
         cmocka_unit_test(test_the_end),
     };
 
