@@ -51,6 +51,7 @@ struct redis_call {
     uint32_t answers, answered;
     bool wanted;  /* somebody waits for the answers */
     bool refused; /* an error is among the answers */
+    bool led;     /* by a call that has its answer already */
     bool voided;  /* it is over, and its bytes are not to be sent: redis_line.c */
 };
 

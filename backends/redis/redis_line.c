@@ -66,6 +66,8 @@ void redis_line_leave(struct redis_call *call)
         call->next->at = call->at;
     else
         redis->last = call->at;
+    if (call->next != NULL && call->kind->leads && !call->voided)
+        call->next->led = true;
     call->at = NULL;
     if (redis->waits == call)
         redis->waits = call->next;
@@ -90,7 +92,7 @@ bool redis_line_sent(const struct redis_call *call)
 {
     const struct redis_call *leads = leader(call);
 
-    return (leads != NULL ? leads : call)->offset < call->redis->given_bytes;
+    return call->led || (leads != NULL ? leads : call)->offset < call->redis->given_bytes;
 }
 
 static void turn_void(struct redis_call *call)
