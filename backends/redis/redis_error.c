@@ -140,3 +140,9 @@ struct err redis_alone(void)
     return err_lost(err_make(ERR_DATA_LOSS, "redis refuses MULTI, which its user has to be "
                                             "permitted, and has carried out commands one by one"));
 }
+
+struct err redis_in_part(struct arena *arena, struct err rest)
+{
+    rest.text = arena_printf(arena, "a part of it was carried out, and of the rest: %s", rest.text);
+    return err_lost(rest);
+}

@@ -116,7 +116,7 @@ struct err redis_many_gather(struct redis_many *many)
         worst = redis_spread_worse(worst, portion->request->err);
     }
     if (many->kind->whole && worst.code != ERR_OK && answered)
-        return err_lost(worst);
+        return redis_in_part(op_arena(many->spread.op), worst);
     return answered ? ERR_NONE : worst;
 }
 

@@ -84,7 +84,9 @@ static void on_node(struct redis_call *call, const struct redis_node *node)
 
 static void end(struct redis_scripted *work, struct err err)
 {
-    redis_finish(work->redis, work->op, err.code != ERR_OK && work->wrote ? err_lost(err) : err);
+    if (err.code != ERR_OK && work->wrote)
+        err = redis_in_part(op_arena(work->op), err);
+    redis_finish(work->redis, work->op, err);
 }
 
 static void on_end(struct redis_call *call)

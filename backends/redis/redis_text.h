@@ -116,6 +116,10 @@ struct err redis_error(struct arena *arena, struct slice reply);
  */
 struct err redis_alone(void);
 
+/* Something was carried out before this error, or elsewhere: of which its text alone knows nothing.
+ */
+struct err redis_in_part(struct arena *arena, struct err rest);
+
 /* What an error tells beyond its own call, the gravest last. err: what to tell others. */
 enum redis_news {
     REDIS_NEWS_NONE,

@@ -1,6 +1,7 @@
 /* What waits to be sent for calls that are over is not sent, wherever it stands, and everything
  * else is: a socket that takes little at a time, and calls in both buffers of a connection. */
 #include "backends/redis/redis_call.h"
+#include "backends/redis/redis_scripted.h"
 #include "src/base/container.h"
 
 #include <fcntl.h>
@@ -416,6 +417,39 @@ static void one_that_was_over_before_it_began(void **state)
     close_world(w);
 }
 
+static void say_nothing(struct redis_call *call, struct redis_scripted *work)
+{
+    (void)call;
+    (void)work;
+}
+
+/* Of an operation of several calls, of which an earlier one has written. */
+static void a_later_step_is_not_all_of_it(void **state)
+{
+    static const struct redis_scripted_text script = {"return 1", true};
+    static const struct redis_scripted_name name;
+    struct world *w = open_world();
+    struct task *task = &w->tasks[0];
+    struct redis_scripted work = {.redis = &w->redis,
+                                  .op = &task->op,
+                                  .script = &script,
+                                  .name = &name,
+                                  .say = say_nothing,
+                                  .wrote = true};
+
+    (void)state;
+    op_group_init(&task->group, &w->worker, &w->arena, 0);
+    op_start(&task->op, &task->group, on_done);
+    redis_scripted_run(&work);
+    op_group_cancel(&task->group, err_make(ERR_CANCELLED, "not sent"));
+    worker_drain(&w->worker, 0);
+    assert_int_equal(task->op.err.effect, EFFECT_UNKNOWN);
+    assert_string_equal(task->op.err.text,
+                        "a part of it was carried out, and of the rest: not sent");
+    redis_sift_some(&w->redis);
+    close_world(w);
+}
+
 /* A write that failed has left a gap: what is queued behind it stays here. */
 static void nothing_follows_a_write_that_failed(void **state)
 {
@@ -451,6 +485,7 @@ int main(void)
         cmocka_unit_test(a_lost_connection_ends_what_is_left),
         cmocka_unit_test(what_is_void_does_not_pile_up),
         cmocka_unit_test(one_that_was_over_before_it_began),
+        cmocka_unit_test(a_later_step_is_not_all_of_it),
         cmocka_unit_test(nothing_follows_a_write_that_failed),
     };
 
