@@ -341,7 +341,6 @@ static void deadline_of_a_write_that_waits(void **state)
     assert_string_equal(kv_get_ok(&fixture->kv, "held"), "second");
 }
 
-/* The server ends a statement that takes longer than command_timeout_ms. */
 static void start_late_put(struct backend *backend, struct op *op)
 {
     op->group->deadline_ns = 1;
@@ -375,6 +374,7 @@ static void what_is_late_before_it_is_sent_is_not_done(void **state)
     redis_fixture_close(&fixture);
 }
 
+/* The server ends a statement that takes longer than command_timeout_ms. */
 static void statement_timeout(void **state)
 {
     struct redis_fixture fixture;
