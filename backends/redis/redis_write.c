@@ -7,7 +7,7 @@
 #include "backends/redis/redis_call.h"
 #include "backends/redis/redis_tls.h"
 
-enum { BUFFER_KEPT = 256 << 10 };
+enum { BUFFER_KEPT = 256 << 10, WRITES_AT_ONCE = 64 };
 
 /* The socket has not taken `left` bytes of those that it was offered. */
 static void note_given(struct redis *redis, size_t left)
@@ -35,12 +35,16 @@ static ssize_t send_some(struct redis *redis, const char *from, size_t bytes)
     return n;
 }
 
-/* What an earlier flush left behind. That the socket takes some of it shows that redis reads. */
+/* What an earlier flush left behind. That the socket takes some of it shows that redis reads. What
+ * is left out makes many small writes of it: then the rest waits for the next turn of the loop. */
 static bool send_unsent(struct redis *redis)
 {
     size_t run;
 
-    while (redis->unsent != NULL && (run = redis_sift_next(redis)) > 0) {
+    for (unsigned i = 0; i < WRITES_AT_ONCE && redis->unsent != NULL; i++) {
+        if ((run = redis_sift_next(redis)) == 0)
+            break;
+
         ssize_t n = send_some(redis, redis->unsent + redis->unsent_at, run);
 
         if (n < 0)

@@ -1,139 +1,13 @@
 /* What waits to be sent for calls that are over is not sent, wherever it stands, and everything
  * else is: a socket that takes little at a time, and calls in both buffers of a connection. */
-#include "backends/redis/redis_call.h"
-#include "backends/redis/redis_scripted.h"
-#include "src/base/container.h"
-
-#include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <cmocka.h>
+#include "tests/unit/backends/redis/line_rig.h"
 
 enum {
     SIDE = 4,         /* calls in each buffer, behind the first call */
     CALLS = 2 * SIDE, /* that may be cancelled */
     LED = SIDE + 1,   /* of them the one that another command leads */
-    FIRST_BYTES = 200 << 10,
-    SMALL_BUFFER = 4096,
-    ROOM = 1 << 20
+    FIRST_BYTES = 200 << 10
 };
-
-struct task {
-    struct op op;
-    struct op_group group;
-    bool done;
-};
-
-struct world {
-    struct worker worker;
-    struct arena arena;
-    struct redis_store store;
-    struct redis redis;
-    int peer;
-    struct task first, tasks[CALLS];
-    char *got, *expected;
-    size_t got_bytes, expected_bytes;
-};
-
-static void wake(struct worker *worker)
-{
-    (void)worker;
-}
-
-static void node(struct redis_call *call, const struct redis_node *node)
-{
-    (void)call;
-    (void)node;
-}
-
-static void end_nothing(struct redis_call *call)
-{
-    (void)call;
-}
-
-static const struct redis_kind plain = {.writes = true, .node = node};
-static const struct redis_kind leading = {.node = node, .end = end_nothing, .leads = true};
-
-static void connect_pair(struct world *w)
-{
-    int pair[2], small = SMALL_BUFFER;
-
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
-    setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
-    w->redis.link = redis_link_new(&w->redis);
-    w->redis.link->fd = pair[0];
-    w->redis.phase = REDIS_READY;
-    redis_take_answers(&w->redis);
-    w->peer = pair[1];
-}
-
-static void disconnect(struct world *w)
-{
-    redis_output_clear(&w->redis);
-    redis_link_close(w->redis.link);
-    free(w->redis.link);
-    w->redis.link = NULL;
-    close(w->peer);
-}
-
-static struct world *open_world(void)
-{
-    static struct world the_one; /* a worker is aligned as no allocation is */
-    struct world *w = &the_one;
-
-    *w = (struct world){.peer = -1};
-    worker_init(&w->worker, 0, wake);
-    worker_set_current(&w->worker);
-    w->worker.now_ns = 1;
-    arena_init(&w->arena, NULL);
-    w->store.max_in_flight = 1000;
-    w->store.max_buffer_bytes = 1 << 30;
-    w->redis.base.home = &w->worker;
-    w->redis.base.store = &w->store.base;
-    w->redis.stats = &w->redis.base.stats;
-    w->redis.last = &w->redis.first;
-    w->redis.turns_last = &w->redis.turns;
-    w->got = test_malloc(ROOM);
-    w->expected = test_malloc(ROOM);
-    connect_pair(w);
-    return w;
-}
-
-static void close_world(struct world *w)
-{
-    if (w->redis.link != NULL)
-        disconnect(w);
-    redis_free_calls(&w->redis);
-    arena_clear(&w->arena);
-    worker_drain(&w->worker, 0);
-    worker_set_current(NULL);
-    worker_clear(&w->worker);
-    test_free(w->got);
-    test_free(w->expected);
-}
-
-static void on_done(struct op *op)
-{
-    CONTAINER_OF(op, struct task, op)->done = true;
-}
-
-static struct redis_call *begin(struct world *w, struct task *task, uint64_t deadline_ns)
-{
-    op_group_init(&task->group, &w->worker, &w->arena, deadline_ns);
-    op_start(&task->op, &task->group, on_done);
-    return redis_begin(&w->redis, &task->op, &plain, 100);
-}
-
-static void expect(struct world *w, const char *text, size_t len)
-{
-    memcpy(w->expected + w->expected_bytes, text, len);
-    w->expected_bytes += len;
-}
 
 /* ECHO <number>, as it stands on the wire; and how it is queued. */
 static void expect_echo(struct world *w, unsigned number)
@@ -417,39 +291,6 @@ static void one_that_was_over_before_it_began(void **state)
     close_world(w);
 }
 
-static void say_nothing(struct redis_call *call, struct redis_scripted *work)
-{
-    (void)call;
-    (void)work;
-}
-
-/* Of an operation of several calls, of which an earlier one has written. */
-static void a_later_step_is_not_all_of_it(void **state)
-{
-    static const struct redis_scripted_text script = {"return 1", true};
-    static const struct redis_scripted_name name;
-    struct world *w = open_world();
-    struct task *task = &w->tasks[0];
-    struct redis_scripted work = {.redis = &w->redis,
-                                  .op = &task->op,
-                                  .script = &script,
-                                  .name = &name,
-                                  .say = say_nothing,
-                                  .wrote = true};
-
-    (void)state;
-    op_group_init(&task->group, &w->worker, &w->arena, 0);
-    op_start(&task->op, &task->group, on_done);
-    redis_scripted_run(&work);
-    op_group_cancel(&task->group, err_make(ERR_CANCELLED, "not sent"));
-    worker_drain(&w->worker, 0);
-    assert_int_equal(task->op.err.effect, EFFECT_UNKNOWN);
-    assert_string_equal(task->op.err.text,
-                        "a part of it was carried out, and of the rest: not sent");
-    redis_sift_some(&w->redis);
-    close_world(w);
-}
-
 /* A write that failed has left a gap: what is queued behind it stays here. */
 static void nothing_follows_a_write_that_failed(void **state)
 {
@@ -485,7 +326,6 @@ int main(void)
         cmocka_unit_test(a_lost_connection_ends_what_is_left),
         cmocka_unit_test(what_is_void_does_not_pile_up),
         cmocka_unit_test(one_that_was_over_before_it_began),
-        cmocka_unit_test(a_later_step_is_not_all_of_it),
         cmocka_unit_test(nothing_follows_a_write_that_failed),
     };
 
