@@ -65,10 +65,16 @@ struct subscription_want {
     enum stream_start start : 8;   /* START_COMMITTED: a group's default */
     enum stream_start if_none : 8; /* START_EARLIEST or START_LATEST */
     enum gap_policy on_gap : 8;
-    bool ordered; /* where source.keyed: messages of one key come in the log's order, also after
+    bool ordered : 1; /* where source.keyed: messages of one key come in the log's order, also after
                      a retry or a release: then no later one of the key comes before it is handed
                      over again. Later ones that were handed over before it may be settled in any
                      way; those that are released wait behind it */
+    /* queues */
+    bool oldest_first : 1; /* what another process had taken and died with, before this was opened,
+                          comes in its place, before what is newer. A source that cannot tell at
+                          once who has died hands nothing over until it can, for as long at most as
+                          it leaves messages with a process that is silent. What the living hold
+                          stays theirs, and nobody waits for it */
     /* streams and queues where the source leases */
     uint64_t lease_ms; /* how long a delivery is left here without settle or extend; 0: as long as
                           the subscription is there, which the source sees to */

@@ -116,9 +116,11 @@ void redis_wait_join(struct redis_reader *reader)
         watch = watch->next;
     if (watch == NULL && streams->n_watches < REDIS_WATCHES)
         watch = start(streams, reader);
-    if (watch != NULL)
-        watch->readers++;
     reader->watch = watch;
+    if (watch == NULL)
+        return;
+    watch->readers++;
+    redis_watch_look(watch); /* for notes: without readers it may have stood still */
 }
 
 void redis_wait_leave(struct redis_reader *reader)

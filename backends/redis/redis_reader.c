@@ -6,6 +6,9 @@
  *                       ^ |  claim: XAUTOCLAIM, when somebody has given back, and now and then
  *                       |_|  every second of fetching, and after each connection: enter again
  *
+ * Who wants the oldest first looks for what the dead have left before it takes anything
+ * (redis_oldest.c).
+ *
  * close: what is under way comes first; then all is given back, the name goes, closed() is told. */
 #include "backends/redis/redis_stream.h"
 
@@ -52,6 +55,8 @@ static void take_more(struct redis_reader *reader)
         return;
     if (reader->recovers)
         redis_recover(reader);
+    else if (reader->oldest_first)
+        redis_oldest(reader);
     else if (reader->order != NULL && redis_order_first(reader))
         return;
     else if (reader->want_claim)
@@ -167,7 +172,7 @@ void redis_reader_connected(struct redis_reader *reader)
     reader->entered = reader->waiting = false;
     reader->want_fetch = reader->want_claim = true;
     reader->recovers = reader->entered_once;
-    reader->claim_at = reader->recover_at = (struct redis_id){0};
+    reader->claim_at = reader->recover_at = reader->oldest_at = (struct redis_id){0};
     reader->again_ns = 0;
     if (reader->order != NULL) {
         reader->order->lock_ns = 0;
@@ -231,6 +236,7 @@ void redis_reader_open(struct backend *backend, struct subscription *subscriptio
     *reader = (struct redis_reader){.streams = streams,
                                     .subscription = subscription,
                                     .queue = queue,
+                                    .oldest_first = queue && subscription->want.oldest_first,
                                     .job.run = run,
                                     .want_fetch = true,
                                     .want_claim = true,

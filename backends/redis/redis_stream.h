@@ -7,7 +7,8 @@
  *   redis_reader.c    a subscription: what it does next (redis_work.c: those who work for it wake
  *                     it and call; redis_tell.c: what it tells;
  *                     redis_enter.c, redis_recover.c: where it stands; redis_fetch.c: new messages;
- *                     redis_claim.c: what others have given back or left behind)
+ *                     redis_claim.c: what others have given back or left behind;
+ *                     redis_oldest.c: waiting for that, before anything newer is taken)
  *   redis_order.c     order by key: what waits; redis_retake.c: and is taken again
  *   redis_held.c      what a subscription has taken and not settled; redis_due.c: for a time
  *   redis_give.c      giving back
@@ -210,9 +211,13 @@ struct redis_reader {
     struct redis_id woken;    /* what ended the waiting */
     struct redis_id claim_at; /* where claiming goes on */
     struct redis_id recover_at;
-    uint32_t most, asked; /* messages that may be asked for at once, and were */
-    uint64_t largest;     /* bytes of recent messages */
-    unsigned rewound;     /* seeks that were seen before they were told */
+    uint32_t most, asked;      /* messages that may be asked for at once, and were */
+    uint64_t largest;          /* bytes of recent messages */
+    bool oldest_first;         /* redis_oldest.c comes before all that takes */
+    uint64_t oldest_ns;        /* when it looked first; 0: it has not */
+    uint64_t idlest_ms;        /* the least idle of those that it waits for */
+    struct redis_id oldest_at; /* where its look goes on */
+    unsigned rewound;          /* seeks that were seen before they were told */
 
     /* of the answer that is being read */
     uint64_t sent_ns;
@@ -289,12 +294,13 @@ void redis_stream_grant(struct backend *backend, struct subscription *subscripti
 void redis_stream_withdraw(struct backend *backend, struct subscription *subscription);
 void redis_stream_close(struct backend *backend, struct subscription *subscription);
 
-/* ---- taking (redis_enter.c, redis_fetch.c, redis_claim.c) ---- */
+/* ---- taking (redis_enter.c, redis_fetch.c, redis_claim.c, redis_oldest.c) ---- */
 
 void redis_enter(struct redis_reader *reader);
 void redis_fetch(struct redis_reader *reader);
 void redis_claim(struct redis_reader *reader);
 void redis_recover(struct redis_reader *reader);
+void redis_oldest(struct redis_reader *reader);
 /* How many messages may be asked for. */
 uint32_t redis_may_ask(const struct redis_reader *reader);
 /* All of an answer has come: what is not to be kept goes back. */

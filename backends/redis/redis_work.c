@@ -20,6 +20,8 @@ void redis_reader_invite(struct redis_reader *reader)
         reader->order->lock_ns = 0; /* the group may be free */
     } else {
         reader->invited = reader->want_claim = true;
+        if (reader->oldest_first)
+            reader->again_ns = 0; /* what it waits for may be back */
         reader->claim_at = (struct redis_id){0};
     }
     redis_reader_wake(reader);

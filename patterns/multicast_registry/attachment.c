@@ -295,6 +295,7 @@ static void open_lead(struct lead *lead)
     *lead = (struct lead){.kind = lead->kind};
     subscription_init(&lead->subscription, multicast->base.home, &events);
     want->topic = topic;
+    want->oldest_first = lead->kind == LEAD_QUEUE;
     if (lead->kind == LEAD_QUEUE && multicast->plan.kept_in_stream) {
         want->group = slice_str(MULTICAST_GROUP);
         want->start = START_COMMITTED;

@@ -1,5 +1,5 @@
-/* Queues with bounds on a real redis: the contract by their code, what is counted, a full server.
- */
+/* Queues on a real redis: with bounds, the contract by their code, what is counted, a full server;
+ * and what is pending before somebody comes who wants the oldest first. */
 #include "src/base/container.h"
 #include "tests/contract/redis_stream_fixture.h"
 
@@ -46,6 +46,27 @@ static int open_aging(void **state)
 
     fixture->bounds.age_ms = 200;
     *state = fixture;
+    return 0;
+}
+
+static struct stream_fixture *open_idle(const char *claim_idle_ms)
+{
+    redis_server_say(&server, "FLUSHALL");
+    redis_server_say(&server, STREAM_USER);
+    return stream_fixture_open(&server,
+                               (redis_settings){"address", address, "username", "prism", "password",
+                                                "secret", "claim_idle_ms", claim_idle_ms, NULL});
+}
+
+static int open_hasty(void **state)
+{
+    *state = open_idle("500");
+    return 0;
+}
+
+static int open_patient(void **state)
+{
+    *state = open_idle("3600000");
     return 0;
 }
 
@@ -116,11 +137,103 @@ static void sizes_go_with_what_they_count(void **state)
     assert_string_equal(stream_say(fixture, "HGET prism:bytes %s", queue), "8");
 }
 
+/* ---- who wants the oldest first ---- */
+
+static void take_as(struct stream_fixture *fixture, const char *queue, const char *consumer,
+                    unsigned n)
+{
+    stream_say(fixture, "XREADGROUP GROUP prism:queue %s COUNT %u STREAMS %s >", consumer, n,
+               queue);
+}
+
+static struct probe *heir(struct message_fixture *messages, const char *queue)
+{
+    struct subscription_want want = probe_want(queue, NULL);
+    struct probe *probe;
+
+    want.oldest_first = true;
+    probe = probe_queue(messages, messages->kv.backend, want);
+    probe_grant(probe, CREDIT, BYTES);
+    return probe;
+}
+
+/* A look sees a part of what is pending: the dead one's is behind the first part. */
+static void what_the_dead_had_comes_in_its_place(void **state)
+{
+    enum { BACK = 110, DEAD = 40, ALL = 250 };
+    struct stream_fixture *fixture = *state;
+    struct message_fixture *messages = &fixture->messages;
+    const char *queue = message_topic(messages);
+    struct probe *probe;
+
+    message_publish_ok(messages, &messages->kv.backend->has.queue->sink, queue, NULL, 0, ALL);
+    stream_say(fixture, "XGROUP CREATE %s prism:queue 0", queue);
+    take_as(fixture, queue, "prism:nobody", BACK);
+    take_as(fixture, queue, "dead", DEAD);
+    probe = heir(messages, queue);
+    probe_wait(probe, ALL);
+    for (unsigned i = 0; i < ALL; i++) {
+        assert_int_equal(probe_number(probe, i), i);
+        assert_int_equal(probe_got(probe, i)->m.attempt, i < BACK + DEAD ? 2 : 1);
+    }
+    probe_done(probe, 0, ALL);
+    probe_free(probe);
+}
+
+/* What waits for its retry with nobody keeps its delay, and holds nothing up. */
+static void what_waits_for_its_retry_is_passed_by(void **state)
+{
+    struct stream_fixture *fixture = *state;
+    struct message_fixture *messages = &fixture->messages;
+    const char *queue = message_topic(messages);
+    struct probe *probe;
+
+    message_publish_ok(messages, &messages->kv.backend->has.queue->sink, queue, NULL, 0, 3);
+    stream_say(fixture, "XGROUP CREATE %s prism:queue 0", queue);
+    take_as(fixture, queue, "prism:nobody", 1);
+    probe = heir(messages, queue);
+    probe_wait(probe, 2);
+    assert_int_equal(probe_number(probe, 0), 1);
+    assert_int_equal(probe_number(probe, 1), 2);
+    probe_done(probe, 0, 2);
+    probe_quiet(probe, 2);
+    probe_free(probe);
+}
+
+/* Who gives back is heard at once, long before anything could be claimed for its age. */
+static void what_the_living_give_back_comes_in_its_place(void **state)
+{
+    struct stream_fixture *fixture = *state;
+    struct message_fixture *messages = &fixture->messages;
+    const char *queue = message_topic(messages);
+    struct probe *holder, *probe;
+
+    message_publish_ok(messages, &messages->kv.backend->has.queue->sink, queue, NULL, 0, 3);
+    holder = probe_queue(messages, messages->second, probe_want(queue, NULL));
+    probe_grant(holder, 2, BYTES);
+    probe_wait(holder, 2);
+    probe = heir(messages, queue);
+    probe_quiet(probe, 0);
+    probe_free(holder);
+    probe_wait(probe, 3);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(probe_number(probe, i), i);
+    probe_done(probe, 0, 3);
+    probe_free(probe);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         KV_TEST(a_full_server_has_those_who_attach),
         KV_TEST(sizes_go_with_what_they_count),
+    };
+    const struct CMUnitTest hasty[] = {
+        KV_TEST(what_the_dead_had_comes_in_its_place),
+    };
+    const struct CMUnitTest patient[] = {
+        KV_TEST(what_waits_for_its_retry_is_passed_by),
+        KV_TEST(what_the_living_give_back_comes_in_its_place),
     };
     int failed;
 
@@ -133,7 +246,11 @@ int main(void)
              queue_bounds_contract("redis-stream", open_bounded, close_fixture) +
              queue_bounds_contract("redis-stream, age", open_aging, close_fixture) +
              kv_group("redis-stream", "queues with bounds", tests, ARRAY_LEN(tests), open_bounded,
-                      close_fixture);
+                      close_fixture) +
+             kv_group("redis-stream", "the oldest first", hasty, ARRAY_LEN(hasty), open_hasty,
+                      close_fixture) +
+             kv_group("redis-stream", "the oldest first, patiently", patient, ARRAY_LEN(patient),
+                      open_patient, close_fixture);
     redis_server_stop(&server);
     return failed != 0;
 }
