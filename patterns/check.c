@@ -47,3 +47,8 @@ struct err check_at_item(struct err err, struct arena *arena, const char *list, 
         err.subject = arena_printf(arena, "%s[%zu].%s", list, i, err.subject);
     return err;
 }
+
+bool check_is_known(const ProtobufCEnumDescriptor *type, int number)
+{
+    return protobuf_c_enum_descriptor_get_value(type, number) != NULL;
+}

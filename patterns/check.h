@@ -7,6 +7,8 @@
 #include "src/base/err.h"
 #include "src/base/slice.h"
 
+#include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,5 +29,8 @@ struct err check_items(size_t n, uint32_t max, struct arena *arena, const char *
 /* The same fault, told as one of item i of a request: "requests[3].key"; where the list consists of
  * what is at fault itself (subject NULL): "keys[3]". */
 struct err check_at_item(struct err err, struct arena *arena, const char *list, size_t i);
+
+/* The protocol has this number. protobuf hands over whatever a client sends in an enumeration. */
+bool check_is_known(const ProtobufCEnumDescriptor *type, int number);
 
 #endif

@@ -243,6 +243,7 @@ enum {
 };
 
 struct err consumer_check_delay(int64_t delay_ms);
+struct err consumer_check_disposition(pb_disposition disposition);
 
 /* Topic and group of a request about a group. */
 struct err consumer_read_group(const struct consumer *consumer, struct arena *arena,

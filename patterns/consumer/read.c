@@ -1,4 +1,5 @@
 /* Reading of requests, before the first effect. */
+#include "patterns/check.h"
 #include "patterns/consumer/consumer_priv.h"
 
 static struct err fault(const char *field, const char *text)
@@ -10,6 +11,13 @@ struct err consumer_check_delay(int64_t delay_ms)
 {
     if (delay_ms < 0 || delay_ms > CONSUMER_MAX_DELAY_MS)
         return fault("delay_ms", "delay_ms is out of range");
+    return ERR_NONE;
+}
+
+struct err consumer_check_disposition(pb_disposition disposition)
+{
+    if (!check_is_known(&prism__patterns__consumer__disposition__descriptor, (int)disposition))
+        return fault("disposition", "disposition has to be a number of Disposition");
     return ERR_NONE;
 }
 
@@ -279,6 +287,20 @@ static struct err read_order(const struct origin *from, pb_order_mode order, str
     return ERR_NONE;
 }
 
+static struct err check_modes(const pb_subscribe_request *request)
+{
+    if (!check_is_known(&prism__patterns__schemas__ack_mode__descriptor, (int)request->ack_mode))
+        return fault("ack_mode", "ack_mode has to be a number of AckMode");
+    if (!check_is_known(&prism__patterns__consumer__order_mode__descriptor, (int)request->order))
+        return fault("order", "order has to be a number of OrderMode");
+    if (!check_is_known(&prism__patterns__consumer__start_position__descriptor,
+                        (int)request->if_none))
+        return fault("if_none", "if_none has to be EARLIEST or LATEST");
+    if (!check_is_known(&prism__patterns__consumer__gap_policy__descriptor, (int)request->on_gap))
+        return fault("on_gap", "on_gap has to be a number of GapPolicy");
+    return ERR_NONE;
+}
+
 static struct err read_modes(const struct consumer *consumer, const pb_subscribe_request *request,
                              struct member_want *want)
 {
@@ -328,6 +350,8 @@ struct err consumer_read(const struct consumer *consumer, struct arena *arena,
         want->feed.group = message_empty();
     if (err.code == ERR_OK)
         err = check_name(request->consumer_id, "consumer_id");
+    if (err.code == ERR_OK)
+        err = check_modes(request);
     if (err.code == ERR_OK)
         err = read_dead(consumer, arena, request, &want->feed);
     if (err.code == ERR_OK)

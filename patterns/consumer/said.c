@@ -129,6 +129,7 @@ void member_hear(struct member *member)
 static struct err check(const struct member *member, const pb_consume_request *request)
 {
     bool settles = false;
+    struct err err = ERR_NONE;
 
     switch (request->action_case) {
     case CONSUMER_PB(CONSUME_REQUEST__ACTION_ACK):
@@ -136,8 +137,9 @@ static struct err check(const struct member *member, const pb_consume_request *r
         break;
     case CONSUMER_PB(CONSUME_REQUEST__ACTION_REJECT):
         settles = true;
-        if (request->reject->_delay_ms_case != 0)
-            return consumer_check_delay(request->reject->delay_ms);
+        err = consumer_check_disposition(request->reject->disposition);
+        if (err.code == ERR_OK && request->reject->_delay_ms_case != 0)
+            err = consumer_check_delay(request->reject->delay_ms);
         break;
     case CONSUMER_PB(CONSUME_REQUEST__ACTION_EXTEND):
         settles = true;
@@ -152,9 +154,9 @@ static struct err check(const struct member *member, const pb_consume_request *r
         return err_about(ERR_INVALID_ARGUMENT, "action",
                          "one of ack, reject, credit, extend has to be set");
     }
-    if (settles && member->automatic)
-        return err_about(ERR_FAILED_PRECONDITION, "ack_mode", "ACK_AUTO settles by itself");
-    return ERR_NONE;
+    if (err.code == ERR_OK && settles && member->automatic)
+        err = err_about(ERR_FAILED_PRECONDITION, "ack_mode", "ACK_AUTO settles by itself");
+    return err;
 }
 
 static void carry_out(struct member *member, const pb_consume_request *request)

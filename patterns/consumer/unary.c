@@ -287,8 +287,10 @@ void consumer_reject(struct call *call)
     const pb_reject_request *request = call_request(call);
     struct unary *unary = unary_new(call);
     bool delayed = request->_delay_ms_case == CONSUMER_PB(REJECT_REQUEST___DELAY_MS_DELAY_MS);
-    struct err err = delayed ? consumer_check_delay(request->delay_ms) : ERR_NONE;
+    struct err err = consumer_check_disposition(request->disposition);
 
+    if (err.code == ERR_OK && delayed)
+        err = consumer_check_delay(request->delay_ms);
     if (err.code != ERR_OK) {
         call_fail(call, err);
         return;

@@ -187,6 +187,9 @@ static struct err check_manner(const struct multicast *multicast, const struct m
 {
     size_t len = manner->resume_token != NULL ? strlen(manner->resume_token) : 0;
 
+    if (!check_is_known(&prism__patterns__schemas__ack_mode__descriptor, (int)manner->ack_mode))
+        return err_about(ERR_INVALID_ARGUMENT, "ack_mode",
+                         "ack_mode has to be a number of AckMode");
     if (manner->ack_mode == PRISM__PATTERNS__SCHEMAS__ACK_MODE__ACK_MANUAL &&
         multicast->plan.kept_sink == NULL)
         return need_unmet(multicast_need_of(NEED_DURABILITY));
@@ -197,7 +200,8 @@ static struct err check_manner(const struct multicast *multicast, const struct m
                                          manner->resume_token[RECEIVER_ID_CHARS] != ':'))
         return err_about(ERR_INVALID_ARGUMENT, "resume_token", "this is no token of a frame");
     if ((unsigned)manner->when_full >= FULL_POLICIES)
-        return err_about(ERR_INVALID_ARGUMENT, "when_full", "there is no such policy");
+        return err_about(ERR_INVALID_ARGUMENT, "when_full",
+                         "when_full has to be a number of FullPolicy");
     return ERR_NONE;
 }
 

@@ -42,6 +42,19 @@ static void choose_way(struct sending *s)
     s->carrier = s->kept ? s->multicast->durability : s->multicast->messaging;
 }
 
+static struct err check_modes(const pb_multicast_request *request)
+{
+    if (!check_is_known(&prism__patterns__schemas__delivery_semantics__descriptor,
+                        (int)request->delivery))
+        return err_about(ERR_INVALID_ARGUMENT, "delivery",
+                         "delivery has to be a number of DeliverySemantics");
+    if (!check_is_known(&prism__patterns__multicast_registry__results_mode__descriptor,
+                        (int)request->results))
+        return err_about(ERR_INVALID_ARGUMENT, "results",
+                         "results has to be a number of ResultsMode");
+    return ERR_NONE;
+}
+
 /* What the bound backends cannot do is refused, not left out. */
 static struct err check_abilities(const struct sending *s)
 {
@@ -185,7 +198,9 @@ struct err sending_read(struct sending *s)
     struct err err;
 
     choose_way(s);
-    err = check_numbers(s->multicast, s->request);
+    err = check_modes(s->request);
+    if (err.code == ERR_OK)
+        err = check_numbers(s->multicast, s->request);
     if (err.code == ERR_OK)
         err = check_abilities(s);
     if (err.code == ERR_OK)

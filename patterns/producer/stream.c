@@ -314,7 +314,7 @@ static enum failure_mode mode_of(pb_failure_mode mode)
         return FAILURE_CONTINUE;
     case PRISM__PATTERNS__PRODUCER__FAILURE_MODE__STOP_STREAM:
         return FAILURE_STOP_ALL;
-    default: /* also what a newer client may know */
+    default:
         return FAILURE_STOP_KEY;
     }
 }
@@ -379,6 +379,11 @@ static void take_frame(struct flow *stream, const pb_publish_frame *from)
     struct err err = check_items(from->n_messages, stream->producer->settings.max_batch_items,
                                  call_arena(stream->call), "messages");
 
+    if (err.code == ERR_OK && !stream->begun &&
+        !check_is_known(&prism__patterns__producer__failure_mode__descriptor,
+                        (int)from->failure_mode))
+        err = err_about(ERR_INVALID_ARGUMENT, "failure_mode",
+                        "failure_mode has to be a number of FailureMode");
     if (err.code != ERR_OK) {
         fail(stream, err);
         return;
