@@ -259,11 +259,38 @@ static void print_some(int64_t count, const char *what)
         printf("%lld %s, ", (long long)count, what);
 }
 
+static void print_cost(const struct prism_multicast_cost *cost)
+{
+    if (!cost->told)
+        return;
+    if (cost->stored_messages > 0)
+        printf("it would store %lld messages", (long long)cost->stored_messages);
+    else
+        printf("it would publish at most %lld messages", (long long)cost->published_messages);
+    printf(", %lld bytes", (long long)cost->message_bytes);
+    if (cost->least_ms > 0)
+        printf(", in %.3f s or more", (double)cost->least_ms / MS_PER_S);
+    putchar('\n');
+}
+
+static void json_cost(struct json *json, const struct prism_multicast_cost *cost)
+{
+    if (!cost->told)
+        return;
+    json_open(json, "cost", '{');
+    json_int(json, "published_messages", cost->published_messages);
+    json_int(json, "stored_messages", cost->stored_messages);
+    json_int(json, "message_bytes", cost->message_bytes);
+    json_int(json, "least_ms", cost->least_ms);
+    json_close(json, '}');
+}
+
 static void print_text(const struct options *options, const struct prism_multicast_counts *counts,
                        double seconds)
 {
     if (options->dry_run) {
         printf("%lld targets match; nothing was sent\n", (long long)counts->targets);
+        print_cost(&counts->cost);
         return;
     }
     printf("%lld targets: %lld delivered, ", (long long)counts->targets,
@@ -294,6 +321,7 @@ static void print_counts(const struct options *options, const struct prism_multi
     json_int(&json, "pending", counts->pending);
     json_int(&json, "skipped", counts->skipped);
     json_int(&json, "failed", counts->failed);
+    json_cost(&json, &counts->cost);
     json_close(&json, '}');
 }
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 typedef Prism__Patterns__MulticastRegistry__MulticastProgress wire_progress;
+typedef Prism__Patterns__MulticastRegistry__MulticastCost wire_cost;
 typedef Prism__Patterns__MulticastRegistry__MulticastRequest wire_multicast;
 typedef Prism__Patterns__MulticastRegistry__RegisterRequest wire_register;
 typedef Prism__Patterns__MulticastRegistry__RegisterResponse wire_registered;
@@ -330,6 +331,16 @@ struct watching {
     bool done;
 };
 
+static void take_cost(const wire_cost *from, struct prism_multicast_cost *to)
+{
+    if (from != NULL)
+        *to = (struct prism_multicast_cost){.told = true,
+                                            .published_messages = from->published_messages,
+                                            .stored_messages = from->stored_messages,
+                                            .message_bytes = from->message_bytes,
+                                            .least_ms = from->least_ms};
+}
+
 static bool on_progress(void *context, ProtobufCMessage *message)
 {
     const wire_progress *progress = (const wire_progress *)message;
@@ -342,6 +353,7 @@ static bool on_progress(void *context, ProtobufCMessage *message)
                                                         .skipped = progress->skipped_count,
                                                         .confirmed = progress->confirmed_count,
                                                         .failed = progress->failed_count};
+    take_cost(progress->cost, &watching->counts->cost);
     if (progress->done && progress->code > 0 && progress->code <= PRISM_UNAUTHENTICATED)
         error_set(&watching->outcome, (enum prism_code)progress->code, "%s",
                   progress->error != NULL ? progress->error : "the server gives no reason");

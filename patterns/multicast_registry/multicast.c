@@ -276,9 +276,38 @@ static void start(struct sending *s)
         sending_begin(s);
 }
 
-static void reply_count(struct sending *s)
+/* ---- what is only counted ---- */
+
+/* As walk.c paces them: the last page goes when those before it have had their time. */
+static uint64_t least_ns(const struct sending *s)
+{
+    uint64_t targets = (uint64_t)s->tally.targets;
+
+    if (s->request->_rate_per_second_case == 0 || targets <= s->page_items)
+        return 0;
+    return (targets - s->page_items) * sending_each_ns(s);
+}
+
+static void fill_cost(struct sending *s, pb_multicast_cost *cost)
+{
+    size_t bytes = s->request->payload.len;
+
+    make_headers(s);
+    sending_choose_page(s);
+    for (size_t i = 0; i < s->n_headers; i++)
+        bytes += s->headers[i].name.len + s->headers[i].value.len;
+    if (s->kept)
+        cost->stored_messages = s->tally.targets;
+    else
+        cost->published_messages = s->tally.targets;
+    cost->message_bytes = s->tally.targets * (int64_t)bytes;
+    cost->least_ms = (int64_t)(least_ns(s) / NS_PER_MS);
+}
+
+static void reply_count(struct sending *s, bool allowed)
 {
     pb_multicast_response response = MULTICAST_PB(MULTICAST_RESPONSE__INIT);
+    pb_multicast_cost cost = MULTICAST_PB(MULTICAST_COST__INIT);
     pb_multicast_progress progress;
 
     s->tally.targets = s->count.count < INT32_MAX ? (int32_t)s->count.count : INT32_MAX;
@@ -286,6 +315,10 @@ static void reply_count(struct sending *s)
     progress.done = response.success = true;
     response.target_count = s->tally.targets;
     response.multicast_id = pb_text(s->id);
+    if (allowed) {
+        fill_cost(s, &cost);
+        progress.cost = response.cost = &cost;
+    }
     if (s->streams)
         call_send(s->call, &progress.base, &s->sent, last_sent);
     else
@@ -307,7 +340,7 @@ void sending_counted(struct sending *s)
     uint64_t most = most_targets(s);
 
     if (s->request->dry_run)
-        reply_count(s);
+        reply_count(s, most == 0 || s->count.count <= most);
     else if (s->count.count > most)
         call_fail(s->call,
                   err_about(ERR_FAILED_PRECONDITION, "max_targets",

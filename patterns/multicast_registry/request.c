@@ -4,6 +4,7 @@
 #include "patterns/multicast_registry/sending.h"
 #include "patterns/name_set.h"
 #include "patterns/need.h"
+#include "src/base/clock.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -190,6 +191,11 @@ void sending_choose_page(struct sending *s)
         s->page_items = (size_t)s->request->rate_per_second / PACED_SHARE;
     if (s->page_items == 0)
         s->page_items = 1;
+}
+
+uint64_t sending_each_ns(const struct sending *s)
+{
+    return NS_PER_S / (unsigned)s->request->rate_per_second;
 }
 
 struct err sending_read(struct sending *s)

@@ -158,6 +158,9 @@ struct sending {
 struct err sending_read(struct sending *sending);
 void sending_choose_page(struct sending *sending);
 
+/* From one delivery to the next, where the request bounds its rate. */
+uint64_t sending_each_ns(const struct sending *sending);
+
 /* The error, for the answer: its texts no longer lie in the memory of a page. */
 struct err sending_keep_err(struct sending *sending, struct err err);
 const char *sending_random_id(struct arena *arena);

@@ -239,15 +239,14 @@ static void lane_publish(struct lane *lane)
 /* When the page may go, so that no more go in a second than the request allows. */
 static uint64_t pace(struct sending *s, size_t n)
 {
-    uint64_t now_ns = s->multicast->base.home->now_ns, at_ns, each_ns;
+    uint64_t now_ns = s->multicast->base.home->now_ns, at_ns;
 
     if (s->request->_rate_per_second_case == 0)
         return now_ns;
-    each_ns = NS_PER_S / (unsigned)s->request->rate_per_second;
     if (s->paced_ns < now_ns)
         s->paced_ns = now_ns;
     at_ns = s->paced_ns;
-    s->paced_ns += n * each_ns;
+    s->paced_ns += n * sending_each_ns(s);
     return at_ns;
 }
 

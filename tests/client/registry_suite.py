@@ -38,10 +38,18 @@ class Registry(suite.Case):
         message = json.loads(out)
         self.assertEqual((message["payload"], message["identities"]), ("hello", ["p1"]))
         both = ("--dry-run", "--filter", '{"$identity.in": ["p1", "p2"]}')
-        self.assertEqual(json.loads(self.ctl("multicast", "x", "-o", "json", *both)),
-                         {"targets": 2, "dry_run": True, "delivered": 0, "confirmed": 0, "no_receiver": 0, "pending": 0,
-                          "skipped": 0, "failed": 0})
-        self.assertEqual(self.ctl("multicast", "x", *both), b"2 targets match; nothing was sent\n")
+        told = json.loads(self.ctl("multicast", "x", "-o", "json", *both))
+        size = told["cost"]["message_bytes"]
+        self.assertEqual(told, {
+            "targets": 2, "dry_run": True, "delivered": 0, "confirmed": 0, "no_receiver": 0, "pending": 0, "skipped": 0,
+            "failed": 0,
+            "cost": {"published_messages": 2, "stored_messages": 0, "message_bytes": size, "least_ms": 0}})
+        self.assertGreater(size, 2)
+        counted = "2 targets match; nothing was sent\n"
+        whole = f"{counted}it would publish at most 2 messages, {size} bytes"
+        self.assertEqual(self.ctl("multicast", "x", *both).decode(), f"{whole}\n")
+        self.assertEqual(self.ctl("multicast", "x", "--rate", "2", *both).decode(), f"{whole}, in 0.500 s or more\n")
+        self.assertEqual(self.ctl("multicast", "x", "--max-targets", "1", *both).decode(), counted)
 
     def test_kept_messages_are_told(self):
         slot = {"backend": "memstore", "config": {}}
@@ -51,6 +59,8 @@ class Registry(suite.Case):
                          r"^1 targets: 0 delivered, 1 kept until they are received, 0 without a receiver, 0 failed, ")
         counts = json.loads(self.ctl("multicast", "x", "-o", "json", server=server))
         self.assertEqual((counts["targets"], counts["pending"], counts["delivered"]), (1, 1, 0))
+        self.assertNotIn("cost", counts)
+        self.assertIn(b"\nit would store 1 messages, ", self.ctl("multicast", "x", "--dry-run", server=server))
 
     def test_an_interrupted_multicast_says_how_far_it_got(self):
         names = [f"slow{n}" for n in range(300)]

@@ -189,6 +189,7 @@ class Multicast(suite.Case):
             self.assertEqual((dry.target_count, dry.no_receiver_count), (found, 0))
         last = list(self.registry.MulticastStream(identities=names, dry_run=True))[-1]
         self.assertEqual((last.target_count, last.done), (20, True))
+        self.assertEqual((last.cost.published_messages, last.cost.stored_messages), (20, 0))
 
     def test_bounds(self):
         self.register(*(f"bound{i}" for i in range(20)), kind="bound")
@@ -202,6 +203,20 @@ class Multicast(suite.Case):
         self.assertEqual(self.server.metric("prism_multicasts_total"), before)
         names = [f"bound{i}" for i in range(20)] + ["nobody"]
         self.assertEqual(self.registry.Multicast(identities=names, max_targets=20).target_count, 20)
+
+    def test_what_it_would_cost(self):
+        self.register(*(f"cost{i}" for i in range(20)), kind="cost")
+        sent = {"filter": where(kind="cost"), "payload": b"x" * 1000, "rate_per_second": 20}
+        cost = self.registry.Multicast(dry_run=True, max_targets=20, **sent).cost
+        self.assertEqual((cost.published_messages, cost.stored_messages, cost.least_ms), (20, 0, 900))
+        self.assertGreaterEqual(cost.message_bytes, 20 * 1000)
+        self.assertLess(cost.message_bytes, 20 * 1100)
+        refused = self.registry.Multicast(dry_run=True, max_targets=19, **sent)
+        self.assertEqual((refused.target_count, refused.HasField("cost")), (20, False))
+        began = time.monotonic()
+        answer = self.registry.Multicast(**sent)
+        self.assertGreaterEqual(time.monotonic() - began, cost.least_ms / 1000 - 0.05)     # two clocks
+        self.assertEqual((answer.target_count, answer.HasField("cost")), (20, False))
 
     def test_results_modes(self):
         self.register("r1", "r2", kind="results")

@@ -122,13 +122,24 @@ struct prism_multicast {
     int64_t max_targets;     /* more matches are refused, before anything is sent; 0 = any number */
     int32_t rate_per_second; /* 0 = not bounded */
     int64_t timeout_ms;      /* of all deliveries; 0 = the call's deadline */
-    bool dry_run;            /* counts, and sends nothing */
+    bool dry_run;            /* counts, tells the cost, and sends nothing */
     uint32_t deadline_ms;    /* 0 = the channel's */
+};
+
+/* What a multicast would cost, were each delivery done at its first attempt. */
+struct prism_multicast_cost {
+    bool told; /* by a dry run that would not be refused for its number of targets, of a server that
+                  knows it; else the rest is 0 */
+    int64_t published_messages; /* at most: those for whom nobody listens may need none */
+    int64_t stored_messages;    /* kept until they are received */
+    int64_t message_bytes;      /* of them all: payload, and headers with the server's own */
+    int64_t least_ms;           /* that the rate makes it take, at least */
 };
 
 /* Totals since the multicast began. */
 struct prism_multicast_counts {
     int64_t targets, delivered, no_receiver, pending, failed, skipped, confirmed;
+    struct prism_multicast_cost cost;
 };
 
 /* Told after each page. `context` is the caller's. thread: the one that waits. */
