@@ -435,6 +435,24 @@ static void test_topics_are_settled_by_sending(void **state)
     consumer_free(rig);
 }
 
+/* With a delay as without one. */
+static void test_with_ack_auto_nothing_is_settled_by_the_client(void **state)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    pb_subscribe_request automatic = subscription();
+    struct call *call;
+
+    (void)state;
+    automatic.ack_mode = PRISM__PATTERNS__SCHEMAS__ACK_MODE__ACK_AUTO;
+    call = join(rig, &automatic);
+    reject(rig, call, 1, CONSUMER_PB(DISPOSITION__RETRY), 10);
+    assert_int_equal(call->ends, 1);
+    assert_int_equal(call->status.code, ERR_FAILED_PRECONDITION);
+    assert_string_equal(call->status.subject, "ack_mode");
+    fake_call_free(call);
+    consumer_free(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -456,6 +474,7 @@ int main(void)
         cmocka_unit_test(test_every_operation_may_fail),
         cmocka_unit_test(test_a_source_that_ends_ends_its_members),
         cmocka_unit_test(test_topics_are_settled_by_sending),
+        cmocka_unit_test(test_with_ack_auto_nothing_is_settled_by_the_client),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
