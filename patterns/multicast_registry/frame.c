@@ -192,8 +192,7 @@ static void grant_again(const struct receiver *r, const struct incoming_batch *b
     }
 }
 
-/* The packed frame holds copies: what was gathered goes back, and credit with it. */
-static void release(struct receiver *r, int kind, size_t messages)
+void frame_release(struct receiver *r, int kind, size_t messages)
 {
     struct inbox *inbox = &r->inboxes[kind];
 
@@ -350,7 +349,7 @@ void frame_send(struct receiver *r)
     rest = r->started ? gather(&f, LEAD_TOPIC) : 0;
     if (f.frame.n > 0 || r->has_news)
         send(&f);
-    release(r, LEAD_QUEUE, kept);
-    release(r, LEAD_TOPIC, rest);
+    frame_release(r, LEAD_QUEUE, kept); /* the packed frame holds copies */
+    frame_release(r, LEAD_TOPIC, rest);
     arena_clear(&f.arena);
 }

@@ -15,16 +15,33 @@ struct err inbox_hold(struct receiver *r)
     return call_hold(r->call, r->waiting_bytes + r->line_bytes + r->sent_bytes + r->dying_bytes);
 }
 
+static uint32_t count_left(const struct incoming_batch *batch)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = batch->n - batch->left; i < batch->n; i++)
+        n += lead_at(batch, i) != NULL;
+    return n;
+}
+
 /* What comes from a queue and is not confirmed is given back to it. */
 static void drop(struct receiver *r, int kind, struct incoming_batch *batch)
 {
-    uint32_t lost = 0;
-
-    for (uint32_t i = batch->n - batch->left; i < batch->n; i++)
-        lost += lead_at(batch, i) != NULL;
     if (kind == LEAD_TOPIC)
-        inbox_lost(r, lost, DROP_ENDED);
+        inbox_lost(r, count_left(batch), DROP_ENDED);
     incoming_drop(batch, batch->left);
+}
+
+/* Where memory has no room for what a topic has brought, the oldest goes: of other policies
+ * messages wait in a line, and come with their memory. */
+static void make_room(struct receiver *r, const struct incoming_batch *newest)
+{
+    struct inbox *inbox = &r->inboxes[LEAD_TOPIC];
+
+    while (inbox->first != NULL && inbox_hold(r).code != ERR_OK) {
+        inbox_lost(r, count_left(inbox->first), inbox->first == newest ? DROP_NEWEST : DROP_OLDEST);
+        frame_release(r, LEAD_TOPIC, inbox->first->left);
+    }
 }
 
 void inbox_take(struct receiver *r, int kind, struct incoming_batch *batch)
@@ -44,8 +61,12 @@ void inbox_take(struct receiver *r, int kind, struct incoming_batch *batch)
     r->waiting_bytes += inbox_bytes(batch);
     counter_add(&r->multicast->stats.received, batch->n);
 
-    struct err err = inbox_hold(r);
+    struct err err = ERR_NONE;
 
+    if (kind == LEAD_TOPIC)
+        make_room(r, batch);
+    else
+        err = inbox_hold(r);
     if (err.code != ERR_OK)
         receiver_end(r, err);
     else

@@ -266,6 +266,8 @@ extern const struct message_source buffer_source;
 /* Sends a frame if there is something to say and none is on its way. */
 void frame_send(struct receiver *receiver);
 bool frame_has_messages(const struct receiver *receiver); /* that can be sent now */
+/* The oldest of an inbox go back, and credit with them. */
+void frame_release(struct receiver *receiver, int kind, size_t messages);
 
 /* ---- kept.c ---- */
 

@@ -17,6 +17,7 @@ ROUNDS, PACED = 3, 30           # of messages whose time is taken, beside a slow
 FILLS = 150                     # for a slow one, before that
 GROWTH = 24 * MIB               # of 38 MiB that are sent to it
 TOGETHER = 4                    # messages under way at most: a backend's own room for a receiver holds so many
+MANY, SENT_TO_MANY, MANY_PAYLOAD = 50, 40, 16_000   # identities of one stream: what waits for them, in 8 MiB
 SLOWER = 3                      # times: nobody waits for the slow one, and the machine has others to serve
 KEPT_BY_PRISM = (dropping.FULL_DROP_NEWEST, dropping.FULL_LATEST_PER_KEY)     # what waits, on every backend
 
@@ -168,6 +169,30 @@ class Slow(suite.Case):
             self.assertEqual(got, list(range(len(got))))
             self.assertEqual((len(got) + sum(lost.values()), set(lost)),
                              (SENT, {dropping.DROP_NEWEST, dropping.DROP_ENDED}))
+
+    def test_m5_more_than_memory_takes_for_many_identities(self):
+        """The stream stays: what has no room is lost as by its policy, and told."""
+        names = [f"many{n}" for n in range(MANY)]
+        server = self.borrow(Prismd(namespaces=[namespace({"backend": "memstore"}, self.slot)],
+                                    limits={"max_inflight_bytes": 8 * MIB}))
+        sender = service(self.borrow(server.channel()), timeout=2 * environment.PATIENCE)
+        sender.RegisterBatch(registrations=[{"identity": name} for name in names])
+        slow = service(self.borrow(server.channel())).Subscribe(identities=names, timeout=4 * environment.PATIENCE)
+        self.addCleanup(slow.cancel)
+        while next(slow).attached_count < MANY:
+            pass
+        once = suite.backend() == "memstore"        # a payload for many is there once
+        for to in ([[name] for name in names] if once else [names]) * SENT_TO_MANY:
+            self.assertTrue(sender.Multicast(identities=to, payload=bytes(MANY_PAYLOAD)).success)
+        got = dropped = 0
+        while got + dropped < MANY * SENT_TO_MANY:
+            frame = next(slow)
+            got += sum(len(message.identities) for message in frame.messages)
+            dropped += frame.dropped_count
+            self.assertLessEqual({one.reason for one in frame.drops}, {dropping.DROP_OLDEST, dropping.DROP_NEWEST})
+        self.assertEqual(got + dropped, MANY * SENT_TO_MANY)
+        if suite.backend() in ("memstore", "redis"):    # the others may hold as much by themselves
+            self.assertGreater(dropped, 0)
 
     def pace(self, quick, n):
         """Seconds from sending to the quick one's reading, of the median message."""
