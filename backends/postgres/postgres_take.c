@@ -232,11 +232,11 @@ static uint64_t pause_ns(const struct postgres_listener *listener)
     return poll;
 }
 
-/* If one was wanted meanwhile, it comes. */
-static void looked(struct postgres_listener *listener)
+/* If one was wanted meanwhile, it comes. How long one took that failed says nothing. */
+static void looked(struct postgres_listener *listener, bool well)
 {
     uint64_t now_ns = postgres_now(listener->postgres);
-    uint64_t pause_ns = WHOLE_SHARE * (now_ns - listener->asked_ns);
+    uint64_t pause_ns = well ? WHOLE_SHARE * (now_ns - listener->asked_ns) : 0;
     uint64_t poll_ns = postgres_store_of(listener->postgres)->queue_poll_ns;
 
     listener->asking = false;
@@ -250,7 +250,7 @@ static void take_end(struct postgres_call *call)
     struct postgres_listener *listener = call->state;
     struct incoming_batch *batch = listener->batch;
 
-    looked(listener);
+    looked(listener, call->err.code == ERR_OK);
     listener->batch = NULL;
     if (!is_closing(listener) && !listener->withdrawn)
         subscription_give_back(listener->subscription, listener->asked, 0);

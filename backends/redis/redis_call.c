@@ -166,7 +166,7 @@ static struct err withdrawn(struct redis *redis, struct err why)
 {
     counter_add(&redis->stats->withdrawn, 1);
     if (why.code == ERR_DEADLINE_EXCEEDED)
-        why.text = "the deadline passed before this was sent to redis: nothing was done";
+        why.text = "its time was over before this was sent to redis: nothing was done";
     return why;
 }
 

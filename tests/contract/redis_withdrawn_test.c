@@ -116,7 +116,7 @@ static void what_is_over_is_not_carried_out(void **state)
     assert_int_equal(counter_read(&stats->withdrawn), withdrawn);
     assert_int_equal(counter_read(&stats->in_flight), FLIGHTS * EACH - withdrawn);
     assert_string_equal(told(&waves[FLIGHTS - 2], 0).text,
-                        "the deadline passed before this was sent to redis: nothing was done");
+                        "its time was over before this was sent to redis: nothing was done");
     redis_server_resume(&server);
     for (unsigned f = 1; f < FLIGHTS; f += 2) {
         redis_land(&waves[f].flight);
