@@ -3,6 +3,7 @@
 #include "client/prismctl/command.h"
 #include "client/prismctl/interrupt.h"
 #include "client/prismctl/output.h"
+#include "src/base/utf8.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -80,7 +81,11 @@ static const char *fault_of(char *line, size_t len)
 {
     len -= line[len - 1] == '\n';
     line[len] = '\0';
-    return len == 0 ? "is empty" : strlen(line) < len ? "holds a NUL" : NULL;
+    if (len == 0)
+        return "is empty";
+    if (strlen(line) < len)
+        return "holds a NUL";
+    return utf8_valid(slice_of(line, len)) ? NULL : "is not UTF-8";
 }
 
 /* Reads lines; returns how many. Ends before one that is at fault. */

@@ -227,17 +227,22 @@ enum prism_code prism_registry_register(struct prism_registry *registry, const c
     return end(&rpc, error);
 }
 
-/* The first that is no success is what is told. */
-static size_t take_outcomes(struct rpc *rpc, const wire_batched *answer)
+/* The first that is no success is what is told, by its name. */
+static size_t take_outcomes(struct rpc *rpc, const wire_batched *answer,
+                            const char *const *identities, size_t count)
 {
     size_t registered = 0;
 
     for (size_t i = 0; i < answer->n_results; i++) {
         const wire_registered *one = answer->results[i];
+        struct prism_error why;
 
         registered += one->success != 0;
-        if (rpc->error.code == PRISM_OK)
-            take_outcome(rpc, one->success, one->code, one->error);
+        if (one->success || rpc->error.code != PRISM_OK)
+            continue;
+        take_outcome(rpc, one->success, one->code, one->error);
+        why = rpc->error;
+        error_set(&rpc->error, why.code, "%s: %s", i < count ? identities[i] : "", why.message);
     }
     return registered;
 }
@@ -265,7 +270,7 @@ enum prism_code prism_registry_register_many(struct prism_registry *registry,
     request.n_registrations = count;
     request.registrations = list;
     if (registry_run(registry, &rpc, REGISTRY_REGISTER_MANY, &request.base) == PRISM_OK)
-        n = take_outcomes(&rpc, (const wire_batched *)rpc.response);
+        n = take_outcomes(&rpc, (const wire_batched *)rpc.response, identities, count);
     if (registered != NULL)
         *registered = n;
     packing_free(&packing);

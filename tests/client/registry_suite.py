@@ -80,7 +80,8 @@ class Registry(suite.Case):
     def test_a_line_that_is_no_identity_is_named(self):
         many = b"".join(b"many%d\n" % i for i in range(1200))
         for text, said in ((b"entry1\nentry2\n\nentry4\n", b"line 3 is empty"), (b"\n", b"line 1 is empty"),
-                           (b"entry1\nen\0try", b"line 2 holds a NUL"), (many + b"\n", b"line 1201 is empty")):
+                           (b"entry1\nen\0try", b"line 2 holds a NUL"), (b"entry1\nentr\xff\n", b"line 2 is not UTF-8"),
+                           (many + b"\n", b"line 1201 is empty")):
             with self.subTest(said):
                 child = self.start("register", "-", "--replace")
                 _, err = child.communicate(text, timeout=60)
@@ -89,6 +90,14 @@ class Registry(suite.Case):
         self.ctl("identity", "entry2")
         self.ctl("identity", "entry4", code=NOT_FOUND)
         self.ctl("identity", "many1199")
+
+    def test_who_is_there_already_is_named(self):
+        self.ctl("register", "there")
+        child = self.start("register", "-")
+        _, err = child.communicate(b"new1\nthere\nnew2\n", timeout=60)
+        self.assertEqual(child.returncode, REFUSED)
+        self.assertEqual(err, b"prismctl: ALREADY_EXISTS: there: the identity is registered\n")
+        self.ctl("identity", "new2")
 
     def test_enumerate(self):
         """Over several pages, with what a shell or a script reads."""

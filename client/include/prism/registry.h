@@ -70,8 +70,8 @@ PRISM_API enum prism_code prism_registry_register(struct prism_registry *registr
                                                   int64_t *generation, struct prism_error *error);
 
 /* Many at once, 1,000 at most, all with the same options; each has an outcome of its own.
- * registered: how many are, NULL = not told. errors: of the first that is not, as above; the others
- * are. */
+ * registered: how many are, NULL = not told. errors: of the first that is not, as above, its name
+ * before the message; the others have outcomes of their own. */
 PRISM_API enum prism_code prism_registry_register_many(struct prism_registry *registry,
                                                        const char *const *identities, size_t count,
                                                        const struct prism_register_options *options,
