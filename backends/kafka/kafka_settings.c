@@ -1,5 +1,6 @@
 /* Settings of a slot, and the client library's configuration made from them. */
 #include "backends/kafka/kafka_priv.h"
+#include "src/base/address.h"
 #include "src/base/secret.h"
 
 #include <stdio.h>
@@ -128,18 +129,20 @@ static bool is_one_of(const char *text, const char *const *words)
     return *words != NULL;
 }
 
+/* Without a name between two commas, none is meant. */
 static bool is_broker_list(const char *text)
 {
-    static const char allowed[] = ".-_:[]%, ";
     bool named = false;
 
-    for (const char *at = text; *at != '\0'; at++) {
-        bool letter =
-            (*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') || (*at >= '0' && *at <= '9');
+    while (*text != '\0') {
+        size_t all = strcspn(text, ","), len = all, blank = strspn(text, " ");
 
-        if (!letter && strchr(allowed, *at) == NULL)
+        while (len > blank && text[len - 1] == ' ')
+            len--;
+        if (blank < len && !address_is_server(slice_of(text + blank, len - blank)))
             return false;
-        named = named || letter;
+        named = named || blank < len;
+        text += all + (text[all] == ',');
     }
     return named;
 }

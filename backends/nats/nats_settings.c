@@ -1,6 +1,7 @@
 /* Settings of a slot, and the library's options made from them for each connection anew: so new
  * secrets and new files are used by the next connection. */
 #include "backends/nats/nats_priv.h"
+#include "src/base/address.h"
 #include "src/base/secret.h"
 
 #include <stdio.h>
@@ -104,22 +105,6 @@ static char *copy_or_null(const char *text)
 
 /* ---- addresses ---- */
 
-static bool is_host(const char *text, size_t len)
-{
-    bool named = false;
-    static const char allowed[] = ".-_:[]%";
-
-    for (size_t i = 0; i < len; i++) {
-        bool letter = (text[i] >= 'a' && text[i] <= 'z') || (text[i] >= 'A' && text[i] <= 'Z') ||
-                      (text[i] >= '0' && text[i] <= '9');
-
-        if (!letter && strchr(allowed, text[i]) == NULL)
-            return false;
-        named = named || letter;
-    }
-    return named;
-}
-
 /* Calls take (unless it is NULL) with each server; false: the text is no list of them. */
 static bool each_server(const char *text, struct nats_config *config)
 {
@@ -134,7 +119,7 @@ static bool each_server(const char *text, struct nats_config *config)
         len = all = strcspn(at, ",");
         while (len > 0 && at[len - 1] == ' ')
             len--;
-        if (n == NATS_SERVERS || !is_host(at, len))
+        if (n == NATS_SERVERS || !address_is_server(slice_of(at, len)))
             return false;
         if (config != NULL &&
             asprintf(&config->servers[config->n_servers++], "nats://%.*s", (int)len, at) < 0)

@@ -71,6 +71,46 @@ int address_listen(const char *address, const char **why)
     return fd;
 }
 
+static bool is_host(struct slice text)
+{
+    static const char allowed[] = ".-_:%";
+
+    for (size_t i = 0; i < text.len; i++) {
+        char c = (char)text.data[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+
+        if (!letter && (c == '\0' || strchr(allowed, c) == NULL))
+            return false;
+    }
+    return text.len > 0;
+}
+
+/* Begins with the colon. */
+static bool is_port(struct slice text)
+{
+    enum { DIGITS = 5, MOST = 65535 };
+    unsigned port = 0;
+
+    for (size_t i = 1; i < text.len; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9')
+            return false;
+        port = port * 10 + (unsigned)(text.data[i] - '0');
+    }
+    return text.data[0] == ':' && text.len <= 1 + DIGITS && port >= 1 && port <= MOST;
+}
+
+bool address_is_server(struct slice text)
+{
+    bool bracket = text.len > 0 && text.data[0] == '[';
+    const uint8_t *end = text.len > 0 ? memchr(text.data, bracket ? ']' : ':', text.len) : NULL;
+    size_t host = end != NULL ? (size_t)(end - text.data) : text.len, rest = host + bracket;
+
+    if (bracket && end == NULL)
+        return false;
+    return is_host(slice_of(text.data + bracket, host - bracket)) &&
+           (rest == text.len || is_port(slice_of(text.data + rest, text.len - rest)));
+}
+
 int address_port(int fd)
 {
     struct sockaddr_storage address;

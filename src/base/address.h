@@ -3,7 +3,10 @@
 #ifndef PRISM_BASE_ADDRESS_H
 #define PRISM_BASE_ADDRESS_H
 
+#include "src/base/slice.h"
+
 #include <netdb.h>
+#include <stdbool.h>
 
 /* The socket addresses behind it, for freeaddrinfo; NULL: no port, or the host is not known. Blocks
  * while a name is asked for. */
@@ -16,6 +19,9 @@ int address_bind(const struct addrinfo *to);
 /* A listening TCP socket on the first of the host's addresses that can be had. -1: *why says why, a
  * static text. */
 int address_listen(const char *address, const char **why);
+
+/* HOST, HOST:PORT, [IPv6] or [IPv6]:PORT, of a server elsewhere; the port is 1 to 65535. */
+bool address_is_server(struct slice text);
 
 /* The port that a TCP socket is bound to; 0: none. */
 int address_port(int fd);

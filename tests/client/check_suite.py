@@ -190,6 +190,20 @@ namespaces:
             "credentials_file has no section of this name with aws_access_key_id and aws_secret_access_key"] * 2)
         self.assertEqual(self.prismd_says(path), faults)
 
+    def test_lists_of_servers_are_hosts_with_ports(self):
+        good = ("a", "a:1, b.c:65535", "[::1]", "127.0.0.1:1,[fe80::1%eth0]:2")
+        bad = ("a:0", "a:65536", "a:4294967297", "a:", ":1", "::1", "[::1", "[]:1", "a:1x", "a,b:1:2", "a b", "")
+        for backend, setting in (("nats", "address"), ("jetstream", "address"), ("kafka", "brokers")):
+            for address, code in (*((a, DONE) for a in good), *((a, REFUSED) for a in bad)):
+                with self.subTest(backend, address=address):
+                    slot = {"backend": backend, "config": {setting: address}}
+                    path = self.write(json.dumps({"namespaces": [
+                        {"name": "a", "pattern": "producer", "slots": {"message_sink": slot}}]}))
+                    done = ctl("-o", "json", "check", path)
+                    self.assertEqual(done.returncode, code, done)
+                    self.assertEqual([f["path"].rpartition(".")[2] for f in json.loads(done.stdout)["faults"]],
+                                     [setting] if code else [])
+
     def test_what_only_jetstream_has_is_refused_for_topics(self):
         """By name and line; with `jetstream: true` it is JetStream."""
         slot = ("listen: 127.0.0.1:0\nnamespaces:\n  - name: a\n    pattern: producer\n    slots:\n"
