@@ -44,7 +44,7 @@ const struct backend_setting nats_settings[] = {
     [SET_USERNAME] = {"username", SETTING_TEXT, "", 0, 0, "empty: none"},
     [SET_PASSWORD] = {"password", SETTING_SECRET, "", 0, 0, "empty: none"},
     [SET_TOKEN] = {"token", SETTING_SECRET, "", 0, 0, "instead of a user; empty: none"},
-    [SET_CREDENTIALS] = {"credentials_file", SETTING_FILE, "", 0, 0,
+    [SET_CREDENTIALS] = {"credentials_file", SETTING_PEM, "", 0, 0,
                          "file with a user's JWT and seed, read for each connection; empty: none"},
     [SET_TLS] = {"tls", SETTING_BOOL, "false", 0, 0,
                  "the server must offer TLS, and its certificate is checked"},

@@ -155,7 +155,7 @@ const char *file_is_no_pem(const char *file)
     found = n < 0 || memmem(text, (size_t)n, begins, sizeof begins - 1) != NULL;
     secret_wipe(text, PEM_BYTES + 1); /* it may be a key */
     free(text);
-    return found ? NULL : "holds no certificate or key in PEM form";
+    return found ? NULL : "holds nothing in PEM form (-----BEGIN ..)";
 }
 
 static void check_file(struct load *load, const char *path, const char *file)

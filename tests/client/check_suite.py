@@ -174,6 +174,7 @@ namespaces:
                 ("k", "kafka", "message_sink", "producer", {"brokers": "localhost:1", "tls": "true", "tls_ca": pem,
                                                             "tls_cert": pem, "tls_key": junk}),
                 ("n", "nats", "message_sink", "producer", {"tls": "true", "tls_ca": junk}),
+                ("j", "jetstream", "message_sink", "producer", {"credentials_file": junk}),
                 ("p", "postgres", "primary", "keyvalue", {"sslmode": "verify-ca", "sslrootcert": junk}),
                 ("s", "s3", "primary", "keyvalue", {**bucket, "ca_file": junk}),
                 ("t", "s3", "primary", "keyvalue", {**bucket, "profile": "other"}),
@@ -186,7 +187,7 @@ namespaces:
         wrong = [n for n, line in enumerate(text.splitlines(), 1)
                  if line.endswith(junk) or line.endswith((": other", ": half"))]
         self.assertEqual([f["line"] for f in faults], wrong)
-        self.assertEqual([f["message"] for f in faults], ["holds no certificate or key in PEM form"] * 5 + [
+        self.assertEqual([f["message"] for f in faults], ["holds nothing in PEM form (-----BEGIN ..)"] * 6 + [
             "credentials_file has no section of this name with aws_access_key_id and aws_secret_access_key"] * 2)
         self.assertEqual(self.prismd_says(path), faults)
 
