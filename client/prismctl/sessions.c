@@ -116,7 +116,16 @@ static void values_free(struct values *values)
     free(values->values);
 }
 
-/* NAME=TEXT from each argument. Returns an exit code; to be freed in every case. */
+static bool is_named(const struct values *values, const char *name)
+{
+    for (size_t i = 0; i + 1 < values->n; i++) {
+        if (strcmp(values->names[i], name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* NAME=TEXT from each argument, each name once. Returns an exit code; to be freed in every case. */
 static int values_read(struct values *values, const struct invocation *in, size_t from)
 {
     size_t n = in->count - from;
@@ -138,6 +147,8 @@ static int values_read(struct values *values, const struct invocation *in, size_
         if (text == NULL || text == name)
             return fail_usage(in->options, "not NAME=TEXT", in->arguments[from + i]);
         *text++ = '\0';
+        if (is_named(values, name))
+            return fail_usage(in->options, "given more than once", name);
         values->values[i] = (struct prism_session_value){
             .name = name, .type = text_type, .bytes = pack_text(text, &values->bytes[i])};
     }

@@ -65,7 +65,8 @@ class Sessions(suite.Case):
         self.assertEqual([s["session_id"] for s in self.json("list", "--user", "grace")], [ids[2]])
 
     def test_usage(self):
-        for line in (("create", "no-value"), ("get",), ("set", "id"), ("extend", "id", "soon"),
+        for line in (("create", "no-value"), ("create", "a=1", "b=2", "a=3"), ("set", "id", "a=1", "a=1"),
+                     ("get",), ("set", "id"), ("extend", "id", "soon"),
                      ("list", "--except", "x"), ("end-user",), ("nonsense",)):
             with self.subTest(line):
                 self.ctl(*line, code=USAGE)
