@@ -32,13 +32,24 @@ static void drop(struct receiver *r, int kind, struct incoming_batch *batch)
     incoming_drop(batch, batch->left);
 }
 
+bool inbox_is_pressed(const struct receiver *r)
+{
+    return r->waiting_bytes > INBOX_PRESSED_BYTES && !call_sends_ahead(r->call);
+}
+
+static bool is_too_much(struct receiver *r, bool is_newest)
+{
+    return inbox_hold(r).code != ERR_OK ||
+           (r->when_full == FULL_OLDEST && !is_newest && inbox_is_pressed(r));
+}
+
 /* Where memory has no room for what a topic has brought, the oldest goes: of other policies
  * messages wait in a line, and come with their memory. */
 static void make_room(struct receiver *r, const struct incoming_batch *newest)
 {
     struct inbox *inbox = &r->inboxes[LEAD_TOPIC];
 
-    while (inbox->first != NULL && inbox_hold(r).code != ERR_OK) {
+    while (inbox->first != NULL && is_too_much(r, inbox->first == newest)) {
         inbox_lost(r, count_left(inbox->first), inbox->first == newest ? DROP_NEWEST : DROP_OLDEST);
         frame_release(r, LEAD_TOPIC, inbox->first->left);
     }

@@ -217,6 +217,10 @@ static inline size_t inbox_bytes(const struct incoming_batch *batch)
 /* The call's memory, as it is now. */
 struct err inbox_hold(struct receiver *receiver);
 
+/* Memory is not ample, and more waits for the stream than a receiver that keeps up has waiting. */
+enum { INBOX_PRESSED_BYTES = 256 << 10 };
+bool inbox_is_pressed(const struct receiver *receiver);
+
 /* So many will not reach the client. */
 void inbox_lost(struct receiver *receiver, uint64_t messages, enum drop_reason reason);
 

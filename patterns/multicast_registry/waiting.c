@@ -9,8 +9,8 @@
  * Memory: receiver_queue_messages and receiver_queue_bytes for each lead, and all of it is counted
  * for the receiver's call (call_hold), until it has left. Where memory is not ample, no more waits
  * than did before, whatever the two allow: calls have what is left. What the receiver has credit
- * for does not wait. Looking for a key goes over what waits for the lead, and over nothing while
- * the receiver is fast enough. */
+ * for does not wait, unless its stream is behind by more than INBOX_PRESSED_BYTES. Looking for a
+ * key goes over what waits for the lead, and over nothing while the receiver is fast enough. */
 #include "patterns/multicast_registry/receiver.h"
 #include "pool/worker.h"
 #include "src/base/block.h"
@@ -204,7 +204,9 @@ static bool memory_allows(const struct line *line, const struct waiting *w, size
 {
     struct receiver *r = receiver_of(line);
 
-    if (w->held > freed && !has_credit(line) && !call_sends_ahead(r->call))
+    bool leaves = has_credit(line) && !inbox_is_pressed(r);
+
+    if (w->held > freed && !leaves && !call_sends_ahead(r->call))
         return false;
     return inbox_hold(r).code == ERR_OK;
 }
