@@ -7,7 +7,7 @@
 
 static struct messages with_ids(size_t n)
 {
-    static char ids[MESSAGES][16];
+    static char ids[MESSAGES][24];
     struct messages messages = batch_of(n);
 
     for (size_t i = 0; i < n; i++) {
