@@ -320,6 +320,8 @@ bool delivery_take_out(struct delivery *delivery)
     struct worker *home = feed->consumer->base.home;
 
     switch ((enum delivery_state)delivery->state) {
+    case DELIVERY_WAITING:
+        return lanes_remove(&feed->lanes, lane_item_of(delivery));
     case DELIVERY_FETCHING:
         return object_take_out(delivery);
     case DELIVERY_RECALLING:

@@ -112,7 +112,8 @@ static void maybe_free(struct feed *feed)
     struct consumer *consumer = feed->consumer;
 
     if (!feed->closed || !feed->going || feed->group.pending > 0 || feed->getting > 0 ||
-        feed->parcels != NULL || feed->queued || !attempts_are_idle(feed) || asks(feed))
+        feed->parcels != NULL || feed->members != NULL || feed->queued ||
+        !attempts_are_idle(feed) || asks(feed))
         return;
 
     struct arena memory = feed->memory;
@@ -135,12 +136,17 @@ static void maybe_free(struct feed *feed)
 }
 
 /* What is not settled then, the source gives to others. A message whose dead letter is on its way
- * would be both, dead and with somebody else: so it is waited for, for a while. */
+ * would be both, dead and with somebody else: so it is waited for, for a while. What comes here
+ * meanwhile (taken before, or not settled after all) goes back at once, as all else has. */
 static void maybe_close(struct feed *feed)
 {
-    if (!feed->going || feed->closed || feed->closing ||
-        (feed->dying > 0 && timer_armed(&feed->ending)))
+    if (!feed->going || feed->closed || feed->closing)
         return;
+    if (feed->dying > 0 && timer_armed(&feed->ending)) {
+        if (feed->ready_count > 0)
+            settle_living(feed);
+        return;
+    }
     timer_disarm(&feed->consumer->base.home->timers, &feed->ending);
     if (feed->opened)
         settle_untold(feed);
@@ -164,6 +170,7 @@ void feed_close(struct feed *feed)
         feed_drain(feed);
         timer_arm(&home->timers, &feed->ending, home->now_ns + FEED_LETTERS_MS * NS_PER_MS,
                   waited_enough);
+        settle_living(feed);
     }
     maybe_close(feed);
     feed_wake(feed);

@@ -344,8 +344,8 @@ void delivery_give_way(struct delivery *delivery);
 bool delivery_is_last(const struct delivery *delivery);
 /* Its partition leaves: the source gives it to whoever gets the partition. */
 void delivery_hand_back(struct delivery *delivery);
-/* Out of what it waits in: parked, for its payload, or to be written as a dead letter. False: it
- * does not, or cannot be taken out now. */
+/* Out of what it waits in: its lane, parked, for its payload, or to be written as a dead letter.
+ * False: it does not, or cannot be taken out now. */
 bool delivery_take_out(struct delivery *delivery);
 /* It is settled, or no longer ours. */
 void delivery_over(struct delivery *delivery);

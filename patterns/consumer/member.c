@@ -225,6 +225,21 @@ static uint64_t through_of_leaving(const struct member *member)
     return settling->next - 1;
 }
 
+/* The last one is the feed's end. */
+static void leave_feed(struct member *member)
+{
+    struct feed *feed = member->feed;
+    bool last = !member->left && shared_drop_feed(feed);
+
+    member->left = true;
+    if (last)
+        feed_close(feed);
+    else
+        feed_wake(feed);
+}
+
+/* A member stays until all that it settled has its outcome. One that has vanished leaves its feed
+ * before, where dead letters are among that: their slot must not keep from others what it held. */
 void member_end(struct member *member, struct err end, bool failed)
 {
     if (member->leaving)
@@ -236,6 +251,8 @@ void member_end(struct member *member, struct err end, bool failed)
     gauge_lower(&member->feed->consumer->stats.subscriptions, 1);
     give_all_back(member, failed);
     send_over(member);
+    if (end.code != ERR_OK && member->feed->dying > 0)
+        leave_feed(member);
     feed_wake(member->feed);
 }
 
@@ -254,6 +271,8 @@ void member_maybe_free(struct member *member)
     if (*at == NULL)
         feed->members_end = at;
 
+    leave_feed(member);
+
     struct arena memory = member->memory;
 
     failures_clear(&member->failures);
@@ -261,10 +280,6 @@ void member_maybe_free(struct member *member)
     arena_clear(&member->notes_memory);
     arena_clear(&memory);
     worker_land(outlet->worker, &outlet->ended);
-    if (shared_drop_feed(feed))
-        feed_close(feed);
-    else
-        feed_wake(feed);
 }
 
 /* ---- from the outlet ---- */

@@ -109,6 +109,7 @@ struct member {
 
     unsigned receipts; /* open */
     bool leaving, over_sent, bye;
+    bool left; /* its feed ends without it */
     struct err end;
 };
 
@@ -241,6 +242,9 @@ void settle_frame(struct member *member, struct frame *frame);
 /* The source's subscription is about to end: those with which a member vanished, whose lease ran
  * out, or that wait here for a retry have failed, which giving back would not say. */
 void settle_untold(struct feed *feed);
+/* The subscription stays until what dies is settled: the source has all else back now, where it
+ * takes back single messages. Nobody here gets any of it. */
+void settle_living(struct feed *feed);
 
 /* Unix time in ms of a point of CLOCK_MONOTONIC. */
 int64_t unix_ms_of(uint64_t monotonic_ns);

@@ -305,50 +305,52 @@ void settle_frame(struct member *member, struct frame *frame)
     settle(member->feed, &chosen, SETTLE_DONE, 0, NULL);
 }
 
-static size_t count_untold(const struct feed *feed)
+static size_t count(const struct feed *feed, bool untold)
 {
     size_t n = 0;
 
     for (struct parcel *parcel = feed->parcels; parcel != NULL; parcel = parcel->next) {
         for (uint32_t i = 0; i < parcel->n; i++)
-            n += parcel_at(parcel, i)->untold;
+            n += parcel_at(parcel, i)->untold == untold;
     }
     return n;
 }
 
-static void add_untold(struct chosen *chosen, struct delivery *delivery)
+static void add(struct chosen *chosen, struct delivery *delivery)
 {
     delivery->state = DELIVERY_SETTLING;
     chosen->items[chosen->n++] = delivery;
 }
 
-static void choose_ready(struct feed *feed, struct chosen *chosen)
+static void choose_ready(struct feed *feed, struct chosen *chosen, bool untold)
 {
     for (size_t n = feed->ready_count; n > 0; n--) {
         struct delivery *delivery = feed_next_ready(feed);
 
-        if (delivery->untold)
-            add_untold(chosen, delivery);
+        if (delivery->untold == untold)
+            add(chosen, delivery);
         else
             delivery_ready(delivery, false);
     }
 }
 
-static void choose_waiting(struct feed *feed, struct chosen *chosen)
+/* A token would still be good after RELEASE, which is no attempt: it is recalled first. */
+static void choose_waiting(struct feed *feed, struct chosen *chosen, bool untold)
 {
     for (struct parcel *parcel = feed->parcels; parcel != NULL; parcel = parcel->next) {
         for (uint32_t i = 0; i < parcel->n; i++) {
             struct delivery *delivery = parcel_at(parcel, i);
 
-            if (delivery->untold && delivery_take_out(delivery))
-                add_untold(chosen, delivery);
+            if (delivery->untold == untold && (untold || delivery->state != DELIVERY_RECALLING) &&
+                delivery_take_out(delivery))
+                add(chosen, delivery);
         }
     }
 }
 
-void settle_untold(struct feed *feed)
+static void give_back(struct feed *feed, bool untold)
 {
-    size_t n = count_untold(feed);
+    size_t n = count(feed, untold);
     struct chosen chosen = {0};
     struct arena scratch;
 
@@ -356,10 +358,21 @@ void settle_untold(struct feed *feed)
         return;
     arena_init(&scratch, NULL);
     chosen.items = arena_alloc(&scratch, n * sizeof(void *));
-    choose_ready(feed, &chosen);
-    choose_waiting(feed, &chosen);
-    settle(feed, &chosen, SETTLE_RETRY, 0, NULL);
+    choose_ready(feed, &chosen, untold);
+    choose_waiting(feed, &chosen, untold);
+    settle(feed, &chosen, untold ? SETTLE_RETRY : SETTLE_RELEASE, 0, NULL);
     arena_clear(&scratch);
+}
+
+void settle_untold(struct feed *feed)
+{
+    give_back(feed, true);
+}
+
+void settle_living(struct feed *feed)
+{
+    give_back(feed, true);
+    give_back(feed, false);
 }
 
 /* ---- what clients say ---- */

@@ -84,14 +84,24 @@ static inline pb_subscribe_request subscription(void)
     return request;
 }
 
-static inline struct call *join(struct fake_rig *rig, pb_subscribe_request *subscribe)
+/* What is parked stays so. */
+static inline struct call *start_to_join(struct fake_rig *rig, pb_subscribe_request *subscribe)
 {
     pb_consume_request request = PRISM__PATTERNS__CONSUMER__CONSUME_REQUEST__INIT;
     struct call *call = fake_call(rig, "Consume", NULL);
 
     request.action_case = CONSUMER_PB(CONSUME_REQUEST__ACTION_SUBSCRIBE);
     request.subscribe = subscribe;
-    say(rig, call, &request);
+    fake_call_push(call, &request.base);
+    fake_rig_drain(rig);
+    return call;
+}
+
+static inline struct call *join(struct fake_rig *rig, pb_subscribe_request *subscribe)
+{
+    struct call *call = start_to_join(rig, subscribe);
+
+    fake_rig_run(rig);
     return call;
 }
 
@@ -114,8 +124,9 @@ static inline void ack(struct fake_rig *rig, struct call *call, int64_t sequence
     say(rig, call, &request);
 }
 
-static inline void reject(struct fake_rig *rig, struct call *call, int64_t sequence,
-                          pb_disposition disposition, int64_t delay_ms)
+/* What is parked stays so. */
+static inline void start_to_reject(struct fake_rig *rig, struct call *call, int64_t sequence,
+                                   pb_disposition disposition, int64_t delay_ms)
 {
     Prism__Patterns__Consumer__ConsumeReject which =
         PRISM__PATTERNS__CONSUMER__CONSUME_REJECT__INIT;
@@ -129,7 +140,15 @@ static inline void reject(struct fake_rig *rig, struct call *call, int64_t seque
     which.reason = pb_text("because");
     request.action_case = CONSUMER_PB(CONSUME_REQUEST__ACTION_REJECT);
     request.reject = &which;
-    say(rig, call, &request);
+    fake_call_push(call, &request.base);
+    fake_rig_drain(rig);
+}
+
+static inline void reject(struct fake_rig *rig, struct call *call, int64_t sequence,
+                          pb_disposition disposition, int64_t delay_ms)
+{
+    start_to_reject(rig, call, sequence, disposition, delay_ms);
+    fake_rig_run(rig);
 }
 
 static inline void leave(struct fake_rig *rig, struct call *call)

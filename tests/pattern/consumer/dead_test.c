@@ -185,16 +185,21 @@ static void test_what_the_slot_lacks_is_waited_for(void **state)
     }
 }
 
-/* With its last attempt; what the slots are asked for then waits. */
+/* What the slots are asked for then waits. */
 static void vanish_unanswered(struct fake_rig *rig, struct call *call)
 {
-    assert_int_equal(deliveries(call), 1);
     rig->world.mode = FAKE_PARKED;
     fake_call_cancel(call);
     fake_rig_drain(rig);
     assert_int_equal(call->ends, 1);
     fake_call_free(call);
     assert_int_equal(fake_published(&rig->world, LETTERS), 0);
+}
+
+static void vanish_with_a_last_attempt(struct fake_rig *rig, struct call *call)
+{
+    assert_int_equal(deliveries(call), 1);
+    vanish_unanswered(rig, call);
 }
 
 /* Until the letter is written and the message is settled, the source keeps it for us: nobody else
@@ -206,7 +211,7 @@ static void test_the_end_waits_for_dead_letters(void **state)
 
     (void)state;
     put(rig, NULL, "a");
-    vanish_unanswered(rig, call);
+    vanish_with_a_last_attempt(rig, call);
     assert_int_equal(rig->world.messages.subscriptions, 1);
     fake_rig_run(rig);
     assert_int_equal(rig->world.messages.subscriptions, 0);
@@ -227,7 +232,7 @@ static void test_the_end_waits_for_what_is_dropped(void **state)
     fake_rig_bind(rig);
     call = member(rig);
     put(rig, NULL, "a");
-    vanish_unanswered(rig, call);
+    vanish_with_a_last_attempt(rig, call);
     fake_rig_run(rig);
     assert_int_equal(rig->world.messages.subscriptions, 0);
     assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 0);
@@ -243,7 +248,7 @@ static void test_the_end_waits_for_dead_letters_for_a_while(void **state)
 
     (void)state;
     put(rig, NULL, "a");
-    vanish_unanswered(rig, call);
+    vanish_with_a_last_attempt(rig, call);
     fake_rig_advance(rig, FEED_LETTERS_MS - 100);
     assert_int_equal(rig->world.messages.subscriptions, 1);
     fake_rig_advance(rig, 200);
@@ -252,6 +257,91 @@ static void test_the_end_waits_for_dead_letters_for_a_while(void **state)
     assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 1);
     fake_rig_run(rig);
     assert_int_equal(fake_published(&rig->world, LETTERS), 1);
+    consumer_free(rig);
+}
+
+/* All but the first, which is a dead letter on its way. */
+static void answer_the_source(struct fake_rig *rig, size_t n)
+{
+    rig->world.order = FAKE_LAST_FIRST;
+    for (; n > 0; n--) {
+        assert_int_equal(fake_release(&rig->world, 1), 1);
+        fake_rig_drain(rig);
+    }
+    rig->world.mode = FAKE_AT_ONCE;
+    assert_int_equal(fake_published(&rig->world, LETTERS), 0);
+}
+
+/* With nothing that is parked. */
+static struct call *another(struct fake_rig *rig, pb_order_mode order)
+{
+    pb_subscribe_request subscribe = subscription();
+
+    subscribe.order = order;
+    return start_to_join(rig, &subscribe);
+}
+
+/* Others have it at once, but for what waits behind the dying one for the sake of order. */
+static void test_the_end_keeps_only_what_dies(void **state)
+{
+    struct fake_rig *rig = mortal(2);
+    struct call *call = member_by_key(rig);
+
+    (void)state;
+    put(rig, "k", "dies");
+    put(rig, "k", "behind it");
+    put(rig, "l", "failed");
+    put(rig, "l", "never read");
+    put(rig, NULL, "parked");
+    reject(rig, call, 1, RETRIED, 0);
+    expect_delivery(call, 3, "dies", 2);
+    reject(rig, call, 3, RETRIED, 60000);
+    assert_int_equal(deliveries(call), 4);
+    vanish_unanswered(rig, call);
+    answer_the_source(rig, 2);
+    assert_int_equal(rig->world.messages.subscriptions, 1);
+
+    call = another(rig, CONSUMER_PB(ORDER_MODE__ORDER_PER_KEY));
+    assert_int_equal(rig->world.messages.subscriptions, 2);
+    assert_int_equal(deliveries(call), 2);
+    expect_delivery(call, 0, "failed", 2);
+    expect_delivery(call, 1, "parked", 2);
+    fake_rig_run(rig);
+    assert_int_equal(rig->world.messages.subscriptions, 1);
+    assert_int_equal(fake_published(&rig->world, LETTERS), 1);
+    expect_delivery(call, 2, "behind it", 1);
+    ack(rig, call, 1);
+    expect_delivery(call, 3, "never read", 1);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.late), 0);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+/* Nor does it wait for who has asked for the letter and is no longer there. */
+static void test_the_end_does_not_wait_for_who_asked_for_a_letter(void **state)
+{
+    struct fake_rig *rig = mortal(2);
+    struct call *gone = member(rig), *call;
+
+    (void)state;
+    put(rig, NULL, "rejected");
+    put(rig, NULL, "a");
+    rig->world.mode = FAKE_PARKED;
+    start_to_reject(rig, gone, 1, DEAD, 0);
+    fake_call_cancel(gone);
+    fake_rig_drain(rig);
+    answer_the_source(rig, 1);
+    call = another(rig, CONSUMER_PB(ORDER_MODE__ORDER_MODE_UNSPECIFIED));
+    assert_int_equal(deliveries(call), 1);
+    expect_delivery(call, 0, "a", 2);
+    fake_rig_advance(rig, FEED_LETTERS_MS + 100);
+    assert_int_equal(deliveries(call), 2);
+    expect_delivery(call, 1, "rejected", 1);
+    fake_rig_run(rig);
+    assert_int_equal(fake_published(&rig->world, LETTERS), 1);
+    assert_int_equal(gone->ends, 1);
+    fake_call_free(gone);
+    leave(rig, call);
     consumer_free(rig);
 }
 
@@ -266,6 +356,8 @@ int main(void)
         cmocka_unit_test(test_the_end_waits_for_dead_letters),
         cmocka_unit_test(test_the_end_waits_for_what_is_dropped),
         cmocka_unit_test(test_the_end_waits_for_dead_letters_for_a_while),
+        cmocka_unit_test(test_the_end_keeps_only_what_dies),
+        cmocka_unit_test(test_the_end_does_not_wait_for_who_asked_for_a_letter),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
