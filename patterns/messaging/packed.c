@@ -1,10 +1,13 @@
 /* One allocation:
  *
- *   struct head | tokens | blocks, if any message has one | bytes of each | a record for each
+ *   struct head | tokens | blocks | bytes of each | a record for each
  *
- * A record is a row of varints and texts: what is the same or nearly so in the next message (topic,
- * offset, timestamp) is told by the difference. A text is its length plus one, then its bytes; 0 is
- * null. */
+ * The first three are columns: what all rows have in common stands in the head, and a row takes as
+ * many bytes as the rest needs.
+ *
+ * A record says by a mask what is not as in the message before, and only tells that, in a row of
+ * varints and texts. A text is its length plus one, 0 being null, and its bytes; where there was
+ * one before, with how many bytes of that it begins. */
 #include "patterns/messaging/packed.h"
 
 #include "src/base/block.h"
@@ -12,13 +15,38 @@
 
 #include <string.h>
 
-struct head {
-    uint32_t n;
-    int32_t partition;
-    bool blocks;
+enum column { TOKENS, BLOCKS, BYTES, COLUMNS };
+
+/* A row is the difference to the least, without the low bits that none has. */
+struct common {
+    uint64_t least;
+    uint8_t shift;
+    uint8_t width; /* bytes of a row */
 };
 
-enum { MOST_NUMBERS = 12 }; /* of a record, beside its texts and headers */
+struct head {
+    struct common common[COLUMNS];
+    uint32_t n;
+    int32_t partition;
+};
+
+/* What a record tells, in its order. The rarest have the highest bits. */
+enum told {
+    TOLD_KEY = 1 << 0,
+    TOLD_ID = 1 << 1,
+    TOLD_POSITION = 1 << 2,
+    TOLD_PLACE = 1 << 3,  /* the payload is not the whole block, but here */
+    TOLD_OFFSET = 1 << 4, /* not the next one */
+    TOLD_TIMESTAMP = 1 << 5,
+    TOLD_HEADERS = 1 << 6, /* it has some */
+    TOLD_TOPIC = 1 << 7,
+    TOLD_ATTEMPT = 1 << 8,
+};
+
+enum { MOST_NUMBERS = 7 }; /* of a record, beside its texts and headers */
+
+/* The first one is told against this. */
+static const struct incoming nothing_before;
 
 /* ---- where things are ---- */
 
@@ -27,35 +55,31 @@ static const struct head *head_of(const struct block *packed)
     return (const void *)packed->bytes.data;
 }
 
-static const uint8_t *tokens_of(const struct block *packed)
-{
-    return packed->bytes.data + sizeof(struct head);
-}
-
-static const uint8_t *blocks_of(const struct block *packed)
-{
-    return tokens_of(packed) + head_of(packed)->n * sizeof(uint64_t);
-}
-
-static const uint8_t *sizes_of(const struct block *packed)
+/* COLUMNS: the records. */
+static const uint8_t *column_of(const struct block *packed, enum column column)
 {
     const struct head *head = head_of(packed);
+    const uint8_t *at = packed->bytes.data + sizeof *head;
 
-    return blocks_of(packed) + (head->blocks ? head->n * sizeof(struct block *) : 0);
+    for (int i = 0; i < (int)column; i++)
+        at += (size_t)head->n * head->common[i].width;
+    return at;
 }
 
-static const uint8_t *records_of(const struct block *packed)
+static uint64_t row_of(const struct block *packed, enum column column, uint32_t i)
 {
-    return sizes_of(packed) + head_of(packed)->n * sizeof(uint32_t);
+    const struct common *common = &head_of(packed)->common[column];
+    const uint8_t *at = column_of(packed, column) + (size_t)i * common->width;
+    uint64_t row = 0;
+
+    for (unsigned byte = 0; byte < common->width; byte++)
+        row |= (uint64_t)at[byte] << (8 * byte);
+    return common->least + (row << common->shift);
 }
 
 static struct block *block_at(const struct block *packed, uint32_t i)
 {
-    struct block *block = NULL;
-
-    if (head_of(packed)->blocks)
-        memcpy(&block, blocks_of(packed) + i * sizeof block, sizeof block);
-    return block;
+    return (struct block *)(uintptr_t)row_of(packed, BLOCKS, i);
 }
 
 int32_t packed_partition(const struct block *packed)
@@ -65,28 +89,15 @@ int32_t packed_partition(const struct block *packed)
 
 uint64_t packed_token(const struct block *packed, uint32_t i)
 {
-    uint64_t token;
-
-    memcpy(&token, tokens_of(packed) + i * sizeof token, sizeof token);
-    return token;
+    return row_of(packed, TOKENS, i);
 }
 
 size_t packed_bytes(const struct block *packed, uint32_t i)
 {
-    uint32_t bytes;
-
-    memcpy(&bytes, sizes_of(packed) + i * sizeof bytes, sizeof bytes);
-    return bytes;
+    return row_of(packed, BYTES, i);
 }
 
 /* ---- writing ---- */
-
-/* What the record before said. */
-struct before {
-    struct slice topic;
-    int64_t offset;
-    uint64_t timestamp_ms;
-};
 
 static uint64_t zigzag(uint64_t difference)
 {
@@ -96,14 +107,6 @@ static uint64_t zigzag(uint64_t difference)
 static uint64_t unzigzag(uint64_t number)
 {
     return number >> 1 ^ (0 - (number & 1));
-}
-
-static uint8_t *put_text(uint8_t *at, struct slice text)
-{
-    at = varint_write(at, message_is_null(text) ? 0 : text.len + 1);
-    if (text.len > 0)
-        memcpy(at, text.data, text.len);
-    return at + text.len;
 }
 
 static bool is_within(struct slice part, struct slice whole)
@@ -117,9 +120,61 @@ static bool stays_in_block(const struct incoming *m)
     return m->block != NULL && is_within(m->payload, m->block->bytes);
 }
 
+static bool is_whole_block(const struct incoming *m)
+{
+    return m->payload.data == m->block->bytes.data && m->payload.len == m->block->bytes.len;
+}
+
+static bool is_same(struct slice a, struct slice b)
+{
+    return message_is_null(a) == message_is_null(b) && slice_equal(a, b);
+}
+
+static unsigned what_is_told(const struct incoming *m, const struct incoming *before)
+{
+    unsigned told = 0;
+
+    told |= is_same(m->topic, before->topic) ? 0 : TOLD_TOPIC;
+    told |= is_same(m->key, before->key) ? 0 : TOLD_KEY;
+    told |= is_same(m->id, before->id) ? 0 : TOLD_ID;
+    told |= is_same(m->position, before->position) ? 0 : TOLD_POSITION;
+    told |= stays_in_block(m) && !is_whole_block(m) ? TOLD_PLACE : 0;
+    told |= (uint64_t)m->offset == (uint64_t)before->offset + 1 ? 0 : TOLD_OFFSET;
+    told |= m->timestamp_ms == before->timestamp_ms ? 0 : TOLD_TIMESTAMP;
+    told |= m->attempt == before->attempt ? 0 : TOLD_ATTEMPT;
+    return told | (m->n_headers == 0 ? 0 : TOLD_HEADERS);
+}
+
+static uint8_t *put_bytes(uint8_t *at, const uint8_t *data, size_t len)
+{
+    if (len > 0)
+        memcpy(at, data, len);
+    return at + len;
+}
+
+static uint8_t *put_text(uint8_t *at, struct slice text)
+{
+    at = varint_write(at, message_is_null(text) ? 0 : text.len + 1);
+    return put_bytes(at, text.data, text.len);
+}
+
+static uint8_t *put_changed(uint8_t *at, struct slice text, struct slice before)
+{
+    size_t as_before = 0;
+
+    if (text.len == 0 || before.len == 0)
+        return put_text(at, text);
+    while (as_before < text.len && as_before < before.len &&
+           text.data[as_before] == before.data[as_before])
+        as_before++;
+    at = varint_write(at, text.len + 1);
+    at = varint_write(at, as_before);
+    return put_bytes(at, text.data + as_before, text.len - as_before);
+}
+
 static size_t text_room(struct slice text)
 {
-    return VARINT_BYTES + text.len;
+    return 2 * VARINT_BYTES + text.len;
 }
 
 static size_t record_room(const struct incoming *m)
@@ -134,68 +189,106 @@ static size_t record_room(const struct incoming *m)
     return room;
 }
 
-static uint8_t *put_record(uint8_t *at, const struct incoming *m, struct before *before)
+static uint8_t *put_payload(uint8_t *at, const struct incoming *m)
 {
-    bool same_topic = before->topic.data != NULL && slice_equal(m->topic, before->topic);
+    if (!stays_in_block(m))
+        return put_text(at, m->payload);
+    if (is_whole_block(m))
+        return at;
+    at = varint_write(at, (size_t)(m->payload.data - m->block->bytes.data));
+    return varint_write(at, m->payload.len);
+}
 
-    at = put_text(at, same_topic ? message_null() : m->topic);
-    at = put_text(at, m->key);
-    at = put_text(at, m->id);
-    at = put_text(at, m->position);
-    if (stays_in_block(m)) {
-        at = varint_write(at, (size_t)(m->payload.data - m->block->bytes.data));
-        at = varint_write(at, m->payload.len);
-    } else {
-        at = put_text(at, m->payload);
-    }
-    at = varint_write(at, zigzag((uint64_t)m->offset - (uint64_t)before->offset));
-    at = varint_write(at, zigzag(m->timestamp_ms - before->timestamp_ms));
-    at = varint_write(at, m->attempt);
+static uint8_t *put_headers(uint8_t *at, const struct incoming *m)
+{
     at = varint_write(at, m->n_headers);
     for (size_t i = 0; i < m->n_headers; i++) {
         at = put_text(at, m->headers[i].name);
         at = put_text(at, m->headers[i].value);
     }
-    *before = (struct before){m->topic, m->offset, m->timestamp_ms};
     return at;
 }
 
-static uint8_t *put_fixed(uint8_t *at, const struct incoming *messages, const struct head *head)
+static uint8_t *put_record(uint8_t *at, const struct incoming *m, const struct incoming *before)
 {
-    at = (uint8_t *)memcpy(at, head, sizeof *head) + sizeof *head;
-    for (uint32_t i = 0; i < head->n; i++, at += sizeof(uint64_t))
-        memcpy(at, &messages[i].token, sizeof(uint64_t));
-    for (uint32_t i = 0; head->blocks && i < head->n; i++, at += sizeof(struct block *)) {
-        struct block *block = stays_in_block(&messages[i]) ? block_ref(messages[i].block) : NULL;
+    unsigned told = what_is_told(m, before);
 
-        memcpy(at, &block, sizeof block);
-    }
-    for (uint32_t i = 0; i < head->n; i++, at += sizeof(uint32_t)) {
-        uint32_t bytes = (uint32_t)message_in_bytes(&messages[i]);
+    at = varint_write(at, told);
+    if (told & TOLD_KEY)
+        at = put_changed(at, m->key, before->key);
+    if (told & TOLD_ID)
+        at = put_changed(at, m->id, before->id);
+    if (told & TOLD_POSITION)
+        at = put_changed(at, m->position, before->position);
+    at = put_payload(at, m);
+    if (told & TOLD_OFFSET)
+        at = varint_write(at, zigzag((uint64_t)m->offset - (uint64_t)before->offset));
+    if (told & TOLD_TIMESTAMP)
+        at = varint_write(at, zigzag(m->timestamp_ms - before->timestamp_ms));
+    if (told & TOLD_HEADERS)
+        at = put_headers(at, m);
+    if (told & TOLD_TOPIC)
+        at = put_changed(at, m->topic, before->topic);
+    if (told & TOLD_ATTEMPT)
+        at = varint_write(at, m->attempt);
+    return at;
+}
 
-        memcpy(at, &bytes, sizeof bytes);
+/* Writes the rows, and tells what they have in common. */
+static uint8_t *put_column(uint8_t *at, struct common *common, const uint64_t *rows, uint32_t n)
+{
+    uint64_t least = rows[0], bits = 0;
+
+    for (uint32_t i = 1; i < n; i++)
+        least = rows[i] < least ? rows[i] : least;
+    for (uint32_t i = 0; i < n; i++)
+        bits |= rows[i] - least;
+    common->least = least;
+    common->shift = bits == 0 ? 0 : (uint8_t)__builtin_ctzll(bits);
+    for (bits >>= common->shift; bits != 0; bits >>= 8)
+        common->width++;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t row = (rows[i] - least) >> common->shift;
+
+        for (unsigned byte = 0; byte < common->width; byte++)
+            *at++ = (uint8_t)(row >> (8 * byte));
     }
     return at;
+}
+
+static uint8_t *put_columns(uint8_t *at, struct head *head, const struct incoming *messages,
+                            uint64_t *rows)
+{
+    for (uint32_t i = 0; i < head->n; i++)
+        rows[i] = messages[i].token;
+    at = put_column(at, &head->common[TOKENS], rows, head->n);
+    for (uint32_t i = 0; i < head->n; i++)
+        rows[i] = stays_in_block(&messages[i]) ? (uintptr_t)block_ref(messages[i].block) : 0;
+    at = put_column(at, &head->common[BLOCKS], rows, head->n);
+    for (uint32_t i = 0; i < head->n; i++)
+        rows[i] = message_in_bytes(&messages[i]);
+    return put_column(at, &head->common[BYTES], rows, head->n);
 }
 
 struct block *packed_new(const struct incoming *messages, uint32_t n, struct arena *scratch)
 {
     struct head head = {.n = n, .partition = messages[0].partition};
-    struct before before = {.offset = 0};
-    size_t room = sizeof head;
+    const struct incoming *before = &nothing_before;
+    size_t room = sizeof head + n * COLUMNS * sizeof(uint64_t);
 
     for (uint32_t i = 0; i < n; i++) {
         if (messages[i].partition != head.partition)
             return NULL;
-        head.blocks |= stays_in_block(&messages[i]);
-        room += sizeof(uint64_t) + sizeof(struct block *) + sizeof(uint32_t) +
-                record_room(&messages[i]);
+        room += record_room(&messages[i]);
     }
 
-    uint8_t *bytes = arena_alloc(scratch, room), *at = put_fixed(bytes, messages, &head);
+    uint64_t *rows = arena_alloc(scratch, n * sizeof *rows);
+    uint8_t *bytes = arena_alloc(scratch, room);
+    uint8_t *at = put_columns(bytes + sizeof head, &head, messages, rows);
 
-    for (uint32_t i = 0; i < n; i++)
-        at = put_record(at, &messages[i], &before);
+    memcpy(bytes, &head, sizeof head);
+    for (uint32_t i = 0; i < n; before = &messages[i++])
+        at = put_record(at, &messages[i], before);
     return block_copy(slice_of(bytes, (size_t)(at - bytes)));
 }
 
@@ -203,7 +296,7 @@ void packed_destroy(struct block *packed)
 {
     if (packed == NULL)
         return;
-    for (uint32_t i = 0; head_of(packed)->blocks && i < head_of(packed)->n; i++)
+    for (uint32_t i = 0; i < head_of(packed)->n; i++)
         block_unref(block_at(packed, i));
     block_unref(packed);
 }
@@ -238,10 +331,33 @@ static struct slice take_text(struct slice *from)
     return len == 1 ? message_empty() : take_bytes(from, len - 1);
 }
 
-static struct slice take_payload(struct slice *from, const struct block *block)
+static struct slice take_changed(struct slice *from, struct slice before, struct arena *arena)
+{
+    uint64_t len = take_number(from), as_before;
+
+    if (len <= 1)
+        return len == 0 ? message_null() : message_empty();
+    len--;
+    as_before = before.len > 0 ? take_number(from) : 0;
+
+    struct slice rest = take_bytes(from, len - as_before);
+
+    if (as_before == 0)
+        return rest;
+
+    uint8_t *text = arena_alloc(arena, len);
+
+    memcpy(text, before.data, as_before);
+    put_bytes(text + as_before, rest.data, rest.len);
+    return slice_of(text, len);
+}
+
+static struct slice take_payload(struct slice *from, const struct block *block, unsigned told)
 {
     if (block == NULL)
         return take_text(from);
+    if (!(told & TOLD_PLACE))
+        return block->bytes;
 
     const uint8_t *data = block->bytes.data + take_number(from);
 
@@ -253,8 +369,6 @@ static void take_headers(struct slice *from, struct incoming *m, struct arena *a
     struct header *headers;
 
     m->n_headers = (uint32_t)take_number(from);
-    if (m->n_headers == 0)
-        return;
     m->headers = headers = arena_array(arena, m->n_headers, sizeof *headers);
     for (uint32_t i = 0; i < m->n_headers; i++) {
         headers[i].name = take_text(from);
@@ -262,37 +376,44 @@ static void take_headers(struct slice *from, struct incoming *m, struct arena *a
     }
 }
 
-static void take_record(struct slice *from, struct incoming *m, struct before *before,
+static void take_record(struct slice *from, struct incoming *m, const struct incoming *before,
                         struct arena *arena)
 {
-    struct slice topic = take_text(from);
+    unsigned told = (unsigned)take_number(from);
 
-    m->topic = message_is_null(topic) ? before->topic : topic;
-    m->key = take_text(from);
-    m->id = take_text(from);
-    m->position = take_text(from);
-    m->payload = take_payload(from, m->block);
-    m->offset = (int64_t)((uint64_t)before->offset + unzigzag(take_number(from)));
-    m->timestamp_ms = before->timestamp_ms + unzigzag(take_number(from));
-    m->attempt = (uint32_t)take_number(from);
-    take_headers(from, m, arena);
-    *before = (struct before){m->topic, m->offset, m->timestamp_ms};
+    m->topic = before->topic;
+    m->attempt = before->attempt;
+    m->key = told & TOLD_KEY ? take_changed(from, before->key, arena) : before->key;
+    m->id = told & TOLD_ID ? take_changed(from, before->id, arena) : before->id;
+    m->position =
+        told & TOLD_POSITION ? take_changed(from, before->position, arena) : before->position;
+    m->payload = take_payload(from, m->block, told);
+    m->offset = (int64_t)((uint64_t)before->offset +
+                          (told & TOLD_OFFSET ? unzigzag(take_number(from)) : 1));
+    m->timestamp_ms =
+        before->timestamp_ms + (told & TOLD_TIMESTAMP ? unzigzag(take_number(from)) : 0);
+    if (told & TOLD_HEADERS)
+        take_headers(from, m, arena);
+    if (told & TOLD_TOPIC)
+        m->topic = take_changed(from, before->topic, arena);
+    if (told & TOLD_ATTEMPT)
+        m->attempt = (uint32_t)take_number(from);
 }
 
 struct incoming *packed_open(const struct block *packed, struct arena *arena)
 {
     const struct head *head = head_of(packed);
     struct incoming *messages = arena_array(arena, head->n, sizeof *messages);
-    const uint8_t *records = records_of(packed);
+    const struct incoming *before = &nothing_before;
+    const uint8_t *records = column_of(packed, COLUMNS);
     struct slice from =
         slice_of(records, packed->bytes.len - (size_t)(records - packed->bytes.data));
-    struct before before = {.offset = 0};
 
-    for (uint32_t i = 0; i < head->n; i++) {
+    for (uint32_t i = 0; i < head->n; before = &messages[i++]) {
         messages[i].token = packed_token(packed, i);
         messages[i].partition = head->partition;
         messages[i].block = block_at(packed, i);
-        take_record(&from, &messages[i], &before, arena);
+        take_record(&from, &messages[i], before, arena);
     }
     return messages;
 }
