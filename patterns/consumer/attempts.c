@@ -373,7 +373,7 @@ static void wait_for(struct ledger *ledger, struct delivery *delivery)
 
 bool attempts_hold(struct delivery *delivery)
 {
-    struct feed *feed = delivery->parcel->feed;
+    struct feed *feed = parcel_of(delivery)->feed;
     struct ledger *ledger;
 
     if (!attempts_are_kept(feed) || message_of(delivery)->offset < 0)
@@ -392,7 +392,7 @@ bool attempts_hold(struct delivery *delivery)
 
 void attempts_take_out(struct delivery *delivery)
 {
-    struct ledger *ledger = find_ledger(delivery->parcel->feed, message_of(delivery)->partition);
+    struct ledger *ledger = find_ledger(parcel_of(delivery)->feed, message_of(delivery)->partition);
     struct delivery **at = &ledger->waiting;
 
     while (*at != delivery)
@@ -404,7 +404,7 @@ void attempts_take_out(struct delivery *delivery)
 
 void attempts_raised(const struct delivery *delivery)
 {
-    struct feed *feed = delivery->parcel->feed;
+    struct feed *feed = parcel_of(delivery)->feed;
     struct ledger *ledger;
 
     if (!attempts_are_kept(feed) || message_of(delivery)->offset < 0 || delivery->leaving)
@@ -416,7 +416,7 @@ void attempts_raised(const struct delivery *delivery)
 
 void attempts_settled(const struct delivery *delivery)
 {
-    struct ledger *ledger = find_ledger(delivery->parcel->feed, delivery_partition(delivery));
+    struct ledger *ledger = find_ledger(parcel_of(delivery)->feed, delivery_partition(delivery));
     struct row *row = NULL;
 
     if (ledger != NULL && ledger->n > 0)

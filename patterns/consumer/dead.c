@@ -39,7 +39,7 @@ static void again(struct timer *timer)
         delivery_hand_back(delivery);
         return;
     }
-    delivery_die(delivery, delivery->more->dying_of, NULL);
+    delivery_die(delivery, more_of(delivery)->dying_of, NULL);
 }
 
 /* Whoever rejected it is there: it is his to decide. */
@@ -49,7 +49,7 @@ static bool is_told(const struct dead *dead, struct err err)
 
     if (dead->receipt == NULL || delivery->member == NULL || delivery->member->leaving)
         return false;
-    receipt_fail(dead->receipt, delivery->sequence, err);
+    receipt_fail(dead->receipt, delivery, err);
     delivery->state = DELIVERY_OUT;
     return true;
 }
@@ -57,7 +57,7 @@ static bool is_told(const struct dead *dead, struct err err)
 static void failed(struct dead *dead, struct err err)
 {
     struct delivery *delivery = dead->delivery;
-    struct worker *home = delivery->parcel->feed->consumer->base.home;
+    struct worker *home = parcel_of(delivery)->feed->consumer->base.home;
     struct delivery_more *more;
 
     if (is_told(dead, err))
@@ -65,7 +65,7 @@ static void failed(struct dead *dead, struct err err)
     member_release(delivery);
     more = delivery_more(delivery);
     if (more->dying_of == NULL)
-        more->dying_of = arena_strdup(&delivery->parcel->memory, slice_str(dead->reason));
+        more->dying_of = arena_strdup(&parcel_of(delivery)->memory, slice_str(dead->reason));
     timer_arm(&home->timers, &more->timer, home->now_ns + DEAD_AGAIN_MS * NS_PER_MS, again);
 }
 
@@ -73,13 +73,13 @@ static void failed(struct dead *dead, struct err err)
 static void settle_dead(struct delivery *delivery, struct receipt *receipt)
 {
     delivery_more(delivery)->dead = true;
-    delivery->parcel->feed->dying++;
+    parcel_of(delivery)->feed->dying++;
     settle_one(delivery, SETTLE_DONE, receipt);
 }
 
 static void drop(struct delivery *delivery, const char *reason, struct receipt *receipt)
 {
-    struct consumer *consumer = delivery->parcel->feed->consumer;
+    struct consumer *consumer = parcel_of(delivery)->feed->consumer;
 
     counter_add(&consumer->stats.dropped, 1);
     log_limited(&consumer->drop_log, LOG_WARN, "message_dropped",
@@ -101,7 +101,7 @@ static void refused(struct dead *dead, struct err err)
 
 static void stored(struct dead *dead)
 {
-    struct feed *feed = dead->delivery->parcel->feed;
+    struct feed *feed = parcel_of(dead->delivery)->feed;
 
     counter_add(&feed->consumer->stats.dead_letters, 1);
     feed->dead_lettered++;
@@ -114,7 +114,7 @@ static void published(struct op *op)
 {
     struct dead *dead = CONTAINER_OF(op, struct dead, publish.op);
     struct err err = op->err.code != ERR_OK ? op->err : dead->letter.item.err;
-    struct feed *feed = dead->delivery->parcel->feed;
+    struct feed *feed = parcel_of(dead->delivery)->feed;
     struct receipt *receipt = dead->receipt;
 
     feed->dying--;
@@ -143,7 +143,7 @@ static void fill(struct dead *dead)
 {
     const struct delivery *delivery = dead->delivery;
     const struct incoming *message = message_of(delivery);
-    const struct feed *feed = delivery->parcel->feed;
+    const struct feed *feed = parcel_of(delivery)->feed;
 
     dead->letter.death = (struct death){
         .message = message,
@@ -158,7 +158,7 @@ static void fill(struct dead *dead)
 
 static void publish(struct dead *dead)
 {
-    struct feed *feed = dead->delivery->parcel->feed;
+    struct feed *feed = parcel_of(dead->delivery)->feed;
     struct consumer *consumer = feed->consumer;
 
     receipt_enter(dead->receipt);
@@ -174,7 +174,7 @@ void delivery_die(struct delivery *delivery, const char *reason, struct receipt 
 
     if (recall_before_death(delivery, reason, receipt))
         return;
-    if (message_is_null(delivery->parcel->feed->dead_topic)) {
+    if (message_is_null(parcel_of(delivery)->feed->dead_topic)) {
         drop(delivery, reason, receipt);
         return;
     }

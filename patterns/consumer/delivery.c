@@ -10,11 +10,17 @@
 
 struct delivery_more *delivery_more(struct delivery *delivery)
 {
-    if (delivery->more == NULL) {
-        delivery->more = arena_zalloc(&delivery->parcel->memory, sizeof *delivery->more);
-        delivery->more->delivery = delivery;
-    }
-    return delivery->more;
+    struct parcel *parcel = parcel_of(delivery);
+    struct delivery_more *more = more_of(delivery);
+
+    if (more != NULL)
+        return more;
+    if (parcel->more == NULL)
+        parcel->more = arena_array(&parcel->memory, parcel->n, sizeof(struct delivery_more *));
+    more = arena_zalloc(&parcel->memory, sizeof *more);
+    more->delivery = delivery;
+    parcel->more[delivery->index] = more;
+    return more;
 }
 
 /* ---- parcels ---- */
@@ -96,7 +102,7 @@ void parcel_unhold(struct parcel *parcel)
 /* A source that keeps one position has it back by not having it settled. */
 void delivery_hand_back(struct delivery *delivery)
 {
-    if (delivery->parcel->feed->from->settling->single)
+    if (parcel_of(delivery)->feed->from->settling->single)
         settle_one(delivery, SETTLE_RELEASE, NULL);
     else
         delivery_over(delivery);
@@ -104,7 +110,7 @@ void delivery_hand_back(struct delivery *delivery)
 
 void delivery_ready(struct delivery *delivery, bool in_front)
 {
-    struct feed *feed = delivery->parcel->feed;
+    struct feed *feed = parcel_of(delivery)->feed;
 
     if (recall_before_ready(delivery, in_front))
         return;
@@ -148,7 +154,7 @@ void delivery_lane_free(struct lane_item *item)
 static void parked_enough(struct timer *timer)
 {
     struct delivery *delivery = CONTAINER_OF(timer, struct delivery_more, timer)->delivery;
-    struct feed *feed = delivery->parcel->feed;
+    struct feed *feed = parcel_of(delivery)->feed;
 
     feed->parked_count--;
     gauge_lower(&feed->consumer->stats.parked, 1);
@@ -157,7 +163,7 @@ static void parked_enough(struct timer *timer)
 
 bool delivery_can_wait(const struct delivery *delivery, uint64_t delay_ms)
 {
-    const struct feed *feed = delivery->parcel->feed;
+    const struct feed *feed = parcel_of(delivery)->feed;
 
     return delay_ms == 0 || delivery->leaving ||
            feed->parked_count < feed->consumer->settings.max_parked;
@@ -165,7 +171,7 @@ bool delivery_can_wait(const struct delivery *delivery, uint64_t delay_ms)
 
 static void wait_here(struct delivery *delivery, uint64_t delay_ms)
 {
-    struct feed *feed = delivery->parcel->feed;
+    struct feed *feed = parcel_of(delivery)->feed;
     struct worker *home = feed->consumer->base.home;
 
     if (delay_ms == 0 || delivery->leaving) {
@@ -189,14 +195,14 @@ void delivery_failed(struct delivery *delivery)
 
 bool delivery_is_last(const struct delivery *delivery)
 {
-    uint32_t most = feed_max_attempts(delivery->parcel->feed);
+    uint32_t most = feed_max_attempts(parcel_of(delivery)->feed);
 
     return most != 0 && message_of(delivery)->attempt >= most;
 }
 
 void delivery_failed_unsaid(struct delivery *delivery, const char *reason)
 {
-    uint32_t most = feed_max_attempts(delivery->parcel->feed);
+    uint32_t most = feed_max_attempts(parcel_of(delivery)->feed);
 
     delivery_failed(delivery);
     delivery->untold = true;
@@ -229,7 +235,7 @@ void delivery_give_way(struct delivery *delivery)
 
 void delivery_over(struct delivery *delivery)
 {
-    struct parcel *parcel = delivery->parcel;
+    struct parcel *parcel = parcel_of(delivery);
 
     delivery->state = DELIVERY_OVER;
     delivery->member = NULL;
@@ -246,14 +252,14 @@ static struct slice lane_of(const struct delivery *delivery)
 {
     const struct incoming *message = message_of(delivery);
 
-    return delivery->parcel->feed->order == ORDER_BY_KEY
+    return parcel_of(delivery)->feed->order == ORDER_BY_KEY
                ? message->key
                : slice_of(&message->partition, sizeof message->partition);
 }
 
 void delivery_arrived(struct delivery *delivery)
 {
-    struct feed *feed = delivery->parcel->feed;
+    struct feed *feed = parcel_of(delivery)->feed;
     uint32_t most = feed_max_attempts(feed);
 
     delivery->state = DELIVERY_WAITING;
@@ -270,8 +276,8 @@ static void arrive(struct parcel *parcel, uint32_t i)
     struct delivery *delivery = parcel_at(parcel, i);
     struct claim *claim = object_claim(&parcel->memory, &parcel->messages[i]);
 
-    delivery->parcel = parcel;
-    delivery->index = (uint16_t)i;
+    delivery->index = (uint8_t)i;
+    delivery->laned = parcel->stride == sizeof(struct laned_delivery);
     if (claim != NULL)
         delivery_more(delivery)->claim = claim;
     parcel->claims |= claim != NULL;
@@ -279,7 +285,8 @@ static void arrive(struct parcel *parcel, uint32_t i)
         delivery_arrived(delivery);
 }
 
-/* A few messages may wait for long: they do not hold a block of the worker's. */
+/* Messages may wait for long: they do not hold a block of the worker's, and no more than they need.
+ */
 void feed_take_batch(struct feed *feed, struct incoming_batch *batch)
 {
     size_t stride =
@@ -287,7 +294,7 @@ void feed_take_batch(struct feed *feed, struct incoming_batch *batch)
     size_t bytes = sizeof(struct parcel) + batch->n * stride;
     struct arena memory;
 
-    arena_init(&memory, bytes > ARENA_BLOCK_BYTES / 4 ? &feed->consumer->base.home->arenas : NULL);
+    arena_init(&memory, NULL);
 
     struct parcel *parcel = arena_zalloc(&memory, bytes);
 
@@ -316,7 +323,7 @@ void feed_take_batch(struct feed *feed, struct incoming_batch *batch)
 
 bool delivery_take_out(struct delivery *delivery)
 {
-    struct feed *feed = delivery->parcel->feed;
+    struct feed *feed = parcel_of(delivery)->feed;
     struct worker *home = feed->consumer->base.home;
 
     switch ((enum delivery_state)delivery->state) {
@@ -329,12 +336,12 @@ bool delivery_take_out(struct delivery *delivery)
     case DELIVERY_PARKED:
         feed->parked_count--;
         gauge_lower(&feed->consumer->stats.parked, 1);
-        timer_disarm(&home->timers, &delivery->more->timer);
+        timer_disarm(&home->timers, &more_of(delivery)->timer);
         return true;
     case DELIVERY_DYING:
         if (!timer_armed(&delivery_more(delivery)->timer))
             return false;
-        timer_disarm(&home->timers, &delivery->more->timer);
+        timer_disarm(&home->timers, &more_of(delivery)->timer);
         return true;
     default:
         return false;
@@ -364,7 +371,7 @@ static void forget(struct feed *feed, struct delivery *delivery)
     counter_add(&feed->consumer->stats.given_back, feed->from->settling != NULL);
     object_release(delivery);
     delivery->state = DELIVERY_OVER;
-    delivery->parcel->left--;
+    parcel_of(delivery)->left--;
 }
 
 void feed_forget(struct feed *feed)

@@ -301,9 +301,10 @@ static void look_at_leases(struct timer *timer)
         parcel_hold(parcel);
         for (uint32_t i = 0; i < parcel->n; i++) {
             struct delivery *delivery = parcel_at(parcel, i);
+            const struct delivery_more *more = more_of(delivery);
 
-            if (delivery->state != DELIVERY_OUT || delivery->more == NULL ||
-                delivery->more->expires_ns == 0 || delivery->more->expires_ns > now)
+            if (delivery->state != DELIVERY_OUT || more == NULL || more->expires_ns == 0 ||
+                more->expires_ns > now)
                 continue;
             member_revoke(delivery, CONSUMER_PB(REVOKE_REASON__LEASE_EXPIRED));
             delivery_failed_unsaid(delivery,

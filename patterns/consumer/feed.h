@@ -74,18 +74,19 @@ struct delivery_more {
  * added here is paid for each. */
 struct delivery {
     struct delivery *next; /* in what it waits in */
-    struct parcel *parcel;
-    struct member *member;      /* OUT, SETTLING; NULL: it left */
-    uint64_t sequence;          /* of the member */
-    struct delivery_more *more; /* NULL: nothing of it */
-    uint16_t index;             /* of its message in the batch */
-    uint8_t state;              /* enum delivery_state */
-    uint8_t returns;            /* without having failed */
-    uint8_t vain;               /* FETCHING: how often its object was asked for in vain */
-    bool leaving;               /* with its partition: nobody here gets it any more */
-    bool untold;                /* it has failed, and the source does not know of that */
-    bool ticketed;              /* a client may have a token that settles it */
+    struct member *member; /* OUT, SETTLING; NULL: it left */
+    uint32_t sequence;     /* the low half of it: member_sequence */
+    uint8_t index;         /* in its parcel, and of its message in the batch */
+    uint8_t vain;          /* FETCHING: how often its object was asked for in vain */
+    uint8_t state : 4;     /* enum delivery_state */
+    uint8_t returns : 4;   /* without having failed */
+    bool laned : 1;        /* a laned_delivery */
+    bool leaving : 1;      /* with its partition: nobody here gets it any more */
+    bool untold : 1;       /* it has failed, and the source does not know of that */
+    bool ticketed : 1;     /* a client may have a token that settles it */
 };
+
+_Static_assert(sizeof(struct delivery) == 24 && BATCH_MESSAGES <= UINT8_MAX, "as small as it is");
 
 /* One that keeps an order. */
 struct laned_delivery {
@@ -102,6 +103,7 @@ struct parcel {
     struct incoming_batch *batch; /* NULL: it is packed */
     struct block *packed;         /* NULL: it is not */
     struct incoming *messages;    /* of the batch, or made again; NULL: packed, by message_of */
+    struct delivery_more **more;  /* by index; NULL: none has any */
     size_t bytes;                 /* of the batch */
     size_t stride;                /* from one to the next */
     uint32_t n;                   /* deliveries */
@@ -270,20 +272,30 @@ static inline struct delivery *parcel_at(struct parcel *parcel, uint32_t i)
     return (struct delivery *)(void *)((char *)parcel->first + i * parcel->stride);
 }
 
+static inline struct parcel *parcel_of(const struct delivery *delivery)
+{
+    size_t stride = delivery->laned ? sizeof(struct laned_delivery) : sizeof(struct delivery);
+    const char *first = (const char *)delivery - delivery->index * stride;
+
+    return (struct parcel *)(uintptr_t)(first - offsetof(struct parcel, first));
+}
+
 /* Makes its messages again. */
 void parcel_open(struct parcel *parcel);
 
 static inline struct incoming *message_of(const struct delivery *delivery)
 {
-    if (delivery->parcel->messages == NULL)
-        parcel_open(delivery->parcel);
-    return &delivery->parcel->messages[delivery->index];
+    struct parcel *parcel = parcel_of(delivery);
+
+    if (parcel->messages == NULL)
+        parcel_open(parcel);
+    return &parcel->messages[delivery->index];
 }
 
 /* What can be told of a packed message as it is. */
 static inline uint64_t delivery_token(const struct delivery *delivery)
 {
-    const struct parcel *parcel = delivery->parcel;
+    const struct parcel *parcel = parcel_of(delivery);
 
     return parcel->messages == NULL ? packed_token(parcel->packed, delivery->index)
                                     : parcel->messages[delivery->index].token;
@@ -291,7 +303,7 @@ static inline uint64_t delivery_token(const struct delivery *delivery)
 
 static inline size_t delivery_bytes(const struct delivery *delivery)
 {
-    const struct parcel *parcel = delivery->parcel;
+    const struct parcel *parcel = parcel_of(delivery);
 
     return parcel->messages == NULL ? packed_bytes(parcel->packed, delivery->index)
                                     : message_in_bytes(&parcel->messages[delivery->index]);
@@ -299,7 +311,7 @@ static inline size_t delivery_bytes(const struct delivery *delivery)
 
 static inline int32_t delivery_partition(const struct delivery *delivery)
 {
-    const struct parcel *parcel = delivery->parcel;
+    const struct parcel *parcel = parcel_of(delivery);
 
     return parcel->messages == NULL ? packed_partition(parcel->packed)
                                     : parcel->messages[delivery->index].partition;
@@ -308,21 +320,32 @@ static inline int32_t delivery_partition(const struct delivery *delivery)
 /* NULL: it keeps no order. */
 static inline struct lane_item *lane_item_of(struct delivery *delivery)
 {
-    if (delivery->parcel->stride != sizeof(struct laned_delivery))
-        return NULL;
-    return &((struct laned_delivery *)delivery)->lane;
+    return delivery->laned ? &((struct laned_delivery *)delivery)->lane : NULL;
 }
 
+/* NULL: there is nothing of it. */
+static inline struct delivery_more *more_of(const struct delivery *delivery)
+{
+    const struct parcel *parcel = parcel_of(delivery);
+
+    return parcel->more != NULL ? parcel->more[delivery->index] : NULL;
+}
+
+/* Makes it where there is nothing of it. */
 struct delivery_more *delivery_more(struct delivery *delivery);
 
 static inline struct claim *claim_of(const struct delivery *delivery)
 {
-    return delivery->more != NULL ? delivery->more->claim : NULL;
+    const struct delivery_more *more = more_of(delivery);
+
+    return more != NULL ? more->claim : NULL;
 }
 
 static inline struct object *object_of(const struct delivery *delivery)
 {
-    return delivery->more != NULL ? delivery->more->object : NULL;
+    const struct delivery_more *more = more_of(delivery);
+
+    return more != NULL ? more->object : NULL;
 }
 
 /* To the next member with room. In front: before what came later. */

@@ -132,8 +132,8 @@ static void add_message(struct member *member, struct frame *frame, struct deliv
     const struct incoming *message = message_of(delivery);
     struct consumed *to = &frame->messages[frame->n++];
 
-    parcel_hold(delivery->parcel);
-    to->parcel = delivery->parcel;
+    parcel_hold(parcel_of(delivery));
+    to->parcel = parcel_of(delivery);
     to->object = object_ref(object_of(delivery));
     to->from = message;
     to->topic = topic_of(member, &frame->arena, message);
@@ -145,7 +145,7 @@ static void add_message(struct member *member, struct frame *frame, struct deliv
         member->outlet->bidi ? slice_of(NULL, 0) : slice_of(member->id, SUBSCRIPTION_ID_BYTES);
     to->ack_token =
         member->ack_tokens ? ack_token(member, &frame->arena, delivery) : slice_of(NULL, 0);
-    to->sequence = (int64_t)delivery->sequence;
+    to->sequence = (int64_t)member_sequence(member, delivery);
     to->attempt = (int32_t)message->attempt;
     to->claimed = claim_of(delivery) != NULL;
     consumed_measure(to, &frame->arena);
@@ -178,13 +178,16 @@ static void set_lease(const struct member *member, struct delivery *delivery)
     const struct consumer *consumer = member->feed->consumer;
     uint64_t now = consumer->base.home->now_ns;
 
+    struct delivery_more *more = more_of(delivery);
+
     if (member->lease_ms == 0) {
-        if (delivery->more != NULL)
-            delivery->more->expires_ns = 0;
+        if (more != NULL)
+            more->expires_ns = 0;
         return;
     }
-    delivery_more(delivery)->expires_ns = now + member->lease_ms * NS_PER_MS;
-    delivery->more->most_ns = now + consumer->settings.max_lease_ms * NS_PER_MS;
+    more = delivery_more(delivery);
+    more->expires_ns = now + member->lease_ms * NS_PER_MS;
+    more->most_ns = now + consumer->settings.max_lease_ms * NS_PER_MS;
 }
 
 static void hand_out(struct member *member, struct delivery *delivery)
@@ -195,7 +198,8 @@ static void hand_out(struct member *member, struct delivery *delivery)
 
     delivery->state = DELIVERY_OUT;
     delivery->member = member;
-    delivery->sequence = settling_add(&member->settling, delivery, message_in_bytes(message));
+    delivery->sequence =
+        (uint32_t)settling_add(&member->settling, delivery, message_in_bytes(message));
     set_lease(member, delivery);
     member->feed->out_count++;
     if (member->credited)

@@ -128,8 +128,8 @@ void member_release(struct delivery *delivery)
     struct member *member = delivery->member;
 
     delivery->member = NULL;
-    if (member == NULL ||
-        !settling_take(&member->settling, delivery->sequence, delivery_bytes(delivery)))
+    if (member == NULL || !settling_take(&member->settling, member_sequence(member, delivery),
+                                         delivery_bytes(delivery)))
         return;
     member->feed->out_count--;
     gauge_lower(&member->feed->consumer->stats.unsettled, 1);
@@ -138,16 +138,17 @@ void member_release(struct delivery *delivery)
 void member_revoke(struct delivery *delivery, pb_revoke_reason reason)
 {
     struct member *member = delivery->member;
+    uint64_t sequence = member_sequence(member, delivery);
     pb_revoked *told = arena_alloc(&member->notes_memory, sizeof *told);
 
     prism__patterns__consumer__revoked__init(told);
     told->sequences = arena_alloc(&member->notes_memory, sizeof *told->sequences);
-    told->sequences[told->n_sequences++] = (int64_t)delivery->sequence;
+    told->sequences[told->n_sequences++] = (int64_t)sequence;
     told->reason = reason;
     member_note(member, &member->revoked, told);
     if (member->recent == NULL)
         member->recent = arena_array(&member->memory, MEMBER_RECENT, sizeof *member->recent);
-    member->recent[member->n_recent++ % MEMBER_RECENT] = delivery->sequence;
+    member->recent[member->n_recent++ % MEMBER_RECENT] = sequence;
     counter_add(&member->feed->consumer->stats.revoked, 1);
     member_release(delivery);
 }

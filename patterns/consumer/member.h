@@ -143,6 +143,14 @@ void member_revoke(struct delivery *delivery, pb_revoke_reason reason);
 void member_release(struct delivery *delivery);
 bool member_lost(const struct member *member, uint64_t sequence);
 
+/* Of a delivery that the member has, or had. */
+static inline uint64_t member_sequence(const struct member *member, const struct delivery *delivery)
+{
+    uint64_t next = member->settling.next;
+
+    return next - (uint32_t)((uint32_t)next - delivery->sequence);
+}
+
 /* More than it shall have to say before its client says more. */
 static inline bool member_owes_much(const struct member *member)
 {
@@ -207,7 +215,8 @@ struct extension {
 };
 
 void receipt_init(struct receipt *receipt, struct member *member, void (*done)(struct receipt *));
-void receipt_fail(struct receipt *receipt, uint64_t sequence, struct err err);
+/* NULL: nobody waits. */
+void receipt_fail(struct receipt *receipt, const struct delivery *delivery, struct err err);
 void receipt_enter(struct receipt *receipt);
 void receipt_leave(struct receipt *receipt);
 

@@ -60,7 +60,7 @@ static bool take_out(struct feed *feed, struct delivery *delivery)
         unready(feed, delivery);
         return true;
     case DELIVERY_PARKED:
-        timer_disarm(&home->timers, &delivery->more->timer);
+        timer_disarm(&home->timers, &more_of(delivery)->timer);
         feed->parked_count--;
         gauge_lower(&feed->consumer->stats.parked, 1);
         return true;
@@ -84,7 +84,7 @@ static void settled_by_token(struct feed *feed, struct delivery *delivery)
 
 static void lose(struct delivery *delivery, const struct subscription_move *move)
 {
-    struct feed *feed = delivery->parcel->feed;
+    struct feed *feed = parcel_of(delivery)->feed;
     bool settled = move->reason == MOVED_BY_SETTLING;
 
     if (delivery->state == DELIVERY_OVER)
@@ -110,7 +110,7 @@ static void leave(struct delivery *delivery, const struct subscription_move *mov
     if (delivery->state == DELIVERY_OVER)
         return;
     delivery->leaving = true;
-    if (take_out(delivery->parcel->feed, delivery))
+    if (take_out(parcel_of(delivery)->feed, delivery))
         delivery_hand_back(delivery);
 }
 

@@ -81,7 +81,7 @@ void object_release(struct delivery *delivery)
         return;
     message_of(delivery)->payload = message_empty();
     object_unref(object_of(delivery));
-    delivery->more->object = NULL;
+    more_of(delivery)->object = NULL;
 }
 
 static bool has_room(const struct feed *feed, uint64_t bytes)
@@ -98,7 +98,7 @@ static bool has_room(const struct feed *feed, uint64_t bytes)
 
 static void wait_for_room(struct delivery *delivery)
 {
-    struct feed *feed = delivery->parcel->feed;
+    struct feed *feed = parcel_of(delivery)->feed;
 
     delivery->next = NULL;
     *feed->claims_end = delivery;
@@ -109,14 +109,14 @@ static void wait_for_room(struct delivery *delivery)
 void object_fetch(struct delivery *delivery)
 {
     delivery->state = DELIVERY_FETCHING;
-    delivery->parcel->feed->fetching++;
+    parcel_of(delivery)->feed->fetching++;
     wait_for_room(delivery);
 }
 
 /* The last one that has waited for the store no longer does. */
 static void no_longer_troubled(struct delivery *delivery)
 {
-    struct consumer *consumer = delivery->parcel->feed->consumer;
+    struct consumer *consumer = parcel_of(delivery)->feed->consumer;
 
     if (delivery->vain == 0)
         return;
@@ -127,20 +127,20 @@ static void no_longer_troubled(struct delivery *delivery)
 
 static void over(struct delivery *delivery)
 {
-    delivery->parcel->feed->fetching--;
+    parcel_of(delivery)->feed->fetching--;
     no_longer_troubled(delivery);
 }
 
 bool object_take_out(struct delivery *delivery)
 {
-    struct feed *feed = delivery->parcel->feed;
+    struct feed *feed = parcel_of(delivery)->feed;
     struct delivery **at = &feed->claims;
 
     if (object_of(delivery) != NULL)
         return false;
     over(delivery);
-    if (timer_armed(&delivery->more->timer)) {
-        timer_disarm(&feed->consumer->base.home->timers, &delivery->more->timer);
+    if (timer_armed(&more_of(delivery)->timer)) {
+        timer_disarm(&feed->consumer->base.home->timers, &more_of(delivery)->timer);
         return true;
     }
     while (*at != delivery)
@@ -164,12 +164,12 @@ static uint64_t delay_ms(struct delivery *delivery)
 
     for (unsigned i = 1; i < delivery->vain && ms < OBJECT_AGAIN_MAX_MS; i++)
         ms *= 2;
-    return random_delay(&delivery->parcel->feed->consumer->random, ms);
+    return random_delay(&parcel_of(delivery)->feed->consumer->random, ms);
 }
 
 static void failed(struct delivery *delivery, struct err err)
 {
-    struct consumer *consumer = delivery->parcel->feed->consumer;
+    struct consumer *consumer = parcel_of(delivery)->feed->consumer;
     struct worker *home = consumer->base.home;
 
     counter_add(&consumer->stats.object_failures, 1);
@@ -182,8 +182,8 @@ static void failed(struct delivery *delivery, struct err err)
                                            LOG_S("error", err.text)},
                 2);
     object_release(delivery);
-    timer_arm(&home->timers, &delivery->more->timer, home->now_ns + delay_ms(delivery) * NS_PER_MS,
-              again);
+    timer_arm(&home->timers, &more_of(delivery)->timer,
+              home->now_ns + delay_ms(delivery) * NS_PER_MS, again);
 }
 
 static void die(struct delivery *delivery, const char *reason)
@@ -226,7 +226,7 @@ static void ask(struct delivery *delivery)
 {
     enum { GET_MS = 30000 };
 
-    struct feed *feed = delivery->parcel->feed;
+    struct feed *feed = parcel_of(delivery)->feed;
     struct consumer *consumer = feed->consumer;
     struct worker *home = consumer->base.home;
     struct arena memory;
@@ -242,7 +242,7 @@ static void ask(struct delivery *delivery)
     object->bytes = claim_of(delivery)->size;
     object->room.bytes = claim_of(delivery)->size;
     object->get = (struct kv_get){.key = claim_of(delivery)->key, .room = &object->room};
-    delivery->more->object = object;
+    more_of(delivery)->object = object;
     count_held(feed, object->bytes);
     feed->getting++;
     feed->gets.deadline_ns = home->now_ns + GET_MS * NS_PER_MS;

@@ -24,10 +24,10 @@ struct recall_work {
 
 static void put(struct delivery *delivery)
 {
-    struct recalls *recalls = &delivery->parcel->feed->recalls;
+    struct recalls *recalls = &parcel_of(delivery)->feed->recalls;
 
     delivery->state = DELIVERY_RECALLING;
-    delivery->more->recall_sent = false;
+    more_of(delivery)->recall_sent = false;
     delivery->next = NULL;
     *recalls->end = delivery;
     recalls->end = &delivery->next;
@@ -45,15 +45,15 @@ void recall_forget(struct recalls *recalls)
 
 static void refuse(struct delivery *delivery, struct receipt *receipt)
 {
-    counter_add(&delivery->parcel->feed->consumer->stats.late, receipt != NULL);
-    receipt_fail(receipt, delivery->sequence,
+    counter_add(&parcel_of(delivery)->feed->consumer->stats.late, receipt != NULL);
+    receipt_fail(receipt, delivery,
                  err_make(ERR_ABORTED, "no longer this subscription's: a token has settled it, or "
                                        "it was taken away"));
 }
 
 static void go_on(struct delivery *delivery)
 {
-    struct delivery_more *more = delivery->more;
+    struct delivery_more *more = more_of(delivery);
     const char *reason = more->dying_of;
 
     delivery->ticketed = false;
@@ -68,13 +68,13 @@ static void go_on(struct delivery *delivery)
  * where it was. */
 static bool is_told(struct delivery *delivery, struct err err)
 {
-    struct receipt *receipt = delivery->more->receipt;
+    struct receipt *receipt = more_of(delivery)->receipt;
     bool stays = delivery->member != NULL && !delivery->member->leaving;
 
     if (receipt == NULL)
         return false;
-    receipt_fail(receipt, delivery->sequence, err);
-    delivery->more->receipt = NULL;
+    receipt_fail(receipt, delivery, err);
+    more_of(delivery)->receipt = NULL;
     if (stays)
         delivery->state = DELIVERY_OUT;
     else
@@ -88,7 +88,7 @@ static void one_recalled(struct recall_work *work, size_t i, struct err op_err)
     struct delivery *delivery = work->deliveries[i];
     const struct recalled *item = &work->recall.items[i];
     struct feed *feed = work->feed;
-    struct receipt *receipt = delivery->more->receipt;
+    struct receipt *receipt = more_of(delivery)->receipt;
     struct err err = op_err.code != ERR_OK ? op_err : item->err;
 
     if (err.code == ERR_OK)
@@ -145,7 +145,7 @@ bool recall_before_ready(struct delivery *delivery, bool in_front)
     more->receipt = NULL;
     delivery->member = NULL;
     put(delivery);
-    feed_wake(delivery->parcel->feed);
+    feed_wake(parcel_of(delivery)->feed);
     return true;
 }
 
@@ -157,11 +157,11 @@ bool recall_before_death(struct delivery *delivery, const char *reason, struct r
         return false;
     more = delivery_more(delivery);
     more->dies = true;
-    more->dying_of = arena_strdup(&delivery->parcel->memory, slice_str(reason));
+    more->dying_of = arena_strdup(&parcel_of(delivery)->memory, slice_str(reason));
     more->receipt = receipt;
     receipt_enter(receipt);
     put(delivery);
-    feed_wake(delivery->parcel->feed);
+    feed_wake(parcel_of(delivery)->feed);
     return true;
 }
 
@@ -169,10 +169,10 @@ bool recall_before_death(struct delivery *delivery, const char *reason, struct r
 
 bool recall_take_out(struct delivery *delivery)
 {
-    struct recalls *recalls = &delivery->parcel->feed->recalls;
+    struct recalls *recalls = &parcel_of(delivery)->feed->recalls;
     struct delivery **at = &recalls->first;
 
-    if (delivery->more->recall_sent)
+    if (more_of(delivery)->recall_sent)
         return false;
     while (*at != delivery)
         at = &(*at)->next;
@@ -180,10 +180,10 @@ bool recall_take_out(struct delivery *delivery)
     if (*at == NULL)
         recalls->end = at;
     recalls->n--;
-    if (delivery->more->receipt != NULL) {
-        refuse(delivery, delivery->more->receipt);
+    if (more_of(delivery)->receipt != NULL) {
+        refuse(delivery, more_of(delivery)->receipt);
         member_release(delivery);
-        receipt_leave(delivery->more->receipt);
+        receipt_leave(more_of(delivery)->receipt);
     }
     return true;
 }
@@ -207,7 +207,7 @@ void recall_pump(struct feed *feed)
     for (struct delivery *d = recalls->first; d != NULL; d = d->next) {
         work->deliveries[work->recall.n] = d;
         work->recall.items[work->recall.n++] = (struct recalled){.token = message_of(d)->token};
-        d->more->recall_sent = true;
+        more_of(d)->recall_sent = true;
     }
     recall_forget(recalls);
     recalls->under_way = true;

@@ -73,10 +73,10 @@ static pb_settlement_failure *new_failure(struct receipt *receipt, uint64_t sequ
     return failure;
 }
 
-void receipt_fail(struct receipt *receipt, uint64_t sequence, struct err err)
+void receipt_fail(struct receipt *receipt, const struct delivery *delivery, struct err err)
 {
     if (receipt != NULL)
-        new_failure(receipt, sequence, err);
+        new_failure(receipt, member_sequence(receipt->member, delivery), err);
 }
 
 void receipt_enter(struct receipt *receipt)
@@ -110,13 +110,13 @@ static void choose(struct receipt *receipt, uint64_t sequence, struct chosen *ch
     }
     if (delivery == NULL && member_lost(member, sequence)) {
         counter_add(&member->feed->consumer->stats.late, 1);
-        receipt_fail(receipt, sequence,
-                     err_make(ERR_ABORTED, "no longer this subscription's: it was taken away"));
+        new_failure(receipt, sequence,
+                    err_make(ERR_ABORTED, "no longer this subscription's: it was taken away"));
         return;
     }
-    receipt_fail(receipt, sequence,
-                 err_make(ERR_NOT_FOUND, "there is no such open delivery: it was not sent, or is "
-                                         "settled already"));
+    new_failure(receipt, sequence,
+                err_make(ERR_NOT_FOUND, "there is no such open delivery: it was not sent, or is "
+                                        "settled already"));
 }
 
 static void choose_by_ids(struct receipt *receipt, const struct which *which, struct chosen *chosen)
@@ -167,12 +167,14 @@ static struct chosen choose_all(struct receipt *receipt, const struct which *whi
 /* Not settled: it stays where it was, or goes to somebody else. */
 static void put_back(struct delivery *delivery)
 {
-    if (delivery->member != NULL && !delivery->member->leaving) {
+    struct member *member = delivery->member;
+
+    if (member != NULL && !member->leaving) {
         delivery->state = DELIVERY_OUT;
         return;
     }
-    if (delivery->member != NULL && delivery->member->last_through >= delivery->sequence)
-        delivery->member->last_through = delivery->sequence - 1;
+    if (member != NULL && member->last_through >= member_sequence(member, delivery))
+        member->last_through = member_sequence(member, delivery) - 1;
     member_release(delivery);
     delivery_give_way(delivery);
 }
@@ -192,14 +194,15 @@ static void count_settled(struct feed *feed, enum settle_how how)
 static void one_settled(struct settlements *work, size_t i, struct err err)
 {
     struct delivery *delivery = work->deliveries[i];
+    struct delivery_more *more = more_of(delivery);
     struct feed *feed = work->feed;
 
-    if (delivery->more != NULL && delivery->more->dead) {
-        delivery->more->dead = false;
+    if (more != NULL && more->dead) {
+        more->dead = false;
         feed->dying--;
     }
     if (err.code != ERR_OK)
-        receipt_fail(work->receipt, delivery->sequence, err);
+        receipt_fail(work->receipt, delivery, err);
     if (err.code != ERR_OK && err.code != ERR_ABORTED &&
         work->settle.items[i].how != SETTLE_RELEASE) {
         put_back(delivery);
@@ -285,7 +288,7 @@ void settle_one(struct delivery *delivery, enum settle_how how, struct receipt *
     struct chosen chosen = {.items = &delivery, .n = 1};
 
     delivery->state = DELIVERY_SETTLING;
-    settle(delivery->parcel->feed, &chosen, how, 0, receipt);
+    settle(parcel_of(delivery)->feed, &chosen, how, 0, receipt);
 }
 
 void settle_frame(struct member *member, struct frame *frame)
@@ -386,7 +389,7 @@ void settle_acknowledge(struct receipt *receipt, const struct which *which)
 
 static void release_here(struct delivery *delivery, struct receipt *receipt)
 {
-    counter_add(&delivery->parcel->feed->consumer->stats.released, 1);
+    counter_add(&parcel_of(delivery)->feed->consumer->stats.released, 1);
     member_release(delivery);
     delivery_give_way(delivery);
     receipt->settled++;
@@ -395,13 +398,13 @@ static void release_here(struct delivery *delivery, struct receipt *receipt)
 static void park_here(struct delivery *delivery, uint64_t delay_ms, struct receipt *receipt)
 {
     if (!delivery_can_wait(delivery, delay_ms)) {
-        receipt_fail(receipt, delivery->sequence,
+        receipt_fail(receipt, delivery,
                      err_about(ERR_RESOURCE_EXHAUSTED, "max_parked",
                                "as many messages of the group as may wait for a retry"));
         put_back(delivery);
         return;
     }
-    counter_add(&delivery->parcel->feed->consumer->stats.retried, 1);
+    counter_add(&parcel_of(delivery)->feed->consumer->stats.retried, 1);
     receipt->settled++;
     member_release(delivery);
     delivery_set_aside(delivery, delay_ms);
@@ -409,8 +412,8 @@ static void park_here(struct delivery *delivery, uint64_t delay_ms, struct recei
 
 static void refuse_death(struct delivery *delivery, struct receipt *receipt)
 {
-    receipt_fail(receipt, delivery->sequence,
-                 err_make(ERR_FAILED_PRECONDITION, delivery->parcel->feed->letters
+    receipt_fail(receipt, delivery,
+                 err_make(ERR_FAILED_PRECONDITION, parcel_of(delivery)->feed->letters
                                                        ? "it is a dead letter already"
                                                        : "no backend in slot `dead_letter_queue`"));
     put_back(delivery);
@@ -420,7 +423,7 @@ static void refuse_death(struct delivery *delivery, struct receipt *receipt)
  * is kept per key they wait here: the key's lane stays theirs. */
 static bool waits_here(const struct delivery *delivery, uint64_t delay_ms)
 {
-    const struct feed *feed = delivery->parcel->feed;
+    const struct feed *feed = parcel_of(delivery)->feed;
     const struct message_settling *settling = feed->from->settling;
 
     if (!settling->single || delivery->leaving)
@@ -471,15 +474,19 @@ struct extension settle_extend(struct receipt *receipt, const struct which *whic
 
     for (size_t i = 0; i < chosen.n; i++) {
         struct delivery *delivery = chosen.items[i];
+        uint64_t sequence = member_sequence(member, delivery);
 
         delivery->state = DELIVERY_OUT;
-        if (delivery->sequence > which->through)
-            extension.sequences[extension.n_sequences++] = (int64_t)delivery->sequence;
+        if (sequence > which->through)
+            extension.sequences[extension.n_sequences++] = (int64_t)sequence;
         if (member->lease_ms == 0)
             continue;
-        if (until > delivery->more->most_ns)
-            until = delivery->more->most_ns;
-        delivery->more->expires_ns = until;
+
+        struct delivery_more *more = more_of(delivery);
+
+        if (until > more->most_ns)
+            until = more->most_ns;
+        more->expires_ns = until;
     }
     if (chosen.n > 0 && member->lease_ms != 0)
         extension.expires_at_ms = unix_ms_of(until);
