@@ -3,68 +3,84 @@
 
 #include <stdlib.h>
 
-enum { CHUNK = 8 }; /* most groups have nothing out for most of the time */
-
-_Static_assert(CHUNK * sizeof(struct delivery) == 640, "a chunk fills a class of the allocator's");
-
 /* ---- lists ---- */
 
-static void list_insert(struct delivery_list *list, struct delivery *d, struct delivery *before)
+static struct delivery_list *list_of(struct group *group, const struct delivery *d)
 {
-    d->in = list;
-    d->next = before;
-    d->prev = before != NULL ? before->prev : list->last;
-    if (d->prev != NULL)
-        d->prev->next = d;
-    else
-        list->first = d;
-    if (before != NULL)
-        before->prev = d;
-    else
-        list->last = d;
-}
-
-void delivery_list_push(struct delivery_list *list, struct delivery *d)
-{
-    list_insert(list, d, NULL);
-}
-
-/* From the end: what is given back in order finds its place at once. */
-void delivery_list_by_offset(struct delivery_list *list, struct delivery *d)
-{
-    struct delivery *before = NULL;
-
-    if (list->first != NULL && d->offset < list->first->offset) {
-        list_insert(list, d, list->first);
-        return;
+    switch ((enum delivery_in)d->in) {
+    case IN_NONE:
+        break;
+    case IN_READY:
+        return &group->ready;
+    case IN_AGAIN:
+        return &lane_at(group, d->lane)->again;
+    case IN_FRESH:
+        return &lane_at(group, d->lane)->fresh;
     }
-    for (struct delivery *at = list->last; at != NULL && at->offset > d->offset; at = at->prev)
-        before = at;
-    list_insert(list, d, before);
+    return NULL;
 }
 
-void delivery_unlist(struct delivery *d)
+/* From the end: what is given back in order finds its place at once. 0: it is the last. */
+static uint32_t before_which(const struct group *group, const struct delivery_list *list,
+                             const struct delivery *d)
 {
-    struct delivery_list *list = d->in;
+    const struct delivery *at = delivery_at(group, list->first);
+    uint32_t before = 0;
+
+    if (at != NULL && d->offset < at->offset)
+        return list->first;
+    for (at = delivery_at(group, list->last); at != NULL && at->offset > d->offset;
+         at = delivery_at(group, at->prev))
+        before = at->place;
+    return before;
+}
+
+void delivery_enlist(struct group *group, struct delivery *d, enum delivery_in in)
+{
+    d->in = in;
+
+    struct delivery_list *list = list_of(group, d);
+    struct delivery *next, *prev;
+
+    d->next = in == IN_AGAIN ? before_which(group, list, d) : 0;
+    next = delivery_at(group, d->next);
+    d->prev = next != NULL ? next->prev : list->last;
+    prev = delivery_at(group, d->prev);
+    if (prev != NULL)
+        prev->next = d->place;
+    else
+        list->first = d->place;
+    if (next != NULL)
+        next->prev = d->place;
+    else
+        list->last = d->place;
+}
+
+void delivery_unlist(struct group *group, struct delivery *d)
+{
+    struct delivery_list *list = list_of(group, d);
 
     if (list == NULL)
         return;
-    if (d->prev != NULL)
-        d->prev->next = d->next;
+
+    struct delivery *next = delivery_at(group, d->next), *prev = delivery_at(group, d->prev);
+
+    if (prev != NULL)
+        prev->next = d->next;
     else
         list->first = d->next;
-    if (d->next != NULL)
-        d->next->prev = d->prev;
+    if (next != NULL)
+        next->prev = d->prev;
     else
         list->last = d->prev;
-    d->in = NULL;
+    d->in = IN_NONE;
 }
 
 /* ---- lanes ---- */
 
-struct delivery *lane_head(const struct lane *lane)
+struct delivery *lane_head(const struct group *group, const struct lane *lane)
 {
-    return lane->again.first != NULL ? lane->again.first : lane->fresh.first;
+    return delivery_at(group, lane->again.first != 0 ? lane->again.first : lane->fresh.first);
 }
 
 void lane_unlist(struct lane *lane)
@@ -85,7 +101,7 @@ void lane_unlist(struct lane *lane)
 /* After any change of a lane: who can take its head? */
 void lane_update(struct group *group, struct lane *lane)
 {
-    const struct delivery *head = lane_head(lane);
+    const struct delivery *head = lane_head(group, lane);
     struct lane_list *list = NULL;
 
     if (head != NULL && head->state == DELIVERY_READY)
@@ -119,15 +135,10 @@ struct lane *lane_at(const struct group *group, uint16_t lane)
 
 /* ---- places ---- */
 
-struct delivery *delivery_at(const struct group *group, uint32_t index)
-{
-    return &group->chunks[index / CHUNK][index % CHUNK];
-}
-
 static void more_places(struct group *group)
 {
-    uint32_t n = group->places / CHUNK;
-    struct delivery *chunk = calloc(CHUNK, sizeof *chunk);
+    uint32_t n = group->places / GROUP_CHUNK;
+    struct delivery *chunk = calloc(GROUP_CHUNK, sizeof *chunk);
 
     /* The list of chunks doubles: it has room for a power of two of them. */
     if ((n & (n - 1)) == 0) {
@@ -141,27 +152,28 @@ static void more_places(struct group *group)
     if (chunk == NULL)
         abort();
     group->chunks[n] = chunk;
-    for (uint32_t i = CHUNK; i-- > 0;) {
-        chunk[i].index = group->places + i;
+    for (uint32_t i = GROUP_CHUNK; i-- > 0;) {
+        chunk[i].place = group->places + i + 1;
         chunk[i].next = group->free;
-        group->free = &chunk[i];
+        group->free = chunk[i].place;
     }
-    group->places += CHUNK;
+    group->places += GROUP_CHUNK;
 }
 
 void delivery_free_all_places(struct group *group)
 {
-    for (uint32_t i = 0; i < group->places / CHUNK; i++)
+    for (uint32_t i = 0; i < group->places / GROUP_CHUNK; i++)
         free(group->chunks[i]);
     free(group->chunks);
 }
 
 struct delivery *delivery_new(struct group *group, struct kept *kept, int64_t offset)
 {
-    if (group->free == NULL)
+    if (group->free == 0)
         more_places(group);
 
-    struct delivery *d = group->free;
+    struct delivery *d = delivery_at(group, group->free);
+    struct delivery *older = delivery_at(group, group->newest);
 
     group->free = d->next;
     channel_hold(kept);
@@ -171,14 +183,14 @@ struct delivery *delivery_new(struct group *group, struct kept *kept, int64_t of
     d->state = DELIVERY_READY;
     d->delayed = false;
     d->lane = group_lane(group, kept);
-    d->in = NULL;
-    d->newer = NULL;
+    d->in = IN_NONE;
+    d->newer = 0;
     d->older = group->newest;
-    if (d->older != NULL)
-        d->older->newer = d;
+    if (older != NULL)
+        older->newer = d->place;
     else
-        group->oldest = d;
-    group->newest = d;
+        group->oldest = d->place;
+    group->newest = d->place;
     group->unsettled++;
     return d;
 }
@@ -186,12 +198,14 @@ struct delivery *delivery_new(struct group *group, struct kept *kept, int64_t of
 /* It is in no list and its timer is not armed. */
 void delivery_free(struct group *group, struct delivery *d)
 {
-    if (d->older != NULL)
-        d->older->newer = d->newer;
+    struct delivery *older = delivery_at(group, d->older), *newer = delivery_at(group, d->newer);
+
+    if (older != NULL)
+        older->newer = d->newer;
     else
         group->oldest = d->newer;
-    if (d->newer != NULL)
-        d->newer->older = d->older;
+    if (newer != NULL)
+        newer->older = d->older;
     else
         group->newest = d->older;
     group->unsettled--;
@@ -201,12 +215,12 @@ void delivery_free(struct group *group, struct delivery *d)
     d->kept = NULL;
     d->state = DELIVERY_FREE;
     d->next = group->free;
-    group->free = d;
+    group->free = d->place;
 }
 
 uint64_t delivery_token(const struct group *group, const struct delivery *d)
 {
-    return (uint64_t)(group->epoch & 0xfff) << 52 | (uint64_t)(d->index + 1) << 32 | d->generation;
+    return (uint64_t)(group->epoch & 0xfff) << 52 | (uint64_t)d->place << 32 | d->generation;
 }
 
 /* ---- moves between states ---- */
@@ -216,7 +230,6 @@ void delivery_leave_out(struct group *group, struct delivery *d)
     struct lane *lane = lane_at(group, d->lane);
 
     delivery_disarm(group, d);
-    delivery_unlist(d);
     group->out--;
     if (lane != NULL && --lane->out == 0)
         lane->holder = NULL;
@@ -228,11 +241,11 @@ void delivery_make_ready(struct group *group, struct delivery *d)
 
     d->state = DELIVERY_READY;
     if (lane == NULL) {
-        delivery_list_push(&group->ready, d);
+        delivery_enlist(group, d, IN_READY);
         return;
     }
-    if (d->in == NULL)
-        delivery_list_by_offset(&lane->again, d);
+    if (d->in == IN_NONE)
+        delivery_enlist(group, d, IN_AGAIN);
     lane_update(group, lane);
 }
 
@@ -249,7 +262,7 @@ void delivery_park(struct group *group, struct delivery *d, uint64_t at_ns)
     group->parked++;
     if (lane == NULL)
         return;
-    delivery_list_by_offset(&lane->again, d);
+    delivery_enlist(group, d, IN_AGAIN);
     lane_update(group, lane);
 }
 
@@ -260,7 +273,7 @@ static void on_timer(struct timer *timer)
     struct group *group = own->group;
 
     if (d->state == DELIVERY_OUT) {
-        reader_lost(reader_of_out(d), delivery_token(group, d));
+        reader_lost(d->holder, delivery_token(group, d));
         delivery_leave_out(group, d);
     } else if (d->delayed) {
         group->delayed--;

@@ -28,9 +28,10 @@ static bool is_full(const struct group *group)
     return most > 0 && group->parked + group->waiting >= most;
 }
 
-static bool must_wait(const struct lane *lane, const struct reader *reader)
+static bool must_wait(const struct group *group, const struct lane *lane,
+                      const struct reader *reader)
 {
-    return lane_head(lane) != NULL || (lane->out > 0 && lane->holder != reader);
+    return lane_head(group, lane) != NULL || (lane->out > 0 && lane->holder != reader);
 }
 
 /* The next message that was never taken and need not wait. */
@@ -49,7 +50,7 @@ static struct delivery *from_cursor(struct group *group, const struct reader *re
             return NULL;
 
         struct lane *lane = lane_at(group, group_lane(group, kept));
-        bool waits = lane != NULL && must_wait(lane, reader);
+        bool waits = lane != NULL && must_wait(group, lane, reader);
 
         group->stalled = waits && is_full(group);
         if (group->stalled)
@@ -62,7 +63,7 @@ static struct delivery *from_cursor(struct group *group, const struct reader *re
             d->delayed = true;
             delivery_park(group, d, kept->due_ns);
         } else if (waits) {
-            delivery_list_push(&lane->fresh, d);
+            delivery_enlist(group, d, IN_FRESH);
             group->waiting++;
             lane_update(group, lane);
         } else {
@@ -81,11 +82,11 @@ static struct delivery *choose(struct group *group, const struct reader *reader,
 {
     const struct lane *lane = reader->ready_lanes.first;
 
-    if (group->ready.first != NULL)
-        return group->ready.first;
+    if (group->ready.first != 0)
+        return delivery_at(group, group->ready.first);
     if (lane == NULL)
         lane = group->ready_lanes.first;
-    return lane != NULL ? lane_head(lane) : from_cursor(group, reader, now_ns);
+    return lane != NULL ? lane_head(group, lane) : from_cursor(group, reader, now_ns);
 }
 
 bool group_take(struct group *group, struct reader *reader, uint64_t now_ns, struct taken *taken)
@@ -98,13 +99,13 @@ bool group_take(struct group *group, struct reader *reader, uint64_t now_ns, str
     if (d == NULL)
         return false;
     lane = lane_at(group, d->lane);
-    if (lane != NULL && d->in == &lane->fresh)
+    if (d->in == IN_FRESH)
         group->waiting--;
-    delivery_unlist(d);
+    delivery_unlist(group, d);
     d->state = DELIVERY_OUT;
+    d->holder = reader;
     d->attempt++;
     d->generation++;
-    delivery_list_push(&reader->out, d);
     group->out++;
     if (lane != NULL) {
         lane->out++;
@@ -126,15 +127,11 @@ bool group_take(struct group *group, struct reader *reader, uint64_t now_ns, str
 static struct delivery *find(const struct group *group, const struct reader *reader, uint64_t token,
                              bool *before_seek)
 {
-    uint32_t index = (uint32_t)(token >> 32 & 0xfffff) - 1;
+    struct delivery *d = delivery_at(group, token >> 32 & GROUP_PLACES);
 
     *before_seek = token >> 52 != (group->epoch & 0xfff);
-    if (*before_seek || index >= group->places)
-        return NULL;
-
-    struct delivery *d = delivery_at(group, index);
-
-    if (d->state != DELIVERY_OUT || reader_of_out(d) != reader || d->generation != (uint32_t)token)
+    if (*before_seek || d == NULL || d->state != DELIVERY_OUT || d->holder != reader ||
+        d->generation != (uint32_t)token)
         return NULL;
     return d;
 }
@@ -218,7 +215,9 @@ void group_give_back_all(struct group *group, struct reader *reader)
 {
     struct delivery *d;
 
-    while ((d = reader->out.first) != NULL) {
+    for (d = delivery_at(group, group->oldest); d != NULL; d = delivery_at(group, d->newer)) {
+        if (d->state != DELIVERY_OUT || d->holder != reader)
+            continue;
         d->attempt--;
         delivery_leave_out(group, d);
         delivery_make_ready(group, d);
@@ -259,9 +258,9 @@ static void forget_all(struct group *group)
 {
     struct delivery *d;
 
-    while ((d = group->oldest) != NULL) {
+    while ((d = delivery_at(group, group->oldest)) != NULL) {
         delivery_disarm(group, d);
-        delivery_unlist(d);
+        delivery_unlist(group, d);
         delivery_free(group, d);
     }
     for (unsigned i = 0; group->lanes != NULL && i < GROUP_LANES; i++) {
@@ -309,21 +308,23 @@ void groups_destroy(struct channel *channel)
 
 void group_set_ordered(struct group *group, bool ordered)
 {
+    struct delivery *d;
+
     if (ordered == (group->lanes != NULL))
         return;
-    for (struct delivery *d = group->oldest; d != NULL; d = d->newer)
-        delivery_unlist(d);
+    for (d = delivery_at(group, group->oldest); d != NULL; d = delivery_at(group, d->newer))
+        delivery_unlist(group, d);
     free(group->lanes);
     group->lanes = ordered ? calloc(GROUP_LANES, sizeof *group->lanes) : NULL;
     group->ready_lanes = (struct lane_list){NULL, NULL};
     group->waiting = 0;
     if (ordered && group->lanes == NULL)
         abort();
-    for (struct delivery *d = group->oldest; d != NULL; d = d->newer) {
+    for (d = delivery_at(group, group->oldest); d != NULL; d = delivery_at(group, d->newer)) {
         d->lane = group_lane(group, d->kept);
         if (d->state == DELIVERY_READY)
             delivery_make_ready(group, d);
         else if (d->lane != 0 && !d->delayed)
-            delivery_list_by_offset(&lane_at(group, d->lane)->again, d);
+            delivery_enlist(group, d, IN_AGAIN);
     }
 }

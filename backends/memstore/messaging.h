@@ -199,8 +199,12 @@ struct lane;
 
 enum delivery_state { DELIVERY_FREE, DELIVERY_READY, DELIVERY_PARKED, DELIVERY_OUT };
 
+/* What it waits in; one that is out is in none. */
+enum delivery_in { IN_NONE, IN_READY, IN_AGAIN, IN_FRESH };
+
+/* Deliveries are linked by their places; 0: none. */
 struct delivery_list {
-    struct delivery *first, *last;
+    uint32_t first, last;
 };
 
 /* DELIVERY_PARKED: the retry; DELIVERY_OUT: the lease. */
@@ -213,17 +217,22 @@ struct delivery_timer {
 /* A message that was taken off the cursor and is not settled. There may be a million: what is added
  * here is paid for each. */
 struct delivery {
-    struct delivery *older, *newer; /* in group->unsettled, by offset */
-    struct delivery *next, *prev;   /* in `in` */
-    struct delivery_list *in;       /* NULL: in none. DELIVERY_OUT: its reader's */
-    struct delivery_timer *timer;   /* NULL: it needed none */
+    uint32_t older, newer; /* of the unsettled ones, by offset */
+    union {
+        struct reader *holder; /* DELIVERY_OUT */
+        struct {
+            uint32_t next, prev; /* in its list; next: of those that are free */
+        };
+    };
+    struct delivery_timer *timer; /* NULL: it needed none */
     struct kept *kept;
     int64_t offset;
-    uint32_t index, generation; /* of this place; name it in tokens */
+    uint32_t place, generation; /* name it in tokens; place: from 1 on */
     uint32_t attempt;
-    uint16_t lane; /* from 1 on: ordered groups, messages with a key; 0: none */
-    uint8_t state; /* enum delivery_state */
-    bool delayed;  /* DELIVERY_PARKED by its publisher: does not count as parked */
+    uint16_t lane;     /* from 1 on: ordered groups, messages with a key; 0: none */
+    uint8_t state : 4; /* enum delivery_state */
+    uint8_t in : 4;    /* enum delivery_in */
+    bool delayed;      /* DELIVERY_PARKED by its publisher: does not count as parked */
 };
 
 struct lane_list {
@@ -244,16 +253,15 @@ struct lane {
 struct group {
     struct group *next;
     struct channel *channel;
-    char *copy;        /* of the name */
-    struct slice name; /* null: the group goes with its reader */
-    int64_t cursor;    /* the first message that was never taken */
-    bool stalled;      /* it stands for want of places, or of room for those that wait */
-    uint32_t epoch;    /* raised by seeks */
-    struct delivery *oldest, *newest; /* unsettled */
+    char *copy;              /* of the name */
+    struct slice name;       /* null: the group goes with its reader */
+    int64_t cursor;          /* the first message that was never taken */
+    bool stalled;            /* it stands for want of places, or of room for those that wait */
+    uint32_t epoch;          /* raised by seeks */
+    uint32_t oldest, newest; /* unsettled: their places, like all of deliveries' */
     uint32_t unsettled, out, parked, waiting, delayed;
     struct delivery **chunks;
-    uint32_t places;
-    struct delivery *free;
+    uint32_t places, free;
     struct delivery_list ready;
     struct lane *lanes; /* NULL: not ordered */
     struct lane_list ready_lanes;
@@ -274,20 +282,31 @@ struct taken {
 enum {
     GROUP_LANES = 256,
     GROUP_PLACES = (1 << 20) - 1, /* deliveries of one group; what a token can name */
+    GROUP_CHUNK = 8               /* most groups have nothing out for most of the time */
 };
 
-void delivery_list_push(struct delivery_list *list, struct delivery *d);
-void delivery_list_by_offset(struct delivery_list *list, struct delivery *d);
-void delivery_unlist(struct delivery *d);
+_Static_assert(GROUP_CHUNK * sizeof(struct delivery) == 448,
+               "a chunk fills a class of the allocator's");
 
-struct delivery *lane_head(const struct lane *lane);
+/* NULL: there is no such place. */
+static inline struct delivery *delivery_at(const struct group *group, uint32_t place)
+{
+    if (place == 0 || place > group->places)
+        return NULL;
+    return &group->chunks[(place - 1) / GROUP_CHUNK][(place - 1) % GROUP_CHUNK];
+}
+
+/* It is in no list, and not out. */
+void delivery_enlist(struct group *group, struct delivery *d, enum delivery_in in);
+void delivery_unlist(struct group *group, struct delivery *d);
+
+struct delivery *lane_head(const struct group *group, const struct lane *lane);
 void lane_unlist(struct lane *lane);
 /* After any change of a lane: who can take its head? */
 void lane_update(struct group *group, struct lane *lane);
 uint16_t group_lane(const struct group *group, const struct kept *kept); /* 0: none */
 struct lane *lane_at(const struct group *group, uint16_t lane);          /* NULL: none */
 
-struct delivery *delivery_at(const struct group *group, uint32_t index);
 struct delivery *delivery_new(struct group *group, struct kept *kept, int64_t offset);
 /* It is in no list and its timer is not armed. */
 void delivery_free(struct group *group, struct delivery *d);
@@ -314,7 +333,9 @@ void group_set_ordered(struct group *group, bool ordered);
 /* All before it is settled. */
 static inline int64_t group_floor(const struct group *group)
 {
-    return group->oldest != NULL ? group->oldest->offset : group->cursor;
+    const struct delivery *oldest = delivery_at(group, group->oldest);
+
+    return oldest != NULL ? oldest->offset : group->cursor;
 }
 
 /* The cursor stands before messages only because a take has a bound. */
@@ -353,19 +374,12 @@ struct reader {
     bool queued;         /* the job is under way */
     bool waiting;        /* it has credit and found nothing */
     bool closing, seeked;
-    struct delivery_list out;
     struct lane_list ready_lanes; /* lanes that it holds */
     uint64_t *lost;               /* tokens whose lease ran out, not told yet */
     size_t n_lost, lost_room;
     struct err err; /* of closed() */
     char text[192]; /* of err */
 };
-
-/* Who has it, of one that is DELIVERY_OUT. */
-static inline struct reader *reader_of_out(const struct delivery *d)
-{
-    return CONTAINER_OF(d->in, struct reader, out);
-}
 
 /* wake.c. Under the channel's lock: there is something to look at. */
 void reader_wake(struct reader *reader);

@@ -212,7 +212,7 @@ static void look(struct reader *reader, struct events *events)
     reader->lost = NULL;
     reader->n_lost = reader->lost_room = 0;
     take(reader, events);
-    if (group->ready.first != NULL || group->ready_lanes.first != NULL)
+    if (group->ready.first != 0 || group->ready_lanes.first != NULL)
         reader_wake_waiting(group);
     events->rest_ns = group_rest_ns(group, now_ns(reader));
 }
