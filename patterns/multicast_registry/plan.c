@@ -1,5 +1,6 @@
 /* The plan: made when the slots are bound, and again when a connected server turns out to offer
  * something else. */
+#include "patterns/check.h"
 #include "patterns/multicast_registry/multicast_priv.h"
 #include "patterns/need.h"
 
@@ -54,12 +55,13 @@ const struct multicast_operation multicast_operation_table[] = {
     {.name = NULL},
 };
 
+/* A message has its topic, the identity as key, and our headers beside the payload. */
 static uint64_t payload_bytes(const struct message_sink *sink)
 {
     uint64_t most = sink->max_frame_bytes - MESSAGE_HEADER_BYTES - MESSAGE_TOPIC_BYTES;
+    uint64_t message = check_fitting_message((uint32_t)sink->max_message_bytes);
 
-    return sink->max_message_bytes > 0 && sink->max_message_bytes < most ? sink->max_message_bytes
-                                                                         : most;
+    return sink->max_message_bytes > 0 && message < most ? message : most;
 }
 
 /* A queue forgets what is settled; a stream keeps it for as long as its retention says. */

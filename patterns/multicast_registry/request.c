@@ -125,6 +125,19 @@ static struct err read_names(struct sending *s)
     return ERR_NONE;
 }
 
+/* What the backend would refuse for each target is refused once, before anything is sent. */
+static struct err check_sent(const struct sending *s, size_t header_bytes)
+{
+    uint64_t most = s->sink->max_message_bytes;
+
+    if (most == 0 ||
+        s->request->payload.len + header_bytes <= check_fitting_message((uint32_t)most))
+        return ERR_NONE;
+    return err_about(ERR_INVALID_ARGUMENT, "payload",
+                     "payload and metadata are larger together than max_value_bytes of the "
+                     "capabilities");
+}
+
 /* Received as it is, and, as a dead letter, with its headers twice. */
 static struct err check_delivered(const struct multicast *multicast,
                                   const pb_multicast_request *request, size_t header_bytes)
@@ -143,6 +156,7 @@ static struct err check_headers(const struct sending *s, struct arena *arena)
 {
     const pb_multicast_request *request = s->request;
     size_t bytes = 0;
+    struct err err;
 
     if (request->n_metadata > MESSAGE_HEADERS - OUR_HEADERS)
         return err_about(ERR_INVALID_ARGUMENT, "metadata", "a message has at most 250 headers");
@@ -159,6 +173,8 @@ static struct err check_headers(const struct sending *s, struct arena *arena)
     bytes += TIME_TEXT + strlen(request->content_type != NULL ? request->content_type : "");
     if (bytes > MESSAGE_HEADER_BYTES / 2)
         return err_about(ERR_INVALID_ARGUMENT, "metadata", "headers have at most 32 KiB together");
+    if ((err = check_sent(s, bytes - TIME_TEXT)).code != ERR_OK)
+        return err;
     return check_delivered(s->multicast, request, bytes - TIME_TEXT);
 }
 

@@ -1,6 +1,8 @@
 """What each operation of the multicast registry must do when it is available, for any pair of registry and messaging
 backend: "redis+nats"."""
-from rig import backends, environment, wait
+import grpc
+
+from rig import backends, environment, wait, wire
 from rig.messaging import Stream
 from rig.multicast import filters, messages, namespace, pb, service as service, struct, where  # noqa: F401
 from prism.patterns.schemas import slot_schema_pb2 as schemas
@@ -138,6 +140,22 @@ def Multicast(test, registry, announced):
         for message in messages(stream, 1):
             test.assertEqual(message.payload, b"hello")
             got |= set(message.identities)
+    the_largest_that_is_announced(test, registry, announced.limits.max_value_bytes)
+
+
+def the_largest_that_is_announced(test, registry, most):
+    """It reaches also who has the longest name; what is larger is refused as a whole, with headers where there are any."""
+    enter(registry, "n" * 512, kind="far")
+    answer = registry.Multicast(filter=where(kind="far"), payload=bytes(most))
+    test.assertEqual((answer.success, answer.target_count, answer.failed_count), (True, 1, 0), answer.error)
+    requests = [{"payload": bytes(most + 1)}]
+    variants = {o.variant: o.availability for o in registry.GetCapabilities().operations if o.operation == "Multicast"}
+    if variants["metadata"] == schemas.AVAILABLE:
+        requests.append({"payload": bytes(most), "metadata": [{"name": "n", "value": bytes(6000)}],
+                         "delivery": schemas.AT_MOST_ONCE})     # what is kept may be larger
+    for request in requests:
+        error = wire.failure(registry.Multicast, pb.MulticastRequest(filter=where(kind="far"), **request))
+        test.assertEqual(error.code(), grpc.StatusCode.INVALID_ARGUMENT)
 
 
 def MulticastStream(test, registry, announced):
