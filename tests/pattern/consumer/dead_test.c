@@ -290,8 +290,7 @@ static void test_the_end_keeps_only_what_dies(void **state)
     (void)state;
     put(rig, "k", "dies");
     put(rig, "k", "behind it");
-    put(rig, "l", "failed");
-    put(rig, "l", "never read");
+    put(rig, NULL, "failed"); /* a key might share the lane of the first one */
     put(rig, NULL, "parked");
     reject(rig, call, 1, RETRIED, 0);
     expect_delivery(call, 3, "dies", 2);
@@ -310,8 +309,6 @@ static void test_the_end_keeps_only_what_dies(void **state)
     assert_int_equal(rig->world.messages.subscriptions, 1);
     assert_int_equal(fake_published(&rig->world, LETTERS), 1);
     expect_delivery(call, 2, "behind it", 1);
-    ack(rig, call, 1);
-    expect_delivery(call, 3, "never read", 1);
     assert_int_equal(stat_of(&consumer_in(rig)->stats.late), 0);
     leave(rig, call);
     consumer_free(rig);
