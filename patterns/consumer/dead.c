@@ -39,7 +39,7 @@ static void again(struct timer *timer)
         delivery_hand_back(delivery);
         return;
     }
-    delivery_die(delivery, more_of(delivery)->dying_of, NULL);
+    delivery_die(delivery, more_of(delivery)->deliveries, more_of(delivery)->dying_of, NULL);
 }
 
 /* Whoever rejected it is there: it is his to decide. */
@@ -151,6 +151,7 @@ static void fill(struct dead *dead)
         .payload = claim_of(delivery) != NULL ? message_empty() : message->payload,
         .group = feed->group_name,
         .id = feed_message_id(feed, message),
+        .deliveries = more_of(delivery)->deliveries,
         .reason = dead->reason,
     };
     dead_letter_fill(&dead->letter.item, &dead->memory, &dead->letter.death);
@@ -168,10 +169,12 @@ static void publish(struct dead *dead)
     consumer->plan.dead->publish(consumer->dead, &dead->publish);
 }
 
-void delivery_die(struct delivery *delivery, const char *reason, struct receipt *receipt)
+void delivery_die(struct delivery *delivery, uint32_t deliveries, const char *reason,
+                  struct receipt *receipt)
 {
     struct arena memory;
 
+    delivery_more(delivery)->deliveries = deliveries;
     if (recall_before_death(delivery, reason, receipt))
         return;
     if (message_is_null(parcel_of(delivery)->feed->dead_topic)) {

@@ -207,7 +207,7 @@ void delivery_failed_unsaid(struct delivery *delivery, const char *reason)
     delivery_failed(delivery);
     delivery->untold = true;
     if (most != 0 && message_of(delivery)->attempt > most)
-        delivery_die(delivery, reason, NULL);
+        delivery_die(delivery, delivery_made_before(delivery), reason, NULL);
     else
         delivery_ready(delivery, true);
 }
@@ -264,7 +264,8 @@ void delivery_arrived(struct delivery *delivery)
 
     delivery->state = DELIVERY_WAITING;
     if (most != 0 && message_of(delivery)->attempt > most && feed->from->settling != NULL)
-        delivery_die(delivery, "delivered max_attempts times without success", NULL);
+        delivery_die(delivery, delivery_made_before(delivery),
+                     "delivered max_attempts times without success", NULL);
     else if (feed->order != ORDER_AS_READY)
         lanes_put(&feed->lanes, lane_of(delivery), lane_item_of(delivery));
     else

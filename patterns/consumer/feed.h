@@ -64,6 +64,7 @@ struct delivery_more {
     struct object *object;        /* its payload, or what becomes it; NULL: not fetched */
     uint64_t expires_ns, most_ns; /* OUT: end of the lease, and of all extensions; 0: none */
     const char *dying_of;         /* DYING, and it could not be written at once; RECALLING */
+    uint32_t deliveries;          /* likewise: that were made */
     struct receipt *receipt;      /* RECALLING, to die: NULL, or who is told; entered */
     bool dies, in_front;          /* RECALLING: what comes next */
     bool dead;                    /* SETTLING: it has its dead letter, or was dropped */
@@ -292,6 +293,14 @@ static inline struct incoming *message_of(const struct delivery *delivery)
     return &parcel->messages[delivery->index];
 }
 
+/* How many deliveries were made of what fails before the one that `attempt` numbers. */
+static inline uint32_t delivery_made_before(const struct delivery *delivery)
+{
+    uint32_t attempt = message_of(delivery)->attempt;
+
+    return attempt > 0 ? attempt - 1 : 0;
+}
+
 /* What can be told of a packed message as it is. */
 static inline uint64_t delivery_token(const struct delivery *delivery)
 {
@@ -402,7 +411,8 @@ struct slice feed_message_id(const struct feed *feed, const struct incoming *mes
 /* It cannot be delivered: publishes a dead letter, then settles it; without a slot for dead letters
  * it is dropped, counted and logged, and so is one whose letter that slot refuses for good. With a
  * receipt the outcome is told there and a failure leaves the delivery as it was; without one it is
- * tried until it succeeds. reason: copied. */
-void delivery_die(struct delivery *delivery, const char *reason, struct receipt *receipt);
+ * tried until it succeeds. deliveries: that were made, which its letter tells. reason: copied. */
+void delivery_die(struct delivery *delivery, uint32_t deliveries, const char *reason,
+                  struct receipt *receipt);
 
 #endif

@@ -190,7 +190,7 @@ static void die(struct delivery *delivery, const char *reason)
 {
     over(delivery);
     object_release(delivery);
-    delivery_die(delivery, reason, NULL);
+    delivery_die(delivery, delivery_made_before(delivery), reason, NULL);
 }
 
 static void got(struct op *op)

@@ -59,7 +59,7 @@ static void go_on(struct delivery *delivery)
     delivery->ticketed = false;
     more->dying_of = NULL;
     if (more->dies)
-        delivery_die(delivery, reason, more->receipt);
+        delivery_die(delivery, more->deliveries, reason, more->receipt);
     else
         delivery_ready(delivery, more->in_front);
 }

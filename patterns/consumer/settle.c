@@ -450,7 +450,7 @@ void settle_reject(struct receipt *receipt, const struct which *which, pb_dispos
             refuse_death(delivery, receipt);
         else if (disposition == CONSUMER_PB(DISPOSITION__DEAD_LETTER) ||
                  (how == SETTLE_RETRY && delivery_is_last(delivery)))
-            delivery_die(delivery, reason, receipt);
+            delivery_die(delivery, message_of(delivery)->attempt, reason, receipt);
         else if (how == SETTLE_RETRY && waits_here(delivery, delay_ms))
             park_here(delivery, delay_ms, receipt);
         else

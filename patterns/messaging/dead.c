@@ -56,7 +56,7 @@ void dead_letter_fill(struct outgoing *item, struct arena *arena, const struct d
     add_header(item, headers, DEAD_LETTER_HEADER "group", death->group);
     add_header(item, headers, DEAD_LETTER_IDENTITY, death->identity);
     add_header(item, headers, DEAD_LETTER_HEADER "attempt",
-               slice_str(arena_printf(arena, "%u", message->attempt)));
+               slice_str(arena_printf(arena, "%u", death->deliveries)));
     add_header(item, headers, DEAD_LETTER_ID, death->id);
     add_header(item, headers, DEAD_LETTER_OMITTED, death->omitted);
 }

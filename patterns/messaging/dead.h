@@ -19,6 +19,7 @@ struct death {
     const struct incoming *message;
     struct slice to, payload;         /* its topic; what is kept of the payload */
     struct slice group, id, identity; /* that it died for, and its identifier; empty: none */
+    uint32_t deliveries;              /* that were made of it, as far as they count */
     const char *reason;
     struct slice omitted; /* of a payload that is left out: its length, or "null"; empty: none is */
 };

@@ -213,6 +213,7 @@ static void fill(struct dying *dying, const struct incoming *message)
         .group = group,
         .id = travel_id(kept),
         .identity = arena_copy(&dying->arena, attachment_identity(attachment_of(lead))),
+        .deliveries = kept->attempt - 1, /* this one will not be made */
         .reason = arena_printf(&dying->arena, "handed over %u times without being confirmed",
                                multicast->settings.max_deliveries),
     };

@@ -150,6 +150,20 @@ static void test_c14_a_key_waits_for_its_failure(void **state)
     consumer_free(rig);
 }
 
+/* C16: the letter counts the deliveries that were made, whoever ended the last one. */
+static void expect_deliveries(struct fake_rig *rig, size_t letter, const char *count)
+{
+    const struct outgoing *item = fake_message(&rig->world, "t.g.dead", letter);
+
+    for (size_t i = 0; i < item->n_headers; i++) {
+        if (!slice_equal(item->headers[i].name, slice_str("prism-dead-letter-attempt")))
+            continue;
+        assert_true(slice_equal(item->headers[i].value, slice_str(count)));
+        return;
+    }
+    fail_msg("the letter does not count");
+}
+
 /* C11: whoever makes the last attempt fail. */
 static void test_c11_after_the_last_attempt_comes_a_dead_letter(void **state)
 {
@@ -165,6 +179,7 @@ static void test_c11_after_the_last_attempt_comes_a_dead_letter(void **state)
     reject(rig, call, 1, RETRIED, 0);
     reject(rig, call, 2, RETRIED, 0);
     assert_int_equal(fake_published(&rig->world, "t.g.dead"), 1);
+    expect_deliveries(rig, 0, "2");
     put(rig, NULL, "crashes");
     vanish(rig, call);
     call = member(rig);
@@ -195,6 +210,7 @@ static void test_c11_a_message_that_kills_its_only_reader_ends(void **state)
     }
     assert_int_equal(deliveries(call), 0);
     assert_int_equal(fake_published(&rig->world, "t.g.dead"), 1);
+    expect_deliveries(rig, 0, "2");
     leave(rig, call);
     consumer_free(rig);
 }
@@ -224,6 +240,7 @@ static void test_c11_leases_that_run_out_are_attempts(void **state)
     fake_rig_run(rig);
     assert_int_equal(deliveries(call), 2);
     assert_int_equal(fake_published(&rig->world, "t.g.dead"), 1);
+    expect_deliveries(rig, 0, "2");
     assert_int_equal(stat_of(&consumer_in(rig)->stats.dead_letters), 1);
     leave(rig, call);
     consumer_free(rig);
