@@ -319,8 +319,8 @@ void kafka_publish(struct backend *backend, struct publish *publish)
     size_t over = 1;
 
     pthread_mutex_lock(&store->lock);
-    producer = store->producer;
-    if (producer != NULL)
+    producer = counter_read(&store->connects) > 0 ? store->producer : NULL;
+    if (producer != NULL) /* else the library would keep it until a broker is there */
         publication = publication_new(instance, producer, publish);
     pthread_mutex_unlock(&store->lock);
     if (publication == NULL) {

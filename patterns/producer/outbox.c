@@ -10,8 +10,6 @@
 #include "src/base/clock.h"
 #include "src/base/container.h"
 
-enum { PAUSE_FIRST_MS = 10, PAUSE_MOST_MS = 500 };
-
 /* Consecutive items of one frame. */
 struct run {
     struct frame *frame;
@@ -116,18 +114,6 @@ static bool fits(const struct round *round, const struct outgoing *item, bool ke
     return round->n < plan->max_items && round->bytes + bytes <= plan->sink->max_frame_bytes;
 }
 
-/* Why nothing is sent any more; ERR_NONE: nothing speaks against it. */
-static struct err reason_to_stop(const struct outbox *outbox)
-{
-    const struct op_group *group = outbox->group;
-
-    if (group->cancelled.code != ERR_OK)
-        return group->cancelled;
-    if (group->deadline_ns != 0 && group->deadline_ns <= group->home->now_ns)
-        return err_make(ERR_DEADLINE_EXCEEDED, "the deadline passed before the message was sent");
-    return ERR_NONE;
-}
-
 /* The item's turn: it goes with the round, or has its outcome. False: the round is complete. */
 static bool take_turn(struct round *round, struct frame *frame, size_t i, struct err stop)
 {
@@ -182,7 +168,7 @@ static bool gather_frame(struct round *round, struct frame *frame, struct err st
 
 static void gather(struct outbox *outbox, struct round *round)
 {
-    struct err stop = reason_to_stop(outbox);
+    struct err stop = outbox_reason_to_stop(outbox);
 
     while (outbox->cursor != NULL && gather_frame(round, outbox->cursor, stop))
         outbox->cursor = outbox->cursor->next;
@@ -228,21 +214,6 @@ static void send(struct outbox *outbox, struct round *round)
 
 /* ---- outcomes ---- */
 
-static bool may_try_again(struct frame *frame, struct err err)
-{
-    const struct outbox *outbox = frame->outbox;
-    uint64_t now_ns = outbox->group->home->now_ns;
-    const struct producer *producer = outbox->producer;
-    bool helps = err.code == ERR_UNAVAILABLE || err.code == ERR_ABORTED ||
-                 (err.code == ERR_RESOURCE_EXHAUSTED && outbox->patient);
-
-    if (err.effect != EFFECT_NONE || !helps || reason_to_stop(outbox).code != ERR_OK)
-        return false;
-    if (frame->failing_since_ns == 0)
-        frame->failing_since_ns = now_ns;
-    return now_ns - frame->failing_since_ns < producer->settings.retry_for_ms * NS_PER_MS;
-}
-
 /* The sink refused an item because an earlier one of its key failed: it waits with that one, unless
  * that one's failure was final and stops the key. */
 static void one_done(struct outbox *outbox, struct frame *frame, size_t i, uint32_t *pause_ms)
@@ -255,7 +226,7 @@ static void one_done(struct outbox *outbox, struct frame *frame, size_t i, uint3
         frame_settle(frame, i, err);
         return;
     }
-    if (outbox_is_stopped(outbox, item) || !may_try_again(frame, err)) {
+    if (outbox_is_stopped(outbox, item) || !outbox_may_try_again(frame, err)) {
         frame_settle(frame, i, err);
         outbox_stop_after(outbox, item);
         return;
@@ -265,8 +236,8 @@ static void one_done(struct outbox *outbox, struct frame *frame, size_t i, uint3
     if (i < frame->waiting_from)
         frame->waiting_from = i;
     outbox->cursor = outbox->first; /* earlier than what has come since */
-    if (*pause_ms < PAUSE_FIRST_MS)
-        *pause_ms = PAUSE_FIRST_MS;
+    if (*pause_ms < OUTBOX_PAUSE_MS)
+        *pause_ms = OUTBOX_PAUSE_MS;
     if (err.retry_after_ms > *pause_ms)
         *pause_ms = err.retry_after_ms;
 }
@@ -325,11 +296,7 @@ static void pause(struct outbox *outbox, uint32_t ms)
 
     if (timer_armed(&outbox->pause))
         return;
-    outbox->backoff_ms = outbox->backoff_ms != 0 ? 2 * outbox->backoff_ms : PAUSE_FIRST_MS;
-    if (outbox->backoff_ms < ms)
-        outbox->backoff_ms = ms;
-    if (outbox->backoff_ms > PAUSE_MOST_MS)
-        outbox->backoff_ms = PAUSE_MOST_MS;
+    outbox->backoff_ms = outbox_next_pause_ms(outbox, ms);
     op_group_enter(outbox->group);
     timer_arm(&home->timers, &outbox->pause, home->now_ns + outbox->backoff_ms * NS_PER_MS,
               pause_over);

@@ -115,6 +115,19 @@ void outbox_stop_after(struct outbox *outbox, const struct outgoing *item);
 /* The frame's turn has come: what it resumes goes on. */
 void outbox_enter(struct outbox *outbox, struct frame *frame);
 
+/* ---- again.c, for outbox.c ---- */
+
+enum { OUTBOX_PAUSE_MS = 10 }; /* the shortest */
+
+/* Why nothing is sent any more; ERR_NONE: nothing speaks against it. */
+struct err outbox_reason_to_stop(const struct outbox *outbox);
+
+/* The item that failed so waits for another try, which its call's deadline leaves time for. */
+bool outbox_may_try_again(struct frame *frame, struct err err);
+
+/* Longer each time, and never shorter than what a sink asked for. */
+uint32_t outbox_next_pause_ms(const struct outbox *outbox, uint32_t least_ms);
+
 /* ---- outbox.c ---- */
 
 /* In the call's arena, with which it ends. */

@@ -68,7 +68,6 @@ bool outcome_is_status(const struct outgoing *message)
     case ERR_INVALID_ARGUMENT:
     case ERR_PERMISSION_DENIED:
     case ERR_UNIMPLEMENTED:
-    case ERR_DEADLINE_EXCEEDED:
     case ERR_CANCELLED:
         return true;
     default:

@@ -189,6 +189,19 @@ class Publish(suite.Case):
         self.assertEqual(done.returncode, 0, done)
         return done.stdout
 
+    def test_what_was_never_sent_is_told_as_not_stored(self):
+        """P2: whatever the deadline, of every sink that cannot be connected to."""
+        port = f"127.0.0.1:{free_port()}"
+        slots = {"redis": {"address": port}, "redis-stream": {"address": port}, "nats": {"address": port},
+                 "jetstream": {"address": port}, "kafka": {"brokers": port}, "postgres": {"address": port}}
+        server = self.borrow(Prismd(namespaces=[producer({"backend": backend, "config": config}, backend)
+                                                for backend, config in slots.items()], wait_for=Prismd.http_answers))
+        for backend in slots:
+            for seconds in ("0.5", "1.5"):
+                with self.subTest((backend, seconds)):
+                    result, = self.results("-n", backend, "-t", seconds, "t", "x", server=server.address, code=PARTIAL)
+                    self.assertEqual((result["outcome"], result["code"]), ("NOT_STORED", "UNAVAILABLE"), result)
+
     def test_examples(self):
         self.assertEqual(self.example("publish").count("stored as example/"), 3)
         self.assertEqual(self.example("publisher", "2000"), "2000 stored\n")

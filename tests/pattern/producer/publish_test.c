@@ -147,23 +147,6 @@ static void test_p12_hopeless_errors_are_not_tried_again(void **state)
     }
 }
 
-static void test_the_deadline_ends_retries(void **state)
-{
-    struct fake_rig *rig = producer_rig(FAKE_STREAM);
-    pb_publish_request request = message_to("orders", "hello");
-    struct call *call;
-
-    (void)state;
-    rig->world.fail_at = 1;
-    rig->world.fail_last = UINT64_MAX;
-    call = fake_call_with(rig, "Publish", &request.base, 50, false);
-    for (int i = 0; i < 20 && call->ends == 0; i++)
-        fake_rig_advance(rig, 10);
-    assert_int_equal(call->status.code, ERR_DEADLINE_EXCEEDED);
-    fake_call_free(call);
-    producer_free(rig);
-}
-
 /* ---- checks ---- */
 
 static void expect_fault(struct fake_rig *rig, const pb_publish_request *request,
@@ -478,7 +461,6 @@ int main(void)
         cmocka_unit_test(test_what_was_not_sent_is_tried_again),
         cmocka_unit_test(test_given_up_after_retry_for_ms),
         cmocka_unit_test(test_p12_hopeless_errors_are_not_tried_again),
-        cmocka_unit_test(test_the_deadline_ends_retries),
         cmocka_unit_test(test_topics_are_checked),
         cmocka_unit_test(test_topics_are_allowed_by_pattern_and_prefixed),
         cmocka_unit_test(test_p13_headers_go_out_byte_for_byte),
