@@ -76,10 +76,12 @@ static bool read_field(char *argument, struct prism_field *field)
     return true;
 }
 
-/* NULL: it can be a name. Cuts the newline off. */
+/* NULL: it can be a name. Cuts the end of the line off, as files of Windows have it, too: nobody
+ * means a name that ends with a carriage return. */
 static const char *fault_of(char *line, size_t len)
 {
     len -= line[len - 1] == '\n';
+    len -= len > 0 && line[len - 1] == '\r';
     line[len] = '\0';
     if (len == 0)
         return "is empty";

@@ -80,7 +80,8 @@ class Registry(suite.Case):
     def test_a_line_that_is_no_identity_is_named(self):
         many = b"".join(b"many%d\n" % i for i in range(1200))
         for text, said in ((b"entry1\nentry2\n\nentry4\n", b"line 3 is empty"), (b"\n", b"line 1 is empty"),
-                           (b"entry1\nen\0try", b"line 2 holds a NUL"), (b"entry1\nentr\xff\n", b"line 2 is not UTF-8"),
+                           (b"entry1\r\n\r\n", b"line 2 is empty"), (b"entry1\nen\0try", b"line 2 holds a NUL"),
+                           (b"entry1\nentr\xff\n", b"line 2 is not UTF-8"),
                            (many + b"\n", b"line 1201 is empty")):
             with self.subTest(said):
                 child = self.start("register", "-", "--replace")
@@ -151,6 +152,11 @@ class Registry(suite.Case):
                                              stdin=names.rstrip())), {"registered": 20})
         self.ctl("register", "-", "kind=lines", stdin=b"other\nline3\n", code=REFUSED)
         self.assertIn(b"21 targets", self.ctl("multicast", "x", "--filter", '{"kind": "lines"}'))
+
+    def test_names_in_lines_that_end_as_on_windows(self):
+        self.assertEqual(self.ctl("register", "-", "kind=cr", stdin=b"cr1\r\ncr2\r\ncr3\r"), b"3 registered\n")
+        found = self.ctl("enumerate", "--filter", '{"kind": "cr"}', "-o", "json").splitlines()
+        self.assertEqual(sorted(json.loads(line)["identity"] for line in found), ["cr1", "cr2", "cr3"])
 
     def test_usage(self):
         for line in (("register",), ("register", "a", "no-value"), ("register", "a", "x=1", "x=2"),
