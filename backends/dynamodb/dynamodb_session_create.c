@@ -290,7 +290,12 @@ static void on_inserted(struct aws_call *call)
         return;
     }
     if (dynamodb_outcome(call, &answer).code != ERR_OK) {
-        end_with(c, dynamodb_session_failure(call));
+        struct err err = dynamodb_session_failure(call);
+
+        if (call->task->unsure)
+            finish(c, err); /* a session may have the place: a recount finds out */
+        else
+            end_with(c, err);
         return;
     }
     call->task->unsure = true; /* from here on it is not true that nothing was done */

@@ -151,12 +151,14 @@ class Sessions(suite.Case):
                 "config": {"endpoint": cls.front.url, "table": "prism-test", "create_table": True,
                            "access_key_id": s3.ACCESS, "secret_access_key": s3.SECRET,
                            "request_timeout_ms": 1500, "max_attempts": 1}}
-        cls.server = cls.use(Prismd(namespaces=[session.namespace(slot, max_sessions=cls.MOST)], workers=1))
-        cls.sessions = session.service(cls.use(cls.server.channel()))
+        cls.server = cls.use(Prismd(workers=1, namespaces=[
+            session.namespace(slot, max_sessions=cls.MOST), session.namespace(slot, "narrow", max_sessions=1)]))
+        channel = cls.use(cls.server.channel())
+        cls.sessions, cls.narrow = session.service(channel), session.service(channel, "narrow")
 
-    def created(self):
+    def created(self, sessions=None):
         """The identifier; empty: refused by the limit of all sessions."""
-        reply = self.sessions.CreateSession(ttl_seconds=3600)
+        reply = (sessions or self.sessions).CreateSession(ttl_seconds=3600)
         if not reply.session_id:
             self.assertEqual(reply.code, S.RESOURCE_EXHAUSTED.value[0])
             self.assertIn("namespace holds as many", reply.error)
@@ -173,6 +175,15 @@ class Sessions(suite.Case):
         self.assertTrue(self.created())
         self.assertEqual(len(session.listed(self.sessions)), self.MOST)
         self.assertFalse(self.created())
+
+    def test_what_may_have_been_created_keeps_its_place(self):
+        """It was: with its place given back there would be more of them than may be."""
+        self.front.let_pass(1)  # the place is counted
+        self.front.lose(1)
+        self.assertEqual(wire.failure(self.narrow.CreateSession, ttl_seconds=3600).code(), S.UNAVAILABLE)
+        self.assertEqual(len(session.listed(self.narrow)), 1)
+        self.assertFalse(self.created(self.narrow))
+        self.assertEqual(len(session.listed(self.narrow)), 1)
 
 
 if __name__ == "__main__":
