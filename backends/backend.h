@@ -95,7 +95,9 @@ enum backend_setting_kind {
     SETTING_TEXT,
     SETTING_SECRET,
     SETTING_FILE,
-    SETTING_PEM,
+    SETTING_PEM, /* something in PEM form */
+    SETTING_CERTIFICATES,
+    SETTING_KEY, /* without a password; it belongs to the certificates in the setting before it */
     SETTING_UINT,
     SETTING_BOOL
 };

@@ -22,7 +22,8 @@ static const struct config_catalog catalog = {.find_backend = backend_find,
                                               .interface_name = backend_interface_name,
                                               .interface_key = backend_interface_key,
                                               .offers = backend_offers,
-                                              .try_tls = tls_set_try};
+                                              .try_tls = tls_set_try,
+                                              .pem_fault = tls_set_fault};
 
 static const char usage[] =
     "usage: prismd [--config FILE]\n"

@@ -63,7 +63,7 @@ enum aws_setting {
                               "SIGHUP; empty: none"},                                              \
     [AWS_PROFILE] = {"profile", SETTING_TEXT, "default", 0, 0, "section of credentials_file"},     \
     [AWS_CA_FILE] = {"ca_file",                                                                    \
-                     SETTING_PEM,                                                                  \
+                     SETTING_CERTIFICATES,                                                         \
                      "",                                                                           \
                      0,                                                                            \
                      0,                                                                            \

@@ -10,16 +10,16 @@
 #define TLS_SETTINGS                                                                               \
     [SET_TLS] = {"tls", SETTING_BOOL, "false", 0, 0, "redis must speak TLS"},                      \
     [SET_TLS_CA] = {"tls_ca",                                                                      \
-                    SETTING_PEM,                                                                   \
+                    SETTING_CERTIFICATES,                                                          \
                     "",                                                                            \
                     0,                                                                             \
                     0,                                                                             \
                     "PEM file of the authorities that the server's certificate may come from; "    \
                     "empty: the system's"},                                                        \
-    [SET_TLS_CERT] = {"tls_cert", SETTING_PEM,                                                     \
+    [SET_TLS_CERT] = {"tls_cert", SETTING_CERTIFICATES,                                            \
                       "",         0,                                                               \
                       0,          "PEM file of the client's own certificate; empty: none"},        \
-    [SET_TLS_KEY] = {"tls_key", SETTING_PEM, "", 0, 0, "PEM file of its key"},                     \
+    [SET_TLS_KEY] = {"tls_key", SETTING_KEY, "", 0, 0, "PEM file of its key"},                     \
     [SET_TLS_SERVER_NAME] = {"tls_server_name",                                                    \
                              SETTING_TEXT,                                                         \
                              "",                                                                   \

@@ -36,8 +36,8 @@ enum {
 
 /* ---- what can be configured with ---- */
 
-/* All members but try_tls are required. In prismd and prismctl: backend_find, backend_all, ... of
- * the registries. */
+/* All members but try_tls and pem_fault are required. In prismd and prismctl: backend_find,
+ * backend_all, ... of the registries. */
 struct config_catalog {
     const struct backend_type *(*find_backend)(struct slice name);
     const struct backend_type *const *(*all_backends)(void);
@@ -50,6 +50,10 @@ struct config_catalog {
     /* Reads and checks the TLS files as the start does. errors: about "tls.cert", "tls.key" or
      * "tls.client_ca". NULL: they are only looked for. */
     struct err (*try_tls)(const char *cert, const char *key, const char *client_ca);
+
+    /* What is wrong with a file of certificates; with a key, what is wrong with that, of which the
+     * certificates may be NULL. Static; NULL: nothing. NULL itself: PEM form is looked for. */
+    const char *(*pem_fault)(const char *certificates, const char *key);
 };
 
 /* ---- faults ---- */

@@ -62,6 +62,8 @@ static bool read_value(const struct backend_setting *setting, const char *text,
     case SETTING_SECRET:
     case SETTING_FILE:
     case SETTING_PEM:
+    case SETTING_CERTIFICATES:
+    case SETTING_KEY:
         value->text = text;
         return true;
     case SETTING_UINT:
@@ -93,16 +95,46 @@ static void fault_value(struct load *load, const struct settings_request *r,
                       fault_text(load, "use %" PRIu64 "..%" PRIu64, setting->min, setting->max));
 }
 
+/* value: its place among those of the table. */
+static const char *pem_fault(struct load *load, const struct backend_setting *setting,
+                             const struct backend_value *value)
+{
+    const char *why = file_is_no_pem(value->text), *certificates;
+
+    if (why != NULL || setting->kind == SETTING_PEM || load->catalog->pem_fault == NULL)
+        return why;
+    if (setting->kind == SETTING_CERTIFICATES)
+        return load->catalog->pem_fault(value->text, NULL);
+    certificates = value[-1].text;
+    return load->catalog->pem_fault(certificates[0] != '\0' ? certificates : NULL, value->text);
+}
+
 /* The value has been read as it is. */
 static void check_file(struct load *load, const struct settings_request *r,
-                       const struct backend_setting *setting, const struct raw_pair *pair)
+                       const struct backend_setting *setting, const struct raw_pair *pair,
+                       const struct backend_value *value)
 {
     const char *why = NULL;
 
-    if (pair->value[0] != '\0' && (setting->kind == SETTING_FILE || setting->kind == SETTING_PEM))
+    if (pair->value[0] == '\0')
+        return;
+    switch (setting->kind) {
+    case SETTING_TEXT:
+    case SETTING_SECRET:
+    case SETTING_UINT:
+    case SETTING_BOOL:
+        return;
+    case SETTING_FILE:
         why = file_unreadable(pair->value);
-    if (why == NULL && pair->value[0] != '\0' && setting->kind == SETTING_PEM)
-        why = file_is_no_pem(pair->value);
+        break;
+    case SETTING_PEM:
+    case SETTING_CERTIFICATES:
+    case SETTING_KEY:
+        why = file_unreadable(pair->value);
+        if (why == NULL)
+            why = pem_fault(load, setting, value);
+        break;
+    }
     if (why != NULL)
         fault_setting(load, r, pair, why, NULL);
 }
@@ -120,7 +152,7 @@ static void bind_one(struct load *load, const struct settings_request *r,
         }
         value->expanded = r->pairs[i].hidden;
         value->given = true;
-        check_file(load, r, setting, &r->pairs[i]);
+        check_file(load, r, setting, &r->pairs[i], value);
         return;
     }
     if (setting->fallback != NULL) {

@@ -74,23 +74,36 @@ static struct err check_cert(const char *text, SSL_CTX *ctx)
     return ERR_NONE;
 }
 
-/* ctx holds the certificate. */
-static struct err check_key(const char *text, SSL_CTX *ctx)
+enum key_fault { KEY_GOOD, KEY_ENCRYPTED, KEY_GARBLED, KEY_OF_ANOTHER };
+
+/* ctx holds the certificate; NULL: there is none. */
+static enum key_fault read_key(const char *text, SSL_CTX *ctx)
 {
     BIO *bio = open_text(text);
     bool asked = false;
     EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, no_password, &asked);
-    struct err err = ERR_NONE;
+    enum key_fault fault = KEY_GOOD;
 
-    if (key == NULL && asked)
-        err = refuse("tls.key", "tls.key is encrypted: it has to be readable without a password");
-    else if (key == NULL)
-        err = refuse("tls.key", "tls.key holds no private key in PEM, or a garbled one");
-    else if (SSL_CTX_use_PrivateKey(ctx, key) != 1 || SSL_CTX_check_private_key(ctx) != 1)
-        err = refuse("tls.key", "tls.key is not the key of the first certificate in tls.cert");
+    if (key == NULL)
+        fault = asked ? KEY_ENCRYPTED : KEY_GARBLED;
+    else if (ctx != NULL &&
+             (SSL_CTX_use_PrivateKey(ctx, key) != 1 || SSL_CTX_check_private_key(ctx) != 1))
+        fault = KEY_OF_ANOTHER;
     EVP_PKEY_free(key);
     BIO_free(bio);
-    return err;
+    return fault;
+}
+
+static struct err check_key(const char *text, SSL_CTX *ctx)
+{
+    static const char *const texts[] = {
+        [KEY_ENCRYPTED] = "tls.key is encrypted: it has to be readable without a password",
+        [KEY_GARBLED] = "tls.key holds no private key in PEM, or a garbled one",
+        [KEY_OF_ANOTHER] = "tls.key is not the key of the first certificate in tls.cert",
+    };
+    enum key_fault fault = read_key(text, ctx);
+
+    return fault != KEY_GOOD ? refuse("tls.key", texts[fault]) : ERR_NONE;
 }
 
 static struct err check_client_ca(const char *text)
@@ -118,4 +131,36 @@ struct err tls_check(const char *cert, const char *key, const char *client_ca)
     SSL_CTX_free(ctx);
     ERR_clear_error(); /* the next handshake on this thread must not find ours */
     return err;
+}
+
+const char *tls_check_certificates(const char *certificates)
+{
+    bool good;
+
+    ERR_clear_error();
+    good = read_certificates(certificates, NULL);
+    ERR_clear_error();
+    return good ? NULL : "holds no certificates in PEM, or a garbled one";
+}
+
+const char *tls_check_key(const char *key, const char *certificates)
+{
+    static const char *const texts[] = {
+        [KEY_GOOD] = NULL,
+        [KEY_ENCRYPTED] = "is encrypted: it has to be readable without a password",
+        [KEY_GARBLED] = "holds no private key in PEM, or a garbled one",
+        [KEY_OF_ANOTHER] = "is not the key of the certificate that is given with it",
+    };
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    enum key_fault fault;
+
+    ERR_clear_error();
+    if (ctx != NULL && (certificates == NULL || !read_certificates(certificates, ctx))) {
+        SSL_CTX_free(ctx);
+        ctx = NULL;
+    }
+    fault = read_key(key, ctx);
+    SSL_CTX_free(ctx);
+    ERR_clear_error();
+    return texts[fault];
 }

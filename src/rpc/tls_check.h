@@ -8,4 +8,9 @@
  * with a static text that says what is wrong. thread: any. */
 struct err tls_check(const char *cert, const char *key, const char *client_ca);
 
+/* What is wrong with certificates, or with the key of the first of them; static, NULL: nothing.
+ * certificates may be NULL, or wrong: then the key is looked at by itself. thread: any. */
+const char *tls_check_certificates(const char *certificates);
+const char *tls_check_key(const char *key, const char *certificates);
+
 #endif

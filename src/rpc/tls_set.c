@@ -80,3 +80,23 @@ struct err tls_set_try(const char *cert_file, const char *key_file, const char *
         tls_set_clear(&set);
     return err;
 }
+
+const char *tls_set_fault(const char *cert_file, const char *key_file)
+{
+    char *room = malloc(MAX_PEM_BYTES + 1);
+    const char *fault = NULL;
+    char *cert, *key;
+
+    if (room == NULL)
+        abort();
+    cert = cert_file != NULL ? read_pem(cert_file, room) : NULL;
+    key = key_file != NULL ? read_pem(key_file, room) : NULL;
+    if (key != NULL)
+        fault = tls_check_key(key, cert);
+    else if (key_file == NULL && cert != NULL)
+        fault = tls_check_certificates(cert);
+    secret_free(cert);
+    secret_free(key);
+    free(room);
+    return fault;
+}

@@ -23,4 +23,8 @@ void tls_set_clear(struct tls_set *set);
 /* tls_set_read, only to see whether it succeeds. */
 struct err tls_set_try(const char *cert_file, const char *key_file, const char *client_ca_file);
 
+/* What is wrong with a file of certificates; with key_file, what is wrong with that, of which
+ * cert_file may be NULL. Static; NULL: nothing, or it is larger than 1 MiB. thread: any. */
+const char *tls_set_fault(const char *cert_file, const char *key_file);
+
 #endif

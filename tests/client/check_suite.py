@@ -8,6 +8,7 @@ from rig import backends, environment, multicast, session, suite
 from rig.messaging import consumer, consumer_service, producer, producer_service
 from rig.prismd import Prismd
 from rig.process import free_port
+from rig.tls import Authority, encrypted, read
 from prism.patterns.schemas import slot_schema_pb2 as schemas
 
 DONE, REFUSED, UNSUPPORTED = 0, 4, 5
@@ -164,7 +165,7 @@ namespaces:
             with open(path, "w", encoding="utf-8") as f:
                 f.write(text)
             return path
-        junk, pem = write("junk", "no certificate\n"), write("pem", "text\n-----BEGIN CERTIFICATE-----\nA\n")
+        junk, pem = write("junk", "no certificate\n"), Authority(folder).cert
         login = write("credentials", "[default]\naws_access_key_id = a\naws_secret_access_key = b\n[half]\n"
                                      "aws_access_key_id = a\n")
         bucket = {"bucket": "bucket", "region": "us-east-1", "credentials_file": login}
@@ -190,6 +191,44 @@ namespaces:
         self.assertEqual([f["message"] for f in faults], ["holds nothing in PEM form (-----BEGIN ..)"] * 6 + [
             "credentials_file has no section of this name with aws_access_key_id and aws_secret_access_key"] * 2)
         self.assertEqual(self.prismd_says(path), faults)
+
+    def test_certificates_of_a_slot_are_read(self):
+        """What only looks like PEM, a key of another certificate, and one with a password; prismd agrees."""
+        folder = suite.subfolder("certificates")
+        authority = Authority(folder)
+        cert, key = authority.issue("own")
+        other = authority.issue("other")[1]
+        garbled, chain, torn = (os.path.join(folder, name) for name in ("garbled", "chain", "torn"))
+        for path, text in ((garbled, b"-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----\n"),
+                           (chain, read(cert) + read(authority.cert)), (torn, read(cert) + read(cert)[:200])):
+            with open(path, "wb") as f:
+                f.write(text)
+        certificates = "holds no certificates in PEM, or a garbled one"
+        private = "holds no private key in PEM, or a garbled one"
+        alien = "is not the key of the certificate that is given with it"
+        cases = (({"tls_ca": authority.cert, "tls_cert": chain, "tls_key": key}, None, None),
+                 ({"tls_ca": garbled}, "tls_ca", certificates), ({"tls_ca": torn}, "tls_ca", certificates),
+                 ({"tls_ca": key}, "tls_ca", certificates),
+                 ({"tls_cert": torn, "tls_key": key}, "tls_cert", certificates),
+                 ({"tls_cert": cert, "tls_key": other}, "tls_key", alien),
+                 ({"tls_cert": cert, "tls_key": cert}, "tls_key", private),
+                 ({"tls_cert": cert, "tls_key": encrypted(key)}, "tls_key",
+                  "is encrypted: it has to be readable without a password"))
+        for backend, slot, pattern, address in (
+                ("redis", "primary", "keyvalue", "address"), ("kafka", "message_sink", "producer", "brokers"),
+                ("nats", "message_sink", "producer", "address")):
+            for files, setting, said in cases:
+                with self.subTest((backend, setting, said)):
+                    text = (f"namespaces:\n- name: a\n  pattern: {pattern}\n  slots:\n    {slot}:\n"
+                            f"      backend: {backend}\n      config:\n        {address}: localhost:1\n"
+                            "        tls: true\n")
+                    text += "".join(f"        {name}: {path}\n" for name, path in {"tls_ca": cert, **files}.items())
+                    path = self.write(text)
+                    faults = json.loads(ctl("-o", "json", "check", path).stdout)["faults"]
+                    expected = [(f"namespaces[0].slots.{slot}.config.{setting}", said)] if setting else []
+                    self.assertEqual([(f["path"], f["message"]) for f in faults], expected)
+                    if faults and backend == "redis":
+                        self.assertEqual(self.prismd_says(path), faults)
 
     def test_lists_of_servers_are_hosts_with_ports(self):
         good = ("a", "a:1, b.c:65535", "[::1]", "127.0.0.1:1,[fe80::1%eth0]:2")

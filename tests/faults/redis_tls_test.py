@@ -116,7 +116,7 @@ class OverTls(suite.Case):
         server.process.signal(signal.SIGHUP)
         wait.until(lambda: self.stores(kv), environment.PATIENCE, "the new file is used")
         for text, said in (("no certificate\n", "holds nothing in PEM form (-----BEGIN ..)"),
-                           ("-----BEGIN CERTIFICATE-----\nnone\n", "redis_tls_reload_failed")):
+                           ("-----BEGIN CERTIFICATE-----\nnone\n", "holds no certificates in PEM, or a garbled one")):
             with open(ca, "w", encoding="ascii") as f:
                 f.write(text)
             server.process.signal(signal.SIGHUP)
