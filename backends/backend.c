@@ -1,6 +1,7 @@
 #include "backends/backend.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,6 +64,7 @@ void backend_store_init(struct backend_store *store, const struct backend_type *
     store->type = type;
     store->namespace_name = copy(options->namespace_name);
     store->slot = copy(options->slot);
+    store->place = NULL;
     atomic_init(&store->facts_version, 0);
     atomic_init(&store->ack, BACKEND_ACK_UNKNOWN);
     atomic_init(&store->eviction, BACKEND_EVICTION_UNKNOWN);
@@ -74,8 +76,21 @@ void backend_store_clear(struct backend_store *store)
 {
     free(store->namespace_name);
     free(store->slot);
+    free(store->place);
     store->namespace_name = NULL;
     store->slot = NULL;
+    store->place = NULL;
+}
+
+void backend_store_place(struct backend_store *store, const char *host, const char *port,
+                         bool several)
+{
+    bool bare_ipv6 = strchr(host, ':') != NULL && port[0] != '\0';
+
+    free(store->place);
+    if (asprintf(&store->place, "%s%s%s%s%s%s", bare_ipv6 ? "[" : "", host, bare_ipv6 ? "]" : "",
+                 port[0] != '\0' ? ":" : "", port, several ? ", .." : "") < 0)
+        abort();
 }
 
 /* State and text are two loads: a reader may see the new state with the text of the one before.

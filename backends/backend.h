@@ -90,7 +90,7 @@ enum backend_eviction {
 };
 
 /* A file is a text, too: the name of one that must be there, and readable, at the start; empty:
- * none. One in PEM form must hold something in that form. */
+ * none. OpenSSL must be able to read what it holds. */
 enum backend_setting_kind {
     SETTING_TEXT,
     SETTING_SECRET,
@@ -236,7 +236,8 @@ struct backend_type {
 struct backend_store {
     const struct backend_type *type;
     char *namespace_name,
-        *slot; /* owned by the backend's store_open/store_close: backend_store_init/clear */
+        *slot;   /* owned by the backend's store_open/store_close: backend_store_init/clear */
+    char *place; /* likewise: where its server is, for people; NULL: here, or it came from ${..} */
     _Atomic(uint32_t) facts_version;  /* raised when ack, eviction, interfaces or limits changed */
     _Atomic(int) ack;                 /* enum backend_ack */
     _Atomic(int) eviction;            /* enum backend_eviction */
@@ -247,6 +248,11 @@ struct backend_store {
 void backend_store_init(struct backend_store *store, const struct backend_type *type,
                         const struct backend_options *options);
 void backend_store_clear(struct backend_store *store);
+
+/* Says where the server is: "HOST:PORT", with ", .." behind it for the first of several. In
+ * store_open. */
+void backend_store_place(struct backend_store *store, const char *host, const char *port,
+                         bool several);
 
 /* First member of each backend's own instance struct. */
 struct backend {

@@ -210,14 +210,15 @@ static bool is_ready(void *arg, struct readiness *reasons)
     }
     for (size_t i = 0; i < slots_count(server->slots); i++) {
         struct slot_status s = slots_status(server->slots, i);
-        char text[600];
+        char text[900];
 
         const char *why = s.serving ? s.restriction : s.why;
 
         if (why == NULL)
             continue;
-        snprintf(text, sizeof text, "%s/%s/%s (%s): %s", s.pattern, s.namespace_name, s.slot,
-                 s.backend, why);
+        snprintf(text, sizeof text, "%s/%s/%s (%s): %s%s%s%s", s.pattern, s.namespace_name, s.slot,
+                 s.backend, why, s.place != NULL ? " (" : "", s.place != NULL ? s.place : "",
+                 s.place != NULL ? ")" : "");
         readiness_add(reasons, text);
         ready = ready && (s.serving || !s.required);
     }

@@ -375,6 +375,7 @@ struct slot_status slots_status(const struct slots *slots, size_t i)
                                 .service = type->service,
                                 .slot = slot->schema->name,
                                 .backend = slot->store->type->name,
+                                .place = slot->store->place,
                                 .required = !slot->schema->optional,
                                 .serving = up && probe_error == NULL,
                                 .restriction = health.state == BACKEND_DEGRADED

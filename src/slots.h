@@ -45,6 +45,7 @@ void slots_probe(struct slots *slots);
 struct slot_status {
     const char *namespace_name, *pattern, *service, *slot, *backend;
     bool required, serving;
+    const char *place; /* of its server; NULL: here, or not to be shown */
     const char *why;
     const char *restriction; /* of one that serves, but not all of what it should; NULL: none */
 };

@@ -146,6 +146,8 @@ struct err aws_store_init(struct aws_store *store, const struct backend_type *ty
     take_settings(store, values);
     take_endpoint(store, values[AWS_ENDPOINT].text, default_host);
     store->shown_host = values[AWS_ENDPOINT].expanded ? "(from ${..})" : store->host;
+    if (!values[AWS_ENDPOINT].expanded)
+        backend_store_place(&store->base, store->host, "", false);
     atomic_store(&store->base.state_text, "not connected yet");
     http_library_open();
     return ERR_NONE;

@@ -239,6 +239,8 @@ struct err kafka_store_open(struct backend_store **out, const struct backend_opt
         abort();
     backend_store_init(&store->base, &backend_kafka, options);
     kafka_config_take(&store->config, options->values);
+    if (store->config.shown == store->config.brokers)
+        backend_store_place(&store->base, store->config.brokers, "", false);
     store->login = kafka_login_take(options->values);
     store->library = store->troubles = (struct log_budget)LOG_BUDGET(5, 10000);
     store->make.run = run_make;

@@ -441,6 +441,8 @@ struct err nats_store_init(struct nats_store *store, const struct backend_type *
     store->next_tick_ns = UINT64_MAX;
     store->refused.run = run_refused;
     nats_config_take(&store->config, options->values);
+    if (store->config.shown == store->config.shown_copy)
+        backend_store_place(&store->base, store->config.shown, "", false);
     store->login = nats_login_take(options->values);
     store->connects = store->losses = (struct log_budget)LOG_BUDGET(5, 10000);
     pthread_mutex_init(&store->lock, NULL);

@@ -350,6 +350,8 @@ void postgres_settings_take(struct postgres_store *store, const struct backend_v
     config->shown_host = values[SET_ADDRESS].expanded ? "(from ${..})" : config->host;
     if (values[SET_CONNECTION_STRING].text[0] != '\0')
         config->shown_host = "(of the connection string)";
+    else if (!values[SET_ADDRESS].expanded)
+        backend_store_place(&store->base, config->host, config->port, false);
     store->connections = (unsigned)values[SET_CONNECTIONS].number;
     store->dial_timeout_ns = values[SET_DIAL_TIMEOUT].number * NS_PER_MS;
     store->command_timeout_ns = values[SET_COMMAND_TIMEOUT].number * NS_PER_MS;

@@ -178,6 +178,18 @@ void redis_store_close(struct backend_store *base)
     free(store);
 }
 
+static void say_place(struct redis_store *store)
+{
+    const struct redis_address *address = &store->address;
+    bool silent =
+        address->unix_socket || (store->sentinel_master != NULL && !address->seeds[0].port);
+    char port[8] = "";
+
+    if (!silent)
+        snprintf(port, sizeof port, "%u", (unsigned)address->port);
+    backend_store_place(&store->base, address->host, port, address->seed_count > 1);
+}
+
 static void take_settings(struct redis_store *store, const struct backend_value *values)
 {
     store->dial_timeout_ns = values[SET_DIAL_TIMEOUT].number * NS_PER_MS;
@@ -204,6 +216,8 @@ static void take_settings(struct redis_store *store, const struct backend_value 
         store->database = (uint64_t)store->address.database;
     store->shown_host =
         values[SET_ADDRESS].expanded ? "(from ${..})" : (const char *)store->address.host;
+    if (!values[SET_ADDRESS].expanded)
+        say_place(store);
 }
 
 struct err redis_store_new(struct backend_store **out, const struct backend_type *type,

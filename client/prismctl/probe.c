@@ -153,6 +153,26 @@ static struct err try_slot(struct attempt *attempt, const struct slot_schema *sc
     return err;
 }
 
+/* What the backend says of itself is more than that the time was up. */
+static const char *late_text(struct backend_health health)
+{
+    if (health.state == BACKEND_DOWN)
+        return health.text;
+    return health.state == BACKEND_CONNECTING ? "no connection came about in time"
+                                              : "no answer came in time";
+}
+
+static const char *what_failed(const struct attempt *attempt, struct err err, struct arena *arena)
+{
+    const char *place = attempt->store->place;
+    const char *why =
+        err.code == ERR_DEADLINE_EXCEEDED ? late_text(backend_health(attempt->store)) : err.text;
+
+    if (place == NULL)
+        return arena_strdup(arena, slice_str(why));
+    return arena_printf(arena, "%s (%s)", why, place);
+}
+
 static void probe_slot(struct worker *worker, const struct config *config, size_t space_index,
                        size_t index, uint32_t timeout_ms, struct faults *faults)
 {
@@ -170,12 +190,14 @@ static void probe_slot(struct worker *worker, const struct config *config, size_
         arena_printf(&faults->arena, "namespaces[%zu].slots.%s", space_index, schema->name);
     if (err.code == ERR_OK) {
         err = try_slot(&attempt, schema, fault, faults);
+        if (err.code != ERR_OK)
+            fault.message = what_failed(&attempt, err, &faults->arena);
         slot->backend->store_close(attempt.store);
-    }
-    if (err.code != ERR_OK) {
+    } else {
         fault.message = arena_strdup(&faults->arena, slice_str(err.text));
-        add_fault(faults, fault);
     }
+    if (err.code != ERR_OK)
+        add_fault(faults, fault);
     arena_clear(&attempt.arena);
 }
 

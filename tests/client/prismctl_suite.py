@@ -417,8 +417,10 @@ class Check(suite.Case):
         self.assertEqual(*facts)
 
     def test_probe_tells_who_is_missing(self):
+        """With the address that was tried."""
+        addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
         slots = "".join(f"  - {{name: {n}, pattern: keyvalue, slots: {{primary: {{backend: redis, config: "
-                        f"{{address: \"127.0.0.1:{free_port()}\"}}}}}}}}\n" for n in ("a", "b"))
+                        f"{{address: \"{address}\"}}}}}}}}\n" for n, address in zip("ab", addresses))
         path = self.write("namespaces:\n" + slots)
         self.assertEqual(ctl("check", path).returncode, DONE)
         done = ctl("-o", "json", "--timeout", "1", "check", path, "--probe")
@@ -426,6 +428,35 @@ class Check(suite.Case):
         faults = json.loads(done.stdout)["faults"]
         self.assertEqual([(f["path"], f["line"], f["backend"]) for f in faults],
                          [(f"namespaces[{i}].slots.primary", 2 + i, "redis") for i in (0, 1)])
+        self.assertEqual([f["message"] for f in faults], [f"cannot connect to redis ({a})" for a in addresses])
+
+    def test_probe_names_every_kind_of_address(self):
+        """What came from ${..} is not shown, nor is a password."""
+        port = free_port()
+        login = "access_key_id: a, secret_access_key: b, region: x"
+        cases = (("redis", "primary", "keyvalue", f"address: \"redis://u:secret@127.0.0.1:{port}/0\"",
+                  f"127.0.0.1:{port}"),
+                 ("redis", "primary", "keyvalue", f"address: \"[::1]:{port},127.0.0.1:{port}\", sentinel_master: m",
+                  f"[::1]:{port}, .."),
+                 ("redis", "primary", "keyvalue", "address: \"${PRISM_TEST_ADDRESS}\"", None),
+                 ("postgres", "primary", "keyvalue", f"address: \"127.0.0.1:{port}\"", f"127.0.0.1:{port}"),
+                 ("dynamodb", "primary", "keyvalue", f"endpoint: \"http://127.0.0.1:{port}\", table: table, {login}",
+                  f"127.0.0.1:{port}"),
+                 ("nats", "message_sink", "producer", f"address: \"127.0.0.1:{port}\"", f"127.0.0.1:{port}"),
+                 ("jetstream", "message_sink", "producer", f"address: \"127.0.0.1:{port}\"", f"127.0.0.1:{port}"),
+                 ("kafka", "message_sink", "producer", f"brokers: \"127.0.0.1:{port}\"", f"127.0.0.1:{port}"))
+        path = self.write("namespaces:\n" + "".join(
+            f"- {{name: n{i}, pattern: {pattern}, slots: {{{slot}: {{backend: {backend}, config: {{{config}}}}}}}}}\n"
+            for i, (backend, slot, pattern, config, _) in enumerate(cases)))
+        done = ctl("-o", "json", "--timeout", "1", "check", path, "--probe",
+                   env={"PRISM_TEST_ADDRESS": f"127.0.0.1:{port}"})
+        messages = [fault["message"] for fault in json.loads(done.stdout)["faults"]]
+        self.assertEqual(len(messages), len(cases), messages)
+        for message, (backend, *_, shown) in zip(messages, cases):
+            with self.subTest(backend):
+                self.assertRegex(message, rf" \({re.escape(shown)}\)$" if shown else r"[a-z]$")
+                self.assertNotIn("deadline", message)
+        self.assertNotIn(b"secret", done.stdout)
 
 
 class Completion(suite.Case):

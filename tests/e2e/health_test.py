@@ -143,6 +143,7 @@ class Redis(suite.Case):
         self.assertEqual(server.health(PATTERN), NOT_SERVING)
         self.assertEqual(server.http("/healthz")[0], 200, "the process itself is well")
         self.assertEqual(server.http("/readyz")[0], 503)
+        self.assertIn(f"({redis.address})", server.http("/readyz")[1], "it says who is missing")
         self.assertTrue(server.process.alive())
         redis.start()
         watcher.last_is(SERVING)
