@@ -134,8 +134,10 @@ static int run(const struct line *line, const struct command *command, int argc,
     char text[64];
     int code;
 
-    if (invocation.count < command->min_arguments || invocation.count > command->max_arguments)
-        return line_complain(line, "wrong number of arguments for", command->name);
+    if (invocation.count < command->min_arguments || invocation.count > command->max_arguments) {
+        snprintf(text, sizeof text, "%s %s", command->name, command->arguments);
+        return line_complain(line, "wrong number of arguments for", text);
+    }
     option = options_misplaced(line, command->takes);
     if (option != NULL) {
         snprintf(text, sizeof text, "--%s does not belong to", option);
