@@ -6,6 +6,7 @@
  *   jet_ack.c       what stands in an answer, and in the subject of a delivery
  *   jet_publish.c   a publish on its worker: its messages are made, its outcomes told
  *   jet_window.c    messages on their way: lanes by key, what is sent, sent again, given up
+ *   jet_share.c     what one topic may have of all that
  *   jet_lookup.c    messages that no stream took
  *   jet_control.c   questions about streams and groups, which block: a thread of their own
  *   jet_stream.c    what that thread does with streams: finds and makes them
@@ -30,16 +31,14 @@
 
 #include "backends/nats/jet_deliveries.h"
 #include "backends/nats/jet_removed.h"
+#include "backends/nats/jet_share.h"
 #include "backends/nats/jet_stream.h"
 #include "backends/nats/jet_whole.h"
 #include "backends/stream.h"
 
 enum {
-    JET_WINDOW = 4096,            /* messages that are sent and not answered */
-    JET_WINDOW_BYTES = 32 << 20,  /* theirs; one message may pass it alone */
-    JET_ANSWERS = 2 * JET_WINDOW, /* buckets of answers that are waited for */
+    JET_ANSWERS = JET_WINDOW,     /* buckets of answers that are waited for */
     JET_REPLY_BYTES = 64,         /* longest subject of an answer, with its NUL */
-    JET_LANES = 1024,             /* a power of two */
     JET_RETRY_MS = 100,           /* to a stream without a leader */
     JET_REQUEST_MS = 15000,       /* how long a request for messages stays open, at first */
     JET_REQUEST_MOST_MS = 120000, /* it doubles with each that brings nothing */
@@ -128,6 +127,7 @@ struct jet_item {
     struct jet_answer answer;    /* its subject is the message's */
     struct jet_item *next, **at; /* in one of the lists */
     struct jet_publication *publication;
+    struct jet_share *share;
     natsMsg *message;
     size_t bytes;
     uint64_t key_hash; /* 0: no key */
@@ -141,29 +141,13 @@ struct jet_item {
     struct err err;
 };
 
-struct jet_list {
-    struct jet_item *first, **end;
-};
-
-/* Messages of one key hash: one is under way, the others wait. So what is sent again, or refused,
- * is never overtaken by a later one of its key. */
-struct jet_lane {
-    bool busy;
-    struct jet_list waiting;
-};
-
 struct jet_window {
     struct jet_list backlog, sent;
     size_t n_sent, sent_bytes;
     uint64_t next_check_ns; /* of times that have run out */
-    struct jet_lane lanes[JET_LANES];
+    struct jet_shares shares;
     struct jet_lookup *lookups;
 };
-
-void jet_list_init(struct jet_list *list);
-void jet_list_push(struct jet_list *list, struct jet_item *item);
-void jet_list_remove(struct jet_list *list, struct jet_item *item);
-struct jet_item *jet_list_pop(struct jet_list *list); /* NULL: empty */
 
 void jet_window_init(struct jet_window *window);
 void jet_window_put(struct jet_store *store, struct jet_item *item);

@@ -120,13 +120,19 @@ static bool run_publish(struct nats_store *base, struct nats_task *task)
 
 /* ---- on the worker ---- */
 
-static uint64_t hash_key(struct slice topic, struct slice key)
+static uint64_t hash_topic(struct slice topic)
 {
     uint64_t hash = 14695981039346656037ull;
 
     for (size_t i = 0; i < topic.len; i++)
         hash = (hash ^ topic.data[i]) * 1099511628211ull;
-    hash = (hash ^ 0xff) * 1099511628211ull;
+    return hash;
+}
+
+static uint64_t hash_key(uint64_t topic, struct slice key)
+{
+    uint64_t hash = (topic ^ 0xff) * 1099511628211ull;
+
     for (size_t i = 0; i < key.len; i++)
         hash = (hash ^ key.data[i]) * 1099511628211ull;
     hash ^= hash >> 29;
@@ -146,8 +152,11 @@ static struct slice make_id(struct jet_instance *instance, char text[64])
 static void make_item(struct jet_instance *instance, struct jet_publication *p,
                       struct failed_keys *failed, struct outgoing *from)
 {
-    uint64_t max_payload = atomic_load(&jet_store_of(&instance->base)->base.max_payload);
+    struct jet_store *store = jet_store_of(&instance->base);
+    uint64_t topic = hash_topic(from->topic);
+    struct jet_share *share = jet_shares_of(&store->window.shares, topic);
     struct outgoing with_id = *from;
+    size_t bytes;
     struct jet_item *item = &p->items[p->n];
     char id[64], reply[JET_REPLY_BYTES];
 
@@ -162,17 +171,21 @@ static void make_item(struct jet_instance *instance, struct jet_publication *p,
         with_id.id = make_id(instance, id);
     from->err = nats_check_topic(with_id.topic);
     if (from->err.code == ERR_OK)
-        from->err = nats_check_message(&with_id, max_payload);
+        from->err = nats_check_message(&with_id, atomic_load(&store->base.max_payload));
+    bytes = message_out_bytes(&with_id) + ITEM_COST;
+    if (from->err.code == ERR_OK &&
+        !jet_share_take(share, bytes, store->base.config.max_buffer_bytes))
+        from->err = too_much();
     if (from->err.code != ERR_OK) {
         failed_add(failed, from);
         return;
     }
-    *item = (struct jet_item){.publication = p, .bytes = message_out_bytes(&with_id) + ITEM_COST};
-    jet_answer_name(jet_store_of(&instance->base), &item->answer, reply);
+    *item = (struct jet_item){.publication = p, .share = share, .bytes = bytes};
+    jet_answer_name(store, &item->answer, reply);
     if (nats_message_out(&item->message, &with_id, reply) != NATS_OK)
         abort(); /* no memory */
     if (!message_is_null(from->key))
-        item->key_hash = hash_key(from->topic, from->key);
+        item->key_hash = hash_key(topic, from->key);
     p->bytes += item->bytes;
     p->left = ++p->n;
 }

@@ -105,6 +105,7 @@ void jet_store_close(struct backend_store *base)
     nats_store_clear(&store->base);
     jet_control_clear(&store->control);
     jet_lookup_clear(store);
+    jet_shares_clear(&store->window.shares);
     jet_answers_clear(&store->answers);
     jet_notices_clear(&store->notices);
     free(store);

@@ -2,6 +2,7 @@
  *
  *   backlog      taken over from workers, in their order
  *   lane         behind a message of the same key that is under way
+ *   held         of a topic that has as many under way as one alone may have
  *   sent         written to the connection, not answered
  *   lookup       a server said that nobody takes it (jet_lookup.c)
  *
@@ -15,58 +16,11 @@
 
 enum { CHECK_MS = 100 };
 
-/* ---- lists ---- */
-
-void jet_list_init(struct jet_list *list)
-{
-    list->first = NULL;
-    list->end = &list->first;
-}
-
-void jet_list_push(struct jet_list *list, struct jet_item *item)
-{
-    item->next = NULL;
-    item->at = list->end;
-    *list->end = item;
-    list->end = &item->next;
-}
-
-void jet_list_remove(struct jet_list *list, struct jet_item *item)
-{
-    *item->at = item->next;
-    if (item->next != NULL)
-        item->next->at = item->at;
-    else
-        list->end = item->at;
-    item->at = NULL;
-}
-
-struct jet_item *jet_list_pop(struct jet_list *list)
-{
-    struct jet_item *item = list->first;
-
-    if (item != NULL)
-        jet_list_remove(list, item);
-    return item;
-}
-
-static void push_front(struct jet_list *list, struct jet_item *item)
-{
-    item->next = list->first;
-    item->at = &list->first;
-    if (item->next != NULL)
-        item->next->at = &item->next;
-    else
-        list->end = &item->next;
-    list->first = item;
-}
-
 void jet_window_init(struct jet_window *window)
 {
     jet_list_init(&window->backlog);
     jet_list_init(&window->sent);
-    for (unsigned i = 0; i < JET_LANES; i++)
-        jet_list_init(&window->lanes[i].waiting);
+    jet_shares_init(&window->shares);
     window->next_check_ns = UINT64_MAX;
 }
 
@@ -80,9 +34,9 @@ static struct err given_up(const struct jet_item *item)
     return atomic_load(&item->state) == JET_SENT ? err_lost(err) : err;
 }
 
-static struct jet_lane *lane_of(struct jet_store *store, const struct jet_item *item)
+static struct jet_lane *lane_of(const struct jet_item *item)
 {
-    return item->key_hash != 0 ? &store->window.lanes[item->key_hash % JET_LANES] : NULL;
+    return jet_share_lane(item->share, item->key_hash);
 }
 
 /* Its outcome, and nothing else. */
@@ -97,6 +51,7 @@ static void finish(struct jet_store *store, struct jet_item *item, struct err er
     item->err = err;
     natsMsg_Destroy(item->message);
     item->message = NULL;
+    jet_share_give(item->share, item->bytes);
     if (!atomic_compare_exchange_strong(&item->state, &waiting, JET_OVER) && waiting == JET_SENT)
         atomic_store(&item->state, JET_OVER);
     jet_publication_item_over(item->publication);
@@ -124,13 +79,13 @@ static void free_lane(struct jet_store *store, struct jet_lane *lane, uint64_t k
     if (next == NULL)
         return;
     lane->busy = true;
-    push_front(&store->window.backlog, next);
+    jet_list_push_front(&store->window.backlog, next);
     next->sent_ns = 0;
 }
 
 void jet_item_end(struct jet_store *store, struct jet_item *item, struct err err)
 {
-    struct jet_lane *lane = lane_of(store, item);
+    struct jet_lane *lane = lane_of(item);
     uint64_t key = item->key_hash;
 
     finish(store, item, err);
@@ -144,6 +99,7 @@ void jet_item_unsend(struct jet_store *store, struct jet_item *item)
     jet_list_remove(&store->window.sent, item);
     store->window.n_sent--;
     store->window.sent_bytes -= item->bytes;
+    jet_share_unsent(item->share, item->bytes);
 }
 
 /* ---- sending ---- */
@@ -201,6 +157,7 @@ static void send_item(struct jet_store *store, struct jet_item *item)
     jet_list_push(&window->sent, item);
     window->n_sent++;
     window->sent_bytes += item->bytes;
+    jet_share_sent(item->share, item->bytes);
     if (window->next_check_ns == UINT64_MAX)
         window->next_check_ns = clock_now_ns() + CHECK_MS * NS_PER_MS;
     write_item(store, item);
@@ -212,11 +169,20 @@ static bool has_room(const struct jet_window *window)
            (window->n_sent < JET_WINDOW && window->sent_bytes < JET_WINDOW_BYTES);
 }
 
+static void send_or_drop(struct jet_store *store, struct jet_item *item)
+{
+    uint8_t waiting = JET_WAITING;
+
+    if (atomic_compare_exchange_strong(&item->state, &waiting, JET_SENT))
+        send_item(store, item);
+    else
+        jet_item_end(store, item, ERR_NONE); /* dropped: nobody looks at its outcome */
+}
+
 /* A message from the backlog: to its lane, or out. sent_ns: 1 when its lane was not looked at. */
 static void start_item(struct jet_store *store, struct jet_item *item)
 {
-    struct jet_lane *lane = lane_of(store, item);
-    uint8_t waiting = JET_WAITING;
+    struct jet_lane *lane = lane_of(item);
 
     if (lane != NULL && item->sent_ns != 0) {
         if (lane->busy) {
@@ -225,10 +191,17 @@ static void start_item(struct jet_store *store, struct jet_item *item)
         }
         lane->busy = true;
     }
-    if (atomic_compare_exchange_strong(&item->state, &waiting, JET_SENT))
-        send_item(store, item);
-    else
-        jet_item_end(store, item, ERR_NONE); /* dropped: nobody looks at its outcome */
+    if (jet_share_may_send(item->share)) {
+        send_or_drop(store, item);
+        return;
+    }
+    item->sent_ns = 0;
+    jet_shares_hold(&store->window.shares, item->share, item);
+}
+
+static bool may_send(const struct jet_store *store)
+{
+    return store->base.connection != NULL && !store->base.write_failed && has_room(&store->window);
 }
 
 void jet_window_pump(struct jet_store *store)
@@ -236,8 +209,9 @@ void jet_window_pump(struct jet_store *store)
     struct jet_window *window = &store->window;
     struct jet_item *item;
 
-    while (store->base.connection != NULL && !store->base.write_failed && has_room(window) &&
-           (item = jet_list_pop(&window->backlog)) != NULL)
+    while (may_send(store) && (item = jet_shares_next(&window->shares)) != NULL)
+        send_or_drop(store, item);
+    while (may_send(store) && (item = jet_list_pop(&window->backlog)) != NULL)
         start_item(store, item);
 }
 
@@ -270,6 +244,7 @@ void jet_window_connected(struct jet_store *store)
     jet_list_init(&window->sent);
     window->n_sent = 0;
     window->sent_bytes = 0;
+    jet_shares_unsent(&window->shares);
     while ((item = jet_list_pop(&again)) != NULL) {
         if (atomic_load(&item->publication->abandoned))
             jet_item_end(store, item, given_up(item));
@@ -324,6 +299,12 @@ static void give_up_old(struct jet_store *store, uint64_t now_ns)
         jet_item_unsend(store, item);
         jet_item_end(store, item, given_up(item));
     }
+    for (struct jet_share *share = window->shares.holding; share != NULL; share = share->next) {
+        while ((item = share->held.first) != NULL && jet_item_expired(store, item, now_ns)) {
+            jet_list_remove(&share->held, item);
+            jet_item_end(store, item, given_up(item));
+        }
+    }
     while ((item = window->backlog.first) != NULL && jet_item_expired(store, item, now_ns)) {
         jet_list_remove(&window->backlog, item);
         if (item->sent_ns == 0) /* its lane is its own already */
@@ -371,7 +352,8 @@ uint64_t jet_window_tick(struct jet_store *store)
     give_up_old(store, now_ns);
     press(store, now_ns);
     jet_window_pump(store);
-    if (window->sent.first == NULL && window->backlog.first == NULL)
+    if (window->sent.first == NULL && window->backlog.first == NULL &&
+        window->shares.holding == NULL)
         window->next_check_ns = UINT64_MAX;
     else
         window->next_check_ns = now_ns + CHECK_MS * NS_PER_MS;
@@ -399,14 +381,22 @@ static bool purge_first(struct jet_store *store, struct jet_list *list, bool is_
     return false;
 }
 
+static void purge_share(struct jet_store *store, struct jet_share *share)
+{
+    for (unsigned i = 0; share->lanes != NULL && i < JET_LANES; i++) {
+        while (purge_first(store, &share->lanes[i].waiting, false))
+            ;
+    }
+    while (purge_first(store, &share->held, false))
+        ;
+}
+
 void jet_window_purge(struct jet_store *store)
 {
     struct jet_window *window = &store->window;
 
-    for (unsigned i = 0; i < JET_LANES; i++) {
-        while (purge_first(store, &window->lanes[i].waiting, false))
-            ;
-    }
+    for (unsigned i = 0; i < JET_SHARES; i++)
+        purge_share(store, &window->shares.all[i]);
     while (purge_first(store, &window->backlog, false))
         ;
     while (purge_first(store, &window->sent, true))

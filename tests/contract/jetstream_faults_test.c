@@ -179,6 +179,73 @@ static void silence_ends(void **state)
     nats_fixture_close((void **)&fixture);
 }
 
+/* ---- one stream that is away ---- */
+
+/* All items of one frame have keys of their own, those of the next one have none. */
+static void rekey(struct frame *frame, bool keyed)
+{
+    for (unsigned i = 0; i < ITEMS; i++)
+        frame->items[i].key = keyed ? slice_str(frame->texts[i]) : message_null();
+}
+
+static struct frame *start_rekeyed(struct nats_fixture *fixture, const char *topic, unsigned n)
+{
+    struct frame *frames = calloc(n, sizeof *frames);
+
+    assert_non_null(frames);
+    for (unsigned i = 0; i < n; i++) {
+        fill(&frames[i], fixture, topic, i * ITEMS);
+        rekey(&frames[i], i % 2 == 0);
+        worker_land(fixture->messages.kv.worker, &frames[i].job);
+    }
+    return frames;
+}
+
+/* P7: somebody listens to its subject and says nothing, so messages wait for an answer: more than
+ * its part of the room, of the window and of what keys share. Another one takes messages of as many
+ * keys meanwhile, and at once. */
+static void a_stream_that_is_away_starves_no_other(void **state)
+{
+    const char *const pairs[] = {"create_streams",
+                                 "true",
+                                 "ack_timeout_ms",
+                                 "500",
+                                 "max_buffer_bytes",
+                                 "8388608",
+                                 "publish_timeout_ms",
+                                 "5000",
+                                 NULL};
+    struct nats_fixture *fixture = jetstream_open(&server, pairs);
+    struct plain plain = plain_open(&server);
+    struct outgoing item = {.topic = slice_str("here"), .payload = slice_str("0")};
+    struct frame *away, *here;
+    natsSubscription *silent;
+
+    (void)state;
+    assert_int_equal(natsConnection_SubscribeSync(&silent, plain.connection, "away"), NATS_OK);
+    assert_int_equal(natsConnection_Flush(plain.connection), NATS_OK);
+    kv_expect(jetstream_publish(fixture, &item), ERR_OK, NULL);
+    away = start_rekeyed(fixture, "away", FRAMES);
+    KV_UNTIL(&fixture->messages.kv, atomic_load(&away[FRAMES - 1].done));
+    kv_expect(outcome(&away[FRAMES - 1], 0), ERR_RESOURCE_EXHAUSTED, "max_buffer_bytes");
+    assert_int_equal(outcome(&away[FRAMES - 1], 0).effect, EFFECT_NONE);
+    here = start_rekeyed(fixture, "here", FRAMES / 4);
+    for (unsigned f = 0; f < FRAMES / 4; f++) {
+        KV_UNTIL(&fixture->messages.kv, atomic_load(&here[f].done));
+        for (unsigned i = 0; i < ITEMS; i++)
+            assert_int_equal(outcome(&here[f], i).code, ERR_OK);
+    }
+    assert_false(atomic_load(&away[0].done));
+    for (unsigned f = 0; f < FRAMES; f++)
+        KV_UNTIL(&fixture->messages.kv, atomic_load(&away[f].done));
+    assert_int_equal(outcome(&away[0], 0).effect, EFFECT_UNKNOWN);
+    natsSubscription_Destroy(silent);
+    plain_close(&plain);
+    free(away);
+    free(here);
+    nats_fixture_close((void **)&fixture);
+}
+
 /* ---- reading ---- */
 
 static bool has_come(struct probe *probe, unsigned number)
@@ -273,6 +340,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         KV_TEST(a_restart_loses_nothing),
         cmocka_unit_test(silence_ends),
+        cmocka_unit_test(a_stream_that_is_away_starves_no_other),
         KV_TEST(readers_go_on_after_a_restart),
         KV_TEST(subscriptions_wait_for_the_server),
         cmocka_unit_test(what_is_deleted_is_made_again_or_told),
