@@ -12,7 +12,8 @@ def _openssl(*arguments):
 
 
 class Authority:
-    """A certificate authority in a folder; issue() signs certificates for 127.0.0.1 and localhost."""
+    """A certificate authority in a folder; issue() signs certificates, if nothing else is said for 127.0.0.1 and
+    localhost."""
 
     def __init__(self, folder, name="ca"):
         self.folder, self.name = folder, name
@@ -23,12 +24,12 @@ class Authority:
     def _path(self, suffix, name=None):
         return os.path.join(self.folder, f"{name or self.name}.{suffix}")
 
-    def issue(self, name, common_name="localhost"):
+    def issue(self, name, common_name="localhost", of="DNS:localhost,IP:127.0.0.1"):
         """Writes name.key and name.pem, replacing earlier ones; returns (certificate path, key path)."""
         key, request, cert = (self._path(s, name) for s in ("key", "csr", "pem"))
         extensions = self._path("ext", name)
         with open(extensions, "w", encoding="ascii") as f:
-            f.write("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+            f.write(f"subjectAltName={of}\n")
         _openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
                  "-subj", f"/CN={common_name}", "-keyout", key, "-out", request)
         _openssl("x509", "-req", "-in", request, "-CA", self.cert, "-CAkey", self.key, "-CAcreateserial",
