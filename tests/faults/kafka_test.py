@@ -9,7 +9,7 @@ import time
 import grpc
 from grpc_health.v1 import health_pb2
 
-from rig import environment, suite, wait
+from rig import environment, suite, wait, wire
 from rig.flow import FRAME, Flow
 from rig.kafka import KafkaServer
 from rig.messaging import Member, consumer, consumer_service, pb, producer, producer_service
@@ -165,7 +165,7 @@ class Secured(suite.Case):
         self.assertFalse(leader.supports_exactly_once)
 
     def test_logins(self):
-        for mechanism in ("PLAIN", "SCRAM-SHA-256"):
+        for mechanism in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
             with self.subTest(mechanism):
                 login = {"sasl_mechanism": mechanism, "sasl_username": "prism"}
                 self.works(mechanism, self.kafka.login_address, sasl_password="of-prism", **login)
@@ -177,6 +177,63 @@ class Secured(suite.Case):
         other = Authority(self.folder, "other")
         self.is_told("no TLS connection to Kafka can be made with these settings", self.kafka.tls_address,
                      tls_ca=other.cert)
+
+
+class Undisturbed(suite.Case):
+    NO_TOPICS = ("..", ".", "a b", "a/b", "\u00e9", "x" * 250, "x" * 100000, "__consumer_offsets", "a\0b", "a\nb", "*",
+                 "$x", "\U0001f600", "")
+    NO_GROUPS = ("a b", " ", "x" * 250, "x" * 100000, "a\0b", "a\nb", "*")
+    GROUPS = ("g", "x" * 249, "..", ".", "a/b", "{}", "%s%n", "__g", "$x", "\u00e9", "\U0001f600")
+
+    @classmethod
+    def setUpClass(cls):
+        cls.kafka = cls.use(KafkaServer())
+
+    def test_batches_are_compressed_as_configured(self):
+        """By the client: the broker keeps what it was sent. Consumers get the bytes that were published."""
+        codecs = ("none", "gzip", "snappy", "lz4", "zstd")
+        slots = {codec: {"backend": "kafka", "config": {"brokers": self.kafka.address, "compression": codec}}
+                 for codec in codecs}
+        server = self.borrow(Prismd(namespaces=[pattern(slot, codec) for codec, slot in slots.items()
+                                                for pattern in (producer, consumer)]))
+        payloads = [b"%d " % i * 200 for i in range(100)]
+        for number, codec in enumerate(codecs):
+            with self.subTest(codec):
+                self.kafka.create_topic(codec)
+                reply = producer_service(self.borrow(server.channel()), codec).PublishBatch(messages=[
+                    pb.PublishRequest(topic=codec, payload=payload) for payload in payloads])
+                self.assertTrue(reply.all_success)
+                self.assertEqual(self.kafka.codec(codec), number)
+                with Member(consumer_service(self.borrow(server.channel()), codec), topic=codec,
+                            consumer_group="g") as member:
+                    self.assertEqual([m.payload for m in member.take(100)], payloads)
+                    member.settle(100)
+
+    def test_names_that_clients_choose(self):
+        """They are refused at once, or they work, and the next one is not disturbed."""
+        self.kafka.create_topic("t")
+        server = self.borrow(Prismd(namespaces=namespaces(self.kafka.address)))
+        channel = self.borrow(server.channel())
+        publisher, reader = producer_service(channel), consumer_service(channel)
+
+        def refused(call, **fields):
+            with self.subTest(call=call, **{name: str(value)[:20] for name, value in fields.items()}):
+                self.assertIs(wire.failure(call, **fields).code(), grpc.StatusCode.INVALID_ARGUMENT)
+
+        def subscribe(**fields):
+            with Member(reader, **fields):
+                pass
+        for topic, group in [(t, "g") for t in self.NO_TOPICS] + [("t", g) for g in self.NO_GROUPS]:
+            for call, fields in ((subscribe, {}), (reader.GetState, {}), (reader.Seek, {"offset": 0})):
+                refused(call, topic=topic, consumer_group=group, **fields)
+        for topic in self.NO_TOPICS:
+            refused(publisher.Publish, topic=topic, payload=b"x")
+        self.assertTrue(publisher.Publish(topic="t", payload=b"x").success)
+        for group in self.GROUPS:
+            with self.subTest(group), Member(reader, topic="t", consumer_group=group) as member:
+                self.assertEqual([m.payload for m in member.take(1)], [b"x"])
+                member.settle(1)
+                self.assertEqual(reader.GetState(topic="t", consumer_group=group).lag, 0)
 
 
 class Settler(threading.Thread):

@@ -89,7 +89,7 @@ class KafkaServer(Server):
         return f"127.0.0.1:{self.port}"
 
     def secure(self, authority, user, password):
-        """Before the start: TLS at tls_address, and TLS with a login by PLAIN or SCRAM-SHA-256 at login_address."""
+        """Before the start: TLS at tls_address, and TLS with a login by PLAIN or SCRAM at login_address."""
         cert, key = authority.issue("kafka")
         pem = os.path.join(self.folder, "kafka.pem")
         with open(pem, "wb") as f:
@@ -103,11 +103,13 @@ class KafkaServer(Server):
         self.settings.update({
             "inter.broker.listener.name": "PLAINTEXT",
             "ssl.keystore.type": "PEM", "ssl.keystore.location": pem,
-            "listener.name.login.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256",
+            "listener.name.login.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
             "listener.name.login.plain.sasl.jaas.config":
                 f'{module}.plain.PlainLoginModule required user_{user}="{password}";',
-            "listener.name.login.scram-sha-256.sasl.jaas.config": f"{module}.scram.ScramLoginModule required;"})
-        self.scram = ("--add-scram", f"SCRAM-SHA-256=[name={user},password={password}]")
+            **{f"listener.name.login.scram-sha-{bits}.sasl.jaas.config": f"{module}.scram.ScramLoginModule required;"
+               for bits in (256, 512)}})
+        self.scram = [argument for bits in (256, 512)
+                      for argument in ("--add-scram", f"SCRAM-SHA-{bits}=[name={user},password={password}]")]
         return self
 
     def _java(self, main, *arguments, flags=()):
@@ -172,6 +174,12 @@ class KafkaServer(Server):
         body = struct.pack(">i", 1) + _text(name) + struct.pack(">ihiiiii", -1, -1, 1, 0, 1, node, 0)
         answer = self._ask(19, 2, body + struct.pack(">ib", 10000, 0))
         return struct.unpack_from(">h", answer, 8 + 2 + len(name))[0] == 0
+
+    def codec(self, topic):
+        """How the first batch of the topic's partition 0 is compressed on the disk: 0 none, 1 gzip, 2 snappy, 3 lz4,
+        4 zstd. The attributes stand behind offset, length, epoch, magic and checksum."""
+        with open(os.path.join(self.settings["log.dirs"], topic + "-0", "0" * 20 + ".log"), "rb") as f:
+            return struct.unpack_from(">h", f.read(23), 21)[0] & 7
 
     def delete_topic(self, name):
         """Returns when nothing is left of it. One that is not there is fine."""
