@@ -6,6 +6,7 @@ import unittest
 from rig import environment, suite, wait
 from rig.kafka import KafkaServer
 from rig.messaging import Member, consumed, consumer, consumer_service, pb, producer, producer_service
+from rig.nats import NatsServer
 from rig.prismd import Prismd
 from rig.redis import RedisServer
 
@@ -16,7 +17,8 @@ MESSAGE_BYTES = {"memstore": 230, "redis-stream": 420}      # some 180, and 350 
 CHANNELS = 4
 BATCH = 1000
 PARTITIONS = 6
-SUBSCRIPTION_BYTES = {"memstore": 31_000, "redis-stream": 41_000}      # with a message each; to 28,500 and 37,400
+SUBSCRIPTION_BYTES = {"memstore": 31_000, "redis-stream": 41_000,      # with a message each; to 28,500 and 37,400
+                      "jetstream": 52_000}                              # to 43,500
 
 
 def ticks(server):
@@ -37,6 +39,9 @@ class Messaging(suite.Case):
             kafka = self.borrow(KafkaServer())
             kafka.create_topic("t", PARTITIONS)
             slot["config"].update(brokers=kafka.address, subscription_buffer_bytes=16 * MIB)
+        if suite.backend() == "jetstream":
+            nats = self.borrow(NatsServer())
+            slot["config"].update(address=nats.address, create_streams=True)
         if suite.backend() == "redis-stream":
             self.redis = self.borrow(RedisServer())
             slot["config"]["address"] = self.redis.address
@@ -122,6 +127,8 @@ class Messaging(suite.Case):
 
 if suite.backend() == "kafka":  # a handle with four threads for each topic and group: not what it is for
     del Messaging.test_idle_subscriptions
+    del Messaging.test_unsettled_messages
+if suite.backend() == "jetstream":
     del Messaging.test_unsettled_messages
 if suite.backend() == "memstore":  # what waits is its own
     del Messaging.test_a_backlog_waits_in_the_broker
