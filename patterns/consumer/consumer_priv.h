@@ -99,7 +99,7 @@ struct consumer_stats { /* written on the home worker of the groups */
     struct counter settled, retried, released, dropped, dead_letters, given_back;
     struct counter redriven, late, lost, revoked, object_failures;
     struct counter state_failures;
-    struct counter subscriptions, unsettled, parked, held_bytes, stalled; /* gauges */
+    struct counter subscriptions, unsettled, parked, held_bytes, stalled, lag; /* gauges */
 };
 
 static inline void gauge_lower(struct counter *gauge, uint64_t by)

@@ -114,14 +114,15 @@ struct parcel {
     struct delivery first[];
 };
 
-/* Whether the source stands still: watch.c. */
+/* How far the group is behind, and whether the source stands still: watch.c. */
 struct feed_watch {
     struct timer timer;
     struct op_group group;
     struct arena memory;                    /* of the question and its answer */
     uint64_t every_ms;                      /* between looks */
     bool asking, moved, suspected, stalled; /* moved: messages came since the last look */
-    bool blind;                             /* the source cannot tell what others hold */
+    bool could_move;                        /* at the last look: it had credit, and nothing came */
+    uint64_t lag;                           /* as it is counted; 0 while it is not known */
 };
 
 /* What the topic's retention does to unread messages: retention.c. */

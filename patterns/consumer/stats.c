@@ -78,6 +78,12 @@ static const struct family families[] = {
      NULL,
      "Groups for which messages wait that the source does not hand over, though they have credit.",
      {{NULL, STAT(stalled)}}},
+    {"prism_consumer_lag_messages",
+     "gauge",
+     NULL,
+     "Messages that groups which are read here have not settled, as their sources told it last: of "
+     "each group all, whichever server has them. What is not known counts as none.",
+     {{NULL, STAT(lag)}}},
     {"prism_consumer_unsettled_messages",
      "gauge",
      NULL,

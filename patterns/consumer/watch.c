@@ -1,11 +1,12 @@
-/* Alive, and standing still? A group that has credit and gets nothing is looked at every now and
- * then: when messages wait for it that nobody holds, at two looks one after the other, it is
- * stalled. That is counted, logged and told by GetState until a message comes. While there is
- * nothing to be had the looks become seldom: many idle groups shall cost their server next to
- * nothing.
+/* Every now and then the source is asked where a group stands: how far it is behind is a metric.
  *
- * Sources that cannot tell how many deliveries other processes hold (Kafka) are not watched: what
- * they count as lag may be theirs. */
+ * And is it alive, and standing still? When a group has credit and gets nothing, and messages wait
+ * for it that nobody holds, at two looks one after the other, it is stalled. That is counted,
+ * logged and told by GetState until a message comes. Of sources that cannot tell how many
+ * deliveries other processes hold (Kafka) this is not known: what they count as lag may be theirs.
+ *
+ * While nothing changes the looks become seldom: many idle groups shall cost their server next to
+ * nothing. */
 #include "patterns/consumer/feed.h"
 
 #include "pool/worker.h"
@@ -56,18 +57,34 @@ void feed_watch_moves(struct feed *feed)
     gauge_lower(&feed->consumer->stats.stalled, 1);
 }
 
-/* Messages that nobody holds; 0 where that is not known. */
-static uint64_t waiting(const struct stream_position *position)
+/* Negative: not known. */
+static int64_t lag_of(const struct stream_position *position)
 {
     int64_t lag = 0;
 
-    if (!position->found || position->unsettled < 0)
-        return 0;
     for (size_t i = 0; i < position->n; i++) {
         if (position->partitions[i].lag < 0)
-            return 0;
+            return -1;
         lag += position->partitions[i].lag;
     }
+    return lag;
+}
+
+/* False: it is what it was. */
+static bool set_lag(struct feed *feed, int64_t lag)
+{
+    uint64_t now = lag > 0 ? (uint64_t)lag : 0, before = feed->watch.lag;
+
+    feed->watch.lag = now;
+    counter_add(&feed->consumer->stats.lag, now - before);
+    return now != before;
+}
+
+/* Messages that nobody holds; 0 where that is not known. */
+static uint64_t waiting(const struct stream_position *position, int64_t lag)
+{
+    if (!position->found || position->unsettled < 0 || lag < 0)
+        return 0;
     lag -= position->unsettled + (position->parked > 0 ? position->parked : 0);
     return lag > 0 ? (uint64_t)lag : 0;
 }
@@ -85,13 +102,15 @@ static void known(struct op *op)
 {
     const struct question *question = CONTAINER_OF(op, struct question, position.op);
     struct feed *feed = question->feed;
-    uint64_t n = op->err.code == ERR_OK ? waiting(&question->position) : 0;
+    int64_t lag = op->err.code == ERR_OK ? lag_of(&question->position) : -1;
+    uint64_t n = feed->watch.could_move ? waiting(&question->position, lag) : 0;
 
     feed->watch.asking = false;
-    feed->watch.blind = op->err.code == ERR_OK && question->position.unsettled < 0;
     arena_clear(&feed->watch.memory);
-    if (n == 0 && feed->watch.every_ms < SELDOM_MS)
-        feed->watch.every_ms *= 2; /* of the look after the next */
+    if (set_lag(feed, lag))
+        feed->watch.every_ms = LOOK_MS; /* of the look after the next */
+    else if (n == 0 && feed->watch.every_ms < SELDOM_MS)
+        feed->watch.every_ms *= 2;
     if (n == 0 || feed->watch.moved)
         feed->watch.suspected = false;
     else if (feed->watch.suspected)
@@ -105,8 +124,7 @@ static bool waits_for_source(const struct feed *feed)
 {
     const struct subscription *subscription = &feed->subscription;
 
-    return feed->opened && !feed->draining && !feed->closing && !feed->closed &&
-           subscription->credit_messages > 0 && subscription->credit_bytes > 0;
+    return !feed->draining && subscription->credit_messages > 0 && subscription->credit_bytes > 0;
 }
 
 static void look(struct timer *timer)
@@ -114,13 +132,11 @@ static void look(struct timer *timer)
     struct feed *feed = CONTAINER_OF(timer, struct feed, watch.timer);
     struct worker *home = feed->consumer->base.home;
 
-    if (feed->watch.blind)
-        return;
     again(feed);
-    if (feed->watch.moved || feed->watch.asking || !waits_for_source(feed)) {
-        feed->watch.moved = false;
+    feed->watch.could_move = !feed->watch.moved && waits_for_source(feed);
+    feed->watch.moved = false;
+    if (feed->watch.asking || !feed->opened || feed->closing || feed->closed)
         return;
-    }
     feed->watch.asking = true;
     arena_init(&feed->watch.memory, &home->arenas);
 
@@ -146,4 +162,5 @@ void feed_watch_end(struct feed *feed)
 {
     timer_disarm(&feed->consumer->base.home->timers, &feed->watch.timer);
     feed_watch_moves(feed);
+    set_lag(feed, 0);
 }

@@ -295,6 +295,50 @@ static void test_c20_a_source_that_stands_still_is_noticed(void **state)
     consumer_free(rig);
 }
 
+static void look(struct fake_rig *rig)
+{
+    fake_rig_advance(rig, 80001);
+    fake_rig_run(rig);
+}
+
+/* Of a member that takes no more as well, and of one to which messages come all the time. */
+static void test_how_far_groups_are_behind_is_told(void **state)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    pb_subscribe_request subscribe = subscription();
+    const struct counter *lag = &consumer_in(rig)->stats.lag;
+    struct call *full, *other;
+
+    (void)state;
+    subscribe._max_in_flight_case = CONSUMER_PB(SUBSCRIBE_REQUEST___MAX_IN_FLIGHT_MAX_IN_FLIGHT);
+    subscribe.max_in_flight = 1;
+    full = join(rig, &subscribe);
+    subscribe.consumer_group = pb_text("other");
+    other = join(rig, &subscribe);
+    for (int i = 0; i < 3; i++)
+        put(rig, NULL, "a");
+    assert_int_equal(stat_of(lag), 0);
+    look(rig);
+    assert_int_equal(stat_of(lag), 6);
+    ack(rig, full, 1);
+    ack(rig, full, 2);
+    look(rig);
+    assert_int_equal(stat_of(lag), 4);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.stalled), 0);
+    rig->world.fail_at = rig->world.ops + 1;
+    rig->world.fail_last = rig->world.ops + 2;
+    rig->world.fail_with = err_make(ERR_UNAVAILABLE, "the fake is away");
+    look(rig);
+    assert_int_equal(stat_of(lag), 0); /* it is not known */
+    look(rig);
+    assert_int_equal(stat_of(lag), 4);
+    leave(rig, full);
+    assert_int_equal(stat_of(lag), 3);
+    leave(rig, other);
+    assert_int_equal(stat_of(lag), 0);
+    consumer_free(rig);
+}
+
 /* The answer would come to a group that is no more. */
 static void test_a_group_that_goes_lets_go_of_its_look(void **state)
 {
@@ -329,6 +373,7 @@ int main(void)
         cmocka_unit_test(test_a_partition_comes_one_by_one),
         cmocka_unit_test(test_idle_groups_leave_memory_to_busy_ones),
         cmocka_unit_test(test_c20_a_source_that_stands_still_is_noticed),
+        cmocka_unit_test(test_how_far_groups_are_behind_is_told),
         cmocka_unit_test(test_a_group_that_goes_lets_go_of_its_look),
     };
 
