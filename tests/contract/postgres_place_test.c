@@ -1,8 +1,10 @@
 /* Where a take begins on Postgres: what waits before the last row that was taken comes all the
  * same.
  */
+#include "src/base/clock.h"
 #include "tests/contract/postgres_queues.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static int open_polling(void **state)
@@ -16,7 +18,7 @@ static int open_told(void **state)
     return postgres_queues_open(state, (redis_settings){"queue_poll_ms", "60000", NULL});
 }
 
-enum { HOUR_MS = 3600000 };
+enum { HOUR_MS = 3600000, HANGS_MS = 1000 };
 
 /* A push that has taken an hour to commit; others have come and were taken meanwhile. */
 static void what_was_passed_is_found(void **state)
@@ -73,9 +75,52 @@ static void what_is_given_back_keeps_its_place(void **state)
     probe_free(holder);
 }
 
+/* A look that hangs for HANGS_MS, and is then ended without an answer. */
+static void a_look_fails(struct message_fixture *fixture)
+{
+    char sql[256];
+
+    snprintf(sql, sizeof sql,
+             "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'prism'"
+             " AND wait_event_type = 'Lock'"
+             " AND clock_timestamp() - query_start > interval '%u ms'",
+             HANGS_MS);
+    while (strcmp(postgres_fixture_sql(sql), "t") != 0)
+        kv_pass(&fixture->kv, 20);
+}
+
+/* What only a whole look finds comes soon after one that failed: how long that took puts the next
+ * one off no further. The first that fails need not be a whole one; then the second is. */
+static void a_look_that_failed_is_made_again_soon(void **state)
+{
+    struct message_fixture *fixture = *state;
+    struct probe *probe =
+        probe_queue(fixture, fixture->second, probe_want(message_topic(fixture), NULL));
+    PGconn *pg = postgres_fixture_connect();
+    uint64_t free_ns, took_ms;
+
+    probe_grant(probe, 100, 1 << 20);
+    postgres_queues_push(fixture, probe->subscription.want.topic, 0);
+    probe_wait(probe, 1);
+    PQclear(PQexec(pg, "BEGIN"));
+    PQclear(PQexec(pg, "LOCK TABLE prism.messages IN ACCESS EXCLUSIVE MODE"));
+    a_look_fails(fixture);
+    a_look_fails(fixture);
+    PQclear(PQexec(pg, "ROLLBACK"));
+    PQfinish(pg);
+    free_ns = clock_now_ns();
+    postgres_queues_push_silently(probe, HOUR_MS, "");
+    probe_wait(probe, 2);
+    took_ms = (clock_now_ns() - free_ns) / NS_PER_MS;
+    assert_in_range(took_ms, 0, 4 * HANGS_MS); /* of nine */
+    probe_done(probe, 0, 2);
+    probe_free(probe);
+}
+
 int main(void)
 {
-    const struct CMUnitTest polling[] = {KV_TEST(what_was_passed_is_found)};
+    const struct CMUnitTest polling[] = {KV_TEST(what_was_passed_is_found),
+                                         KV_TEST(a_look_that_failed_is_made_again_soon)};
     const struct CMUnitTest told[] = {KV_TEST(what_is_given_back_keeps_its_place)};
 
     if (postgres_fixture_address() == NULL)
