@@ -6,7 +6,7 @@ import threading
 
 import grpc
 
-from rig import environment, suite, wait, wire
+from rig import backends, environment, suite, wait, wire
 from rig.messaging import Stream
 from rig.multicast import messages, namespace, pb, service
 from rig.nats import NatsServer, queue_stream
@@ -69,15 +69,19 @@ class Kept(suite.Case):
         stream, _ = self.subscribe(registry, "a")
         self.assertEqual({m.payload for m in messages(stream, 2)}, {b"1", b"3"})
 
-    def test_redis_is_restarted(self):
+    def kept_in(self):
+        """The server of the durability slot, which keeps what it has when it is killed."""
+        return self.redis
+
+    def test_what_keeps_them_is_restarted(self):
         """With its file, nothing that was PENDING is lost."""
         _, registry = self.serve()
         registry.Register(identity="a")
         stream, _ = self.subscribe(registry, "a")
         self.assertEqual(registry.Multicast(payload=b"1").pending_count, 1)
         messages(stream, 1)
-        self.redis.kill()
-        self.redis.start()
+        self.kept_in().kill()
+        self.kept_in().start()
         wait.until(lambda: self.pending(registry, b"2"), environment.PATIENCE, "multicasts go on")
         got = set()
         while got < {b"1", b"2"}:
@@ -132,6 +136,25 @@ class KeptInJetStream(Kept):
 
     def durability(self):
         return {"backend": "jetstream", "config": {"address": self.nats.address, "ack_wait_ms": 5000}}
+
+
+class KeptInPostgres(Kept):
+    """The registry, too; what is not kept goes by one topic of Kafka."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.kafka = cls.use(backends.slot("kafka", ["prism.multicast.all"]))
+
+    def setUp(self):
+        self.postgres = self.borrow(PostgresServer())
+
+    def slots(self):
+        postgres = {"backend": "postgres", "config": {"address": self.postgres.address, "username": "postgres",
+                                                      "database": "postgres", "queue_lease_ms": 1000}}
+        return {"registry": postgres, "messaging": self.kafka, "durability": postgres}
+
+    def kept_in(self):
+        return self.postgres
 
 
 class Devices:

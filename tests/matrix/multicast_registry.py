@@ -144,7 +144,8 @@ def Multicast(test, registry, announced):
 
 
 def the_largest_that_is_announced(test, registry, most):
-    """It reaches also who has the longest name; what is larger is refused as a whole, with headers where there are any."""
+    """It reaches also who has the longest name; what is larger, with headers where there are any, is refused as a
+    whole."""
     enter(registry, "n" * 512, kind="far")
     answer = registry.Multicast(filter=where(kind="far"), payload=bytes(most))
     test.assertEqual((answer.success, answer.target_count, answer.failed_count), (True, 1, 0), answer.error)
