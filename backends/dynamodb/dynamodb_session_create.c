@@ -290,12 +290,10 @@ static void on_inserted(struct aws_call *call)
         return;
     }
     if (dynamodb_outcome(call, &answer).code != ERR_OK) {
-        struct err err = dynamodb_session_failure(call);
-
-        if (call->task->unsure)
-            finish(c, err); /* a session may have the place: a recount finds out */
+        if (call->task->unsure) /* a session may have the place: a recount finds out */
+            finish(c, dynamodb_session_failure(call));
         else
-            end_with(c, err);
+            end_with(c, dynamodb_session_failure(call));
         return;
     }
     call->task->unsure = true; /* from here on it is not true that nothing was done */
