@@ -258,6 +258,9 @@ struct err consumer_read_group(const struct consumer *consumer, struct arena *ar
 struct err dead_topic_of(const struct consumer *consumer, struct arena *arena, struct slice topic,
                          struct slice group, struct slice *name);
 
+/* What went wrong with it. It is named, since the client has named another. */
+struct err about_dead_topic(struct arena *arena, struct slice name, struct err err);
+
 /* ---- anywhere.c ---- */
 
 /* Settles by token, wherever the deliveries are, and replies. done: what the call answers. */

@@ -24,3 +24,10 @@ struct err dead_topic_of(const struct consumer *consumer, struct arena *arena, s
                                   "letters: %s",
                                   err.text));
 }
+
+struct err about_dead_topic(struct arena *arena, struct slice name, struct err err)
+{
+    err.text = arena_printf(arena, "dead letters in %.*s: %s", (int)name.len,
+                            (const char *)name.data, err.text);
+    return err;
+}

@@ -437,6 +437,8 @@ void feed_ended(struct feed *feed, struct err err)
 {
     feed->closed = true;
     feed->end = ERR_NONE;
+    if (feed->letters && err.code != ERR_OK)
+        err = about_dead_topic(&feed->memory, feed->topic, err);
     if (!feed->closing)
         feed->end = err_keep(err, arena_alloc(&feed->memory, ERR_KEPT_BYTES));
     shared_hide_feed(feed);

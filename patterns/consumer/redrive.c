@@ -89,13 +89,18 @@ static bool is_open(const struct redrive *redrive)
     return state == SUB_OPENING || state == SUB_RUNNING;
 }
 
+static void end_with(struct redrive *redrive, struct err err)
+{
+    redrive->end = about_dead_topic(call_arena(redrive->call), redrive->letters, err);
+}
+
 static void closed(struct subscription *subscription, struct err err)
 {
     struct redrive *redrive = CONTAINER_OF(subscription, struct redrive, subscription);
 
     /* A topic that is not there holds no dead letters. */
     if (!redrive->closing && err.code != ERR_NOT_FOUND && redrive->end.code == ERR_OK)
-        redrive->end = err_keep(err, redrive->end_text);
+        end_with(redrive, err);
     redrive->stopping = redrive->closing = true;
     if (redrive->busy)
         return;
@@ -222,7 +227,7 @@ static void counted(struct redrive *redrive, struct err err)
     int64_t held = redrive->position.found ? redrive->position.unsettled : 0;
 
     if (err.code != ERR_OK && err.code != ERR_NOT_FOUND && redrive->end.code == ERR_OK)
-        redrive->end = err;
+        end_with(redrive, err);
     if (redrive->most > letters)
         redrive->most = letters;
     redrive->sure = letters == UINT64_MAX ? 1 : letters;
@@ -312,7 +317,7 @@ static void described(struct op *op)
     struct redrive *redrive = CONTAINER_OF(op, struct redrive, describe.op);
 
     if (op->err.code != ERR_OK && redrive->end.code == ERR_OK)
-        redrive->end = op->err;
+        end_with(redrive, op->err);
     if (redrive->end.code != ERR_OK || redrive->stopping || !redrive->describe.found)
         finish(redrive);
     else

@@ -29,7 +29,6 @@ struct redrive {
     uint64_t sure;                                   /* of them: that nobody holds */
     struct err why;                                  /* of the first that failed */
     struct err end;                                  /* of the call */
-    char end_text[ERR_KEPT_BYTES];
     bool stopping, closing;
 };
 

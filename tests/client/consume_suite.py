@@ -101,6 +101,18 @@ class Consume(suite.Case):
             self.assertEqual((redrive(), redrive()), (b"1 published again\n", b"0 published again\n"))
             self.assertEqual([m.payload for m in member.take(2)], [b"a", b"b"])
 
+    def test_dead_letters_that_cannot_be_read_are_named(self):
+        """As the source calls them: the command names topic and group only."""
+        redis = self.borrow(RedisServer())
+        slot = {"backend": "redis-stream", "config": {"address": redis.address}}
+        server = self.borrow(Prismd(namespaces=[producer(slot), consumer(slot, dead_letters=slot)]))
+        redis.call("SET", "t.g.dead", "no stream")
+        for command in ("list", "redrive"):
+            child = self.start("deadletters", command, "t", "g", server=server)
+            _, err = child.communicate(timeout=60)
+            self.assertEqual(child.returncode, REFUSED, err)
+            self.assertIn(b"dead letters in t.g.dead: the key of this name holds", err)
+
     def test_delimited(self):
         frames = b"\0\0\0\3a\nb" + b"\0\0\0\0" + b"\0\1\0\0" + bytes(65536)
         for text, code in ((frames, DONE), (frames + b"\0\0", USAGE), (b"\0\0\0\5ab", USAGE)):
