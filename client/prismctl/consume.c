@@ -17,7 +17,8 @@ enum {
     PROGRESS_MS = 500,
     LISTING_IDLE_MS = 1000,
     LOOK_MS = 100,
-    CONNECT_MS = 10000
+    CONNECT_MS = 10000,
+    STALLED_MS = 1000
 };
 
 struct consuming {
@@ -28,7 +29,7 @@ struct consuming {
     size_t printed_count;
     uint64_t count, bytes;
     double began_s, told_s;
-    bool keep, shows_progress;
+    bool keep, dead_letters, shows_progress;
     uint32_t idle_ms, connect_ms; /* idle_ms UINT32_MAX: without end */
     bool stands, told_loss;
     double changed_s; /* since when it stands, or does not; or the last message came */
@@ -185,6 +186,23 @@ static bool is_over(struct consuming *c)
            (now_s() - c->changed_s) * 1000 >= (c->stands ? c->idle_ms : c->connect_ms);
 }
 
+/* Messages wait that the server cannot hand over: to end as if there were none would be wrong. */
+static int look_for_more(struct consuming *c)
+{
+    struct prism_error error = {.code = PRISM_UNAVAILABLE};
+    char reason[PRISM_STALLED_BYTES];
+
+    if (c->dead_letters || prism_stalled(c->consumer, c->in->arguments[0], c->in->options->group,
+                                         STALLED_MS, reason, NULL) != PRISM_OK)
+        return EXIT_DONE;
+    if (reason[0] == '\0')
+        return EXIT_DONE;
+    snprintf(error.message, sizeof error.message,
+             "messages wait that cannot be received: %.200s; what there is to receive is not known",
+             reason);
+    return fail(c->in->options, &error);
+}
+
 /* The command ends as it was told to. What came may be all there is only if the subscription
  * stands. */
 static int finish(struct consuming *c)
@@ -194,7 +212,7 @@ static int finish(struct consuming *c)
 
     look(c);
     if (c->stands)
-        return EXIT_DONE;
+        return look_for_more(c);
     prism_subscription_stands(c->subscription, &why);
     snprintf(
         error.message, sizeof error.message,
@@ -341,7 +359,7 @@ int command_deadletters_list(const struct invocation *in)
     if (c == NULL)
         abort();
     c->in = in;
-    c->keep = true;
+    c->keep = c->dead_letters = true;
     code = consume(c, &wanted, in->options->idle_ms > 0 ? in->options->idle_ms : LISTING_IDLE_MS);
     free(c);
     return code;

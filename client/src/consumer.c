@@ -20,14 +20,22 @@ static const struct rpc_method methods[CONSUMER_METHOD_COUNT] = {
     [CONSUMER_GET_CAPABILITIES] = METHOD("GetCapabilities", capabilities, true),
     [CONSUMER_CONSUME] = METHOD("Consume", consume_response, false),
     [CONSUMER_REDRIVE] = METHOD("Redrive", redrive_response, false),
+    [CONSUMER_GET_STATE] = METHOD("GetState", get_state_response, true),
 };
+
+static enum prism_code run_within(struct prism_consumer *consumer, struct rpc *rpc,
+                                  enum consumer_method method, const ProtobufCMessage *request,
+                                  uint32_t deadline_ms)
+{
+    rpc_init(rpc, consumer->channel, &methods[method], consumer->registered[method], deadline_ms);
+    rpc_set_request(rpc, request);
+    return rpc_run(rpc);
+}
 
 static enum prism_code run(struct prism_consumer *consumer, struct rpc *rpc,
                            enum consumer_method method, const ProtobufCMessage *request)
 {
-    rpc_init(rpc, consumer->channel, &methods[method], consumer->registered[method], 0);
-    rpc_set_request(rpc, request);
-    return rpc_run(rpc);
+    return run_within(consumer, rpc, method, request, 0);
 }
 
 enum prism_code prism_consumer_open(struct prism_channel *channel, struct prism_consumer **consumer,
@@ -109,6 +117,28 @@ enum prism_code prism_redrive(struct prism_consumer *consumer, const char *topic
                       "%lld dead letters could not be published: %s",
                       (long long)answer->failed_count,
                       answer->error != NULL ? answer->error : "the server gives no reason");
+    }
+    rpc_clear(&rpc);
+    return error_copy(error, &rpc.error);
+}
+
+enum prism_code prism_stalled(struct prism_consumer *consumer, const char *topic, const char *group,
+                              uint32_t deadline_ms, char reason[PRISM_STALLED_BYTES],
+                              struct prism_error *error)
+{
+    Prism__Patterns__Consumer__GetStateRequest request =
+        PRISM__PATTERNS__CONSUMER__GET_STATE_REQUEST__INIT;
+    const Prism__Patterns__Consumer__GetStateResponse *answer;
+    struct rpc rpc;
+
+    reason[0] = '\0';
+    request.topic = (char *)(uintptr_t)topic;
+    if (group != NULL)
+        request.consumer_group = (char *)(uintptr_t)group;
+    if (run_within(consumer, &rpc, CONSUMER_GET_STATE, &request.base, deadline_ms) == PRISM_OK) {
+        answer = (const Prism__Patterns__Consumer__GetStateResponse *)rpc.response;
+        error_text(reason, PRISM_STALLED_BYTES, answer->stalled_reason,
+                   strlen(answer->stalled_reason));
     }
     rpc_clear(&rpc);
     return error_copy(error, &rpc.error);

@@ -72,6 +72,35 @@ static void add_member(struct state *state, const struct member *member)
     state->response.members[state->response.n_members++] = to;
 }
 
+static bool has_dying(const struct feed *feed)
+{
+    for (struct parcel *parcel = feed->parcels; parcel != NULL; parcel = parcel->next) {
+        for (uint32_t i = 0; i < parcel->n; i++) {
+            if (parcel_at(parcel, i)->state == DELIVERY_DYING)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* What keeps messages of it back. NULL: nothing that is known. */
+static const char *reason_of(const struct feed *feed)
+{
+    const struct consumer *consumer = feed->consumer;
+    const char *letters = trouble_text(&consumer->letters.trouble);
+    const char *objects = trouble_text(&consumer->object_trouble);
+
+    if (feed->full)
+        return "the messages that are held fill max_group_bytes";
+    if (letters != NULL && has_dying(feed))
+        return letters;
+    if (objects != NULL && feed->fetching > 0)
+        return objects;
+    if (feed->watch.stalled)
+        return "messages wait, and the source hands over none";
+    return feed->starved ? "the messages that are held fill max_message_memory" : NULL;
+}
+
 static void add_feed(struct state *state, const struct feed *feed)
 {
     pb_get_state_response *response = &state->response;
@@ -90,12 +119,8 @@ static void add_feed(struct state *state, const struct feed *feed)
     response->dead_lettered = (int64_t)feed->dead_lettered;
     response->retry_count = feed->redelivered < INT32_MAX ? (int32_t)feed->redelivered : INT32_MAX;
     response->last_updated_ms = (int64_t)feed->last_settled_ms;
-    if (feed->starved)
-        response->stalled_reason = pb_text("the messages that are held fill max_message_memory");
-    if (feed->watch.stalled)
-        response->stalled_reason = pb_text("messages wait, and the source hands over none");
-    if (feed->full)
-        response->stalled_reason = pb_text("the messages that are held fill max_group_bytes");
+    if (reason_of(feed) != NULL)
+        response->stalled_reason = pb_text(reason_of(feed));
 }
 
 static void tell_there(struct errand *errand)

@@ -101,6 +101,34 @@ class Consume(suite.Case):
             self.assertEqual((redrive(), redrive()), (b"1 published again\n", b"0 published again\n"))
             self.assertEqual([m.payload for m in member.take(2)], [b"a", b"b"])
 
+    def test_messages_that_cannot_be_received_are_no_empty_topic(self):
+        """They are to become dead letters, which cannot be written: neither idle nor Ctrl-C ends that well."""
+        source, letters = (self.borrow(RedisServer()) for _ in range(2))
+        slots = [{"backend": "redis-stream", "config": {"address": redis.address}} for redis in (source, letters)]
+        server = self.borrow(Prismd(namespaces=[producer(slots[0]), consumer(slots[0], dead_letters=slots[1],
+                                                                             max_attempts=1, retry_delay_ms=0)]))
+        channel = self.borrow(server.channel())
+        letters.call("SET", "t.g.dead", "no stream")
+        producer_service(channel).Publish(topic="t", payload=b"a")
+        with Member(consumer_service(channel), topic="t", consumer_group="g") as member:
+            member.take(1)  # and vanishes with it
+        wait.until(lambda: server.metric("prism_consumer_dead_letters_total", outcome="failed") > 0,
+                   environment.PATIENCE, "its dead letter cannot be written")
+        for ends in ("idle", "interrupt"):
+            with self.subTest(ends):
+                before = server.metric("prism_consumer_dead_letters_total", outcome="failed")
+                options = ("--idle", "3") if ends == "idle" else ()
+                child = self.start("consume", "t", "--group", "g", *options, server=server)
+                wait.until(lambda: server.metric("prism_consumer_dead_letters_total", outcome="failed") > before,
+                           environment.PATIENCE, "it is tried again")
+                if ends == "interrupt":
+                    child.send_signal(signal.SIGINT)
+                out, err = child.communicate(timeout=60)
+                self.assertEqual((child.returncode, out), (UNAVAILABLE, b""), err)
+                self.assertIn(b"messages wait that cannot be received: dead letters cannot be written", err)
+        letters.call("DEL", "t.g.dead")
+        self.assertEqual(self.ctl("consume", "t", "--group", "g", "--idle", "5", server=server), b"")
+
     def test_dead_letters_that_cannot_be_read_are_named(self):
         """As the source calls them: the command names topic and group only."""
         redis = self.borrow(RedisServer())

@@ -208,6 +208,18 @@ PRISM_API enum prism_code prism_consume(struct prism_subscription *subscription,
                                         prism_consume_fn *consume, void *context,
                                         struct prism_error *error);
 
+/* ---- where a group stands ---- */
+
+enum { PRISM_STALLED_BYTES = 256 };
+
+/* Asks why nothing comes to the group although messages of the topic wait. reason: "" = something
+ * does, nothing waits, or the server does not know. group: NULL or "" = the namespace's default.
+ * deadline_ms: 0 = the channel's. errors: as any read. */
+PRISM_API enum prism_code prism_stalled(struct prism_consumer *consumer, const char *topic,
+                                        const char *group, uint32_t deadline_ms,
+                                        char reason[PRISM_STALLED_BYTES],
+                                        struct prism_error *error);
+
 /* ---- dead letters ---- */
 
 /* Publishes the oldest dead letters of topic and group again, at most `most`; 0 = all that are
