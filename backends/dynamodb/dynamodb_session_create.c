@@ -290,10 +290,9 @@ static void on_inserted(struct aws_call *call)
         return;
     }
     if (dynamodb_outcome(call, &answer).code != ERR_OK) {
-        if (call->task->unsure) /* a session may have the place: a recount finds out */
-            finish(c, dynamodb_session_failure(call));
-        else
-            end_with(c, dynamodb_session_failure(call));
+        if (call->task->unsure)
+            c->session.place = 0; /* a session may have it: a recount finds out */
+        end_with(c, dynamodb_session_failure(call));
         return;
     }
     call->task->unsure = true; /* from here on it is not true that nothing was done */
