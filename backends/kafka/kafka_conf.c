@@ -5,6 +5,9 @@
 
 enum { LEAST_SHARE_BYTES = 16 << 10, MOST_FETCH_BYTES = 1 << 20 /* the library's default */ };
 
+/* A member hears that others come or go with its next heartbeat, however long its session is. */
+enum { MOST_BEAT_MS = 3000 };
+
 /* Of the library itself, by name. value NULL: the library's default stays. */
 struct property {
     const char *name, *value;
@@ -161,7 +164,8 @@ rd_kafka_conf_t *kafka_conf_consumer(struct kafka_store *store, const char *grou
     const struct kafka_config *config = &store->config;
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     struct number session = number(config->session_timeout_ms);
-    struct number heartbeat = number(config->session_timeout_ms / 5);
+    uint64_t beat_ms = config->session_timeout_ms / 5;
+    struct number heartbeat = number(beat_ms < MOST_BEAT_MS ? beat_ms : MOST_BEAT_MS);
     struct number kbytes = number(share / 1024);
     struct number wait = number(config->fetch_wait_ms);
     struct number fetch = number(share < MOST_FETCH_BYTES ? share : MOST_FETCH_BYTES);

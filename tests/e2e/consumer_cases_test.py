@@ -118,6 +118,24 @@ class Ownership(Cases):
         self.assertEqual(set(range(published)) - done, set())
         self.assertIn(max(attempts.values()), range(failing + 1, failing + 2 + self.SPARE))
 
+    def test_c9_what_a_client_that_vanishes_held_goes_to_another_instance_at_once(self):
+        """Its own instance has no other member, and it had settled a part. Nobody waits for the end of a lease."""
+        self.broker.create(self.topic + "-one", 1)
+        long = {"kafka": {"session_timeout_ms": 120000}, "jetstream": {"ack_wait_ms": 120000},
+                "redis-stream": {"claim_idle_ms": 120000}}[suite.backend()]
+        servers = [self.serve(long) for _ in range(2)]
+        self.publish(servers[0], range(10), self.topic + "-one")
+        with self.member(self.service(servers[0]), self.topic + "-one") as gone:
+            taken = gone.take(10)
+            gone.settle(taken[2].sequence)
+            with self.member(self.service(servers[1]), self.topic + "-one") as other:
+                began = time.monotonic()
+                gone.answers.cancel()
+                messages = other.take(7)
+                self.assertLess(time.monotonic() - began, environment.PATIENCE)
+                self.assertEqual({m.payload for m in messages}, {m.payload for m in taken[3:]})
+                other.settle(7)
+
     def test_c3_drains_are_no_attempts(self):
         """Of messages that may be tried once (where it can be told) none dies of it that instances stop: not those that
         a client has, and not those that wait behind them in the server."""
