@@ -81,9 +81,9 @@ class Window(Cases):
 class Traffic(threading.Thread):
     """A client that publishes without pause, as much as its window takes, until it is told to stop."""
 
-    def __init__(self, channel, topic):
+    def __init__(self, channel, topic, payload=b"traffic"):
         super().__init__(daemon=True)
-        self.frame = pb.PublishFrame(messages=[pb.PublishRequest(topic=topic, payload=b"traffic")] * 50)
+        self.frame = pb.PublishFrame(messages=[pb.PublishRequest(topic=topic, payload=payload)] * 50)
         self.stopping, self.error, self.sent, self.settled, self.failed = False, None, 0, 0, 0
         self.answers = producer_service(channel).PublishStream(message=self.frames(), timeout=120)
         self.start()
@@ -156,6 +156,32 @@ class Flushing(Cases):
             return counts[-1] >= sum(least) and counts[-3:] == counts[-1:] * 3
         wait.until(stands, environment.PATIENCE, "the windows are full")
         return counts[-1]
+
+
+class Slow(Cases):
+    def test_a_broker_that_stands_still_stops_its_publisher(self):
+        """The client has no end of 10,000 bytes each: a window of 200 is read, and a little more. The rest waits in the
+        client, and goes on with the broker."""
+        patient = {name: 60000 for name in (*SETTINGS, *(["ack_timeout_ms"] if suite.backend() == "jetstream" else []))}
+        server, _ = self.serve(**patient)
+        publisher = Traffic(self.borrow(server.channel()), self.topic, bytes(10000))
+        self.addCleanup(publisher.stop)
+        publisher.flows(1000)
+        self.broker.server.pause()
+        counts = []
+
+        def stands():
+            counts.append(publisher.sent)
+            return (server.metric("prism_producer_unsettled_messages") >= 200 and
+                    counts[-50:] == counts[-1:] * 50)
+        wait.until(stands, environment.PATIENCE, "it waits")
+        held, sent = server.process.resident_bytes(), publisher.sent
+        wait.holds(lambda: publisher.sent == sent and server.process.resident_bytes() - held < 4 << 20, 1, "it waits")
+        self.assertIn(server.metric("prism_producer_unsettled_messages"), range(200, 251))
+        self.assertLess(publisher.sent - publisher.settled, 2000)
+        self.broker.server.resume()
+        publisher.flows(1000)
+        self.assertEqual(publisher.failed, 0)
 
 
 class Java(suite.Case):
