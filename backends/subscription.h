@@ -75,7 +75,7 @@ struct subscription_want {
                           once who has died hands nothing over until it can, for as long at most as
                           it leaves messages with a process that is silent. What the living hold
                           stays theirs, and nobody waits for it. Where the source cannot do that,
-                          it comes whenever it comes */
+                          it comes whenever it comes. All who read the queue ask for it */
     /* streams and queues where the source leases */
     uint64_t lease_ms; /* how long a delivery is left here without settle or extend; 0: as long as
                           the subscription is there, which the source sees to */

@@ -35,6 +35,8 @@ struct postgres_listener {
     bool whole;                   /* the one on the wire is a whole one */
     uint64_t asked_ns;            /* when it was sent */
     uint64_t whole_ns;            /* when the next whole one is due; NEVER: one is on the wire */
+    bool oldest_first;            /* postgres_oldest.c comes before all that takes */
+    int64_t oldest_until;         /* what its first look has left out; 0: it has not looked */
     bool withdrawn;               /* the credit that it holds is void */
     struct incoming_batch *batch; /* what it has brought */
     unsigned settling;            /* settlements on the wire */
@@ -54,6 +56,11 @@ void postgres_queue_grant(struct backend *backend, struct subscription *subscrip
                           uint32_t messages, uint64_t bytes);
 void postgres_queue_withdraw(struct backend *backend, struct subscription *subscription);
 void postgres_queue_close(struct backend *backend, struct subscription *subscription);
+
+/* A look is over: the next one, unless it closes. */
+void postgres_look_in(struct postgres_listener *listener, uint64_t ns);
+/* What the dead have left goes to its place, or is waited for. */
+void postgres_oldest(struct postgres_listener *listener, struct postgres_conn *conn);
 
 /* Something may have come into a queue of this instance. */
 void postgres_queue_poke(struct postgres *postgres);

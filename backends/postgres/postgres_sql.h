@@ -55,13 +55,14 @@ enum postgres_statement {
     SQL_REDRIVE,
     SQL_PURGE,
     SQL_TELL,
+    SQL_OLDEST,
     POSTGRES_STATEMENTS
 };
 
 _Static_assert(POSTGRES_STATEMENTS <= 64, "a connection keeps a bit for each");
 
 /* The newest migration. */
-enum { POSTGRES_SCHEMA_VERSION = 4 };
+enum { POSTGRES_SCHEMA_VERSION = 5 };
 
 const char *postgres_sql(enum postgres_statement statement);
 

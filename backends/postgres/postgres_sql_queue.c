@@ -5,7 +5,10 @@
  *
  * Rows are named by arrays, `id = ANY(..)`, and not by joins: the planner believes what it has seen
  * last of a table that is empty now and full in a moment. Of a join it then walks the whole index
- * for each take; of an array it looks each element up, because nothing else is left to it. */
+ * for each take; of an array it looks each element up, because nothing else is left to it.
+ *
+ * `ordered` is set by who wants the oldest first: of such a queue what is held is in an index of
+ * its own. Other queues' takes write nothing into it. */
 #include "backends/postgres/postgres_sql.h"
 
 #define NOW_MS "floor(extract(epoch FROM now()) * 1000)::int8"
@@ -67,7 +70,7 @@ const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
         " OR before < $4::int8 ORDER BY available_at, id) AS ids,"
         " (SELECT max(available_at) FROM fits WHERE before IS NULL OR before < $4) AS reached),"
         " taken AS (UPDATE @.messages m SET delivery = nextval('@.deliveries'),"
-        " attempts = attempts + 1, available_at = " NOW_MS " + $5::int8"
+        " attempts = attempts + 1, ordered = $9::bool, available_at = " NOW_MS " + $5::int8"
         " WHERE m.id = ANY((SELECT ids FROM ids)::int8[])"
         " RETURNING m.id, m.delivery, m.attempts, m.pushed_at, m.key, m.message_id, m.payload,"
         " m.headers, array_position((SELECT ids FROM ids), m.id) AS place,"
@@ -79,6 +82,18 @@ const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
         " 0::int8, NULL::bytea, NULL::bytea, NULL::bytea, NULL::bytea, 0, 0::int8, 0::int8"
         " FROM next"
         " WHERE NOT EXISTS (SELECT FROM taken) ORDER BY place",
+    /* $3: leases that end from then on are left out; 0: those that are given from now on, for $4.
+     * `delivery <> 0` without died_at leaves the planner that one index only. */
+    [SQL_OLDEST] =
+        "WITH gone AS MATERIALIZED (SELECT id FROM @.messages WHERE space = $1::int4"
+        " AND queue = $2::bytea AND ordered AND delivery <> 0 AND available_at <= " NOW_MS
+        " AND available_at > pushed_at FOR UPDATE SKIP LOCKED),"
+        " back AS (UPDATE @.messages m SET available_at = m.pushed_at"
+        " WHERE m.id = ANY(ARRAY(SELECT id FROM gone)))"
+        " SELECT b.until, coalesce((SELECT max(h.available_at) - " NOW_MS " FROM @.messages h"
+        " WHERE h.space = $1 AND h.queue = $2 AND h.ordered AND h.delivery <> 0"
+        " AND h.available_at > " NOW_MS " AND h.available_at < b.until), 0)"
+        " FROM (SELECT CASE WHEN $3::int8 > 0 THEN $3 ELSE " NOW_MS " + $4::int8 END) AS b(until)",
     [SQL_SETTLE] =
         "WITH s AS MATERIALIZED (SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[],"
         " $4::bytea[]) AS s(delivery, how, delay, reason)),"
@@ -148,4 +163,7 @@ const char postgres_sql_queue[] =
     " WHERE died_at > 0;"
     "CREATE UNIQUE INDEX IF NOT EXISTS messages_delivery ON @.messages (delivery)"
     " WHERE delivery > 0;"
-    "INSERT INTO @.migrations (version) VALUES (4) ON CONFLICT DO NOTHING;";
+    "ALTER TABLE @.messages ADD COLUMN IF NOT EXISTS ordered boolean NOT NULL DEFAULT false;"
+    "CREATE INDEX IF NOT EXISTS messages_held ON @.messages (space, queue, available_at)"
+    " WHERE ordered AND delivery <> 0;"
+    "INSERT INTO @.migrations (version) VALUES (4), (5) ON CONFLICT DO NOTHING;";

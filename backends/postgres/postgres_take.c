@@ -232,6 +232,15 @@ static uint64_t pause_ns(const struct postgres_listener *listener)
     return poll;
 }
 
+void postgres_look_in(struct postgres_listener *listener, uint64_t ns)
+{
+    listener->asking = false;
+    if (is_closing(listener))
+        postgres_queue_settled(listener);
+    else
+        ask_in(listener, ns);
+}
+
 /* If one was wanted meanwhile, it comes. How long one took that failed says nothing. */
 static void looked(struct postgres_listener *listener, bool well)
 {
@@ -303,6 +312,10 @@ static void ask(struct postgres_listener *listener)
 
     if (conn == NULL || listener->asking || !subscription_may_take(subscription))
         return;
+    if (listener->oldest_first) {
+        postgres_oldest(listener, conn);
+        return;
+    }
     if ((uint64_t)subscription->credit_bytes < bytes)
         bytes = (uint64_t)subscription->credit_bytes;
     listener->asked = subscription->credit_messages < BATCH_MESSAGES
@@ -320,6 +333,7 @@ static void ask(struct postgres_listener *listener)
     postgres_add_int8(&params, (int64_t)bytes);
     postgres_add_int8(&params, (int64_t)lease_ms(listener));
     add_place(listener, &params);
+    postgres_add_bool(&params, subscription->want.oldest_first);
     postgres_run_own(conn, &take_kind, listener, SQL_TAKE, &params);
     arena_clear(&scratch);
 }
@@ -380,6 +394,7 @@ void postgres_queue_open(struct backend *backend, struct subscription *subscript
         abort();
     listener->postgres = postgres;
     listener->subscription = subscription;
+    listener->oldest_first = subscription->want.oldest_first;
     listener->next = postgres->listeners;
     postgres->listeners = listener;
     postgres_wake_name(listener);

@@ -26,6 +26,8 @@
  *   lease_ms        a short lease that the source can keep: leases are tested with it
  *   bounds          of one queue, for queue_bounds_contract; bytes are many messages of 1000 and
  *                   fewer than `messages` of them. 0: there is no such bound, or it is not tested
+ *   dies_with       a process takes so many of those that wait (group: OLDEST_GROUP) and dies;
+ *                   they are left to it for silent_ms. For oldest_contract
  *   patience        how long a "nothing more comes" is watched, ms; so long that a wrong message
  *                   would have come
  *
@@ -50,6 +52,8 @@ struct message_fixture {
     void (*make_topic)(struct message_fixture *fixture, const char *name, unsigned partitions);
     void (*drop_before)(struct message_fixture *fixture, const char *topic, int64_t offset);
     struct slice keep_from; /* a position: set by the test before drop_before */
+    void (*dies_with)(struct message_fixture *fixture, const char *topic, unsigned n);
+    unsigned silent_ms;
     unsigned lease_ms;
     struct {
         unsigned messages, age_ms;
@@ -73,6 +77,10 @@ int tickets_contract(const char *name, CMFixtureFunction setup, CMFixtureFunctio
 
 /* Not one of message_contract's: its instances have bounds. */
 int queue_bounds_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown);
+
+/* Nor is this: its fixtures know how to die. */
+#define OLDEST_GROUP "heirs"
+int oldest_contract(const char *name, CMFixtureFunction setup, CMFixtureFunction teardown);
 
 /* A name that no test has used; the topic is there. Valid until the next test. */
 const char *message_topic(struct message_fixture *fixture);

@@ -1,6 +1,5 @@
 /* Where a take begins on Postgres: what waits before the last row that was taken comes all the
- * same.
- */
+ * same, and what the dead had taken in its place. */
 #include "src/base/clock.h"
 #include "tests/contract/postgres_queues.h"
 
@@ -19,6 +18,35 @@ static int open_told(void **state)
 }
 
 enum { HOUR_MS = 3600000, HANGS_MS = 1000 };
+
+enum { LEASE_MS = 2000 };
+
+/* Its rows, as a take leaves them. */
+static void dies_with(struct message_fixture *fixture, const char *name, unsigned n)
+{
+    char sql[512];
+
+    (void)fixture;
+    snprintf(sql, sizeof sql,
+             "UPDATE prism.messages SET delivery = nextval('prism.deliveries'),"
+             " attempts = attempts + 1, ordered = true,"
+             " available_at = floor(extract(epoch FROM now()) * 1000)::int8 + %d"
+             " WHERE id IN (SELECT id FROM prism.messages WHERE queue = '%s' AND delivery = 0"
+             " ORDER BY id LIMIT %u)",
+             LEASE_MS, name, n);
+    postgres_fixture_sql(sql);
+}
+
+static int open_leased(void **state)
+{
+    struct message_fixture *messages;
+
+    postgres_queues_open(state, (redis_settings){"queue_lease_ms", "2000", NULL});
+    messages = *state;
+    messages->dies_with = dies_with;
+    messages->silent_ms = LEASE_MS;
+    return 0;
+}
 
 /* A push that has taken an hour to commit; others have come and were taken meanwhile. */
 static void what_was_passed_is_found(void **state)
@@ -128,5 +156,6 @@ int main(void)
     return cmocka_run_group_tests_name("postgres place", polling, open_polling,
                                        postgres_queues_close) +
            cmocka_run_group_tests_name("postgres place, told", told, open_told,
-                                       postgres_queues_close);
+                                       postgres_queues_close) +
+           oldest_contract("postgres", open_leased, postgres_queues_close);
 }

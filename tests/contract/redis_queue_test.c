@@ -64,6 +64,26 @@ static int open_hasty(void **state)
     return 0;
 }
 
+enum { IDLE_MS = 2000 };
+
+static void dies_with(struct message_fixture *messages, const char *queue, unsigned n)
+{
+    struct stream_fixture *fixture = CONTAINER_OF(messages, struct stream_fixture, messages);
+
+    stream_say(fixture, "XGROUP CREATE %s prism:queue 0", queue); /* the first one makes it */
+    stream_say(fixture, "XREADGROUP GROUP prism:queue dead COUNT %u STREAMS %s >", n, queue);
+}
+
+static int open_mortal(void **state)
+{
+    struct stream_fixture *fixture = open_idle("2000");
+
+    fixture->messages.dies_with = dies_with;
+    fixture->messages.silent_ms = IDLE_MS;
+    *state = fixture;
+    return 0;
+}
+
 static int open_patient(void **state)
 {
     *state = open_idle("3600000");
@@ -247,6 +267,7 @@ int main(void)
              queue_bounds_contract("redis-stream, age", open_aging, close_fixture) +
              kv_group("redis-stream", "queues with bounds", tests, ARRAY_LEN(tests), open_bounded,
                       close_fixture) +
+             oldest_contract("redis-stream", open_mortal, close_fixture) +
              kv_group("redis-stream", "the oldest first", hasty, ARRAY_LEN(hasty), open_hasty,
                       close_fixture) +
              kv_group("redis-stream", "the oldest first, patiently", patient, ARRAY_LEN(patient),

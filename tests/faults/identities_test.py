@@ -466,11 +466,22 @@ class InOrder(Identities):
         slot["config"]["claim_idle_ms"] = 3000
         return slot
 
+    def postgres_queue(self):
+        slot = self.postgres()
+        slot["config"]["queue_lease_ms"] = 3000
+        return slot
+
     def test_a_server_dies_redis_stream(self):
         self.a_server_dies(self.redis_stream())
 
+    def test_a_server_dies_postgres(self):
+        self.a_server_dies(self.postgres_queue())
+
     def test_the_living_keep_theirs_redis_stream(self):
         self.the_living_keep_theirs(self.redis_stream())
+
+    def test_the_living_keep_theirs_postgres(self):
+        self.the_living_keep_theirs(self.postgres_queue())
 
 
 if __name__ == "__main__":
