@@ -29,7 +29,7 @@ static void attempts_node(struct redis_call *call, const struct redis_node *node
 
     item->attempt = node->number > 0 ? (uint32_t)node->number : 1;
     if (held != NULL)
-        held->attempt = item->attempt;
+        redis_held_count(held, item->attempt);
 }
 
 static void attempts_end(struct redis_call *call)

@@ -13,16 +13,16 @@ static struct redis_held *at(const struct redis_holds *holds, uint32_t i)
 static void put(struct redis_holds *holds, uint32_t i, uint32_t place)
 {
     holds->due[i] = place;
-    holds->places[place].due_at = i + 1;
+    holds->places[place].due_at = (i + 1) & HELD_MOST;
     holds->due_steps++;
 }
 
 static void rise(struct redis_holds *holds, uint32_t i)
 {
     uint32_t place = holds->due[i];
-    uint64_t due_ns = at(holds, i)->due_ns;
+    uint64_t due_ms = at(holds, i)->due_ms;
 
-    while (i > 0 && at(holds, (i - 1) / 2)->due_ns > due_ns) {
+    while (i > 0 && at(holds, (i - 1) / 2)->due_ms > due_ms) {
         put(holds, i, holds->due[(i - 1) / 2]);
         i = (i - 1) / 2;
     }
@@ -32,12 +32,12 @@ static void rise(struct redis_holds *holds, uint32_t i)
 static void sink(struct redis_holds *holds, uint32_t i)
 {
     uint32_t place = holds->due[i];
-    uint64_t due_ns = at(holds, i)->due_ns;
+    uint64_t due_ms = at(holds, i)->due_ms;
 
     for (uint32_t child; (child = 2 * i + 1) < holds->n_due; i = child) {
-        if (child + 1 < holds->n_due && at(holds, child + 1)->due_ns < at(holds, child)->due_ns)
+        if (child + 1 < holds->n_due && at(holds, child + 1)->due_ms < at(holds, child)->due_ms)
             child++;
-        if (at(holds, child)->due_ns >= due_ns)
+        if (at(holds, child)->due_ms >= due_ms)
             break;
         put(holds, i, holds->due[child]);
     }
@@ -64,8 +64,10 @@ void redis_due_pause(struct redis_holds *holds, struct redis_held *held)
 
 void redis_due_set(struct redis_holds *holds, struct redis_held *held, uint64_t due_ns)
 {
+    uint64_t due_ms = due_ns / NS_PER_MS + (due_ns % NS_PER_MS != 0);
+
     redis_due_pause(holds, held);
-    held->due_ns = due_ns;
+    held->due_ms = due_ms < HELD_MOST_MS ? due_ms & HELD_MOST_MS : HELD_MOST_MS;
     if (due_ns == 0)
         return;
     if (holds->n_due == holds->due_room) {

@@ -10,8 +10,7 @@ static struct redis_held *hold(struct redis_reader *reader, struct redis_id id)
 {
     struct redis_held *held = redis_hold(&reader->holds, id);
 
-    held->kept_ns = reader->sent_ns;
-    held->sure_ns = redis_sure_ns(reader, reader->sent_ns);
+    redis_held_told(held, reader->sent_ns, true);
     redis_reader_holds(reader, held);
     return held;
 }
@@ -22,8 +21,7 @@ static struct redis_held *take_held(struct redis_reader *reader, struct redis_id
     struct redis_held *held = reader->order != NULL ? redis_order_retake(reader, id) : NULL;
 
     if (held != NULL) {
-        held->kept_ns = reader->sent_ns;
-        held->sure_ns = redis_sure_ns(reader, reader->sent_ns);
+        redis_held_told(held, reader->sent_ns, true);
         return held;
     }
     return redis_held_find(&reader->holds, id) == NULL ? hold(reader, id) : NULL;

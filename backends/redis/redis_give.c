@@ -31,7 +31,9 @@ static bool goes(const struct redis_held *held, enum redis_give which)
 /* A retry is an attempt. */
 static uint32_t attempts_of(const struct redis_held *held)
 {
-    return held->state == HELD_PARKED || held->attempt == 0 ? held->attempt : held->attempt - 1;
+    uint32_t attempt = held->attempt;
+
+    return held->state == HELD_PARKED || attempt == 0 ? attempt : attempt - 1;
 }
 
 /* What waits for a retry can be claimed once that is due, or after claim_idle_ms if that is less.
@@ -39,10 +41,11 @@ static uint32_t attempts_of(const struct redis_held *held)
 static uint64_t idle_of(const struct redis_reader *reader, const struct redis_held *held)
 {
     uint64_t now = redis_reader_now(reader), idle = redis_claim_idle_ns(reader);
+    uint64_t due = redis_due_ns(held);
 
-    if (held->state != HELD_PARKED || held->due_ns <= now)
+    if (held->state != HELD_PARKED || due <= now)
         return REDIS_NOBODY_IDLE_MS;
-    return held->due_ns - now < idle ? (idle - (held->due_ns - now)) / NS_PER_MS : 0;
+    return due - now < idle ? (idle - (due - now)) / NS_PER_MS : 0;
 }
 
 void redis_say_give(struct redis_call *call, const struct redis_reader *reader, unsigned n)
@@ -167,7 +170,7 @@ static uint32_t take_due(struct redis_reader *reader, uint32_t *places)
     uint32_t n = 0;
 
     while (n < REDIS_STEP_IDS && (held = redis_due_first(holds)) != NULL &&
-           held->due_ns <= redis_reader_now(reader)) {
+           redis_due_ns(held) <= redis_reader_now(reader)) {
         redis_due_set(holds, held, 0);
         places[n++] = (uint32_t)(held - holds->places);
     }
@@ -272,7 +275,7 @@ static void keep_node(struct redis_call *call, const struct redis_node *node)
         redis_reader_lose(reader, held);
         return;
     }
-    held->sure_ns = redis_sure_ns(reader, keeping->sent_ns);
+    redis_held_told(held, keeping->sent_ns, true);
     held->noted = false;
 }
 
@@ -324,7 +327,7 @@ static struct keeping *to_keep(struct redis_reader *reader)
             continue;
         if (redis_keep_due(reader, held) <= redis_reader_now(reader)) {
             keeping->tokens[keeping->n++] = redis_token(&reader->holds, held);
-            held->kept_ns = redis_reader_now(reader);
+            redis_held_told(held, redis_reader_now(reader), false);
         }
         reader->keep_ns = redis_earlier(reader->keep_ns, redis_keep_due(reader, held));
     }
@@ -343,7 +346,7 @@ static struct keeping *to_ask(struct redis_reader *reader)
         if (held == NULL || held->state == HELD_SETTLING)
             continue;
         keeping->tokens[keeping->n++] = token;
-        held->kept_ns = redis_reader_now(reader);
+        redis_held_told(held, redis_reader_now(reader), false);
     }
     reader->doubted.n = 0;
     return keeping;
@@ -393,5 +396,5 @@ void redis_tend(struct redis_reader *reader)
     if (reader->keep_ns <= redis_reader_now(reader))
         keep(reader, to_keep(reader));
     first = redis_due_first(&reader->holds);
-    reader->tend_ns = redis_earlier(reader->keep_ns, first != NULL ? first->due_ns : 0);
+    reader->tend_ns = redis_earlier(reader->keep_ns, first != NULL ? redis_due_ns(first) : 0);
 }

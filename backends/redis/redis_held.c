@@ -13,12 +13,17 @@ static uint32_t bucket_of(const struct redis_holds *holds, struct redis_id id)
     return (uint32_t)(hash >> 32) & (holds->room - 1);
 }
 
+static uint32_t place_of(const struct redis_holds *holds, const struct redis_held *held)
+{
+    return (uint32_t)(held - holds->places) + 1;
+}
+
 static void put_in_bucket(struct redis_holds *holds, struct redis_held *held)
 {
     uint32_t *bucket = &holds->buckets[bucket_of(holds, held->id)];
 
-    held->next = *bucket;
-    *bucket = (uint32_t)(held - holds->places) + 1;
+    held->next = *bucket & HELD_MOST;
+    *bucket = place_of(holds, held);
 }
 
 static void grow(struct redis_holds *holds)
@@ -60,20 +65,18 @@ struct redis_held *redis_hold(struct redis_holds *holds, struct redis_id id)
 
 bool redis_hold_room(const struct redis_holds *holds, uint32_t n)
 {
-    return holds->count + n < (1u << PLACE_BITS) - 1;
+    return holds->count + n < HELD_MOST;
 }
 
 uint64_t redis_token(const struct redis_holds *holds, const struct redis_held *held)
 {
-    uint64_t place = (uint64_t)(held - holds->places) + 1;
-
-    return (uint64_t)(holds->epoch & EPOCH_MASK) << (32 + PLACE_BITS) | place << 32 |
-           held->generation;
+    return (uint64_t)(holds->epoch & EPOCH_MASK) << (32 + PLACE_BITS) |
+           (uint64_t)place_of(holds, held) << 32 | held->generation;
 }
 
 struct redis_held *redis_held_by(const struct redis_holds *holds, uint64_t token, bool *of_before)
 {
-    uint64_t place = token >> 32 & ((1u << PLACE_BITS) - 1);
+    uint64_t place = token >> 32 & HELD_MOST;
     uint32_t epochs = (holds->epoch - (uint32_t)(token >> (32 + PLACE_BITS))) & EPOCH_MASK;
 
     *of_before = epochs > 0 && epochs <= holds->epoch - holds->lost_in;
@@ -101,16 +104,20 @@ struct redis_held *redis_held_find(struct redis_holds *holds, struct redis_id id
 
 void redis_let_go(struct redis_holds *holds, struct redis_held *held)
 {
-    uint32_t place = (uint32_t)(held - holds->places) + 1;
-    uint32_t *at = &holds->buckets[bucket_of(holds, held->id)];
+    uint32_t place = place_of(holds, held);
+    uint32_t *bucket = &holds->buckets[bucket_of(holds, held->id)];
+    struct redis_held *before = NULL;
 
-    while (*at != place)
-        at = &holds->places[*at - 1].next;
-    *at = held->next;
+    for (uint32_t at = *bucket; at != place; at = before->next)
+        before = &holds->places[at - 1];
+    if (before != NULL)
+        before->next = held->next;
+    else
+        *bucket = held->next;
     redis_due_set(holds, held, 0);
     holds->parked -= held->state == HELD_PARKED;
     held->state = HELD_FREE;
-    held->next = holds->free;
+    held->next = holds->free & HELD_MOST;
     holds->free = place;
     holds->count--;
 }

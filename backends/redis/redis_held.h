@@ -3,6 +3,7 @@
 #ifndef PRISM_BACKENDS_REDIS_REDIS_HELD_H
 #define PRISM_BACKENDS_REDIS_REDIS_HELD_H
 
+#include "src/base/clock.h"
 #include "src/base/slice.h"
 
 #include <stdbool.h>
@@ -40,18 +41,51 @@ enum redis_holding {
     HELD_SETTLING, /* a settlement is under way */
 };
 
+enum {
+    HELD_MOST = (1 << 20) - 1,    /* of one subscription; what a token can name */
+    HELD_ATTEMPTS = (1 << 21) - 1 /* more are not told apart: twice the most that can be set */
+};
+
+/* Times are of CLOCK_MONOTONIC. */
+#define HELD_MOST_MS ((1ull << 40) - 1)
+
+/* There may be a million: what is added here is paid for each. */
 struct redis_held {
     struct redis_id id;
-    uint64_t due_ns;  /* by redis_due_set. OUT: its lease, 0 = none; PARKED: its retry */
-    uint64_t sure_ns; /* nobody can have claimed it before */
-    uint64_t kept_ns; /* when redis was last told that it is held */
-    uint32_t generation, attempt;
-    uint32_t next;   /* in its bucket, or of those that are free; 0: none; else place + 1 */
-    uint32_t due_at; /* redis_due.c */
-    enum redis_holding state;
-    uint16_t lane; /* ordered readers: of its key; 0: none, or not known yet */
-    bool noted;    /* somebody says that a ticket has settled it */
+    uint64_t told_ms : 40; /* when redis was last told that it is held */
+    uint64_t attempt : 21; /* by redis_held_count */
+    uint64_t state : 3;    /* enum redis_holding */
+    uint64_t due_ms : 40;  /* by redis_due_set. OUT: its lease, 0 = none; PARKED: its retry */
+    uint64_t due_at : 20;  /* redis_due.c */
+    uint64_t sure : 1;     /* when redis was told, it was */
+    uint64_t noted : 1;    /* somebody says that a ticket has settled it */
+    uint32_t generation;
+    uint32_t next : 20; /* in its bucket, or of those that are free; 0: none; else place + 1 */
+    uint32_t lane : 10; /* ordered readers: of its key; 0: none, or not known yet */
 };
+
+_Static_assert(sizeof(struct redis_held) == 40, "as small as it is");
+
+static inline void redis_held_told(struct redis_held *held, uint64_t at_ns, bool sure)
+{
+    held->told_ms = at_ns / NS_PER_MS & HELD_MOST_MS;
+    held->sure = sure;
+}
+
+static inline uint64_t redis_told_ns(const struct redis_held *held)
+{
+    return (uint64_t)held->told_ms * NS_PER_MS;
+}
+
+static inline uint64_t redis_due_ns(const struct redis_held *held)
+{
+    return (uint64_t)held->due_ms * NS_PER_MS;
+}
+
+static inline void redis_held_count(struct redis_held *held, uint64_t attempt)
+{
+    held->attempt = attempt < HELD_ATTEMPTS ? attempt & HELD_ATTEMPTS : HELD_ATTEMPTS;
+}
 
 struct redis_holds {
     struct redis_held *places;
@@ -78,9 +112,9 @@ void redis_holds_clear(struct redis_holds *holds);
 
 /* ---- what is held for a time (redis_due.c) ---- */
 
-/* 0: it is not. Only what is OUT or PARKED is. */
+/* 0: it is not. Only what is OUT or PARKED is. To the next ms, never before it. */
 void redis_due_set(struct redis_holds *holds, struct redis_held *held, uint64_t due_ns);
-/* It is not while it is being settled; due_ns stays, for it may be set again. */
+/* It is not while it is being settled; due_ms stays, for it may be set again. */
 void redis_due_pause(struct redis_holds *holds, struct redis_held *held);
 struct redis_held *redis_due_first(const struct redis_holds *holds); /* NULL: there is none */
 

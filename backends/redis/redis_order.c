@@ -42,7 +42,7 @@ void redis_order_due(struct redis_reader *reader)
     struct redis_held *held;
 
     while ((held = redis_due_first(&reader->holds)) != NULL &&
-           held->due_ns <= redis_reader_now(reader)) {
+           redis_due_ns(held) <= redis_reader_now(reader)) {
         bool parked = held->state == HELD_PARKED;
 
         if (parked)
@@ -50,7 +50,7 @@ void redis_order_due(struct redis_reader *reader)
         else
             redis_reader_tell_lost(reader, held);
         reader->holds.parked -= parked;
-        held->attempt++;
+        redis_held_count(held, held->attempt + 1ull);
         redis_order_again(reader, held, HELD_AGAIN);
     }
 }
@@ -84,7 +84,7 @@ void redis_order_sort(struct redis_reader *reader)
         uint16_t lane = lane_of(fetched->items[i].key);
         bool waits = must_wait(reader, held, lane);
 
-        held->lane = lane;
+        held->lane = lane & (REDIS_LANES - 1u);
         if (waits) {
             redis_order_again(reader, held, HELD_AGAIN);
             continue;

@@ -20,7 +20,7 @@ static void recover_node(struct redis_call *call, const struct redis_node *node)
             redis_hold(&reader->holds, reader->recover_at)->state = HELD_REFUSED;
     } else if (node->depth == 2 && node->index == 3 && !reader->skips) {
         held = redis_held_find(&reader->holds, reader->recover_at);
-        held->attempt = (uint32_t)node->number;
+        redis_held_count(held, node->number > 0 ? (uint64_t)node->number : 0);
     }
 }
 

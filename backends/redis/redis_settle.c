@@ -47,7 +47,7 @@ static struct err park(struct redis_reader *reader, struct redis_held *held, uin
     reader->holds.parked++;
     if (reader->order != NULL)
         redis_order_again(reader, held, HELD_PARKED);
-    redis_reader_due(reader, held->due_ns);
+    redis_reader_due(reader, redis_due_ns(held));
     return ERR_NONE;
 }
 
@@ -65,11 +65,11 @@ static bool step_of(struct redis_reader *reader, struct settlement *item, enum s
     else if (item->how == SETTLE_RETRY && item->delay_ms > 0)
         item->err = park(reader, held, item->delay_ms);
     else if (item->how != SETTLE_DONE && reader->order != NULL) {
-        held->attempt += item->how == SETTLE_RETRY;
+        redis_held_count(held, held->attempt + (item->how == SETTLE_RETRY ? 1ull : 0));
         redis_order_again(reader, held, HELD_AGAIN);
     } else {
         bool sure = !reader->queue && reader->tickets == 0 && /* which others may have used */
-                    held->sure_ns > redis_reader_now(reader);
+                    redis_is_sure(reader, held);
 
         *step = item->how != SETTLE_DONE ? STEP_GIVE : sure ? STEP_ACK : STEP_SCRIPT;
         held->state = HELD_SETTLING;
@@ -157,8 +157,8 @@ static void not_settled(const struct settling *settling, struct settlement *item
     if (held == NULL)
         return;
     held->state = HELD_OUT;
-    held->sure_ns = 0;
-    redis_due_set(&settling->reader->holds, held, held->due_ns);
+    held->sure = false;
+    redis_due_set(&settling->reader->holds, held, redis_due_ns(held));
     redis_reader_holds(settling->reader, held);
 }
 
@@ -292,9 +292,10 @@ static void say_part(struct redis_call *call, const struct settling *settling,
         redis_say_give(call, reader, part->n);
         for (uint32_t i = 0; i < part->n; i++) {
             const struct redis_held *held = held_of(settling, part, i);
-            bool free = item_of(settling, part, i)->how == SETTLE_RELEASE && held->attempt > 0;
+            uint32_t attempt = held->attempt;
+            bool free = item_of(settling, part, i)->how == SETTLE_RELEASE && attempt > 0;
 
-            redis_say_given(call, held, held->attempt - free, REDIS_NOBODY_IDLE_MS);
+            redis_say_given(call, held, attempt - free, REDIS_NOBODY_IDLE_MS);
         }
         return;
     }
@@ -378,7 +379,7 @@ static void extend_node(struct redis_call *call, const struct redis_node *node)
     if (held == NULL)
         return;
     if (node->number == 1)
-        held->sure_ns = redis_sure_ns(reader, extending->sent_ns);
+        redis_held_told(held, extending->sent_ns, true);
     else
         redis_let_go(&reader->holds, held);
 }

@@ -452,10 +452,12 @@ static inline struct redis_reader *redis_reader_of(const struct subscription *su
     return subscription->backend_data;
 }
 
-/* Until then nobody can have claimed a delivery of which redis was told at said_ns. */
-static inline uint64_t redis_sure_ns(const struct redis_reader *reader, uint64_t said_ns)
+/* Nobody can have claimed it: redis was told that it is held. */
+static inline bool redis_is_sure(const struct redis_reader *reader, const struct redis_held *held)
 {
-    return said_ns + redis_store_of(&reader->streams->shared)->claim_idle_ms * NS_PER_MS / 2;
+    uint64_t idle_ms = redis_store_of(&reader->streams->shared)->claim_idle_ms;
+
+    return held->sure && redis_told_ns(held) + idle_ms * NS_PER_MS / 2 > redis_reader_now(reader);
 }
 
 #endif

@@ -44,13 +44,13 @@ uint64_t redis_claim_idle_ns(const struct redis_reader *reader)
 
 uint64_t redis_keep_due(const struct redis_reader *reader, const struct redis_held *held)
 {
-    return held->kept_ns + redis_claim_idle_ns(reader) / 4;
+    return redis_told_ns(held) + redis_claim_idle_ns(reader) / 4;
 }
 
 void redis_reader_holds(struct redis_reader *reader, const struct redis_held *held)
 {
     reader->keep_ns = redis_earlier(reader->keep_ns, redis_keep_due(reader, held));
-    redis_reader_due(reader, redis_earlier(reader->keep_ns, held->due_ns));
+    redis_reader_due(reader, redis_earlier(reader->keep_ns, redis_due_ns(held)));
 }
 
 /* ---- calls ---- */
