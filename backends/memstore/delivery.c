@@ -58,11 +58,10 @@ void delivery_enlist(struct group *group, struct delivery *d, enum delivery_in i
 
 void delivery_unlist(struct group *group, struct delivery *d)
 {
-    struct delivery_list *list = list_of(group, d);
-
-    if (list == NULL)
+    if (d->in == IN_NONE)
         return;
 
+    struct delivery_list *list = list_of(group, d);
     struct delivery *next = delivery_at(group, d->next), *prev = delivery_at(group, d->prev);
 
     if (prev != NULL)

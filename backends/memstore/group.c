@@ -127,10 +127,15 @@ bool group_take(struct group *group, struct reader *reader, uint64_t now_ns, str
 static struct delivery *find(const struct group *group, const struct reader *reader, uint64_t token,
                              bool *before_seek)
 {
-    struct delivery *d = delivery_at(group, token >> 32 & GROUP_PLACES);
+    uint32_t place = token >> 32 & GROUP_PLACES;
 
     *before_seek = token >> 52 != (group->epoch & 0xfff);
-    if (*before_seek || d == NULL || d->state != DELIVERY_OUT || d->holder != reader ||
+    if (*before_seek || place > group->places)
+        return NULL;
+
+    struct delivery *d = delivery_at(group, place);
+
+    if (d == NULL || d->state != DELIVERY_OUT || d->holder != reader ||
         d->generation != (uint32_t)token)
         return NULL;
     return d;

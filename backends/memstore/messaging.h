@@ -288,10 +288,10 @@ enum {
 _Static_assert(GROUP_CHUNK * sizeof(struct delivery) == 448,
                "a chunk fills a class of the allocator's");
 
-/* NULL: there is no such place. */
+/* place: 0, of none, or one that there is. */
 static inline struct delivery *delivery_at(const struct group *group, uint32_t place)
 {
-    if (place == 0 || place > group->places)
+    if (place == 0)
         return NULL;
     return &group->chunks[(place - 1) / GROUP_CHUNK][(place - 1) % GROUP_CHUNK];
 }

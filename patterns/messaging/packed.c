@@ -20,13 +20,14 @@ enum column { TOKENS, BLOCKS, BYTES, COLUMNS };
 /* A row is the difference to the least, without the low bits that none has. */
 struct common {
     uint64_t least;
+    uint32_t at; /* the first row, behind the head */
     uint8_t shift;
     uint8_t width; /* bytes of a row */
 };
 
 struct head {
     struct common common[COLUMNS];
-    uint32_t n;
+    uint32_t n, records; /* records: behind the head */
     int32_t partition;
 };
 
@@ -55,21 +56,11 @@ static const struct head *head_of(const struct block *packed)
     return (const void *)packed->bytes.data;
 }
 
-/* COLUMNS: the records. */
-static const uint8_t *column_of(const struct block *packed, enum column column)
-{
-    const struct head *head = head_of(packed);
-    const uint8_t *at = packed->bytes.data + sizeof *head;
-
-    for (int i = 0; i < (int)column; i++)
-        at += (size_t)head->n * head->common[i].width;
-    return at;
-}
-
 static uint64_t row_of(const struct block *packed, enum column column, uint32_t i)
 {
     const struct common *common = &head_of(packed)->common[column];
-    const uint8_t *at = column_of(packed, column) + (size_t)i * common->width;
+    const uint8_t *at =
+        packed->bytes.data + sizeof(struct head) + common->at + (size_t)i * common->width;
     uint64_t row = 0;
 
     for (unsigned byte = 0; byte < common->width; byte++)
@@ -234,21 +225,26 @@ static uint8_t *put_record(uint8_t *at, const struct incoming *m, const struct i
     return at;
 }
 
-/* Writes the rows, and tells what they have in common. */
-static uint8_t *put_column(uint8_t *at, struct common *common, const uint64_t *rows, uint32_t n)
+/* What the rows have in common. */
+static struct common common_of(const uint64_t *rows, uint32_t n)
 {
-    uint64_t least = rows[0], bits = 0;
+    struct common common = {.least = rows[0]};
+    uint64_t bits = 0;
 
     for (uint32_t i = 1; i < n; i++)
-        least = rows[i] < least ? rows[i] : least;
+        common.least = rows[i] < common.least ? rows[i] : common.least;
     for (uint32_t i = 0; i < n; i++)
-        bits |= rows[i] - least;
-    common->least = least;
-    common->shift = bits == 0 ? 0 : (uint8_t)__builtin_ctzll(bits);
-    for (bits >>= common->shift; bits != 0; bits >>= 8)
-        common->width++;
-    for (uint32_t i = 0; i < n; i++) {
-        uint64_t row = (rows[i] - least) >> common->shift;
+        bits |= rows[i] - common.least;
+    common.shift = bits == 0 ? 0 : (uint8_t)__builtin_ctzll(bits);
+    for (bits >>= common.shift; bits != 0; bits >>= 8)
+        common.width++;
+    return common;
+}
+
+static uint8_t *put_rows(uint8_t *at, const struct common *common, const uint64_t *rows, uint32_t n)
+{
+    for (uint32_t i = 0; common->width > 0 && i < n; i++) {
+        uint64_t row = (rows[i] - common->least) >> common->shift;
 
         for (unsigned byte = 0; byte < common->width; byte++)
             *at++ = (uint8_t)(row >> (8 * byte));
@@ -256,25 +252,24 @@ static uint8_t *put_column(uint8_t *at, struct common *common, const uint64_t *r
     return at;
 }
 
-static uint8_t *put_columns(uint8_t *at, struct head *head, const struct incoming *messages,
-                            uint64_t *rows)
+static uint8_t *put_columns(uint8_t *first, struct head *head, const uint64_t *rows)
 {
-    for (uint32_t i = 0; i < head->n; i++)
-        rows[i] = messages[i].token;
-    at = put_column(at, &head->common[TOKENS], rows, head->n);
-    for (uint32_t i = 0; i < head->n; i++)
-        rows[i] = stays_in_block(&messages[i]) ? (uintptr_t)block_ref(messages[i].block) : 0;
-    at = put_column(at, &head->common[BLOCKS], rows, head->n);
-    for (uint32_t i = 0; i < head->n; i++)
-        rows[i] = message_in_bytes(&messages[i]);
-    return put_column(at, &head->common[BYTES], rows, head->n);
+    uint8_t *at = first;
+
+    for (uint32_t column = 0; column < COLUMNS; column++, rows += head->n) {
+        head->common[column] = common_of(rows, head->n);
+        head->common[column].at = (uint32_t)(at - first);
+        at = put_rows(at, &head->common[column], rows, head->n);
+    }
+    head->records = (uint32_t)(at - first);
+    return at;
 }
 
 struct block *packed_new(const struct incoming *messages, uint32_t n, struct arena *scratch)
 {
     struct head head = {.n = n, .partition = messages[0].partition};
     const struct incoming *before = &nothing_before;
-    size_t room = sizeof head + n * COLUMNS * sizeof(uint64_t);
+    size_t room = sizeof head + (size_t)n * COLUMNS * sizeof(uint64_t);
 
     for (uint32_t i = 0; i < n; i++) {
         if (messages[i].partition != head.partition)
@@ -282,10 +277,17 @@ struct block *packed_new(const struct incoming *messages, uint32_t n, struct are
         room += record_room(&messages[i]);
     }
 
-    uint64_t *rows = arena_alloc(scratch, n * sizeof *rows);
-    uint8_t *bytes = arena_alloc(scratch, room);
-    uint8_t *at = put_columns(bytes + sizeof head, &head, messages, rows);
+    uint64_t *rows = arena_alloc(scratch, (size_t)n * COLUMNS * sizeof *rows);
+    uint8_t *bytes = arena_alloc(scratch, room), *at;
 
+    for (uint32_t i = 0; i < n; i++) {
+        const struct incoming *m = &messages[i];
+
+        rows[TOKENS * n + i] = m->token;
+        rows[BLOCKS * n + i] = stays_in_block(m) ? (uintptr_t)block_ref(m->block) : 0;
+        rows[BYTES * n + i] = message_in_bytes(m);
+    }
+    at = put_columns(bytes + sizeof head, &head, rows);
     memcpy(bytes, &head, sizeof head);
     for (uint32_t i = 0; i < n; before = &messages[i++])
         at = put_record(at, &messages[i], before);
@@ -405,7 +407,7 @@ struct incoming *packed_open(const struct block *packed, struct arena *arena)
     const struct head *head = head_of(packed);
     struct incoming *messages = arena_array(arena, head->n, sizeof *messages);
     const struct incoming *before = &nothing_before;
-    const uint8_t *records = column_of(packed, COLUMNS);
+    const uint8_t *records = packed->bytes.data + sizeof *head + head->records;
     struct slice from =
         slice_of(records, packed->bytes.len - (size_t)(records - packed->bytes.data));
 

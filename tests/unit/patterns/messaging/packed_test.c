@@ -5,6 +5,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -127,6 +128,48 @@ static void test_payloads_stay_in_their_blocks(void **state)
     block_unref(other);
 }
 
+/* As memstore has them, and as redis has them: beside the payloads that are not in blocks. */
+static void test_what_repeats_takes_little(void **state)
+{
+    enum { PAYLOAD = 128, MOST_BYTES = 16 };
+
+    struct incoming lent[BATCH_MESSAGES], copied[BATCH_MESSAGES];
+    char positions[BATCH_MESSAGES][32];
+    struct arena arena;
+
+    (void)state;
+    for (uint32_t i = 0; i < BATCH_MESSAGES; i++) {
+        snprintf(positions[i], sizeof positions[i], "1700000000000-%u", i);
+        copied[i] = (struct incoming){.topic = slice_str("topic"),
+                                      .payload = some(0, PAYLOAD),
+                                      .position = slice_str(positions[i]),
+                                      .offset = -1,
+                                      .timestamp_ms = 1700000000000u,
+                                      .token = (uint64_t)(1000 + i) << 32 | 1,
+                                      .partition = -1,
+                                      .attempt = 1};
+        lent[i] = copied[i];
+        lent[i].position = message_null();
+        lent[i].offset = i;
+        lent[i].block = block_copy(some(0, PAYLOAD));
+        lent[i].payload = lent[i].block->bytes;
+    }
+    arena_init(&arena, NULL);
+
+    struct block *packed = packed_new(lent, BATCH_MESSAGES, &arena);
+
+    assert_true(packed->bytes.len < BATCH_MESSAGES * MOST_BYTES);
+    packed_destroy(packed);
+    packed = packed_new(copied, BATCH_MESSAGES, &arena);
+    assert_true(packed->bytes.len < BATCH_MESSAGES * (PAYLOAD + MOST_BYTES));
+    packed_destroy(packed);
+    expect_packed(lent, BATCH_MESSAGES);
+    expect_packed(copied, BATCH_MESSAGES);
+    arena_clear(&arena);
+    for (uint32_t i = 0; i < BATCH_MESSAGES; i++)
+        block_unref(lent[i].block);
+}
+
 static void test_several_partitions_are_not_packed(void **state)
 {
     const struct incoming messages[] = {{.partition = 1}, {.partition = 2}};
@@ -144,6 +187,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_they_come_out_as_they_went_in),
         cmocka_unit_test(test_payloads_stay_in_their_blocks),
+        cmocka_unit_test(test_what_repeats_takes_little),
         cmocka_unit_test(test_several_partitions_are_not_packed),
     };
 
