@@ -416,9 +416,13 @@ void attempts_raised(const struct delivery *delivery)
 
 void attempts_settled(const struct delivery *delivery)
 {
-    struct ledger *ledger = find_ledger(parcel_of(delivery)->feed, delivery_partition(delivery));
+    struct feed *feed = parcel_of(delivery)->feed;
+    struct ledger *ledger;
     struct row *row = NULL;
 
+    if (feed->ledgers == NULL)
+        return;
+    ledger = find_ledger(feed, delivery_partition(delivery));
     if (ledger != NULL && ledger->n > 0)
         row = find_row(ledger, message_of(delivery)->offset);
     if (row != NULL)

@@ -11,19 +11,27 @@
 struct delivery_more *delivery_more(struct delivery *delivery)
 {
     struct parcel *parcel = parcel_of(delivery);
-    struct delivery_more *more = more_of(delivery);
+    struct delivery_more *more;
 
-    if (more != NULL)
-        return more;
+    if (delivery->more)
+        return more_of(delivery);
     if (parcel->more == NULL)
         parcel->more = arena_array(&parcel->memory, parcel->n, sizeof(struct delivery_more *));
     more = arena_zalloc(&parcel->memory, sizeof *more);
     more->delivery = delivery;
     parcel->more[delivery->index] = more;
+    delivery->more = 1;
     return more;
 }
 
 /* ---- parcels ---- */
+
+/* NULL: there is none. */
+static struct parcel *next_newer(const struct parcel *parcel)
+{
+    return parcel->at != &parcel->feed->parcels ? CONTAINER_OF(parcel->at, struct parcel, next)
+                                                : NULL;
+}
 
 static void free_if_done(struct parcel *parcel)
 {
@@ -39,6 +47,8 @@ static void free_if_done(struct parcel *parcel)
     if (parcel->batch != NULL)
         incoming_drop(parcel->batch, parcel->n);
     packed_destroy(parcel->packed);
+    if (feed->not_packed == parcel)
+        feed->not_packed = next_newer(parcel);
     *parcel->at = parcel->next;
     if (parcel->next != NULL)
         parcel->next->at = parcel->at;
@@ -62,8 +72,7 @@ static bool all_are_out(struct parcel *parcel)
     return true;
 }
 
-/* Where little is out, it is settled before that would pay. Large ones take more time to copy than
- * their structs are worth. */
+/* Large ones take more time to copy than their structs are worth. */
 static void pack_if_written(struct parcel *parcel)
 {
     enum { LARGE_BYTES = 4096 };
@@ -71,7 +80,7 @@ static void pack_if_written(struct parcel *parcel)
     struct feed *feed = parcel->feed;
     struct arena scratch;
 
-    if (feed->out_count <= FEED_AS_THEY_CAME || parcel->batch == NULL || parcel->claims ||
+    if (parcel->batch == NULL || parcel->holds > 0 || parcel->claims ||
         parcel->bytes > (size_t)parcel->n * LARGE_BYTES || !all_are_out(parcel))
         return;
     arena_init(&scratch, &feed->consumer->base.home->arenas);
@@ -84,6 +93,23 @@ static void pack_if_written(struct parcel *parcel)
     parcel->messages = NULL;
 }
 
+/* Where little is out, it is settled before that would pay. Two of the older ones for each that is
+ * new, so that no turn takes long. */
+static void pack(struct parcel *parcel)
+{
+    struct feed *feed = parcel->feed;
+
+    if (feed->out_count <= FEED_AS_THEY_CAME)
+        return;
+    pack_if_written(parcel);
+    if (feed->out_count <= FEED_PACKS_ALL)
+        return;
+    for (int i = 0; i < 2 && feed->not_packed != NULL; i++) {
+        pack_if_written(feed->not_packed);
+        feed->not_packed = next_newer(feed->not_packed);
+    }
+}
+
 void parcel_open(struct parcel *parcel)
 {
     parcel->messages = packed_open(parcel->packed, &parcel->memory);
@@ -93,7 +119,7 @@ void parcel_unhold(struct parcel *parcel)
 {
     parcel->holds--;
     if (parcel->holds == 0 && parcel->left > 0)
-        pack_if_written(parcel);
+        pack(parcel);
     free_if_done(parcel);
 }
 
@@ -278,6 +304,8 @@ static void arrive(struct parcel *parcel, uint32_t i)
     struct claim *claim = object_claim(&parcel->memory, &parcel->messages[i]);
 
     delivery->index = (uint8_t)i;
+    delivery->behind =
+        (size_t)((char *)delivery - (char *)parcel) / PARCEL_WORD & PARCEL_MOST_WORDS;
     delivery->laned = parcel->stride == sizeof(struct laned_delivery);
     if (claim != NULL)
         delivery_more(delivery)->claim = claim;
@@ -312,6 +340,8 @@ void feed_take_batch(struct feed *feed, struct incoming_batch *batch)
     if (parcel->next != NULL)
         parcel->next->at = &parcel->next;
     feed->parcels = parcel;
+    if (feed->not_packed == NULL)
+        feed->not_packed = parcel;
     feed->held += batch->bytes;
     counter_add(&feed->consumer->stats.held_bytes, batch->bytes);
     for (uint32_t i = 0; i < batch->n; i++)

@@ -32,9 +32,10 @@ enum {
     FEED_LANES = 64,
     FEED_MAX_LANES = 16384,
     FEED_MAX_WAITING = 4096,
-    FEED_LETTERS_MS = 2000,  /* so long the end waits for dead letters that are on their way */
-    FEED_MOST_READY = 4096,  /* what no member has yet: a source may be faster than they read */
-    FEED_AS_THEY_CAME = 8192 /* so many members may have before what they have is packed */
+    FEED_LETTERS_MS = 2000,   /* so long the end waits for dead letters that are on their way */
+    FEED_MOST_READY = 4096,   /* what no member has yet: a source may be faster than they read */
+    FEED_AS_THEY_CAME = 8192, /* so many members may have before what they get is packed */
+    FEED_PACKS_ALL = 16384    /* ... and before what they got earlier is, by and by */
 };
 
 enum delivery_state {
@@ -66,6 +67,7 @@ struct delivery_more {
     const char *dying_of;         /* DYING, and it could not be written at once; RECALLING */
     uint32_t deliveries;          /* likewise: that were made */
     struct receipt *receipt;      /* RECALLING, to die: NULL, or who is told; entered */
+    uint8_t vain;                 /* FETCHING: how often its object was asked for in vain */
     bool dies, in_front;          /* RECALLING: what comes next */
     bool dead;                    /* SETTLING: it has its dead letter, or was dropped */
     bool recall_sent;
@@ -78,13 +80,14 @@ struct delivery {
     struct member *member; /* OUT, SETTLING; NULL: it left */
     uint32_t sequence;     /* the low half of it: member_sequence */
     uint8_t index;         /* in its parcel, and of its message in the batch */
-    uint8_t vain;          /* FETCHING: how often its object was asked for in vain */
     uint8_t state : 4;     /* enum delivery_state */
     uint8_t returns : 4;   /* without having failed */
-    bool laned : 1;        /* a laned_delivery */
-    bool leaving : 1;      /* with its partition: nobody here gets it any more */
-    bool untold : 1;       /* it has failed, and the source does not know of that */
-    bool ticketed : 1;     /* a client may have a token that settles it */
+    uint16_t behind : 11;  /* its parcel, in words of 8 bytes */
+    uint16_t more : 1;     /* there is a delivery_more of it */
+    uint16_t laned : 1;    /* a laned_delivery */
+    uint16_t leaving : 1;  /* with its partition: nobody here gets it any more */
+    uint16_t untold : 1;   /* it has failed, and the source does not know of that */
+    uint16_t ticketed : 1; /* a client may have a token that settles it */
 };
 
 _Static_assert(sizeof(struct delivery) == 24 && BATCH_MESSAGES <= UINT8_MAX, "as small as it is");
@@ -113,6 +116,12 @@ struct parcel {
     bool claims;                  /* one of the payloads is elsewhere */
     struct delivery first[];
 };
+
+enum { PARCEL_WORD = 8, PARCEL_MOST_WORDS = (1 << 11) - 1 };
+
+_Static_assert(sizeof(struct parcel) + BATCH_MESSAGES * sizeof(struct laned_delivery) <
+                   PARCEL_MOST_WORDS * PARCEL_WORD,
+               "each delivery of a parcel can say where that begins");
 
 /* How far the group is behind, and whether the source stands still: watch.c. */
 struct feed_watch {
@@ -162,7 +171,8 @@ struct feed {
     struct feed *next, **at; /* consumer->feeds */
 
     struct member *members, **members_end; /* in turns */
-    struct parcel *parcels;
+    struct parcel *parcels;                /* the newest first */
+    struct parcel *not_packed;             /* all older ones have been packed or looked at */
     struct delivery *ready, **ready_end;
     size_t ready_count, parked_count, out_count;
     size_t dying; /* dead letters on their way, and what is being settled after that, or dropped */
@@ -276,10 +286,7 @@ static inline struct delivery *parcel_at(struct parcel *parcel, uint32_t i)
 
 static inline struct parcel *parcel_of(const struct delivery *delivery)
 {
-    size_t stride = delivery->laned ? sizeof(struct laned_delivery) : sizeof(struct delivery);
-    const char *first = (const char *)delivery - delivery->index * stride;
-
-    return (struct parcel *)(uintptr_t)(first - offsetof(struct parcel, first));
+    return (struct parcel *)((uintptr_t)delivery - delivery->behind * (size_t)PARCEL_WORD);
 }
 
 /* Makes its messages again. */
@@ -336,9 +343,7 @@ static inline struct lane_item *lane_item_of(struct delivery *delivery)
 /* NULL: there is nothing of it. */
 static inline struct delivery_more *more_of(const struct delivery *delivery)
 {
-    const struct parcel *parcel = parcel_of(delivery);
-
-    return parcel->more != NULL ? parcel->more[delivery->index] : NULL;
+    return delivery->more ? parcel_of(delivery)->more[delivery->index] : NULL;
 }
 
 /* Makes it where there is nothing of it. */

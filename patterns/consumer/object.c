@@ -118,9 +118,9 @@ static void no_longer_troubled(struct delivery *delivery)
 {
     struct consumer *consumer = parcel_of(delivery)->feed->consumer;
 
-    if (delivery->vain == 0)
+    if (more_of(delivery)->vain == 0)
         return;
-    delivery->vain = 0;
+    more_of(delivery)->vain = 0;
     if (--consumer->troubled == 0)
         trouble_over(&consumer->object_trouble);
 }
@@ -162,7 +162,7 @@ static uint64_t delay_ms(struct delivery *delivery)
 {
     uint64_t ms = OBJECT_AGAIN_MS;
 
-    for (unsigned i = 1; i < delivery->vain && ms < OBJECT_AGAIN_MAX_MS; i++)
+    for (unsigned i = 1; i < more_of(delivery)->vain && ms < OBJECT_AGAIN_MAX_MS; i++)
         ms *= 2;
     return random_delay(&parcel_of(delivery)->feed->consumer->random, ms);
 }
@@ -171,19 +171,19 @@ static void failed(struct delivery *delivery, struct err err)
 {
     struct consumer *consumer = parcel_of(delivery)->feed->consumer;
     struct worker *home = consumer->base.home;
+    struct delivery_more *more = more_of(delivery);
 
     counter_add(&consumer->stats.object_failures, 1);
     trouble_met(&consumer->object_trouble, trouble_of_objects(err));
-    consumer->troubled += delivery->vain == 0;
-    if (delivery->vain < UINT8_MAX)
-        delivery->vain++;
+    consumer->troubled += more->vain == 0;
+    if (more->vain < UINT8_MAX)
+        more->vain++;
     log_limited(&consumer->object_log, LOG_WARN, "object_not_fetched",
                 (const struct log_field[]){LOG_S("namespace", consumer->base.namespace_name),
                                            LOG_S("error", err.text)},
                 2);
     object_release(delivery);
-    timer_arm(&home->timers, &more_of(delivery)->timer,
-              home->now_ns + delay_ms(delivery) * NS_PER_MS, again);
+    timer_arm(&home->timers, &more->timer, home->now_ns + delay_ms(delivery) * NS_PER_MS, again);
 }
 
 static void die(struct delivery *delivery, const char *reason)

@@ -1,8 +1,12 @@
 /* Members have so much that what came is packed: it comes again, is named and dies as it was. */
-#include "patterns/consumer/feed.h"
+#include "patterns/consumer/member.h"
 #include "tests/pattern/consumer/consumer.h"
 
-enum { MANY = FEED_AS_THEY_CAME + 4 * BATCH_MESSAGES, MOST = 16384 };
+enum {
+    MANY = FEED_AS_THEY_CAME + 4 * BATCH_MESSAGES,
+    VERY_MANY = FEED_PACKS_ALL + FEED_AS_THEY_CAME,
+    MOST = 32768
+};
 
 #define LETTERS "t.g.dead"
 
@@ -15,14 +19,14 @@ static const char *text(size_t i)
     return out;
 }
 
-static struct fake_rig *rig_with_many(void)
+static struct fake_rig *rig_with(size_t n)
 {
     struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
 
     rig->slots = WITH_DEAD_LETTERS;
     fake_rig_set(rig, "max_in_flight", MOST);
     fake_rig_bind(rig);
-    for (size_t i = 0; i < MANY; i++) {
+    for (size_t i = 0; i < n; i++) {
         const struct header header = {slice_str("h"), slice_str(text(i))};
 
         put_item(rig, (struct outgoing){.topic = slice_str("t"),
@@ -33,6 +37,11 @@ static struct fake_rig *rig_with_many(void)
                                         .n_headers = 1});
     }
     return rig;
+}
+
+static struct fake_rig *rig_with_many(void)
+{
+    return rig_with(MANY);
 }
 
 static size_t packed_in(struct fake_rig *rig)
@@ -101,6 +110,24 @@ static void test_it_is_acknowledged_packed(void **state)
     consumer_free(rig);
 }
 
+/* ... by and by. The last frame may not have been written. */
+static void test_those_that_came_first_are_packed_as_well(void **state)
+{
+    struct fake_rig *rig = rig_with(VERY_MANY);
+    struct call *call = member(rig);
+
+    (void)state;
+    assert_int_equal(deliveries(call), VERY_MANY);
+    assert_in_range(packed_in(rig), VERY_MANY - FRAME_MAX_MESSAGES - BATCH_MESSAGES, VERY_MANY);
+    for (int64_t i = VERY_MANY; i >= 1; i--)
+        ack(rig, call, i);
+    assert_int_equal(through(call), VERY_MANY);
+    assert_int_equal(last_failure(call), ERR_OK);
+    assert_int_equal(rig->world.messages.batches_out, 0);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
 /* The newest ones are those that are packed. */
 static void test_it_dies_and_is_retried_as_it_was(void **state)
 {
@@ -154,6 +181,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_it_comes_again_when_its_member_vanishes),
         cmocka_unit_test(test_it_is_acknowledged_packed),
+        cmocka_unit_test(test_those_that_came_first_are_packed_as_well),
         cmocka_unit_test(test_it_dies_and_is_retried_as_it_was),
         cmocka_unit_test(test_it_is_named_by_its_identifier),
     };
