@@ -274,13 +274,10 @@ void delivery_over(struct delivery *delivery)
 
 /* ---- arrival ---- */
 
-static struct slice lane_of(const struct delivery *delivery)
+static struct slice lane_of(const struct feed *feed, const struct incoming *message)
 {
-    const struct incoming *message = message_of(delivery);
-
-    return parcel_of(delivery)->feed->order == ORDER_BY_KEY
-               ? message->key
-               : slice_of(&message->partition, sizeof message->partition);
+    return feed->order == ORDER_BY_KEY ? message->key
+                                       : slice_of(&message->partition, sizeof message->partition);
 }
 
 void delivery_arrived(struct delivery *delivery)
@@ -293,9 +290,26 @@ void delivery_arrived(struct delivery *delivery)
         delivery_die(delivery, delivery_made_before(delivery),
                      "delivered max_attempts times without success", NULL);
     else if (feed->order != ORDER_AS_READY)
-        lanes_put(&feed->lanes, lane_of(delivery), lane_item_of(delivery));
+        lanes_put(&feed->lanes, lane_item_of(delivery));
     else
         delivery_ready(delivery, false);
+}
+
+/* Before any of them arrives. */
+static void unwrap(struct parcel *parcel)
+{
+    struct feed *feed = parcel->feed;
+
+    for (uint32_t i = 0; i < parcel->n; i++) {
+        struct delivery *delivery = parcel_at(parcel, i);
+
+        delivery->index = (uint8_t)i;
+        delivery->behind =
+            (size_t)((char *)delivery - (char *)parcel) / PARCEL_WORD & PARCEL_MOST_WORDS;
+        delivery->laned = parcel->stride == sizeof(struct laned_delivery);
+        if (delivery->laned)
+            lanes_choose(&feed->lanes, lane_of(feed, &parcel->messages[i]), lane_item_of(delivery));
+    }
 }
 
 static void arrive(struct parcel *parcel, uint32_t i)
@@ -303,10 +317,6 @@ static void arrive(struct parcel *parcel, uint32_t i)
     struct delivery *delivery = parcel_at(parcel, i);
     struct claim *claim = object_claim(&parcel->memory, &parcel->messages[i]);
 
-    delivery->index = (uint8_t)i;
-    delivery->behind =
-        (size_t)((char *)delivery - (char *)parcel) / PARCEL_WORD & PARCEL_MOST_WORDS;
-    delivery->laned = parcel->stride == sizeof(struct laned_delivery);
     if (claim != NULL)
         delivery_more(delivery)->claim = claim;
     parcel->claims |= claim != NULL;
@@ -344,6 +354,7 @@ void feed_take_batch(struct feed *feed, struct incoming_batch *batch)
         feed->not_packed = parcel;
     feed->held += batch->bytes;
     counter_add(&feed->consumer->stats.held_bytes, batch->bytes);
+    unwrap(parcel);
     for (uint32_t i = 0; i < batch->n; i++)
         arrive(parcel, i);
     parcel_unhold(parcel);

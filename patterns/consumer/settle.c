@@ -268,9 +268,12 @@ static void settle(struct feed *feed, const struct chosen *chosen, enum settle_h
     if (chosen->n == 0)
         return;
     work = settlements_new(feed, chosen, receipt);
-    for (size_t i = 0; i < chosen->n; i++)
+    for (size_t i = 0; i < chosen->n; i++) {
         work->settle.items[i] = (struct settlement){
             .token = delivery_token(chosen->items[i]), .how = how, .delay_ms = delay_ms};
+        if (lane_item_of(chosen->items[i]) != NULL)
+            lanes_expect(&feed->lanes, lane_item_of(chosen->items[i]));
+    }
     receipt_enter(receipt);
     op_start(&work->settle.op, &feed->group, source_settled);
     work->settle.op.arena = &work->memory;

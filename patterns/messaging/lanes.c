@@ -4,11 +4,6 @@
 
 #include <assert.h>
 
-/* The first item is under way, the others wait. */
-struct lane {
-    struct lane_item *first, *last;
-};
-
 void lanes_init(struct lanes *lanes, struct arena *arena, uint32_t n, uint32_t most, uint64_t seed,
                 void (*start)(struct lane_item *))
 {
@@ -75,16 +70,23 @@ static void grow(struct lanes *lanes)
     }
 }
 
-void lanes_put(struct lanes *lanes, struct slice key, struct lane_item *item)
+void lanes_choose(const struct lanes *lanes, struct slice key, struct lane_item *item)
 {
-    *item = (struct lane_item){NULL};
-    if (key.len == 0) {
+    *item = (struct lane_item){.keyed = key.len > 0};
+    if (!item->keyed)
+        return;
+    item->hash = (uint32_t)hash_seeded(lanes->seed, key);
+    __builtin_prefetch(lane_of(lanes, item), 1);
+}
+
+void lanes_put(struct lanes *lanes, struct lane_item *item)
+{
+    if (!item->keyed) {
         start(lanes, item);
         return;
     }
     if (++lanes->items > lanes->n && lanes->n < lanes->most)
         grow(lanes);
-    item->hash = (uint32_t)hash_seeded(lanes->seed, key);
     append(lanes, item);
     if (item->prev == NULL)
         start(lanes, item);

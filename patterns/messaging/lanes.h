@@ -14,11 +14,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct lane;
+/* The first item is under way, the others wait. */
+struct lane {
+    struct lane_item *first, *last;
+};
 
 struct lane_item {
     struct lane_item *next, *prev; /* private, here and below */
     uint32_t hash;
+    bool keyed;
     bool started;
     bool in; /* false: in no lane */
 };
@@ -39,8 +43,21 @@ struct lanes {
 void lanes_init(struct lanes *lanes, struct arena *arena, uint32_t n, uint32_t most, uint64_t seed,
                 void (*start)(struct lane_item *));
 
-/* Starts it, now if its lane is free. key: null or empty = no lane. More lanes may start others. */
-void lanes_put(struct lanes *lanes, struct slice key, struct lane_item *item);
+/* Before it is put. key: null or empty = no lane. Lanes are more memory than a cache keeps: who
+ * chooses them for many items before the first is put has them in the cache by then. */
+void lanes_choose(const struct lanes *lanes, struct slice key, struct lane_item *item);
+
+/* Starts it, now if its lane is free. More lanes may start others. */
+void lanes_put(struct lanes *lanes, struct lane_item *item);
+
+/* lanes_done comes soon: asks for the memory that it will need. Always inline: GCC takes a function
+ * that does nothing but this for one without effect. */
+static inline __attribute__((always_inline)) void lanes_expect(const struct lanes *lanes,
+                                                               const struct lane_item *item)
+{
+    __builtin_prefetch(&lanes->lanes[item->hash & (lanes->n - 1)], 1);
+    __builtin_prefetch(item->next, 1);
+}
 
 /* It was started, and is over: the next one of its lane starts. */
 void lanes_done(struct lanes *lanes, struct lane_item *item);

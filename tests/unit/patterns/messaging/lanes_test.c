@@ -21,10 +21,16 @@ static void start(struct lane_item *lane)
     item->started = true;
 }
 
-static void put(struct lanes *lanes, struct item *item, const char *key)
+static void choose(const struct lanes *lanes, struct item *item, const char *key)
 {
     item->started = false;
-    lanes_put(lanes, slice_str(key), &item->lane);
+    lanes_choose(lanes, slice_str(key), &item->lane);
+}
+
+static void put(struct lanes *lanes, struct item *item, const char *key)
+{
+    choose(lanes, item, key);
+    lanes_put(lanes, &item->lane);
 }
 
 static int setup(void **state)
@@ -86,6 +92,7 @@ static void test_without_a_key(void **state)
 
 enum { KEYS = 40, N = 4000 };
 
+/* All are chosen before the first is put: lanes may grow in between. */
 static void put_random(struct lanes *lanes, struct item *items, uint32_t *random)
 {
     unsigned put_of[KEYS] = {0};
@@ -97,8 +104,10 @@ static void put_random(struct lanes *lanes, struct item *items, uint32_t *random
         items[i].key = (*random >> 16) % KEYS;
         items[i].number = put_of[items[i].key]++;
         snprintf(key, sizeof key, "key-%u", items[i].key);
-        put(lanes, &items[i], key);
+        choose(lanes, &items[i], key);
     }
+    for (unsigned i = 0; i < N; i++)
+        lanes_put(lanes, &items[i].lane);
 }
 
 /* Random keys, ended in random order: of each key in the order of the puts, one at a time. Returns
