@@ -65,7 +65,8 @@ static size_t take_headers(struct incoming *in, const rd_kafka_message_t *messag
     return bytes;
 }
 
-/* Returns what it counts. */
+/* Returns what it counts. Every field is named: what is not would be cleared with the whole struct
+ * first, byte by byte. */
 static size_t take_in(struct kafka_listener *listener, struct kafka_part *part, struct incoming *in,
                       const rd_kafka_message_t *message, struct arena *arena)
 {
@@ -73,18 +74,21 @@ static size_t take_in(struct kafka_listener *listener, struct kafka_part *part, 
     size_t bytes;
 
     *in = (struct incoming){
-        .topic = slice_str(listener->topic),
+        .topic = slice_of(listener->topic, listener->subscription->want.topic.len),
         .key = slice_of(message->key, message->key_len),
         .payload = slice_of(message->payload, message->len),
         .id = message_null(),
-        .position = message_null(),
-        .partition = message->partition,
+        .headers = NULL,
+        .block = NULL,
         .offset = message->offset,
-        .attempt = listener->bare ? 0 : 1,
+        .position = message_null(),
         .timestamp_ms = timestamp > 0 ? (uint64_t)timestamp : 0,
+        .token = kafka_part_deliver(listener, part, message->offset),
+        .partition = message->partition,
+        .attempt = listener->bare ? 0 : 1,
+        .n_headers = 0,
     };
     bytes = take_headers(in, message, arena) + in->key.len + in->payload.len;
-    in->token = kafka_part_deliver(listener, part, message->offset);
     part->average = (part->average * 7 + bytes + 8) / 8;
     return bytes;
 }

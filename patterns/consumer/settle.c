@@ -254,7 +254,7 @@ static struct settlements *settlements_new(struct feed *feed, const struct chose
     work->deliveries = arena_alloc(&work->memory, chosen->n * sizeof(void *));
     memcpy(work->deliveries, chosen->items, chosen->n * sizeof(void *));
     work->settle.subscription = &feed->subscription;
-    work->settle.items = arena_array(&work->memory, chosen->n, sizeof(struct settlement));
+    work->settle.items = arena_alloc(&work->memory, chosen->n * sizeof(struct settlement));
     work->settle.n = chosen->n;
     return work;
 }
