@@ -138,13 +138,14 @@ struct slice redis_id_text(struct redis_id id, char text[REDIS_ID_BYTES])
 
 /* ---- coming in ---- */
 
-struct redis_fetched *redis_fetched_new(struct worker *worker, struct slice topic, uint32_t room)
+/* What members keep for long would hold blocks of the worker's, and fill its cache at the end. */
+struct redis_fetched *redis_fetched_new(struct slice topic, uint32_t room)
 {
     struct redis_fetched *fetched = calloc(1, sizeof *fetched);
 
     if (fetched == NULL)
         abort();
-    arena_init(&fetched->arena, &worker->arenas);
+    arena_init(&fetched->arena, NULL);
     fetched->batches = 1;
     fetched->topic = arena_copy(&fetched->arena, topic);
     fetched->items = arena_alloc(&fetched->arena, room * sizeof *fetched->items);

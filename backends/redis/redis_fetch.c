@@ -42,7 +42,7 @@ static void begin_entry(struct redis_reader *reader, struct slice text)
     if (held == NULL)
         return;
     if (reader->fetched == NULL)
-        reader->fetched = redis_fetched_new(reader->subscription->home, reader->key, reader->asked);
+        reader->fetched = redis_fetched_new(reader->key, reader->asked);
     if (reader->fetched->n == reader->fetched->room || reader->fetched->total > most) {
         held->state = HELD_REFUSED;
         return;

@@ -153,7 +153,7 @@ struct redis_fetched {
     unsigned part, taken; /* of enum part in redis_entry.c; taken: a bit for each */
 };
 
-struct redis_fetched *redis_fetched_new(struct worker *worker, struct slice topic, uint32_t room);
+struct redis_fetched *redis_fetched_new(struct slice topic, uint32_t room);
 /* For each entry: its identifier, how many words its fields have, each of these. */
 void redis_fetched_entry(struct redis_fetched *fetched, struct redis_id id, uint64_t token);
 void redis_fetched_fields(struct redis_fetched *fetched, size_t words);
