@@ -13,7 +13,7 @@ from rig.redis import RedisServer
 MIB = 1 << 20
 SUBSCRIPTIONS, WARM = 240, 40
 UNSETTLED, PAYLOAD = 100_000, 123
-MESSAGE_BYTES = {"memstore": 230, "redis-stream": 420}      # some 180, and 350 with the payload
+MESSAGE_BYTES = {"memstore": 144, "redis-stream": 272}      # some 117, and 255 with the payload
 CHANNELS = 4
 BATCH = 1000
 PARTITIONS = 6
