@@ -1,18 +1,22 @@
 /* Before anything is taken for the first time, by who wants the oldest first: what is pending with
- * others. One who lives tells redis every quarter of claim_idle_ms what it holds, and keeps it. One
- * who has died tells nothing more: all of that can be claimed once it has been idle for
- * claim_idle_ms, in the order of the queue, and only then do newer messages follow. What waits with
- * nobody for its retry is not waited for.
+ * others. One who lives tells redis what it holds, every quarter of claim_idle_ms and when a note
+ * asks for it, and keeps it. One who has died tells nothing more: all of that can be claimed once
+ * it has been idle for claim_idle_ms, in the order of the queue, and only then do newer messages
+ * follow. What waits with nobody for its retry is not waited for.
  *
  *   XPENDING .. IDLE   what nobody has spoken of since the first look, and cannot be claimed yet
  *   nothing            the reader goes on: it claims from the start, then it fetches
- *   something          it looks again: once the living must have spoken, then once the last of the
- *                      dead can be claimed, and as soon as somebody gives back
+ *   something          it asks who holds it, and looks again: soon, a few times; once the living
+ *                      must have spoken unasked; then once the last of the dead can be claimed; and
+ *                      as soon as somebody gives back
+ *
+ * Asking makes the living speak earlier, and decides nothing: whoever does not hear of it loses no
+ * more than by being silent for claim_idle_ms.
  *
  * It ends within claim_idle_ms: what is idle for so long can be claimed. */
 #include "backends/redis/redis_stream.h"
 
-enum { PAGE = 100, SPEAK_PARTS = 4, LATE_PARTS = 16 };
+enum { PAGE = 100, SPEAK_PARTS = 4, LATE_PARTS = 16, ASKS = 6, ANSWER_MS = 10 };
 
 static uint64_t claim_idle_ms(const struct redis_reader *reader)
 {
@@ -44,6 +48,45 @@ static void look_node(struct redis_call *call, const struct redis_node *node)
     }
 }
 
+static void asked_node(struct redis_call *call, const struct redis_node *node)
+{
+    (void)call; /* where it is not permitted, they speak unasked */
+    (void)node;
+}
+
+static void asked_end(struct redis_call *call)
+{
+    redis_reader_answered(call->state, false);
+}
+
+static void asked_lost(struct redis_call *call, struct err why)
+{
+    (void)why;
+    asked_end(call);
+}
+
+static const struct redis_kind ask_kind = {
+    .item_errors = true, .node = asked_node, .end = asked_end, .lost = asked_lost};
+
+/* An instance does not listen to its own notes. */
+static void ask(struct redis_reader *reader)
+{
+    struct redis_call *call = redis_reader_call(reader, &ask_kind, false);
+    const struct slice words[] = {
+        reader->notes,      slice_str("MAXLEN"), slice_str("1000"),
+        slice_str("*"),     slice_str("from"),   slice_str(reader->streams->origin),
+        slice_str("topic"), reader->key,         slice_str("group"),
+        reader->group,      slice_str("what"),   slice_str(REDIS_NOTE_ASK)};
+
+    redis_command(call, 1 + ARRAY_LEN(words), "XADD");
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        redis_word(call, words[i]);
+    for (struct redis_reader *r = reader->streams->readers; r != NULL; r = r->next) {
+        if (r != reader && slice_equal(r->key, reader->key) && slice_equal(r->group, reader->group))
+            redis_reader_speak(r);
+    }
+}
+
 /* The least idle one decides: the others can be claimed before it. */
 static uint64_t wait_ms(const struct redis_reader *reader)
 {
@@ -51,6 +94,19 @@ static uint64_t wait_ms(const struct redis_reader *reader)
     uint64_t spoken = most / SPEAK_PARTS + most / LATE_PARTS, looked = looked_for_ms(reader);
 
     return looked < spoken && spoken - looked < left ? spoken - looked : left;
+}
+
+static void look_again(struct redis_reader *reader)
+{
+    uint64_t wait = wait_ms(reader);
+
+    if (reader->asks < ASKS) {
+        uint64_t answered = (uint64_t)ANSWER_MS << reader->asks++;
+
+        wait = answered < wait ? answered : wait;
+        ask(reader);
+    }
+    reader->again_ns = redis_reader_now(reader) + (wait + 1) * NS_PER_MS;
 }
 
 static void look_end(struct redis_call *call)
@@ -62,7 +118,7 @@ static void look_end(struct redis_call *call)
         if (reader->idlest_ms >= claim_idle_ms(reader))
             reader->oldest_first = false;
         else if (!reader->invited)
-            reader->again_ns = redis_reader_now(reader) + (wait_ms(reader) + 1) * NS_PER_MS;
+            look_again(reader);
     }
     redis_reader_answered(reader, true);
 }

@@ -178,10 +178,7 @@ void redis_reader_connected(struct redis_reader *reader)
         reader->order->lock_ns = 0;
         reader->order->want_again = true;
     }
-    for (uint32_t i = 0; i < reader->holds.used; i++)
-        redis_held_told(&reader->holds.places[i], 0, false);
-    if (reader->holds.count > 0)
-        reader->tend_ns = reader->keep_ns = redis_reader_now(reader);
+    redis_reader_speak(reader);
     redis_reader_wake(reader);
 }
 

@@ -54,6 +54,7 @@ extern const struct backend_type backend_redis_stream_cluster;
 #define REDIS_NOBODY      "prism:nobody"
 #define REDIS_QUEUE_GROUP "prism:queue" /* the one group of a queue */
 #define REDIS_QUEUE_SIZES "bytes"       /* a hash of ours: how much is in each queue */
+#define REDIS_NOTE_ASK    "who"         /* what a note says that asks */
 
 enum {
     REDIS_STREAM_ITEMS = 1000,
@@ -215,6 +216,7 @@ struct redis_reader {
     uint64_t largest;          /* bytes of recent messages */
     bool oldest_first;         /* redis_oldest.c comes before all that takes */
     uint64_t oldest_ns;        /* when it looked first; 0: it has not */
+    unsigned asks;             /* how often it has asked who holds what it waits for */
     uint64_t idlest_ms;        /* the least idle of those that it waits for */
     struct redis_id oldest_at; /* where its look goes on */
     unsigned rewound;          /* seeks that were seen before they were told */
@@ -248,6 +250,8 @@ struct redis_reader {
 void redis_reader_wake(struct redis_reader *reader);
 /* Somebody of its group has given something back. */
 void redis_reader_invite(struct redis_reader *reader);
+/* Somebody of its group asks who lives: redis is told at once of all that is held. */
+void redis_reader_speak(struct redis_reader *reader);
 /* Calls come at due_ns the latest. */
 void redis_reader_due(struct redis_reader *reader, uint64_t due_ns);
 

@@ -72,6 +72,10 @@ static void act_on_note(struct redis_watch *watch)
          reader = reader->next) {
         if (!is_noted(watch, reader))
             continue;
+        if (watch->read.is_ask) {
+            redis_reader_speak(reader);
+            continue;
+        }
         if (!watch->read.is_seek) {
             redis_reader_invite(reader);
         } else if (reader->rewound > 0) {
@@ -108,9 +112,10 @@ static void take_note(struct redis_watch *watch, size_t index, struct slice word
         keep_word(watch->read.topic, &watch->read.topic_len, word);
     else if (watch->read.field == FIELD_GROUP)
         keep_word(watch->read.group, &watch->read.group_len, word);
-    else if (watch->read.field == FIELD_WHAT)
+    else if (watch->read.field == FIELD_WHAT) {
         watch->read.is_seek = slice_equal(word, slice_str("seek"));
-    else if (watch->read.field == FIELD_ID)
+        watch->read.is_ask = slice_equal(word, slice_str(REDIS_NOTE_ASK));
+    } else if (watch->read.field == FIELD_ID)
         act_on_id(watch, word);
     if (watch->read.field == FIELD_WHAT && !slice_equal(word, slice_str("settled")))
         act_on_note(watch);

@@ -27,7 +27,7 @@ struct redis_watch {
         bool is_note, refused;
         uint8_t key_len, topic_len, group_len;
         unsigned field;
-        bool is_ours, is_seek;
+        bool is_ours, is_seek, is_ask;
         uint8_t key[256], topic[256], group[256];
     } read;
 };

@@ -27,6 +27,16 @@ void redis_reader_invite(struct redis_reader *reader)
     redis_reader_wake(reader);
 }
 
+void redis_reader_speak(struct redis_reader *reader)
+{
+    if (reader->holds.count == 0)
+        return;
+    for (uint32_t i = 0; i < reader->holds.used; i++)
+        redis_held_told(&reader->holds.places[i], 0, false);
+    reader->tend_ns = reader->keep_ns = redis_reader_now(reader);
+    redis_reader_wake(reader);
+}
+
 /* ---- what is due ---- */
 
 void redis_reader_due(struct redis_reader *reader, uint64_t due_ns)

@@ -220,26 +220,53 @@ static void what_waits_for_its_retry_is_passed_by(void **state)
     probe_free(probe);
 }
 
-/* Who gives back is heard at once, long before anything could be claimed for its age. */
-static void what_the_living_give_back_comes_in_its_place(void **state)
+/* What is given back is heard of at once, long before anything could be claimed for its age. */
+static void what_is_given_back_comes_in_its_place(void **state)
 {
     struct stream_fixture *fixture = *state;
     struct message_fixture *messages = &fixture->messages;
     const char *queue = message_topic(messages);
-    struct probe *holder, *probe;
+    struct probe *probe;
 
-    message_publish_ok(messages, &messages->kv.backend->has.queue->sink, queue, NULL, 0, 3);
-    holder = probe_queue(messages, messages->second, probe_want(queue, NULL));
-    probe_grant(holder, 2, BYTES);
-    probe_wait(holder, 2);
+    for (unsigned i = 0; i < 3; i++)
+        stream_say(fixture, "XADD %s 1-%u payload %u", queue, i + 1, i);
+    stream_say(fixture, "XGROUP CREATE %s prism:queue 0", queue);
+    take_as(fixture, queue, "silent", 2);
     probe = heir(messages, queue);
     probe_quiet(probe, 0);
-    probe_free(holder);
+    stream_say(fixture, "XCLAIM %s prism:queue prism:nobody 0 1-1 1-2 IDLE 86400000 JUSTID", queue);
+    stream_say(fixture, "XADD prism:wake * from it topic %s group prism:queue what back", queue);
     probe_wait(probe, 3);
     for (unsigned i = 0; i < 3; i++)
         assert_int_equal(probe_number(probe, i), i);
     probe_done(probe, 0, 3);
     probe_free(probe);
+}
+
+/* In another process and in this one, by whom nothing would be said for a quarter of an hour. */
+static void who_lives_says_so_when_asked(void **state)
+{
+    struct stream_fixture *fixture = *state;
+    struct message_fixture *messages = &fixture->messages;
+    struct backend *const homes[] = {messages->second, messages->kv.backend};
+
+    for (size_t i = 0; i < ARRAY_LEN(homes); i++) {
+        const char *queue = message_topic(messages);
+        struct probe *holder, *probe;
+
+        message_publish_ok(messages, &messages->kv.backend->has.queue->sink, queue, NULL, 0, 3);
+        holder = probe_queue(messages, homes[i], probe_want(queue, NULL));
+        probe_grant(holder, 2, BYTES);
+        probe_wait(holder, 2);
+        probe = heir(messages, queue);
+        probe_wait(probe, 1);
+        probe_quiet(probe, 1);
+        assert_int_equal(probe_number(probe, 0), 2);
+        probe_done(holder, 0, 2);
+        probe_done(probe, 0, 1);
+        probe_free(holder);
+        probe_free(probe);
+    }
 }
 
 int main(void)
@@ -253,7 +280,8 @@ int main(void)
     };
     const struct CMUnitTest patient[] = {
         KV_TEST(what_waits_for_its_retry_is_passed_by),
-        KV_TEST(what_the_living_give_back_comes_in_its_place),
+        KV_TEST(what_is_given_back_comes_in_its_place),
+        KV_TEST(who_lives_says_so_when_asked),
     };
     int failed;
 
