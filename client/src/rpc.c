@@ -200,7 +200,8 @@ static void attempt_close(struct rpc *rpc)
     if (error->code == PRISM_CANCELLED)
         error_set(error, PRISM_UNAVAILABLE, "%s: the server broke the call off", rpc->method->name);
     error->retryable = may_repeat(rpc, error->code, effect == STATUS_REPEAT);
-    if (error->code == PRISM_DEADLINE_EXCEEDED)
+    /* The server's own words say what was done; gRPC's, in its place, say nothing. */
+    if (error->code == PRISM_DEADLINE_EXCEEDED && strcmp(error->message, "Deadline Exceeded") == 0)
         error_set(error, PRISM_DEADLINE_EXCEEDED, "%s: no answer within %u ms", rpc->method->name,
                   rpc->deadline_ms);
     grpc_slice_unref(rpc->status_text);

@@ -262,6 +262,22 @@ static void deadline_ends_a_call_and_travels_with_it(void **state)
     fixture_close(&f);
 }
 
+/* It may know that nothing was done. */
+static void what_the_server_says_of_a_deadline_is_told(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_open(&f, &quick);
+    script_always(f.server, (struct script_step){.method = "Store",
+                                                 .status = GRPC_STATUS_DEADLINE_EXCEEDED,
+                                                 .text = "not sent in time: nothing was done"});
+    assert_int_equal(store(&f, 5000), PRISM_DEADLINE_EXCEEDED);
+    assert_string_equal(f.error.message, "not sent in time: nothing was done");
+    assert_false(f.error.retryable);
+    fixture_close(&f);
+}
+
 static void channel_gives_the_deadline_that_a_call_lacks(void **state)
 {
     const struct prism_channel_options options = {.deadline_ms = 250};
@@ -428,6 +444,7 @@ int main(void)
         cmocka_unit_test(other_codes_are_not_repeated),
         cmocka_unit_test(advice_beyond_the_deadline_ends_the_call_at_once),
         cmocka_unit_test(deadline_ends_a_call_and_travels_with_it),
+        cmocka_unit_test(what_the_server_says_of_a_deadline_is_told),
         cmocka_unit_test(channel_gives_the_deadline_that_a_call_lacks),
         cmocka_unit_test(every_kind_of_target_tells_what_was_sent),
         cmocka_unit_test(write_survives_a_restart_because_nothing_was_sent),
