@@ -4,7 +4,12 @@
 
 schema_acknowledgement caps_acknowledgement(const struct backend_store *store)
 {
-    switch ((enum backend_ack)atomic_load(&store->ack)) {
+    return caps_ack((enum backend_ack)atomic_load(&store->ack));
+}
+
+schema_acknowledgement caps_ack(enum backend_ack ack)
+{
+    switch (ack) {
     case BACKEND_ACK_MEMORY:
         return PRISM__PATTERNS__SCHEMAS__ACKNOWLEDGEMENT__MEMORY;
     case BACKEND_ACK_DISK:

@@ -30,6 +30,7 @@ schema_operation_capability *caps_operation(const struct caps_operation *row, st
 
 /* What an acknowledged write has reached: as probed last. */
 schema_acknowledgement caps_acknowledgement(const struct backend_store *store);
+schema_acknowledgement caps_ack(enum backend_ack ack);
 
 /* Names of the interfaces that an instance offers; their number in *n. */
 char **caps_interfaces(const struct backend *backend, struct arena *arena, size_t *n);

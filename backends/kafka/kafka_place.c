@@ -6,8 +6,20 @@
 
 enum { PROBE_TRIES = 20, PROBE_AGAIN_MS = 50, ASKING_BYTES = 1 << 20 };
 
-int kafka_partitions(rd_kafka_t *rk, const char *topic, struct kafka_patience patience,
-                     struct err *err)
+static int least_replicas(const struct rd_kafka_metadata_topic *topic)
+{
+    int least = topic->partition_cnt > 0 ? topic->partitions[0].replica_cnt : 0;
+
+    for (int i = 1; i < topic->partition_cnt; i++) {
+        if (topic->partitions[i].replica_cnt < least)
+            least = topic->partitions[i].replica_cnt;
+    }
+    return least;
+}
+
+/* replicas: of the partition that has fewest; or NULL. */
+static int look_at_topic(rd_kafka_t *rk, const char *topic, struct kafka_patience patience,
+                         struct err *err, int *replicas)
 {
     rd_kafka_topic_t *handle = rd_kafka_topic_new(rk, topic, NULL);
     const struct rd_kafka_metadata *metadata = NULL;
@@ -23,12 +35,20 @@ int kafka_partitions(rd_kafka_t *rk, const char *topic, struct kafka_patience pa
                                         : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
         if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
             n = metadata->topics[0].partition_cnt;
+        if (n > 0 && replicas != NULL)
+            *replicas = least_replicas(&metadata->topics[0]);
         rd_kafka_metadata_destroy(metadata);
     }
     if (handle != NULL)
         rd_kafka_topic_destroy(handle);
     *err = kafka_request_err(code);
     return n;
+}
+
+int kafka_partitions(rd_kafka_t *rk, const char *topic, struct kafka_patience patience,
+                     struct err *err)
+{
+    return look_at_topic(rk, topic, patience, err, NULL);
 }
 
 static struct kafka_lookup *lookup_of(struct kafka_task *task)
@@ -94,8 +114,10 @@ static void take_entry(struct kafka_lookup *lookup, const char *name, const char
     bool all = strcmp(lookup->store->config.acks, "all") == 0;
     long long number = strtoll(value, NULL, 10);
 
+    /* brokers take no more of it than the topic has replicas */
     if (strcmp(name, "min.insync.replicas") == 0)
-        describe->ack = all && number > 1 ? BACKEND_ACK_QUORUM_MEMORY : BACKEND_ACK_MEMORY;
+        describe->ack = all && number > 1 && lookup->replicas > 1 ? BACKEND_ACK_QUORUM_MEMORY
+                                                                  : BACKEND_ACK_MEMORY;
     else if (strcmp(name, "max.message.bytes") == 0)
         describe->max_message_bytes = (uint64_t)number;
     else if (strcmp(name, "retention.ms") == 0 && number >= 0)
@@ -140,7 +162,8 @@ static void run_describe(struct kafka_task *task)
 
     lookup->err = kafka_unavailable();
     if (producer != NULL)
-        n = kafka_partitions(producer->rk, lookup->topic, lookup->patience, &lookup->err);
+        n = look_at_topic(producer->rk, lookup->topic, lookup->patience, &lookup->err,
+                          &lookup->replicas);
     describe->found = n >= 0;
     describe->partitions = n > 0 ? (uint32_t)n : 0;
     describe->ack = BACKEND_ACK_UNKNOWN;

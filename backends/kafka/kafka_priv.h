@@ -312,6 +312,7 @@ struct kafka_lookup {
     struct kafka_plan *known;         /* position: what this process has settled */
     struct kafka_plan *places;        /* position: what was found out */
     struct stream_describe described; /* likewise; without its operation */
+    int replicas;                     /* describe: of the partition that has fewest */
     unsigned tries;                   /* probe: a new store has no client yet */
 };
 

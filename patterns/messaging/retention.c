@@ -52,6 +52,26 @@ bool retention_is_lossy(const struct retention_book *book)
     return atomic_load(&book->lossy);
 }
 
+enum backend_ack retention_ack(const struct retention_book *book)
+{
+    int ack = atomic_load(&book->ack);
+
+    return ack > 0 ? (enum backend_ack)ack : BACKEND_ACK_UNKNOWN;
+}
+
+static void learn_ack(struct retention_book *book, int ack)
+{
+    int known = atomic_load(&book->ack), next;
+
+    do {
+        if (known < 0)
+            return;
+        next = ack == BACKEND_ACK_UNKNOWN                    ? -1
+               : known == BACKEND_ACK_UNKNOWN || ack < known ? ack
+                                                             : known;
+    } while (!atomic_compare_exchange_weak(&book->ack, &known, next));
+}
+
 static struct retention_entry **bucket_of(const struct retention_book *book, struct slice topic)
 {
     return &book->buckets[hash_seeded(book->seed, topic) % BUCKETS];
@@ -210,6 +230,8 @@ struct err retention_answered(struct retention_book *book, const struct stream_d
 
     if (answered && describe->retention == RETENTION_LOSSY)
         atomic_store(&book->lossy, true);
+    if (answered && describe->found)
+        learn_ack(book, describe->ack);
     if (keep(book, describe))
         warn(book, describe, group);
     if (!book->strict || (answered && describe->retention == RETENTION_KEEPS_UNREAD))

@@ -1,5 +1,6 @@
-/* May messages go that a group has not read? Streams are asked, topic by topic, and what they say
- * is kept in one book for the instances of a namespace on all workers.
+/* May messages go that a group has not read, and what has happened to one that is acknowledged?
+ * Streams are asked, topic by topic, and what they say is kept in one book for the instances of a
+ * namespace on all workers.
  *
  *   usual     nobody waits for an answer. A topic that may lose messages is named in the log, and
  *             from then on the book says so
@@ -37,6 +38,7 @@ struct retention_book {
     bool strict;
     /* private */
     _Atomic bool lossy;
+    _Atomic int ack; /* enum backend_ack; negative: some topic does not tell */
     struct log_budget log;
     pthread_mutex_t lock; /* of what is below */
     struct arena memory;
@@ -57,6 +59,10 @@ void retention_book_clear(struct retention_book *book);
 
 /* A topic was found that may lose messages. Holds until the namespace ends. */
 bool retention_is_lossy(const struct retention_book *book);
+
+/* What an acknowledgement means in all topics that were found: the least of it. UNKNOWN: none was,
+ * or one of them does not tell. */
+enum backend_ack retention_ack(const struct retention_book *book);
 
 enum retention_todo {
     RETENTION_ASK,  /* the caller asks now: said once for a topic, and again later where no answer

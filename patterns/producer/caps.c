@@ -59,7 +59,7 @@ static schema_operation_capability *operation_of(const struct producer *producer
                                  ? PRISM__PATTERNS__SCHEMAS__ORDERING__UNORDERED
                                  : PRISM__PATTERNS__SCHEMAS__ORDERING__PER_KEY_ORDER;
         operation.acknowledgement = producer->plan.keeps
-                                        ? caps_acknowledgement(producer->sink->store)
+                                        ? caps_ack((enum backend_ack)producer->caps_ack)
                                         : PRISM__PATTERNS__SCHEMAS__ACKNOWLEDGEMENT__MEMORY;
     }
     if (row->need == NEED_ATOMIC) {
@@ -193,6 +193,15 @@ static bool is_lossy(const struct producer *producer)
     return book != NULL && retention_is_lossy(book);
 }
 
+/* Of the whole store, if it says so, else of the topics that were published to. */
+static int ack_of(const struct producer *producer)
+{
+    const struct retention_book *book = producer_retention(producer);
+    int ack = atomic_load(&producer->sink->store->ack);
+
+    return ack != BACKEND_ACK_UNKNOWN || book == NULL ? ack : (int)retention_ack(book);
+}
+
 void producer_caps_build(struct producer *producer)
 {
     struct arena scratch;
@@ -200,6 +209,7 @@ void producer_caps_build(struct producer *producer)
     arena_clear(&producer->caps_memory);
     arena_init(&scratch, NULL);
     producer->caps_lossy = is_lossy(producer);
+    producer->caps_ack = ack_of(producer);
 
     const pb_capabilities *caps = describe(producer, &scratch);
 
@@ -210,7 +220,8 @@ void producer_caps_build(struct producer *producer)
 
 int64_t producer_generation(struct producer *producer)
 {
-    if (producer->caps == NULL || producer->caps_lossy != is_lossy(producer))
+    if (producer->caps == NULL || producer->caps_lossy != is_lossy(producer) ||
+        producer->caps_ack != ack_of(producer))
         producer_caps_build(producer);
     return producer->generation;
 }

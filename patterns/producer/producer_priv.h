@@ -124,6 +124,7 @@ struct producer {
     struct arena caps_memory;
     ProtobufCMessage *caps; /* ready to be sent; NULL: to be built */
     bool caps_lossy;        /* they say that the retention is */
+    int caps_ack;           /* they say what an acknowledgement means: enum backend_ack */
     int64_t generation;     /* of caps */
 };
 

@@ -223,12 +223,15 @@ static void test_what_topics_promise(void **state)
     struct stream_describe short_lived = {.topic = slice_str("own-short")};
 
     kafka_make_topic("own-forever", 3, (const char *const[]){"retention.ms", "-1", NULL});
-    kafka_make_topic("own-short", 1, (const char *const[]){"retention.ms", "1000", NULL});
+    kafka_make_topic(
+        "own-short", 1,
+        (const char *const[]){"retention.ms", "1000", "min.insync.replicas", "2", NULL});
     kv_expect(kv_do(&fixture->kv, start_describe, &forever.op), ERR_OK, NULL);
     kv_expect(kv_do(&fixture->kv, start_describe, &short_lived.op), ERR_OK, NULL);
     assert_int_equal(forever.partitions, 3);
     assert_int_equal(forever.retention, RETENTION_KEEPS_UNREAD);
-    assert_int_equal(forever.ack, BACKEND_ACK_MEMORY); /* one broker, min.insync.replicas 1 */
+    assert_int_equal(forever.ack, BACKEND_ACK_MEMORY);     /* one broker, min.insync.replicas 1 */
+    assert_int_equal(short_lived.ack, BACKEND_ACK_MEMORY); /* it is asked for, and not there */
     assert_int_equal(short_lived.retention, RETENTION_LOSSY);
     assert_string_equal(short_lived.retention_text, "retention.ms");
 }

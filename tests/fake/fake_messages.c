@@ -245,6 +245,7 @@ void fake_messages_init(struct fake_world *world)
                   .dead_list = fake_dead_list,
                   .dead_move = fake_dead_move},
         .random = 1,
+        .ack = BACKEND_ACK_MEMORY,
     };
 }
 

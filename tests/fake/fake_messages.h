@@ -60,6 +60,7 @@ struct fake_messages {
         uint64_t messages, bytes, age_ms;
     } bounds;               /* of one queue; 0: none */
     const char *lossy;      /* what makes the retention of streams so; NULL: it is not */
+    int ack;                /* of streams: enum backend_ack */
     bool describes_at_once; /* whatever the mode, and it counts as no operation */
     bool bundles;           /* what is the same for several of a bundle comes once (topics) */
 

@@ -237,7 +237,7 @@ static struct err apply_describe(struct fake_world *world, struct op *op)
     request->partitions = world->messages.partitions;
     request->retention = world->messages.lossy != NULL ? RETENTION_LOSSY : RETENTION_KEEPS_UNREAD;
     request->retention_text = world->messages.lossy;
-    request->ack = BACKEND_ACK_MEMORY;
+    request->ack = world->messages.ack;
     request->max_message_bytes = 0;
     return ERR_NONE;
 }

@@ -8,6 +8,7 @@ from rig.messaging import Member, consumer, consumer_service, pb, producer, prod
 from rig.nats import NatsServer, cluster
 from rig.prismd import Prismd
 from rig.proxy import Proxy
+from prism.patterns.schemas import slot_schema_pb2 as schemas
 
 
 def namespaces(address, **settings):
@@ -16,7 +17,20 @@ def namespaces(address, **settings):
     return [producer(slot), consumer(slot, retry_delay_ms=0)]
 
 
-class Case(Flow):
+class Meaning(Flow):
+    def means(self, server, acknowledgement, topic=None):
+        """What an acknowledgement means is known soon after a topic is there and in use."""
+        service = producer_service(self.borrow(server.channel()))
+
+        def told():
+            if topic:
+                service.Publish(topic=topic, payload=b"x")
+            return [o.acknowledgement for o in service.GetCapabilities().operations
+                    if (o.operation, o.variant) == ("Publish", "")] == [acknowledgement]
+        wait.until(told, environment.PATIENCE, "it is told")
+
+
+class Case(Meaning):
     def setUp(self):
         super().setUp()
         self.nats = self.borrow(NatsServer())
@@ -148,7 +162,7 @@ class Strict(Flow):
             other.settle(1)
 
 
-class Cluster(Flow):
+class Cluster(Meaning):
     def test_the_leader_of_a_stream_is_killed(self):
         """The others elect a new one, which takes seconds: what waited is stored then.
 
@@ -165,6 +179,7 @@ class Cluster(Flow):
         prismd = self.borrow(Prismd(namespaces=namespaces(
             ", ".join(s.address for s in servers), stream_replicas=3, publish_timeout_ms=30000, ack_timeout_ms=2000)))
         publisher, reader = self.under_way(prismd)
+        self.means(prismd, schemas.QUORUM_MEMORY, "other")
         dead = next(s for s in servers if s.leads(self.topic))
         dead.kill()
         self.becomes_whole([s for s in servers if s is not dead])
@@ -192,6 +207,7 @@ class Named(Case):
         service = producer_service(self.borrow(server.channel()))
         self.assertEqual(service.GetCapabilities().slots.sink_backend_type, "jetstream")
         self.assertEqual(service.Publish(topic="t", payload=b"x").offset, 1)
+        self.means(server, schemas.MEMORY, "t")
 
 
 if __name__ == "__main__":

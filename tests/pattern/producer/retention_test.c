@@ -6,16 +6,38 @@ enum {
     LOSSY = PRISM__PATTERNS__SCHEMAS__RETENTION__RETENTION_LOSSY
 };
 
-static int retention(struct fake_rig *rig)
+static struct call *capabilities(struct fake_rig *rig)
 {
     Prism__Patterns__Producer__GetCapabilitiesRequest request =
         PRISM__PATTERNS__PRODUCER__GET_CAPABILITIES_REQUEST__INIT;
     struct call *call = fake_call(rig, "GetCapabilities", &request.base);
-    int told;
 
     fake_rig_run(rig);
     assert_int_equal(call->status.code, ERR_OK);
-    told = (int)((const pb_capabilities *)(const void *)call->reply)->retention;
+    return call;
+}
+
+static int retention(struct fake_rig *rig)
+{
+    struct call *call = capabilities(rig);
+    int told = (int)((const pb_capabilities *)(const void *)call->reply)->retention;
+
+    fake_call_free(call);
+    return told;
+}
+
+/* Of Publish. */
+static int acknowledgement(struct fake_rig *rig, int64_t *generation)
+{
+    struct call *call = capabilities(rig);
+    const pb_capabilities *caps = (const void *)call->reply;
+    int told = -1;
+
+    for (size_t i = 0; i < caps->n_operations && told < 0; i++) {
+        if (strcmp(caps->operations[i]->operation, "Publish") == 0)
+            told = (int)caps->operations[i]->acknowledgement;
+    }
+    *generation = caps->generation;
     fake_call_free(call);
     return told;
 }
@@ -65,6 +87,42 @@ static void test_p9_a_lossy_topic_is_told(void **state)
     assert_int_equal(retention(rig), UNKNOWN);
     assert_int_equal(publish(rig, "loses").code, ERR_OK);
     assert_int_equal(retention(rig), LOSSY);
+    producer_free(rig);
+}
+
+/* Topics differ in it: what is told holds for all of them. One that does not say leaves nothing to
+ * tell. */
+static void test_what_an_acknowledgement_means_is_learnt(void **state)
+{
+    static const struct {
+        int is;
+        schema_acknowledgement told;
+    } topics[] = {
+        {BACKEND_ACK_QUORUM_MEMORY, PRISM__PATTERNS__SCHEMAS__ACKNOWLEDGEMENT__QUORUM_MEMORY},
+        {BACKEND_ACK_MEMORY, PRISM__PATTERNS__SCHEMAS__ACKNOWLEDGEMENT__MEMORY},
+        {BACKEND_ACK_QUORUM_MEMORY, PRISM__PATTERNS__SCHEMAS__ACKNOWLEDGEMENT__MEMORY},
+        {BACKEND_ACK_UNKNOWN, PRISM__PATTERNS__SCHEMAS__ACKNOWLEDGEMENT__UNKNOWN},
+        {BACKEND_ACK_MEMORY, PRISM__PATTERNS__SCHEMAS__ACKNOWLEDGEMENT__UNKNOWN},
+    };
+    struct fake_rig *rig = producer_rig(FAKE_STREAM);
+    int64_t before, after;
+    int told = acknowledgement(rig, &before);
+
+    (void)state;
+    assert_int_equal(told, PRISM__PATTERNS__SCHEMAS__ACKNOWLEDGEMENT__UNKNOWN);
+    for (size_t i = 0; i < ARRAY_LEN(topics); i++) {
+        char topic[] = {'t', (char)('0' + i), '\0'};
+        struct outgoing first = {.topic = slice_str(topic), .payload = slice_str("x")};
+        bool same = told == (int)topics[i].told;
+
+        assert_int_equal(fake_rig_publish(rig, &first).code, ERR_OK); /* it is there */
+        rig->world.messages.ack = topics[i].is;
+        assert_int_equal(publish(rig, topic).code, ERR_OK);
+        told = acknowledgement(rig, &after);
+        assert_int_equal(told, topics[i].told);
+        assert_true((after == before) == same);
+        before = after;
+    }
     producer_free(rig);
 }
 
@@ -277,6 +335,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_p9_a_lossy_topic_is_told),
+        cmocka_unit_test(test_what_an_acknowledgement_means_is_learnt),
         cmocka_unit_test(test_p9_no_message_waits_for_the_answer),
         cmocka_unit_test(test_p9_a_question_without_answer_is_asked_again),
         cmocka_unit_test(test_p9_many_topics),
