@@ -25,6 +25,22 @@ static size_t same_namespace(struct pattern *const *instances, size_t n)
     return same;
 }
 
+static void render_histogram(struct metrics_page *page, const struct family *family,
+                             struct pattern *const *instances, size_t n)
+{
+    const char *const labels[] = {"namespace", instances[0]->namespace_name, NULL};
+    struct histogram total = {0};
+    const struct histogram *const parts[] = {&total};
+
+    for (size_t i = 0; i < n; i++) {
+        const char *instance = (const char *)instances[i];
+
+        histogram_add(
+            &total, (const struct histogram *)(const void *)(instance + family->samples[0].offset));
+    }
+    metrics_histogram(page, family->name, labels, parts, 1);
+}
+
 static void render_samples(struct metrics_page *page, const struct family *family,
                            struct pattern *const *instances, size_t n)
 {
@@ -45,7 +61,10 @@ void families_render(const struct family *families, size_t n_families,
         metrics_family(page, families[f].name, families[f].type, families[f].help);
         for (size_t at = 0, same; at < n; at += same) {
             same = same_namespace(instances + at, n - at);
-            render_samples(page, &families[f], instances + at, same);
+            if (strcmp(families[f].type, "histogram") == 0)
+                render_histogram(page, &families[f], instances + at, same);
+            else
+                render_samples(page, &families[f], instances + at, same);
         }
     }
 }

@@ -17,7 +17,7 @@ struct family_sample {
 
 struct family {
     const char *name;
-    const char *type;  /* "counter", "gauge" */
+    const char *type;  /* "counter", "gauge"; "histogram": the first sample is a struct histogram */
     const char *label; /* "operation"; NULL: none */
     const char *help;
     struct family_sample samples[FAMILY_MAX_SAMPLES]; /* unused ones have offset 0 */

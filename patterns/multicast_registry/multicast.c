@@ -162,8 +162,16 @@ static bool nothing_came_of_it(const struct sending *s)
     return s->err.code != ERR_OK && (s->tally.targets == 0 || s->gone);
 }
 
+static void took(struct sending *s, struct histogram *histogram, uint64_t began_ns)
+{
+    uint64_t now_ns = s->multicast->base.home->now_ns;
+
+    histogram_record(histogram, now_ns > began_ns ? now_ns - began_ns : 0);
+}
+
 void sending_over(struct sending *s)
 {
+    took(s, &s->multicast->stats.walks, s->began_ns);
     if (!awaiting_waits(s))
         sending_answer(s);
 }
@@ -229,6 +237,7 @@ void sending_report(struct lane *lane)
 {
     struct sending *s = lane->sending;
 
+    took(s, &s->multicast->stats.pages, lane->began_ns);
     if (!s->streams || s->gone)
         walk_reported(lane);
     else

@@ -129,7 +129,8 @@ struct multicast_settings {
 
 struct multicast_stats { /* written on the home worker */
     struct counter registered, unregistered, heartbeats, missing;
-    struct counter multicasts, targets;
+    struct counter multicasts;
+    struct histogram walks, pages;
     struct counter delivered, no_receiver, pending, skipped, failed, timed_out, retries;
     struct counter attached, received, waiting; /* attached, waiting: gauges */
     struct counter dropped[DROP_REASONS];

@@ -27,6 +27,13 @@ void histogram_record(struct histogram *h, uint64_t ns)
     counter_add(&h->sum_ns, ns);
 }
 
+void histogram_add(struct histogram *to, const struct histogram *h)
+{
+    for (unsigned b = 0; b < HISTOGRAM_BUCKETS; b++)
+        counter_add(&to->buckets[b], counter_read(&h->buckets[b]));
+    counter_add(&to->sum_ns, counter_read(&h->sum_ns));
+}
+
 void metrics_page_init(struct metrics_page *page)
 {
     *page = (struct metrics_page){0};

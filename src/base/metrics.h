@@ -45,6 +45,9 @@ struct histogram {
 /* thread: the histogram's only writer. */
 void histogram_record(struct histogram *h, uint64_t ns);
 
+/* thread: the only writer of `to`; any of `h`. */
+void histogram_add(struct histogram *to, const struct histogram *h);
+
 /* The page under construction: grows, owned by the caller of metrics_page_init. */
 struct metrics_page {
     char *text;

@@ -125,6 +125,21 @@ static void test_histogram_text(void **state)
     metrics_page_clear(&page);
 }
 
+static void test_histograms_are_added(void **state)
+{
+    (void)state;
+    struct histogram one = {0}, total = {0};
+
+    histogram_record(&one, 5000);
+    histogram_record(&one, 6000);
+    histogram_record(&total, 10000);
+    histogram_add(&total, &one);
+    assert_int_equal(counter_read(&total.buckets[0]), 2);
+    assert_int_equal(counter_read(&total.buckets[1]), 1);
+    assert_int_equal(counter_read(&total.sum_ns), 21000);
+    assert_int_equal(counter_read(&one.sum_ns), 11000);
+}
+
 static void test_histogram_without_parts(void **state)
 {
     (void)state;
@@ -159,9 +174,13 @@ static void test_page_grows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_counters),       cmocka_unit_test(test_bucket_edges),
-        cmocka_unit_test(test_samples),        cmocka_unit_test(test_special_numbers),
-        cmocka_unit_test(test_histogram_text), cmocka_unit_test(test_histogram_without_parts),
+        cmocka_unit_test(test_counters),
+        cmocka_unit_test(test_bucket_edges),
+        cmocka_unit_test(test_samples),
+        cmocka_unit_test(test_special_numbers),
+        cmocka_unit_test(test_histogram_text),
+        cmocka_unit_test(test_histograms_are_added),
+        cmocka_unit_test(test_histogram_without_parts),
         cmocka_unit_test(test_page_grows),
     };
 
