@@ -1,6 +1,8 @@
 """The multicast registry as a user of prismctl sees it, against a prismd on its defaults."""
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 
@@ -76,6 +78,23 @@ class Registry(suite.Case):
         self.assertRegex(out, rb"^\d+ targets: ")
         receiver.kill()
         receiver.communicate(timeout=60)
+
+    def test_progress_on_a_terminal(self):
+        """How many so far, and how many in a second, in one line that is written over; then the counts."""
+        self.ctl("register", "-", "kind=shown", stdin=b"".join(b"shown%d\n" % n for n in range(60)))
+        ours, theirs = pty.openpty()
+        self.addCleanup(os.close, ours)
+        child = subprocess.Popen([environment.ours("prismctl"), "-s", self.server.address, "multicast", "x", "--filter",
+                                  '{"kind": "shown"}', "--rate", "40"], env=self.env, stdin=subprocess.DEVNULL,
+                                 stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):      # the terminal's end
+            while piece := os.read(ours, 4096):
+                shown += piece
+        self.assertEqual(child.wait(60), DONE)
+        self.assertRegex(shown, rb"^(\r\d+ targets, \d+ targets/s *)+\r60 targets: 0 delivered, 60 without a receiver, "
+                                rb"0 failed, in \d+\.\d+ s, \d+ targets/s\r\n$")
 
     def test_a_line_that_is_no_identity_is_named(self):
         many = b"".join(b"many%d\n" % i for i in range(1200))

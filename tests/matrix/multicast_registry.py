@@ -169,7 +169,8 @@ def MulticastStream(test, registry, announced):
 
 
 def Subscribe(test, registry, announced):
-    hostile = ["a.b", "a b", "*", ">", "ü" * 200]
+    hostile = ["a.b", "a b", "*", ">", "ü" * 256, "x" * 511, "x" * 512, "_", "_2A", "a\r\nPUB x 1", "all",
+               "confirm.x", "."]
     enter(registry, *hostile)
     streams = [receiver(test, registry, name) for name in hostile]
     for name, stream in zip(hostile, streams):
