@@ -47,6 +47,7 @@ static void free_if_done(struct parcel *parcel)
     if (parcel->batch != NULL)
         incoming_drop(parcel->batch, parcel->n);
     packed_destroy(parcel->packed);
+    arena_clear(&parcel->again);
     if (feed->not_packed == parcel)
         feed->not_packed = next_newer(parcel);
     *parcel->at = parcel->next;
@@ -79,18 +80,23 @@ static void pack_if_written(struct parcel *parcel)
 
     struct feed *feed = parcel->feed;
     struct arena scratch;
+    struct block *packed;
 
-    if (parcel->batch == NULL || parcel->holds > 0 || parcel->claims ||
+    if (parcel->messages == NULL || parcel->holds > 0 || parcel->claims ||
         parcel->bytes > (size_t)parcel->n * LARGE_BYTES || !all_are_out(parcel))
         return;
     arena_init(&scratch, &feed->consumer->base.home->arenas);
-    parcel->packed = packed_new(parcel->messages, parcel->n, &scratch);
+    packed = packed_new(parcel->messages, parcel->n, &scratch);
     arena_clear(&scratch);
-    if (parcel->packed == NULL)
+    if (packed == NULL)
         return;
-    incoming_drop(parcel->batch, parcel->n);
+    if (parcel->batch != NULL)
+        incoming_drop(parcel->batch, parcel->n);
     parcel->batch = NULL;
+    packed_destroy(parcel->packed);
+    parcel->packed = packed;
     parcel->messages = NULL;
+    arena_clear(&parcel->again);
 }
 
 /* Where little is out, it is settled before that would pay. Two of the older ones for each that is
@@ -112,7 +118,24 @@ static void pack(struct parcel *parcel)
 
 void parcel_open(struct parcel *parcel)
 {
-    parcel->messages = packed_open(parcel->packed, &parcel->memory);
+    parcel->messages = packed_open(parcel->packed, &parcel->again);
+}
+
+const struct incoming *message_peek(struct delivery *delivery)
+{
+    struct parcel *parcel = parcel_of(delivery);
+
+    parcel->peeked |= parcel->messages == NULL;
+    return message_of(delivery);
+}
+
+void parcel_shut(struct parcel *parcel)
+{
+    if (!parcel->peeked)
+        return;
+    parcel->peeked = false;
+    parcel->messages = NULL;
+    arena_clear(&parcel->again);
 }
 
 void parcel_unhold(struct parcel *parcel)
@@ -341,6 +364,7 @@ void feed_take_batch(struct feed *feed, struct incoming_batch *batch)
     parcel->feed = feed;
     parcel->batch = batch;
     parcel->messages = batch->items;
+    arena_init(&parcel->again, NULL);
     parcel->bytes = batch->bytes;
     parcel->stride = stride;
     parcel->n = parcel->left = batch->n;

@@ -107,6 +107,7 @@ struct parcel {
     struct incoming_batch *batch; /* NULL: it is packed */
     struct block *packed;         /* NULL: it is not */
     struct incoming *messages;    /* of the batch, or made again; NULL: packed, by message_of */
+    struct arena again;           /* messages that were made again */
     struct delivery_more **more;  /* by index; NULL: none has any */
     size_t bytes;                 /* of the batch */
     size_t stride;                /* from one to the next */
@@ -114,6 +115,7 @@ struct parcel {
     uint32_t left;                /* of them: not over */
     uint32_t holds;               /* frames that read from the batch */
     bool claims;                  /* one of the payloads is elsewhere */
+    bool peeked;                  /* they were made again to be read, and are as they were packed */
     struct delivery first[];
 };
 
@@ -291,6 +293,9 @@ static inline struct parcel *parcel_of(const struct delivery *delivery)
 
 /* Makes its messages again. */
 void parcel_open(struct parcel *parcel);
+/* Who only reads leaves them packed: parcel_shut comes before anything else. */
+const struct incoming *message_peek(struct delivery *delivery);
+void parcel_shut(struct parcel *parcel);
 
 static inline struct incoming *message_of(const struct delivery *delivery)
 {

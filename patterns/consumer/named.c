@@ -45,8 +45,8 @@ static void look_for_all(struct member *member, struct named *sorted, size_t n)
 
     arena_init(&scratch, NULL);
     for (uint64_t s = settling_next(settling, 0); s != 0; s = settling_next(settling, s + 1)) {
-        const struct delivery *delivery = settling_find(settling, s);
-        const char *id = member_message_id(member, &scratch, message_of(delivery));
+        struct delivery *delivery = settling_find(settling, s);
+        const char *id = member_message_id(member, &scratch, message_peek(delivery));
         struct named *named = find(sorted, n, slice_str(id));
 
         if (named != NULL) {
@@ -57,6 +57,11 @@ static void look_for_all(struct member *member, struct named *sorted, size_t n)
             arena_clear(&scratch);
     }
     arena_clear(&scratch);
+    for (uint64_t s = settling_next(settling, 0); s != 0; s = settling_next(settling, s + 1)) {
+        const struct delivery *delivery = settling_find(settling, s);
+
+        parcel_shut(parcel_of(delivery));
+    }
 }
 
 /* The identifiers are sorted, and each open delivery is looked up once: neither a choice of them

@@ -1,5 +1,6 @@
 /* Members have so much that what came is packed: it comes again, is named and dies as it was. */
 #include "patterns/consumer/member.h"
+#include "src/base/block.h"
 #include "tests/pattern/consumer/consumer.h"
 
 enum {
@@ -51,6 +52,18 @@ static size_t packed_in(struct fake_rig *rig)
     for (struct parcel *p = consumer_in(rig)->feeds->parcels; p != NULL; p = p->next)
         n += p->messages == NULL ? p->n : 0;
     return n;
+}
+
+/* Of what is packed, and of what was made of it again. */
+static size_t bytes_in(struct fake_rig *rig)
+{
+    size_t bytes = 0;
+
+    for (struct parcel *p = consumer_in(rig)->feeds->parcels; p != NULL; p = p->next) {
+        if (p->packed != NULL)
+            bytes += p->memory.bytes + p->again.bytes + p->packed->bytes.len;
+    }
+    return bytes;
 }
 
 /* A message and what it was told as. */
@@ -176,6 +189,63 @@ static void test_it_is_named_by_its_identifier(void **state)
     consumer_free(rig);
 }
 
+static void extend_by_id(struct fake_rig *rig, const struct call *stream, const char *id)
+{
+    pb_extend_request request = CONSUMER_PB(EXTEND_REQUEST__INIT);
+    pb_deliveries which = CONSUMER_PB(DELIVERIES__INIT);
+    char copy[32], *ids[] = {copy};
+    struct call *call;
+
+    snprintf(copy, sizeof copy, "%s", id);
+    which.subscription_id = frame_at(stream, 0)->started->subscription_id;
+    which.message_ids = ids;
+    which.n_message_ids = 1;
+    request.deliveries = &which;
+    request.lease_ms = 1000;
+    call = fake_call(rig, "Extend", &request.base);
+    fake_rig_run(rig);
+    assert_int_equal(call->ends, 1);
+    assert_int_equal(((const pb_extend_response *)call->reply)->extended_count, 1);
+    fake_call_free(call);
+}
+
+static void test_it_stays_packed_when_it_is_named(void **state)
+{
+    struct fake_rig *rig = rig_with_many();
+    struct call *stream = member(rig);
+    size_t packed = packed_in(rig), bytes = bytes_in(rig);
+
+    (void)state;
+    assert_true(packed >= BATCH_MESSAGES);
+    for (size_t i = 1; i <= 3; i++) {
+        extend_by_id(rig, stream, text(MANY - i));
+        assert_int_equal(packed_in(rig), packed);
+        assert_int_equal(bytes_in(rig), bytes);
+    }
+    leave(rig, stream);
+    consumer_free(rig);
+}
+
+/* What was given back is with its member again. */
+static void test_it_is_packed_again(void **state)
+{
+    struct fake_rig *rig = rig_with_many();
+    struct call *call = member(rig);
+    size_t packed = packed_in(rig), bytes = bytes_in(rig);
+
+    (void)state;
+    assert_true(packed >= BATCH_MESSAGES);
+    for (size_t i = 0; i < 3; i++) {
+        reject(rig, call, (int64_t)(MANY - i), CONSUMER_PB(DISPOSITION__RELEASE), 0);
+        assert_int_equal(deliveries(call), MANY + i + 1);
+        expect_delivery(call, MANY + i, text(MANY - 1 - i), 1);
+        assert_int_equal(packed_in(rig), packed);
+        assert_int_equal(bytes_in(rig), bytes);
+    }
+    leave(rig, call);
+    consumer_free(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +254,8 @@ int main(void)
         cmocka_unit_test(test_those_that_came_first_are_packed_as_well),
         cmocka_unit_test(test_it_dies_and_is_retried_as_it_was),
         cmocka_unit_test(test_it_is_named_by_its_identifier),
+        cmocka_unit_test(test_it_stays_packed_when_it_is_named),
+        cmocka_unit_test(test_it_is_packed_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
