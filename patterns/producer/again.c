@@ -26,13 +26,14 @@ uint32_t outbox_next_pause_ms(const struct outbox *outbox, uint32_t least_ms)
     return ms < PAUSE_MOST_MS ? ms : PAUSE_MOST_MS;
 }
 
-/* A pause that outlasts the call would end with the deadline, which says less than the error. */
+/* With as much time behind the pause as it takes: a deadline that passes during the next try says
+ * less than the error does. */
 static bool has_time(const struct outbox *outbox, struct err err)
 {
     const struct op_group *group = outbox->group;
     uint64_t pause_ns = outbox_next_pause_ms(outbox, err.retry_after_ms) * NS_PER_MS;
 
-    return group->deadline_ns == 0 || group->home->now_ns + pause_ns < group->deadline_ns;
+    return group->deadline_ns == 0 || group->home->now_ns + 2 * pause_ns < group->deadline_ns;
 }
 
 bool outbox_may_try_again(struct frame *frame, struct err err)

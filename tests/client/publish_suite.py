@@ -197,7 +197,7 @@ class Publish(suite.Case):
         server = self.borrow(Prismd(namespaces=[producer({"backend": backend, "config": config}, backend)
                                                 for backend, config in slots.items()], wait_for=Prismd.http_answers))
         for backend in slots:
-            for seconds in ("0.5", "1.5"):
+            for seconds in ("1", "1.9"):  # less than retry_for_ms
                 with self.subTest((backend, seconds)):
                     result, = self.results("-n", backend, "-t", seconds, "t", "x", server=server.address, code=PARTIAL)
                     self.assertEqual((result["outcome"], result["code"]), ("NOT_STORED", "UNAVAILABLE"), result)
