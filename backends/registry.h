@@ -172,9 +172,14 @@ struct registry_page {
     uint32_t max_items;  /* 1..REGISTRY_PAGE_ITEMS */
     uint64_t max_bytes;  /* stop after the entry that passes this many; 0 = no bound */
     bool with_documents; /* and tags */
+    /* NULL: all that match become entries. Else, where heeds_wanted is set, those for which this is
+     * false are only counted, as of max_items. Of an identity with data == NULL: whether it can be
+     * true of any. It calls no backend of a registry, and does no I/O. */
+    bool (*wanted)(const struct registry_page *, struct slice identity);
     /* out */
     struct registry_entry *entries;
     size_t n;
+    size_t unwanted;   /* so many more match */
     uint64_t examined; /* identities that the filter was evaluated for */
     bool more;
     struct slice next; /* `after` of the next page; set if more */
@@ -192,6 +197,7 @@ struct registry {
     uint32_t native;   /* FILTER_BITs that the server evaluates itself; others are evaluated in this
                           process on what it sends. 0: in this process altogether */
     bool indexed;      /* equality with a field is looked up, not searched for */
+    bool heeds_wanted; /* of pages */
     const char *calls; /* backend calls for a put, beat, remove or get of n items */
     const char *page_calls; /* backend calls for a page */
     void (*put)(struct backend *, struct registry_put *);

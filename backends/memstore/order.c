@@ -173,11 +173,25 @@ static void grow(struct order *order, struct order_node *upper)
     assert(order->levels < LEVELS_MAX);
 }
 
-void order_insert(struct order *order, uint64_t number, void *member)
+/* Who is beside a place has its number, if anybody has. The one before lies in the same leaf: a
+ * leaf to which a path leads begins before the place, but for the first of all. */
+static void *neighbour(const struct path *path, uint64_t number)
+{
+    struct order_place behind = {path->nodes[0], path->at[0]};
+
+    if (behind.at > 0 && behind.leaf->slots[behind.at - 1].number == number)
+        return behind.leaf->slots[behind.at - 1].member;
+    if (behind.at == behind.leaf->n)
+        behind = (struct order_place){.leaf = behind.leaf->next};
+    return order_at(&behind, number);
+}
+
+void *order_insert(struct order *order, uint64_t number, void *member)
 {
     struct order_slot slot = {number, member};
     struct order_node *child = NULL;
     struct path path;
+    void *other;
 
     order->entries++;
     if (order->root == NULL) {
@@ -185,6 +199,7 @@ void order_insert(struct order *order, uint64_t number, void *member)
         order->levels = 1;
     }
     descend(order, number, order->name(member), false, &path);
+    other = neighbour(&path, number);
     for (unsigned level = 0; level < order->levels; level++) {
         struct order_node *node = path.nodes[level];
         unsigned at = level == 0 ? path.at[0] : path.at[level] + 1;
@@ -193,7 +208,7 @@ void order_insert(struct order *order, uint64_t number, void *member)
             put(node, at, slot, child);
             if (at == 0)
                 tell_parents(order, &path, level);
-            return;
+            return other;
         }
 
         struct order_node *upper = split(order, node, at, level == 0);
@@ -208,6 +223,7 @@ void order_insert(struct order *order, uint64_t number, void *member)
         child = upper;
     }
     grow(order, child);
+    return other;
 }
 
 /* ---- removing ---- */
@@ -357,6 +373,25 @@ void order_next(struct order_place *place)
     fetch_ahead(place);
     if (++place->at == place->leaf->n)
         *place = (struct order_place){.leaf = place->leaf->next};
+}
+
+unsigned order_skip(struct order_place *place, uint64_t number, unsigned most, void **last)
+{
+    unsigned passed = 0;
+
+    while (passed < most && order_at(place, number) != NULL) {
+        const struct order_node *leaf = place->leaf;
+        unsigned end = leaf->n - place->at > most - passed ? place->at + most - passed : leaf->n;
+
+        while (leaf->slots[end - 1].number != number)
+            end--;
+        passed += end - place->at;
+        *last = leaf->slots[end - 1].member;
+        place->at = end;
+        if (end == leaf->n)
+            *place = (struct order_place){.leaf = leaf->next};
+    }
+    return passed;
 }
 
 size_t order_bytes(const struct order *order)

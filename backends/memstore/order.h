@@ -24,8 +24,10 @@ struct order {
 
 void order_clear(struct order *order); /* the members stay */
 
-/* The pair is not in the set yet, and is in it, respectively. */
-void order_insert(struct order *order, uint64_t number, void *member);
+/* The pair is not in the set yet. Returns another member of the number; NULL: it is the first. */
+void *order_insert(struct order *order, uint64_t number, void *member);
+
+/* The pair is in the set. */
 void order_remove(struct order *order, uint64_t number, void *member);
 
 /* A place between two changes of the set. */
@@ -45,6 +47,10 @@ void *order_at(const struct order_place *place, uint64_t number);
 void *order_first(const struct order *order, uint64_t *number);
 
 void order_next(struct order_place *place);
+
+/* Passes `most` members of the number, or all that there are. Returns how many, and the last one of
+ * them. No member is looked at. */
+unsigned order_skip(struct order_place *place, uint64_t number, unsigned most, void **last);
 
 size_t order_bytes(const struct order *order);
 

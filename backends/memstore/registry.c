@@ -158,6 +158,7 @@ static void count(struct backend *backend, struct registry_count *count)
 
 const struct registry memstore_registry = {.native = 0,
                                            .indexed = true,
+                                           .heeds_wanted = true,
                                            .calls = "1",
                                            .page_calls = "1",
                                            .put = put,

@@ -68,70 +68,6 @@ void roster_destroy(struct roster *roster)
     free(roster);
 }
 
-/* ---- postings ---- */
-
-uint64_t roster_hash(const struct roster *roster, char space, struct slice name, struct slice value)
-{
-    uint8_t text[1 + DOCUMENT_NAME_BYTES + 1 + ROSTER_INDEXED_BYTES];
-    size_t len = 0;
-
-    text[len++] = (uint8_t)space;
-    if (name.len > 0)
-        memcpy(text + len, name.data, name.len);
-    len += name.len;
-    text[len++] = '\0'; /* no name holds it */
-    memcpy(text + len, value.data, value.len);
-    return memstore_hash(roster->store, slice_of(text, len + value.len)) |
-           2; /* 0 and ROSTER_SPILLED are taken */
-}
-
-bool roster_indexes(struct slice value)
-{
-    return value.len <= ROSTER_INDEXED_BYTES && document_type_of(value) < DOCUMENT_LIST;
-}
-
-struct postings {
-    uint64_t numbers[ROSTER_FIELDS + ROSTER_TAGS + 1];
-    uint32_t n;
-};
-
-static void post(struct postings *postings, uint64_t number)
-{
-    for (uint32_t i = 0; i < postings->n; i++) {
-        if (postings->numbers[i] == number)
-            return; /* a tag given twice, or a collision */
-    }
-    postings->numbers[postings->n++] = number;
-}
-
-/* Of the first `limit` values; true: there are more that would be indexed. */
-static bool post_values(const struct roster *roster, struct postings *postings, char space,
-                        struct slice container, unsigned limit)
-{
-    struct document_walk walk = document_walk(container);
-    unsigned n = 0;
-
-    while (document_next(&walk)) {
-        if (!roster_indexes(walk.value))
-            continue;
-        if (n++ == limit)
-            return true;
-        post(postings, roster_hash(roster, space, walk.name, walk.value));
-    }
-    return false;
-}
-
-static void postings_of(const struct roster *roster, const struct member *member,
-                        struct postings *postings)
-{
-    bool spilled;
-
-    postings->n = 0;
-    spilled = post_values(roster, postings, 'f', member_document(member), ROSTER_FIELDS);
-    if (post_values(roster, postings, 't', member_tags(member), ROSTER_TAGS) || spilled)
-        post(postings, ROSTER_SPILLED);
-}
-
 /* ---- members ---- */
 
 static size_t cost(const struct member *member)
@@ -171,19 +107,27 @@ static void enter_due(struct roster *roster, struct member *member)
 
 static void enter(struct roster *roster, struct member *member, const struct postings *postings)
 {
+    roster->changes++;
+    roster->mixed = roster->mixed || postings->mixed;
     order_insert(&roster->all, 0, member);
     enter_due(roster, member);
-    for (uint32_t i = 0; i < postings->n; i++)
-        order_insert(&roster->index, postings->numbers[i], member);
+    for (uint32_t i = 0; i < postings->n; i++) {
+        const struct posting *posting = &postings->items[i];
+        const struct member *other = order_insert(&roster->index, posting->number, member);
+
+        if (!roster->mixed && other != NULL && !roster_has(other, posting))
+            roster->mixed = true;
+    }
 }
 
 static void leave(struct roster *roster, struct member *member)
 {
     struct postings postings;
 
-    postings_of(roster, member, &postings);
+    roster->changes++;
+    roster_postings(roster, member, &postings);
     for (uint32_t i = 0; i < postings.n; i++)
-        order_remove(&roster->index, postings.numbers[i], member);
+        order_remove(&roster->index, postings.items[i].number, member);
     if (member->expires_ms > 0)
         order_remove(&roster->due, member->expires_ms, member);
     order_remove(&roster->all, 0, member);
@@ -203,7 +147,7 @@ static struct err replace(struct roster *roster, struct member *old, struct memb
     size_t taken, given = old != NULL ? cost(old) : 0;
     enum capacity capacity = CAPACITY_OK;
 
-    postings_of(roster, member, &postings);
+    roster_postings(roster, member, &postings);
     member->postings = postings.n;
     taken = cost(member);
     if (old == NULL || taken > given)
@@ -244,6 +188,11 @@ static struct member *expired(const struct roster *roster, uint64_t now_ms)
     struct member *member = order_first(&roster->due, &number);
 
     return member != NULL && number <= now_ms ? member : NULL;
+}
+
+bool roster_all_live(const struct roster *roster, uint64_t now_ms)
+{
+    return expired(roster, now_ms) == NULL;
 }
 
 static bool reap(struct roster *roster, uint64_t now_ms, unsigned n)

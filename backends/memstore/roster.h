@@ -5,7 +5,10 @@
  *   all    the members in the order of their identities
  *   due    those that expire, by the millisecond
  *   index  for each plain field at the top of a document, and for each tag, the hash of name and
- *          value: whoever asks for equality looks only at those that have it, and joins several
+ *          value: whoever asks for equality looks only at those that have it, and joins several.
+ *          Who comes under a number is compared with one who is there. As long as no two values
+ *          have met under a number, all under it have the value that one of them has, and need not
+ *          be looked at
  *
  * Memory: a member takes MEMBER_BYTES, its identity, document and tags, and ROSTER_POSTING_BYTES
  * for each of its places in these orders; all of it is charged to max_bytes, and the member as one
@@ -46,6 +49,8 @@ struct roster {
     /* ---- under the lock ---- */
     struct order all, due, index;
     uint64_t generation; /* of the last registration */
+    uint64_t changes;    /* of `all` and `index` */
+    bool mixed;          /* two values have met under a number of the index */
     struct counter expired;
 };
 

@@ -3,7 +3,9 @@
  * The equalities that all matches share are looked up in the index; with several, each list is
  * moved up to where the others stand until all of them stand at the same member. Members with more
  * fields or tags than are indexed stand in a list of their own, which is gone along beside. Every
- * member found so is evaluated all the same: numbers of the index are hashes. */
+ * member found so is evaluated all the same, since numbers of the index are hashes, but where it is
+ * known that each number stands for one value, and the filter asks for nothing else: then one is
+ * evaluated, and the others are as it is. */
 #include "backends/memstore/roster_priv.h"
 
 /* What a walk goes along. */
@@ -14,8 +16,10 @@ struct walk {
     uint64_t numbers[ROSTER_JOINED];
     struct order_place places[ROSTER_JOINED];
     unsigned n;
+    bool whole;                 /* what is looked up is the whole filter */
     struct order_place spilled; /* those that are not indexed altogether */
     bool single;                /* there is one list to go along, as mostly */
+    uint64_t changes;           /* of the roster, when the places were looked up; 0: they are not */
     struct {                    /* room for identities, which are many and short */
         uint8_t *at, *end;
     } room;
@@ -53,12 +57,18 @@ static struct walk walk_of(struct roster *roster, const struct filter *filter)
     struct walk walk = {.roster = roster, .filter = filter, .order = &roster->index};
     const struct filter_node *root = filter != NULL ? filter_root(filter) : NULL;
 
+    unsigned conditions = root != NULL;
+
     if (root != NULL && root->kind == FILTER_AND) {
-        for (const struct filter_node *child = root->first; child != NULL; child = child->next)
+        conditions = 0;
+        for (const struct filter_node *child = root->first; child != NULL; child = child->next) {
+            conditions++;
             consider(&walk, child);
+        }
     } else if (root != NULL) {
         consider(&walk, root);
     }
+    walk.whole = walk.n == conditions;
     if (walk.n == 0) {
         walk.order = &roster->all;
         walk.numbers[walk.n++] = 0;
@@ -70,6 +80,9 @@ static struct walk walk_of(struct roster *roster, const struct filter *filter)
 
 static void start(struct walk *walk, struct slice after)
 {
+    if (walk->changes == walk->roster->changes)
+        return; /* the places of the stride before are good */
+    walk->changes = walk->roster->changes;
     for (unsigned i = 0; i < walk->n; i++)
         walk->places[i] = order_seek(walk->order, walk->numbers[i], after, after.len > 0);
     walk->spilled = (struct order_place){0};
@@ -133,41 +146,95 @@ static bool matches(const struct walk *walk, const struct member *member)
     return walk->filter == NULL || filter_match(walk->filter, &subject);
 }
 
-static bool page_full(const struct registry_page *page, uint64_t bytes)
+/* All on whom the lists agree match, or none of them does: it is enough to evaluate the first. */
+static bool agree(const struct walk *walk, const struct member *first)
 {
-    return page->n == page->max_items || (page->max_bytes > 0 && bytes >= page->max_bytes);
+    return walk->whole && !walk->roster->mixed &&
+           order_at(&walk->spilled, ROSTER_SPILLED) == NULL && matches(walk, first);
 }
 
-/* True: there is more behind page->next. */
+static bool page_full(const struct registry_page *page, uint64_t bytes)
+{
+    return page->n + page->unwanted == page->max_items ||
+           (page->max_bytes > 0 && bytes >= page->max_bytes);
+}
+
+/* What is the same for a stride. */
+struct known {
+    bool live, match; /* all of them */
+    uint64_t now_ms;
+};
+
+/* Whether it is an entry of the page. */
+static bool takes(const struct walk *walk, const struct known *known, struct registry_page *page,
+                  const struct member *member)
+{
+    if (!known->live && !member_lives(member, known->now_ms))
+        return false;
+    page->examined++;
+    if (!known->match && !matches(walk, member))
+        return false;
+    if (page->wanted == NULL || page->wanted(page, member_name(member)))
+        return true;
+    page->unwanted++;
+    return false;
+}
+
+static void enter(struct walk *walk, struct registry_page *page, const struct member *member)
+{
+    struct arena *arena = op_arena(&page->op);
+
+    if (page->entries == NULL)
+        page->entries = arena_alloc(arena, page->max_items * sizeof *page->entries);
+    roster_fill(member, keep(walk, arena, member_name(member)), page->with_documents, arena,
+                &page->entries[page->n++]);
+}
+
+static uint64_t entry_bytes(const struct registry_entry *entry)
+{
+    return entry->identity.len + entry->document.len + entry->tags.len;
+}
+
+/* Under the lock. Returns the last one looked at; NULL: there is none. */
+static struct member *take_some(struct walk *walk, struct registry_page *page, uint64_t *bytes,
+                                uint64_t now_ms)
+{
+    struct member *member = next(walk);
+    struct known known = {.live = roster_all_live(walk->roster, now_ms), .now_ms = now_ms};
+    void *last = NULL;
+
+    known.match = member != NULL && agree(walk, member);
+    if (known.match && known.live && walk->single && page->wanted != NULL &&
+        !page->wanted(page, slice_of(NULL, 0))) {
+        page->unwanted += order_skip(&walk->places[0], walk->numbers[0],
+                                     page->max_items - (unsigned)(page->n + page->unwanted), &last);
+        return last;
+    }
+    for (int i = 0; i < ROSTER_STRIDE && member != NULL && !page_full(page, *bytes); i++) {
+        last = member;
+        advance(walk, member);
+        if (takes(walk, &known, page, member)) {
+            enter(walk, page, member);
+            *bytes += entry_bytes(&page->entries[page->n - 1]);
+        }
+        member = next(walk);
+    }
+    return last;
+}
+
+/* True: there is more behind page->next, and room for it. */
 static bool stride(struct walk *walk, struct registry_page *page, uint64_t *bytes)
 {
     uint64_t now_ms = roster_lock(walk->roster);
-    struct arena *arena = op_arena(&page->op);
-    struct member *member = NULL, *last = NULL;
-    bool full = false;
+    struct member *last;
 
     start(walk, page->next);
-    for (int i = 0; i < ROSTER_STRIDE && !full && (member = next(walk)) != NULL; i++) {
-        last = member;
-        advance(walk, member);
-        if (!member_lives(member, now_ms))
-            continue;
-        page->examined++;
-        if (!matches(walk, member))
-            continue;
-
-        struct registry_entry *entry = &page->entries[page->n++];
-
-        roster_fill(member, keep(walk, arena, member_name(member)), page->with_documents, arena,
-                    entry);
-        *bytes += entry->identity.len + entry->document.len + entry->tags.len;
-        full = page_full(page, *bytes);
-    }
+    last = take_some(walk, page, bytes, now_ms);
     if (last != NULL)
-        page->next = arena_copy(arena, member_name(last));
-    page->more = member != NULL && next(walk) != NULL;
+        page->next = arena_copy(op_arena(&page->op), member_name(last));
+    page->more = last != NULL && next(walk) != NULL;
     pthread_mutex_unlock(&walk->roster->lock);
-    return page->more && !full;
+    return page->more && !page_full(page, *bytes);
 }
 
 void roster_page(struct roster *roster, struct registry_page *page)
@@ -175,8 +242,9 @@ void roster_page(struct roster *roster, struct registry_page *page)
     struct walk walk = walk_of(roster, page->filter);
     uint64_t bytes = 0;
 
-    page->entries = arena_alloc(op_arena(&page->op), page->max_items * sizeof *page->entries);
+    page->entries = NULL;
     page->n = 0;
+    page->unwanted = 0;
     page->examined = 0;
     page->next = page->after;
     for (int i = 0; i < ROSTER_PAGE_STRIDES && stride(&walk, page, &bytes); i++)

@@ -46,6 +46,7 @@ struct lane {
     } state;
     struct arena arena; /* of the page */
     struct registry_page page;
+    bool asked; /* its entries are those that may be heard */
     struct registry_get get;
     struct names *from; /* of get */
     struct publish publish;
@@ -118,6 +119,7 @@ struct sending {
     struct header *headers;
     size_t n_headers, page_items;
     bool asks;             /* first whether anybody hears a target's topic */
+    bool deaf;             /* most of the last page were heard by nobody */
     struct outgoing model; /* of every item: all but its topic, its key and its id */
 
     struct names named; /* those that the request names, each once; items NULL: all that match */

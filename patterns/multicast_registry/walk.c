@@ -178,13 +178,14 @@ static bool may_be_heard(const struct sending *s, struct slice identity)
  */
 static void make_items(struct lane *lane)
 {
-    const struct sending *s = lane->sending;
+    struct sending *s = lane->sending;
+    bool asks = s->asks && !lane->asked;
     size_t before = 0; /* how many were unheard when the block began */
     size_t all = lane->n, n = 0, unheard = 0;
     struct slice *alone;
 
     lane->items = NULL;
-    if (s->asks && !may_be_heard(s, message_null())) { /* nobody listens to anything */
+    if (asks && !may_be_heard(s, message_null())) { /* nobody listens to anything */
         tally_unheard(lane, lane->identities, all);
         lane->n = 0;
         return;
@@ -193,7 +194,7 @@ static void make_items(struct lane *lane)
     for (size_t i = 0; i < all; i++) {
         struct slice identity = lane->identities[i];
 
-        bool plain = s->asks && convert_is_plain(s->multicast->settings.topic_prefix, identity);
+        bool plain = asks && convert_is_plain(s->multicast->settings.topic_prefix, identity);
 
         if (i % BLOCK == 0)
             before = unheard;
@@ -207,6 +208,7 @@ static void make_items(struct lane *lane)
         lane->identities[n++] = identity;
     }
     lane->n = n;
+    s->deaf = asks ? unheard > n : s->deaf;
     tally_unheard(lane, alone, unheard);
 }
 
@@ -260,18 +262,19 @@ static void wake_lanes(struct sending *s)
     }
 }
 
-/* Another lane may have waited for this one's page to end. */
-static void fetched(struct lane *lane)
+/* Another lane may have waited for this one's page to end. unheard: counted already. */
+static void fetched(struct lane *lane, size_t unheard)
 {
     struct sending *s = lane->sending;
     uint64_t at_ns;
 
     s->fetching = false;
-    s->tally.targets += (int32_t)lane->n;
+    s->tally.targets += (int32_t)(lane->n + unheard);
+    tally_counts(s, 0, unheard);
     lane->attempt = 0;
     lane->state = LANE_PACED;
     wake_lanes(s);
-    if (lane->n == 0) {
+    if (lane->n + unheard == 0) {
         lane_next(lane);
         return;
     }
@@ -302,10 +305,10 @@ static void paged(struct op *op)
     struct sending *s = lane->sending;
     const struct registry_page *page = &lane->page;
 
-    prepare(lane, page->max_items);
+    prepare(lane, page->n);
     if (op->err.code != ERR_OK) {
         walk_failed(s, op->err);
-        fetched(lane);
+        fetched(lane, 0);
         return;
     }
     for (size_t i = 0; i < page->n; i++)
@@ -315,17 +318,36 @@ static void paged(struct op *op)
         s->after_len = page->next.len;
         memcpy(s->after, page->next.data, page->next.len);
     }
-    fetched(lane);
+    s->deaf = lane->asked ? page->unwanted > page->n : s->deaf;
+    fetched(lane, page->unwanted);
+}
+
+/* While the registry goes along its own memory, what nobody hears is not even copied. */
+static bool wanted(const struct registry_page *page, struct slice identity)
+{
+    const struct sending *s = CONTAINER_OF(page, struct lane, page)->sending;
+
+    return !convert_is_plain(s->multicast->settings.topic_prefix, identity) ||
+           may_be_heard(s, identity);
+}
+
+/* Not of all where most are heard, nor where each is told, nor of what goes later. */
+static bool asks_at_once(const struct sending *s)
+{
+    return s->asks && s->multicast->plan.registry->heeds_wanted && tally_only_counts(s) &&
+           s->request->_rate_per_second_case == 0 && (s->deaf || !may_be_heard(s, message_null()));
 }
 
 static void fetch_page(struct lane *lane)
 {
     struct sending *s = lane->sending;
 
+    lane->asked = asks_at_once(s);
     lane->page =
         (struct registry_page){.filter = s->filter,
                                .after = arena_copy(&lane->arena, slice_of(s->after, s->after_len)),
-                               .max_items = (uint32_t)s->page_items};
+                               .max_items = (uint32_t)s->page_items,
+                               .wanted = lane->asked ? wanted : NULL};
     op_start(&lane->page.op, &s->group, paged);
     lane->page.op.arena = &lane->arena;
     s->multicast->plan.registry->page(s->multicast->registry, &lane->page);
@@ -347,7 +369,7 @@ static void got(struct op *op)
     prepare(lane, lane->get.n);
     if (op->err.code != ERR_OK) {
         walk_failed(s, op->err);
-        fetched(lane);
+        fetched(lane, 0);
         return;
     }
     for (size_t i = 0; i < lane->get.looked_up; i++) {
@@ -357,7 +379,7 @@ static void got(struct op *op)
     lane->from->next += lane->get.looked_up;
     if (lane->from == &s->named)
         s->exhausted = s->named.next == s->named.n;
-    fetched(lane);
+    fetched(lane, 0);
 }
 
 static void fetch_named(struct lane *lane, struct names *from)
@@ -365,6 +387,7 @@ static void fetch_named(struct lane *lane, struct names *from)
     struct sending *s = lane->sending;
     size_t left = from->n - from->next;
 
+    lane->asked = false;
     lane->from = from;
     lane->get = (struct registry_get){.identities = from->items + from->next,
                                       .n = left < s->page_items ? left : s->page_items,

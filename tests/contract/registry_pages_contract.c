@@ -198,6 +198,67 @@ static void few_matches(void **state)
     assert_int_equal(registry_count_of(fixture, fixture->backend, NULL), 10000);
 }
 
+static bool ends_in_4(const struct registry_page *page, struct slice identity)
+{
+    (void)page;
+    return identity.data == NULL || identity.data[identity.len - 1] == '4';
+}
+
+static bool is_nobody(const struct registry_page *page, struct slice identity)
+{
+    (void)page;
+    (void)identity;
+    return false;
+}
+
+/* All pages: entries are those that are wanted, and the others are counted. */
+static void expect_wanted(struct kv_fixture *fixture, struct registry_page page, uint64_t all,
+                          uint64_t wanted)
+{
+    bool heeds = fixture->backend->has.registry->heeds_wanted;
+    uint64_t n = 0, unwanted = 0;
+
+    for (page.more = true; page.more;) {
+        page.op = (struct op){0};
+        page.after = page.next;
+        kv_expect(kv_do(fixture, registry_start_page, &page.op), ERR_OK, NULL);
+        assert_true(page.n + page.unwanted <= page.max_items);
+        for (size_t i = 0; heeds && i < page.n; i++)
+            assert_true(page.wanted(&page, page.entries[i].identity));
+        n += page.n;
+        unwanted += page.unwanted;
+    }
+    assert_int_equal(n, heeds ? wanted : all);
+    assert_int_equal(n + unwanted, all);
+}
+
+static void unwanted_are_counted(void **state)
+{
+    static const struct {
+        const char *filter;
+        uint64_t all, in_4;
+    } cases[] = {{NULL, 300, 30},
+                 {"{\"even\":true}", 150, 30},
+                 {"{\"even\":false}", 150, 0},
+                 {"{\"even\":true,\"mod\":4}", 30, 30},
+                 {"{\"n.lt\":100}", 100, 10},
+                 {"{\"mod\":11}", 0, 0}};
+    struct kv_fixture *fixture = fixture_of(state);
+
+    fill(fixture, "s", 0, 300, 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (uint32_t max_items = 7; max_items < 1000; max_items *= 10) {
+            struct registry_page page = {.filter = registry_filter(fixture, cases[i].filter),
+                                         .max_items = max_items,
+                                         .wanted = ends_in_4};
+
+            expect_wanted(fixture, page, cases[i].all, cases[i].in_4);
+            page.wanted = is_nobody;
+            expect_wanted(fixture, page, cases[i].all, 0);
+        }
+    }
+}
+
 static void counts_enough(void **state)
 {
     struct kv_fixture *fixture = fixture_of(state);
@@ -289,16 +350,10 @@ int registry_pages_contract(const char *name, CMFixtureFunction setup, CMFixture
 #test, test, NULL, tear_down, NULL                                                         \
     }
     const struct CMUnitTest tests[] = {
-        PAGES(scan),
-        PAGES(scan_skips_expired),
-        PAGES(enumerate_fallback),
-        PAGES(hostile_names),
-        PAGES(resumes_anywhere),
-        PAGES(bytes_end_a_page),
-        PAGES(few_matches),
-        PAGES(counts_enough),
-        PAGES(many_fields),
-        PAGES(stays_exactly_once),
+        PAGES(scan),          PAGES(scan_skips_expired),   PAGES(enumerate_fallback),
+        PAGES(hostile_names), PAGES(resumes_anywhere),     PAGES(bytes_end_a_page),
+        PAGES(few_matches),   PAGES(unwanted_are_counted), PAGES(counts_enough),
+        PAGES(many_fields),   PAGES(stays_exactly_once),
     };
 #undef PAGES
 

@@ -41,6 +41,28 @@ struct bench {
     size_t entries;
 };
 
+/* By some at a time, to the end. */
+static void expect_skips(const struct bench *bench, uint64_t number)
+{
+    struct order_place place = order_seek(&bench->order, number, slice_of(NULL, 0), false);
+    unsigned i = 0, most, passed;
+    void *last = NULL;
+
+    do {
+        most = roll(200) + 1;
+        passed = order_skip(&place, number, most, &last);
+        assert_true(passed <= most);
+        for (unsigned n = 0; n < passed; n++, i++) {
+            while (!bench->in[number][i])
+                i++;
+        }
+        assert_true(passed == 0 || last == bench->members[i - 1]);
+    } while (passed == most);
+    while (i < MEMBERS)
+        assert_false(bench->in[number][i++]);
+    assert_null(order_at(&place, number));
+}
+
 /* Walks each number from the start, and from behind a member. */
 static void expect_same(const struct bench *bench)
 {
@@ -63,8 +85,23 @@ static void expect_same(const struct bench *bench)
             order_next(&place);
         }
         assert_null(order_at(&place, number));
+        expect_skips(bench, number);
     }
     assert_int_equal(bench->order.entries, bench->entries);
+}
+
+/* Another of the number, if there is any. */
+static void expect_other(const struct bench *bench, unsigned number, unsigned i,
+                         const struct member *other)
+{
+    for (unsigned j = 0; other == NULL && j < MEMBERS; j++)
+        assert_true(j == i || !bench->in[number][j]);
+    if (other != NULL) {
+        struct order_place place = order_seek(&bench->order, number, member_name(other), false);
+
+        assert_ptr_equal(order_at(&place, number), other);
+        assert_ptr_not_equal(other, bench->members[i]);
+    }
 }
 
 static void set(struct bench *bench, unsigned number, unsigned i, bool in)
@@ -73,7 +110,10 @@ static void set(struct bench *bench, unsigned number, unsigned i, bool in)
         return;
     bench->in[number][i] = in;
     bench->entries += in ? 1 : (size_t)-1;
-    (in ? order_insert : order_remove)(&bench->order, number, bench->members[i]);
+    if (in)
+        expect_other(bench, number, i, order_insert(&bench->order, number, bench->members[i]));
+    else
+        order_remove(&bench->order, number, bench->members[i]);
 }
 
 static void test_model(void **state)

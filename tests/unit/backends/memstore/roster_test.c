@@ -112,26 +112,50 @@ static const struct filter *filter_of(struct arena *arena, const char *json)
     return filter;
 }
 
+static bool is_odd(const struct registry_page *page, struct slice identity)
+{
+    (void)page;
+    return identity.data == NULL || identity.data[identity.len - 1] % 2 == 1;
+}
+
+static bool is_nobody(const struct registry_page *page, struct slice identity)
+{
+    (void)page;
+    (void)identity;
+    return false;
+}
+
 static void look(struct bench *bench)
 {
+    static bool (*const wanted[])(const struct registry_page *, struct slice) = {NULL, is_odd,
+                                                                                 is_nobody};
     struct arena *arena = &bench->rig.arena;
-    unsigned a = roll(bench, VALUES), b = roll(bench, VALUES), found = 0;
-    const char *json = arena_printf(arena, "{\"a\":%u,\"b\":\"v%u\"}", a, b);
-    struct registry_page page = {.filter = filter_of(arena, json), .max_items = NAMES};
+    unsigned a = roll(bench, VALUES), b = roll(bench, VALUES), asks = roll(bench, 3), found = 0,
+             others = 0;
+    const char *json = asks == 0   ? arena_printf(arena, "{\"a\":%u}", a)
+                       : asks == 1 ? arena_printf(arena, "{\"b\":\"v%u\"}", b)
+                                   : arena_printf(arena, "{\"a\":%u,\"b\":\"v%u\"}", a, b);
+    struct registry_page page = {
+        .filter = filter_of(arena, json), .max_items = NAMES, .wanted = wanted[roll(bench, 3)]};
 
     page.op.arena = arena;
     roster_page(bench->rig.store->roster, &page);
     assert_false(page.more);
     for (unsigned i = 0; i < NAMES; i++) {
         const struct known *known = &bench->known[i];
+        struct slice name = name_of(arena, i);
 
-        if (!lives(bench, known) || known->a != a || known->b != b)
+        if (!lives(bench, known) || (asks != 1 && known->a != a) || (asks != 0 && known->b != b))
             continue;
+        if (page.wanted != NULL && !page.wanted(&page, name)) {
+            others++;
+            continue;
+        }
         assert_true(found < page.n);
-        assert_true(slice_equal(page.entries[found].identity, name_of(arena, i)));
-        found++;
+        assert_true(slice_equal(page.entries[found++].identity, name));
     }
     assert_int_equal(found, page.n);
+    assert_int_equal(others, page.unwanted);
 }
 
 static void live(unsigned hash_bits)
@@ -174,6 +198,49 @@ static void test_random_life_without_hashes(void **state)
 {
     (void)state;
     live(0);
+}
+
+/* Some values meet under a number, and others do not. */
+static void test_random_life_with_short_hashes(void **state)
+{
+    (void)state;
+    for (unsigned bits = 1; bits < 6; bits++)
+        live(bits);
+}
+
+/* So many, all but the first with a life of ttl_ms: one of them matches in the end. */
+static void expect_one(unsigned n, unsigned a_each, unsigned b, unsigned b_each, uint64_t ttl_ms,
+                       const char *json)
+{
+    struct rig rig;
+    struct registry_page page = {.max_items = NAMES};
+
+    rig_open(&rig, 0, 0, 0);
+    page.op.arena = &rig.arena;
+    page.filter = filter_of(&rig.arena, json);
+    for (unsigned i = 0; i < n; i++) {
+        struct registry_put_item item = {
+            .identity = name_of(&rig.arena, i),
+            .document = document_of(&rig.arena, 1 + i * a_each, b + i * b_each),
+            .ttl_ms = i > 0 ? ttl_ms : 0};
+
+        roster_put(rig.store->roster, &item, 0);
+        assert_int_equal(item.err.code, ERR_OK);
+    }
+    rig_pass_ms(&rig, 11);
+    roster_page(rig.store->roster, &page);
+    assert_int_equal(page.n, 1);
+    rig_close(&rig);
+}
+
+/* All numbers are the same. Two values of one member meet there, and values of two members; more
+ * have expired than a call takes out. */
+static void test_who_is_under_a_number_but_does_not_match(void **state)
+{
+    (void)state;
+    expect_one(2, 0, 2, 1, 0, "{\"b\":\"v2\"}");
+    expect_one(2, 1, VALUES, 1, 0, "{\"a\":1}");
+    expect_one(40, 0, VALUES, 0, 10, "{\"a\":1}");
 }
 
 /* What is refused has taken nothing; a longer document in place of a shorter one is refused too. */
@@ -288,6 +355,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_life),
         cmocka_unit_test(test_random_life_without_hashes),
+        cmocka_unit_test(test_random_life_with_short_hashes),
+        cmocka_unit_test(test_who_is_under_a_number_but_does_not_match),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_threads),
     };
