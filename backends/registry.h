@@ -190,7 +190,9 @@ struct registry_count {
     struct op op;
     const struct filter *filter; /* NULL: all */
     uint64_t enough;             /* stop once so many are found; 0 = count all */
-    uint64_t count;              /* out */
+    bool aside;     /* for a metric, without a filter: bounded work, and never the slot's first use.
+                       ERR_UNAVAILABLE where that does not tell */
+    uint64_t count; /* out */
 };
 
 struct registry {
@@ -207,6 +209,10 @@ struct registry {
     void (*get)(struct backend *, struct registry_get *);
     void (*page)(struct backend *, struct registry_page *);
     void (*count)(struct backend *, struct registry_count *);
+    /* About how many there are, for people: those that have expired and are not removed yet may be
+     * among them. Asks nobody. UINT64_MAX: not known. thread: any. NULL: registry_count.aside
+     * is cheap enough to be asked every few seconds. */
+    uint64_t (*estimate)(struct backend_store *);
 };
 
 #endif

@@ -278,6 +278,35 @@ static void probed(struct op *op)
     atomic_store(&slot->probe_error, is_up(&health) ? error : NULL);
 }
 
+const struct registry *slots_registry(const struct slot *slot)
+{
+    const enum backend_interface *required = slot->schema->required;
+
+    while (required != NULL && *required != BACKEND_INTERFACE_COUNT) {
+        if (*required++ == BACKEND_REGISTRY)
+            return slot->store->type->interfaces.registry;
+    }
+    return NULL;
+}
+
+static void counted(struct op *op)
+{
+    struct slot *slot = CONTAINER_OF(op, struct slot, count.op);
+
+    atomic_store(&slot->identities, op->err.code == ERR_OK ? slot->count.count : UINT64_MAX);
+}
+
+static void start_count(struct slot *slot, struct backend *instance)
+{
+    const struct registry *registry = slots_registry(slot);
+
+    if (registry == NULL || registry->estimate != NULL)
+        return;
+    slot->count = (struct registry_count){.aside = true};
+    op_start(&slot->count.op, &slot->group, counted);
+    registry->count(instance, &slot->count);
+}
+
 static void probe_over(struct op_group *group)
 {
     struct slot *slot = CONTAINER_OF(group, struct slot, group);
@@ -300,12 +329,14 @@ static void start_probe(struct job *job)
     slot->group.idle = probe_over;
     op_start(&slot->probe, &slot->group, probed);
     instance->type->probe(instance, &slot->probe);
+    start_count(slot, instance);
 }
 
 static void init_probe(struct slots *slots, struct slot *slot)
 {
     arena_init(&slot->arena, NULL);
     slot->start.run = start_probe;
+    atomic_store(&slot->identities, UINT64_MAX);
     (void)slots;
 }
 

@@ -3,6 +3,7 @@
 #define PRISM_SLOTS_PRIV_H
 
 #include "backends/backend.h"
+#include "backends/registry.h"
 #include "patterns/pattern.h"
 #include "pool/op.h"
 #include "src/slots.h"
@@ -23,11 +24,13 @@ struct slot {
 
     /* the probe; runs on worker 0 */
     struct op probe;
+    struct registry_count count; /* beside it, of a slot that holds identities */
     struct op_group group;
     struct arena arena;
     struct job start;
     _Atomic bool probing;
     _Atomic(const char *) probe_error; /* static; NULL: the last probe came back well */
+    _Atomic(uint64_t) identities;      /* as counted last; UINT64_MAX: not known */
 };
 
 struct space {
@@ -61,6 +64,9 @@ static inline void *slots_zalloc(size_t n, size_t size)
 
 /* By index; the last is the poller. */
 struct worker *slots_worker(const struct slots *slots, unsigned i);
+
+/* Of a slot that is there to hold identities; NULL: it is not. */
+const struct registry *slots_registry(const struct slot *slot);
 
 /* Runs fn(arg) on that worker and waits until it has returned. thread: main. */
 void slots_run_on(const struct slots *slots, unsigned worker, void (*fn)(void *), void *arg);

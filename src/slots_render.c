@@ -47,6 +47,31 @@ static void render_health(const struct slots *slots, struct metrics_page *page)
     }
 }
 
+static void render_identities(const struct slots *slots, struct metrics_page *page)
+{
+    static const char name[] = "prism_backend_identities";
+
+    metrics_family(page, name, "gauge",
+                   "Identities in the registry, as the backend's page says: counted at the last "
+                   "probe, or an estimate with expired ones not yet removed, and with those of "
+                   "other namespaces in the same table. Absent while not known.");
+    for (size_t i = 0; i < slots->filled_count; i++) {
+        const struct slot *slot = slots->filled[i];
+        const struct registry *registry = slots_registry(slot);
+        const char *labels[] = {
+            "namespace", slot->space->config->name, "pattern", slot->space->config->pattern->name,
+            "slot",      slot->schema->name,        "backend", slot->store->type->name,
+            NULL};
+        uint64_t identities = UINT64_MAX;
+
+        if (registry != NULL)
+            identities = registry->estimate != NULL ? registry->estimate(slot->store)
+                                                    : atomic_load(&slot->identities);
+        if (identities != UINT64_MAX)
+            metrics_sample_u64(page, name, labels, identities);
+    }
+}
+
 /* Each pattern, and each backend type, once: with the instances of all namespaces. */
 static void render_patterns(const struct slots *slots, struct metrics_page *page)
 {
@@ -116,6 +141,7 @@ void slots_render(void *arg, struct metrics_page *page)
     STAT("prism_backend_in_flight", "gauge", "Operations given to the backend and not yet ended.",
          in_flight);
 #undef STAT
+    render_identities(slots, page);
     render_patterns(slots, page);
     render_backends(slots, page);
 }

@@ -224,7 +224,7 @@ static void instance_close(struct backend *backend, void (*closed)(void *arg), v
 
 /* ---- metrics ---- */
 
-enum { FAMILIES = 20 };
+enum { FAMILIES = 19 };
 
 static const struct family {
     const char *name, *type, *help;
@@ -245,8 +245,6 @@ static const struct family {
     {"prism_memstore_dropped_total", "counter", "Messages of topics that a subscriber missed."},
     {"prism_memstore_lost_total", "counter",
      "Messages of streams that went before a group had read them."},
-    {"prism_memstore_identities", "gauge",
-     "Identities registered, expired ones not yet reclaimed included."},
     {"prism_memstore_identity_index_bytes", "gauge", "Bytes of the registry's orders."},
     {"prism_memstore_identities_expired_total", "counter", "Expired identities reclaimed."},
     {"prism_memstore_sessions", "gauge", "Sessions held, expired ones not yet reclaimed included."},
@@ -279,7 +277,6 @@ static uint64_t family_value(struct memstore *store, size_t family)
                                        counter_read(&m->refused),
                                        counter_read(&m->dropped),
                                        counter_read(&m->lost),
-                                       roster.identities,
                                        roster.bytes,
                                        roster.expired,
                                        sessions.sessions,

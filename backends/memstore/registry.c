@@ -156,6 +156,11 @@ static void count(struct backend *backend, struct registry_count *count)
     enumerate_begin(instance, &instance->counts, &count->op, count_slice);
 }
 
+static uint64_t estimate(struct backend_store *store)
+{
+    return roster_totals(CONTAINER_OF(store, struct memstore, base)->roster).identities;
+}
+
 const struct registry memstore_registry = {.native = 0,
                                            .indexed = true,
                                            .heeds_wanted = true,
@@ -167,4 +172,5 @@ const struct registry memstore_registry = {.native = 0,
                                            .remove = remove_many,
                                            .get = get,
                                            .page = page,
-                                           .count = count};
+                                           .count = count,
+                                           .estimate = estimate};

@@ -8,7 +8,7 @@
 static const char *const tables[POSTGRES_TABLES] = {"keyvalue", "sessions", "session_values",
                                                     "messages", "identities"};
 
-enum column { HIDDEN = POSTGRES_TABLES, OLDEST_MS, PID, COLUMNS };
+enum column { HIDDEN = POSTGRES_TABLES, OLDEST_MS, PID, IDENTITIES, COLUMNS };
 
 /* ---- asking ---- */
 
@@ -40,6 +40,7 @@ static void burden_result(struct postgres_call *call, const PGresult *result)
         atomic_store(&burden->dead[table], (uint64_t)postgres_int8(result, 0, table));
     atomic_store(&burden->hidden, (uint64_t)postgres_int8(result, 0, HIDDEN));
     atomic_store(&burden->oldest_ms, (uint64_t)postgres_int8(result, 0, OLDEST_MS));
+    atomic_store(&burden->identities, (uint64_t)postgres_int8(result, 0, IDENTITIES));
     judge(call->conn->postgres, atomic_load(&burden->oldest_ms), postgres_int4(result, 0, PID));
 }
 
@@ -70,6 +71,13 @@ static struct postgres_store *known(struct backend_store *base)
     struct postgres_store *store = CONTAINER_OF(base, struct postgres_store, base);
 
     return atomic_load(&store->burden.known) ? store : NULL;
+}
+
+uint64_t postgres_burden_identities(struct backend_store *base)
+{
+    const struct postgres_store *store = known(base);
+
+    return store != NULL ? atomic_load(&store->burden.identities) : UINT64_MAX;
 }
 
 static void render_dead(struct backend_store *const *stores, size_t n, struct metrics_page *page)

@@ -5,6 +5,8 @@
  * put is a function in the schema, because each of its items has an outcome of its own. */
 #include "backends/postgres/postgres_registry.h"
 
+#include "backends/postgres/postgres_burden.h"
+
 #include <stdlib.h>
 
 /* Items in the order in which their rows are locked; equal identities in request order. */
@@ -331,4 +333,5 @@ const struct registry postgres_registry = {.native = POSTGRES_FILTER_OPS,
                                            .remove = remove_many,
                                            .get = get,
                                            .page = postgres_registry_page,
-                                           .count = postgres_registry_count};
+                                           .count = postgres_registry_count,
+                                           .estimate = postgres_burden_identities};

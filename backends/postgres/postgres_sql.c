@@ -45,7 +45,9 @@ static const char *const statements[POSTGRES_STATEMENTS] = {
         " SELECT t.rows[1], t.rows[2], t.rows[3], t.rows[4], t.rows[5],"
         " (SELECT count(*) FROM seen WHERE backend_type IS NULL), greatest(0,"
         " extract(epoch FROM clock_timestamp() - oldest.since) * 1000)::int8,"
-        " coalesce(oldest.pid, 0) FROM (SELECT ARRAY(SELECT"
+        " coalesce(oldest.pid, 0),"
+        " coalesce(pg_stat_get_live_tuples(to_regclass('@.identities')), 0)"
+        " FROM (SELECT ARRAY(SELECT"
         " coalesce(pg_stat_get_dead_tuples(to_regclass(name)), 0) FROM unnest(ARRAY["
         "'@.keyvalue', '@.sessions', '@.session_values', '@.messages', '@.identities'"
         "]) AS t(name)) AS rows) AS t LEFT JOIN oldest ON true",

@@ -40,7 +40,7 @@ struct postgres_login {
 struct postgres_burden {
     atomic_bool known;
     atomic_bool old; /* a transaction is older than old_transaction_ms, and this was told */
-    _Atomic(uint64_t) dead[POSTGRES_TABLES], hidden, oldest_ms;
+    _Atomic(uint64_t) dead[POSTGRES_TABLES], hidden, oldest_ms, identities;
 };
 
 struct postgres_store {

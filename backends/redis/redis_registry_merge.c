@@ -145,8 +145,8 @@ static void count_start(struct redis_spread *spread)
 
     counting->counts = arena_array(op_arena(spread->op), spread->parts, sizeof *counting->counts);
     for (unsigned part = 0; part < spread->parts; part++) {
-        counting->counts[part] =
-            (struct registry_count){.filter = count->filter, .enough = count->enough};
+        counting->counts[part] = (struct registry_count){
+            .filter = count->filter, .enough = count->enough, .aside = count->aside};
         redis_spread_start(spread, &counting->counts[part].op, part);
         redis_registry.count(spread->backend, &counting->counts[part]);
     }
@@ -168,9 +168,14 @@ static void count_done(struct redis_spread *spread)
 
 void redis_registry_merge_count(struct backend *backend, struct registry_count *count)
 {
+    unsigned parts = redis_spread_parts(backend);
     struct redis_spread *spread;
 
-    if (redis_spread_parts(backend) == 1) {
+    if (parts == 0 && count->aside) {
+        op_finish(&count->op, err_make(ERR_UNAVAILABLE, "how many partitions is not known yet"));
+        return;
+    }
+    if (parts == 1) {
         count->op.backend_word = 0;
         redis_registry.count(backend, count);
         return;

@@ -286,10 +286,15 @@ static void total_node(struct redis_scripted *work, struct redis_call *call,
 
 static void total_next(struct redis_scripted *work)
 {
-    if (CONTAINER_OF(work->op, struct registry_count, op)->count == UINT64_MAX)
-        redis_scripted_run(work); /* more have to be looked at */
-    else
+    const struct registry_count *count = CONTAINER_OF(work->op, struct registry_count, op);
+
+    if (count->count != UINT64_MAX)
         redis_finish(work->redis, work->op, ERR_NONE);
+    else if (count->aside)
+        redis_finish(work->redis, work->op,
+                     err_make(ERR_UNAVAILABLE, "more have expired than are removed at once"));
+    else
+        redis_scripted_run(work); /* more have to be looked at */
 }
 
 void redis_registry_count(struct backend *backend, struct registry_count *count)

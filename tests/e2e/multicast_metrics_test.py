@@ -4,6 +4,7 @@ import time
 import grpc
 
 from rig import environment, suite, wait
+from rig.identities import Identities
 from rig.messaging import Stream
 from rig.multicast import messages, namespace, pb, service, struct, where
 from rig.prismd import Prismd
@@ -48,7 +49,7 @@ class Counted(suite.Case):
         self.assertEqual((beat.alive_count, len(beat.missing)), (8, 2))
         self.assertEqual(self.by("registrations_total", "change", "registered", "unregistered", "kept", "missing"),
                          {"registered": 22, "unregistered": 2, "kept": 8, "missing": 2})
-        self.assertEqual(self.server.metric("prism_memstore_identities"),
+        self.assertEqual(self.server.metric("prism_backend_identities"),
                          self.registry.Enumerate(count_only=True).match_count)
 
     def test_deliveries_and_times(self):
@@ -105,6 +106,39 @@ class Counted(suite.Case):
             wait.until(lambda: self.told("settled_total", how="confirmed") == 2, environment.PATIENCE, "both have left")
             self.assertEqual(self.told("unsettled"), 0)
         wait.until(lambda: self.told("attached") == 0, environment.PATIENCE, "the receiver is gone")
+
+
+class Held(Identities):
+    def held(self):
+        return [n for sample, n in self.prismd.metrics().items() if sample.startswith("prism_backend_identities{")]
+
+    def becomes(self, *held):
+        """PostgreSQL's sessions tell its statistics ten seconds late."""
+        wait.until(lambda: self.held() == list(held), 2 * environment.PATIENCE, f"{held} is told")
+
+    def check(self, slot):
+        """Those that came, less those that left and those whose time is over. PostgreSQL's figure is never below 0, so
+        it has to know of those that came before others leave."""
+        self.prismd, registry = self.serve(slot, MEMSTORE)
+        self.becomes(0)
+        self.register(registry, [f"i{n}" for n in range(20)])
+        self.becomes(20)
+        for n in range(5):
+            self.assertTrue(registry.Unregister(identity=f"i{n}").existed)
+        self.register(registry, [f"brief{n}" for n in range(3)], ttl={"nanos": 1_000_000})
+        self.becomes(15)
+
+    def test_memstore(self):
+        self.check(MEMSTORE)
+
+    def test_redis(self):
+        """What cannot be asked is not known."""
+        self.check(self.redis())
+        self.server.kill()
+        self.becomes()
+
+    def test_postgres(self):
+        self.check(self.postgres())
 
 
 if __name__ == "__main__":

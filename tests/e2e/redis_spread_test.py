@@ -28,7 +28,7 @@ class Spread(suite.Case):
         cls.server = cls.use(Prismd(namespaces=[
             multicast.namespace(slot, slot), session.namespace(slot),
             multicast.namespace(slot, slot, "few", max_identities=40),
-            multicast.namespace(slot, slot, "more", max_identities=4096),
+            multicast.namespace(slot, slot, "more", max_identities=4096), multicast.namespace(slot, slot, "unused"),
             session.namespace(slot, "capped", max_sessions_per_user=5),
             session.namespace(slot, "few", max_sessions=40),
             session.namespace(slot, "more", max_sessions=2048)]))
@@ -65,11 +65,17 @@ class Spread(suite.Case):
 
     # ---- identities ----
 
+    def told(self, namespace):
+        """How many the metric has of this namespace; nothing while it is not known."""
+        return [n for sample, n in self.server.metrics().items()
+                if sample.startswith("prism_backend_identities{") and f'namespace="{namespace}"' in sample]
+
     def test_identities_are_on_all_primaries(self):
         answer = self.register(self.registry, [f"even{i:04}" for i in range(MANY)], kind="even")
         self.assertEqual(answer.success_count, MANY)
         self.assert_even([kept(n, "registry", "entries", "HLEN") for n in self.cluster.primaries])
         self.assertEqual(self.registry.Enumerate(count_only=True).match_count, MANY)
+        wait.until(lambda: self.told("default") == [MANY], environment.PATIENCE, "the metric has all partitions'")
         got = self.registry.Multicast(filter=where(kind="even"), payload=b"x", timeout=60)
         self.assertEqual((got.target_count, got.no_receiver_count), (MANY, MANY))
         beaten = self.registry.Heartbeat(items=[{"identity": f"even{i:04}"} for i in range(MANY)])
@@ -77,6 +83,16 @@ class Spread(suite.Case):
         for i in range(MANY):
             self.registry.Unregister(identity=f"even{i:04}")
         self.assertEqual(sum(sum(kept(n, "registry", "entries", "HLEN")) for n in self.cluster.primaries), 0)
+
+    def test_a_metric_is_no_first_use(self):
+        """Which would write how many partitions there are."""
+        def calls():
+            return self.server.metric("prism_backend_calls_total", namespace="unused", slot="registry")
+
+        before = calls()
+        wait.until(lambda: calls() >= before + 2, environment.PATIENCE, "the slot is probed")
+        self.assertEqual([n.call("KEYS", "prism:{unused*") for n in self.cluster.primaries], [[], [], []])
+        self.assertEqual(self.told("unused"), [])
 
     def test_a_batch_has_its_outcomes_in_its_order(self):
         self.register(self.registry, ["batch1"])
