@@ -68,6 +68,7 @@ void backend_store_init(struct backend_store *store, const struct backend_type *
     atomic_init(&store->facts_version, 0);
     atomic_init(&store->ack, BACKEND_ACK_UNKNOWN);
     atomic_init(&store->eviction, BACKEND_EVICTION_UNKNOWN);
+    atomic_init(&store->message_bytes, 0);
     atomic_init(&store->state, BACKEND_CONNECTING);
     atomic_init(&store->state_text, NULL);
 }

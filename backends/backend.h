@@ -241,6 +241,7 @@ struct backend_store {
     _Atomic(uint32_t) facts_version;  /* raised when ack, eviction, interfaces or limits changed */
     _Atomic(int) ack;                 /* enum backend_ack */
     _Atomic(int) eviction;            /* enum backend_eviction */
+    _Atomic(uint64_t) message_bytes;  /* one message, as the connected server says; 0: not told */
     _Atomic(int) state;               /* enum backend_state: the worst of its instances' */
     _Atomic(const char *) state_text; /* static */
 };

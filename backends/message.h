@@ -128,7 +128,8 @@ struct publish {
 struct message_sink {
     uint32_t max_items;         /* of one publish */
     uint64_t max_frame_bytes;   /* of one publish, as message_out_bytes counts */
-    uint64_t max_message_bytes; /* one message: key, headers and payload; 0 = the frame's */
+    uint64_t max_message_bytes; /* one message: key, headers and payload; 0 = the frame's. The
+                                   store's message_bytes holds as well */
     uint32_t atomic_items;      /* of one atomic publish, <= max_items, in max_frame_bytes as any
                                    other; 0: there are none. Sinks that dedup have none */
     uint32_t width;             /* publishes of one caller under way at a time that pay off, where

@@ -19,6 +19,13 @@ uint64_t check_fitting_message(uint32_t max_message_bytes)
     return less(max_message_bytes, ROOM);
 }
 
+uint64_t check_most(const struct message_sink *sink, const struct backend *backend)
+{
+    uint64_t own = sink->max_message_bytes, server = atomic_load(&backend->store->message_bytes);
+
+    return own == 0 || (server != 0 && server < own) ? server : own;
+}
+
 struct err check_length(struct slice bytes, uint64_t max, struct arena *arena, const char *what)
 {
     if (max == 0 || bytes.len <= max)

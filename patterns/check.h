@@ -3,6 +3,8 @@
 #ifndef PRISM_PATTERNS_CHECK_H
 #define PRISM_PATTERNS_CHECK_H
 
+#include "backends/backend.h"
+#include "backends/message.h"
 #include "src/base/arena.h"
 #include "src/base/err.h"
 #include "src/base/slice.h"
@@ -19,6 +21,10 @@ uint64_t check_fitting(uint32_t max_message_bytes);
 /* The same of a message that comes out with more than it went in with: its topic, identifier and
  * place, or, as a dead letter, what it died of. */
 uint64_t check_fitting_message(uint32_t max_message_bytes);
+
+/* Bytes of the longest message that the sink takes and the server behind it, which may be another
+ * one the next time. 0: bounded by the sink's frame alone. */
+uint64_t check_most(const struct message_sink *sink, const struct backend *backend);
 
 /* INVALID_ARGUMENT about `what` when there are more than max bytes; 0 = no bound. */
 struct err check_length(struct slice bytes, uint64_t max, struct arena *arena, const char *what);

@@ -171,7 +171,7 @@ static void make_item(struct jet_instance *instance, struct jet_publication *p,
         with_id.id = make_id(instance, id);
     from->err = nats_check_topic(with_id.topic);
     if (from->err.code == ERR_OK)
-        from->err = nats_check_message(&with_id, atomic_load(&store->base.max_payload));
+        from->err = nats_check_message(&with_id, atomic_load(&store->base.base.message_bytes));
     bytes = message_out_bytes(&with_id) + ITEM_COST;
     if (from->err.code == ERR_OK &&
         !jet_share_take(share, bytes, store->base.config.max_buffer_bytes))

@@ -127,7 +127,6 @@ struct nats_store {
     struct log_budget connects, losses;
     pthread_t thread;
     _Atomic bool connected;
-    _Atomic uint64_t max_payload; /* bytes, as the server says; 0: not known yet */
     struct counter connections, dropped;
 
     pthread_mutex_t lock; /* of what follows; never held across a call of the library */

@@ -384,7 +384,7 @@ static void start(struct nats_instance *instance, struct publish *publish, struc
 void nats_publish(struct backend *backend, struct publish *publish)
 {
     struct nats_instance *instance = CONTAINER_OF(backend, struct nats_instance, base);
-    uint64_t max_payload = atomic_load(&nats_store_of(backend)->max_payload);
+    uint64_t max_payload = atomic_load(&backend->store->message_bytes);
     size_t bytes = FRAME_COST, sound = 0;
     struct err topic = ERR_NONE; /* of the item before: mostly of this one as well */
     struct failed_keys failed;

@@ -191,6 +191,15 @@ void nats_store_leave(struct nats_store *store, const char *why, const char *det
     wait_for_next_attempt(store);
 }
 
+/* The next server may have another one. */
+static void note_max_payload(struct nats_store *store)
+{
+    uint64_t most = (uint64_t)natsConnection_GetMaxPayload(store->connection);
+
+    if (atomic_exchange(&store->base.message_bytes, most) != most)
+        atomic_fetch_add(&store->base.facts_version, 1);
+}
+
 static void try_to_connect(struct nats_store *store)
 {
     natsConnection *connection = NULL;
@@ -211,7 +220,7 @@ static void try_to_connect(struct nats_store *store)
     store->connection = connection;
     store->n_denied = 0;
     store->write_failed = false;
-    atomic_store(&store->max_payload, (uint64_t)natsConnection_GetMaxPayload(connection));
+    note_max_payload(store);
     if (store->kind->connected != NULL)
         fault = store->kind->connected(store);
     if (fault != NULL) {

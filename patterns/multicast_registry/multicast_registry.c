@@ -212,17 +212,42 @@ static void read_settings(struct multicast *multicast)
     to->filter.max_clauses = (uint32_t)values[MAX_FILTER_CLAUSES].number;
 }
 
+static void lower(uint64_t *most, uint64_t bound)
+{
+    if (bound < *most)
+        *most = bound;
+}
+
+/* A message has its topic, the identity as key, and our headers beside the payload. */
+static void bound_by(uint64_t *most, const struct message_sink *sink, const struct backend *backend)
+{
+    uint64_t message = check_most(sink, backend);
+
+    lower(most, sink->max_frame_bytes - MESSAGE_HEADER_BYTES - MESSAGE_TOPIC_BYTES);
+    if (message != 0)
+        lower(most, check_fitting_message((uint32_t)message));
+}
+
+static void bound_payloads(struct multicast *multicast)
+{
+    struct multicast_plan *plan = &multicast->plan;
+
+    plan->max_payload_bytes = check_fitting_message(multicast->binding.max_message_bytes);
+    if (plan->topic != NULL)
+        bound_by(&plan->max_payload_bytes, &plan->topic->sink, multicast->messaging);
+    if (plan->kept_sink != NULL)
+        bound_by(&plan->max_payload_bytes, plan->kept_sink, multicast->durability);
+}
+
 static void make_plan(struct multicast *multicast)
 {
     const struct backend_interfaces *has[SLOT_COUNT];
-    uint64_t fitting = check_fitting_message(multicast->binding.max_message_bytes);
 
     multicast->facts = pattern_facts(&multicast->binding);
     for (size_t i = 0; i < SLOT_COUNT; i++)
         has[i] = multicast->binding.slots[i] != NULL ? &multicast->binding.slots[i]->has : NULL;
     multicast->plan = multicast_plan_make(has, multicast->binding.emulate);
-    if (multicast->plan.max_payload_bytes > fitting)
-        multicast->plan.max_payload_bytes = fitting;
+    bound_payloads(multicast);
     multicast->caps = NULL;
 }
 

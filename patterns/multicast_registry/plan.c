@@ -1,6 +1,5 @@
 /* The plan: made when the slots are bound, and again when a connected server turns out to offer
  * something else. */
-#include "patterns/check.h"
 #include "patterns/multicast_registry/multicast_priv.h"
 #include "patterns/need.h"
 
@@ -55,15 +54,6 @@ const struct multicast_operation multicast_operation_table[] = {
     {.name = NULL},
 };
 
-/* A message has its topic, the identity as key, and our headers beside the payload. */
-static uint64_t payload_bytes(const struct message_sink *sink)
-{
-    uint64_t most = sink->max_frame_bytes - MESSAGE_HEADER_BYTES - MESSAGE_TOPIC_BYTES;
-    uint64_t message = check_fitting_message((uint32_t)sink->max_message_bytes);
-
-    return sink->max_message_bytes > 0 && message < most ? message : most;
-}
-
 /* A queue forgets what is settled; a stream keeps it for as long as its retention says. */
 static void plan_durability(struct multicast_plan *plan, const struct backend_interfaces *has)
 {
@@ -76,8 +66,6 @@ static void plan_durability(struct multicast_plan *plan, const struct backend_in
     plan->kept_sink = queue != NULL ? &queue->sink : &stream->sink;
     plan->kept_source = queue != NULL ? &queue->source : &stream->source;
     plan->settling = queue != NULL ? &queue->settling : &stream->settling;
-    if (payload_bytes(plan->kept_sink) < plan->max_payload_bytes)
-        plan->max_payload_bytes = payload_bytes(plan->kept_sink);
 }
 
 /* Dead letters are of kept messages. They lie where the Consumer looks for them. */
@@ -113,7 +101,6 @@ struct multicast_plan multicast_plan_make(const struct backend_interfaces *const
         return plan;
 
     plan.one_topic = !plan.topic->sink.many_topics;
-    plan.max_payload_bytes = payload_bytes(&plan.topic->sink);
     if (slots[SLOT_DURABILITY] != NULL)
         plan_durability(&plan, slots[SLOT_DURABILITY]);
     plan_letters(&plan, slots[SLOT_DEAD]);

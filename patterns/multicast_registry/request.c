@@ -128,7 +128,7 @@ static struct err read_names(struct sending *s)
 /* What the backend would refuse for each target is refused once, before anything is sent. */
 static struct err check_sent(const struct sending *s, size_t header_bytes)
 {
-    uint64_t most = s->sink->max_message_bytes;
+    uint64_t most = check_most(s->sink, s->carrier);
 
     if (most == 0 ||
         s->request->payload.len + header_bytes <= check_fitting_message((uint32_t)most))

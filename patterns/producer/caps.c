@@ -167,7 +167,7 @@ static void describe_sink(const struct producer *producer, pb_capabilities *caps
         caps->supports_claim_check = true;
         caps->_claim_check_threshold_case =
             CAPS(CAPABILITIES___CLAIM_CHECK_THRESHOLD_CLAIM_CHECK_THRESHOLD);
-        caps->claim_check_threshold = (int64_t)producer->settings.claim_threshold;
+        caps->claim_check_threshold = (int64_t)producer->plan.claim_threshold;
     }
 }
 

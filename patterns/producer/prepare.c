@@ -94,11 +94,13 @@ static size_t count(const struct producer *producer, const struct frame *frame)
     return n;
 }
 
+/* The plan may have been made again since the frame came. */
 static void collect(struct preparing *preparing)
 {
     const struct producer *producer = preparing->producer;
     struct frame *frame = preparing->frame;
 
+    preparing->items = arena_alloc(frame->arena, count(producer, frame) * sizeof *preparing->items);
     for (uint32_t i = 0; i < frame->n; i++) {
         bool claims = needs_claim(producer, &frame->items[i]);
         bool checked = producer_claims(producer, &frame->items[i]);
@@ -133,7 +135,6 @@ void prepare_frame(struct producer *producer, struct op_group *group, struct fra
     preparing->frame = frame;
     preparing->producer = producer;
     preparing->group = group;
-    preparing->items = arena_alloc(frame->arena, n * sizeof *preparing->items);
     preparing->looks = looks;
     frame->preparing = preparing;
     frame->finish = finish;

@@ -1,5 +1,6 @@
 /* The pattern's instance: its slots, its settings, its methods, and how it is bound. */
 #include "patterns/producer/producer.h"
+#include "patterns/check.h"
 #include "patterns/messaging/retention_vet.h"
 #include "patterns/producer/producer_priv.h"
 
@@ -187,6 +188,20 @@ static void producer_check(const struct pattern_proposal *proposal, struct backe
         retention_check(faults, slots[SLOT_SINK].name, proposal->slots[SLOT_SINK]);
 }
 
+/* A payload that the sink does not take goes to the object store, whatever is configured. */
+static void bound_messages(struct producer *producer)
+{
+    struct producer_plan *plan = &producer->plan;
+    uint64_t most = check_most(plan->sink, producer->sink), carried;
+
+    if (most != 0 && most < plan->max_message_bytes)
+        plan->max_message_bytes = most;
+    carried = producer_max_carried(producer);
+    plan->claim_threshold = producer->settings.claim_threshold;
+    if (plan->claim_threshold > carried)
+        plan->claim_threshold = carried;
+}
+
 static void make_plan(struct producer *producer)
 {
     const struct backend_interfaces *has[SLOT_COUNT];
@@ -195,6 +210,7 @@ static void make_plan(struct producer *producer)
     for (size_t i = 0; i < SLOT_COUNT; i++)
         has[i] = producer->binding.slots[i] != NULL ? &producer->binding.slots[i]->has : NULL;
     producer->plan = producer_plan_make(has);
+    bound_messages(producer);
     if (producer->settings.width != 0)
         producer->plan.width = producer->settings.width;
     producer->caps = NULL;

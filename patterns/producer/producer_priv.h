@@ -37,7 +37,9 @@ struct producer_plan {
     bool keeps;                      /* the sink is a stream or a queue: messages are kept */
     uint32_t max_items;              /* of one publish operation */
     uint32_t width;                  /* publish operations of one call under way */
+    /* An instance's own are smaller, by what its server says and by the settings. */
     uint64_t max_message_bytes;
+    uint64_t claim_threshold;      /* larger payloads go to the object store */
     bool dedups_by_state;          /* the sink does not, and a state store is bound */
     const struct kv_basic *object; /* NULL: no claim checks */
 };
@@ -186,14 +188,16 @@ struct err reader_read(struct reader *reader, const pb_publish_request *request,
  * the sink, or the object store that takes it instead. */
 uint64_t producer_max_payload(const struct producer *producer);
 
+/* The largest one that a message carries itself. */
+uint64_t producer_max_carried(const struct producer *producer);
+
 /* What the message, as it was read, counts in the sink's budgets. */
 size_t producer_sink_bytes(const struct producer *producer, const struct outgoing *message);
 
 /* Does the payload go to the object store? */
 static inline bool producer_claims(const struct producer *producer, const struct outgoing *message)
 {
-    return producer->plan.object != NULL &&
-           message->payload.len > producer->settings.claim_threshold;
+    return producer->plan.object != NULL && message->payload.len > producer->plan.claim_threshold;
 }
 
 /* ---- outcome.c ---- */

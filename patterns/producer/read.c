@@ -205,17 +205,21 @@ static void read_payload(const struct reader *reader, const pb_publish_request *
         out->payload = message_empty();
 }
 
-uint64_t producer_max_payload(const struct producer *producer)
+uint64_t producer_max_carried(const struct producer *producer)
 {
     uint32_t message = producer->binding.max_message_bytes;
-    uint64_t sink = producer->plan.max_message_bytes, most;
+    uint64_t sink = producer->plan.max_message_bytes, most = check_fitting_message(message);
 
-    if (producer->plan.object != NULL) /* it comes out as a reference, if it does not fit */
-        return check_fitting(message);
-    most = check_fitting_message(message);
     return sink != 0 && sink < message && check_fitting((uint32_t)sink) < most
                ? check_fitting((uint32_t)sink)
                : most;
+}
+
+uint64_t producer_max_payload(const struct producer *producer)
+{
+    if (producer->plan.object != NULL) /* it comes out as a reference, if it does not fit */
+        return check_fitting(producer->binding.max_message_bytes);
+    return producer_max_carried(producer);
 }
 
 size_t producer_sink_bytes(const struct producer *producer, const struct outgoing *message)

@@ -23,10 +23,11 @@ class NatsServer(Server):
     """with NatsServer() as nats: nats.address. `more` are further lines of its configuration file."""
     name = "nats"
 
-    def __init__(self, program=None, node=1, cluster_port=None, routes=(), more=()):
+    def __init__(self, program=None, node=1, cluster_port=None, routes=(), more=(), max_payload="8MB"):
         super().__init__()
         self.program = program or packaged()
         self.node, self.cluster_port, self.routes, self.more = node, cluster_port, routes, more
+        self.max_payload = max_payload
         self.port, self.monitor_port = free_port(), free_port()
 
     @property
@@ -35,7 +36,7 @@ class NatsServer(Server):
 
     def prepare(self):
         lines = [f"server_name: n{self.node}", f"listen: 127.0.0.1:{self.port}", f"http: 127.0.0.1:{self.monitor_port}",
-                 f'jetstream {{ store_dir: "{self.folder}/js" }}', "max_payload: 8MB", *self.more]
+                 f'jetstream {{ store_dir: "{self.folder}/js" }}', f"max_payload: {self.max_payload}", *self.more]
         if self.routes:
             routes = [f"nats://127.0.0.1:{p}" for p in self.routes]
             lines.append(f"cluster {{ name: rig, listen: 127.0.0.1:{self.cluster_port}, routes: {routes}, "

@@ -33,6 +33,37 @@ static void test_a_large_payload_goes_to_the_object_store(void **state)
     producer_free(rig);
 }
 
+static void expect_claimed(struct fake_rig *rig, size_t size, bool claimed)
+{
+    static char bytes[4096];
+    pb_publish_request request = message_to("orders", "");
+    struct call *call;
+
+    request.payload = (ProtobufCBinaryData){.len = size, .data = (uint8_t *)bytes};
+    call = fake_call(rig, "Publish", &request.base);
+    assert_int_equal(run(rig, call)->claim_checked, claimed);
+    fake_call_free(call);
+}
+
+/* What the connected server takes may be less than what is configured, and another server's more.
+ */
+static void test_what_the_server_does_not_take_goes_to_the_object_store(void **state)
+{
+    struct fake_rig *rig = rig_with(OBJECT);
+
+    (void)state;
+    fake_rig_set(rig, "claim_check_threshold", 1 << 20);
+    fake_rig_bind(rig);
+    expect_claimed(rig, 3073, false);
+    for (unsigned takes = 4096; takes <= 5120; takes += 1024) {
+        atomic_store(&rig->world.store.message_bytes, takes);
+        atomic_fetch_add(&rig->world.store.facts_version, 1);
+        expect_claimed(rig, 3072, false);
+        expect_claimed(rig, 3073, takes == 4096);
+    }
+    producer_free(rig);
+}
+
 static void expect_refusal(struct fake_rig *rig, pb_publish_request *request, const char *subject)
 {
     struct call *call = fake_call(rig, "Publish", &request->base);
@@ -192,6 +223,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_large_payload_goes_to_the_object_store),
+        cmocka_unit_test(test_what_the_server_does_not_take_goes_to_the_object_store),
         cmocka_unit_test(test_a_message_that_has_no_room_for_the_reference_is_refused),
         cmocka_unit_test(test_an_object_without_a_message_is_removed),
         cmocka_unit_test(test_no_message_without_its_object),
