@@ -16,7 +16,13 @@
  * It ends within claim_idle_ms: what is idle for so long can be claimed. */
 #include "backends/redis/redis_stream.h"
 
-enum { PAGE = 100, SPEAK_PARTS = 4, LATE_PARTS = 16, ASKS = 6, ANSWER_MS = 10 };
+enum { PAGE = 100, SPEAK_PARTS = 4, LATE_PARTS = 16 };
+
+enum {
+    ANSWER_MS = 10,     /* then twice as long, and so on */
+    ANSWER_LOOKS = 6,
+    NOTE_EVERY_MS = 100 /* of an instance: others' notes have to be read as well */
+};
 
 static uint64_t claim_idle_ms(const struct redis_reader *reader)
 {
@@ -68,8 +74,16 @@ static void asked_lost(struct redis_call *call, struct err why)
 static const struct redis_kind ask_kind = {
     .item_errors = true, .node = asked_node, .end = asked_end, .lost = asked_lost};
 
-/* An instance does not listen to its own notes. */
-static void ask(struct redis_reader *reader)
+/* Of many who come at once a few ask others; the rest waits for them to speak unasked. */
+static bool may_note(struct redis_streams *streams, uint64_t now_ns)
+{
+    if (now_ns < streams->note_ns)
+        return false;
+    streams->note_ns = now_ns + NOTE_EVERY_MS * NS_PER_MS;
+    return true;
+}
+
+static void ask_others(struct redis_reader *reader)
 {
     struct redis_call *call = redis_reader_call(reader, &ask_kind, false);
     const struct slice words[] = {
@@ -81,6 +95,13 @@ static void ask(struct redis_reader *reader)
     redis_command(call, 1 + ARRAY_LEN(words), "XADD");
     for (size_t i = 0; i < ARRAY_LEN(words); i++)
         redis_word(call, words[i]);
+}
+
+/* An instance does not listen to its own notes. */
+static void ask(struct redis_reader *reader)
+{
+    if (may_note(reader->streams, redis_reader_now(reader)))
+        ask_others(reader);
     for (struct redis_reader *r = reader->streams->readers; r != NULL; r = r->next) {
         if (r != reader && slice_equal(r->key, reader->key) && slice_equal(r->group, reader->group))
             redis_reader_speak(r);
@@ -100,8 +121,8 @@ static void look_again(struct redis_reader *reader)
 {
     uint64_t wait = wait_ms(reader);
 
-    if (reader->asks < ASKS) {
-        uint64_t answered = (uint64_t)ANSWER_MS << reader->asks++;
+    if (reader->looks < ANSWER_LOOKS) {
+        uint64_t answered = (uint64_t)ANSWER_MS << reader->looks++;
 
         wait = answered < wait ? answered : wait;
         ask(reader);

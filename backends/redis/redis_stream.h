@@ -216,7 +216,7 @@ struct redis_reader {
     uint64_t largest;          /* bytes of recent messages */
     bool oldest_first;         /* redis_oldest.c comes before all that takes */
     uint64_t oldest_ns;        /* when it looked first; 0: it has not */
-    unsigned asks;             /* how often it has asked who holds what it waits for */
+    unsigned looks;            /* for an answer to who holds what it waits for */
     uint64_t idlest_ms;        /* the least idle of those that it waits for */
     struct redis_id oldest_at; /* where its look goes on */
     unsigned rewound;          /* seeks that were seen before they were told */
@@ -416,6 +416,7 @@ struct redis_streams {
     struct redis_cluster *cluster;
     char origin[20]; /* this instance, in notes and names */
     struct redis_reader *readers;
+    uint64_t note_ns; /* before then it asks nobody by a note: redis_oldest.c */
     uint64_t names_made;
     uint64_t random; /* not 0 */
     struct redis_watch *watches;

@@ -54,7 +54,8 @@ struct lane {
     struct slice *identities; /* of the items */
     size_t n;
     uint32_t attempt;
-    uint64_t began_ns;
+    uint64_t began_ns; /* by the worker's time */
+    uint64_t clock_ns; /* likewise, by the clock: for the histogram */
     struct timer timer;
     struct semaphore_waiter permit;
     pb_delivery_result **results; /* of this page, for its progress */
@@ -135,6 +136,7 @@ struct sending {
     struct err err;        /* of the walk */
     struct lane lanes[LANES];
     uint64_t began_ns, paced_ns; /* paced: when the next page may go */
+    uint64_t clock_ns;           /* as in a lane */
 
     struct tally tally;
     /* Those that are listed, for Multicast. */

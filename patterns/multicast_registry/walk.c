@@ -279,6 +279,7 @@ static void fetched(struct lane *lane, size_t unheard)
         return;
     }
     lane->began_ns = s->multicast->base.home->now_ns;
+    lane->clock_ns = clock_now_ns();
     at_ns = pace(s, lane->n);
     if (at_ns > lane->began_ns)
         lane_wait(lane, at_ns);

@@ -89,6 +89,16 @@ class Counted(suite.Case):
         self.assertLessEqual(self.told("walk_seconds_sum"), took)
         self.assertGreater(self.told("page_seconds_sum"), 0)
 
+    def test_what_a_walk_takes_in_process_is_told(self):
+        """Its pages are done in a turn of the worker each, during which the worker's own time stands still."""
+        self.serve()
+        self.enter(*(f"i{n:04}" for n in range(1000)))
+        self.receive(*(f"i{n:04}" for n in range(1000)))
+        for n in range(20):
+            self.registry.Multicast(filter=where(kind="x"), payload=b"%d" % n)
+        for family in ("walk", "page"):
+            self.assertGreater(self.told(f"{family}_seconds_sum") / self.told(f"{family}_seconds_count"), 20e-6, family)
+
     def test_kept(self):
         """What a full queue refuses is failed, and what is confirmed leaves it."""
         self.serve(durability=BOUNDED)
