@@ -231,6 +231,7 @@ static struct pattern *consumer_bind(const struct pattern_binding *binding)
     letters_init(&consumer->letters, consumer->base.namespace_name);
     consumer->drop_log = consumer->object_log = consumer->stall_log = consumer->state_log =
         (struct log_budget)LOG_BUDGET(1, 60000);
+    semaphore_init(&consumer->inflating, 1);
     consumer->random = random_begin(consumer);
     read_settings(consumer);
     arena_init(&consumer->caps_memory, NULL);

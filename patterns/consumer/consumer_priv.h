@@ -17,6 +17,7 @@
 #include "patterns/need.h"
 #include "patterns/pattern.h"
 #include "patterns/trouble.h"
+#include "pool/semaphore.h"
 #include "src/base/arena.h"
 #include "src/base/log.h"
 #include "src/rpc/call.h"
@@ -117,7 +118,8 @@ struct consumer {
     uint32_t facts; /* pattern_facts, that the plan was made from */
     struct consumer_plan plan;
     struct consumer_stats stats;
-    struct letters letters; /* dead ones that are written */
+    struct letters letters;     /* dead ones that are written */
+    struct semaphore inflating; /* one payload at a time: claim_gzip.h */
     struct trouble state_trouble, object_trouble;
     uint64_t random;   /* for delays */
     uint32_t troubled; /* deliveries whose object was asked for in vain, and is asked for again */

@@ -93,6 +93,7 @@ static struct slice told_claim(struct arena *arena, const struct claim *claim)
     to.key = arena_strdup(arena, claim->key);
     to.size = (int64_t)claim->size;
     to.sha256 = pb_bytes(slice_of(claim->sha256.bytes, DIGEST_BYTES));
+    to.encoding = pb_text(claim->stored > 0 ? "gzip" : "");
 
     uint8_t *out = arena_alloc(arena, protobuf_c_message_get_packed_size(&to.base));
 

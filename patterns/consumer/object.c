@@ -1,5 +1,6 @@
 #include "patterns/consumer/object.h"
 
+#include "patterns/messaging/claim_gzip.h"
 #include "pool/worker.h"
 #include "src/base/clock.h"
 #include "src/base/container.h"
@@ -8,6 +9,10 @@
 /* A payload, and the operation that gets it. */
 struct object {
     struct arena memory; /* holds this struct and the payload */
+    struct arena packed; /* what is stored, until it is inflated */
+    struct claim_gzip gzip;
+    struct slice payload;
+    bool damaged; /* it is not what the claim names, whatever its digest */
     struct feed *feed;
     struct delivery *delivery; /* while it is asked for */
     struct kv_get get;
@@ -50,14 +55,24 @@ static void count_held(struct feed *feed, size_t bytes)
     counter_add(&feed->consumer->stats.held_bytes, bytes);
 }
 
+static void lower_held(struct object *object, size_t bytes)
+{
+    struct feed *feed = object->feed;
+
+    object->bytes -= bytes;
+    feed->held -= bytes;
+    feed->object_bytes -= bytes;
+    gauge_lower(&feed->consumer->stats.held_bytes, bytes);
+}
+
 static void free_object(struct object *object)
 {
     struct feed *feed = object->feed;
-    struct arena memory = object->memory;
+    struct arena memory;
 
-    feed->held -= object->bytes;
-    feed->object_bytes -= object->bytes;
-    gauge_lower(&feed->consumer->stats.held_bytes, object->bytes);
+    lower_held(object, object->bytes);
+    arena_clear(&object->packed);
+    memory = object->memory;
     arena_clear(&memory);
     feed_wake(feed);
 }
@@ -82,6 +97,12 @@ void object_release(struct delivery *delivery)
     message_of(delivery)->payload = message_empty();
     object_unref(object_of(delivery));
     more_of(delivery)->object = NULL;
+}
+
+/* Both forms, where there are two. */
+static uint64_t bytes_of(const struct claim *claim)
+{
+    return claim->size + claim->stored;
 }
 
 static bool has_room(const struct feed *feed, uint64_t bytes)
@@ -193,10 +214,9 @@ static void die(struct delivery *delivery, const char *reason)
     delivery_die(delivery, delivery_made_before(delivery), reason, NULL);
 }
 
-static void got(struct op *op)
+/* The get is over, and so is what makes the payload of what it has brought. */
+static void ended(struct object *object)
 {
-    struct kv_get *get = CONTAINER_OF(op, struct kv_get, op);
-    struct object *object = CONTAINER_OF(get, struct object, get);
     struct delivery *delivery = object->delivery;
     struct feed *feed = object->feed;
 
@@ -209,17 +229,59 @@ static void got(struct op *op)
         over(delivery);
         object_release(delivery);
         delivery_hand_back(delivery);
-    } else if (op->err.code != ERR_OK) {
-        failed(delivery, op->err);
-    } else if (!get->found) {
+    } else if (object->get.op.err.code != ERR_OK) {
+        failed(delivery, object->get.op.err);
+    } else if (!object->get.found) {
         die(delivery, "CLAIM_LOST: the object that holds the payload is not there");
-    } else if (object->room.exceeded || !claim_matches(claim_of(delivery), get->value)) {
+    } else if (object->damaged || !claim_matches(claim_of(delivery), object->payload)) {
         die(delivery, "CLAIM_CORRUPT: the object is not the payload that was published");
     } else {
         over(delivery);
-        message_of(delivery)->payload = get->value.len > 0 ? get->value : message_empty();
+        message_of(delivery)->payload = object->payload.len > 0 ? object->payload : message_empty();
         delivery_ready(delivery, true);
     }
+}
+
+static void inflated(struct claim_gzip *gzip, bool good)
+{
+    struct object *object = CONTAINER_OF(gzip, struct object, gzip);
+
+    arena_clear(&object->packed);
+    lower_held(object, claim_of(object->delivery)->stored);
+    object->payload = slice_of(gzip->to, gzip->made);
+    object->damaged = !good;
+    ended(object);
+}
+
+/* To the size that the claim names, and no further, whatever the object says of itself. */
+static void unpack(struct object *object)
+{
+    struct consumer *consumer = object->feed->consumer;
+    size_t size = claim_of(object->delivery)->size;
+
+    object->gzip = (struct claim_gzip){.home = consumer->base.home,
+                                       .permits = &consumer->inflating,
+                                       .arena = &object->memory,
+                                       .from = object->get.value,
+                                       .to = arena_alloc(&object->memory, size),
+                                       .room = size,
+                                       .done = inflated};
+    claim_inflate(&object->gzip);
+}
+
+static void got(struct op *op)
+{
+    struct kv_get *get = CONTAINER_OF(op, struct kv_get, op);
+    struct object *object = CONTAINER_OF(get, struct object, get);
+    uint64_t stored = claim_of(object->delivery)->stored;
+
+    object->damaged =
+        object->room.exceeded || (get->found && stored > 0 && get->value.len != stored);
+    object->payload = get->value;
+    if (op->err.code == ERR_OK && get->found && !object->damaged && stored > 0)
+        unpack(object);
+    else
+        ended(object);
 }
 
 static void ask(struct delivery *delivery)
@@ -229,6 +291,7 @@ static void ask(struct delivery *delivery)
     struct feed *feed = parcel_of(delivery)->feed;
     struct consumer *consumer = feed->consumer;
     struct worker *home = consumer->base.home;
+    const struct claim *claim = claim_of(delivery);
     struct arena memory;
 
     arena_init(&memory, NULL);
@@ -239,22 +302,23 @@ static void ask(struct delivery *delivery)
     object->feed = feed;
     object->delivery = delivery;
     object->refs = 1;
-    object->bytes = claim_of(delivery)->size;
-    object->room.bytes = claim_of(delivery)->size;
-    object->get = (struct kv_get){.key = claim_of(delivery)->key, .room = &object->room};
+    object->bytes = bytes_of(claim);
+    object->room.bytes = claim->stored > 0 ? claim->stored : claim->size;
+    object->get = (struct kv_get){.key = claim->key, .room = &object->room};
+    arena_init(&object->packed, NULL);
     more_of(delivery)->object = object;
     count_held(feed, object->bytes);
     feed->getting++;
     feed->gets.deadline_ns = home->now_ns + GET_MS * NS_PER_MS;
     op_start(&object->get.op, &feed->gets, got);
-    object->get.op.arena = &object->memory;
+    object->get.op.arena = claim->stored > 0 ? &object->packed : &object->memory;
     consumer->plan.object->get(consumer->objects, &object->get);
 }
 
 void object_pump(struct feed *feed)
 {
     while (feed->claims != NULL && feed->getting < OBJECT_WIDTH &&
-           has_room(feed, claim_of(feed->claims)->size)) {
+           has_room(feed, bytes_of(claim_of(feed->claims)))) {
         struct delivery *delivery = feed->claims;
 
         feed->claims = delivery->next;

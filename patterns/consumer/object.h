@@ -1,7 +1,7 @@
 /* Payloads that lie in the object store (claim check): fetched when a member that wants them has
  * room, one operation for each.
  *
- *   READY -> FETCHING: waits for room -> get -> READY, with its payload
+ *   READY -> FETCHING: waits for room -> get, inflate -> READY, with its payload
  *                          ^             -> away, denied: again after a delay that grows
  *                          |             -> not there, or another: a dead letter
  *                          +--- parked, released ...: the payload is let go
@@ -10,7 +10,8 @@
  *
  * Budget: payloads count as what the group and the worker hold (max_group_bytes,
  * max_message_memory) from before they are asked for until their last frame was sent and they are
- * settled; one of a group always goes on. OBJECT_WIDTH of a group are asked for at a time.
+ * settled, compressed ones with both forms while they are inflated; one of a group always goes on.
+ * OBJECT_WIDTH of a group are asked for at a time.
  *
  * thread: the feed's home. */
 #ifndef PRISM_PATTERNS_CONSUMER_OBJECT_H

@@ -7,7 +7,8 @@
 
 enum { RANDOM_BYTES = 16, SIZE_DIGITS = 19 };
 
-static const char version[] = "v1 size=", digest_name[] = " sha256=", key_name[] = " key=";
+static const char plain_version[] = "v1 size=", gzip_version[] = "v2 size=";
+static const char digest_name[] = " sha256=", gzip_name[] = " gzip=", key_name[] = " key=";
 
 static void random_bytes(uint8_t *out, size_t n)
 {
@@ -42,12 +43,15 @@ struct claim claim_new(struct arena *arena, struct slice payload, uint64_t ttl_m
 
 struct slice claim_write(struct arena *arena, const struct claim *claim)
 {
+    bool plain = claim->stored == 0;
+    const char *stored = plain ? "" : arena_decimal(arena, (int64_t)claim->stored);
     char hex[DIGEST_HEX];
 
     digest_hex(&claim->sha256, hex);
-    return slice_str(arena_printf(arena, "%s%llu%s%.*s%s%.*s", version,
-                                  (unsigned long long)claim->size, digest_name, DIGEST_HEX, hex,
-                                  key_name, (int)claim->key.len, (const char *)claim->key.data));
+    return slice_str(arena_printf(
+        arena, "%s%llu%s%.*s%s%s%s%.*s", plain ? plain_version : gzip_version,
+        (unsigned long long)claim->size, digest_name, DIGEST_HEX, hex, plain ? "" : gzip_name,
+        stored, key_name, (int)claim->key.len, (const char *)claim->key.data));
 }
 
 /* ---- reading ---- */
@@ -95,10 +99,21 @@ static bool read_digest(struct slice *text, struct digest *digest)
     return true;
 }
 
+/* What gzip has made is smaller than the payload, or it would not be there. */
+static bool read_stored(struct slice *text, struct claim *claim)
+{
+    return skip(text, gzip_name) && read_size(text, &claim->stored) && claim->stored > 0 &&
+           claim->stored < claim->size;
+}
+
 bool claim_read(struct slice text, struct claim *claim)
 {
-    if (!skip(&text, version) || !read_size(&text, &claim->size) || !skip(&text, digest_name) ||
-        !read_digest(&text, &claim->sha256) || !skip(&text, key_name))
+    bool plain = skip(&text, plain_version);
+
+    claim->stored = 0;
+    if ((!plain && !skip(&text, gzip_version)) || !read_size(&text, &claim->size) ||
+        !skip(&text, digest_name) || !read_digest(&text, &claim->sha256) ||
+        (!plain && !read_stored(&text, claim)) || !skip(&text, key_name))
         return false;
     claim->key = text;
     return text.len > 0;

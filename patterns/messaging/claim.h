@@ -2,6 +2,11 @@
  * carries a reference in the header "prism-claim" and an empty payload.
  *
  *   prism-claim: v1 size=1048576 sha256=<64 hex digits> key=claim/<32 hex digits>-<t>-<t>
+ *   prism-claim: v2 size=1048576 sha256=<64 hex digits> gzip=40960 key=claim/<..>
+ *
+ * The second one's object has so many bytes, which gzip has made of the payload. Size and digest
+ * are the payload's in both. It has a version of its own, so that who does not know it takes the
+ * object for nothing else.
  *
  * The times are Unix seconds: when the object was written, and when it may go (0: no time is set).
  * They are in the key since every store has keys, and tells them in a scan: that is how objects
@@ -27,6 +32,7 @@ struct claim {
     struct slice key; /* of the object */
     uint64_t size;    /* of the payload, as published */
     struct digest sha256;
+    uint64_t stored; /* bytes of the object, which gzip has made; 0: it is the payload */
 };
 
 /* A reference to this payload under a key that nobody else has: what one message claims no other

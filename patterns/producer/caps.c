@@ -165,6 +165,7 @@ static void describe_sink(const struct producer *producer, pb_capabilities *caps
     describe_dedup(producer, caps);
     if (producer->plan.object != NULL) {
         caps->supports_claim_check = true;
+        caps->supports_compression = producer->settings.claim_gzip;
         caps->_claim_check_threshold_case =
             CAPS(CAPABILITIES___CLAIM_CHECK_THRESHOLD_CLAIM_CHECK_THRESHOLD);
         caps->claim_check_threshold = (int64_t)producer->plan.claim_threshold;

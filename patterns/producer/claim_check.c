@@ -5,6 +5,13 @@
 
 #include "src/base/container.h"
 
+/* A payload that is being compressed. */
+struct compressing {
+    struct prepared *prepared;
+    struct err why; /* it ended before */
+    struct claim_gzip gzip;
+};
+
 /* ---- before the sink ---- */
 
 /* The reference goes in front of the message's own headers. */
@@ -53,24 +60,86 @@ static void written(struct op *op)
     prepare_step_done(prepared);
 }
 
-void claim_check_write(struct prepared *prepared)
+/* stored: what gzip has made of the payload; empty: it is stored as it is. */
+static void write_object(struct prepared *prepared, struct slice stored)
 {
     struct producer *producer = prepared->preparing->producer;
     const struct outgoing *message = prepared_message(prepared);
 
-    prepared->checked = prepared->checked && !prepared_is_settled(prepared);
-    if (!prepared->checked) {
-        prepare_step_done(prepared);
-        return;
-    }
     prepared->claim = claim_new(prepared->preparing->frame->arena, message->payload,
                                 producer->settings.claim_ttl_ms);
+    prepared->claim.stored = stored.len;
     prepared->put = (struct kv_put){.key = prepared->claim.key,
-                                    .value = message->payload,
+                                    .value = stored.len > 0 ? stored : message->payload,
                                     .ttl_ms = producer->settings.claim_ttl_ms};
     op_start(&prepared->op, prepared->preparing->group, written);
     prepared->op.arena = prepared->preparing->frame->arena;
     producer->plan.object->put(producer->object, &prepared->put);
+}
+
+/* Nothing was written: what ended it leaves no object behind. */
+static void compressed(struct op *op)
+{
+    struct prepared *prepared = CONTAINER_OF(op, struct prepared, op);
+
+    if (op->err.code == ERR_OK) {
+        write_object(prepared, slice_of(prepared->gzip->to, prepared->gzip->made));
+        return;
+    }
+    prepared->checked = false;
+    frame_settle(prepared->preparing->frame, prepared->item, op->err);
+    prepare_step_done(prepared);
+}
+
+/* Not good and not stopped: it is not worth it. */
+static void deflated(struct claim_gzip *gzip, bool good)
+{
+    struct compressing *compressing = CONTAINER_OF(gzip, struct compressing, gzip);
+
+    if (!good)
+        gzip->made = 0;
+    op_finish(&compressing->prepared->op, compressing->why);
+}
+
+static void let_go(struct op *op, struct err why)
+{
+    struct prepared *prepared = CONTAINER_OF(op, struct prepared, op);
+    struct compressing *compressing = CONTAINER_OF(prepared->gzip, struct compressing, gzip);
+
+    compressing->why = err_make(why.code, "the call ended while its payload was compressed");
+    claim_gzip_stop(prepared->gzip);
+}
+
+static void compress(struct prepared *prepared)
+{
+    struct producer *producer = prepared->preparing->producer;
+    struct arena *arena = prepared->preparing->frame->arena;
+    struct slice payload = prepared_message(prepared)->payload;
+    struct compressing *compressing = arena_zalloc(arena, sizeof *compressing);
+
+    compressing->prepared = prepared;
+    compressing->gzip.home = producer->base.home;
+    compressing->gzip.permits = &producer->compressing;
+    compressing->gzip.arena = arena;
+    compressing->gzip.from = payload;
+    compressing->gzip.room = claim_gzip_room(payload.len);
+    compressing->gzip.to = arena_alloc(arena, compressing->gzip.room);
+    compressing->gzip.done = deflated;
+    prepared->gzip = &compressing->gzip;
+    op_start(&prepared->op, prepared->preparing->group, compressed);
+    claim_deflate(&compressing->gzip);
+    op_park(&prepared->op, let_go);
+}
+
+void claim_check_write(struct prepared *prepared)
+{
+    prepared->checked = prepared->checked && !prepared_is_settled(prepared);
+    if (!prepared->checked)
+        prepare_step_done(prepared);
+    else if (prepared->preparing->producer->settings.claim_gzip)
+        compress(prepared);
+    else
+        write_object(prepared, slice_of(NULL, 0));
 }
 
 /* ---- after the sink ---- */

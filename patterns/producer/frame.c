@@ -19,11 +19,12 @@ void frame_settle(struct frame *frame, size_t i, struct err err)
     frame->unsettled--;
 }
 
-size_t frame_measure(struct frame *frame)
+size_t frame_measure(const struct producer *producer, struct frame *frame)
 {
     frame->bytes = 0;
     for (size_t i = 0; i < frame->n; i++)
-        frame->bytes += message_out_bytes(&frame->items[i]);
+        frame->bytes +=
+            message_out_bytes(&frame->items[i]) + producer_gzip_bytes(producer, &frame->items[i]);
     return frame->bytes;
 }
 

@@ -45,7 +45,7 @@ struct frame {
      * once or later. */
     void (*finish)(struct frame *);
     struct preparing *preparing; /* prepare.c's */
-    size_t bytes;                /* of its messages, as message_out_bytes counts: frame_measure */
+    size_t bytes;                /* of its messages, and what compresses them: frame_measure */
     uint32_t culprit;            /* whole frames, out: the item that the error of all is about, or
                                     PUBLISH_ALL */
     /* private */
@@ -88,7 +88,7 @@ struct outbox {
 void frame_init(struct frame *frame, struct arena *arena, size_t n);
 
 /* Sets frame->bytes, once the items are there, and returns it. Before outbox_put. */
-size_t frame_measure(struct frame *frame);
+size_t frame_measure(const struct producer *producer, struct frame *frame);
 
 /* Item i is at fault: it is not sent. Before outbox_put. */
 void frame_refuse(struct frame *frame, size_t i, struct err err);

@@ -16,6 +16,7 @@
 #include "backends/kv.h"
 #include "patterns/fanout.h"
 #include "patterns/messaging/claim.h"
+#include "patterns/messaging/claim_gzip.h"
 #include "patterns/producer/outbox.h"
 
 enum { PREPARE_WIDTH = 32, OWNER_BYTES = 8 };
@@ -40,6 +41,7 @@ struct prepared {
     /* claim_check.c */
     bool checked; /* its payload goes to the object store; then: an object is or may be there */
     struct claim claim;
+    struct claim_gzip *gzip; /* NULL: it is not compressed */
 
     union { /* one at a time */
         struct op op;

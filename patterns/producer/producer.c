@@ -54,6 +54,7 @@ enum behavior {
     DEDUPLICATION_WINDOW_SECONDS,
     DEDUPLICATE_CONTENT,
     CLAIM_CHECK_THRESHOLD,
+    CLAIM_COMPRESSION,
     CLAIM_TTL_SECONDS,
     STRICT_RETENTION
 };
@@ -89,6 +90,9 @@ static const struct backend_setting behavior[] = {
                              "topic, key and payload: equal messages within the window are one."},
     [CLAIM_CHECK_THRESHOLD] = {"claim_check_threshold", SETTING_UINT, "262144", 1, 1u << 31,
                                "Payloads with more bytes go to the object store, if one is bound."},
+    [CLAIM_COMPRESSION] = {"claim_compression", SETTING_TEXT, "none", 0, 0,
+                           "none or gzip: payloads are compressed before they go to the object "
+                           "store, where that makes them smaller by an eighth."},
     [CLAIM_TTL_SECONDS] = {"claim_ttl_seconds", SETTING_UINT, "0", 0, 3153600000u,
                            "How long objects are kept, where the object store has expiry. 0: for "
                            "ever."},
@@ -97,6 +101,11 @@ static const struct backend_setting behavior[] = {
                           "nobody has read."},
     {.name = NULL},
 };
+
+enum { NO_COMPRESSION, GZIP, COMPRESSIONS };
+
+static const char *const compressions[] = {
+    [NO_COMPRESSION] = "none", [GZIP] = "gzip", [COMPRESSIONS] = NULL};
 
 /* ---- methods ---- */
 
@@ -168,6 +177,7 @@ static void read_settings(struct producer *producer)
     to->dedup_window_ms = values[DEDUPLICATION_WINDOW_SECONDS].number * MS_PER_S;
     to->dedup_content = values[DEDUPLICATE_CONTENT].number != 0;
     to->claim_threshold = values[CLAIM_CHECK_THRESHOLD].number;
+    to->claim_gzip = strcmp(values[CLAIM_COMPRESSION].text, compressions[GZIP]) == 0;
     if (producer->object != NULL && producer->object->has.kv_ttl != NULL)
         to->claim_ttl_ms = values[CLAIM_TTL_SECONDS].number * MS_PER_S;
     if (to->max_batch_items > fitting)
@@ -179,11 +189,23 @@ bool producer_is_strict(const struct backend_value *values)
     return values[STRICT_RETENTION].number != 0;
 }
 
+static void check_compression(struct backend_faults *faults, const char *name)
+{
+    for (unsigned i = 0; i < COMPRESSIONS; i++) {
+        if (strcmp(name, compressions[i]) == 0)
+            return;
+    }
+    backend_fault_add(faults, (struct backend_fault){.setting = behavior[CLAIM_COMPRESSION].name,
+                                                     .text = "is none of none, gzip",
+                                                     .words = compressions});
+}
+
 static void producer_check(const struct pattern_proposal *proposal, struct backend_faults *faults)
 {
     const struct backend_value *values = proposal->behavior;
 
     topics_check(faults, values[TOPIC_PREFIX].text, values[ALLOWED_TOPICS].text);
+    check_compression(faults, values[CLAIM_COMPRESSION].text);
     if (producer_is_strict(values))
         retention_check(faults, slots[SLOT_SINK].name, proposal->slots[SLOT_SINK]);
 }
@@ -239,6 +261,7 @@ static struct pattern *producer_bind(const struct pattern_binding *binding)
     semaphore_init(&producer->semaphore, producer->settings.permits);
     semaphore_init(&producer->before, PREPARE_PERMITS);
     semaphore_init(&producer->after, PREPARE_PERMITS);
+    semaphore_init(&producer->compressing, 1);
     op_group_init(&producer->background, binding->worker, &producer->memory, 0);
     epochs_init(&producer->epochs, &producer->memory);
     producer->orphan_log = (struct log_budget)LOG_BUDGET(100, 60000);

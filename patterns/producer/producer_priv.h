@@ -8,6 +8,7 @@
 #include "backends/kv.h"
 #include "backends/message.h"
 #include "patterns/messages.h"
+#include "patterns/messaging/claim_gzip.h"
 #include "patterns/messaging/retention.h"
 #include "patterns/messaging/topics.h"
 #include "patterns/pattern.h"
@@ -79,7 +80,7 @@ struct producer_settings {
     uint64_t window_bytes;
     uint64_t retry_for_ms;
     uint64_t dedup_window_ms, claim_threshold, claim_ttl_ms;
-    bool dedup_content;
+    bool dedup_content, claim_gzip;
 };
 
 struct producer_stats { /* written on the home worker */
@@ -105,6 +106,7 @@ struct producer {
     struct producer_plan plan;
     struct semaphore semaphore;     /* publish operations */
     struct semaphore before, after; /* steps of prepare.c */
+    struct semaphore compressing;   /* one payload at a time: claim_gzip.h */
     struct producer_stats stats;
     /* Of what has to be done even when the call is over: without a deadline. */
     struct op_group background;
@@ -198,6 +200,15 @@ size_t producer_sink_bytes(const struct producer *producer, const struct outgoin
 static inline bool producer_claims(const struct producer *producer, const struct outgoing *message)
 {
     return producer->plan.object != NULL && message->payload.len > producer->plan.claim_threshold;
+}
+
+/* What the compressed payload may take beside the payload itself. */
+static inline size_t producer_gzip_bytes(const struct producer *producer,
+                                         const struct outgoing *message)
+{
+    return producer->settings.claim_gzip && producer_claims(producer, message)
+               ? claim_gzip_room(message->payload.len)
+               : 0;
 }
 
 /* ---- outcome.c ---- */

@@ -25,7 +25,7 @@ struct publishing *publishing_begin(struct call *call, size_t n, void (*settled)
 
 void publishing_put(struct publishing *publishing)
 {
-    frame_measure(&publishing->frame);
+    frame_measure(publishing->producer, &publishing->frame);
     prepare_frame(publishing->producer, call_group(publishing->call), &publishing->frame);
     outbox_put(outbox_new(publishing->producer, publishing->call, FAILURE_STOP_KEY),
                &publishing->frame);

@@ -394,7 +394,7 @@ static void take_frame(struct flow *stream, const pb_publish_frame *from)
         stream->outbox->mode = mode_of(from->failure_mode);
     }
     read_frame(stream, parcel, from);
-    stream->unsettled_bytes += frame_measure(&parcel->frame);
+    stream->unsettled_bytes += frame_measure(stream->producer, &parcel->frame);
     hold(stream, parcel);
     prepare_frame(stream->producer, call_group(stream->call), &parcel->frame);
     outbox_put(stream->outbox, &parcel->frame);

@@ -44,6 +44,12 @@ class ClaimFaults(claims_test.ClaimFaults):
         cls.serve("s3")
 
 
+class Compressed(claims_test.Compressed):
+    @classmethod
+    def setUpClass(cls):
+        cls.serve("s3")
+
+
 class Behind(suite.Case):
     """The objects are behind a front that fails as it is told, the messages on redis-stream."""
     NAME = "orders"

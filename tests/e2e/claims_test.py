@@ -1,4 +1,5 @@
 """Claim check through a running prismd: producer and consumer on the backend that PRISM_BACKEND names."""
+import gzip
 import hashlib
 import os
 
@@ -11,13 +12,15 @@ from rig.prismd import Prismd
 class ClaimCase(suite.Case):
     """Claim check: large payloads lie in an object store."""
     THRESHOLD = 1000
+    COMPRESSION = "none"
 
     @classmethod
     def serve(cls, object_backend):
         slot = cls.use(backends.slot(suite.backend(), topics_of(cls)))
         objects = slot if suite.backend() == object_backend else cls.use(backends.slot(object_backend))
         cls.server = cls.use(Prismd(workers=2, namespaces=[
-            producer(slot, objects=objects, claim_check_threshold=cls.THRESHOLD),
+            producer(slot, objects=objects, claim_check_threshold=cls.THRESHOLD,
+                     claim_compression=cls.COMPRESSION),
             consumer(slot, dead_letters=slot, objects=objects), backends.keyvalue(objects)]))
         cls.channel = cls.use(cls.server.channel())
         cls.publisher = producer_service(cls.channel)
@@ -94,6 +97,63 @@ class ClaimFaults(ClaimCase):
                              if h.name == "prism-dead-letter-reason")
             self.assertEqual(reasons, [b"CLAIM_CORRUPT", b"CLAIM_LOST"])
             self.assertTrue(all(m.claim.size == 5000 for frame in dead.frames for m in frame.messages))
+
+
+class Compressed(ClaimCase):
+    COMPRESSION = "gzip"
+
+    @classmethod
+    def setUpClass(cls):
+        cls.serve("redis")
+
+    def claim(self):
+        with self.member("looks", max_inline_bytes=0) as looks:
+            return looks.take(1)[0].claim
+
+    def test_the_object_is_smaller_and_the_payload_comes_back(self):
+        payload = b"".join(b"line %d of a text that has much in common with the next\n" % i for i in range(40000))
+        payload = payload[:2 << 20]
+        self.assertEqual(len(payload), 2 << 20)
+        self.assertTrue(self.publish(payload))
+        claim = self.claim()
+        self.assertEqual((claim.encoding, claim.size, claim.sha256),
+                         ("gzip", len(payload), hashlib.sha256(payload).digest()))
+        stored = self.objects.Retrieve(key=claim.key).value
+        self.assertLess(len(stored), len(payload) / 4)
+        self.assertEqual(gzip.decompress(stored), payload)
+        with self.member() as member:
+            message, = member.take(1)
+            self.assertEqual(message.payload, payload)
+            self.assertFalse(message.HasField("claim"))
+            self.assertEqual([(h.name, h.value) for h in message.headers], [("h", b"v")])
+            member.settle(1)
+
+    def test_what_gzip_makes_no_smaller_is_stored_as_it_is(self):
+        payload = os.urandom(2 << 20)
+        self.publish(payload)
+        claim = self.claim()
+        self.assertEqual((claim.encoding, claim.size), ("", len(payload)))
+        self.assertEqual(self.objects.Retrieve(key=claim.key).value, payload)
+        with self.member() as member:
+            self.assertEqual(member.take(1)[0].payload, payload)
+
+    def test_what_inflates_to_something_else_is_a_dead_letter(self):
+        for _ in range(3):
+            self.publish(b"a" * 500000)
+        with self.member("looks", max_inline_bytes=0) as looks:
+            claims = [m.claim for m in looks.take(3)]
+        stored = self.objects.Retrieve(key=claims[0].key).value
+        self.objects.Store(key=claims[0].key, value=gzip.compress(b"a" * 50000000)[:len(stored)])
+        self.objects.Store(key=claims[1].key, value=stored[:-1] + b"?")
+        with self.member() as member, self.member(dead_letters=True) as dead:
+            self.assertEqual(member.take(1)[0].payload, b"a" * 500000)
+            reasons = [h.value.partition(b":")[0] for m in dead.take(2) for h in m.headers
+                       if h.name == "prism-dead-letter-reason"]
+            self.assertEqual(reasons, [b"CLAIM_CORRUPT"] * 2)
+            self.assertTrue(all(m.claim.encoding == "gzip" for frame in dead.frames for m in frame.messages))
+
+    def test_it_is_told(self):
+        self.assertTrue(self.publisher.GetCapabilities().supports_compression)
 
 
 if __name__ == "__main__":

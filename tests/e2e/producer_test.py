@@ -77,6 +77,7 @@ class Producer(suite.Case):
         rpc = producer_service(self.channel, "full")
         capabilities = rpc.GetCapabilities()
         self.assertTrue(capabilities.supports_deduplication and capabilities.supports_claim_check)
+        self.assertFalse(capabilities.supports_compression)
         self.assertFalse(self.rpc.GetCapabilities().supports_claim_check)
         first = rpc.Publish(topic="full", payload=bytes(5000), message_id="id")
         again = rpc.Publish(topic="full", payload=bytes(5000), message_id="id")

@@ -2,6 +2,7 @@
 #include "tests/pattern/producer/slots.h"
 
 #include "patterns/messaging/claim.h"
+#include "patterns/producer/producer_priv.h"
 
 static const char large[] = "a payload that does not fit";
 
@@ -62,6 +63,160 @@ static void test_what_the_server_does_not_take_goes_to_the_object_store(void **s
         expect_claimed(rig, 3073, takes == 4096);
     }
     producer_free(rig);
+}
+
+/* ---- compressed ---- */
+
+enum { GZIPPED = 300000 };
+
+static uint8_t gzipped[GZIPPED];
+
+static struct fake_rig *gzip_rig(void)
+{
+    struct fake_rig *rig = rig_with(OBJECT);
+
+    fake_rig_set_text(rig, "claim_compression", "gzip");
+    fake_rig_bind(rig);
+    return rig;
+}
+
+static uint64_t stat_unsettled(const struct fake_rig *rig)
+{
+    return counter_read(&CONTAINER_OF(rig->pattern, struct producer, base)->stats.unsettled_bytes);
+}
+
+static struct call *publish_bytes(struct fake_rig *rig, size_t n, uint64_t deadline_ms)
+{
+    pb_publish_request request = message_to("orders", "");
+
+    request.payload = (ProtobufCBinaryData){.len = n, .data = gzipped};
+    return fake_call_with(rig, "Publish", &request.base, deadline_ms, false);
+}
+
+/* The claim of the last message, and its object. */
+static const struct fake_entry *last_object(struct fake_rig *rig, struct claim *claim)
+{
+    const struct outgoing *kept = fake_message(&rig->world, "orders", published(rig) - 1);
+
+    assert_true(kept->headers[0].name.len + kept->headers[0].value.len <= CLAIM_HEADER_BYTES);
+    assert_true(claim_read(kept->headers[0].value, claim));
+    return fake_find(&rig->world, claim->key);
+}
+
+static void test_the_setting_is_checked(void **state)
+{
+    static const char *const names[] = {"none", "gzip", "zstd", ""};
+    struct fake_rig *rig = rig_with(OBJECT);
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        const struct pattern_proposal proposal = {.behavior = rig->behavior};
+        struct backend_faults faults = {.count = 0};
+
+        fake_rig_set_text(rig, "claim_compression", names[i]);
+        pattern_producer.check(&proposal, &faults);
+        assert_int_equal(faults.count, i >= 2);
+    }
+    producer_free(rig);
+}
+
+static void test_a_payload_is_compressed(void **state)
+{
+    struct fake_rig *rig = gzip_rig();
+    const struct fake_entry *object;
+    struct claim claim;
+    struct call *call;
+
+    (void)state;
+    memset(gzipped, 'z', GZIPPED);
+    call = publish_bytes(rig, GZIPPED, 0);
+    assert_true(run(rig, call)->claim_checked);
+    object = last_object(rig, &claim);
+    assert_int_equal(claim.size, GZIPPED);
+    assert_int_equal(claim.stored, object->value.len);
+    assert_true(object->value.len < GZIPPED / 100);
+    assert_true(claim_matches(&claim, slice_of(gzipped, GZIPPED)));
+    assert_true(object->value.data[0] == 0x1f && object->value.data[1] == 0x8b);
+    assert_int_equal(stat_unsettled(rig), 0);
+    fake_call_free(call);
+    producer_free(rig);
+}
+
+static void test_what_gzip_makes_no_smaller_is_stored_as_it_is(void **state)
+{
+    struct fake_rig *rig = gzip_rig();
+    const struct fake_entry *object;
+    struct claim claim;
+    struct call *call;
+
+    (void)state;
+    srandom(3);
+    for (size_t i = 0; i < GZIPPED; i++)
+        gzipped[i] = (uint8_t)random();
+    call = publish_bytes(rig, GZIPPED, 0);
+    assert_true(run(rig, call)->claim_checked);
+    object = last_object(rig, &claim);
+    assert_int_equal(claim.stored, 0);
+    assert_true(slice_equal(object->value, slice_of(gzipped, GZIPPED)));
+    fake_call_free(call);
+    producer_free(rig);
+}
+
+/* Both forms, from before one is made. */
+static void test_what_compresses_counts_as_unsettled(void **state)
+{
+    struct fake_rig *rig = gzip_rig();
+    struct call *call;
+
+    (void)state;
+    memset(gzipped, 'z', GZIPPED);
+    call = publish_bytes(rig, GZIPPED, 0);
+    assert_in_range(stat_unsettled(rig), GZIPPED + claim_gzip_room(GZIPPED),
+                    GZIPPED + claim_gzip_room(GZIPPED) + 100);
+    assert_true(run(rig, call)->claim_checked);
+    fake_call_free(call);
+    producer_free(rig);
+}
+
+/* Nothing is written, and the next one finds the way free. */
+static void expect_ended(bool waits, bool cancelled)
+{
+    struct fake_rig *rig = gzip_rig();
+    struct call *first = waits ? publish_bytes(rig, GZIPPED, 0) : NULL;
+    struct call *call = publish_bytes(rig, GZIPPED, 50), *next;
+
+    worker_drain(&rig->worker, 2);
+    if (cancelled)
+        fake_call_cancel(call);
+    else
+        fake_rig_advance(rig, 60);
+    if (cancelled && waits) { /* not behind the other one */
+        worker_drain(&rig->worker, 3);
+        assert_true(call->ends == 1 && first->ends == 0);
+    }
+    fake_rig_run(rig);
+    assert_int_equal(call->ends, 1);
+    assert_int_equal(fake_keys(&rig->world), waits);
+    assert_int_equal(published(rig), waits);
+    if (!cancelled) {
+        assert_int_equal(answer_of(call)->outcome, PB(OUTCOME__NOT_STORED));
+        assert_int_equal(answer_of(call)->code, ERR_DEADLINE_EXCEEDED);
+    }
+    next = publish_bytes(rig, GZIPPED, 0);
+    assert_true(run(rig, next)->claim_checked);
+    fake_call_free(next);
+    fake_call_free(call);
+    if (waits)
+        fake_call_free(first);
+    producer_free(rig);
+}
+
+static void test_it_ends_between_slices(void **state)
+{
+    (void)state;
+    memset(gzipped, 'z', GZIPPED);
+    for (int way = 0; way < 4; way++)
+        expect_ended((way & 1) != 0, (way & 2) != 0);
 }
 
 static void expect_refusal(struct fake_rig *rig, pb_publish_request *request, const char *subject)
@@ -201,6 +356,9 @@ static void test_a_duplicate_writes_no_object(void **state)
     producer_free(rig);
 }
 
+#define REFERENCE(begin, end)                                                                      \
+    begin " sha256=0000000000000000000000000000000000000000000000000000000000000000" end
+
 static void test_references_that_are_none(void **state)
 {
     static const char *const texts[] = {
@@ -209,6 +367,12 @@ static void test_references_that_are_none(void **state)
         "v1 size= sha256=00",
         "v1 size=99999999999999999999 sha256=00",
         "v1 size=1 sha256=zz",
+        REFERENCE("v2 size=9", " key=k"),
+        REFERENCE("v2 size=9", " gzip=0 key=k"),
+        REFERENCE("v2 size=9", " gzip=9 key=k"),
+        REFERENCE("v2 size=9", " zstd=8 key=k"),
+        REFERENCE("v2 size=9", " gzip=8 key="),
+        REFERENCE("v1 size=9", " gzip=8 key=k"),
         ("v1 size=1 sha256="
          "0000000000000000000000000000000000000000000000000000000000000000 key="),
     };
@@ -217,6 +381,10 @@ static void test_references_that_are_none(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(texts); i++)
         assert_false(claim_read(slice_str(texts[i]), &claim));
+    assert_true(claim_read(slice_str(REFERENCE("v2 size=9", " gzip=8 key=k")), &claim));
+    assert_true(claim.size == 9 && claim.stored == 8 && claim.key.len == 1);
+    assert_true(claim_read(slice_str(REFERENCE("v1 size=9", " key=k")), &claim));
+    assert_true(claim.size == 9 && claim.stored == 0);
 }
 
 int main(void)
@@ -229,6 +397,11 @@ int main(void)
         cmocka_unit_test(test_no_message_without_its_object),
         cmocka_unit_test(test_objects_that_cannot_be_written_degrade_the_slot),
         cmocka_unit_test(test_a_duplicate_writes_no_object),
+        cmocka_unit_test(test_the_setting_is_checked),
+        cmocka_unit_test(test_a_payload_is_compressed),
+        cmocka_unit_test(test_what_gzip_makes_no_smaller_is_stored_as_it_is),
+        cmocka_unit_test(test_what_compresses_counts_as_unsettled),
+        cmocka_unit_test(test_it_ends_between_slices),
         cmocka_unit_test(test_references_that_are_none),
     };
 
