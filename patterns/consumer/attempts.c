@@ -424,7 +424,7 @@ void attempts_settled(const struct delivery *delivery)
         return;
     ledger = find_ledger(feed, delivery_partition(delivery));
     if (ledger != NULL && ledger->n > 0)
-        row = find_row(ledger, message_of(delivery)->offset);
+        row = find_row(ledger, delivery_offset(delivery));
     if (row != NULL)
         drop_row(ledger, row);
 }

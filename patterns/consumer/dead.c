@@ -18,6 +18,7 @@ struct dead {
     struct letter letter;
     struct arena memory; /* holds this struct */
     struct delivery *delivery;
+    struct parcel *parcel; /* of it; held: the letter reads from it */
     struct receipt *receipt;
     const char *reason;
 };
@@ -26,9 +27,11 @@ static void publish(struct dead *dead);
 
 static void free_dead(struct dead *dead)
 {
+    struct parcel *parcel = dead->parcel;
     struct arena memory = dead->memory;
 
     arena_clear(&memory);
+    parcel_unhold(parcel);
 }
 
 static void again(struct timer *timer)
@@ -79,8 +82,10 @@ static void settle_dead(struct delivery *delivery, struct receipt *receipt)
 
 static void drop(struct delivery *delivery, const char *reason, struct receipt *receipt)
 {
-    struct consumer *consumer = parcel_of(delivery)->feed->consumer;
+    struct parcel *parcel = parcel_of(delivery);
+    struct consumer *consumer = parcel->feed->consumer;
 
+    parcel_hold(parcel);
     counter_add(&consumer->stats.dropped, 1);
     log_limited(&consumer->drop_log, LOG_WARN, "message_dropped",
                 (const struct log_field[]){LOG_S("namespace", consumer->base.namespace_name),
@@ -89,6 +94,7 @@ static void drop(struct delivery *delivery, const char *reason, struct receipt *
                                            LOG_S("reason", reason)},
                 4);
     settle_dead(delivery, receipt);
+    parcel_unhold(parcel);
 }
 
 /* Nothing is gained by keeping it from those behind. */
@@ -188,6 +194,8 @@ void delivery_die(struct delivery *delivery, uint32_t deliveries, const char *re
 
     dead->memory = memory;
     dead->delivery = delivery;
+    dead->parcel = parcel_of(delivery);
+    parcel_hold(dead->parcel);
     dead->receipt = receipt;
     dead->reason = arena_strdup(&dead->memory, slice_str(reason));
     dead->publish.items = &dead->letter.item;

@@ -62,15 +62,17 @@ void parcel_hold(struct parcel *parcel)
     parcel->holds++;
 }
 
-static bool all_are_out(struct parcel *parcel)
+/* ... into a frame: it would be made again at once. */
+static bool some_go_out(struct parcel *parcel)
 {
     for (uint32_t i = 0; i < parcel->n; i++) {
         enum delivery_state state = parcel_at(parcel, i)->state;
 
-        if (state != DELIVERY_OUT && state != DELIVERY_SETTLING && state != DELIVERY_OVER)
-            return false;
+        if (state == DELIVERY_ARRIVING || state == DELIVERY_WAITING || state == DELIVERY_READY ||
+            state == DELIVERY_FETCHING)
+            return true;
     }
-    return true;
+    return false;
 }
 
 /* Large ones take more time to copy than their structs are worth. */
@@ -83,7 +85,7 @@ static void pack_if_written(struct parcel *parcel)
     struct block *packed;
 
     if (parcel->messages == NULL || parcel->holds > 0 || parcel->claims ||
-        parcel->bytes > (size_t)parcel->n * LARGE_BYTES || !all_are_out(parcel))
+        parcel->bytes > (size_t)parcel->n * LARGE_BYTES || some_go_out(parcel))
         return;
     arena_init(&scratch, &feed->consumer->base.home->arenas);
     packed = packed_new(parcel->messages, parcel->n, &scratch);
@@ -246,7 +248,7 @@ bool delivery_is_last(const struct delivery *delivery)
 {
     uint32_t most = feed_max_attempts(parcel_of(delivery)->feed);
 
-    return most != 0 && message_of(delivery)->attempt >= most;
+    return most != 0 && delivery_attempt(delivery) >= most;
 }
 
 void delivery_failed_unsaid(struct delivery *delivery, const char *reason)
@@ -255,7 +257,7 @@ void delivery_failed_unsaid(struct delivery *delivery, const char *reason)
 
     delivery_failed(delivery);
     delivery->untold = true;
-    if (most != 0 && message_of(delivery)->attempt > most)
+    if (most != 0 && delivery_attempt(delivery) > most)
         delivery_die(delivery, delivery_made_before(delivery), reason, NULL);
     else
         delivery_ready(delivery, true);
@@ -309,7 +311,7 @@ void delivery_arrived(struct delivery *delivery)
     uint32_t most = feed_max_attempts(feed);
 
     delivery->state = DELIVERY_WAITING;
-    if (most != 0 && message_of(delivery)->attempt > most && feed->from->settling != NULL)
+    if (most != 0 && delivery_attempt(delivery) > most && feed->from->settling != NULL)
         delivery_die(delivery, delivery_made_before(delivery),
                      "delivered max_attempts times without success", NULL);
     else if (feed->order != ORDER_AS_READY)

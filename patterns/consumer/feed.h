@@ -113,7 +113,7 @@ struct parcel {
     size_t stride;                /* from one to the next */
     uint32_t n;                   /* deliveries */
     uint32_t left;                /* of them: not over */
-    uint32_t holds;               /* frames that read from the batch */
+    uint32_t holds;               /* frames, dead letters and others that read its messages */
     bool claims;                  /* one of the payloads is elsewhere */
     bool peeked;                  /* they were made again to be read, and are as they were packed */
     struct delivery first[];
@@ -306,14 +306,6 @@ static inline struct incoming *message_of(const struct delivery *delivery)
     return &parcel->messages[delivery->index];
 }
 
-/* How many deliveries were made of what fails before the one that `attempt` numbers. */
-static inline uint32_t delivery_made_before(const struct delivery *delivery)
-{
-    uint32_t attempt = message_of(delivery)->attempt;
-
-    return attempt > 0 ? attempt - 1 : 0;
-}
-
 /* What can be told of a packed message as it is. */
 static inline uint64_t delivery_token(const struct delivery *delivery)
 {
@@ -321,6 +313,30 @@ static inline uint64_t delivery_token(const struct delivery *delivery)
 
     return parcel->messages == NULL ? packed_token(parcel->packed, delivery->index)
                                     : parcel->messages[delivery->index].token;
+}
+
+static inline int64_t delivery_offset(const struct delivery *delivery)
+{
+    const struct parcel *parcel = parcel_of(delivery);
+
+    return parcel->messages == NULL ? packed_offset(parcel->packed, delivery->index)
+                                    : parcel->messages[delivery->index].offset;
+}
+
+static inline uint32_t delivery_attempt(const struct delivery *delivery)
+{
+    const struct parcel *parcel = parcel_of(delivery);
+
+    return parcel->messages == NULL ? packed_attempt(parcel->packed, delivery->index)
+                                    : parcel->messages[delivery->index].attempt;
+}
+
+/* How many deliveries were made of what fails before the one that `attempt` numbers. */
+static inline uint32_t delivery_made_before(const struct delivery *delivery)
+{
+    uint32_t attempt = delivery_attempt(delivery);
+
+    return attempt > 0 ? attempt - 1 : 0;
 }
 
 static inline size_t delivery_bytes(const struct delivery *delivery)
@@ -395,6 +411,7 @@ void delivery_over(struct delivery *delivery);
 /* All that is held is forgotten: the source has it back. */
 void feed_forget(struct feed *feed);
 
+/* Its messages are read, or changed. With the last hold they may be packed again. */
 void parcel_hold(struct parcel *parcel);
 void parcel_unhold(struct parcel *parcel);
 

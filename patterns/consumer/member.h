@@ -246,14 +246,16 @@ struct extension settle_extend(struct receipt *receipt, const struct which *whic
                                uint64_t lease_ms);
 /* One delivery, without or with a receipt. */
 void settle_one(struct delivery *delivery, enum settle_how how, struct receipt *receipt);
+/* They are SETTLING. */
+void settle_all(struct feed *feed, struct delivery **deliveries, size_t n, enum settle_how how);
 /* The frame was taken: ACK_AUTO. */
 void settle_frame(struct member *member, struct frame *frame);
 /* The source's subscription is about to end: those with which a member vanished, whose lease ran
  * out, or that wait here for a retry have failed, which giving back would not say. */
-void settle_untold(struct feed *feed);
+void settle_untold(struct feed *feed); /* give_back.c */
 /* The subscription stays until what dies is settled: the source has all else back now, where it
  * takes back single messages. Nobody here gets any of it. */
-void settle_living(struct feed *feed);
+void settle_living(struct feed *feed); /* give_back.c */
 
 /* Unix time in ms of a point of CLOCK_MONOTONIC. */
 int64_t unix_ms_of(uint64_t monotonic_ns);

@@ -83,6 +83,13 @@ static bool is_told(struct delivery *delivery, struct err err)
     return stays;
 }
 
+/* As a rule it stays what it was. */
+static void set_token(struct delivery *delivery, uint64_t token)
+{
+    if (delivery_token(delivery) != token)
+        message_of(delivery)->token = token;
+}
+
 static void one_recalled(struct recall_work *work, size_t i, struct err op_err)
 {
     struct delivery *delivery = work->deliveries[i];
@@ -92,7 +99,7 @@ static void one_recalled(struct recall_work *work, size_t i, struct err op_err)
     struct err err = op_err.code != ERR_OK ? op_err : item->err;
 
     if (err.code == ERR_OK)
-        message_of(delivery)->token = item->token;
+        set_token(delivery, item->token);
     if (feed->closing || feed->closed || err.code == ERR_ABORTED) {
         refuse(delivery, receipt);
         member_release(delivery);
@@ -206,7 +213,7 @@ void recall_pump(struct feed *feed)
     work->recall.items = arena_array(&work->memory, recalls->n, sizeof *work->recall.items);
     for (struct delivery *d = recalls->first; d != NULL; d = d->next) {
         work->deliveries[work->recall.n] = d;
-        work->recall.items[work->recall.n++] = (struct recalled){.token = message_of(d)->token};
+        work->recall.items[work->recall.n++] = (struct recalled){.token = delivery_token(d)};
         more_of(d)->recall_sent = true;
     }
     recall_forget(recalls);

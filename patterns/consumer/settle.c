@@ -311,74 +311,11 @@ void settle_frame(struct member *member, struct frame *frame)
     settle(member->feed, &chosen, SETTLE_DONE, 0, NULL);
 }
 
-static size_t count(const struct feed *feed, bool untold)
+void settle_all(struct feed *feed, struct delivery **deliveries, size_t n, enum settle_how how)
 {
-    size_t n = 0;
+    const struct chosen chosen = {.items = deliveries, .n = n};
 
-    for (struct parcel *parcel = feed->parcels; parcel != NULL; parcel = parcel->next) {
-        for (uint32_t i = 0; i < parcel->n; i++)
-            n += parcel_at(parcel, i)->untold == untold;
-    }
-    return n;
-}
-
-static void add(struct chosen *chosen, struct delivery *delivery)
-{
-    delivery->state = DELIVERY_SETTLING;
-    chosen->items[chosen->n++] = delivery;
-}
-
-static void choose_ready(struct feed *feed, struct chosen *chosen, bool untold)
-{
-    for (size_t n = feed->ready_count; n > 0; n--) {
-        struct delivery *delivery = feed_next_ready(feed);
-
-        if (delivery->untold == untold)
-            add(chosen, delivery);
-        else
-            delivery_ready(delivery, false);
-    }
-}
-
-/* A token would still be good after RELEASE, which is no attempt: it is recalled first. */
-static void choose_waiting(struct feed *feed, struct chosen *chosen, bool untold)
-{
-    for (struct parcel *parcel = feed->parcels; parcel != NULL; parcel = parcel->next) {
-        for (uint32_t i = 0; i < parcel->n; i++) {
-            struct delivery *delivery = parcel_at(parcel, i);
-
-            if (delivery->untold == untold && (untold || delivery->state != DELIVERY_RECALLING) &&
-                delivery_take_out(delivery))
-                add(chosen, delivery);
-        }
-    }
-}
-
-static void give_back(struct feed *feed, bool untold)
-{
-    size_t n = count(feed, untold);
-    struct chosen chosen = {0};
-    struct arena scratch;
-
-    if (n == 0 || feed->from->settling == NULL || !feed->from->settling->single)
-        return;
-    arena_init(&scratch, NULL);
-    chosen.items = arena_alloc(&scratch, n * sizeof(void *));
-    choose_ready(feed, &chosen, untold);
-    choose_waiting(feed, &chosen, untold);
-    settle(feed, &chosen, untold ? SETTLE_RETRY : SETTLE_RELEASE, 0, NULL);
-    arena_clear(&scratch);
-}
-
-void settle_untold(struct feed *feed)
-{
-    give_back(feed, true);
-}
-
-void settle_living(struct feed *feed)
-{
-    give_back(feed, true);
-    give_back(feed, false);
+    settle(feed, &chosen, how, 0, NULL);
 }
 
 /* ---- what clients say ---- */
@@ -434,31 +371,52 @@ static bool waits_here(const struct delivery *delivery, uint64_t delay_ms)
     return feed->order != ORDER_AS_READY || (delay_ms > 0 && !settling->delays);
 }
 
+/* True: the source is to be told. */
+static bool reject_one(struct delivery *delivery, struct receipt *receipt,
+                       pb_disposition disposition, uint64_t delay_ms, const char *reason)
+{
+    bool dies = disposition == CONSUMER_PB(DISPOSITION__DEAD_LETTER);
+    bool comes_again = !dies && disposition != CONSUMER_PB(DISPOSITION__DROP);
+
+    if (disposition == CONSUMER_PB(DISPOSITION__RELEASE))
+        release_here(delivery, receipt);
+    else if (dies && message_is_null(parcel_of(delivery)->feed->dead_topic))
+        refuse_death(delivery, receipt);
+    else if (dies || (comes_again && delivery_is_last(delivery)))
+        delivery_die(delivery, delivery_attempt(delivery), reason, receipt);
+    else if (comes_again && waits_here(delivery, delay_ms))
+        park_here(delivery, delay_ms, receipt);
+    else
+        return true;
+    return false;
+}
+
+/* Those of a parcel follow one another as a rule: what they open of it is packed once. */
 void settle_reject(struct receipt *receipt, const struct which *which, pb_disposition disposition,
                    uint64_t delay_ms, const char *reason)
 {
     struct feed *feed = receipt->member->feed;
     struct chosen chosen = choose_all(receipt, which);
     struct chosen source = {.items = chosen.items}; /* filled behind what is read */
+    struct parcel *held = NULL;
     enum settle_how how =
         disposition == CONSUMER_PB(DISPOSITION__DROP) ? SETTLE_DONE : SETTLE_RETRY;
 
     for (size_t i = 0; i < chosen.n; i++) {
         struct delivery *delivery = chosen.items[i];
+        struct parcel *parcel = parcel_of(delivery);
 
-        if (disposition == CONSUMER_PB(DISPOSITION__RELEASE))
-            release_here(delivery, receipt);
-        else if (disposition == CONSUMER_PB(DISPOSITION__DEAD_LETTER) &&
-                 message_is_null(feed->dead_topic))
-            refuse_death(delivery, receipt);
-        else if (disposition == CONSUMER_PB(DISPOSITION__DEAD_LETTER) ||
-                 (how == SETTLE_RETRY && delivery_is_last(delivery)))
-            delivery_die(delivery, message_of(delivery)->attempt, reason, receipt);
-        else if (how == SETTLE_RETRY && waits_here(delivery, delay_ms))
-            park_here(delivery, delay_ms, receipt);
-        else
+        if (parcel != held) {
+            parcel_hold(parcel);
+            if (held != NULL)
+                parcel_unhold(held);
+            held = parcel;
+        }
+        if (reject_one(delivery, receipt, disposition, delay_ms, reason))
             source.items[source.n++] = delivery;
     }
+    if (held != NULL)
+        parcel_unhold(held);
     if (how == SETTLE_DONE)
         counter_add(&feed->consumer->stats.dropped, source.n);
     settle(feed, &source, how, delay_ms, receipt);

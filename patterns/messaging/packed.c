@@ -1,9 +1,9 @@
 /* One allocation:
  *
- *   struct head | tokens | blocks | bytes of each | a record for each
+ *   struct head | tokens | blocks | bytes of each | offsets | attempts | a record for each
  *
- * The first three are columns: what all rows have in common stands in the head, and a row takes as
- * many bytes as the rest needs.
+ * All before the records are columns: what all rows have in common stands in the head, and a row
+ * takes as many bytes as the rest needs: none where each is one step from the one before.
  *
  * A record says by a mask what is not as in the message before, and only tells that, in a row of
  * varints and texts. A text is its length plus one, 0 being null, and its bytes; where there was
@@ -15,12 +15,13 @@
 
 #include <string.h>
 
-enum column { TOKENS, BLOCKS, BYTES, COLUMNS };
+enum column { TOKENS, BLOCKS, BYTES, OFFSETS, ATTEMPTS, COLUMNS };
 
 /* A row is the difference to the least, without the low bits that none has. */
 struct common {
     uint64_t least;
-    uint32_t at; /* the first row, behind the head */
+    uint32_t at;   /* the first row, behind the head */
+    uint16_t step; /* of rows without bytes; else 0 */
     uint8_t shift;
     uint8_t width; /* bytes of a row */
 };
@@ -36,15 +37,13 @@ enum told {
     TOLD_KEY = 1 << 0,
     TOLD_ID = 1 << 1,
     TOLD_POSITION = 1 << 2,
-    TOLD_PLACE = 1 << 3,  /* the payload is not the whole block, but here */
-    TOLD_OFFSET = 1 << 4, /* not the next one */
-    TOLD_TIMESTAMP = 1 << 5,
-    TOLD_HEADERS = 1 << 6, /* it has some */
-    TOLD_TOPIC = 1 << 7,
-    TOLD_ATTEMPT = 1 << 8,
+    TOLD_PLACE = 1 << 3, /* the payload is not the whole block, but here */
+    TOLD_TIMESTAMP = 1 << 4,
+    TOLD_HEADERS = 1 << 5, /* it has some */
+    TOLD_TOPIC = 1 << 6,
 };
 
-enum { MOST_NUMBERS = 7 }; /* of a record, beside its texts and headers */
+enum { MOST_NUMBERS = 5 }; /* of a record, beside its texts and headers */
 
 /* The first one is told against this. */
 static const struct incoming nothing_before;
@@ -65,7 +64,7 @@ static uint64_t row_of(const struct block *packed, enum column column, uint32_t 
 
     for (unsigned byte = 0; byte < common->width; byte++)
         row |= (uint64_t)at[byte] << (8 * byte);
-    return common->least + (row << common->shift);
+    return common->least + (uint64_t)i * common->step + (row << common->shift);
 }
 
 static struct block *block_at(const struct block *packed, uint32_t i)
@@ -86,6 +85,16 @@ uint64_t packed_token(const struct block *packed, uint32_t i)
 size_t packed_bytes(const struct block *packed, uint32_t i)
 {
     return row_of(packed, BYTES, i);
+}
+
+int64_t packed_offset(const struct block *packed, uint32_t i)
+{
+    return (int64_t)row_of(packed, OFFSETS, i);
+}
+
+uint32_t packed_attempt(const struct block *packed, uint32_t i)
+{
+    return (uint32_t)row_of(packed, ATTEMPTS, i);
 }
 
 /* ---- writing ---- */
@@ -130,9 +139,7 @@ static unsigned what_is_told(const struct incoming *m, const struct incoming *be
     told |= is_same(m->id, before->id) ? 0 : TOLD_ID;
     told |= is_same(m->position, before->position) ? 0 : TOLD_POSITION;
     told |= stays_in_block(m) && !is_whole_block(m) ? TOLD_PLACE : 0;
-    told |= (uint64_t)m->offset == (uint64_t)before->offset + 1 ? 0 : TOLD_OFFSET;
     told |= m->timestamp_ms == before->timestamp_ms ? 0 : TOLD_TIMESTAMP;
-    told |= m->attempt == before->attempt ? 0 : TOLD_ATTEMPT;
     return told | (m->n_headers == 0 ? 0 : TOLD_HEADERS);
 }
 
@@ -212,25 +219,35 @@ static uint8_t *put_record(uint8_t *at, const struct incoming *m, const struct i
     if (told & TOLD_POSITION)
         at = put_changed(at, m->position, before->position);
     at = put_payload(at, m);
-    if (told & TOLD_OFFSET)
-        at = varint_write(at, zigzag((uint64_t)m->offset - (uint64_t)before->offset));
     if (told & TOLD_TIMESTAMP)
         at = varint_write(at, zigzag(m->timestamp_ms - before->timestamp_ms));
     if (told & TOLD_HEADERS)
         at = put_headers(at, m);
     if (told & TOLD_TOPIC)
         at = put_changed(at, m->topic, before->topic);
-    if (told & TOLD_ATTEMPT)
-        at = varint_write(at, m->attempt);
     return at;
+}
+
+/* 0: they are not all as far from one another, or further than fits. */
+static uint16_t step_of(const uint64_t *rows, uint32_t n)
+{
+    uint64_t step = n > 1 ? rows[1] - rows[0] : 0;
+
+    for (uint32_t i = 1; i < n; i++) {
+        if (rows[i] - rows[i - 1] != step)
+            return 0;
+    }
+    return step <= UINT16_MAX ? (uint16_t)step : 0;
 }
 
 /* What the rows have in common. */
 static struct common common_of(const uint64_t *rows, uint32_t n)
 {
-    struct common common = {.least = rows[0]};
+    struct common common = {.least = rows[0], .step = step_of(rows, n)};
     uint64_t bits = 0;
 
+    if (common.step != 0)
+        return common;
     for (uint32_t i = 1; i < n; i++)
         common.least = rows[i] < common.least ? rows[i] : common.least;
     for (uint32_t i = 0; i < n; i++)
@@ -286,6 +303,8 @@ struct block *packed_new(const struct incoming *messages, uint32_t n, struct are
         rows[TOKENS * n + i] = m->token;
         rows[BLOCKS * n + i] = stays_in_block(m) ? (uintptr_t)block_ref(m->block) : 0;
         rows[BYTES * n + i] = message_in_bytes(m);
+        rows[OFFSETS * n + i] = (uint64_t)m->offset;
+        rows[ATTEMPTS * n + i] = m->attempt;
     }
     at = put_columns(bytes + sizeof head, &head, rows);
     memcpy(bytes, &head, sizeof head);
@@ -384,22 +403,17 @@ static void take_record(struct slice *from, struct incoming *m, const struct inc
     unsigned told = (unsigned)take_number(from);
 
     m->topic = before->topic;
-    m->attempt = before->attempt;
     m->key = told & TOLD_KEY ? take_changed(from, before->key, arena) : before->key;
     m->id = told & TOLD_ID ? take_changed(from, before->id, arena) : before->id;
     m->position =
         told & TOLD_POSITION ? take_changed(from, before->position, arena) : before->position;
     m->payload = take_payload(from, m->block, told);
-    m->offset = (int64_t)((uint64_t)before->offset +
-                          (told & TOLD_OFFSET ? unzigzag(take_number(from)) : 1));
     m->timestamp_ms =
         before->timestamp_ms + (told & TOLD_TIMESTAMP ? unzigzag(take_number(from)) : 0);
     if (told & TOLD_HEADERS)
         take_headers(from, m, arena);
     if (told & TOLD_TOPIC)
         m->topic = take_changed(from, before->topic, arena);
-    if (told & TOLD_ATTEMPT)
-        m->attempt = (uint32_t)take_number(from);
 }
 
 struct incoming *packed_open(const struct block *packed, struct arena *arena)
@@ -413,6 +427,8 @@ struct incoming *packed_open(const struct block *packed, struct arena *arena)
 
     for (uint32_t i = 0; i < head->n; before = &messages[i++]) {
         messages[i].token = packed_token(packed, i);
+        messages[i].offset = packed_offset(packed, i);
+        messages[i].attempt = packed_attempt(packed, i);
         messages[i].partition = head->partition;
         messages[i].block = block_at(packed, i);
         take_record(&from, &messages[i], before, arena);

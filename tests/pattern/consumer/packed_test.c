@@ -20,10 +20,8 @@ static const char *text(size_t i)
     return out;
 }
 
-static struct fake_rig *rig_with(size_t n)
+static void fill_rig(struct fake_rig *rig, size_t n)
 {
-    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
-
     rig->slots = WITH_DEAD_LETTERS;
     fake_rig_set(rig, "max_in_flight", MOST);
     fake_rig_bind(rig);
@@ -37,6 +35,13 @@ static struct fake_rig *rig_with(size_t n)
                                         .headers = &header,
                                         .n_headers = 1});
     }
+}
+
+static struct fake_rig *rig_with(size_t n)
+{
+    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+
+    fill_rig(rig, n);
     return rig;
 }
 
@@ -226,6 +231,59 @@ static void test_it_stays_packed_when_it_is_named(void **state)
     consumer_free(rig);
 }
 
+/* Parcels of which something was made again, and stayed. */
+static size_t opened_in(struct fake_rig *rig)
+{
+    size_t n = 0;
+
+    for (struct parcel *p = consumer_in(rig)->feeds->parcels; p != NULL; p = p->next)
+        n += p->packed != NULL && p->messages != NULL;
+    return n;
+}
+
+static struct call *packed_member(struct fake_rig *rig, bool ack_tokens)
+{
+    pb_subscribe_request subscribe = subscription();
+    struct call *call;
+
+    subscribe.ack_tokens = ack_tokens;
+    call = join(rig, &subscribe);
+    assert_in_range(packed_in(rig), BATCH_MESSAGES, MANY);
+    assert_int_equal(opened_in(rig), 0);
+    return call;
+}
+
+/* Whether the source, a dead letter or nobody is told of it. */
+static void expect_packed_when(pb_disposition disposition, unsigned max_attempts, int64_t delay,
+                               bool ack_tokens)
+{
+    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    struct call *call;
+
+    rig->world.messages.stream.settling.delays = false;
+    fake_rig_set(rig, "max_attempts", max_attempts);
+    fill_rig(rig, MANY);
+    call = packed_member(rig, ack_tokens);
+    for (int64_t i = 1; i <= 3; i++) {
+        reject(rig, call, MANY - i * (BATCH_MESSAGES / 2), disposition, delay);
+        assert_int_equal(opened_in(rig), 0);
+    }
+    assert_int_equal(last_failure(call), ERR_OK);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+static void test_it_stays_packed_when_it_is_rejected(void **state)
+{
+    (void)state;
+    expect_packed_when(CONSUMER_PB(DISPOSITION__RETRY), 3, 0, false);
+    expect_packed_when(CONSUMER_PB(DISPOSITION__RETRY), 3, 60000, false);
+    expect_packed_when(CONSUMER_PB(DISPOSITION__RETRY), 1, 0, false);
+    expect_packed_when(CONSUMER_PB(DISPOSITION__DROP), 3, 0, false);
+    expect_packed_when(CONSUMER_PB(DISPOSITION__DEAD_LETTER), 3, 0, false);
+    expect_packed_when(CONSUMER_PB(DISPOSITION__DEAD_LETTER), 3, 0, true);
+}
+
 /* What was given back is with its member again. */
 static void test_it_is_packed_again(void **state)
 {
@@ -255,6 +313,7 @@ int main(void)
         cmocka_unit_test(test_it_dies_and_is_retried_as_it_was),
         cmocka_unit_test(test_it_is_named_by_its_identifier),
         cmocka_unit_test(test_it_stays_packed_when_it_is_named),
+        cmocka_unit_test(test_it_stays_packed_when_it_is_rejected),
         cmocka_unit_test(test_it_is_packed_again),
     };
 

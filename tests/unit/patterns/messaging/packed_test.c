@@ -62,6 +62,8 @@ static void expect_packed(const struct incoming *messages, uint32_t n)
         expect_same(&opened[i], &messages[i]);
         assert_int_equal(packed_token(packed, i), messages[i].token);
         assert_int_equal(packed_bytes(packed, i), message_in_bytes(&messages[i]));
+        assert_int_equal(packed_offset(packed, i), messages[i].offset);
+        assert_int_equal(packed_attempt(packed, i), messages[i].attempt);
     }
     packed_destroy(packed);
     arena_clear(&arena);
