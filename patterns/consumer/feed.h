@@ -177,7 +177,8 @@ struct feed {
     struct parcel *not_packed;             /* all older ones have been packed or looked at */
     struct delivery *ready, **ready_end;
     size_t ready_count, parked_count, out_count;
-    size_t dying; /* dead letters on their way, and what is being settled after that, or dropped */
+    size_t dying; /* dead letters on their way, what is being settled after that, or dropped, and
+                     what is being recalled before */
     struct delivery *claims, **claims_end; /* whose payloads wait for room */
     struct recalls recalls;
     size_t fetching, getting; /* payloads: all, and those that are being asked for */

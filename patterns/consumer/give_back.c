@@ -36,15 +36,29 @@ static void choose_ready(struct feed *feed, struct chosen *chosen, bool untold)
     }
 }
 
-/* A token would still be good after RELEASE, which is no attempt: it is recalled first. */
+/* What it comes to is waited for. */
+static bool is_recalled(const struct delivery *delivery, bool untold)
+{
+    const struct feed *feed = parcel_of(delivery)->feed;
+
+    return delivery->state == DELIVERY_RECALLING &&
+           (!untold || (more_of(delivery)->dies && timer_armed(&feed->ending)));
+}
+
+/* A token would still be good after RELEASE, which is no attempt: it is recalled first, and what
+ * comes of that is ready. */
 static void choose_waiting(struct feed *feed, struct chosen *chosen, bool untold)
 {
     for (struct parcel *parcel = feed->parcels; parcel != NULL; parcel = parcel->next) {
         for (uint32_t i = 0; i < parcel->n; i++) {
             struct delivery *delivery = parcel_at(parcel, i);
 
-            if (delivery->untold == untold && (untold || delivery->state != DELIVERY_RECALLING) &&
-                delivery_take_out(delivery))
+            if (delivery->untold != untold || is_recalled(delivery, untold) ||
+                !delivery_take_out(delivery))
+                continue;
+            if (!untold && delivery->ticketed)
+                delivery_ready(delivery, false);
+            else
                 add(chosen, delivery);
         }
     }
@@ -52,11 +66,15 @@ static void choose_waiting(struct feed *feed, struct chosen *chosen, bool untold
 
 static void give_back(struct feed *feed, bool untold)
 {
-    size_t n = count(feed, untold);
+    const struct message_settling *settling = feed->from->settling;
     struct chosen chosen = {0};
     struct arena scratch;
+    size_t n;
 
-    if (n == 0 || feed->from->settling == NULL || !feed->from->settling->single)
+    if (settling == NULL || !settling->single) /* asked each turn, whatever is held */
+        return;
+    n = count(feed, untold);
+    if (n == 0)
         return;
     arena_init(&scratch, NULL);
     chosen.items = arena_alloc(&scratch, n * sizeof(void *));

@@ -51,14 +51,24 @@ static void refuse(struct delivery *delivery, struct receipt *receipt)
                                        "it was taken away"));
 }
 
+/* RECALLING no longer. The end of the feed waited for it, where it was to die. */
+static void leave_recalls(struct delivery *delivery)
+{
+    if (more_of(delivery)->dies)
+        parcel_of(delivery)->feed->dying--;
+    more_of(delivery)->dies = false;
+}
+
 static void go_on(struct delivery *delivery)
 {
     struct delivery_more *more = more_of(delivery);
     const char *reason = more->dying_of;
+    bool dies = more->dies;
 
+    leave_recalls(delivery);
     delivery->ticketed = false;
     more->dying_of = NULL;
-    if (more->dies)
+    if (dies)
         delivery_die(delivery, more->deliveries, reason, more->receipt);
     else
         delivery_ready(delivery, more->in_front);
@@ -75,10 +85,12 @@ static bool is_told(struct delivery *delivery, struct err err)
         return false;
     receipt_fail(receipt, delivery, err);
     more_of(delivery)->receipt = NULL;
-    if (stays)
+    if (stays) {
+        leave_recalls(delivery);
         delivery->state = DELIVERY_OUT;
-    else
+    } else {
         member_release(delivery);
+    }
     receipt_leave(receipt);
     return stays;
 }
@@ -101,6 +113,7 @@ static void one_recalled(struct recall_work *work, size_t i, struct err op_err)
     if (err.code == ERR_OK)
         set_token(delivery, item->token);
     if (feed->closing || feed->closed || err.code == ERR_ABORTED) {
+        leave_recalls(delivery);
         refuse(delivery, receipt);
         member_release(delivery);
         delivery_over(delivery);
@@ -164,6 +177,7 @@ bool recall_before_death(struct delivery *delivery, const char *reason, struct r
         return false;
     more = delivery_more(delivery);
     more->dies = true;
+    parcel_of(delivery)->feed->dying++;
     more->dying_of = arena_strdup(&parcel_of(delivery)->memory, slice_str(reason));
     more->receipt = receipt;
     receipt_enter(receipt);
@@ -187,6 +201,7 @@ bool recall_take_out(struct delivery *delivery)
     if (*at == NULL)
         recalls->end = at;
     recalls->n--;
+    leave_recalls(delivery);
     if (more_of(delivery)->receipt != NULL) {
         refuse(delivery, more_of(delivery)->receipt);
         member_release(delivery);

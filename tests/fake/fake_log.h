@@ -14,6 +14,7 @@ struct fake_claim {
     bool again; /* it was handed over before */
     uint32_t attempt, generation;
     uint64_t until_ms; /* FAKE_WAITS: the retry; FAKE_OUT: the lease, 0 = none */
+    uint64_t ticket;   /* the token that the last one was made of */
     struct fake_subscription *holder;
 };
 

@@ -67,6 +67,7 @@ struct fake_messages {
     /* What happened. */
     uint64_t handed_over, settled, batches, opens;
     uint64_t shared;        /* deliveries that came with others of their bundle */
+    uint64_t not_recalled;  /* deliveries that were released while a ticket of them was good */
     unsigned subscriptions; /* that are open */
     unsigned batches_out;   /* not released; 0 when the world ends, or it aborts */
 

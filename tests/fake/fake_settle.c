@@ -144,6 +144,7 @@ static struct err settle_claim(struct fake_subscription *s, struct fake_claim *c
         claim->until_ms = s->world->now_ms + item->delay_ms;
         return ERR_NONE;
     case SETTLE_RELEASE:
+        s->world->messages.not_recalled += claim->ticket == item->token;
         claim->state = FAKE_NEW;
         claim->attempt--;
         return ERR_NONE;

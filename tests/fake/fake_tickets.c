@@ -14,10 +14,12 @@ static size_t make(struct backend *backend, const struct subscription *subscript
                    uint8_t *to)
 {
     int64_t offset;
+    struct fake_claim *claim = fake_claim_held(subscription->backend_data, token, &offset);
 
     (void)backend;
-    if (fake_claim_held(subscription->backend_data, token, &offset) == NULL)
+    if (claim == NULL)
         return 0;
+    claim->ticket = token;
     for (unsigned i = 0; i < BYTES; i++)
         to[i] = (uint8_t)(token >> (8 * i));
     return BYTES;

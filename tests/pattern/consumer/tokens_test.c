@@ -1,5 +1,6 @@
 /* Settlement by token: what it does to the instance that holds the delivery, and what becomes of
  * deliveries with a token that go to somebody else. */
+#include "patterns/consumer/feed.h"
 #include "patterns/consumer/token.h"
 #include "tests/pattern/consumer/consumer.h"
 
@@ -228,6 +229,82 @@ static void test_the_end_while_recalling(void **state)
     consumer_free(rig);
 }
 
+static struct fake_rig *with_letters(void)
+{
+    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+
+    rig->slots = WITH_DEAD_LETTERS;
+    fake_rig_bind(rig);
+    return rig;
+}
+
+/* It has rejected the first one, and what the slots are asked for waits. */
+static void vanish_with_a_letter(struct fake_rig *rig, struct call *call)
+{
+    rig->world.mode = FAKE_PARKED;
+    start_to_reject(rig, call, 1, DEAD, 0);
+    fake_call_cancel(call);
+    fake_rig_drain(rig);
+}
+
+/* What was asked for last, and not the letter. */
+static void answer_last(struct fake_rig *rig)
+{
+    rig->world.order = FAKE_LAST_FIRST;
+    assert_int_equal(fake_release(&rig->world, 1), 1);
+    fake_rig_drain(rig);
+    assert_int_equal(fake_published(&rig->world, "t.g.dead"), 0);
+}
+
+/* The letter is asked for once the recall has its answer: the end waits for it from the reject on,
+ * and no longer than for others. */
+static void test_the_end_waits_for_a_letter_after_its_recall(void **state)
+{
+    struct fake_rig *rig = with_letters();
+    struct call *call = member_with(rig, CONSUMER_PB(ORDER_MODE__ORDER_NONE), 0);
+
+    (void)state;
+    put(rig, NULL, "1");
+    vanish_with_a_letter(rig, call);
+    answer_last(rig);
+    fake_rig_advance(rig, FEED_LETTERS_MS - 100);
+    assert_int_equal(rig->world.messages.subscriptions, 1);
+    fake_rig_advance(rig, 200);
+    assert_int_equal(rig->world.messages.subscriptions, 0);
+    fake_rig_run(rig);
+    assert_int_equal(call->ends, 1);
+    assert_int_equal(fake_published(&rig->world, "t.g.dead"), 1);
+    fake_call_free(call);
+    consumer_free(rig);
+}
+
+/* One that was released twice waits here, and its token is still good. */
+static void test_the_end_recalls_what_waits_here(void **state)
+{
+    struct fake_rig *rig = with_letters();
+    struct call *call = member_with(rig, CONSUMER_PB(ORDER_MODE__ORDER_NONE), 0);
+
+    (void)state;
+    put(rig, NULL, "1");
+    put(rig, NULL, "2");
+    reject(rig, call, 2, RELEASED, 0);
+    assert_int_equal(deliveries(call), 3);
+    start_to_reject(rig, call, 3, RELEASED, 0);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.parked), 1);
+    vanish_with_a_letter(rig, call);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.parked), 0);
+    for (int i = 0; i < 3; i++) /* the recalls of both, and RELEASE */
+        answer_last(rig);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.released), 3);
+    assert_int_equal(rig->world.messages.not_recalled, 0);
+    fake_rig_run(rig);
+    assert_int_equal(rig->world.messages.subscriptions, 0);
+    assert_int_equal(fake_published(&rig->world, "t.g.dead"), 1);
+    assert_int_equal(fake_unsettled(&rig->world, "t", "g"), 1);
+    fake_call_free(call);
+    consumer_free(rig);
+}
+
 static void expect_refused(struct fake_rig *rig, pb_subscribe_request *subscribe,
                            enum err_code code)
 {
@@ -327,6 +404,8 @@ int main(void)
         cmocka_unit_test(test_no_letter_of_what_is_settled),
         cmocka_unit_test(test_a_recall_that_fails),
         cmocka_unit_test(test_the_end_while_recalling),
+        cmocka_unit_test(test_the_end_waits_for_a_letter_after_its_recall),
+        cmocka_unit_test(test_the_end_recalls_what_waits_here),
         cmocka_unit_test(test_who_can_have_none),
         cmocka_unit_test(test_queues),
         cmocka_unit_test(test_tokens_of_many_groups),
