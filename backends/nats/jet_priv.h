@@ -143,7 +143,6 @@ struct jet_item {
 
 struct jet_window {
     struct jet_list backlog, sent;
-    size_t n_sent, sent_bytes;
     uint64_t next_check_ns; /* of times that have run out */
     struct jet_shares shares;
     struct jet_lookup *lookups;

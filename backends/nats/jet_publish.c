@@ -84,6 +84,13 @@ void jet_publish_abandon(struct jet_instance *instance)
     }
 }
 
+static void give_back(struct nats_store *store, size_t bytes)
+{
+    pthread_mutex_lock(&store->lock);
+    store->waiting_bytes -= bytes;
+    pthread_mutex_unlock(&store->lock);
+}
+
 static void come_home(struct job *job)
 {
     struct jet_publication *p = CONTAINER_OF(job, struct jet_publication, job);
@@ -92,9 +99,7 @@ static void come_home(struct job *job)
 
     if (p->publish != NULL)
         tell(p, ERR_NONE);
-    pthread_mutex_lock(&store->base.lock);
-    store->base.waiting_bytes -= p->bytes;
-    pthread_mutex_unlock(&store->base.lock);
+    give_back(&store->base, p->bytes);
     free(p);
     jet_instance_back(instance);
 }
@@ -149,8 +154,14 @@ static struct slice make_id(struct jet_instance *instance, char text[64])
     return slice_of(text, (size_t)len);
 }
 
+static uint64_t less(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+/* room: what was left before its frame. */
 static void make_item(struct jet_instance *instance, struct jet_publication *p,
-                      struct failed_keys *failed, struct outgoing *from)
+                      struct failed_keys *failed, struct outgoing *from, uint64_t room)
 {
     struct jet_store *store = jet_store_of(&instance->base);
     uint64_t topic = hash_topic(from->topic);
@@ -173,8 +184,7 @@ static void make_item(struct jet_instance *instance, struct jet_publication *p,
     if (from->err.code == ERR_OK)
         from->err = nats_check_message(&with_id, atomic_load(&store->base.base.message_bytes));
     bytes = message_out_bytes(&with_id) + ITEM_COST;
-    if (from->err.code == ERR_OK &&
-        !jet_share_take(share, bytes, store->base.config.max_buffer_bytes))
+    if (from->err.code == ERR_OK && !jet_share_take(share, bytes, less(room, p->bytes + bytes)))
         from->err = too_much();
     if (from->err.code != ERR_OK) {
         failed_add(failed, from);
@@ -190,13 +200,15 @@ static void make_item(struct jet_instance *instance, struct jet_publication *p,
     p->left = ++p->n;
 }
 
-static bool admit(struct nats_store *store, size_t bytes)
+/* room: what is left without it. */
+static bool admit(struct nats_store *store, size_t bytes, uint64_t *room)
 {
+    uint64_t most = store->config.max_buffer_bytes;
     bool fits;
 
     pthread_mutex_lock(&store->lock);
-    fits =
-        store->waiting_bytes == 0 || store->waiting_bytes + bytes <= store->config.max_buffer_bytes;
+    *room = less(most, store->waiting_bytes);
+    fits = store->waiting_bytes == 0 || bytes <= *room;
     if (fits)
         store->waiting_bytes += bytes;
     pthread_mutex_unlock(&store->lock);
@@ -243,13 +255,14 @@ void jet_publish(struct backend *backend, struct publish *publish)
     struct failed_keys failed;
     struct jet_publication *p;
     size_t bytes = frame_bytes(publish);
+    uint64_t room;
 
     counter_add(&backend->stats.calls, 1);
     if (!atomic_load(&store->connected)) {
         refuse(backend, publish, nats_unavailable());
         return;
     }
-    if (!admit(store, bytes)) {
+    if (!admit(store, bytes, &room)) {
         refuse(backend, publish, too_much());
         return;
     }
@@ -259,15 +272,17 @@ void jet_publish(struct backend *backend, struct publish *publish)
     p->instance = instance;
     failed_init(&failed, publish);
     for (size_t i = 0; i < publish->n; i++)
-        make_item(instance, p, &failed, &publish->items[i]);
-    p->bytes = bytes;
+        make_item(instance, p, &failed, &publish->items[i], room);
+    p->bytes += FRAME_COST;
+    if (p->n < publish->n && p->bytes < bytes)
+        give_back(store, bytes - p->bytes); /* what is refused takes no room */
+    else
+        p->bytes = bytes;
     if (p->n > 0) {
         start(instance, p, publish);
         return;
     }
-    pthread_mutex_lock(&store->lock);
-    store->waiting_bytes -= bytes;
-    pthread_mutex_unlock(&store->lock);
+    give_back(store, p->bytes);
     free(p);
     refuse(backend, publish, ERR_NONE);
 }

@@ -1,8 +1,8 @@
 /* Messages on their way to streams. All of it runs on the store's thread.
  *
- *   backlog      taken over from workers, in their order
+ *   backlog      taken over from workers, in their order, while there is no connection
  *   lane         behind a message of the same key that is under way
- *   held         of a topic that has as many under way as one alone may have
+ *   held, heirs  of a topic that has its part of what may be under way
  *   sent         written to the connection, not answered
  *   lookup       a server said that nobody takes it (jet_lookup.c)
  *
@@ -79,8 +79,7 @@ static void free_lane(struct jet_store *store, struct jet_lane *lane, uint64_t k
     if (next == NULL)
         return;
     lane->busy = true;
-    jet_list_push_front(&store->window.backlog, next);
-    next->sent_ns = 0;
+    jet_shares_inherit(&store->window.shares, next);
 }
 
 void jet_item_end(struct jet_store *store, struct jet_item *item, struct err err)
@@ -97,9 +96,7 @@ void jet_item_unsend(struct jet_store *store, struct jet_item *item)
 {
     jet_answer_forget(store, &item->answer);
     jet_list_remove(&store->window.sent, item);
-    store->window.n_sent--;
-    store->window.sent_bytes -= item->bytes;
-    jet_share_unsent(item->share, item->bytes);
+    jet_shares_unsent(&store->window.shares, item->share, item->bytes);
 }
 
 /* ---- sending ---- */
@@ -155,18 +152,10 @@ static void send_item(struct jet_store *store, struct jet_item *item)
     struct jet_window *window = &store->window;
 
     jet_list_push(&window->sent, item);
-    window->n_sent++;
-    window->sent_bytes += item->bytes;
-    jet_share_sent(item->share, item->bytes);
+    jet_shares_sent(&window->shares, item->share, item->bytes);
     if (window->next_check_ns == UINT64_MAX)
         window->next_check_ns = clock_now_ns() + CHECK_MS * NS_PER_MS;
     write_item(store, item);
-}
-
-static bool has_room(const struct jet_window *window)
-{
-    return window->n_sent == 0 ||
-           (window->n_sent < JET_WINDOW && window->sent_bytes < JET_WINDOW_BYTES);
 }
 
 static void send_or_drop(struct jet_store *store, struct jet_item *item)
@@ -179,29 +168,27 @@ static void send_or_drop(struct jet_store *store, struct jet_item *item)
         jet_item_end(store, item, ERR_NONE); /* dropped: nobody looks at its outcome */
 }
 
-/* A message from the backlog: to its lane, or out. sent_ns: 1 when its lane was not looked at. */
+/* A message from the backlog: to its lane, or out. */
 static void start_item(struct jet_store *store, struct jet_item *item)
 {
     struct jet_lane *lane = lane_of(item);
 
-    if (lane != NULL && item->sent_ns != 0) {
+    if (lane != NULL) {
         if (lane->busy) {
             jet_list_push(&lane->waiting, item);
             return;
         }
         lane->busy = true;
     }
-    if (jet_share_may_send(item->share)) {
+    if (jet_shares_may_send(&store->window.shares, item->share))
         send_or_drop(store, item);
-        return;
-    }
-    item->sent_ns = 0;
-    jet_shares_hold(&store->window.shares, item->share, item);
+    else
+        jet_shares_hold(&store->window.shares, item);
 }
 
 static bool may_send(const struct jet_store *store)
 {
-    return store->base.connection != NULL && !store->base.write_failed && has_room(&store->window);
+    return store->base.connection != NULL && !store->base.write_failed;
 }
 
 void jet_window_pump(struct jet_store *store)
@@ -209,16 +196,15 @@ void jet_window_pump(struct jet_store *store)
     struct jet_window *window = &store->window;
     struct jet_item *item;
 
-    while (may_send(store) && (item = jet_shares_next(&window->shares)) != NULL)
-        send_or_drop(store, item);
     while (may_send(store) && (item = jet_list_pop(&window->backlog)) != NULL)
         start_item(store, item);
+    while (may_send(store) && (item = jet_shares_next(&window->shares)) != NULL)
+        send_or_drop(store, item);
 }
 
 void jet_window_put(struct jet_store *store, struct jet_item *item)
 {
     item->first_ns = clock_now_ns();
-    item->sent_ns = 1;
     jet_list_push(&store->window.backlog, item);
     if (store->window.next_check_ns == UINT64_MAX)
         store->window.next_check_ns = item->first_ns + CHECK_MS * NS_PER_MS;
@@ -242,9 +228,7 @@ void jet_window_connected(struct jet_store *store)
     else
         again.first->at = &again.first;
     jet_list_init(&window->sent);
-    window->n_sent = 0;
-    window->sent_bytes = 0;
-    jet_shares_unsent(&window->shares);
+    jet_shares_unsent_all(&window->shares);
     while ((item = jet_list_pop(&again)) != NULL) {
         if (atomic_load(&item->publication->abandoned))
             jet_item_end(store, item, given_up(item));
@@ -287,6 +271,26 @@ bool jet_item_expired(const struct jet_store *store, const struct jet_item *item
     return now_ns >= item->first_ns + store->base.config.publish_timeout_ms * NS_PER_MS;
 }
 
+/* What is held by age is over from its head on. An heir that is over may leave its lane to the next
+ * one, which comes to the end of the heirs. */
+static void give_up_held(struct jet_store *store, struct jet_share *share, uint64_t now_ns)
+{
+    struct jet_item *item;
+
+    while ((item = share->held.first) != NULL && jet_item_expired(store, item, now_ns)) {
+        jet_list_remove(&share->held, item);
+        jet_item_end(store, item, given_up(item));
+    }
+    for (struct jet_item **at = &share->heirs.first; (item = *at) != NULL;) {
+        if (!jet_item_expired(store, item, now_ns)) {
+            at = &item->next;
+            continue;
+        }
+        jet_list_remove(&share->heirs, item);
+        jet_item_end(store, item, given_up(item));
+    }
+}
+
 static void give_up_old(struct jet_store *store, uint64_t now_ns)
 {
     struct jet_window *window = &store->window;
@@ -299,18 +303,11 @@ static void give_up_old(struct jet_store *store, uint64_t now_ns)
         jet_item_unsend(store, item);
         jet_item_end(store, item, given_up(item));
     }
-    for (struct jet_share *share = window->shares.holding; share != NULL; share = share->next) {
-        while ((item = share->held.first) != NULL && jet_item_expired(store, item, now_ns)) {
-            jet_list_remove(&share->held, item);
-            jet_item_end(store, item, given_up(item));
-        }
-    }
+    for (struct jet_share *share = window->shares.holding; share != NULL; share = share->next)
+        give_up_held(store, share, now_ns);
     while ((item = window->backlog.first) != NULL && jet_item_expired(store, item, now_ns)) {
         jet_list_remove(&window->backlog, item);
-        if (item->sent_ns == 0) /* its lane is its own already */
-            jet_item_end(store, item, given_up(item));
-        else
-            finish(store, item, given_up(item));
+        finish(store, item, given_up(item));
     }
 }
 
@@ -362,17 +359,18 @@ uint64_t jet_window_tick(struct jet_store *store)
 
 /* ---- the end of an instance ---- */
 
-static bool purge_first(struct jet_store *store, struct jet_list *list, bool is_sent)
+/* has_lane: what is in the list has its lane. */
+static bool purge_first(struct jet_store *store, struct jet_list *list, bool has_lane)
 {
     /* from the start each time: the end of one may move others */
     for (struct jet_item *item = list->first; item != NULL; item = item->next) {
         if (!atomic_load(&item->publication->abandoned))
             continue;
-        if (is_sent)
+        if (list == &store->window.sent)
             jet_item_unsend(store, item);
         else
             jet_list_remove(list, item);
-        if (is_sent || item->sent_ns == 0)
+        if (has_lane)
             jet_item_end(store, item, given_up(item));
         else
             finish(store, item, given_up(item));
@@ -387,7 +385,7 @@ static void purge_share(struct jet_store *store, struct jet_share *share)
         while (purge_first(store, &share->lanes[i].waiting, false))
             ;
     }
-    while (purge_first(store, &share->held, false))
+    while (purge_first(store, &share->held, true) || purge_first(store, &share->heirs, true))
         ;
 }
 

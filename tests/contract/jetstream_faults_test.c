@@ -246,6 +246,67 @@ static void a_stream_that_is_away_starves_no_other(void **state)
     nats_fixture_close((void **)&fixture);
 }
 
+enum { AWAY = 3 };
+
+/* Several that are away, one after the other: each takes a part of what the ones before have left,
+ * and something is left for one that moves. */
+static void go_beside_silent_ones(const char *max_buffer_bytes, struct err last)
+{
+    static const char *const topics[AWAY] = {"away1", "away2", "away3"};
+    const char *const pairs[] = {"create_streams",
+                                 "true",
+                                 "ack_timeout_ms",
+                                 "500",
+                                 "max_buffer_bytes",
+                                 max_buffer_bytes,
+                                 "publish_timeout_ms",
+                                 "5000",
+                                 NULL};
+    struct nats_fixture *fixture = jetstream_open(&server, pairs);
+    struct plain plain = plain_open(&server);
+    struct outgoing item = {.topic = slice_str("beside"), .payload = slice_str("0")};
+    struct frame *away[AWAY], *here;
+    natsSubscription *silent[AWAY];
+
+    for (unsigned t = 0; t < AWAY; t++)
+        assert_int_equal(natsConnection_SubscribeSync(&silent[t], plain.connection, topics[t]),
+                         NATS_OK);
+    assert_int_equal(natsConnection_Flush(plain.connection), NATS_OK);
+    kv_expect(jetstream_publish(fixture, &item), ERR_OK, NULL);
+    for (unsigned t = 0; t < AWAY; t++)
+        away[t] = start_rekeyed(fixture, topics[t], FRAMES);
+    here = start_rekeyed(fixture, "beside", 1);
+    KV_UNTIL(&fixture->messages.kv, atomic_load(&here->done));
+    for (unsigned i = 0; i < ITEMS; i++)
+        assert_int_equal(outcome(here, i).code, ERR_OK);
+    for (unsigned t = 0; t < AWAY; t++)
+        assert_false(atomic_load(&away[t][0].done));
+    for (unsigned t = 0; t < AWAY; t++) {
+        for (unsigned f = 0; f < FRAMES; f++)
+            KV_UNTIL(&fixture->messages.kv, atomic_load(&away[t][f].done));
+        assert_int_equal(outcome(&away[t][0], 0).effect, EFFECT_UNKNOWN);
+        assert_int_equal(outcome(&away[t][FRAMES - 1], 1).code, last.code);
+        free(away[t]);
+        natsSubscription_Destroy(silent[t]);
+    }
+    plain_close(&plain);
+    free(here);
+    nats_fixture_close((void **)&fixture);
+}
+
+static void silent_ones_leave_room(void **state)
+{
+    (void)state;
+    go_beside_silent_ones("8388608", err_make(ERR_RESOURCE_EXHAUSTED, ""));
+}
+
+/* All of them are taken: what is short is what may be under way. */
+static void silent_ones_leave_places(void **state)
+{
+    (void)state;
+    go_beside_silent_ones("268435456", err_make(ERR_UNAVAILABLE, ""));
+}
+
 /* ---- reading ---- */
 
 static bool has_come(struct probe *probe, unsigned number)
@@ -341,6 +402,8 @@ int main(void)
         KV_TEST(a_restart_loses_nothing),
         cmocka_unit_test(silence_ends),
         cmocka_unit_test(a_stream_that_is_away_starves_no_other),
+        cmocka_unit_test(silent_ones_leave_room),
+        cmocka_unit_test(silent_ones_leave_places),
         KV_TEST(readers_go_on_after_a_restart),
         KV_TEST(subscriptions_wait_for_the_server),
         cmocka_unit_test(what_is_deleted_is_made_again_or_told),
