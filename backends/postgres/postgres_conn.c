@@ -370,14 +370,27 @@ static PGconn *start(const struct postgres_conn *conn)
                            "gssencmode",
                            "application_name",
                            "client_encoding",
+                           "keepalives_idle",
+                           "keepalives_interval",
+                           "keepalives_count",
                            NULL};
-    const char *values[] = {config->host,    address,
-                            config->port,    login.username,
-                            login.password,  config->database,
-                            config->sslmode, config->sslrootcert,
-                            config->sslcert, config->sslkey,
-                            "disable",       "prism",
-                            "UTF8",          NULL};
+    const char *values[] = {config->host,
+                            address,
+                            config->port,
+                            login.username,
+                            login.password,
+                            config->database,
+                            config->sslmode,
+                            config->sslrootcert,
+                            config->sslcert,
+                            config->sslkey,
+                            "disable",
+                            "prism",
+                            "UTF8",
+                            "10",
+                            "5",
+                            "4",
+                            NULL};
     PGconn *pg = PQconnectStartParams(names, values, 0);
 
     if (pg == NULL)
@@ -416,12 +429,17 @@ void postgres_resolved(struct postgres_conn *conn, const char *problem)
     lost(conn, problem);
 }
 
-void postgres_attempt(struct postgres_conn *conn)
+void postgres_dial_watch(struct postgres_conn *conn)
 {
-    conn->why = ERR_NONE;
     timer_arm(timers_of(conn), &conn->timer,
               postgres_now(conn->postgres) + postgres_store_of(conn->postgres)->dial_timeout_ns,
               on_dial_timeout);
+}
+
+void postgres_attempt(struct postgres_conn *conn)
+{
+    conn->why = ERR_NONE;
+    postgres_dial_watch(conn);
     conn->phase = POSTGRES_RESOLVING;
     if (postgres_resolve(conn))
         dial(conn);

@@ -183,6 +183,9 @@ void postgres_flush(struct postgres_conn *conn);
 bool postgres_resolve(struct postgres_conn *conn);
 void postgres_resolved(struct postgres_conn *conn, const char *problem);
 
+/* The attempt is given up after dial_timeout_ms from now. */
+void postgres_dial_watch(struct postgres_conn *conn);
+
 /* ---- hello (postgres_hello.c) ---- */
 
 /* Asks the first question on a new connection; what libpq then has read goes to

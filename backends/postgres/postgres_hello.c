@@ -2,7 +2,9 @@
  *
  *   FACTS     session settings; what an acknowledgement means; are the tables there?
  *   STATE     version of the schema, number of the namespace
- *   MIGRATE   makes the schema or brings it up to date, under an advisory lock; then STATE again
+ *   MIGRATE   makes the schema or brings it up to date, under an advisory lock; then STATE again.
+ *             It takes as long as it takes: no timeout of ours runs, keepalive tells of a server
+ *             that is gone, and what was begun ends on the server even if we are gone
  *   SPACE     gives the namespace a number; then STATE again
  *
  * A schema of a newer Prism is left alone: the connection is refused. FACTS and STATE also ask who
@@ -24,8 +26,14 @@ static const char session[] =
     "SET statement_timeout = %" PRIu64 ";"
     "%s; SELECT to_regclass('@.spaces') IS NOT NULL, pg_backend_pid();";
 
+/* Who waits for a lock of a table has all others wait behind it, so it waits shortly and comes
+ * again later. It is longer than deadlock_timeout (1 s): by then an autovacuum gives way. */
 static const char begin[] =
-    "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('prism migrations of @', 0));";
+    "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;"
+    "SELECT pg_advisory_xact_lock(hashtextextended('prism migrations of @', 0));"
+    "SET LOCAL lock_timeout = 1500;";
+
+enum { MIGRATE_PAUSE_MS = 10000 };
 
 static const char state[] = "SELECT (SELECT max(version) FROM @.migrations),"
                             " (SELECT id FROM @.spaces WHERE name = %s), pg_backend_pid()";
@@ -60,14 +68,29 @@ static void ask_named(struct postgres_conn *conn, const char *format)
 
 static void ask_state(struct postgres_conn *conn)
 {
+    if (conn->hello.step == HELLO_MIGRATE)
+        postgres_dial_watch(conn);
     conn->hello.step = HELLO_STATE;
     conn->hello.version = 0;
     conn->hello.space = 0;
     ask_named(conn, state);
 }
 
+/* Of full tables one connection tries at a time, and not at once again: each attempt may hold
+ * others up for lock_timeout. */
+static bool is_first_to_migrate(struct postgres_conn *conn)
+{
+    struct postgres_store *store = postgres_store_of(conn->postgres);
+    uint64_t now_ns = postgres_now(conn->postgres), next_ns = atomic_load(&store->migrate_ns);
+
+    return now_ns >= next_ns &&
+           atomic_compare_exchange_strong(&store->migrate_ns, &next_ns,
+                                          now_ns + MIGRATE_PAUSE_MS * NS_PER_MS);
+}
+
 static void migrate(struct postgres_conn *conn)
 {
+    bool tables = conn->hello.version < POSTGRES_SCHEMA_TABLES;
     struct postgres_store *store = postgres_store_of(conn->postgres);
     const struct log_field fields[] = {
         LOG_S("namespace", store->base.namespace_name), LOG_S("slot", store->base.slot),
@@ -75,12 +98,21 @@ static void migrate(struct postgres_conn *conn)
         LOG_I("to", POSTGRES_SCHEMA_VERSION)};
 
     char *text = NULL;
+    int length;
 
+    if (!tables && !is_first_to_migrate(conn)) {
+        conn->hello.err = postgres_unavailable("the schema in postgres is brought up to date");
+        return;
+    }
     log_limited(&store->migrations, LOG_INFO, "postgres_migrating", fields, ARRAY_LEN(fields));
     conn->hello.step = HELLO_MIGRATE;
     conn->hello.migrated = true;
-    if (asprintf(&text, "%s%s%s%sCOMMIT", begin, postgres_sql_keyvalue, postgres_sql_registry,
-                 postgres_sql_queue) < 0)
+    timer_disarm(&conn->postgres->base.home->timers, &conn->timer);
+    length = tables ? asprintf(&text, "%s%s%s%sCOMMIT", begin, postgres_sql_keyvalue,
+                               postgres_sql_registry, postgres_sql_queue)
+                    : asprintf(&text, "%s%sCOMMIT;%s%sCOMMIT", begin, postgres_sql_ordered, begin,
+                               postgres_sql_held);
+    if (length < 0)
         abort();
     ask(conn, text);
     free(text);
@@ -128,6 +160,9 @@ static void take_result(struct postgres_conn *conn, const PGresult *result)
         conn->hello.err = e.code != ERR_INTERNAL
                               ? e
                               : postgres_unavailable("postgres refuses the first questions");
+        if (conn->hello.step == HELLO_MIGRATE && e.code == ERR_ABORTED)
+            conn->hello.err = postgres_unavailable(
+                "the schema in postgres is brought up to date later: others hold its tables");
         if (conn->hello.step == HELLO_MIGRATE && e.code == ERR_PERMISSION_DENIED)
             conn->hello.err =
                 err_make(ERR_FAILED_PRECONDITION,

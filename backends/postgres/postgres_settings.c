@@ -56,7 +56,7 @@ const struct backend_setting postgres_settings[] = {
     [SET_CONNECTIONS] = {"connections", SETTING_UINT, "2", 1, POSTGRES_CONNECTIONS,
                          "of each worker; the server's max_connections holds for all of them"},
     [SET_DIAL_TIMEOUT] = {"dial_timeout_ms", SETTING_UINT, "5000", 1, 600000,
-                          "to connect, log in and bring the schema up to date"},
+                          "to connect and log in; bringing the schema up to date does not count"},
     [SET_COMMAND_TIMEOUT] = {"command_timeout_ms", SETTING_UINT, "5000", 10, 600000,
                              "the server ends a statement after it; a server that stays silent "
                              "longer while it owes an answer is disconnected"},

@@ -61,13 +61,17 @@ enum postgres_statement {
 
 _Static_assert(POSTGRES_STATEMENTS <= 64, "a connection keeps a bit for each");
 
-/* The newest migration. */
-enum { POSTGRES_SCHEMA_VERSION = 5 };
+/* The newest migration, and the last one that reads no table that may be full. */
+enum { POSTGRES_SCHEMA_VERSION = 5, POSTGRES_SCHEMA_TABLES = 4 };
 
 const char *postgres_sql(enum postgres_statement statement);
 
 /* What brings an older schema to version 1.., harmless to one that is there. */
 extern const char postgres_sql_keyvalue[], postgres_sql_registry[], postgres_sql_queue[];
+
+/* What brings version 4 to 5, each in a transaction of its own: a column, which locks everybody out
+ * and is done at once, and an index, which reads the table while those who write wait. */
+extern const char postgres_sql_ordered[], postgres_sql_held[];
 
 /* The statements of the registry and of queues, with NULL for the others. */
 extern const char *const postgres_sql_of_registry[POSTGRES_STATEMENTS];

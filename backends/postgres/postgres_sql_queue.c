@@ -11,6 +11,20 @@
  * its own. Other queues' takes write nothing into it. */
 #include "backends/postgres/postgres_sql.h"
 
+/* Looked up first: IF NOT EXISTS locks the table even where nothing is to be done. An index that is
+ * not valid was begun by hand, and is no reason to say that all is there. */
+#define ORDERED                                                                                    \
+    "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_attribute WHERE NOT attisdropped"                   \
+    " AND attrelid = '@.messages'::regclass AND attname = 'ordered')"                              \
+    " THEN ALTER TABLE @.messages ADD COLUMN ordered boolean NOT NULL DEFAULT false;"              \
+    " END IF; END $$;"
+#define HELD                                                                                       \
+    "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_index WHERE indisvalid"                             \
+    " AND indexrelid = to_regclass('@.messages_held'))"                                            \
+    " THEN CREATE INDEX messages_held ON @.messages (space, queue, available_at)"                  \
+    " WHERE ordered AND delivery <> 0; END IF; END $$;"                                            \
+    "INSERT INTO @.migrations (version) VALUES (5) ON CONFLICT DO NOTHING;"
+
 #define NOW_MS "floor(extract(epoch FROM now()) * 1000)::int8"
 
 const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
@@ -163,7 +177,7 @@ const char postgres_sql_queue[] =
     " WHERE died_at > 0;"
     "CREATE UNIQUE INDEX IF NOT EXISTS messages_delivery ON @.messages (delivery)"
     " WHERE delivery > 0;"
-    "ALTER TABLE @.messages ADD COLUMN IF NOT EXISTS ordered boolean NOT NULL DEFAULT false;"
-    "CREATE INDEX IF NOT EXISTS messages_held ON @.messages (space, queue, available_at)"
-    " WHERE ordered AND delivery <> 0;"
-    "INSERT INTO @.migrations (version) VALUES (4), (5) ON CONFLICT DO NOTHING;";
+    "INSERT INTO @.migrations (version) VALUES (4) ON CONFLICT DO NOTHING;" ORDERED HELD;
+
+const char postgres_sql_ordered[] = ORDERED;
+const char postgres_sql_held[] = HELD;

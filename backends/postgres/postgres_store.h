@@ -55,7 +55,8 @@ struct postgres_store {
     uint64_t queue_messages, queue_bytes, queue_age_ms; /* of one queue; 0: no bound */
     struct log_budget connects, losses, migrations, troubles;
     struct postgres_burden burden;
-    _Atomic(uint64_t) pooler_ns; /* when one of transactions was recognised; 0: never */
+    _Atomic(uint64_t) migrate_ns; /* full tables: when a connection may try next */
+    _Atomic(uint64_t) pooler_ns;  /* when one of transactions was recognised; 0: never */
     atomic_bool pooler_told;
     atomic_bool swept; /* an instance removes what has expired; the others leave it to it */
 
