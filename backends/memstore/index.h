@@ -14,6 +14,8 @@
 #ifndef PRISM_BACKENDS_MEMSTORE_INDEX_H
 #define PRISM_BACKENDS_MEMSTORE_INDEX_H
 
+#include "src/base/prefetch.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -79,23 +81,16 @@ static inline __attribute__((no_sanitize("thread"))) void index_prefetch(const s
         (const void *)(buckets + (tag * homes >> INDEX_TAG_BITS) * sizeof *now->buckets));
 }
 
-/* Asks for the first cache lines of the first entry with this tag: nearly always the key's. Always
- * inline: GCC takes a function that does nothing but this for one without effect, and leaves the
- * call out. */
-static inline __attribute__((always_inline)) void index_bring(const struct index *index,
-                                                              uint32_t tag, int lines)
+/* Asks for the first cache lines of the first entry with this tag: nearly always the key's. */
+PREFETCHING void index_bring(const struct index *index, uint32_t tag, int lines)
 {
-    enum { LINE = 64 };
-
     if (index->buckets == NULL)
         return;
 
     size_t at = index_first(index, tag);
 
-    if (index_tag(index, at) != tag)
-        return;
-    for (int line = 0; line < lines; line++)
-        __builtin_prefetch((const char *)index_entry(index, at) + line * LINE, 1);
+    if (index_tag(index, at) == tag)
+        prefetch_write(index_entry(index, at), (size_t)lines * PREFETCH_LINE);
 }
 
 /* ---- a walk: for (at = index_from(index, tag); at < index->room; at = index_skip(index, at + 1))

@@ -8,6 +8,7 @@
 
 #include "pool/worker.h"
 #include "src/base/clock.h"
+#include "src/base/prefetch.h"
 
 /* ---- room ---- */
 
@@ -246,21 +247,17 @@ bool member_fills_frame(const struct member *member, size_t n)
            (n > 0 && n * wire_bytes(message_of(feed->ready)) >= member->max_frame_bytes);
 }
 
-/* What is ready came with many batches, and has left the cache since. Always inline: GCC takes a
- * function that does nothing but this for one without effect. */
-static inline __attribute__((always_inline)) void look_ahead(const struct delivery *next)
+/* What is ready came with many batches, and has left the cache since. */
+PREFETCHING void look_ahead(const struct delivery *next)
 {
-    enum { LINE = 64 };
     const struct incoming *messages;
 
     if (next == NULL)
         return;
-    __builtin_prefetch(next->next);
+    prefetch(next->next, 1);
     messages = parcel_of(next)->messages;
-    if (messages == NULL)
-        return;
-    for (size_t at = 0; at < sizeof(struct incoming); at += LINE)
-        __builtin_prefetch((const char *)&messages[next->index] + at);
+    if (messages != NULL)
+        prefetch(&messages[next->index], sizeof *messages);
 }
 
 /* room: there is some for the first one. */

@@ -9,6 +9,7 @@
 #define PRISM_PATTERNS_MESSAGING_LANES_H
 
 #include "src/base/arena.h"
+#include "src/base/prefetch.h"
 #include "src/base/slice.h"
 
 #include <stdbool.h>
@@ -50,13 +51,11 @@ void lanes_choose(const struct lanes *lanes, struct slice key, struct lane_item 
 /* Starts it, now if its lane is free. More lanes may start others. */
 void lanes_put(struct lanes *lanes, struct lane_item *item);
 
-/* lanes_done comes soon: asks for the memory that it will need. Always inline: GCC takes a function
- * that does nothing but this for one without effect. */
-static inline __attribute__((always_inline)) void lanes_expect(const struct lanes *lanes,
-                                                               const struct lane_item *item)
+/* lanes_done comes soon: asks for the memory that it will need. */
+PREFETCHING void lanes_expect(const struct lanes *lanes, const struct lane_item *item)
 {
-    __builtin_prefetch(&lanes->lanes[item->hash & (lanes->n - 1)], 1);
-    __builtin_prefetch(item->next, 1);
+    prefetch_write(&lanes->lanes[item->hash & (lanes->n - 1)], 1);
+    prefetch_write(item->next, 1);
 }
 
 /* It was started, and is over: the next one of its lane starts. */
