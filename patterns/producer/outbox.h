@@ -125,7 +125,7 @@ struct err outbox_reason_to_stop(const struct outbox *outbox);
 /* The item that failed so waits for another try, which its call's deadline leaves time for. */
 bool outbox_may_try_again(struct frame *frame, struct err err);
 
-/* Longer each time, and never shorter than what a sink asked for. */
+/* Twice the last one, or what a sink asked for if that is longer; half a second at most. */
 uint32_t outbox_next_pause_ms(const struct outbox *outbox, uint32_t least_ms);
 
 /* ---- outbox.c ---- */
