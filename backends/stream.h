@@ -78,6 +78,7 @@ struct stream {
     bool offsets; /* offsets are numbers that clients can use */
     void (*describe)(struct backend *, struct stream_describe *);
     void (*position)(struct backend *, struct stream_position *);
+    bool dear_position; /* an answer costs the server a connection, or more: ask seldom */
     void (*seek)(struct backend *, struct stream_seek *); /* NULL: no replay */
 };
 

@@ -196,6 +196,7 @@ static const struct stream kafka_stream = {
     .offsets = true,
     .describe = kafka_describe,
     .position = kafka_position,
+    .dear_position = true,
     .seek = kafka_seek,
 };
 

@@ -220,6 +220,26 @@ static void take_committed(const rd_kafka_topic_partition_list_t *list, struct k
     }
 }
 
+/* What this process has settled may not be committed yet. */
+static void take_known(const struct kafka_plan *known, struct kafka_plan *plan)
+{
+    for (size_t i = 0; known != NULL && i < known->n; i++) {
+        const struct kafka_place *place = &known->places[i];
+
+        if ((size_t)place->partition < plan->n)
+            plan->places[place->partition].committed = place->committed;
+    }
+}
+
+static bool knows_all(const struct kafka_plan *plan)
+{
+    for (size_t i = 0; i < plan->n; i++) {
+        if (plan->places[i].committed < 0)
+            return false;
+    }
+    return true;
+}
+
 /* By a client of the group, which never joins it. The producer's could ask as well; but while the
  * group's coordinator moves, librdkafka 2.0 looks for the group that a producer has not, and the
  * process dies. */
@@ -282,14 +302,11 @@ static struct err look_up_position(struct kafka_lookup *lookup, rd_kafka_t *rk)
         return err;
     plan = lookup->places = kafka_plan_new((size_t)n);
     err = kafka_watermarks(rk, lookup->topic, lookup->patience, plan);
+    take_known(lookup->known, plan);
     wait_ms = kafka_patience_ms(lookup->patience);
-    if (err.code == ERR_OK && lookup->group[0] != '\0' && wait_ms > 0)
+    if (err.code == ERR_OK && lookup->group[0] != '\0' && wait_ms > 0 && !knows_all(plan)) {
         ask_committed(lookup, wait_ms, plan);
-    for (size_t i = 0; lookup->known != NULL && i < lookup->known->n; i++) {
-        const struct kafka_place *known = &lookup->known->places[i];
-
-        if ((size_t)known->partition < plan->n)
-            plan->places[known->partition].committed = known->committed;
+        take_known(lookup->known, plan);
     }
     return err;
 }

@@ -133,7 +133,7 @@ struct feed_watch {
     uint64_t every_ms;                      /* between looks */
     bool asking, moved, suspected, stalled; /* moved: messages came since the last look */
     bool could_move;                        /* at the last look: it had credit, and nothing came */
-    uint64_t lag;                           /* as it is counted; 0 while it is not known */
+    uint64_t lag;                           /* as the source told it last; 0: it never did */
 };
 
 /* What the topic's retention does to unread messages: retention.c. */
@@ -244,6 +244,8 @@ void feed_watch(struct feed *feed);
 void feed_watch_end(struct feed *feed);
 /* Messages have come. */
 void feed_watch_moves(struct feed *feed);
+/* Messages that wait and nobody holds, as the answer tells; 0 where that is not known. */
+uint64_t feed_waiting(const struct stream_position *position);
 
 /* ---- retention.c ---- */
 

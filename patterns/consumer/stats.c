@@ -82,7 +82,7 @@ static const struct family families[] = {
      "gauge",
      NULL,
      "Messages that groups which are read here have not settled, as their sources told it last: of "
-     "each group all, whichever server has them. What is not known counts as none.",
+     "each group all, whichever server has them. Partitions of which it is not known count none.",
      {{NULL, STAT(lag)}}},
     {"prism_consumer_unsettled_messages",
      "gauge",

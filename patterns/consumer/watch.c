@@ -6,12 +6,14 @@
  * deliveries other processes hold (Kafka) this is not known: what they count as lag may be theirs.
  *
  * While nothing changes the looks become seldom: many idle groups shall cost their server next to
- * nothing. */
+ * nothing. They are always seldom where the source says that the question is dear. Chance spreads
+ * the looks of groups that began together. */
 #include "patterns/consumer/feed.h"
 
 #include "pool/worker.h"
 #include "src/base/clock.h"
 #include "src/base/container.h"
+#include "src/base/random.h"
 
 enum { LOOK_MS = 10000, SELDOM_MS = 80000, ANSWER_MS = 5000 };
 
@@ -23,12 +25,20 @@ struct question {
 
 static void look(struct timer *timer);
 
-static void again(struct feed *feed)
+/* The shortest time between looks, but for the second one at a group that may stand still. */
+static uint64_t soonest_ms(const struct feed *feed)
+{
+    const struct stream *stream = feed->from->stream;
+
+    return stream != NULL && stream->dear_position ? SELDOM_MS : LOOK_MS;
+}
+
+static void again(struct feed *feed, uint64_t ms)
 {
     struct worker *home = feed->consumer->base.home;
 
-    timer_arm(&home->timers, &feed->watch.timer, home->now_ns + feed->watch.every_ms * NS_PER_MS,
-              look);
+    ms = random_delay(&feed->consumer->random, ms);
+    timer_arm(&home->timers, &feed->watch.timer, home->now_ns + ms * NS_PER_MS, look);
 }
 
 static void set_stalled(struct feed *feed, uint64_t waiting)
@@ -50,65 +60,86 @@ void feed_watch_moves(struct feed *feed)
 {
     feed->watch.suspected = false;
     feed->watch.moved = true;
-    feed->watch.every_ms = LOOK_MS;
+    feed->watch.every_ms = soonest_ms(feed);
     if (!feed->watch.stalled)
         return;
     feed->watch.stalled = false;
     gauge_lower(&feed->consumer->stats.stalled, 1);
 }
 
-/* Negative: not known. */
-static int64_t lag_of(const struct stream_position *position)
+/* Of the partitions of which it is known. */
+static uint64_t lag_of(const struct stream_position *position, size_t *n_known)
 {
-    int64_t lag = 0;
+    uint64_t lag = 0;
 
+    *n_known = 0;
     for (size_t i = 0; i < position->n; i++) {
         if (position->partitions[i].lag < 0)
-            return -1;
-        lag += position->partitions[i].lag;
+            continue;
+        lag += (uint64_t)position->partitions[i].lag;
+        ++*n_known;
     }
     return lag;
 }
 
 /* False: it is what it was. */
-static bool set_lag(struct feed *feed, int64_t lag)
+static bool set_lag(struct feed *feed, uint64_t now)
 {
-    uint64_t now = lag > 0 ? (uint64_t)lag : 0, before = feed->watch.lag;
+    uint64_t before = feed->watch.lag;
 
     feed->watch.lag = now;
     counter_add(&feed->consumer->stats.lag, now - before);
     return now != before;
 }
 
-/* Messages that nobody holds; 0 where that is not known. */
-static uint64_t waiting(const struct stream_position *position, int64_t lag)
+/* An answer that says nothing changes nothing: an outage is no sign that all was settled. */
+static bool take_lag(struct feed *feed, const struct stream_position *position)
 {
-    if (!position->found || position->unsettled < 0 || lag < 0)
+    enum err_code code = position->op.err.code;
+    size_t n_known;
+    uint64_t lag;
+
+    if (code == ERR_NOT_FOUND)
+        return set_lag(feed, 0);
+    if (code != ERR_OK)
+        return false;
+    lag = lag_of(position, &n_known);
+    return n_known > 0 && set_lag(feed, lag);
+}
+
+uint64_t feed_waiting(const struct stream_position *position)
+{
+    size_t n_known;
+    uint64_t lag = lag_of(position, &n_known), held;
+
+    if (!position->found || position->unsettled < 0 || n_known < position->n)
         return 0;
-    lag -= position->unsettled + (position->parked > 0 ? position->parked : 0);
-    return lag > 0 ? (uint64_t)lag : 0;
+    held = (uint64_t)position->unsettled;
+    held += position->parked > 0 ? (uint64_t)position->parked : 0;
+    return lag > held ? lag - held : 0;
 }
 
 /* The second look comes soon. */
 static void suspect(struct feed *feed)
 {
     feed->watch.suspected = true;
-    feed->watch.every_ms = LOOK_MS;
+    feed->watch.every_ms = soonest_ms(feed);
     timer_disarm(&feed->consumer->base.home->timers, &feed->watch.timer);
-    again(feed);
+    again(feed, LOOK_MS);
 }
 
 static void known(struct op *op)
 {
     const struct question *question = CONTAINER_OF(op, struct question, position.op);
     struct feed *feed = question->feed;
-    int64_t lag = op->err.code == ERR_OK ? lag_of(&question->position) : -1;
-    uint64_t n = feed->watch.could_move ? waiting(&question->position, lag) : 0;
+    bool changed = take_lag(feed, &question->position);
+    bool told = op->err.code == ERR_OK && feed->watch.could_move;
+    uint64_t n = told ? feed_waiting(&question->position) : 0;
 
     feed->watch.asking = false;
     arena_clear(&feed->watch.memory);
-    if (set_lag(feed, lag))
-        feed->watch.every_ms = LOOK_MS; /* of the look after the next */
+    if (changed)
+        feed->watch.every_ms = soonest_ms(feed); /* of the look after the next */
     else if (n == 0 && feed->watch.every_ms < SELDOM_MS)
         feed->watch.every_ms *= 2;
     if (n == 0 || feed->watch.moved)
@@ -132,7 +163,7 @@ static void look(struct timer *timer)
     struct feed *feed = CONTAINER_OF(timer, struct feed, watch.timer);
     struct worker *home = feed->consumer->base.home;
 
-    again(feed);
+    again(feed, feed->watch.every_ms);
     feed->watch.could_move = !feed->watch.moved && waits_for_source(feed);
     feed->watch.moved = false;
     if (feed->watch.asking || !feed->opened || feed->closing || feed->closed)
@@ -153,9 +184,9 @@ static void look(struct timer *timer)
 void feed_watch(struct feed *feed)
 {
     op_group_init(&feed->watch.group, feed->consumer->base.home, &feed->watch.memory, 0);
-    feed->watch.every_ms = LOOK_MS;
+    feed->watch.every_ms = soonest_ms(feed);
     if (feed->from->stream != NULL && feed->shared)
-        again(feed);
+        again(feed, feed->watch.every_ms);
 }
 
 void feed_watch_end(struct feed *feed)

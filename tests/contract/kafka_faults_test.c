@@ -1,5 +1,5 @@
 /* Kafka whose brokers, or whose client library, refuse at a chosen moment: the library's own mock
- * of a broker, and a function of the library that fails as often as a test says. */
+ * of a broker, and functions of the library that fail as often as a test says, or are counted. */
 #include "backends/kafka/kafka_listener.h"
 #include "src/base/clock.h"
 #include "tests/contract/nats_fixture.h"
@@ -34,6 +34,20 @@ rd_kafka_error_t *__wrap_rd_kafka_incremental_assign(rd_kafka_t *rk,
         return __real_rd_kafka_incremental_assign(rk, list);
     atomic_fetch_sub(&refusals, 1);
     return rd_kafka_error_new(RD_KAFKA_RESP_ERR__STATE, "refused by the test");
+}
+
+static _Atomic int committed_asked;
+
+rd_kafka_resp_err_t __real_rd_kafka_committed(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list,
+                                              int timeout_ms);
+rd_kafka_resp_err_t __wrap_rd_kafka_committed(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list,
+                                              int timeout_ms);
+
+rd_kafka_resp_err_t __wrap_rd_kafka_committed(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list,
+                                              int timeout_ms)
+{
+    atomic_fetch_add(&committed_asked, 1);
+    return __real_rd_kafka_committed(rk, list, timeout_ms);
 }
 
 /* ---- brokers ---- */
@@ -272,6 +286,24 @@ static void test_a_question_ends_with_its_deadline(void **state)
     message_position(fixture, topic, "g");
 }
 
+/* The question is a client of its own, with threads and a connection. */
+static void test_where_a_group_stands_is_not_asked_of_a_group_that_is_here(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const char *topic = message_topic(fixture);
+    struct probe *probe = reader_of(fixture, topic, 3);
+    int before = atomic_load(&committed_asked);
+    struct stream_position position = message_position(fixture, topic, "g");
+
+    assert_true(position.found);
+    assert_int_equal(position.partitions[0].committed, 3);
+    assert_int_equal(position.partitions[0].lag, 0);
+    assert_int_equal(atomic_load(&committed_asked), before);
+    assert_false(message_position(fixture, topic, "nobody").found);
+    assert_int_equal(atomic_load(&committed_asked), before + 1);
+    probe_free(probe);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -280,6 +312,7 @@ int main(void)
         KV_TEST(test_a_publish_that_is_late_before_it_is_sent_is_not_stored),
         KV_TEST(test_what_a_failed_producer_never_sent_is_not_stored),
         KV_TEST(test_a_question_ends_with_its_deadline),
+        KV_TEST(test_where_a_group_stands_is_not_asked_of_a_group_that_is_here),
     };
 
     return cmocka_run_group_tests_name("kafka_faults", tests, open_fixture, close_fixture) != 0;

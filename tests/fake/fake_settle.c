@@ -220,12 +220,12 @@ static struct err apply_position(struct fake_world *world, struct op *op)
     struct stream_position *request = CONTAINER_OF(op, struct stream_position, op);
     struct fake_log *log = fake_log_find(world, FAKE_KIND_STREAM, request->topic, false);
     struct fake_group *group = log == NULL ? NULL : fake_group_find(log, request->group, false);
-    struct stream_partition *p = arena_zalloc(op_arena(op), sizeof *p);
+    struct stream_partition *p = arena_array(op_arena(op), 2, sizeof *p);
 
     if (log == NULL)
         return err_about(ERR_NOT_FOUND, "topic", "there is no such topic");
     request->partitions = p;
-    request->n = 1;
+    request->n = world->messages.faults.uncommitted ? 2 : 1;
     request->found = group != NULL;
     request->unsettled = request->parked = 0;
     *p = (struct stream_partition){.partition = -1,
@@ -233,6 +233,7 @@ static struct err apply_position(struct fake_world *world, struct op *op)
                                    .end = (int64_t)log->n,
                                    .committed = -1,
                                    .lag = group != NULL ? 0 : -1};
+    p[1] = (struct stream_partition){.partition = 1, .committed = -1, .lag = -1};
     for (int64_t i = (int64_t)log->n; group != NULL && i-- > group->from;) {
         const struct fake_claim *claim = fake_claim(group, i);
 

@@ -329,7 +329,8 @@ static void test_how_far_groups_are_behind_is_told(void **state)
     rig->world.fail_last = rig->world.ops + 2;
     rig->world.fail_with = err_make(ERR_UNAVAILABLE, "the fake is away");
     look(rig);
-    assert_int_equal(stat_of(lag), 0); /* it is not known */
+    assert_int_equal(rig->world.ops, rig->world.fail_last); /* both were asked in vain */
+    assert_int_equal(stat_of(lag), 4);                      /* as it was told last */
     look(rig);
     assert_int_equal(stat_of(lag), 4);
     leave(rig, full);
@@ -337,6 +338,56 @@ static void test_how_far_groups_are_behind_is_told(void **state)
     leave(rig, other);
     assert_int_equal(stat_of(lag), 0);
     consumer_free(rig);
+}
+
+/* One of another server, which is empty. What waits is not known then. */
+static void test_a_partition_that_is_not_known_hides_no_other(void **state)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    struct call *call = member(rig);
+
+    (void)state;
+    rig->world.messages.faults.stalled = rig->world.messages.faults.uncommitted = true;
+    put(rig, NULL, "a");
+    put(rig, NULL, "a");
+    for (int i = 0; i < 3; i++)
+        look(rig);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.lag), 2);
+    assert_int_equal(stat_of(&consumer_in(rig)->stats.stalled), 0);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+/* Looks of a minute at a group to which messages come all the time. */
+static uint64_t looks_in_a_minute(bool dear)
+{
+    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    struct call *call;
+    uint64_t looks = 0;
+
+    rig->world.messages.stream.dear_position = dear;
+    fake_rig_bind(rig);
+    call = member(rig);
+    for (int64_t i = 1; i <= 60; i++) {
+        uint64_t before;
+
+        put(rig, NULL, "a");
+        ack(rig, call, i);
+        before = rig->world.ops;
+        fake_rig_advance(rig, 1000);
+        fake_rig_run(rig);
+        looks += rig->world.ops - before;
+    }
+    leave(rig, call);
+    consumer_free(rig);
+    return looks;
+}
+
+static void test_a_dear_question_is_asked_seldom(void **state)
+{
+    (void)state;
+    assert_in_range(looks_in_a_minute(false), 5, 12);
+    assert_in_range(looks_in_a_minute(true), 0, 1);
 }
 
 /* The answer would come to a group that is no more. */
@@ -374,6 +425,8 @@ int main(void)
         cmocka_unit_test(test_idle_groups_leave_memory_to_busy_ones),
         cmocka_unit_test(test_c20_a_source_that_stands_still_is_noticed),
         cmocka_unit_test(test_how_far_groups_are_behind_is_told),
+        cmocka_unit_test(test_a_partition_that_is_not_known_hides_no_other),
+        cmocka_unit_test(test_a_dear_question_is_asked_seldom),
         cmocka_unit_test(test_a_group_that_goes_lets_go_of_its_look),
     };
 
