@@ -137,8 +137,9 @@ enum prism_code prism_stalled(struct prism_consumer *consumer, const char *topic
         request.consumer_group = (char *)(uintptr_t)group;
     if (run_within(consumer, &rpc, CONSUMER_GET_STATE, &request.base, deadline_ms) == PRISM_OK) {
         answer = (const Prism__Patterns__Consumer__GetStateResponse *)rpc.response;
-        error_text(reason, PRISM_STALLED_BYTES, answer->stalled_reason,
-                   strlen(answer->stalled_reason));
+        if (answer->stuck)
+            error_text(reason, PRISM_STALLED_BYTES, answer->stalled_reason,
+                       strlen(answer->stalled_reason));
     }
     rpc_clear(&rpc);
     return error_copy(error, &rpc.error);

@@ -72,38 +72,56 @@ static void add_member(struct state *state, const struct member *member)
     state->response.members[state->response.n_members++] = to;
 }
 
-static bool has_dying(const struct feed *feed)
+/* Has it failed at what it is at: its dead letter, or its object? */
+static bool is_troubled(const struct delivery *delivery)
+{
+    if (delivery->state == DELIVERY_DYING)
+        return delivery->more && more_of(delivery)->dying_of != NULL;
+    return delivery->state == DELIVERY_FETCHING && more_of(delivery)->vain > 0;
+}
+
+/* Is one of the feed's in this state, and troubled? */
+static bool has_troubled(const struct feed *feed, enum delivery_state state)
 {
     for (struct parcel *parcel = feed->parcels; parcel != NULL; parcel = parcel->next) {
         for (uint32_t i = 0; i < parcel->n; i++) {
-            if (parcel_at(parcel, i)->state == DELIVERY_DYING)
+            if (parcel_at(parcel, i)->state == state && is_troubled(parcel_at(parcel, i)))
                 return true;
         }
     }
     return false;
 }
 
-/* What keeps messages of it back. NULL: nothing that is known. */
-static const char *reason_of(const struct feed *feed)
+/* What keeps messages of it back until it is mended. NULL: nothing that is known. The consumer's
+ * troubles may be those of other groups. */
+static const char *trouble_of(const struct feed *feed)
 {
     const struct consumer *consumer = feed->consumer;
     const char *letters = trouble_text(&consumer->letters.trouble);
     const char *objects = trouble_text(&consumer->object_trouble);
 
-    if (feed->full)
-        return "the messages that are held fill max_group_bytes";
-    if (letters != NULL && has_dying(feed))
+    if (letters != NULL && has_troubled(feed, DELIVERY_DYING))
         return letters;
-    if (objects != NULL && feed->fetching > 0)
+    if (objects != NULL && has_troubled(feed, DELIVERY_FETCHING))
         return objects;
-    if (feed->watch.stalled)
-        return "messages wait, and the source hands over none";
-    return feed->starved ? "the messages that are held fill max_message_memory" : NULL;
+    return feed->watch.stalled ? "messages wait, and the source hands over none" : NULL;
+}
+
+/* Which bound keeps them back until some are settled. To be at one says nothing of messages that
+ * wait. */
+static const char *bound_of(const struct feed *feed, const struct stream_position *position)
+{
+    if ((!feed->full && !feed->starved) || feed_waiting(position) == 0)
+        return NULL;
+    return feed->full ? "the messages that are held fill max_group_bytes"
+                      : "the messages that are held fill max_message_memory";
 }
 
 static void add_feed(struct state *state, const struct feed *feed)
 {
     pb_get_state_response *response = &state->response;
+    const char *trouble = trouble_of(feed);
+    const char *reason = trouble != NULL ? trouble : bound_of(feed, &state->position);
     size_t n = 0;
 
     for (const struct member *member = feed->members; member != NULL; member = member->next)
@@ -119,8 +137,9 @@ static void add_feed(struct state *state, const struct feed *feed)
     response->dead_lettered = (int64_t)feed->dead_lettered;
     response->retry_count = feed->redelivered < INT32_MAX ? (int32_t)feed->redelivered : INT32_MAX;
     response->last_updated_ms = (int64_t)feed->last_settled_ms;
-    if (reason_of(feed) != NULL)
-        response->stalled_reason = pb_text(reason_of(feed));
+    response->stuck = trouble != NULL;
+    if (reason != NULL)
+        response->stalled_reason = pb_text(reason);
 }
 
 static void tell_there(struct errand *errand)

@@ -129,6 +129,23 @@ class Consume(suite.Case):
         letters.call("DEL", "t.g.dead")
         self.assertEqual(self.ctl("consume", "t", "--group", "g", "--idle", "5", server=server), b"")
 
+    def test_messages_that_others_hold_up_can_be_received(self):
+        """All that the group may hold is another member's, and more waits: it comes once that one settles."""
+        redis = self.borrow(RedisServer())
+        slot = {"backend": "redis-stream", "config": {"address": redis.address}}
+        server = self.borrow(Prismd(namespaces=[producer(slot), consumer(slot, max_group_bytes=65536)]))
+        channel = self.borrow(server.channel())
+        for _ in range(20):
+            producer_service(channel).Publish(topic="t", payload=bytes(40000))
+        with Member(consumer_service(channel), topic="t", consumer_group="g") as member:
+            member.take(1)
+            wait.until(lambda: consumer_service(channel).GetState(topic="t", consumer_group="g").stalled_reason,
+                       environment.PATIENCE, "the bound is met")
+            state = consumer_service(channel).GetState(topic="t", consumer_group="g")
+            self.assertEqual((state.stalled_reason, state.stuck),
+                             ("the messages that are held fill max_group_bytes", False))
+            self.assertEqual(self.ctl("consume", "t", "--group", "g", "--idle", "1", server=server), b"")
+
     def test_dead_letters_that_cannot_be_read_are_named(self):
         """As the source calls them: the command names topic and group only."""
         redis = self.borrow(RedisServer())

@@ -212,8 +212,9 @@ PRISM_API enum prism_code prism_consume(struct prism_subscription *subscription,
 
 enum { PRISM_STALLED_BYTES = 256 };
 
-/* Asks why nothing comes to the group although messages of the topic wait. reason: "" = something
- * does, nothing waits, or the server does not know. group: NULL or "" = the namespace's default.
+/* Asks what is to be mended before anything comes to the group, though messages of the topic wait.
+ * reason: "" = something does, nothing waits, members hold all they may, or the server does not
+ * know. group: NULL or "" = the namespace's default.
  * deadline_ms: 0 = the channel's. errors: as any read. */
 PRISM_API enum prism_code prism_stalled(struct prism_consumer *consumer, const char *topic,
                                         const char *group, uint32_t deadline_ms,
