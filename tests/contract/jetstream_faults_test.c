@@ -67,6 +67,13 @@ static void fill(struct frame *frame, struct nats_fixture *fixture, const char *
     }
 }
 
+static void free_frames(struct frame *frames, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        arena_clear(&frames[i].arena);
+    free(frames);
+}
+
 static struct frame *start_frames(struct nats_fixture *fixture, const char *topic)
 {
     struct frame *frames = calloc(FRAMES, sizeof *frames);
@@ -128,7 +135,7 @@ static unsigned check(struct nats_fixture *fixture, struct frame *frames, const 
         }
     }
     free(found);
-    free(frames);
+    free_frames(frames, FRAMES);
     return stored;
 }
 
@@ -175,7 +182,7 @@ static void silence_ends(void **state)
     nats_server_resume(&server);
     nats_until(fixture, BACKEND_READY);
     kv_expect(jetstream_publish(fixture, &item), ERR_OK, NULL);
-    free(frames);
+    free_frames(frames, FRAMES);
     nats_fixture_close((void **)&fixture);
 }
 
@@ -241,8 +248,8 @@ static void a_stream_that_is_away_starves_no_other(void **state)
     assert_int_equal(outcome(&away[0], 0).effect, EFFECT_UNKNOWN);
     natsSubscription_Destroy(silent);
     plain_close(&plain);
-    free(away);
-    free(here);
+    free_frames(away, FRAMES);
+    free_frames(here, FRAMES / 4);
     nats_fixture_close((void **)&fixture);
 }
 
@@ -286,11 +293,11 @@ static void go_beside_silent_ones(const char *max_buffer_bytes, struct err last)
             KV_UNTIL(&fixture->messages.kv, atomic_load(&away[t][f].done));
         assert_int_equal(outcome(&away[t][0], 0).effect, EFFECT_UNKNOWN);
         assert_int_equal(outcome(&away[t][FRAMES - 1], 1).code, last.code);
-        free(away[t]);
+        free_frames(away[t], FRAMES);
         natsSubscription_Destroy(silent[t]);
     }
     plain_close(&plain);
-    free(here);
+    free_frames(here, 1);
     nats_fixture_close((void **)&fixture);
 }
 
