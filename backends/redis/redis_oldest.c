@@ -19,7 +19,7 @@
 enum { PAGE = 100, SPEAK_PARTS = 4, LATE_PARTS = 16 };
 
 enum {
-    ANSWER_MS = 10,     /* then twice as long, and so on */
+    ANSWER_MS = 10, /* then twice as long, and so on */
     ANSWER_LOOKS = 6,
     NOTE_EVERY_MS = 100 /* of an instance: others' notes have to be read as well */
 };

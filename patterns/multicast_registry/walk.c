@@ -245,10 +245,8 @@ static uint64_t pace(struct sending *s, size_t n)
 
     if (s->request->_rate_per_second_case == 0)
         return now_ns;
-    if (s->paced_ns < now_ns)
-        s->paced_ns = now_ns;
-    at_ns = s->paced_ns;
-    s->paced_ns += n * sending_each_ns(s);
+    at_ns = s->paced_ns < now_ns ? now_ns : s->paced_ns;
+    s->paced_ns = at_ns + n * sending_each_ns(s);
     return at_ns;
 }
 
