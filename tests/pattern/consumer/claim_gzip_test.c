@@ -1,27 +1,11 @@
 /* Payloads in the object store that gzip has made smaller: inflated to what was published, slice
  * for slice, or a dead letter. */
-#include "tests/pattern/consumer/consumer.h"
+#include "tests/pattern/consumer/objects.h"
 
 #include "patterns/messaging/claim.h"
 #include "patterns/messaging/claim_gzip.h"
 
-enum { WITH_OBJECTS = 1 << SLOT_SOURCE | 1 << SLOT_DEAD | 1 << SLOT_OBJECT, GZIPPED = 300000 };
-
-static struct fake_rig *unbound(void)
-{
-    struct fake_rig *rig = consumer_unbound(FAKE_STREAM | FAKE_BASIC);
-
-    rig->slots = WITH_OBJECTS;
-    return rig;
-}
-
-static struct fake_rig *objects_rig(void)
-{
-    struct fake_rig *rig = unbound();
-
-    fake_rig_bind(rig);
-    return rig;
-}
+enum { GZIPPED = 300000 };
 
 static uint8_t *gzipped_payload(void)
 {

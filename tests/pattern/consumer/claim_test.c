@@ -1,26 +1,10 @@
 /* Payloads in the object store: fetched on delivery, within a budget; what is not there or not the
  * payload is a dead letter, and a store that is away is waited for. */
-#include "tests/pattern/consumer/consumer.h"
+#include "tests/pattern/consumer/objects.h"
 
 #include "patterns/messaging/claim.h"
 
-enum { WITH_OBJECTS = 1 << SLOT_SOURCE | 1 << SLOT_DEAD | 1 << SLOT_OBJECT, SIZE = 1000 };
-
-static struct fake_rig *unbound(void)
-{
-    struct fake_rig *rig = consumer_unbound(FAKE_STREAM | FAKE_BASIC);
-
-    rig->slots = WITH_OBJECTS;
-    return rig;
-}
-
-static struct fake_rig *objects_rig(void)
-{
-    struct fake_rig *rig = unbound();
-
-    fake_rig_bind(rig);
-    return rig;
-}
+enum { SIZE = 1000 };
 
 static char *payload_of(char letter)
 {
