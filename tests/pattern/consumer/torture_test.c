@@ -158,6 +158,8 @@ static void run(const struct torture *how)
     assert_int_equal(through(call), deliveries(call));
     leave(rig, call);
     expect_rest(rig);
+    if (how->at == LAST_OPERATION && !how->lost) /* none is left that did not fail */
+        assert_true(rig->world.ops < rig->world.fail_at);
     consumer_free(rig);
 }
 
