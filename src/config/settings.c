@@ -4,6 +4,7 @@
  * nobody is told of the consequences of a fault that he knows. */
 #include "src/config/config_priv.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -95,7 +96,7 @@ static void fault_value(struct load *load, const struct settings_request *r,
                       fault_text(load, "use %" PRIu64 "..%" PRIu64, setting->min, setting->max));
 }
 
-/* value: its place among those of the table. */
+/* value: its place among those of the table, where a key's comes behind its certificates'. */
 static const char *pem_fault(struct load *load, const struct backend_setting *setting,
                              const struct backend_value *value)
 {
@@ -130,6 +131,8 @@ static void check_file(struct load *load, const struct settings_request *r,
     case SETTING_PEM:
     case SETTING_CERTIFICATES:
     case SETTING_KEY:
+        assert(setting->kind != SETTING_KEY ||
+               (setting > r->table && setting[-1].kind == SETTING_CERTIFICATES));
         why = file_unreadable(pair->value);
         if (why == NULL)
             why = pem_fault(load, setting, value);
