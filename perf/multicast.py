@@ -19,6 +19,7 @@ BATCH = 1000
 SUBSCRIBERS = 200
 FIELDS = {"city": "Oslo", "level": 3, "beta": True, "team": "blue", "score": 1.5}
 WORK = 300000           # targets of one measurement
+LISTENED = 10000        # targets, while somebody else receives
 
 
 def cpu_seconds(pid):
@@ -57,11 +58,15 @@ def resident(process):
     return int(process.status("VmHWM").split()[0]) * 1024
 
 
-def in_process(stack, n, rounds, flow):
+def in_process(stack, n, rounds, flow, somebody_listens=False):
     """(ours, baseline) of each round: equality on one of five fields, queues without a receiver; and how many bytes
-    the peak of resident memory grew."""
+    the peak of resident memory grew. A stream of somebody else is all it takes that each target is asked for."""
     registry = Registry(stack, MEMSTORE, n)
     wanted = where(city="Oslo")
+    if somebody_listens:
+        stream = registry.registry.Subscribe(identities=["elsewhere"], timeout=600)
+        stack.callback(stream.cancel)
+        next(stream)
     before = registry.server.process.resident_bytes()
     pairs = [(registry.cost(wanted), flow("copy", "-", str(n), max(5 * n, WORK)).client) for _ in range(rounds)]
     return pairs, resident(registry.server.process) - before
@@ -143,6 +148,11 @@ def measure(rows, options, start_echo, flow):
             growth = max(growth, result[1])
             rows.add("multicast-inprocess", f"{n}", "us/target", 1.5,
                      "equality on 1 of 5 fields; a loop that copies 128 bytes", median(result[0]))
+    result = LISTENED in sizes and rows.measure(
+        "multicast-inprocess", lambda stack: in_process(stack, LISTENED, options.rounds, flow, True))
+    if result:
+        rows.add("multicast-inprocess", f"{LISTENED}, listens", "us/target", 1.5,
+                 "likewise, while one stream receives for somebody else", median(result[0]))
     if costs:
         rows.add("multicast-inprocess", "flat", "us/target", 1.5, f"{sizes[-1]} targets against {sizes[0]}",
                  median([(b[0], a[0]) for a, b in zip(costs[0], costs[-1])]))
