@@ -3,6 +3,7 @@
 #include "backends/backend.h"
 #include "patterns/pattern.h"
 #include "src/base/log.h"
+#include "src/base/openssl_exit.h"
 #include "src/base/stdio_guard.h"
 #include "src/config/config.h"
 #include "src/rpc/tls_set.h"
@@ -76,6 +77,7 @@ int main(int argc, char **argv)
 
     signals_begin();
     stdio_guard();
+    openssl_outlives_exit();
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             fputs(usage, stdout);

@@ -2,6 +2,7 @@
  * what it was given, runs it. */
 #include "client/prismctl/command.h"
 #include "client/prismctl/options.h"
+#include "src/base/openssl_exit.h"
 #include "src/base/stdio_guard.h"
 
 #include <getopt.h>
@@ -161,6 +162,7 @@ int main(int argc, char **argv)
     int code;
 
     stdio_guard();
+    openssl_outlives_exit();
     code = options_parse(&line, argc, argv);
     argc -= optind;
     argv += optind;

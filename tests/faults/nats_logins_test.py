@@ -1,11 +1,14 @@
 """Every way to log in to NATS, over TLS, on every server that is here: what is right works for topics and for streams,
 and what is wrong is told as what it is, soon."""
+import os
+import subprocess
 import time
+import unittest
 
 import grpc
 from grpc_health.v1 import health_pb2
 
-from rig import nats, suite, wait
+from rig import environment, nats, suite, wait
 from rig.messaging import Member, consumer, consumer_service, pb, producer, producer_service
 from rig.nats import NatsServer
 from rig.nats_users import Operator
@@ -78,6 +81,19 @@ class Logins(suite.Case):
             self.works(server, "of-prism", username="prism", password="of-prism")
             self.is_told(REFUSED, server, "of-others", username="prism", password="of-others")
             self.is_told(REFUSED, server)
+
+    @unittest.skipIf(environment.SANITIZER, "a sanitizer's library must come first")
+    def test_the_end_of_the_process(self):
+        """The library's threads free their connections, and call OpenSSL for it, while the process ends (a crash once
+        in some hundred ends)."""
+        told, env = "OpenSSL is taken down", {"LD_PRELOAD": environment.helper("openssl_end.so")}
+        control = subprocess.run([environment.tool("openssl"), "version"], env={**os.environ, **env},
+                                 capture_output=True, check=True, text=True)
+        self.assertIn(told, control.stderr)
+        for slot in self.slots(self.serve(nats.packaged() or nats.newest())):
+            with Prismd(namespaces=[producer(slot)], env=env) as prismd:
+                self.assertEqual(prismd.http("/readyz")[0], 200)
+            self.assertNotIn(told, prismd.process.log())
 
     def test_a_token(self):
         for server in self.each("authorization { token: a-token-of-prism }"):

@@ -19,6 +19,7 @@ ANY = ("",)
 # matches decides; "X" in "backends/X/" is the folder's own name.
 TABLE = [
     (r"src/base/digest\.[ch]", ("src/base/",), ("openssl",), ()),
+    (r"src/base/openssl_exit\.h", (), ("openssl",), ()),
     (r"src/base/", ("src/base/",), (), ()),
     (r"src/filter/", ("src/base/", "src/filter/"), (), ()),
     (r"pool/ring\.[ch]", ("src/base/", "pool/"), ("ck",), ()),
