@@ -4,8 +4,9 @@
  *
  * A probe is answered at once, whatever holds the connections. So when CROWDED connections are
  * open, one is ended for the sake of the next: of those that wait for their peer, and not for us,
- * the one that has waited longest. A request that is not complete within TIMEOUT_S ends its
- * connection as well, however slowly its bytes go on coming. */
+ * the one that has waited longest. It is never the next itself, which has had no time to ask. A
+ * request that is not complete within TIMEOUT_S ends its connection as well, however slowly its
+ * bytes go on coming. */
 #include "src/services/admin.h"
 
 #include "src/base/address.h"
@@ -200,7 +201,7 @@ static bool goes_before(const struct visitor *v, const struct visitor *other)
     return v->waits_since_ns < other->waits_since_ns;
 }
 
-static void end_oldest_if_crowded(struct admin *admin)
+static void end_oldest_if_crowded(struct admin *admin, const struct visitor *next)
 {
     struct visitor *oldest = NULL;
     unsigned open = 0;
@@ -211,7 +212,7 @@ static void end_oldest_if_crowded(struct admin *admin)
         if (v->fd < 0 || v->ended)
             continue;
         open++;
-        if (goes_before(v, oldest))
+        if (v != next && goes_before(v, oldest))
             oldest = v;
     }
     if (open > CROWDED)
@@ -249,7 +250,7 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **p
     *(struct visitor *)*place = (struct visitor){
         .fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
         .waits_since_ns = clock_now_ns()};
-    end_oldest_if_crowded(admin);
+    end_oldest_if_crowded(admin, *place);
 }
 
 static void on_answered(void *arg, struct MHD_Connection *connection, void **state,

@@ -358,6 +358,41 @@ static void test_probes_are_answered_in_a_crowd(void **state)
     assert_in_range(open_still, 1, 64);
 }
 
+/* Runs the endpoint in this thread: while it has something to do, and until fd is readable. */
+static void run_until_readable(struct admin *admin, int fd, int patience_ms)
+{
+    struct pollfd fds[] = {{.fd = admin_fd(admin), .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+
+    while (poll(fds, 2, patience_ms) > 0 && fds[1].revents == 0)
+        admin_run(admin);
+}
+
+/* A busy machine takes the processor from a probe that has connected and not asked yet, while each
+ * of the others has sent a byte that was not read. */
+static void test_a_probe_may_ask_late(void **state)
+{
+    enum { CROWD = 32 };
+    struct place *p = *state;
+    struct admin_options options = options_of(p, "127.0.0.1:0");
+    struct admin *second;
+    int crowd[CROWD], probe;
+
+    assert_int_equal(admin_start(&second, &options).code, ERR_OK);
+    for (size_t i = 0; i < CROWD; i++)
+        crowd[i] = connect_to(admin_port(second));
+    run_until_readable(second, -1, 0);
+    for (size_t i = 0; i < CROWD; i++)
+        send(crowd[i], "G", 1, MSG_NOSIGNAL);
+    probe = connect_to(admin_port(second));
+    run_until_readable(second, -1, 0);
+    send_all(probe, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    run_until_readable(second, probe, 30000);
+    admin_stop(second);
+    assert_status(read_all(p, probe), 200);
+    for (size_t i = 0; i < CROWD; i++)
+        close(crowd[i]);
+}
+
 static void *scrape(void *arg)
 {
     struct place *p = arg;
@@ -488,6 +523,7 @@ int main(void)
         TEST(test_oversized_requests),
         TEST(test_garbage),
         TEST(test_probes_are_answered_in_a_crowd),
+        TEST(test_a_probe_may_ask_late),
         TEST(test_many_scrapers),
         TEST(test_no_thread_of_its_own),
         TEST(test_idle_is_idle),
