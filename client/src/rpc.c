@@ -186,6 +186,15 @@ static bool may_repeat(const struct rpc *rpc, enum prism_code code, bool refused
     return code == PRISM_UNAVAILABLE && (rpc->method->reads_only || !was_sent(rpc));
 }
 
+/* gRPC broke the call off, and says nothing of what was done. Prism sends details with its
+ * failures; where there are none, only an answer before the deadline was the server's. gRPC counts
+ * its deadlines in milliseconds. */
+static bool ended_unanswered(const struct rpc *rpc)
+{
+    return rpc->status == GRPC_STATUS_DEADLINE_EXCEEDED && rpc->trailing.count == 0 &&
+           rpc_now_ns() + RPC_NS_PER_MS >= rpc->deadline_ns;
+}
+
 /* Status to error; then everything that belongs to the attempt is let go. */
 static void attempt_close(struct rpc *rpc)
 {
@@ -200,8 +209,7 @@ static void attempt_close(struct rpc *rpc)
     if (error->code == PRISM_CANCELLED)
         error_set(error, PRISM_UNAVAILABLE, "%s: the server broke the call off", rpc->method->name);
     error->retryable = may_repeat(rpc, error->code, effect == STATUS_REPEAT);
-    /* The server's own words say what was done; gRPC's, in its place, say nothing. */
-    if (error->code == PRISM_DEADLINE_EXCEEDED && strcmp(error->message, "Deadline Exceeded") == 0)
+    if (ended_unanswered(rpc))
         error_set(error, PRISM_DEADLINE_EXCEEDED, "%s: no answer within %u ms", rpc->method->name,
                   rpc->deadline_ms);
     grpc_slice_unref(rpc->status_text);

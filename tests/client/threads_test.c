@@ -3,6 +3,7 @@
 
 #include <grpc/status.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
@@ -167,12 +168,74 @@ static void asynchronous_calls_retry_and_fail_as_others_do(void **state)
     fixture_close(&f);
 }
 
+struct gate {
+    sem_t reached, opened;
+};
+
+static void wait_at_gate(void *context, const struct prism_error *error,
+                         const struct prism_value *value)
+{
+    struct gate *gate = context;
+
+    (void)error;
+    (void)value;
+    sem_post(&gate->reached);
+    sem_wait(&gate->opened);
+}
+
+static void on_refused(void *context, const struct prism_error *error, struct prism_bytes version)
+{
+    (void)version;
+    *(struct prism_error *)context = *error;
+}
+
+/* The answer came in time: the calls of this thread have read it while the channel's stood still,
+ * as that of a busy client does. */
+static void an_answer_that_is_looked_at_late_is_told(void **state)
+{
+    struct prism_call_options hasty = {.deadline_ms = 2000};
+    struct prism_store_options in_time = {.deadline_ms = 2000};
+    struct prism_error told = {.code = PRISM_OK};
+    struct gate gate;
+    struct fixture f;
+
+    (void)state;
+    sem_init(&gate.reached, 0, 0);
+    sem_init(&gate.opened, 0, 0);
+    fixture_open(&f, &quick);
+    serve_values(f.server);
+    script_once(f.server, (struct script_step){.method = "Store",
+                                               .status = GRPC_STATUS_DEADLINE_EXCEEDED,
+                                               .text = "nothing was done",
+                                               .effect = "none"});
+    script_always(f.server, (struct script_step){.method = "Remove", .hang = true});
+
+    struct prism_callback waits = {.fn.retrieved = wait_at_gate, .context = &gate};
+    struct prism_callback refused = {.fn.stored = on_refused, .context = &told};
+
+    prism_keyvalue_retrieve_async(f.keyvalue, "k", NULL, waits, &f.error);
+    sem_wait(&gate.reached);
+    prism_keyvalue_store_async(f.keyvalue, "k", prism_bytes_of("v", 1), &in_time, refused,
+                               &f.error);
+    /* The server never answers this one: it lasts until the deadline of both has passed. */
+    assert_int_equal(prism_keyvalue_remove(f.keyvalue, "k", &hasty, NULL, &f.error),
+                     PRISM_DEADLINE_EXCEEDED);
+    sem_post(&gate.opened);
+    prism_channel_wait(f.channel);
+    assert_int_equal(told.code, PRISM_DEADLINE_EXCEEDED);
+    assert_string_equal(told.message, "nothing was done");
+    fixture_close(&f);
+    sem_destroy(&gate.reached);
+    sem_destroy(&gate.opened);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_share_a_client),
         cmocka_unit_test(every_asynchronous_call_reports_once),
         cmocka_unit_test(asynchronous_calls_retry_and_fail_as_others_do),
+        cmocka_unit_test(an_answer_that_is_looked_at_late_is_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
