@@ -75,7 +75,7 @@ static inline struct slice named_name(const struct named *named)
     return slice_of((const char *)named + named->kind->bytes, named->name_len);
 }
 
-enum { NAMES_HEARD = 1 << 16, TOPIC_LOCKS = 256 };
+enum { NAMES_HEARD = 1 << 16, TOPIC_LOCKS = 256, TOPICS_A_LOCK = 16 };
 
 struct names {
     pthread_mutex_t lock;
@@ -95,7 +95,8 @@ struct messaging {
     struct memstore *store;
     struct memstore_messaging config;
     struct names names;
-    pthread_mutex_t topic_locks[TOPIC_LOCKS];         /* by hash: one each would be paid for each */
+    pthread_mutex_t topic_locks[TOPIC_LOCKS];         /* one each would be paid for each */
+    uint32_t topics_made;                             /* under names.lock */
     struct counter published, refused, dropped, lost; /* any writer */
 };
 

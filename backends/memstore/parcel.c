@@ -28,40 +28,48 @@ static void release(struct incoming_batch *base)
 
 /* ---- home ---- */
 
-/* False: it gets nothing any more. */
+/* Under the lock. False: it gets nothing any more. */
 static bool take(struct listener *listener, size_t bytes)
 {
     struct subscription *subscription = listener->subscription;
-    struct tail *tail = listener->tail;
-    pthread_mutex_t *lock = tail_lock(listener_messaging(listener), tail);
-    bool closing;
+    bool closing = listener->closing;
 
-    pthread_mutex_lock(lock);
     listener->queued = false;
-    closing = listener->closing;
     if (!closing)
         subscription_take(subscription, 1, bytes);
-    if (closing || (listener->cursor < tail->next && subscription_may_take(subscription)))
+    if (closing || (listener->cursor < listener->tail->next && subscription_may_take(subscription)))
         listener_wake(listener);
     else
         listener->waiting = subscription_may_take(subscription);
-    pthread_mutex_unlock(lock);
     return !closing;
+}
+
+/* Keeps those who get something. */
+static uint32_t take_all(struct parcel *parcel, struct messaging *m)
+{
+    size_t bytes = kept_bytes(parcel->kept);
+    pthread_mutex_t *held = NULL;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < parcel->base.n; i++) {
+        struct listener *listener = parcel->to[i]->backend_data;
+
+        tail_lock_next(&held, tail_lock(m, listener->tail));
+        if (take(listener, bytes))
+            parcel->to[n++] = parcel->to[i];
+    }
+    tail_lock_next(&held, NULL);
+    return n;
 }
 
 static void open_parcel(struct job *job)
 {
     struct parcel *parcel = CONTAINER_OF(job, struct parcel, base.landing);
-    size_t bytes = kept_bytes(parcel->kept);
-    const struct listener *first = parcel->to[0]->backend_data;
-    uint32_t n = 0;
+    struct messaging *m = listener_messaging(parcel->to[0]->backend_data);
+    uint32_t n;
 
-    capacity_give(listener_messaging(first)->store, 0,
-                  (uint64_t)parcel->kept->cost * parcel->base.n);
-    for (uint32_t i = 0; i < parcel->base.n; i++) {
-        if (take(parcel->to[i]->backend_data, bytes))
-            parcel->to[n++] = parcel->to[i];
-    }
+    capacity_give(m->store, 0, (uint64_t)parcel->kept->cost * parcel->base.n);
+    n = take_all(parcel, m);
     if (n == 0) {
         release(&parcel->base);
         return;
@@ -72,7 +80,7 @@ static void open_parcel(struct job *job)
     parcel->base.items = &parcel->item;
     parcel->base.sharers = parcel->to;
     parcel->base.n = n;
-    parcel->base.bytes = n * bytes;
+    parcel->base.bytes = n * kept_bytes(parcel->kept);
     subscription_share(&parcel->base);
 }
 

@@ -12,6 +12,7 @@ struct tail {
     int64_t next; /* messages that have come, those that have left again included */
     struct listener *listeners;
     uint32_t n_listeners;
+    uint32_t lock; /* which one */
 };
 
 struct listener {
@@ -32,7 +33,19 @@ _Static_assert(sizeof(struct tail) <= 64 && sizeof(struct listener) <= 64,
 
 static inline pthread_mutex_t *tail_lock(struct messaging *m, const struct tail *tail)
 {
-    return &m->topic_locks[tail->named.hash % TOPIC_LOCKS];
+    return &m->topic_locks[tail->lock];
+}
+
+/* In place of the one that is held; NULL: of none. Neighbours mostly share theirs. */
+static inline void tail_lock_next(pthread_mutex_t **held, pthread_mutex_t *lock)
+{
+    if (*held == lock)
+        return;
+    if (*held != NULL)
+        pthread_mutex_unlock(*held);
+    if (lock != NULL)
+        pthread_mutex_lock(lock);
+    *held = lock;
 }
 
 static inline struct messaging *listener_messaging(const struct listener *listener)

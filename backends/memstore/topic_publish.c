@@ -239,6 +239,7 @@ static size_t publish_many(struct publishing *p, size_t from)
     size_t left = p->publish->n - from, n = 0;
     struct slice topics[NAMES_MANY];
     struct named *named[NAMES_MANY];
+    pthread_mutex_t *held = NULL;
     struct kept *kept = look_up(&p->keeping, items);
 
     while (n < NAMES_MANY && n < left && is_alike(items, &items[n])) {
@@ -258,12 +259,11 @@ static size_t publish_many(struct publishing *p, size_t from)
             continue;
 
         struct tail *tail = CONTAINER_OF(named[i], struct tail, named);
-        pthread_mutex_t *lock = tail_lock(p->m, tail);
 
-        pthread_mutex_lock(lock);
+        tail_lock_next(&held, tail_lock(p->m, tail));
         hand_over(p, tail, &items[i], kept);
-        pthread_mutex_unlock(lock);
     }
+    tail_lock_next(&held, NULL);
     give_charged(p);
     names_put_many(p->m, named, n);
     return n;

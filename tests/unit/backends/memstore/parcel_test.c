@@ -1,6 +1,6 @@
 /* One message for many topics: who listens in a bundle gets it with the others of the bundle, and
  * everything else is as it is without: order, credit, what it is charged for, and the end. */
-#include "backends/memstore/messaging.h"
+#include "backends/memstore/tail.h"
 #include "src/base/block.h"
 #include "tests/unit/backends/memstore/desk.h"
 
@@ -268,6 +268,27 @@ static void test_two_of_a_topic(void **state)
     leave(room);
 }
 
+static const struct tail *tail_of(const struct room *room, size_t ear)
+{
+    const struct listener *listener = room->ears[ear].subscription.backend_data;
+
+    return listener->tail;
+}
+
+/* A stream's topics, opened one after the other, have few locks together, and not one for all. */
+static void test_neighbours_share_a_lock(void **state)
+{
+    struct room *room = enter(1);
+    struct messaging *m = room->rig.store->messaging;
+    size_t locks = 1;
+
+    (void)state;
+    for (unsigned i = 1; i < LISTENERS; i++)
+        locks += tail_lock(m, tail_of(room, i)) != tail_lock(m, tail_of(room, i - 1));
+    assert_int_equal(locks, (LISTENERS + TOPICS_A_LOCK - 1) / TOPICS_A_LOCK);
+    leave(room);
+}
+
 /* Closed between the publish and the job that it has landed: each `step`-th. */
 static void close_on_the_way(unsigned step)
 {
@@ -296,10 +317,10 @@ static void test_closed_on_the_way(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_once_for_a_bundle), cmocka_unit_test(test_many_bundles),
-        cmocka_unit_test(test_without_a_bundle),  cmocka_unit_test(test_order_and_credit),
-        cmocka_unit_test(test_two_of_a_topic),    cmocka_unit_test(test_closed_on_the_way),
-
+        cmocka_unit_test(test_once_for_a_bundle),       cmocka_unit_test(test_many_bundles),
+        cmocka_unit_test(test_without_a_bundle),        cmocka_unit_test(test_order_and_credit),
+        cmocka_unit_test(test_two_of_a_topic),          cmocka_unit_test(test_closed_on_the_way),
+        cmocka_unit_test(test_neighbours_share_a_lock),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
