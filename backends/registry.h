@@ -196,11 +196,12 @@ struct registry_count {
 };
 
 struct registry {
-    uint32_t native;   /* FILTER_BITs that the server evaluates itself; others are evaluated in this
-                          process on what it sends. 0: in this process altogether */
-    bool indexed;      /* equality with a field is looked up, not searched for */
-    bool heeds_wanted; /* of pages */
-    const char *calls; /* backend calls for a put, beat, remove or get of n items */
+    /* FILTER_BITs that the server evaluates itself, in filters that are no larger than it takes at
+     * once; others are evaluated in this process on what it sends. 0: in this process altogether */
+    uint32_t native;
+    bool indexed;           /* equality with a field is looked up, not searched for */
+    bool heeds_wanted;      /* of pages */
+    const char *calls;      /* backend calls for a put, beat, remove or get of n items */
     const char *page_calls; /* backend calls for a page */
     void (*put)(struct backend *, struct registry_put *);
     void (*patch)(struct backend *, struct registry_patch *);

@@ -2,10 +2,10 @@
  *
  * PostgreSQL's own notions differ from ours in corners, so each condition is written out: a field
  * that is absent makes it false, not NULL; types are looked at before values; strings compare by
- * their bytes; lists are not reached into by a path. What it cannot say (regular expressions,
- * globs, more parameters than a statement takes) is left out: the test then holds for more rows,
- * and the filter is evaluated here. Below a NOT that would be fewer, so a NOT of such a thing is
- * left out as a whole.
+ * their bytes; lists are not reached into by a path. What it cannot say (regular expressions
+ * as RE2 reads them, more parameters than a statement takes) is left out: the test then holds for
+ * more rows, and the filter is evaluated here. Below a NOT that would be fewer, so a NOT of such a
+ * thing is left out as a whole.
  *
  * Equality with a scalar, and a tag, are said once more as `@>`, which the GIN indexes know. As
  * constants: of a parameter the planner cannot tell how few rows have it. */
@@ -228,8 +228,12 @@ static void condition(struct writer *writer, const struct filter_node *node)
     case FILTER_TYPE:
         type_test(writer, node, x);
         break;
-    case FILTER_REGEX:
     case FILTER_GLOB:
+        string_test(
+            writer, x, "s ~ $%d::text",
+            param(writer, postgres_glob(writer->params->arena, document_payload(node->value))));
+        break;
+    case FILTER_REGEX:
     case FILTER_OP_NONE:
     case FILTER_OP_COUNT:
         break;

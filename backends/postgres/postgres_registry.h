@@ -20,8 +20,12 @@ struct err postgres_registry_other(void);
 
 /* ---- filters as SQL (postgres_filter.c) ---- */
 
-/* Operators that postgres evaluates; the others are evaluated here on what it sends. */
-#define POSTGRES_FILTER_OPS (FILTER_ALL_OPS & ~(FILTER_BIT(FILTER_REGEX) | FILTER_BIT(FILTER_GLOB)))
+/* Operators that postgres evaluates; the others are evaluated here on what it sends. Its regular
+ * expressions are not RE2's. */
+#define POSTGRES_FILTER_OPS (FILTER_ALL_OPS & ~FILTER_BIT(FILTER_REGEX))
+
+/* A glob as a regular expression of postgres, for `~`; in the arena. */
+struct slice postgres_glob(struct arena *arena, struct slice pattern);
 
 /* Conditions on a row of identities, for behind an AND; in the arena of params, which take what
  * they compare with. Both hold for each row that matches. */

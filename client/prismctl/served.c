@@ -93,6 +93,8 @@ static enum prism_code ask_registry(struct prism_channel *channel, struct served
         note_backend(served, can->backend_type);
     note_operations(served, can->operations, can->operation_count);
     served->facts[0] = (struct served_fact){"durability_backend", can->durability_backend_type, 0};
+    served->facts[1] = (struct served_fact){"filters_in_backend", can->filters_in_backend, 0};
+    served->facts[2] = (struct served_fact){"filters_in_prism", can->filters_in_prism, 0};
     return code;
 }
 

@@ -92,6 +92,7 @@ static void take_capabilities(struct prism_registry *registry, struct rpc *rpc)
         .operations = operations_from(registry->answer->operations, registry->answer->n_operations),
         .operation_count = registry->answer->n_operations,
     };
+    registry_operators_take(registry);
 }
 
 enum prism_code prism_registry_open(struct prism_channel *channel, struct prism_registry **registry,
@@ -121,6 +122,7 @@ void prism_registry_close(struct prism_registry *registry)
     if (registry == NULL)
         return;
     operations_free(registry->capabilities.operations);
+    registry_operators_free(registry);
     prism__patterns__multicast_registry__capabilities__free_unpacked(registry->answer, NULL);
     free(registry);
 }

@@ -26,7 +26,7 @@ struct prism_registry {
     struct prism_channel *channel;
     void *registered[REGISTRY_METHOD_COUNT];
     Prism__Patterns__MulticastRegistry__Capabilities *answer;
-    struct prism_registry_capabilities capabilities; /* its texts are the answer's */
+    struct prism_registry_capabilities capabilities; /* its texts are the answer's, or owned */
 };
 
 /* One unary call with the channel's deadline; rpc_clear in every case. */
@@ -35,5 +35,9 @@ enum prism_code registry_run(struct prism_registry *registry, struct rpc *rpc,
 
 /* Fills the filter, which borrows the JSON text. NULL: there is none. */
 wire_filter *registry_filter(wire_filter *filter, const char *json);
+
+/* Which operators of filters the answer says are evaluated where, as text of the capabilities. */
+void registry_operators_take(struct prism_registry *registry);
+void registry_operators_free(struct prism_registry *registry);
 
 #endif

@@ -3,6 +3,8 @@
 #include "patterns/multicast_registry/multicast_priv.h"
 #include "src/base/container.h"
 
+typedef Prism__Patterns__MulticastRegistry__FilterOperator pb_filter_operator;
+
 static const char *calls_of(const struct multicast *multicast,
                             const struct multicast_operation *row, struct arena *arena)
 {
@@ -101,18 +103,32 @@ static pb_multicast_slots *slots_of(const struct multicast *multicast, struct ar
     return slots;
 }
 
+/* Returns the operators of a set of FILTER_BITs. */
+static pb_filter_operator *operators_of(uint32_t set, struct arena *arena, size_t *n)
+{
+    pb_filter_operator *operators = arena_array(arena, FILTER_OP_COUNT, sizeof *operators);
+
+    *n = 0;
+    for (int op = FILTER_OP_NONE + 1; op < FILTER_OP_COUNT; op++) {
+        if ((set & FILTER_BIT(op)) != 0)
+            operators[(*n)++] = (pb_filter_operator)op;
+    }
+    return operators;
+}
+
 static void describe_filters(const struct multicast *multicast, struct arena *arena,
                              pb_multicast_capabilities *caps)
 {
+    uint32_t native = multicast->plan.registry->native;
+
     caps->supports_filtering = true;
     caps->supports_wildcard_filters = true;
-    caps->filter_performance = multicast->plan.registry->native != 0
+    caps->filter_performance = native == 0 ? MULTICAST_PB(FILTER_PERFORMANCE__FILTER_CLIENT_SIDE)
+                               : native == FILTER_ALL_OPS
                                    ? MULTICAST_PB(FILTER_PERFORMANCE__FILTER_NATIVE)
-                                   : MULTICAST_PB(FILTER_PERFORMANCE__FILTER_CLIENT_SIDE);
-    caps->filter_operators = arena_array(arena, FILTER_OP_COUNT, sizeof *caps->filter_operators);
-    for (int op = FILTER_OP_NONE + 1; op < FILTER_OP_COUNT; op++)
-        caps->filter_operators[caps->n_filter_operators++] =
-            (Prism__Patterns__MulticastRegistry__FilterOperator)op;
+                                   : MULTICAST_PB(FILTER_PERFORMANCE__FILTER_MIXED);
+    caps->filter_operators = operators_of(FILTER_ALL_OPS, arena, &caps->n_filter_operators);
+    caps->native_filter_operators = operators_of(native, arena, &caps->n_native_filter_operators);
     caps->max_filter_depth = (int32_t)multicast->settings.filter.max_depth;
     caps->max_filter_clauses = (int32_t)multicast->settings.filter.max_clauses;
 }

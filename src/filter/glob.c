@@ -30,29 +30,66 @@ static bool starts(struct slice pattern, char c)
     return pattern.len > 0 && pattern.data[0] == (uint8_t)c;
 }
 
-/* A set, behind its opening bracket; false: it does not end. A closing bracket that comes first is
- * one of the set. */
+bool glob_negates(struct slice *pattern)
+{
+    bool negates = starts(*pattern, '!') || starts(*pattern, '^');
+
+    if (negates)
+        take_char(pattern);
+    return negates;
+}
+
+bool glob_take_range(struct slice *pattern, uint32_t *low, uint32_t *high)
+{
+    if (!take_literal(pattern, low))
+        return false;
+    *high = *low;
+    if (!starts(*pattern, '-') || pattern->len == 1 || pattern->data[1] == ']')
+        return true;
+    take_char(pattern);
+    return take_literal(pattern, high);
+}
+
+bool glob_set_ends(struct slice *pattern)
+{
+    bool ends = starts(*pattern, ']');
+
+    if (ends)
+        take_char(pattern);
+    return ends;
+}
+
+/* A set, behind its opening bracket; false: it does not end. */
 static bool take_set(struct slice *pattern, uint32_t code, bool *holds)
 {
-    bool negated = starts(*pattern, '!') || starts(*pattern, '^'), found = false;
+    bool negated = glob_negates(pattern), found = false;
     uint32_t low, high;
 
-    if (negated)
-        take_char(pattern);
-    for (bool first = true; first || !starts(*pattern, ']'); first = false) {
-        if (!take_literal(pattern, &low))
+    do {
+        if (!glob_take_range(pattern, &low, &high))
             return false;
-        high = low;
-        if (starts(*pattern, '-') && pattern->len > 1 && pattern->data[1] != ']') {
-            take_char(pattern);
-            if (!take_literal(pattern, &high))
-                return false;
-        }
         found |= code >= low && code <= high;
-    }
-    take_char(pattern);
+    } while (!glob_set_ends(pattern));
     *holds = found != negated;
     return true;
+}
+
+enum glob_piece glob_take(struct slice *pattern, uint32_t *code)
+{
+    switch (pattern->data[0]) {
+    case '*':
+        take_char(pattern);
+        return GLOB_RUN;
+    case '?':
+        take_char(pattern);
+        return GLOB_ONE;
+    case '[':
+        take_char(pattern);
+        return GLOB_SET;
+    default:
+        take_literal(pattern, code);
+        return GLOB_CHARACTER;
+    }
 }
 
 const char *glob_fault(struct slice pattern)

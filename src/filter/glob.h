@@ -8,6 +8,7 @@
 #include "src/base/slice.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* NULL, or what is wrong; static. The pattern is valid UTF-8. */
 const char *glob_fault(struct slice pattern);
@@ -17,6 +18,23 @@ enum glob_shape { GLOB_GENERAL, GLOB_ANY, GLOB_WHOLE, GLOB_START, GLOB_END };
 
 /* *text: what is between, without backslashes; in the arena. */
 enum glob_shape glob_shape(struct arena *arena, struct slice pattern, struct slice *text);
+
+/* ---- a pattern in its pieces, for who says it in another language; it is valid ---- */
+
+enum glob_piece { GLOB_RUN, GLOB_ONE, GLOB_SET, GLOB_CHARACTER };
+
+/* Takes the next piece off a pattern that is not empty. *code: the character of GLOB_CHARACTER. A
+ * GLOB_SET is taken as far as its bracket: glob_negates, then glob_take_range until glob_set_ends.
+ */
+enum glob_piece glob_take(struct slice *pattern, uint32_t *code);
+bool glob_negates(struct slice *pattern);
+/* low > high: the range holds nothing. False: the pattern ends, which a valid one does not. */
+bool glob_take_range(struct slice *pattern, uint32_t *low, uint32_t *high);
+/* A closing bracket that comes first is one of the set, so a range is taken before this is asked.
+ */
+bool glob_set_ends(struct slice *pattern);
+
+/* ---- */
 
 /* Both are valid. Takes at most time proportional to the product of the lengths. */
 bool glob_match(struct slice pattern, struct slice text);

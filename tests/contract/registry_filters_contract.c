@@ -3,6 +3,8 @@
 #include "tests/contract/registry_contract.h"
 #include "tests/contract/registry_reference.h"
 
+#include "src/base/metrics.h"
+
 #include <locale.h>
 #include <stdlib.h>
 
@@ -220,11 +222,33 @@ static const char *const globs[] = {"*",
                                     "\\u00e9*",
                                     "*\\ud83d\\ude00*",
                                     "a*b*"};
+static const char *const glob_pieces[] = {"*",           "?",
+                                          "a",           "b",
+                                          "\\u00e9",     "\\ud83d\\ude00",
+                                          "[a-c]",       "[!a]",
+                                          "[a\\u00e9B]", "[!\\u00e0-\\u00ff]",
+                                          "[]a]",        "[a-]",
+                                          "[.%*]",       "\\\\*",
+                                          ".",           "^",
+                                          "$",           "%",
+                                          "_",           "'",
+                                          "\\\\\\\\"};
 static const char *const types[] = {"null", "bool", "number", "string", "list", "struct"};
 
 static const char *text_or_number(struct dice *dice)
 {
     return roll(dice, 2) == 0 ? ONE_OF(dice, numbers) : ONE_OF(dice, texts);
+}
+
+static const char *random_glob(struct dice *dice)
+{
+    const char *glob = "";
+
+    if (roll(dice, 2) == 0)
+        return ONE_OF(dice, globs);
+    for (unsigned n = roll(dice, 5); n > 0; n--)
+        glob = arena_printf(dice->arena, "%s%s", glob, ONE_OF(dice, glob_pieces));
+    return glob;
 }
 
 static const char *member(struct dice *dice)
@@ -262,7 +286,7 @@ static const char *member(struct dice *dice)
     default:
         if (roll(dice, 2) == 0)
             return arena_printf(dice->arena, "\"%s.regex\":\"%s\"", path, ONE_OF(dice, regexes));
-        return arena_printf(dice->arena, "\"%s.$glob\":\"%s\"", path, ONE_OF(dice, globs));
+        return arena_printf(dice->arena, "\"%s.$glob\":\"%s\"", path, random_glob(dice));
     }
 }
 
@@ -361,6 +385,77 @@ static void same_answers(void **state)
     assert_true(told[0] && told[1] && told[2]);
 }
 
+/* ---- who evaluates what ---- */
+
+enum { CROWD = 40, FILLER = 4000 };
+
+/* Nothing of the crowd matches. */
+static const struct {
+    enum filter_op op;
+    const char *filter;
+} nobody[] = {
+    {FILTER_EQUALS, "{\"f\":\"zz\"}"},
+    {FILTER_NOT_EQUALS, "{\"f.ne\":\"x\"}"},
+    {FILTER_GREATER_THAN, "{\"f.gt\":\"y\"}"},
+    {FILTER_GREATER_THAN_OR_EQUALS, "{\"f.gte\":\"y\"}"},
+    {FILTER_LESS_THAN, "{\"f.lt\":\"b\"}"},
+    {FILTER_LESS_THAN_OR_EQUALS, "{\"f.lte\":\"b\"}"},
+    {FILTER_IN, "{\"f.in\":[\"y\",\"z\"]}"},
+    {FILTER_NOT_IN, "{\"f.$nin\":[\"x\",\"y\"]}"},
+    {FILTER_CONTAINS, "{\"f.contains\":\"y\"}"},
+    {FILTER_STARTS_WITH, "{\"f.startswith\":\"y\"}"},
+    {FILTER_ENDS_WITH, "{\"f.endswith\":\"y\"}"},
+    {FILTER_EXISTS, "{\"g.exists\":true}"},
+    {FILTER_REGEX, "{\"f.regex\":\"^y\"}"},
+    {FILTER_TYPE, "{\"f.$type\":\"number\"}"},
+    {FILTER_GLOB, "{\"f.$glob\":\"*[y-z]?\"}"},
+};
+
+static void put_crowd(struct kv_fixture *fixture)
+{
+    char *filler = arena_zalloc(&fixture->arena, FILLER + 1);
+
+    memset(filler, 'a', FILLER);
+    for (unsigned i = 0; i < CROWD; i++)
+        registry_put_ok(fixture, kv_key(fixture, "i", i),
+                        arena_printf(&fixture->arena, "{\"f\":\"x\",\"filler\":\"%s\"}", filler),
+                        0);
+}
+
+/* Does the server send what is looked at, to have it looked at here? */
+static bool sends_the_crowd(struct kv_fixture *fixture, const char *json)
+{
+    const struct counter *received = &fixture->backend->stats.bytes_received;
+    uint64_t before = counter_read(received);
+
+    assert_int_equal(registry_count_of(fixture, fixture->backend, registry_filter(fixture, json)),
+                     0);
+    return counter_read(received) - before > (uint64_t)CROWD * FILLER / 2;
+}
+
+/* `native` is what is announced to clients: of such operators nothing comes but matches, of all
+ * others everything. A native condition beside one that is not thins that out. */
+static void native_is_what_the_server_evaluates(void **state)
+{
+    struct kv_fixture *fixture = fixture_of(state);
+    uint32_t native = fixture->backend->has.registry->native;
+
+    if (native == 0)
+        skip();
+    assert_int_equal(sizeof nobody / sizeof *nobody, FILTER_OP_COUNT - 1);
+    put_crowd(fixture);
+    for (size_t i = 0; i < sizeof nobody / sizeof *nobody; i++) {
+        enum filter_op op = nobody[i].op;
+
+        assert_int_equal(filter_ops(registry_filter(fixture, nobody[i].filter)), FILTER_BIT(op));
+        if (sends_the_crowd(fixture, nobody[i].filter) == ((native & FILTER_BIT(op)) != 0))
+            fail_msg("%s", filter_op_name(op));
+    }
+    assert_true(sends_the_crowd(fixture, "{\"$or\":[{\"f.regex\":\"^y\"},{\"f\":\"y\"}]}") ==
+                ((native & FILTER_BIT(FILTER_REGEX)) == 0));
+    assert_false(sends_the_crowd(fixture, "{\"f.regex\":\"^x\",\"f\":\"y\"}"));
+}
+
 static int tear_down(void **state)
 {
     registry_empty(state);
@@ -372,6 +467,7 @@ int registry_filters_contract(const char *name, CMFixtureFunction setup, CMFixtu
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(acceptance_cases, tear_down),
         cmocka_unit_test_teardown(same_answers, tear_down),
+        cmocka_unit_test_teardown(native_is_what_the_server_evaluates, tear_down),
     };
 
     return kv_group(name, "registry, filters", tests, sizeof tests / sizeof *tests, setup,

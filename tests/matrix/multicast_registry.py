@@ -59,8 +59,18 @@ def receiver(test, registry, *names):
     return stream
 
 
+# That it is so is asked of the backends themselves: registry_filters_contract.c.
+EVALUATED_BY_PRISM = {"memstore": set(filters.FilterOperator.values()), "postgres": {filters.REGEX},
+                      "redis": {filters.REGEX, filters.GLOB}}
+
+
 def GetCapabilities(test, registry, announced):
-    test.assertEqual(registry.GetCapabilities(), registry.GetCapabilities())
+    capabilities = registry.GetCapabilities()
+    test.assertEqual(capabilities, registry.GetCapabilities())
+    native = set(capabilities.native_filter_operators)
+    test.assertEqual(native, set(capabilities.filter_operators)
+                     - EVALUATED_BY_PRISM[capabilities.slots.registry_backend_type])
+    test.assertEqual(capabilities.filter_performance, pb.FILTER_MIXED if native else pb.FILTER_CLIENT_SIDE)
 
 
 def Register(test, registry, announced):

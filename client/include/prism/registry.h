@@ -31,6 +31,9 @@ struct prism_registry_capabilities {
     const char *durability_backend_type; /* "" = none: nothing is kept for who does not listen */
     const struct prism_operation *operations;
     size_t operation_count;
+    /* Operators of filters, "EQUALS IN TYPE", by who evaluates them: the registry's backend, or
+     * Prism on what the backend sends it. "" = none. */
+    const char *filters_in_backend, *filters_in_prism;
 };
 
 /* Owned by the client object, and valid as long as it. Never NULL. */
