@@ -35,15 +35,13 @@ static uint32_t before_which(const struct group *group, const struct delivery_li
     return before;
 }
 
-void delivery_enlist(struct group *group, struct delivery *d, enum delivery_in in)
+/* before: a place in the list; 0: the end. */
+static void link_before(const struct group *group, struct delivery_list *list, struct delivery *d,
+                        uint32_t before)
 {
-    d->in = in;
+    struct delivery *next = delivery_at(group, before), *prev;
 
-    struct delivery_list *list = list_of(group, d);
-    struct delivery *next, *prev;
-
-    d->next = in == IN_AGAIN ? before_which(group, list, d) : 0;
-    next = delivery_at(group, d->next);
+    d->next = before;
     d->prev = next != NULL ? next->prev : list->last;
     prev = delivery_at(group, d->prev);
     if (prev != NULL)
@@ -56,12 +54,9 @@ void delivery_enlist(struct group *group, struct delivery *d, enum delivery_in i
         list->last = d->place;
 }
 
-void delivery_unlist(struct group *group, struct delivery *d)
+static void unlink_from(const struct group *group, struct delivery_list *list,
+                        const struct delivery *d)
 {
-    if (d->in == IN_NONE)
-        return;
-
-    struct delivery_list *list = list_of(group, d);
     struct delivery *next = delivery_at(group, d->next), *prev = delivery_at(group, d->prev);
 
     if (prev != NULL)
@@ -72,6 +67,22 @@ void delivery_unlist(struct group *group, struct delivery *d)
         next->prev = d->prev;
     else
         list->last = d->prev;
+}
+
+void delivery_enlist(struct group *group, struct delivery *d, enum delivery_in in)
+{
+    d->in = in;
+
+    struct delivery_list *list = list_of(group, d);
+
+    link_before(group, list, d, in == IN_AGAIN ? before_which(group, list, d) : 0);
+}
+
+void delivery_unlist(struct group *group, struct delivery *d)
+{
+    if (d->in == IN_NONE)
+        return;
+    unlink_from(group, list_of(group, d), d);
     d->in = IN_NONE;
 }
 
@@ -120,14 +131,14 @@ void lane_update(struct group *group, struct lane *lane)
     list->last = lane;
 }
 
-uint16_t group_lane(const struct group *group, const struct kept *kept)
+uint32_t group_lane(const struct group *group, const struct kept *kept)
 {
     if (group->lanes == NULL || message_is_null(kept->key))
         return 0;
     return 1 + memstore_hash(group->channel->messaging->store, kept->key) % GROUP_LANES;
 }
 
-struct lane *lane_at(const struct group *group, uint16_t lane)
+struct lane *lane_at(const struct group *group, uint32_t lane)
 {
     return lane != 0 ? &group->lanes[lane - 1] : NULL;
 }
@@ -152,7 +163,7 @@ static void more_places(struct group *group)
         abort();
     group->chunks[n] = chunk;
     for (uint32_t i = GROUP_CHUNK; i-- > 0;) {
-        chunk[i].place = group->places + i + 1;
+        chunk[i].place = (group->places + i + 1) & GROUP_PLACES;
         chunk[i].next = group->free;
         group->free = chunk[i].place;
     }
@@ -181,7 +192,7 @@ struct delivery *delivery_new(struct group *group, struct kept *kept, int64_t of
     d->attempt = 0;
     d->state = DELIVERY_READY;
     d->delayed = false;
-    d->lane = group_lane(group, kept);
+    d->lane = group_lane(group, kept) & LANE_BITS;
     d->in = IN_NONE;
     d->newer = 0;
     d->older = group->newest;
@@ -224,11 +235,20 @@ uint64_t delivery_token(const struct group *group, const struct delivery *d)
 
 /* ---- moves between states ---- */
 
-void delivery_leave_out(struct group *group, struct delivery *d)
+void delivery_hold(struct group *group, struct delivery *d, struct reader *reader)
+{
+    d->state = DELIVERY_OUT;
+    d->holder = reader->number;
+    link_before(group, &reader->held, d, 0);
+    group->out++;
+}
+
+void delivery_leave_out(struct group *group, struct delivery *d, struct reader *reader)
 {
     struct lane *lane = lane_at(group, d->lane);
 
     delivery_disarm(group, d);
+    unlink_from(group, &reader->held, d);
     group->out--;
     if (lane != NULL && --lane->out == 0)
         lane->holder = NULL;
@@ -272,8 +292,8 @@ static void on_timer(struct timer *timer)
     struct group *group = own->group;
 
     if (d->state == DELIVERY_OUT) {
-        reader_lost(d->holder, delivery_token(group, d));
-        delivery_leave_out(group, d);
+        reader_lost(own->holder, delivery_token(group, d));
+        delivery_leave_out(group, d, own->holder);
     } else if (d->delayed) {
         group->delayed--;
         d->delayed = false;

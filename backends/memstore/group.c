@@ -89,6 +89,12 @@ static struct delivery *choose(struct group *group, const struct reader *reader,
     return lane != NULL ? lane_head(group, lane) : from_cursor(group, reader, now_ns);
 }
 
+static void lease(struct group *group, struct delivery *d, struct reader *reader, uint64_t until_ns)
+{
+    delivery_arm(group, d, until_ns);
+    d->timer->holder = reader;
+}
+
 bool group_take(struct group *group, struct reader *reader, uint64_t now_ns, struct taken *taken)
 {
     struct delivery *d = choose(group, reader, now_ns);
@@ -102,18 +108,16 @@ bool group_take(struct group *group, struct reader *reader, uint64_t now_ns, str
     if (d->in == IN_FRESH)
         group->waiting--;
     delivery_unlist(group, d);
-    d->state = DELIVERY_OUT;
-    d->holder = reader;
+    delivery_hold(group, d, reader);
     d->attempt++;
     d->generation++;
-    group->out++;
     if (lane != NULL) {
         lane->out++;
         lane->holder = reader;
         lane_update(group, lane);
     }
     if (lease_ms > 0)
-        delivery_arm(group, d, now_ns + lease_ms * NS_PER_MS);
+        lease(group, d, reader, now_ns + lease_ms * NS_PER_MS);
     *taken = (struct taken){.kept = kept_ref(d->kept),
                             .offset = d->offset,
                             .token = delivery_token(group, d),
@@ -135,7 +139,7 @@ static struct delivery *find(const struct group *group, const struct reader *rea
 
     struct delivery *d = delivery_at(group, place);
 
-    if (d == NULL || d->state != DELIVERY_OUT || d->holder != reader ||
+    if (d == NULL || d->state != DELIVERY_OUT || d->holder != reader->number ||
         d->generation != (uint32_t)token)
         return NULL;
     return d;
@@ -148,11 +152,11 @@ static struct err late(bool before_seek)
     return err_make(ERR_ABORTED, "the delivery is no longer this subscription's");
 }
 
-static void finish(struct group *group, struct delivery *d)
+static void finish(struct group *group, struct delivery *d, struct reader *reader)
 {
     struct lane *lane = lane_at(group, d->lane);
 
-    delivery_leave_out(group, d);
+    delivery_leave_out(group, d, reader);
     if (group->channel->queue)
         channel_remove(group->channel, d->offset);
     delivery_free(group, d);
@@ -160,17 +164,18 @@ static void finish(struct group *group, struct delivery *d)
         lane_update(group, lane);
 }
 
-static struct err retry(struct group *group, struct delivery *d, uint64_t delay_ms, uint64_t now_ns)
+static struct err retry(struct group *group, struct delivery *d, struct reader *reader,
+                        uint64_t delay_ms, uint64_t now_ns)
 {
     if (delay_ms == 0) {
-        delivery_leave_out(group, d);
+        delivery_leave_out(group, d, reader);
         delivery_make_ready(group, d);
         return ERR_NONE;
     }
     if (is_full(group))
         return err_about(ERR_RESOURCE_EXHAUSTED, "max_parked",
                          "as many messages of the group as may wait for a retry: max_parked");
-    delivery_leave_out(group, d);
+    delivery_leave_out(group, d, reader);
     delivery_park(group, d, now_ns + delay_ms * NS_PER_MS);
     return ERR_NONE;
 }
@@ -185,13 +190,13 @@ struct err group_settle(struct group *group, struct reader *reader, const struct
         return late(before_seek);
     switch (item->how) {
     case SETTLE_DONE:
-        finish(group, d);
+        finish(group, d, reader);
         return ERR_NONE;
     case SETTLE_RETRY:
-        return retry(group, d, item->delay_ms, now_ns);
+        return retry(group, d, reader, item->delay_ms, now_ns);
     case SETTLE_RELEASE:
         d->attempt--;
-        delivery_leave_out(group, d);
+        delivery_leave_out(group, d, reader);
         delivery_make_ready(group, d);
         return ERR_NONE;
     case SETTLE_DEAD:
@@ -200,7 +205,7 @@ struct err group_settle(struct group *group, struct reader *reader, const struct
     if (!group->channel->queue)
         return err_make(ERR_UNIMPLEMENTED, "streams keep no dead letters of their own");
     dead_bury(group->channel, d->kept, item->reason);
-    finish(group, d);
+    finish(group, d, reader);
     return ERR_NONE;
 }
 
@@ -212,21 +217,46 @@ struct err group_extend(struct group *group, struct reader *reader, uint64_t tok
 
     if (d == NULL)
         return late(false);
-    delivery_arm(group, d, until_ns);
+    lease(group, d, reader, until_ns);
     return ERR_NONE;
+}
+
+static int by_offset(const void *a, const void *b)
+{
+    const struct delivery *x = *(struct delivery *const *)a, *y = *(struct delivery *const *)b;
+
+    return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+/* Retries were taken later than what is newer, and all go back by offset. */
+static struct delivery **held_by(const struct group *group, const struct reader *reader, size_t *n)
+{
+    struct delivery **held, *d;
+
+    *n = 0;
+    for (d = delivery_at(group, reader->held.first); d != NULL; d = delivery_at(group, d->next))
+        (*n)++;
+    held = calloc(*n + 1, sizeof(struct delivery *));
+    if (held == NULL)
+        abort();
+    *n = 0;
+    for (d = delivery_at(group, reader->held.first); d != NULL; d = delivery_at(group, d->next))
+        held[(*n)++] = d;
+    qsort(held, *n, sizeof(struct delivery *), by_offset);
+    return held;
 }
 
 void group_give_back_all(struct group *group, struct reader *reader)
 {
-    struct delivery *d;
+    size_t n;
+    struct delivery **held = held_by(group, reader, &n);
 
-    for (d = delivery_at(group, group->oldest); d != NULL; d = delivery_at(group, d->newer)) {
-        if (d->state != DELIVERY_OUT || d->holder != reader)
-            continue;
-        d->attempt--;
-        delivery_leave_out(group, d);
-        delivery_make_ready(group, d);
+    for (size_t i = 0; i < n; i++) {
+        held[i]->attempt--;
+        delivery_leave_out(group, held[i], reader);
+        delivery_make_ready(group, held[i]);
     }
+    free(held);
 }
 
 /* ---- the group ---- */
@@ -268,6 +298,8 @@ static void forget_all(struct group *group)
         delivery_unlist(group, d);
         delivery_free(group, d);
     }
+    for (struct reader *r = group->readers; r != NULL; r = r->next)
+        r->held = (struct delivery_list){0, 0};
     for (unsigned i = 0; group->lanes != NULL && i < GROUP_LANES; i++) {
         lane_unlist(&group->lanes[i]);
         group->lanes[i].out = 0;
@@ -326,7 +358,7 @@ void group_set_ordered(struct group *group, bool ordered)
     if (ordered && group->lanes == NULL)
         abort();
     for (d = delivery_at(group, group->oldest); d != NULL; d = delivery_at(group, d->newer)) {
-        d->lane = group_lane(group, d->kept);
+        d->lane = group_lane(group, d->kept) & LANE_BITS;
         if (d->state == DELIVERY_READY)
             delivery_make_ready(group, d);
         else if (d->lane != 0 && !d->delayed)

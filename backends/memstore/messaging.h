@@ -200,7 +200,7 @@ struct lane;
 
 enum delivery_state { DELIVERY_FREE, DELIVERY_READY, DELIVERY_PARKED, DELIVERY_OUT };
 
-/* What it waits in; one that is out is in none. */
+/* What it waits in; one that is out is in none of these, but in its holder's list. */
 enum delivery_in { IN_NONE, IN_READY, IN_AGAIN, IN_FRESH };
 
 /* Deliveries are linked by their places; 0: none. */
@@ -213,27 +213,25 @@ struct delivery_timer {
     struct timer timer;
     struct group *group;
     struct delivery *delivery;
+    struct reader *holder; /* DELIVERY_OUT */
 };
 
 /* A message that was taken off the cursor and is not settled. There may be a million: what is added
  * here is paid for each. */
 struct delivery {
     uint32_t older, newer; /* of the unsettled ones, by offset */
-    union {
-        struct reader *holder; /* DELIVERY_OUT */
-        struct {
-            uint32_t next, prev; /* in its list; next: of those that are free */
-        };
-    };
+    uint32_t next, prev;   /* in its list; DELIVERY_OUT: in its holder's; next: of the free ones */
     struct delivery_timer *timer; /* NULL: it needed none */
     struct kept *kept;
     int64_t offset;
-    uint32_t place, generation; /* name it in tokens; place: from 1 on */
-    uint32_t attempt;
-    uint16_t lane;     /* from 1 on: ordered groups, messages with a key; 0: none */
-    uint8_t state : 4; /* enum delivery_state */
-    uint8_t in : 4;    /* enum delivery_in */
-    bool delayed;      /* DELIVERY_PARKED by its publisher: does not count as parked */
+    uint32_t generation;  /* names it in tokens, with its place */
+    uint32_t holder;      /* DELIVERY_OUT: the reader's number */
+    uint32_t place : 20;  /* from 1 on */
+    uint32_t lane : 9;    /* from 1 on: ordered groups, messages with a key; 0: none */
+    uint32_t delayed : 1; /* DELIVERY_PARKED by its publisher: does not count as parked */
+    uint32_t in : 2;      /* enum delivery_in */
+    uint32_t attempt : 30;
+    uint32_t state : 2; /* enum delivery_state */
 };
 
 struct lane_list {
@@ -268,6 +266,7 @@ struct group {
     struct lane_list ready_lanes;
     struct timer_wheel *wheel; /* NULL until a message is parked or leased */
     struct reader *readers;
+    uint32_t numbers; /* given to readers so far */
 };
 
 /* What a reader gets. */
@@ -283,9 +282,12 @@ struct taken {
 enum {
     GROUP_LANES = 256,
     GROUP_PLACES = (1 << 20) - 1, /* deliveries of one group; what a token can name */
-    GROUP_CHUNK = 8               /* most groups have nothing out for most of the time */
+    LANE_BITS = (1 << 9) - 1,
+    GROUP_CHUNK = 8 /* most groups have nothing out for most of the time */
 };
 
+_Static_assert(GROUP_PLACES < 1 << 20 && GROUP_LANES <= LANE_BITS,
+               "they fit into a delivery's fields");
 _Static_assert(GROUP_CHUNK * sizeof(struct delivery) == 448,
                "a chunk fills a class of the allocator's");
 
@@ -305,8 +307,8 @@ struct delivery *lane_head(const struct group *group, const struct lane *lane);
 void lane_unlist(struct lane *lane);
 /* After any change of a lane: who can take its head? */
 void lane_update(struct group *group, struct lane *lane);
-uint16_t group_lane(const struct group *group, const struct kept *kept); /* 0: none */
-struct lane *lane_at(const struct group *group, uint16_t lane);          /* NULL: none */
+uint32_t group_lane(const struct group *group, const struct kept *kept); /* 0: none */
+struct lane *lane_at(const struct group *group, uint32_t lane);          /* NULL: none */
 
 struct delivery *delivery_new(struct group *group, struct kept *kept, int64_t offset);
 /* It is in no list and its timer is not armed. */
@@ -314,8 +316,9 @@ void delivery_free(struct group *group, struct delivery *d);
 void delivery_free_all_places(struct group *group);
 uint64_t delivery_token(const struct group *group, const struct delivery *d);
 
-/* DELIVERY_OUT -> between two states. */
-void delivery_leave_out(struct group *group, struct delivery *d);
+/* DELIVERY_OUT begins, and ends between two states. */
+void delivery_hold(struct group *group, struct delivery *d, struct reader *reader);
+void delivery_leave_out(struct group *group, struct delivery *d, struct reader *reader);
 void delivery_make_ready(struct group *group, struct delivery *d);
 void delivery_park(struct group *group, struct delivery *d, uint64_t at_ns);
 void delivery_arm(struct group *group, struct delivery *d, uint64_t at_ns);
@@ -355,6 +358,8 @@ struct err group_settle(struct group *group, struct reader *reader, const struct
                         uint64_t now_ns);
 struct err group_extend(struct group *group, struct reader *reader, uint64_t token,
                         uint64_t until_ns);
+
+/* In the time that its own messages take, however many others hold. */
 void group_give_back_all(struct group *group, struct reader *reader);
 
 /* ns until group_advance has something to do; UINT64_MAX: nothing. */
@@ -372,8 +377,10 @@ struct reader {
     /* ---- under the channel's lock ---- */
     struct group *group; /* NULL: it could not be opened */
     struct reader *next; /* in group->readers */
-    bool queued;         /* the job is under way */
-    bool waiting;        /* it has credit and found nothing */
+    uint32_t number;     /* in the group */
+    struct delivery_list held;
+    bool queued;  /* the job is under way */
+    bool waiting; /* it has credit and found nothing */
     bool closing, seeked;
     struct lane_list ready_lanes; /* lanes that it holds */
     uint64_t *lost;               /* tokens whose lease ran out, not told yet */

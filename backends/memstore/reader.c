@@ -95,6 +95,7 @@ static struct err join(struct reader *reader)
     }
     if (group->readers == NULL)
         group_set_ordered(group, want->ordered);
+    reader->number = ++group->numbers;
     reader->next = group->readers;
     group->readers = reader;
     return ERR_NONE;
