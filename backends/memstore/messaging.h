@@ -404,6 +404,28 @@ void reader_close(struct backend *backend, struct subscription *subscription);
 void reader_settle(struct backend *backend, struct settle *settle);
 void reader_extend(struct backend *backend, struct extend *extend);
 
+/* What streams and queues have in common. */
+#define CHANNEL_SINK(publish_)                                                                     \
+    {                                                                                              \
+        .max_items = MESSAGING_ITEMS, .max_frame_bytes = MESSAGING_BYTES,                          \
+        .atomic_items = MESSAGING_ITEMS, .keyed = true, .null_payload = true,                      \
+        .null_header_values = true, .binary_headers = true, .many_topics = true,                   \
+        .ack_means = "the message is in this process's memory: it survives its readers, not a "    \
+                     "restart",                                                                    \
+        .check_topic = messaging_check_topic, .publish = (publish_)                                \
+    }
+#define CHANNEL_SOURCE(open_)                                                                      \
+    {                                                                                              \
+        .keyed = true, .never_drops = true, .open = (open_), .grant = reader_grant,                \
+        .withdraw = reader_withdraw, .close = reader_close                                         \
+    }
+#define CHANNEL_SETTLING                                                                           \
+    {                                                                                              \
+        .single = true, .delays = true, .counts_attempts = true, .release_is_free = true,          \
+        .fences = true, .max_lease_ms = MESSAGING_LEASE_MS, .settle = reader_settle,               \
+        .extend = reader_extend                                                                    \
+    }
+
 /* ---- a batch of kept messages ---- */
 
 /* n: 1..BATCH_MESSAGES. Takes the references over. The topic stands for those of the messages,
