@@ -14,53 +14,14 @@ static const char *endpoint; /* of the server that the group runs against */
     "endpoint", endpoint, "table", "prism-test", "create_table", "true", "access_key_id", "rig",   \
         "secret_access_key", "rig"
 
-struct contract_fixture {
-    struct redis_fixture base; /* first */
-    struct backend_store *other;
-};
-
 static int open_contract(void **state)
 {
-    struct contract_fixture *fixture = test_calloc(1, sizeof *fixture);
-    redis_settings settings = {HERE, NULL};
-
-    redis_fixture_open_as(&fixture->base, &backend_dynamodb, "a", settings);
-    assert_int_equal(
-        redis_fixture_store_of(&backend_dynamodb, &fixture->other, "a#1", settings).code, ERR_OK);
-    fixture->base.kv.portion = 100;
-    fixture->base.kv.elsewhere = kv_open(&fixture->base.kv, fixture->other);
-    redis_until(&fixture->base, BACKEND_READY);
-    KV_UNTIL(&fixture->base.kv, atomic_load(&fixture->other->state) == BACKEND_READY);
-    *state = fixture;
-    return 0;
-}
-
-static int close_contract(void **state)
-{
-    struct contract_fixture *fixture = *state;
-
-    kv_close(&fixture->base.kv, fixture->base.kv.elsewhere);
-    fixture->other->type->store_close(fixture->other);
-    redis_fixture_close(&fixture->base);
-    test_free(fixture);
-    return 0;
+    return redis_neighbours_open(state, &backend_dynamodb, "a#1", (redis_settings){HERE, NULL});
 }
 
 static int open_default(void **state)
 {
-    struct redis_fixture *fixture = test_calloc(1, sizeof *fixture);
-
-    redis_fixture_open_as(fixture, &backend_dynamodb, "default", (redis_settings){HERE, NULL});
-    redis_until(fixture, BACKEND_READY);
-    *state = fixture;
-    return 0;
-}
-
-static int close_default(void **state)
-{
-    redis_fixture_close(*state);
-    test_free(*state);
-    return 0;
+    return redis_default_open_as(state, &backend_dynamodb, (redis_settings){HERE, NULL});
 }
 
 /* ---- the table ---- */
@@ -344,11 +305,12 @@ int main(void)
     snprintf(urls[0], sizeof urls[0], "http://%s", address);
     snprintf(urls[1], sizeof urls[1], "http://%s", transactional);
     endpoint = urls[0];
-    failed = cmocka_run_group_tests_name("dynamodb table", tests, NULL, NULL) +
-             cmocka_run_group_tests_name("dynamodb values", values, open_default, close_default) +
-             kv_contract("dynamodb", open_contract, close_contract);
+    failed =
+        cmocka_run_group_tests_name("dynamodb table", tests, NULL, NULL) +
+        cmocka_run_group_tests_name("dynamodb values", values, open_default, redis_default_free) +
+        kv_contract("dynamodb", open_contract, redis_neighbours_close);
     endpoint = urls[1];
-    return failed + kv_txn_contract("dynamodb", open_contract, close_contract) +
+    return failed + kv_txn_contract("dynamodb", open_contract, redis_neighbours_close) +
            cmocka_run_group_tests_name("dynamodb transactions", transactions, open_default,
-                                       close_default);
+                                       redis_default_free);
 }

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MANY = 5000, LARGE = 8 << 20 };
+enum { LARGE = 8 << 20 };
 
 static struct redis_fixture *fixture_of(void **state)
 {
@@ -195,37 +195,7 @@ static void large_values_pass(void **state)
 /* Thousands of calls at once: every answer finds its call. */
 static void thousands_at_once(void **state)
 {
-    struct redis_fixture *fixture = fixture_of(state);
-    struct kv_put *puts = test_calloc(MANY, sizeof *puts);
-    struct kv_get *gets = test_calloc(MANY, sizeof *gets);
-    struct op **ops = test_calloc(MANY, sizeof *ops);
-    char(*keys)[16] = test_calloc(MANY, sizeof *keys);
-    struct redis_flight flight;
-
-    for (size_t i = 0; i < MANY; i++) {
-        snprintf(keys[i], sizeof keys[i], "many-%zu", i);
-        puts[i] = (struct kv_put){.key = slice_str(keys[i]), .value = slice_str(keys[i])};
-        gets[i] = (struct kv_get){.key = slice_str(keys[i])};
-        ops[i] = &puts[i].op;
-    }
-    redis_launch(&flight, fixture, kv_start_put, ops, MANY, 0);
-    redis_land(&flight);
-    redis_flight_clear(&flight);
-    for (size_t i = 0; i < MANY; i++)
-        ops[i] = &gets[i].op;
-    redis_launch(&flight, fixture, kv_start_get, ops, MANY, 0);
-    redis_land(&flight);
-    for (size_t i = 0; i < MANY; i++) {
-        assert_int_equal(puts[i].op.err.code, ERR_OK);
-        assert_int_equal(gets[i].op.err.code, ERR_OK);
-        assert_true(gets[i].found && slice_equal(gets[i].value, slice_str(keys[i])));
-    }
-    redis_flight_clear(&flight);
-    assert_int_equal(counter_read(&fixture->kv.backend->stats.in_flight), 0);
-    test_free(keys);
-    test_free(ops);
-    test_free(gets);
-    test_free(puts);
+    redis_many_at_once(fixture_of(state), 5000);
 }
 
 /* Gets that come together keep two connections busy, not one. */

@@ -246,6 +246,40 @@ struct err redis_put(struct redis_fixture *fixture, const char *key, const char 
     return kv_do(&fixture->kv, kv_start_put, &put.op);
 }
 
+void redis_many_at_once(struct redis_fixture *fixture, size_t n)
+{
+    struct kv_put *puts = test_calloc(n, sizeof *puts);
+    struct kv_get *gets = test_calloc(n, sizeof *gets);
+    struct op **ops = test_calloc(n, sizeof *ops);
+    char(*keys)[32] = test_calloc(n, sizeof *keys);
+    struct redis_flight flight;
+
+    for (size_t i = 0; i < n; i++) {
+        snprintf(keys[i], sizeof keys[i], "many-%zu", i);
+        puts[i] = (struct kv_put){.key = slice_str(keys[i]), .value = slice_str(keys[i])};
+        gets[i] = (struct kv_get){.key = slice_str(keys[i])};
+        ops[i] = &puts[i].op;
+    }
+    redis_launch(&flight, fixture, kv_start_put, ops, n, 0);
+    redis_land(&flight);
+    redis_flight_clear(&flight);
+    for (size_t i = 0; i < n; i++)
+        ops[i] = &gets[i].op;
+    redis_launch(&flight, fixture, kv_start_get, ops, n, 0);
+    redis_land(&flight);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(puts[i].op.err.code, ERR_OK);
+        assert_int_equal(gets[i].op.err.code, ERR_OK);
+        assert_true(gets[i].found && slice_equal(gets[i].value, slice_str(keys[i])));
+    }
+    redis_flight_clear(&flight);
+    assert_int_equal(counter_read(&fixture->kv.backend->stats.in_flight), 0);
+    test_free(keys);
+    test_free(ops);
+    test_free(gets);
+    test_free(puts);
+}
+
 int redis_pair_open(void **state, redis_settings settings)
 {
     struct redis_pair *pair = test_calloc(1, sizeof *pair);
@@ -293,23 +327,60 @@ int redis_pair_close(void **state)
     return 0;
 }
 
-int redis_default_open(void **state, struct redis_server *server)
+int redis_default_open_as(void **state, const struct backend_type *type, redis_settings settings)
 {
     struct redis_fixture *fixture = test_calloc(1, sizeof *fixture);
-    char address[128];
 
-    snprintf(address, sizeof address, "unix:%s", server->socket);
-    redis_server_say(server, "FLUSHALL");
-    redis_fixture_open(fixture, "default", (redis_settings){"address", address, NULL});
+    redis_fixture_open_as(fixture, type, "default", settings);
     redis_until(fixture, BACKEND_READY);
     *state = fixture;
     return 0;
 }
 
+int redis_default_free(void **state)
+{
+    redis_fixture_close(*state);
+    test_free(*state);
+    return 0;
+}
+
+int redis_default_open(void **state, struct redis_server *server)
+{
+    char address[128];
+
+    snprintf(address, sizeof address, "unix:%s", server->socket);
+    redis_server_say(server, "FLUSHALL");
+    return redis_default_open_as(state, &backend_redis, (redis_settings){"address", address, NULL});
+}
+
 int redis_default_close(void **state, struct redis_server *server)
 {
     redis_server_say(server, "CONFIG SET maxmemory 0");
-    redis_fixture_close(*state);
-    test_free(*state);
+    return redis_default_free(state);
+}
+
+int redis_neighbours_open(void **state, const struct backend_type *type, const char *other,
+                          redis_settings settings)
+{
+    struct redis_neighbours *fixture = test_calloc(1, sizeof *fixture);
+
+    redis_fixture_open_as(&fixture->base, type, "a", settings);
+    assert_int_equal(redis_fixture_store_of(type, &fixture->other, other, settings).code, ERR_OK);
+    fixture->base.kv.portion = 100;
+    fixture->base.kv.elsewhere = kv_open(&fixture->base.kv, fixture->other);
+    redis_until(&fixture->base, BACKEND_READY);
+    KV_UNTIL(&fixture->base.kv, atomic_load(&fixture->other->state) == BACKEND_READY);
+    *state = fixture;
+    return 0;
+}
+
+int redis_neighbours_close(void **state)
+{
+    struct redis_neighbours *fixture = *state;
+
+    kv_close(&fixture->base.kv, fixture->base.kv.elsewhere);
+    fixture->other->type->store_close(fixture->other);
+    redis_fixture_close(&fixture->base);
+    test_free(fixture);
     return 0;
 }

@@ -52,7 +52,20 @@ int redis_pair_open_as(void **state, struct redis_server *server, const char *co
 struct backend *redis_pair_peer(struct kv_fixture *kv);
 int redis_pair_close(void **state);
 
-/* One instance of namespace "default" on an emptied server; a redis_fixture. Whatever the test sets
+/* One instance of namespace "a" and one of another; batches go in portions. */
+struct redis_neighbours {
+    struct redis_fixture base; /* first */
+    struct backend_store *other;
+};
+
+int redis_neighbours_open(void **state, const struct backend_type *type, const char *other,
+                          redis_settings settings);
+int redis_neighbours_close(void **state);
+
+/* One instance of namespace "default"; a redis_fixture. */
+int redis_default_open_as(void **state, const struct backend_type *type, redis_settings settings);
+int redis_default_free(void **state);
+/* The same on an emptied server. Whatever the test sets
  * as maxmemory is taken back. */
 int redis_default_open(void **state, struct redis_server *server);
 int redis_default_close(void **state, struct redis_server *server);
@@ -87,5 +100,8 @@ void redis_flight_clear(struct redis_flight *flight);
 
 /* One put within the usual patience; its outcome. */
 struct err redis_put(struct redis_fixture *fixture, const char *key, const char *value);
+
+/* n puts at once, then n gets: every answer finds its call. */
+void redis_many_at_once(struct redis_fixture *fixture, size_t n);
 
 #endif

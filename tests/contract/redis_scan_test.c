@@ -13,21 +13,12 @@ static struct redis_server server;
 
 static int open_default(void **state)
 {
-    struct redis_fixture *fixture = test_calloc(1, sizeof *fixture);
-    char address[128];
-
-    snprintf(address, sizeof address, "unix:%s", server.socket);
-    redis_fixture_open(fixture, "default", (redis_settings){"address", address, NULL});
-    redis_until(fixture, BACKEND_READY);
-    *state = fixture;
-    return 0;
+    return redis_default_open(state, &server);
 }
 
 static int close_default(void **state)
 {
-    redis_fixture_close(*state);
-    test_free(*state);
-    return 0;
+    return redis_default_close(state, &server);
 }
 
 /* ---- helpers ---- */

@@ -8,27 +8,18 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LARGE = 8 << 20, MANY = 10000 };
+enum { LARGE = 8 << 20 };
 
 static struct redis_server server;
 
 static int open_default(void **state)
 {
-    struct redis_fixture *fixture = test_calloc(1, sizeof *fixture);
-    char address[128];
-
-    snprintf(address, sizeof address, "unix:%s", server.socket);
-    redis_fixture_open(fixture, "default", (redis_settings){"address", address, NULL});
-    redis_until(fixture, BACKEND_READY);
-    *state = fixture;
-    return 0;
+    return redis_default_open(state, &server);
 }
 
 static int close_default(void **state)
 {
-    redis_fixture_close(*state);
-    test_free(*state);
-    return 0;
+    return redis_default_close(state, &server);
 }
 
 /* ---- the contract's fixture: as a user that may do what docs/backends/redis.md asks for, and with
@@ -310,37 +301,7 @@ static void large_values_pass(void **state)
 /* Ten thousand calls at once on one connection: every answer finds its call. */
 static void ten_thousand_at_once(void **state)
 {
-    struct redis_fixture *fixture = *state;
-    struct kv_put *puts = test_calloc(MANY, sizeof *puts);
-    struct kv_get *gets = test_calloc(MANY, sizeof *gets);
-    struct op **ops = test_calloc(MANY, sizeof *ops);
-    char(*keys)[16] = test_calloc(MANY, sizeof *keys);
-    struct redis_flight flight;
-
-    for (size_t i = 0; i < MANY; i++) {
-        snprintf(keys[i], sizeof keys[i], "many-%zu", i);
-        puts[i] = (struct kv_put){.key = slice_str(keys[i]), .value = slice_str(keys[i])};
-        gets[i] = (struct kv_get){.key = slice_str(keys[i])};
-        ops[i] = &puts[i].op;
-    }
-    redis_launch(&flight, fixture, kv_start_put, ops, MANY, 0);
-    redis_land(&flight);
-    redis_flight_clear(&flight);
-    for (size_t i = 0; i < MANY; i++)
-        ops[i] = &gets[i].op;
-    redis_launch(&flight, fixture, kv_start_get, ops, MANY, 0);
-    redis_land(&flight);
-    for (size_t i = 0; i < MANY; i++) {
-        assert_int_equal(puts[i].op.err.code, ERR_OK);
-        assert_int_equal(gets[i].op.err.code, ERR_OK);
-        assert_true(gets[i].found && slice_equal(gets[i].value, slice_str(keys[i])));
-    }
-    redis_flight_clear(&flight);
-    assert_int_equal(counter_read(&fixture->kv.backend->stats.in_flight), 0);
-    test_free(keys);
-    test_free(ops);
-    test_free(gets);
-    test_free(puts);
+    redis_many_at_once(*state, 10000);
 }
 
 /* ---- conditional writes ---- */

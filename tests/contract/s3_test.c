@@ -20,55 +20,19 @@ static const char *flat = "false";
 
 /* ---- fixtures ---- */
 
-struct contract_fixture {
-    struct redis_fixture base; /* first */
-    struct backend_store *other;
-};
-
 static int open_contract(void **state)
 {
-    struct contract_fixture *fixture = test_calloc(1, sizeof *fixture);
-    redis_settings settings = {HERE, NULL};
+    redis_neighbours_open(state, &backend_s3, "a/b", (redis_settings){HERE, NULL});
 
-    redis_fixture_open_as(&fixture->base, &backend_s3, "a", settings);
-    assert_int_equal(redis_fixture_store_of(&backend_s3, &fixture->other, "a/b", settings).code,
-                     ERR_OK);
-    fixture->base.kv.portion = 100;
-    fixture->base.kv.backend->has.kv_scan = backend_s3.emulations.kv_scan;
-    fixture->base.kv.elsewhere = kv_open(&fixture->base.kv, fixture->other);
-    fixture->base.kv.elsewhere->has.kv_scan = backend_s3.emulations.kv_scan;
-    redis_until(&fixture->base, BACKEND_READY);
-    KV_UNTIL(&fixture->base.kv, atomic_load(&fixture->other->state) == BACKEND_READY);
-    *state = fixture;
-    return 0;
-}
+    struct kv_fixture *kv = &((struct redis_fixture *)*state)->kv;
 
-static int close_contract(void **state)
-{
-    struct contract_fixture *fixture = *state;
-
-    kv_close(&fixture->base.kv, fixture->base.kv.elsewhere);
-    fixture->other->type->store_close(fixture->other);
-    redis_fixture_close(&fixture->base);
-    test_free(fixture);
+    kv->backend->has.kv_scan = kv->elsewhere->has.kv_scan = backend_s3.emulations.kv_scan;
     return 0;
 }
 
 static int open_default(void **state)
 {
-    struct redis_fixture *fixture = test_calloc(1, sizeof *fixture);
-
-    redis_fixture_open_as(fixture, &backend_s3, "default", (redis_settings){HERE, NULL});
-    redis_until(fixture, BACKEND_READY);
-    *state = fixture;
-    return 0;
-}
-
-static int close_default(void **state)
-{
-    redis_fixture_close(*state);
-    test_free(*state);
-    return 0;
+    return redis_default_open_as(state, &backend_s3, (redis_settings){HERE, NULL});
 }
 
 /* ---- where it connects, and as whom ---- */
@@ -447,15 +411,15 @@ int main(void)
     if (address == NULL)
         return 77;
     snprintf(endpoint, sizeof endpoint, "http://%s", address);
-    failed =
-        cmocka_run_group_tests_name("s3 connections", tests, NULL, NULL) +
-        cmocka_run_group_tests_name("s3 values", values, open_default, close_default) +
-        kv_contract("s3", open_contract, close_contract) +
-        cmocka_run_group_tests_name("s3 without conditions", lacking, open_default, close_default);
+    failed = cmocka_run_group_tests_name("s3 connections", tests, NULL, NULL) +
+             cmocka_run_group_tests_name("s3 values", values, open_default, redis_default_free) +
+             kv_contract("s3", open_contract, redis_neighbours_close) +
+             cmocka_run_group_tests_name("s3 without conditions", lacking, open_default,
+                                         redis_default_free);
     if (conditional == NULL)
         return failed;
     snprintf(endpoint, sizeof endpoint, "http://%s", conditional);
     flat = "true";
-    return failed + kv_contract("s3 with conditions", open_contract, close_contract) +
-           cmocka_run_group_tests_name("s3 conditions", offered, open_default, close_default);
+    return failed + kv_contract("s3 with conditions", open_contract, redis_neighbours_close) +
+           cmocka_run_group_tests_name("s3 conditions", offered, open_default, redis_default_free);
 }

@@ -1,19 +1,13 @@
 """A Redis cluster in use: a slot moves, a primary dies. Every call gets its answer, and nothing is restarted."""
-import itertools
-
 import grpc
 
 from rig import backends, environment, suite, wait, wire
-from rig.keyvalue import pattern_service, pb
-from rig.load import Load
+from rig.keyvalue import Stores, pattern_service, pb, stores
 from rig.prismd import Prismd
 from rig.redis import RedisServer, commands_run
 from rig.redis_cluster import RedisCluster
 
 S = grpc.StatusCode
-WIDTH = 32
-DEADLINE = 2.0
-LATE = 5 if environment.SANITIZER else 2
 KEYS = 300
 CLUSTER = {"cluster": True, "dial_timeout_ms": 1000, "command_timeout_ms": 1000}
 
@@ -24,34 +18,6 @@ class Cluster(suite.Case):
         server = self.borrow(Prismd(wait_for=lambda s: s.http_answers(), namespaces=[backends.keyvalue(slot)],
                                     **(options or {})))
         return server, pattern_service(self.borrow(server.channel()))
-
-    @staticmethod
-    def stores(kv):
-        try:
-            return kv.Store(key="k", value=b"v", timeout=5).success
-        except grpc.RpcError:
-            return False
-
-    def start_load(self, kv):
-        numbers, self.acknowledged = itertools.count(), []
-
-        def start(_):
-            number = next(numbers)
-            future = kv.Store.future(key=f"n{number}", value=b"%d" % number, timeout=DEADLINE)
-            future.number = number
-            return future
-
-        def inspect(future, number, seconds):
-            if seconds > DEADLINE + LATE:
-                return f"call {number} took {seconds:.1f} s"
-            if future.code() == S.OK:
-                self.acknowledged.append(future.number)
-            elif future.code() not in (S.UNAVAILABLE, S.DEADLINE_EXCEEDED):
-                return f"call {number}: {future.code()}: {future.details()}"
-            return None
-        load = Load(start, WIDTH, inspect)
-        wait.until(lambda: load.count() > 500, environment.PATIENCE, "the load runs")
-        return load
 
     @staticmethod
     def page(kv, **request):
@@ -78,14 +44,14 @@ class Cluster(suite.Case):
     def test_slot_moves_under_load(self):
         cluster = self.borrow(RedisCluster())
         server, kv = self.serve(cluster.address)
-        wait.until(lambda: self.stores(kv), environment.PATIENCE, "prismd serves")
+        wait.until(lambda: stores(kv), environment.PATIENCE, "prismd serves")
         tagged = [f"{{move}}{i}" for i in range(KEYS)]
         stored = kv.StoreBatch(requests=[pb.StoreRequest(key=k, value=k.encode()) for k in tagged])
         self.assertEqual(stored.success_count, KEYS)
         slot = cluster.nodes[0].call("CLUSTER", "KEYSLOT", "prism:default:{move}0")
         source = next(n for n in cluster.primaries if n.call("CLUSTER", "COUNTKEYSINSLOT", slot) == KEYS)
         target = next(n for n in cluster.primaries if n is not source)
-        load = self.start_load(kv)
+        load = Stores(kv)
         cluster.begin_move(slot, source, target)
         new = kv.StoreBatch(requests=[pb.StoreRequest(key=f"{{move}}new{i}", value=b"v") for i in range(KEYS)])
         self.assertEqual(new.success_count, KEYS, "a new key of a slot that moves is asked for at the target (ASK)")
@@ -100,8 +66,8 @@ class Cluster(suite.Case):
         load.stop(environment.PATIENCE)
         self.assertEqual(load.unexpected[:5], [])
         self.assertEqual(load.count(), load.started, "no call noticed")
-        self.assertEqual(kv.Count(prefix="n").count, len(self.acknowledged))
-        self.assertEqual(len(self.scanned(kv, "n")), len(self.acknowledged))
+        self.assertEqual(kv.Count(prefix="n").count, len(load.acknowledged))
+        self.assertEqual(len(self.scanned(kv, "n")), len(load.acknowledged))
         wait.until(lambda: server.metric("prism_backend_in_flight") == 0, environment.PATIENCE, "nothing is left over")
 
     @staticmethod
@@ -123,7 +89,7 @@ class Cluster(suite.Case):
             return sum(commands_run(n.address).get("cluster|slots", 0) for n in cluster.nodes)
         cluster = self.borrow(RedisCluster())
         _, kv = self.serve(cluster.address, options={"workers": 1}, cluster_refresh_ms=200)
-        wait.until(lambda: self.stores(kv), environment.PATIENCE, "prismd serves")
+        wait.until(lambda: stores(kv), environment.PATIENCE, "prismd serves")
         source, target = cluster.primaries[:2]
         key = cluster.name_at(source, "prism:default:")
         slot = source.call("CLUSTER", "KEYSLOT", "prism:default:" + key)
@@ -138,23 +104,22 @@ class Cluster(suite.Case):
     def test_primary_killed(self):
         cluster = self.borrow(RedisCluster(replicas=1))
         server, kv = self.serve(cluster.address)
-        wait.until(lambda: self.stores(kv), environment.PATIENCE, "prismd serves")
-        load = self.start_load(kv)
+        wait.until(lambda: stores(kv), environment.PATIENCE, "prismd serves")
+        load = Stores(kv)
         cluster.nodes[0].kill()
         replica = cluster.nodes[-1]
         wait.until(lambda: replica.call("ROLE")[0] == b"master" and b"cluster_state:ok" in
                    replica.call("CLUSTER", "INFO"), environment.PATIENCE, "failover")
-        before = len(self.acknowledged)
+        before = len(load.acknowledged)
         wait.until(lambda: server.metric("prism_backend_degraded") == 0 and server.http("/readyz")[0] == 200,
                    environment.PATIENCE, "prismd has found the new primary")
-        done = load.count()
-        wait.until(lambda: load.count() > done + 500, environment.PATIENCE, "calls succeed again")
+        load.goes_on()
         load.stop(environment.PATIENCE)
         self.assertEqual(load.unexpected[:5], [])
         found = self.scanned(kv, "n")
-        missing = [n for n in self.acknowledged if f"n{n}" not in found]
-        print(f"{len(self.acknowledged)} acknowledged, {len(missing)} of them by the lost primary alone")
-        later = set(self.acknowledged[before + WIDTH:])
+        missing = [n for n in load.acknowledged if f"n{n}" not in found]
+        print(f"{len(load.acknowledged)} acknowledged, {len(missing)} of them by the lost primary alone")
+        later = set(load.acknowledged[before + load.WIDTH:])
         self.assertEqual([n for n in missing if n in later], [], "what the new primary acknowledged is there")
         self.assertTrue(server.process.alive())
         wait.until(lambda: server.metric("prism_backend_in_flight") == 0, environment.PATIENCE, "nothing is left over")
@@ -169,7 +134,7 @@ class Cluster(suite.Case):
         wait.until(lambda: "see the setting `cluster`" in wire.failure(kv.Retrieve, key="k").details(),
                    environment.PATIENCE, "a cluster is not one server")
         _, kv = self.serve(cluster.nodes[1].address)
-        wait.until(lambda: self.stores(kv), environment.PATIENCE, "prismd serves")
+        wait.until(lambda: stores(kv), environment.PATIENCE, "prismd serves")
         error = wire.failure(kv.StoreBatch, requests=[pb.StoreRequest(key="a", value=b"v")], atomic=True)
         self.assertEqual(error.code(), S.UNIMPLEMENTED)
 

@@ -7,7 +7,7 @@ import grpc
 from google.rpc import error_details_pb2
 
 from rig import backends, environment, suite, wait, wire
-from rig.keyvalue import pattern_service, pb
+from rig.keyvalue import pattern_service, pb, stores
 from rig.load import Load
 from rig.prismd import Prismd
 from rig.redis import RedisServer
@@ -167,13 +167,7 @@ class Refused(suite.Case):
         redis.call("CONFIG", "SET", "requirepass", "wr0ng-one")
         redis.password = "wr0ng-one"
         kv = pattern_service(self.borrow(server.channel()))
-
-        def works():
-            try:
-                return kv.Store(key="k", value=b"v", timeout=5).success
-            except grpc.RpcError:
-                return False
-        wait.until(works, environment.PATIENCE, "the connection comes about once the password is right")
+        wait.until(lambda: stores(kv), environment.PATIENCE, "the connection comes about once the password is right")
 
     def test_password_is_read_again(self):
         """SIGHUP: the new secret of ${file:..} is used; what came from ${..} is in no line of the log."""

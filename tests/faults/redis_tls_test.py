@@ -6,7 +6,7 @@ import signal
 import grpc
 
 from rig import backends, environment, suite, tls, wait, wire
-from rig.keyvalue import pattern_service
+from rig.keyvalue import pattern_service, stores
 from rig.prismd import Prismd
 from rig.redis import RedisServer
 
@@ -50,13 +50,6 @@ class OverTls(suite.Case):
         self.assertIn(told[-1], server.http("/readyz")[1], "the health says the same")
         return told[-1]
 
-    @staticmethod
-    def stores(kv):
-        try:
-            return kv.Store(key="k", value=b"v", timeout=5).success
-        except grpc.RpcError:
-            return False
-
     def test_values_of_all_sizes(self):
         redis, server = self.anonymous()
         kv = pattern_service(self.borrow(server.channel()))
@@ -73,7 +66,7 @@ class OverTls(suite.Case):
         redis.kill()
         self.assertEqual(wire.failure(kv.Store, key="k", value=b"v").code(), S.UNAVAILABLE)
         redis.start()
-        wait.until(lambda: self.stores(kv), environment.PATIENCE, "the connection comes back")
+        wait.until(lambda: stores(kv), environment.PATIENCE, "the connection comes back")
 
     def test_mutual(self):
         redis = self.redis()
@@ -114,7 +107,7 @@ class OverTls(suite.Case):
         self.assertEqual(wire.failure(kv.Retrieve, key="k").code(), S.UNAVAILABLE)
         shutil.copy(self.authority.cert, ca)
         server.process.signal(signal.SIGHUP)
-        wait.until(lambda: self.stores(kv), environment.PATIENCE, "the new file is used")
+        wait.until(lambda: stores(kv), environment.PATIENCE, "the new file is used")
         for text, said in (("no certificate\n", "holds nothing in PEM form (-----BEGIN ..)"),
                            ("-----BEGIN CERTIFICATE-----\nnone\n", "holds no certificates in PEM, or a garbled one")):
             with open(ca, "w", encoding="ascii") as f:
@@ -123,7 +116,7 @@ class OverTls(suite.Case):
             wait.until(lambda said=said: said in server.process.log(), environment.PATIENCE, "it is refused")
         redis.kill()
         redis.start()
-        wait.until(lambda: self.stores(kv), environment.PATIENCE, "what was good before is still in use")
+        wait.until(lambda: stores(kv), environment.PATIENCE, "what was good before is still in use")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,10 @@
 Both adapters answer alike: get -> value or None, delete -> nothing, scan -> [(key, value)]. A failed item raises
 ItemError.
 """
+import grpc
+
+from rig import environment, wait
+from rig.load import Load
 from rig.wire import Service
 from prism.interfaces.keyvalue import (keyvalue_basic_pb2, keyvalue_batch_pb2, keyvalue_scan_pb2, keyvalue_ttl_pb2)
 from prism.patterns.keyvalue import keyvalue_pattern_pb2 as pb
@@ -21,6 +25,38 @@ def _checked(reply, good):
 def pattern_service(channel, namespace=None, **options):
     """Raw access to the pattern service."""
     return Service(channel, pb.DESCRIPTOR.services_by_name["KeyValuePattern"], namespace, **options)
+
+
+def stores(rpc):
+    """Whether a Store of the pattern service succeeds."""
+    try:
+        return rpc.Store(key="k", value=b"v", timeout=5).success
+    except grpc.RpcError:
+        return False
+
+
+class Stores(Load):
+    """Stores n0, n1, .. while a backend fails; `acknowledged` are the numbers of those that prismd has confirmed. Each
+    call has an outcome in time, and what it is, an outage explains."""
+    WIDTH, DEADLINE, LATE = 32, 2.0, 5 if environment.SANITIZER else 2
+    EXPLAINED = (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+    def __init__(self, rpc):
+        self.acknowledged = []
+        super().__init__(lambda n: rpc.Store.future(key=f"n{n}", value=b"%d" % n, timeout=self.DEADLINE), self.WIDTH,
+                         self.take)
+        self.goes_on()
+
+    def take(self, future, number, seconds):
+        if seconds > self.DEADLINE + self.LATE:
+            return f"call {number} took {seconds:.1f} s"
+        if future.code() == grpc.StatusCode.OK:
+            self.acknowledged.append(number)
+        return None if future.code() in self.EXPLAINED else f"call {number}: {future.code()}: {future.details()}"
+
+    def goes_on(self):
+        done = self.count()
+        wait.until(lambda: self.count() > done + 500, environment.PATIENCE, "calls succeed")
 
 
 class Pattern:

@@ -167,13 +167,10 @@ static void expect_deliveries(struct fake_rig *rig, size_t letter, const char *c
 /* C11: whoever makes the last attempt fail. */
 static void test_c11_after_the_last_attempt_comes_a_dead_letter(void **state)
 {
-    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    struct fake_rig *rig = mortal(2);
     struct call *call;
 
     (void)state;
-    rig->slots = WITH_DEAD_LETTERS;
-    fake_rig_set(rig, "max_attempts", 2);
-    fake_rig_bind(rig);
     call = member(rig);
     put(rig, NULL, "rejected");
     reject(rig, call, 1, RETRIED, 0);
@@ -193,13 +190,10 @@ static void test_c11_after_the_last_attempt_comes_a_dead_letter(void **state)
 /* The subscription ends with its only member, so the source has to hear of the failure first. */
 static void test_c11_a_message_that_kills_its_only_reader_ends(void **state)
 {
-    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    struct fake_rig *rig = mortal(2);
     struct call *call;
 
     (void)state;
-    rig->slots = WITH_DEAD_LETTERS;
-    fake_rig_set(rig, "max_attempts", 2);
-    fake_rig_bind(rig);
     call = member(rig);
     put(rig, NULL, "killer");
     for (int32_t attempt = 1; attempt <= 2; attempt++) {
@@ -218,14 +212,11 @@ static void test_c11_a_message_that_kills_its_only_reader_ends(void **state)
 /* C11: nobody rejects it, and nobody's member ends: leases alone use its attempts up. */
 static void test_c11_leases_that_run_out_are_attempts(void **state)
 {
-    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    struct fake_rig *rig = mortal(2);
     pb_subscribe_request subscribe = subscription();
     struct call *call;
 
     (void)state;
-    rig->slots = WITH_DEAD_LETTERS;
-    fake_rig_set(rig, "max_attempts", 2);
-    fake_rig_bind(rig);
     subscribe._lease_ms_case = CONSUMER_PB(SUBSCRIBE_REQUEST___LEASE_MS_LEASE_MS);
     subscribe.lease_ms = 1000;
     call = join(rig, &subscribe);
@@ -303,12 +294,10 @@ static void test_c11_a_retry_that_is_parked_is_an_attempt(void **state)
 /* C13: the original is settled after the dead letter, never instead of it. */
 static void test_c13_a_dead_letter_that_fails_leaves_the_message(void **state)
 {
-    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    struct fake_rig *rig = mortal(0);
     struct call *call;
 
     (void)state;
-    rig->slots = WITH_DEAD_LETTERS;
-    fake_rig_bind(rig);
     call = member(rig);
     put(rig, NULL, "a");
     rig->world.fail_at = rig->world.ops + 1;
@@ -331,13 +320,10 @@ static void test_c13_a_dead_letter_that_fails_leaves_the_message(void **state)
 /* Who has the message by then writes the dead letter, if it comes to that. */
 static void test_a_dead_letter_of_a_message_that_was_lost_is_given_up(void **state)
 {
-    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    struct fake_rig *rig = mortal(1);
     struct call *call, *other;
 
     (void)state;
-    rig->slots = WITH_DEAD_LETTERS;
-    fake_rig_set(rig, "max_attempts", 1);
-    fake_rig_bind(rig);
     call = member(rig);
     other = member(rig);
     put(rig, NULL, "a");

@@ -35,6 +35,17 @@ static inline struct fake_rig *consumer_rig(unsigned mask)
     return rig;
 }
 
+/* With dead letters. 0 attempts: as many as it takes. */
+static inline struct fake_rig *mortal(uint64_t max_attempts)
+{
+    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+
+    rig->slots = WITH_DEAD_LETTERS;
+    fake_rig_set(rig, "max_attempts", max_attempts);
+    fake_rig_bind(rig);
+    return rig;
+}
+
 static inline void consumer_free(struct fake_rig *rig)
 {
     fake_rig_clear(rig);

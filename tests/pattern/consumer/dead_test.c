@@ -10,16 +10,6 @@ static const pb_disposition RETRIED = CONSUMER_PB(DISPOSITION__RETRY),
                             DEAD = CONSUMER_PB(DISPOSITION__DEAD_LETTER),
                             DROPPED = CONSUMER_PB(DISPOSITION__DROP);
 
-static struct fake_rig *mortal(uint64_t max_attempts)
-{
-    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
-
-    rig->slots = WITH_DEAD_LETTERS;
-    fake_rig_set(rig, "max_attempts", max_attempts);
-    fake_rig_bind(rig);
-    return rig;
-}
-
 static struct call *member_by_key(struct fake_rig *rig)
 {
     pb_subscribe_request subscribe = subscription();

@@ -64,13 +64,10 @@ static void test_a_full_bound_is_no_reason_while_nothing_waits(void **state)
 /* Its own letter is on its way, and did not fail. */
 static void test_a_trouble_of_other_groups_is_not_told(void **state)
 {
-    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    struct fake_rig *rig = mortal(1);
     struct call *call, *asked;
 
     (void)state;
-    rig->slots = WITH_DEAD_LETTERS;
-    fake_rig_set(rig, "max_attempts", 1);
-    fake_rig_bind(rig);
     call = member(rig);
     put(rig, NULL, "a");
     assert_int_equal(deliveries(call), 1);
@@ -95,13 +92,10 @@ static void test_a_trouble_of_other_groups_is_not_told(void **state)
 /* Who would be told that it failed is gone: the letter is tried again later. */
 static void test_a_letter_that_failed_is_told(void **state)
 {
-    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    struct fake_rig *rig = mortal(1);
     struct call *call, *other;
 
     (void)state;
-    rig->slots = WITH_DEAD_LETTERS;
-    fake_rig_set(rig, "max_attempts", 1);
-    fake_rig_bind(rig);
     call = member(rig);
     other = member(rig);
     put(rig, NULL, "a");

@@ -96,13 +96,10 @@ static void test_the_holder_is_told(void **state)
 /* Nobody tells: its lease ends, and it neither comes again nor has failed. */
 static void test_the_holder_finds_out(void **state)
 {
-    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    struct fake_rig *rig = mortal(1); /* a failure would show */
     struct call *call;
 
     (void)state;
-    rig->slots = WITH_DEAD_LETTERS;
-    fake_rig_set(rig, "max_attempts", 1); /* a failure would show */
-    fake_rig_bind(rig);
     rig->world.messages.faults.silent = true;
     call = leased_member(rig);
     put(rig, NULL, "1");
@@ -160,12 +157,10 @@ static void test_late_tokens(void **state)
 /* A dead letter is not written of what was settled meanwhile; whoever asked for it is told. */
 static void test_no_letter_of_what_is_settled(void **state)
 {
-    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    struct fake_rig *rig = mortal(0);
     struct call *call;
 
     (void)state;
-    rig->slots = WITH_DEAD_LETTERS;
-    fake_rig_bind(rig);
     rig->world.messages.faults.silent = true;
     call = keyed_member(rig);
     put(rig, "k", "1");
@@ -231,10 +226,8 @@ static void test_the_end_while_recalling(void **state)
 
 static struct fake_rig *with_letters(void)
 {
-    struct fake_rig *rig = consumer_unbound(FAKE_STREAM);
+    struct fake_rig *rig = mortal(0);
 
-    rig->slots = WITH_DEAD_LETTERS;
-    fake_rig_bind(rig);
     return rig;
 }
 

@@ -5,38 +5,10 @@
 #define KV(name)  PRISM__PATTERNS__KEYVALUE__##name
 #define ALL(name) PRISM__PATTERNS__SCHEMAS__##name
 
-static struct call *ask(struct fake_rig *rig)
-{
-    pb_get_capabilities_request request = PRISM__PATTERNS__KEYVALUE__GET_CAPABILITIES_REQUEST__INIT;
-    uint64_t ops = rig->world.ops;
-    struct call *call = kv_run(rig, "GetCapabilities", &request.base);
-
-    kv_assert_ok(call);
-    assert_int_equal(rig->world.ops, ops); /* the backend is not asked */
-    return call;
-}
-
-static const pb_capabilities *caps_of(const struct call *call)
-{
-    return (const void *)call->reply;
-}
-
-static const schema_operation_capability *find(const pb_capabilities *caps, const char *name,
-                                               const char *variant)
-{
-    for (size_t i = 0; i < caps->n_operations; i++) {
-        if (strcmp(caps->operations[i]->operation, name) == 0 &&
-            strcmp(caps->operations[i]->variant, variant) == 0)
-            return caps->operations[i];
-    }
-    fail_msg("no operation %s %s", name, variant);
-    return NULL;
-}
-
 static void assert_available(const pb_capabilities *caps, const char *name, const char *variant,
                              bool available)
 {
-    const schema_operation_capability *operation = find(caps, name, variant);
+    const schema_operation_capability *operation = kv_find(caps, name, variant);
 
     assert_int_equal(operation->availability,
                      available ? ALL(AVAILABILITY__AVAILABLE) : ALL(AVAILABILITY__UNAVAILABLE));
@@ -123,10 +95,10 @@ static void check_backend(const struct expected *e)
         rig->world.type.interfaces.kv_scan = emulated_scan();
     fake_rig_bind(rig);
 
-    struct call *call = ask(rig);
+    struct call *call = kv_ask(rig);
 
-    assert_flags(caps_of(call), e);
-    assert_operations(caps_of(call), e);
+    assert_flags(kv_caps(call), e);
+    assert_operations(kv_caps(call), e);
     fake_call_free(call);
     kv_rig_free(rig);
 }

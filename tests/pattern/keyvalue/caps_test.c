@@ -4,34 +4,6 @@
 #define KV(name)  PRISM__PATTERNS__KEYVALUE__##name
 #define ALL(name) PRISM__PATTERNS__SCHEMAS__##name
 
-static struct call *ask(struct fake_rig *rig)
-{
-    pb_get_capabilities_request request = PRISM__PATTERNS__KEYVALUE__GET_CAPABILITIES_REQUEST__INIT;
-    uint64_t ops = rig->world.ops;
-    struct call *call = kv_run(rig, "GetCapabilities", &request.base);
-
-    kv_assert_ok(call);
-    assert_int_equal(rig->world.ops, ops); /* the backend is not asked */
-    return call;
-}
-
-static const pb_capabilities *caps_of(const struct call *call)
-{
-    return (const void *)call->reply;
-}
-
-static const schema_operation_capability *find(const pb_capabilities *caps, const char *name,
-                                               const char *variant)
-{
-    for (size_t i = 0; i < caps->n_operations; i++) {
-        if (strcmp(caps->operations[i]->operation, name) == 0 &&
-            strcmp(caps->operations[i]->variant, variant) == 0)
-            return caps->operations[i];
-    }
-    fail_msg("no operation %s %s", name, variant);
-    return NULL;
-}
-
 static const struct kv_scan *emulated_scan(void)
 {
     static struct kv_scan scan;
@@ -48,8 +20,8 @@ static const struct kv_scan *emulated_scan(void)
 static void test_interfaces_are_named(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_AS_MEMSTORE);
-    struct call *call = ask(rig);
-    const pb_slot_configuration *slots = caps_of(call)->slots;
+    struct call *call = kv_ask(rig);
+    const pb_slot_configuration *slots = kv_caps(call)->slots;
 
     (void)state;
     assert_int_equal(slots->n_primary_interfaces, 4);
@@ -64,10 +36,10 @@ static void test_interfaces_are_named(void **state)
 static void test_s3_only_basic_is_named(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_AS_S3);
-    struct call *call = ask(rig);
+    struct call *call = kv_ask(rig);
 
     (void)state;
-    assert_int_equal(caps_of(call)->slots->n_primary_interfaces, 1);
+    assert_int_equal(kv_caps(call)->slots->n_primary_interfaces, 1);
     fake_call_free(call);
     kv_rig_free(rig);
 }
@@ -75,9 +47,9 @@ static void test_s3_only_basic_is_named(void **state)
 static void test_unavailable_names_interface_and_remedy(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_AS_S3);
-    struct call *call = ask(rig);
-    const schema_operation_capability *scan = find(caps_of(call), "Scan", "");
-    const schema_operation_capability *batch = find(caps_of(call), "StoreBatch", "");
+    struct call *call = kv_ask(rig);
+    const schema_operation_capability *scan = kv_find(kv_caps(call), "Scan", "");
+    const schema_operation_capability *batch = kv_find(kv_caps(call), "StoreBatch", "");
     const schema_unavailable_reason *why = batch->unavailable_reason;
 
     (void)state;
@@ -94,12 +66,12 @@ static void test_unavailable_names_interface_and_remedy(void **state)
 static void test_emulated_batches_say_so(void **state)
 {
     struct fake_rig *rig = kv_rig_emulating(FAKE_AS_S3);
-    struct call *call = ask(rig);
-    const schema_operation_capability *batch = find(caps_of(call), "StoreBatch", "");
+    struct call *call = kv_ask(rig);
+    const schema_operation_capability *batch = kv_find(kv_caps(call), "StoreBatch", "");
 
     (void)state;
-    assert_true(caps_of(call)->supports_batch);
-    assert_int_equal(caps_of(call)->batch_performance, KV(BATCH_PERFORMANCE__BATCH_PIPELINE));
+    assert_true(kv_caps(call)->supports_batch);
+    assert_int_equal(kv_caps(call)->batch_performance, KV(BATCH_PERFORMANCE__BATCH_PIPELINE));
     assert_int_equal(batch->how, ALL(IMPLEMENTATION__EMULATED));
     assert_string_equal(batch->backend_calls, "n");
     assert_int_equal(batch->limits->max_in_flight, 10);
@@ -110,9 +82,9 @@ static void test_emulated_batches_say_so(void **state)
 static void test_native_batches_tell_their_cost(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct call *call = ask(rig);
-    const schema_operation_capability *batch = find(caps_of(call), "RetrieveBatch", "");
-    const schema_operation_capability *atomic = find(caps_of(call), "StoreBatch", "atomic");
+    struct call *call = kv_ask(rig);
+    const schema_operation_capability *batch = kv_find(kv_caps(call), "RetrieveBatch", "");
+    const schema_operation_capability *atomic = kv_find(kv_caps(call), "StoreBatch", "atomic");
 
     (void)state;
     assert_int_equal(batch->how, ALL(IMPLEMENTATION__NATIVE));
@@ -130,8 +102,8 @@ static void test_native_batches_tell_their_cost(void **state)
 static void test_memstore_batches_are_pipelined(void **state)
 {
     struct fake_rig *rig = kv_rig_memstore();
-    struct call *call = ask(rig);
-    const schema_operation_capability *batch = find(caps_of(call), "RemoveBatch", "");
+    struct call *call = kv_ask(rig);
+    const schema_operation_capability *batch = kv_find(kv_caps(call), "RemoveBatch", "");
 
     (void)state;
     assert_int_equal(batch->how, ALL(IMPLEMENTATION__PIPELINED));
@@ -157,9 +129,9 @@ static void test_width_follows_the_backend_or_the_setting(void **state)
         fake_rig_set(rig, "emulation_width", cases[i].setting);
         fake_rig_bind(rig);
 
-        struct call *call = ask(rig);
+        struct call *call = kv_ask(rig);
 
-        assert_int_equal(find(caps_of(call), "StoreBatch", "")->limits->max_in_flight,
+        assert_int_equal(kv_find(kv_caps(call), "StoreBatch", "")->limits->max_in_flight,
                          cases[i].width);
         fake_call_free(call);
         kv_rig_free(rig);
@@ -175,8 +147,8 @@ static void test_scan_tells_order_pages_and_cost(void **state)
     fake_rig_set(rig, "scan_max_limit", 7000);
     fake_rig_bind(rig);
 
-    struct call *call = ask(rig);
-    const schema_operation_capability *scan = find(caps_of(call), "Scan", "");
+    struct call *call = kv_ask(rig);
+    const schema_operation_capability *scan = kv_find(kv_caps(call), "Scan", "");
 
     assert_int_equal(scan->ordering, ALL(ORDERING__KEY_ORDER));
     assert_string_equal(scan->backend_calls, "ceil(m/50)");
@@ -194,8 +166,8 @@ static void test_emulated_scan_tells_its_cost(void **state)
     rig->world.type.interfaces.kv_scan = emulated_scan();
     fake_rig_bind(rig);
 
-    struct call *call = ask(rig);
-    const schema_operation_capability *scan = find(caps_of(call), "Scan", "");
+    struct call *call = kv_ask(rig);
+    const schema_operation_capability *scan = kv_find(kv_caps(call), "Scan", "");
 
     assert_int_equal(scan->how, ALL(IMPLEMENTATION__EMULATED));
     assert_int_equal(scan->ordering, ALL(ORDERING__UNORDERED));
@@ -212,13 +184,13 @@ static void test_limits_of_keys_values_and_expiry(void **state)
     rig->world.type.limits = (struct backend_limits){.key_bytes = 77, .value_bytes = 999};
     fake_rig_bind(rig);
 
-    struct call *call = ask(rig);
-    const schema_operation_capability *store = find(caps_of(call), "Store", "expiration");
+    struct call *call = kv_ask(rig);
+    const schema_operation_capability *store = kv_find(kv_caps(call), "Store", "expiration");
 
     assert_int_equal(store->limits->max_key_bytes, 77);
     assert_int_equal(store->limits->max_value_bytes, 999);
     assert_int_equal(store->limits->expiration_step_ms, 1);
-    assert_null(find(caps_of(call), "GetCapabilities", "")->limits);
+    assert_null(kv_find(kv_caps(call), "GetCapabilities", "")->limits);
     fake_call_free(call);
     kv_rig_free(rig);
 }
@@ -244,10 +216,10 @@ static void test_acknowledgement_of_every_kind(void **state)
         atomic_store(&rig->world.store.ack, (int)cases[i].ack);
         atomic_fetch_add(&rig->world.store.facts_version, 1);
 
-        struct call *call = ask(rig);
+        struct call *call = kv_ask(rig);
 
-        assert_int_equal(find(caps_of(call), "Store", "")->acknowledgement, cases[i].told);
-        assert_int_equal(find(caps_of(call), "Retrieve", "")->acknowledgement,
+        assert_int_equal(kv_find(kv_caps(call), "Store", "")->acknowledgement, cases[i].told);
+        assert_int_equal(kv_find(kv_caps(call), "Retrieve", "")->acknowledgement,
                          ALL(ACKNOWLEDGEMENT__ACKNOWLEDGEMENT_UNSPECIFIED));
         fake_call_free(call);
     }
@@ -259,8 +231,8 @@ static int64_t generation_with(struct fake_rig *rig, enum backend_ack ack)
     atomic_store(&rig->world.store.ack, (int)ack);
     atomic_fetch_add(&rig->world.store.facts_version, 1);
 
-    struct call *call = ask(rig);
-    int64_t generation = caps_of(call)->generation;
+    struct call *call = kv_ask(rig);
+    int64_t generation = kv_caps(call)->generation;
 
     fake_call_free(call);
     return generation;
@@ -288,16 +260,16 @@ static void test_a_withdrawn_interface_changes_plan_and_answer(void **state)
     kv_assert_ok(call);
     fake_call_free(call);
     fake_world_offer(&rig->world, FAKE_BASIC);
-    call = ask(rig);
-    assert_false(caps_of(call)->supports_expiration);
-    assert_false(caps_of(call)->supports_scan);
+    call = kv_ask(rig);
+    assert_false(kv_caps(call)->supports_expiration);
+    assert_false(kv_caps(call)->supports_scan);
     fake_call_free(call);
     call = kv_run(rig, "Store", &request.base);
     assert_false(((pb_store_response *)call->reply)->success);
     fake_call_free(call);
     fake_world_offer(&rig->world, FAKE_ALL);
-    call = ask(rig);
-    assert_true(caps_of(call)->supports_expiration);
+    call = kv_ask(rig);
+    assert_true(kv_caps(call)->supports_expiration);
     fake_call_free(call);
     kv_rig_free(rig);
 }
@@ -305,7 +277,7 @@ static void test_a_withdrawn_interface_changes_plan_and_answer(void **state)
 static void test_same_answer_each_time(void **state)
 {
     struct fake_rig *rig = kv_rig(FAKE_ALL);
-    struct call *first = ask(rig), *second = ask(rig);
+    struct call *first = kv_ask(rig), *second = kv_ask(rig);
     size_t bytes = protobuf_c_message_get_packed_size(first->reply);
     uint8_t *a = malloc(bytes), *b = malloc(bytes);
 

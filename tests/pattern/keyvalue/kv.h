@@ -293,4 +293,63 @@ static inline void kv_fill(struct fake_rig *rig, size_t n)
     }
 }
 
+/* ---- capabilities ---- */
+
+static inline struct call *kv_ask(struct fake_rig *rig)
+{
+    pb_get_capabilities_request request = PRISM__PATTERNS__KEYVALUE__GET_CAPABILITIES_REQUEST__INIT;
+    uint64_t ops = rig->world.ops;
+    struct call *call = kv_run(rig, "GetCapabilities", &request.base);
+
+    kv_assert_ok(call);
+    assert_int_equal(rig->world.ops, ops); /* the backend is not asked */
+    return call;
+}
+
+static inline const pb_capabilities *kv_caps(const struct call *call)
+{
+    return (const void *)call->reply;
+}
+
+static inline const schema_operation_capability *kv_find(const pb_capabilities *caps,
+                                                         const char *name, const char *variant)
+{
+    for (size_t i = 0; i < caps->n_operations; i++) {
+        if (strcmp(caps->operations[i]->operation, name) == 0 &&
+            strcmp(caps->operations[i]->variant, variant) == 0)
+            return caps->operations[i];
+    }
+    fail_msg("no operation %s %s", name, variant);
+    return NULL;
+}
+
+/* ---- scans ---- */
+
+static inline const pb_scan_response *kv_page(const struct call *call, size_t i)
+{
+    assert_true(i < call->sent_count);
+    return (const void *)call->sent[i].message;
+}
+
+static inline size_t kv_keys_in(const struct call *call)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < call->sent_count; i++)
+        n += kv_page(call, i)->n_keys;
+    return n;
+}
+
+/* Each page with more to come has a cursor, and only those. */
+static inline void kv_assert_pages(const struct call *call)
+{
+    kv_assert_ok(call);
+    assert_true(call->sent_count > 0);
+    for (size_t i = 0; i < call->sent_count; i++) {
+        assert_int_equal(kv_page(call, i)->has_more, kv_page(call, i)->_next_cursor_case != 0);
+        if (i + 1 < call->sent_count)
+            assert_true(kv_page(call, i)->has_more);
+    }
+}
+
 #endif

@@ -1,33 +1,6 @@
 /* Scan when the backend fails, when the reader is slow, and when it is gone. */
 #include "tests/pattern/keyvalue/kv.h"
 
-static const pb_scan_response *page(const struct call *call, size_t i)
-{
-    assert_true(i < call->sent_count);
-    return (const void *)call->sent[i].message;
-}
-
-static size_t keys_in(const struct call *call)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < call->sent_count; i++)
-        n += page(call, i)->n_keys;
-    return n;
-}
-
-/* Each page with more to come has a cursor, and only those. */
-static void assert_pages(const struct call *call)
-{
-    kv_assert_ok(call);
-    assert_true(call->sent_count > 0);
-    for (size_t i = 0; i < call->sent_count; i++) {
-        assert_int_equal(page(call, i)->has_more, page(call, i)->_next_cursor_case != 0);
-        if (i + 1 < call->sent_count)
-            assert_true(page(call, i)->has_more);
-    }
-}
-
 /* ---- failures, readers ---- */
 
 static void test_failure_on_a_later_page(void **state)
@@ -69,7 +42,7 @@ static void test_a_slow_reader_holds_one_page(void **state)
         taken++;
     }
     assert_int_equal(taken, 5);
-    assert_pages(call);
+    kv_assert_pages(call);
     fake_call_free(call);
     kv_rig_free(rig);
 }
@@ -101,8 +74,8 @@ static void test_memory_of_a_long_stream(void **state)
         most = call->arena.bytes > most ? call->arena.bytes : most;
         fake_call_take(call);
     }
-    assert_pages(call);
-    assert_int_equal(keys_in(call), 1000);
+    kv_assert_pages(call);
+    assert_int_equal(kv_keys_in(call), 1000);
     assert_true(most < 100 * 100); /* the call's own: nothing of the 1 MB that went through */
     fake_call_free(call);
     kv_rig_free(rig);
@@ -233,7 +206,7 @@ static void test_interface_withdrawn_in_the_middle(void **state)
         fake_call_take(call);
         fake_rig_run(rig);
     }
-    assert_int_equal(keys_in(call), 20); /* it goes on with what it began with */
+    assert_int_equal(kv_keys_in(call), 20); /* it goes on with what it began with */
     fake_call_free(call);
     kv_rig_free(rig);
 }

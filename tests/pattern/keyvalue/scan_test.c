@@ -1,43 +1,16 @@
 /* Scan: pages, limits, budgets, cursors, sizes. */
 #include "tests/pattern/keyvalue/kv.h"
 
-static const pb_scan_response *page(const struct call *call, size_t i)
-{
-    assert_true(i < call->sent_count);
-    return (const void *)call->sent[i].message;
-}
-
 static const pb_scan_response *last(const struct call *call)
 {
-    return page(call, call->sent_count - 1);
-}
-
-static size_t keys_in(const struct call *call)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < call->sent_count; i++)
-        n += page(call, i)->n_keys;
-    return n;
-}
-
-/* Each page with more to come has a cursor, and only those. */
-static void assert_pages(const struct call *call)
-{
-    kv_assert_ok(call);
-    assert_true(call->sent_count > 0);
-    for (size_t i = 0; i < call->sent_count; i++) {
-        assert_int_equal(page(call, i)->has_more, page(call, i)->_next_cursor_case != 0);
-        if (i + 1 < call->sent_count)
-            assert_true(page(call, i)->has_more);
-    }
+    return kv_page(call, call->sent_count - 1);
 }
 
 static struct call *scan(struct fake_rig *rig, const pb_scan_request *request)
 {
     struct call *call = kv_run(rig, "Scan", &request->base);
 
-    assert_pages(call);
+    kv_assert_pages(call);
     return call;
 }
 
@@ -56,10 +29,10 @@ static void test_all_keys_in_pages(void **state)
 
         struct call *call = scan(rig, &request);
 
-        assert_int_equal(keys_in(call), counts[c]);
+        assert_int_equal(kv_keys_in(call), counts[c]);
         assert_int_equal(call->sent_count, counts[c] == 0 ? 1 : (counts[c] + 29) / 30);
         assert_false(last(call)->has_more);
-        assert_int_equal(page(call, 0)->n_values, 0);
+        assert_int_equal(kv_page(call, 0)->n_values, 0);
         fake_call_free(call);
         kv_rig_free(rig);
     }
@@ -74,12 +47,12 @@ static void test_default_limit_is_100_and_a_cursor_goes_on(void **state)
     (void)state;
     kv_fill(rig, 130);
     first = scan(rig, &request);
-    assert_int_equal(keys_in(first), 100);
+    assert_int_equal(kv_keys_in(first), 100);
     assert_true(last(first)->has_more);
     kv_scan_cursor(&request, last(first)->next_cursor);
     second = scan(rig, &request);
-    assert_int_equal(keys_in(second), 30);
-    assert_string_equal(page(second, 0)->keys[0], "key00100");
+    assert_int_equal(kv_keys_in(second), 30);
+    assert_string_equal(kv_page(second, 0)->keys[0], "key00100");
     assert_false(last(second)->has_more);
     fake_call_free(first);
     fake_call_free(second);
@@ -102,11 +75,11 @@ static void test_prefix_limit_values(void **state)
 
     struct call *call = scan(rig, &request);
 
-    assert_int_equal(keys_in(call), 2);
-    assert_int_equal(page(call, 0)->n_values, 2);
-    assert_string_equal(page(call, 0)->keys[1], "b:2");
-    assert_memory_equal(page(call, 0)->values[0].data, "one", 3);
-    assert_int_equal(page(call, 0)->values[1].len, 0);
+    assert_int_equal(kv_keys_in(call), 2);
+    assert_int_equal(kv_page(call, 0)->n_values, 2);
+    assert_string_equal(kv_page(call, 0)->keys[1], "b:2");
+    assert_memory_equal(kv_page(call, 0)->values[0].data, "one", 3);
+    assert_int_equal(kv_page(call, 0)->values[1].len, 0);
     assert_true(last(call)->has_more);
     fake_call_free(call);
     kv_rig_free(rig);
@@ -125,7 +98,7 @@ static void test_limit_is_lowered_to_the_bound(void **state)
 
     struct call *call = scan(rig, &request);
 
-    assert_int_equal(keys_in(call), 40);
+    assert_int_equal(kv_keys_in(call), 40);
     fake_call_free(call);
     kv_rig_free(rig);
 }
@@ -142,12 +115,12 @@ static void test_byte_budget(void **state)
 
     struct call *call = scan(rig, &request);
 
-    assert_in_range(keys_in(call), 5, 6); /* the item that reaches it may be over */
+    assert_in_range(kv_keys_in(call), 5, 6); /* the item that reaches it may be over */
     assert_true(last(call)->has_more);
     fake_call_free(call);
     kv_scan_bytes(&request, 1);
     call = scan(rig, &request);
-    assert_int_equal(keys_in(call), 1); /* progress is always made */
+    assert_int_equal(kv_keys_in(call), 1); /* progress is always made */
     fake_call_free(call);
     kv_rig_free(rig);
 }
@@ -164,7 +137,7 @@ static void test_pages_follow_the_backend(void **state)
 
     struct call *call = scan(rig, &request);
 
-    assert_int_equal(keys_in(call), 20);
+    assert_int_equal(kv_keys_in(call), 20);
     assert_int_equal(call->sent_count, 7); /* empty pages are no messages */
     assert_int_equal(rig->world.ops, 11);
     fake_call_free(call);
@@ -182,7 +155,7 @@ static void test_only_empty_pages(void **state)
     struct call *call = scan(rig, &request);
 
     assert_int_equal(call->sent_count, 1);
-    assert_int_equal(page(call, 0)->n_keys, 0);
+    assert_int_equal(kv_page(call, 0)->n_keys, 0);
     fake_call_free(call);
     kv_rig_free(rig);
 }
@@ -212,12 +185,12 @@ static void test_no_message_is_too_large(void **state)
 
         struct call *call = scan(rig, &request);
 
-        assert_int_equal(keys_in(call), 100);
+        assert_int_equal(kv_keys_in(call), 100);
         for (size_t i = 0, n = 0; i < call->sent_count; i++)
-            for (size_t k = 0; k < page(call, i)->n_keys; k++, n++) {
+            for (size_t k = 0; k < kv_page(call, i)->n_keys; k++, n++) {
                 snprintf(key, sizeof key, "k%03zu", n);
-                assert_string_equal(page(call, i)->keys[k], key);
-                assert_int_equal(page(call, i)->values[k].len, n % 9 == 4 ? 1900 : sizes[s]);
+                assert_string_equal(kv_page(call, i)->keys[k], key);
+                assert_int_equal(kv_page(call, i)->values[k].len, n % 9 == 4 ? 1900 : sizes[s]);
             }
         fake_call_free(call);
         kv_rig_free(rig);
@@ -241,7 +214,7 @@ static void test_many_tiny_keys_in_a_small_message(void **state)
 
     struct call *call = scan(rig, &request);
 
-    assert_int_equal(keys_in(call), '~' - '!');
+    assert_int_equal(kv_keys_in(call), '~' - '!');
     fake_call_free(call);
     kv_rig_free(rig);
 }
@@ -264,11 +237,11 @@ static void test_an_item_that_fits_no_message(void **state)
     struct call *call = kv_run(rig, "Scan", &request.base);
 
     kv_assert_failed(call, ERR_RESOURCE_EXHAUSTED, "max_message_bytes", "scan without values");
-    assert_int_equal(keys_in(call), 1); /* what came before it has been told */
+    assert_int_equal(kv_keys_in(call), 1); /* what came before it has been told */
     fake_call_free(call);
     request = kv_scan("");
     call = scan(rig, &request);
-    assert_int_equal(keys_in(call), 3);
+    assert_int_equal(kv_keys_in(call), 3);
     fake_call_free(call);
     kv_rig_free(rig);
 }
@@ -288,8 +261,8 @@ static void test_keys_that_are_no_text_are_left_out(void **state)
 
     struct call *call = scan(rig, &request);
 
-    assert_int_equal(keys_in(call), 1);
-    assert_string_equal(page(call, 0)->keys[0], "good");
+    assert_int_equal(kv_keys_in(call), 1);
+    assert_string_equal(kv_page(call, 0)->keys[0], "good");
     fake_call_free(call);
     instances[0] = rig->pattern;
     metrics_page_init(&metrics);

@@ -1,27 +1,12 @@
 /* Documents: one encoding for equal values, what is refused, JSON and back, merging. */
 #include "src/filter/document.h"
+#include "tests/unit/one_arena.h"
 
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 
 #include <cmocka.h>
-
-static struct arena arena;
-
-static int begin(void **state)
-{
-    (void)state;
-    arena_init(&arena, NULL);
-    return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    arena_clear(&arena);
-    return 0;
-}
 
 static struct slice value_of(const char *json)
 {

@@ -1,26 +1,11 @@
 /* Filters: the acceptance cases by name, the JSON form, what is refused, corner cases. */
 #include "src/filter/filter.h"
+#include "tests/unit/one_arena.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 
 #include <cmocka.h>
-
-static struct arena arena;
-
-static int begin(void **state)
-{
-    (void)state;
-    arena_init(&arena, NULL);
-    return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    arena_clear(&arena);
-    return 0;
-}
 
 static struct slice value_of(const char *json)
 {

@@ -1,6 +1,7 @@
 /* Metadata and filters as the protocol has them. */
 #include "patterns/multicast_registry/filter.h"
 #include "patterns/multicast_registry/metadata.h"
+#include "tests/unit/one_arena.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -15,22 +16,6 @@ typedef Prism__Patterns__MulticastRegistry__Filter pb_filter;
 #define OP(name)    PRISM__PATTERNS__MULTICAST_REGISTRY__FILTER_OPERATOR__##name
 #define LOGIC(name) PRISM__PATTERNS__MULTICAST_REGISTRY__LOGICAL_OPERATOR__##name
 #define KIND(name)  PRISM__PATTERNS__MULTICAST_REGISTRY__FILTER__KIND_##name
-
-static struct arena arena;
-
-static int begin(void **state)
-{
-    (void)state;
-    arena_init(&arena, NULL);
-    return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    arena_clear(&arena);
-    return 0;
-}
 
 static struct slice document(const char *json)
 {

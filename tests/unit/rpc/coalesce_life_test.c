@@ -3,14 +3,10 @@
  * sockets. */
 #include "tests/unit/rpc/coalesce_sockets.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <sys/un.h>
-
-static int stalled_fd = -1;
 
 /* Writes until the coalescer says EAGAIN: the socket and what is held are full. */
 static void fill(const struct pair *p, struct count *sent)
@@ -162,41 +158,6 @@ static void test_a_number_is_used_again(void **state)
 }
 
 /* A window remembers 1024 connections; the others are written at once. */
-static void test_more_connections_than_a_window_remembers(void **state)
-{
-    enum { MANY = 1100 };
-    static struct pair all[MANY];
-    struct rlimit files;
-    char in[4];
-
-    (void)state;
-    getrlimit(RLIMIT_NOFILE, &files);
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
-    pair_listen(&all[0]);
-    for (int i = 0; i < MANY; i++) {
-        all[i].listener = all[0].listener;
-        pair_connect(&all[i], false);
-    }
-    coalesce_begin();
-    for (int round = 0; round < 2; round++)
-        for (int i = 0; i < MANY; i++)
-            assert_int_equal(send_bytes(all[i].server, "ab", 2), 2);
-    coalesce_end();
-    assert_int_equal(coalesce_stats().held_bytes, 0);
-    for (int i = 0; i < MANY; i++) {
-        for (ssize_t have = 0; have < 4;) {
-            assert_true(readable(all[i].client, 5000));
-            have += read(all[i].client, in + have, sizeof in - (size_t)have);
-        }
-        assert_memory_equal(in, "abab", 4);
-        close(all[i].client);
-        close(all[i].server);
-    }
-    close(all[0].listener);
-    assert_int_equal(coalesce_stats().connections, 0);
-}
-
 /* Addresses of the other two families that a server may listen on. */
 static void open_other(struct pair *p, int family, const struct sockaddr *address, socklen_t length)
 {

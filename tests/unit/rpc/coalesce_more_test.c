@@ -1,11 +1,7 @@
 /* The level `more`: the kernel holds the bytes of a window, nothing is held here. */
 #include "tests/unit/rpc/coalesce_sockets.h"
 
-#include <errno.h>
 #include <linux/tcp.h> /* glibc's does not count segments */
-#include <pthread.h>
-#include <sched.h>
-#include <sys/resource.h>
 
 /* Less than a segment, so MSG_MORE keeps it back; but the kernel gives up after 200 ms, hence all
  * that is asserted is what has come without it. */
@@ -68,32 +64,6 @@ static void test_outside_the_window_at_once(void **state)
     pair_close(&p);
 }
 
-static void test_shutdown_and_close_flush(void **state)
-{
-    struct pair p;
-    char in[16];
-
-    (void)state;
-    for (int how = 0; how < 2; how++) {
-        pair_open(&p, false);
-        coalesce_begin();
-        assert_int_equal(send_bytes(p.server, "bye", 3), 3);
-        if (how == 0)
-            shutdown(p.server, SHUT_WR);
-        else
-            close(p.server);
-        assert_true(readable(p.client, 5000));
-        assert_int_equal(read(p.client, in, sizeof in), 3);
-        assert_int_equal(read(p.client, in, sizeof in), 0);
-        coalesce_end();
-        if (how == 0)
-            close(p.server);
-        close(p.client);
-        close(p.listener);
-    }
-    assert_int_equal(coalesce_stats().connections, 0);
-}
-
 /* A full socket says EAGAIN to gRPC; all that was taken arrives in order. */
 static void test_slow_reader(void **state)
 {
@@ -119,106 +89,6 @@ static void test_slow_reader(void **state)
         assert_true(check_count(p.client, &seen) > 0);
     }
     pair_close(&p);
-}
-
-/* ---- two writers, one of them in windows; the mutex stands for gRPC's combiner ---- */
-
-enum { WORDS = 200000 };
-
-struct writers {
-    pthread_mutex_t turn;
-    int fd;
-    struct count sent;
-};
-
-static bool write_one(struct writers *w)
-{
-    pthread_mutex_lock(&w->turn);
-    bool more = w->sent.next < WORDS;
-
-    while (more && send_count(w->fd, &w->sent, 8) < 0) {
-        struct pollfd p = {.fd = w->fd, .events = POLLOUT};
-
-        assert_int_equal(errno, EAGAIN);
-        poll(&p, 1, 10);
-    }
-    pthread_mutex_unlock(&w->turn);
-    return more;
-}
-
-static void *in_windows(void *arg)
-{
-    for (bool more = true; more;) {
-        coalesce_begin();
-        for (int i = 0; i < 100 && more; i++)
-            more = write_one(arg);
-        coalesce_end();
-    }
-    return NULL;
-}
-
-static void *outside(void *arg)
-{
-    while (write_one(arg))
-        sched_yield();
-    return NULL;
-}
-
-static void test_two_writers_keep_order(void **state)
-{
-    struct writers w = {.turn = PTHREAD_MUTEX_INITIALIZER};
-    struct count seen = {0};
-    struct pair p;
-    pthread_t threads[2];
-
-    (void)state;
-    pair_open(&p, false);
-    w.fd = p.server;
-    pthread_create(&threads[0], NULL, in_windows, &w);
-    pthread_create(&threads[1], NULL, outside, &w);
-    while (seen.next < WORDS) {
-        assert_true(readable(p.client, 5000));
-        assert_true(check_count(p.client, &seen) > 0);
-    }
-    pthread_join(threads[0], NULL);
-    pthread_join(threads[1], NULL);
-    pair_close(&p);
-}
-
-/* A window remembers 1024 connections; the others are written at once. */
-static void test_more_connections_than_a_window_remembers(void **state)
-{
-    enum { MANY = 1100 };
-    struct rlimit files = {.rlim_cur = 4096, .rlim_max = 4096};
-    static struct pair all[MANY];
-    char in[4];
-
-    (void)state;
-    getrlimit(RLIMIT_NOFILE, &files);
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
-    for (int i = 0; i < MANY; i++) {
-        if (i == 0)
-            pair_listen(&all[0]);
-        all[i].listener = all[0].listener;
-        pair_connect(&all[i], false);
-    }
-    coalesce_begin();
-    for (int round = 0; round < 2; round++)
-        for (int i = 0; i < MANY; i++)
-            assert_int_equal(send_bytes(all[i].server, "ab", 2), 2);
-    coalesce_end();
-    for (int i = 0; i < MANY; i++) {
-        for (ssize_t have = 0; have < 4;) {
-            assert_true(readable(all[i].client, 5000));
-            have += read(all[i].client, in + have, sizeof in - (size_t)have);
-        }
-        assert_memory_equal(in, "abab", 4);
-        close(all[i].client);
-        close(all[i].server);
-    }
-    close(all[0].listener);
-    assert_int_equal(coalesce_stats().connections, 0);
 }
 
 int main(void)

@@ -4,6 +4,7 @@
 #include "google/protobuf/struct.pb-c.h"
 #include "prism/patterns/keyvalue/keyvalue_pattern.pb-c.h"
 #include "src/base/container.h"
+#include "tests/unit/one_arena.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,22 +19,6 @@ static message_type batch = &prism__patterns__keyvalue__store_batch_request__des
 static message_type keys = &prism__patterns__keyvalue__retrieve_batch_request__descriptor;
 static message_type value = &google__protobuf__value__descriptor;
 static message_type list = &google__protobuf__list_value__descriptor;
-
-static struct arena arena;
-
-static int setup(void **state)
-{
-    (void)state;
-    arena_init(&arena, NULL);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    arena_clear(&arena);
-    return 0;
-}
 
 static void taken(const ProtobufCMessageDescriptor *type, struct slice bytes)
 {
@@ -309,5 +294,5 @@ int main(void)
         cmocka_unit_test(arrays_have_any_length),
     };
 
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, begin, end);
 }
