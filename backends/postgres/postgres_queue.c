@@ -77,7 +77,7 @@ static struct err full(int32_t bound)
 /* Bounds by their numbers in the answer; the last one: no room would ever be enough. */
 enum { LARGER_THAN_ANY = 4 };
 
-static struct err refused(int32_t bound)
+struct err postgres_queue_refused(int32_t bound)
 {
     return bound < LARGER_THAN_ANY
                ? full(bound)
@@ -93,7 +93,7 @@ static bool is_bounded(const struct postgres_store *store)
 /* An atomic push of which nothing is written: a message larger than any queue is named. */
 static void refuse_all(struct postgres_call *call, struct publish *publish, int i, int32_t bound)
 {
-    call->err = refused(bound);
+    call->err = postgres_queue_refused(bound);
     if (bound == LARGER_THAN_ANY)
         publish->culprit = (uint32_t)i;
 }
@@ -103,6 +103,7 @@ static void push_result(struct postgres_call *call, const PGresult *result)
 {
     struct publish *publish = CONTAINER_OF(call->op, struct publish, op);
     bool bounded = PQnfields(result) > 1;
+    int64_t *ids = call->state;
 
     if ((size_t)PQntuples(result) != publish->n) {
         postgres_unexpected(call);
@@ -120,32 +121,52 @@ static void push_result(struct postgres_call *call, const PGresult *result)
         struct outgoing *m = &publish->items[i];
         int32_t bound = bounded ? postgres_int4(result, (int)i, 1) : 0;
 
-        m->err = bound > 0 ? refused(bound) : ERR_NONE;
+        m->err = bound > 0 ? postgres_queue_refused(bound) : ERR_NONE;
         m->deduplicated = false;
         m->partition = -1;
         m->offset = -1;
         m->receivers = -1;
         m->position = message_null();
+        if (ids != NULL && bound == 0)
+            ids[i] = postgres_int8(result, (int)i, 0);
         if (bound == 0)
             m->position = slice_str(arena_printf(op_arena(call->op), "%lld",
                                                  (long long)postgres_int8(result, (int)i, 0)));
     }
 }
 
-static void push_end(struct postgres_call *call)
+void postgres_queue_pushed(struct postgres *postgres, struct publish *publish, struct err err)
 {
-    const struct publish *publish = CONTAINER_OF(call->op, struct publish, op);
-    struct postgres *postgres = call->conn->postgres;
     struct slice last = message_empty();
 
-    for (size_t i = 0; i < publish->n && call->err.code == ERR_OK; i++) {
+    for (size_t i = 0; i < publish->n && err.code == ERR_OK; i++) {
         const struct outgoing *m = &publish->items[i];
 
         if (m->err.code == ERR_OK && !slice_equal(m->topic, last))
             postgres_wake_note(postgres, last = m->topic);
     }
-    postgres_finish(postgres, call->op, postgres_err(call, call->op));
+    postgres_finish(postgres, &publish->op, err);
     postgres_queue_poke(postgres);
+}
+
+static bool wrote(const int64_t *ids, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] != 0)
+            return true;
+    }
+    return false;
+}
+
+static void push_end(struct postgres_call *call)
+{
+    struct publish *publish = CONTAINER_OF(call->op, struct publish, op);
+    const int64_t *ids = call->state;
+
+    if (call->err.code == ERR_OK && ids != NULL && wrote(ids, publish->n))
+        postgres_surplus(call->conn->postgres, publish, ids);
+    else
+        postgres_queue_pushed(call->conn->postgres, publish, postgres_err(call, call->op));
 }
 
 static const struct postgres_kind push_kind = {
@@ -178,6 +199,7 @@ static void push(struct backend *backend, struct publish *publish)
 {
     const struct postgres_store *store = postgres_store_of(postgres_of(backend));
     struct err err = publish->atomic ? check_together(store, publish) : ERR_NONE;
+    int64_t *ids = NULL;
     struct postgres_array delays;
     struct postgres_params params;
 
@@ -199,7 +221,9 @@ static void push(struct backend *backend, struct publish *publish)
         postgres_add_int8(&params, (int64_t)store->queue_age_ms);
         postgres_add_bool(&params, publish->atomic);
     }
-    postgres_run(postgres_of(backend), &publish->op, &push_kind, NULL,
+    if (store->queue_messages > 0)
+        ids = arena_zalloc(op_arena(&publish->op), publish->n * sizeof *ids);
+    postgres_run(postgres_of(backend), &publish->op, &push_kind, ids,
                  is_bounded(store) ? SQL_PUSH_WITHIN : SQL_PUSH, &params);
 }
 

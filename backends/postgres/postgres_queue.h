@@ -104,6 +104,18 @@ void postgres_tokens_add(struct postgres_listener *listener, uint64_t token);
 bool postgres_tokens_has(const struct postgres_listener *listener, uint64_t token);
 void postgres_tokens_remove(struct postgres_listener *listener, uint64_t token);
 
+/* ---- bounds (postgres_queue.c, postgres_surplus.c) ---- */
+
+/* The refusal by a bound, by its number in answers. */
+struct err postgres_queue_refused(int32_t bound);
+
+/* The end of a push. */
+void postgres_queue_pushed(struct postgres *postgres, struct publish *publish, struct err err);
+
+/* Takes back what a push has written beyond the bounds of its queues, refuses it, and ends the
+ * push. ids: of its items, in their order, in the op's arena; 0: not written. */
+void postgres_surplus(struct postgres *postgres, struct publish *publish, const int64_t *ids);
+
 /* ---- headers as one value (postgres_headers.c) ---- */
 
 size_t postgres_headers_bytes(const struct header *headers, size_t n);

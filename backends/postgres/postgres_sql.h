@@ -44,6 +44,7 @@ enum postgres_statement {
     SQL_SWEEP_IDENTITIES,
     SQL_PUSH,
     SQL_PUSH_WITHIN, /* likewise, within bounds of each queue */
+    SQL_SURPLUS,     /* of what such a push has written */
     SQL_TAKE,
     SQL_SETTLE,
     SQL_EXTEND,

@@ -1,9 +1,11 @@
 """Bounds of queues on PostgreSQL: what the contract cannot show of them, seen through prismd and in the table."""
+import contextlib
+import subprocess
 import threading
 
 import grpc
 
-from rig import messaging, suite
+from rig import environment, messaging, suite, wait
 from rig.postgres import PostgresServer
 from rig.prismd import Prismd
 from prism.patterns.producer import producer_pattern_pb2 as pb
@@ -11,6 +13,7 @@ from prism.patterns.producer import producer_pattern_pb2 as pb
 OK, FULL = 0, grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 MINUTE = 60000
 WORKERS, CONNECTIONS, MOST, FRAME, PUSHERS = 2, 2, 10, 5, 16
+GATE = 4711
 
 
 class Bounds(suite.Case):
@@ -38,25 +41,80 @@ class Bounds(suite.Case):
         self.assertEqual(service.Publish(topic="q", payload=b"x").code, FULL)
         self.assertEqual(service.Publish(topic="other", payload=b"x").code, OK)
 
-    def test_m6_how_far_pushes_at_the_same_moment_pass_a_bound(self):
-        """Each connection may add what it has seen room for; there are WORKERS * CONNECTIONS of them."""
-        service = self.start(queue_max_messages=MOST, connections=CONNECTIONS)
-        frame = [pb.PublishRequest(topic="q", payload=b"x")] * FRAME
+    @contextlib.contextmanager
+    def gate(self):
+        """Statements that have written messages wait at it, with their transactions, while it is closed."""
+        self.postgres.sql("CREATE OR REPLACE FUNCTION at_gate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM"
+                          f" pg_advisory_xact_lock_shared({GATE}); RETURN NULL; END $$; DROP TRIGGER IF EXISTS gate ON"
+                          " prism.messages; CREATE TRIGGER gate AFTER INSERT ON prism.messages FOR EACH STATEMENT"
+                          " EXECUTE FUNCTION at_gate()")
+        keeper = subprocess.Popen(self.postgres.psql("postgres"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        with keeper:
+            keeper.stdin.write(f"SELECT pg_advisory_lock({GATE});\n".encode())
+            keeper.stdin.flush()
+            wait.until(lambda: self.at_gate(granted=True) == 1, environment.PATIENCE, "the gate is closed")
+            yield
+            keeper.stdin.close()
 
-        def push():
+    def at_gate(self, granted=False):
+        return int(self.postgres.sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 0 AND"
+                                     f" objid = {GATE} AND granted = {granted}"))
+
+    def push_at_once(self, services, frame, **how):
+        """Numbers of the frames of which all were stored, and how many messages were."""
+        whole, stored, lock, numbers = set(), [0], threading.Lock(), iter(range(1, 1 << 30))
+
+        def push(service):
             for _ in range(10):
-                service.PublishBatch(messages=frame)
-        for _ in range(5):
-            threads = [threading.Thread(target=push) for _ in range(PUSHERS)]
+                with lock:
+                    number = next(numbers)
+                answer = service.PublishBatch(messages=[pb.PublishRequest(topic="q", payload=b"%06d" % number)] * frame,
+                                              **how)
+                codes = [result.code for result in answer.results]
+                self.assertLessEqual(set(codes), {OK, FULL})
+                with lock:
+                    stored[0] += codes.count(OK)
+                    whole.update([number] if codes.count(OK) == frame else [])
+        threads = [threading.Thread(target=push, args=(services[i % len(services)],)) for i in range(PUSHERS)]
+        with self.gate():
             for thread in threads:
                 thread.start()
-            for thread in threads:
-                thread.join()
-            held = int(self.postgres.sql("SELECT count(*) FROM prism.messages"))
-            self.assertGreaterEqual(held, MOST)
-            self.assertLessEqual(held, WORKERS * CONNECTIONS * MOST)
-            self.assertEqual(service.Publish(topic="q", payload=b"x").code, FULL)
-            print(f"{held} messages in a queue that holds {MOST}")
+            wait.until(lambda: self.at_gate() >= len(services) * CONNECTIONS, environment.PATIENCE,
+                       "so many have written, and have not seen each other's")
+        for thread in threads:
+            thread.join()
+        return whole, stored[0]
+
+    def held(self, what="count(*)"):
+        return int(self.postgres.sql(f"SELECT {what} FROM prism.messages"))
+
+    def test_m6_pushes_at_the_same_moment_keep_the_bound(self):
+        """Of two processes, with several connections: what was told as stored is there, and no more than may be."""
+        own = 200
+        for bounds in ({"queue_max_messages": MOST}, {"queue_max_messages": 1000, "queue_max_bytes": own}):
+            with self.subTest(bounds):
+                services = [self.start(connections=CONNECTIONS, **bounds) for _ in range(2)]
+                for _ in range(5):
+                    stored = self.push_at_once(services, FRAME)[1]
+                    self.assertEqual(self.held(), stored)
+                    self.assertLessEqual(stored, bounds["queue_max_messages"])
+                    self.assertLessEqual(self.held("coalesce(sum(bytes), 0)"), bounds.get("queue_max_bytes", 1 << 30))
+                    while services[0].Publish(topic="q", payload=b"%06d" % 0).code == OK:   # all room that is left
+                        stored += 1
+                    self.assertEqual(self.held(), stored)
+                    self.assertGreaterEqual(stored, min(MOST, own // 20))
+                    self.assertLessEqual(stored, bounds["queue_max_messages"])
+                    self.postgres.sql("DELETE FROM prism.messages")
+
+    def test_m6_all_or_none_at_the_same_moment(self):
+        services = [self.start(connections=CONNECTIONS, queue_max_messages=FRAME * 2 + 1) for _ in range(2)]
+        for _ in range(5):
+            whole, stored = self.push_at_once(services, FRAME, atomic=True)
+            self.assertLessEqual(stored, FRAME * 2)
+            self.assertEqual(stored, FRAME * len(whole))
+            rows = self.postgres.sql("SELECT convert_from(payload, 'UTF8') || ' ' || count(*) FROM prism.messages"
+                                     " GROUP BY payload").split("\n")
+            self.assertEqual({r for r in rows if r}, {f"{number:06} {FRAME}" for number in whole})
             self.postgres.sql("DELETE FROM prism.messages")
 
 
