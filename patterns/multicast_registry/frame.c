@@ -12,7 +12,6 @@
 enum {
     LOOK_BACK = 8,
     FRAME_MOST_BYTES = 3 * FRAME_BYTES, /* of payloads, unless it is one message */
-    SMALL_BYTES = 1024,                 /* of a frame that is written on the stack first */
     TOKEN_BYTES = RECEIVER_ID_CHARS + 1 + DECIMAL_BYTES
 };
 
@@ -196,6 +195,8 @@ void frame_release(struct receiver *r, int kind, size_t messages)
 {
     struct inbox *inbox = &r->inboxes[kind];
 
+    if (messages == 0)
+        return;
     while (messages > 0) {
         struct incoming_batch *batch = inbox->first;
         size_t n = batch->left < messages ? batch->left : messages;
@@ -224,8 +225,10 @@ static void frame_sent(struct op *op)
     struct receiver *r = CONTAINER_OF(op, struct receiver, sent);
 
     r->sending = false;
-    r->sent_bytes = 0;
-    (void)inbox_hold(r);
+    if (r->sent_bytes > 0) {
+        r->sent_bytes = 0;
+        (void)inbox_hold(r);
+    }
     if (op->err.code == ERR_OK && !r->manual)
         kept_through(r, r->sequence); /* no number was given meanwhile */
     if (op->err.code != ERR_OK)
@@ -298,15 +301,26 @@ static struct slice seldom(struct framing *f)
     return slice_of(packed, protobuf_c_message_pack(&frame.base, packed));
 }
 
+/* It refers to no payload: it is one part. */
+static void write_whole(uint8_t *out, const void *frame)
+{
+    struct call_part part;
+
+    frame_write(frame, out, &part);
+}
+
 static void send_parts(struct framing *f)
 {
     struct receiver *r = f->receiver;
     struct call_part parts[2 * FRAME_MESSAGES + 1];
-    uint8_t small[SMALL_BYTES];
     size_t bytes = frame_bytes(&f->frame);
-    uint8_t *out = bytes <= sizeof small ? small : arena_alloc(&f->arena, bytes);
 
-    call_send_parts(r->call, parts, frame_write(&f->frame, out, parts), &r->sent, frame_sent);
+    if (f->referenced == 0) {
+        call_send_written(r->call, bytes, write_whole, &f->frame, &r->sent, frame_sent);
+        return;
+    }
+    call_send_parts(r->call, parts, frame_write(&f->frame, arena_alloc(&f->arena, bytes), parts),
+                    &r->sent, frame_sent);
 }
 
 static void send(struct framing *f)
