@@ -83,8 +83,10 @@ void jet_leases_look(struct jet_listener *listener)
     size_t n_over = 0;
     bool renews = false;
 
-    if (now_ns < listener->lease_check_ns)
+    if (now_ns < listener->lease_check_ns) {
+        jet_listener_watch(listener, listener->lease_check_ns); /* it was woken by something else */
         return;
+    }
     for (size_t i = 0; i < unsettled->n; i++) {
         n_over += is_over(&unsettled->items[i], now_ns);
         renews = renews ||
