@@ -70,29 +70,30 @@ const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
         " FROM (SELECT place, refused, row_number() OVER (PARTITION BY refused ORDER BY place)"
         " AS nth FROM told) AS t LEFT JOIN (SELECT id, row_number() OVER (ORDER BY id) AS nth"
         " FROM written) AS w ON t.refused = 0 AND w.nth = t.nth ORDER BY t.place",
-    /* $1: what a push has written, $2 messages, $3 bytes, $4: all or none. Of a queue that holds
-     * more than its bounds say, those of $1 that came last and that nobody has taken go until it
-     * does not; of all or none, all of them or none. Which bound it was comes back with each. */
+    /* $1 to $3: what a push has written, of which queue, and its bytes; $5 messages, $6 bytes, $7:
+     * all or none. Of a queue that holds more than its bounds say, what came last of it and nobody
+     * has taken goes until it does not; of all or none, all or none. Which bound it was comes back
+     * with each. Rows of the push are looked up only if there is something to remove. */
     [SQL_SURPLUS] =
-        "WITH mine AS MATERIALIZED (SELECT id, space, queue, bytes FROM @.messages"
-        " WHERE id = ANY($1::int8[]) AND died_at = 0 AND delivery = 0 AND attempts = 0),"
-        " held AS MATERIALIZED (SELECT q.space, q.queue, h.n, h.bytes"
-        " FROM (SELECT DISTINCT space, queue FROM mine) AS q CROSS JOIN LATERAL"
+        "WITH mine AS MATERIALIZED (SELECT * FROM unnest($1::int8[], $2::bytea[], $3::int8[])"
+        " AS p(id, queue, bytes)),"
+        " held AS MATERIALIZED (SELECT q.queue, h.n, h.bytes"
+        " FROM (SELECT DISTINCT queue FROM mine) AS q CROSS JOIN LATERAL"
         " (SELECT count(*) AS n, coalesce(sum(k.bytes), 0) AS bytes FROM (SELECT m.bytes"
-        " FROM @.messages m WHERE m.space = q.space AND m.queue = q.queue AND m.died_at = 0"
-        " ORDER BY m.available_at, m.id LIMIT $2::int8 + cardinality($1)) AS k) AS h),"
-        " surplus AS MATERIALIZED (SELECT o.id, CASE WHEN h.n - o.later > $2 THEN 1 ELSE 2 END"
+        " FROM @.messages m WHERE m.space = $4::int4 AND m.queue = q.queue AND m.died_at = 0"
+        " ORDER BY m.available_at, m.id LIMIT $5::int8 + cardinality($1)) AS k) AS h),"
+        " surplus AS MATERIALIZED (SELECT o.id, CASE WHEN h.n - o.later > $5 THEN 1 ELSE 2 END"
         " AS bound FROM (SELECT mine.*, count(*) OVER behind AS later, coalesce(sum(bytes)"
-        " OVER behind, 0) AS later_bytes FROM mine WINDOW behind AS (PARTITION BY space, queue"
+        " OVER behind, 0) AS later_bytes FROM mine WINDOW behind AS (PARTITION BY queue"
         " ORDER BY id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) AS o"
-        " JOIN held h USING (space, queue) WHERE h.n - o.later > $2"
-        " OR ($3::int8 > 0 AND h.bytes - o.later_bytes > $3)),"
+        " JOIN held h USING (queue) WHERE h.n - o.later > $5"
+        " OR ($6::int8 > 0 AND h.bytes - o.later_bytes > $6)),"
         " locked AS MATERIALIZED (SELECT m.id FROM @.messages m WHERE m.id = ANY(CASE"
-        " WHEN NOT EXISTS (SELECT FROM surplus) THEN '{}' WHEN $4::bool THEN $1"
+        " WHEN NOT EXISTS (SELECT FROM surplus) THEN '{}' WHEN $7::bool THEN $1"
         " ELSE ARRAY(SELECT id FROM surplus) END) AND m.delivery = 0 AND m.attempts = 0"
         " FOR UPDATE),"
         " gone AS (DELETE FROM @.messages m WHERE m.id = ANY(ARRAY(SELECT id FROM locked))"
-        " AND (NOT $4 OR (SELECT count(*) FROM locked) = cardinality($1)) RETURNING m.id)"
+        " AND (NOT $7 OR (SELECT count(*) FROM locked) = cardinality($1)) RETURNING m.id)"
         " SELECT g.id, coalesce(s.bound, (SELECT min(bound) FROM surplus))::int4"
         " FROM gone g LEFT JOIN surplus s USING (id) ORDER BY g.id",
     /* ($6, $7): where the look begins (postgres_take.c). The last columns are where the last row of

@@ -52,18 +52,32 @@ static void surplus_end(struct postgres_call *call)
 static const struct postgres_kind surplus_kind = {
     .writes = true, .result = surplus_result, .end = surplus_end};
 
-/* Of those that were written. */
-static void add_ids(struct postgres_params *params, const int64_t *ids, size_t n)
+static int64_t bytes_of(const struct outgoing *m)
 {
-    struct postgres_array array;
-    size_t written = 0;
+    return (int64_t)(m->key.len + m->payload.len +
+                     postgres_headers_bytes(m->headers, m->n_headers));
+}
 
-    for (size_t i = 0; i < n; i++)
-        written += ids[i] != 0;
-    array = postgres_add_array(params, POSTGRES_INT8, written, 8 * written);
-    for (size_t i = 0; i < n; i++) {
-        if (ids[i] != 0)
-            postgres_element_int8(&array, ids[i]);
+/* Of those that were written: number, queue, bytes. */
+static void add_written(struct postgres_params *params, const struct publish *publish,
+                        const int64_t *ids)
+{
+    struct postgres_array numbers, queues, sizes;
+    size_t n = 0, bytes = 0;
+
+    for (size_t i = 0; i < publish->n; i++) {
+        n += ids[i] != 0;
+        bytes += ids[i] != 0 ? publish->items[i].topic.len : 0;
+    }
+    numbers = postgres_add_array(params, POSTGRES_INT8, n, 8 * n);
+    queues = postgres_add_array(params, POSTGRES_BYTEA, n, bytes);
+    sizes = postgres_add_array(params, POSTGRES_INT8, n, 8 * n);
+    for (size_t i = 0; i < publish->n; i++) {
+        if (ids[i] == 0)
+            continue;
+        postgres_element_int8(&numbers, ids[i]);
+        postgres_element(&queues, publish->items[i].topic);
+        postgres_element_int8(&sizes, bytes_of(&publish->items[i]));
     }
 }
 
@@ -79,7 +93,8 @@ void postgres_surplus(struct postgres *postgres, struct publish *publish, const 
     }
     *surplus = (struct surplus){.postgres = postgres, .publish = publish, .ids = ids};
     postgres_params_init(&params, op_arena(&publish->op));
-    add_ids(&params, ids, publish->n);
+    add_written(&params, publish, ids);
+    postgres_add_int4(&params, postgres->space);
     postgres_add_int8(&params, (int64_t)store->queue_messages);
     postgres_add_int8(&params, (int64_t)store->queue_bytes);
     postgres_add_bool(&params, publish->atomic);
