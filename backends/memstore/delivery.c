@@ -289,11 +289,12 @@ static void on_timer(struct timer *timer)
 {
     struct delivery_timer *own = CONTAINER_OF(timer, struct delivery_timer, timer);
     struct delivery *d = own->delivery;
-    struct group *group = own->group;
+    struct reader *holder = d->state == DELIVERY_OUT ? own->holder : NULL;
+    struct group *group = holder != NULL ? holder->group : own->group;
 
-    if (d->state == DELIVERY_OUT) {
-        reader_lost(own->holder, delivery_token(group, d));
-        delivery_leave_out(group, d, own->holder);
+    if (holder != NULL) {
+        reader_lost(holder, delivery_token(group, d));
+        delivery_leave_out(group, d, holder);
     } else if (d->delayed) {
         group->delayed--;
         d->delayed = false;
@@ -315,9 +316,9 @@ void delivery_arm(struct group *group, struct delivery *d, uint64_t at_ns)
         d->timer = calloc(1, sizeof *d->timer);
         if (d->timer == NULL)
             abort();
-        d->timer->group = group;
         d->timer->delivery = d;
     }
+    d->timer->group = group;
     timer_arm(group->wheel, &d->timer->timer, at_ns, on_timer);
 }
 

@@ -211,9 +211,11 @@ struct delivery_list {
 /* DELIVERY_PARKED: the retry; DELIVERY_OUT: the lease. */
 struct delivery_timer {
     struct timer timer;
-    struct group *group;
     struct delivery *delivery;
-    struct reader *holder; /* DELIVERY_OUT */
+    union {
+        struct reader *holder; /* DELIVERY_OUT */
+        struct group *group;
+    };
 };
 
 /* A message that was taken off the cursor and is not settled. There may be a million: what is added
@@ -321,6 +323,7 @@ void delivery_hold(struct group *group, struct delivery *d, struct reader *reade
 void delivery_leave_out(struct group *group, struct delivery *d, struct reader *reader);
 void delivery_make_ready(struct group *group, struct delivery *d);
 void delivery_park(struct group *group, struct delivery *d, uint64_t at_ns);
+/* Who arms it for one that is out says whose it is: d->timer->holder. */
 void delivery_arm(struct group *group, struct delivery *d, uint64_t at_ns);
 void delivery_disarm(struct group *group, struct delivery *d);
 
