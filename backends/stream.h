@@ -53,6 +53,7 @@ struct stream_position {
     size_t n;
     int64_t unsettled; /* handed over, in all processes; -1: unknown */
     int64_t parked;    /* waiting for a retry; -1: unknown */
+    uint64_t next;     /* nobody holds them, and only this process will; 0: none, or unknown */
 };
 
 /* Moves a group. All of its deliveries are void: the subscription is told MOVE_LOST, MOVED_BY_SEEK,

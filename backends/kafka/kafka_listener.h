@@ -211,6 +211,8 @@ void kafka_part_free(struct kafka_listener *listener, struct kafka_part *part);
 struct kafka_part *kafka_part_find(struct kafka_listener *listener, int32_t partition);
 /* Nothing of what was delivered can be settled any more. */
 void kafka_part_void(struct kafka_listener *listener, struct kafka_part *part);
+/* Nothing more comes of it until some of it is settled. */
+bool kafka_part_is_full(const struct kafka_listener *listener, const struct kafka_part *part);
 bool kafka_part_may_take(const struct kafka_listener *listener, const struct kafka_part *part);
 /* Its token. */
 uint64_t kafka_part_deliver(const struct kafka_listener *listener, struct kafka_part *part,

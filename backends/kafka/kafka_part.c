@@ -82,10 +82,14 @@ void kafka_part_void(struct kafka_listener *listener, struct kafka_part *part)
     drop_taken(part);
 }
 
+bool kafka_part_is_full(const struct kafka_listener *listener, const struct kafka_part *part)
+{
+    return kafka_part_unsettled(part) >= kafka_store_of(&listener->instance->base)->config.max_span;
+}
+
 bool kafka_part_may_take(const struct kafka_listener *listener, const struct kafka_part *part)
 {
-    return !part->leaving && !part->reset &&
-           kafka_part_unsettled(part) < kafka_store_of(&listener->instance->base)->config.max_span;
+    return !part->leaving && !part->reset && !kafka_part_is_full(listener, part);
 }
 
 static void grow(struct kafka_part *part)

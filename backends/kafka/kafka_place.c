@@ -226,9 +226,28 @@ static void take_known(const struct kafka_plan *known, struct kafka_plan *plan)
     for (size_t i = 0; known != NULL && i < known->n; i++) {
         const struct kafka_place *place = &known->places[i];
 
-        if ((size_t)place->partition < plan->n)
+        if ((size_t)place->partition < plan->n && place->committed >= 0)
             plan->places[place->partition].committed = place->committed;
     }
+}
+
+/* In the partitions that this process reads on, behind what it was handed. */
+static uint64_t count_next(const struct kafka_plan *known, const struct kafka_plan *plan)
+{
+    uint64_t next = 0;
+
+    for (size_t i = 0; known != NULL && i < known->n; i++) {
+        const struct kafka_place *place = &known->places[i];
+
+        if (place->offset < 0 || (size_t)place->partition >= plan->n)
+            continue;
+
+        const struct kafka_place *now = &plan->places[place->partition];
+        int64_t from = place->offset > now->low ? place->offset : now->low;
+
+        next += now->high > from ? (uint64_t)(now->high - from) : 0;
+    }
+    return next;
 }
 
 static bool knows_all(const struct kafka_plan *plan)
@@ -288,6 +307,7 @@ static void fill_position(struct kafka_lookup *lookup)
     position->partitions =
         arena_array(op_arena(lookup->op), places->n, sizeof position->partitions[0]);
     position->n = places->n;
+    position->next = count_next(lookup->known, places);
     for (size_t i = 0; i < places->n; i++)
         tell_place(position, &places->places[i], i);
 }
@@ -324,26 +344,40 @@ static void run_position(struct kafka_task *task)
     kafka_lookup_finish(lookup);
 }
 
+/* Where the library reads on, past what is no message: ends of transactions. < 0: unknown. */
+static int64_t reads_on_at(const struct kafka_listener *listener, const struct kafka_part *part)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    int64_t at = part->end;
+
+    rd_kafka_topic_partition_list_add(list, listener->topic, part->partition);
+    if (rd_kafka_position(listener->rk, list) == RD_KAFKA_RESP_ERR_NO_ERROR &&
+        list->elems[0].offset > at)
+        at = list->elems[0].offset;
+    rd_kafka_topic_partition_list_destroy(list);
+    return at;
+}
+
 /* At the home of the group's listener, if this process has one: what is settled there may not be
- * committed yet. */
+ * committed yet. A partition that leaves, or waits for settlements, hands over nothing rightly. */
 static void look_here(struct job *job)
 {
     struct kafka_lookup *lookup = CONTAINER_OF(job, struct kafka_lookup, job);
     struct kafka_listener *listener =
         kafka_listener_here(lookup->store, lookup->topic, lookup->group);
+    struct kafka_part *parts = listener != NULL ? listener->parts : NULL;
     size_t n = 0;
 
-    for (struct kafka_part *part = listener != NULL ? listener->parts : NULL; part != NULL;
-         part = part->next)
-        n += part->position >= 0;
+    for (const struct kafka_part *part = parts; part != NULL; part = part->next)
+        n++;
     lookup->known = kafka_plan_new(n);
-    n = 0;
-    for (struct kafka_part *part = listener != NULL ? listener->parts : NULL; part != NULL;
-         part = part->next) {
-        if (part->position < 0)
-            continue;
-        lookup->known->places[n].partition = part->partition;
-        lookup->known->places[n++].committed = part->position;
+    for (const struct kafka_part *part = parts; part != NULL; part = part->next) {
+        struct kafka_place *place = &lookup->known->places[--n];
+
+        place->partition = part->partition;
+        place->committed = part->position;
+        place->offset =
+            part->leaving || kafka_part_is_full(listener, part) ? -1 : reads_on_at(listener, part);
     }
     kafka_lookup_begin(lookup, run_position);
 }
@@ -357,6 +391,7 @@ void kafka_position(struct backend *backend, struct stream_position *position)
     position->partitions = NULL;
     position->n = 0;
     position->unsettled = position->parked = -1;
+    position->next = 0;
     lookup = kafka_lookup_new(backend, &position->op, true);
     if (lookup == NULL)
         return;

@@ -3,7 +3,8 @@
  * And is it alive, and standing still? When a group has credit and gets nothing, and messages wait
  * for it that nobody holds, at two looks one after the other, it is stalled. That is counted,
  * logged and told by GetState until a message comes. Of sources that cannot tell how many
- * deliveries other processes hold (Kafka) this is not known: what they count as lag may be theirs.
+ * deliveries other processes hold (Kafka) those count that only this process can be handed: the
+ * rest of the lag may be others'.
  *
  * While nothing changes the looks become seldom: many idle groups shall cost their server next to
  * nothing. They are always seldom where the source says that the question is dear. Chance spreads
@@ -113,7 +114,7 @@ uint64_t feed_waiting(const struct stream_position *position)
     uint64_t lag = lag_of(position, &n_known), held;
 
     if (!position->found || position->unsettled < 0 || n_known < position->n)
-        return 0;
+        return position->next;
     held = (uint64_t)position->unsettled;
     held += position->parked > 0 ? (uint64_t)position->parked : 0;
     return lag > held ? lag - held : 0;

@@ -185,6 +185,66 @@ static void test_we_read_what_other_clients_write(void **state)
     probe_free(probe);
 }
 
+/* ---- what comes next ---- */
+
+static uint64_t comes_next(struct message_fixture *fixture, const char *topic)
+{
+    return message_position(fixture, topic, "g").next;
+}
+
+/* Who has no credit gets nothing, and what waits for it is told: also where nothing is committed
+ * yet, and not where no member of this process reads. */
+static void test_what_comes_next_is_told(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const struct stream *stream = message_need_stream(fixture);
+    const char *topic = topic_of(fixture, 1);
+    struct probe *probe = probe_stream(fixture, fixture->kv.backend, probe_want(topic, "g"));
+
+    assert_int_equal(comes_next(fixture, topic), 0);
+    probe_grant(probe, 2, BYTES);
+    message_publish_ok(fixture, &stream->sink, topic, NULL, 0, 5);
+    probe_wait(probe, 2);
+    assert_int_equal(comes_next(fixture, topic), 3);
+    probe_done(probe, 0, 2);
+    assert_int_equal(comes_next(fixture, topic), 3);
+    probe_grant(probe, 3, BYTES);
+    probe_wait(probe, 5);
+    assert_int_equal(comes_next(fixture, topic), 0); /* it is held */
+    probe_free(probe);
+    message_publish_ok(fixture, &stream->sink, topic, NULL, 5, 1);
+    KV_UNTIL(&fixture->kv, comes_next(fixture, topic) == 0); /* nobody reads here */
+}
+
+/* The end of a transaction has an offset, and is no message. */
+static void test_the_end_of_a_transaction_is_nothing_that_comes(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const char *topic = topic_of(fixture, 1);
+    rd_kafka_t *client =
+        kafka_client(RD_KAFKA_PRODUCER, (const char *const[]){"transactional.id", topic, NULL});
+    struct probe *probe = probe_stream(fixture, fixture->kv.backend, probe_want(topic, "g"));
+
+    probe_grant(probe, 10, BYTES);
+    assert_null(rd_kafka_init_transactions(client, KV_PATIENCE_MS));
+    for (int commits = 1; commits >= 0; commits--) {
+        assert_null(rd_kafka_begin_transaction(client));
+        assert_int_equal(rd_kafka_producev(client, RD_KAFKA_V_TOPIC(topic),
+                                           RD_KAFKA_V_VALUE("x", 1), RD_KAFKA_V_END),
+                         RD_KAFKA_RESP_ERR_NO_ERROR);
+        rd_kafka_flush(client, KV_PATIENCE_MS);
+        assert_null(commits ? rd_kafka_commit_transaction(client, KV_PATIENCE_MS)
+                            : rd_kafka_abort_transaction(client, KV_PATIENCE_MS));
+        probe_wait(probe, 1);
+        KV_UNTIL(&fixture->kv,
+                 message_position(fixture, topic, "g").partitions[0].end == (commits ? 2 : 4));
+        KV_UNTIL(&fixture->kv, comes_next(fixture, topic) == 0);
+    }
+    assert_int_equal(probe_count(probe), 1);
+    rd_kafka_destroy(client);
+    probe_free(probe);
+}
+
 /* ---- topics ---- */
 
 static void test_absent_topics(void **state)
@@ -406,6 +466,8 @@ int main(void)
         KV_TEST(test_keys_choose_partitions_as_in_java),
         KV_TEST(test_other_clients_read_what_we_write),
         KV_TEST(test_we_read_what_other_clients_write),
+        KV_TEST(test_what_comes_next_is_told),
+        KV_TEST(test_the_end_of_a_transaction_is_nothing_that_comes),
         KV_TEST(test_absent_topics),
         KV_TEST(test_what_topics_promise),
         KV_TEST(test_rebalances_lose_nothing),

@@ -11,6 +11,7 @@
  *   reorder      messages of different keys are handed over in disorder
  *   silent       who holds what a ticket settles is not told
  *   stalled      nothing is handed over, no subscription opens
+ *   lone         of what other processes hold nothing is known
  *   uncommitted  groups have no position in one more partition of each stream
  *   open_error   subscriptions are closed with it instead of opened
  *   fake_revoke  all deliveries of a group are lost to another process, which gives them back
@@ -47,6 +48,7 @@ struct fake_faults {
     bool reorder;
     bool silent;
     bool stalled;
+    bool lone;
     bool uncommitted;
     bool holds_closes; /* closed() waits until this is false */
     struct err open_error;

@@ -245,6 +245,10 @@ static struct err apply_position(struct fake_world *world, struct op *op)
     }
     if (group != NULL && p->committed < 0)
         p->committed = (int64_t)log->n;
+    if (group != NULL && world->messages.faults.lone) {
+        request->next = (uint64_t)(p->lag - request->unsettled - request->parked);
+        request->unsettled = request->parked = -1;
+    }
     return ERR_NONE;
 }
 

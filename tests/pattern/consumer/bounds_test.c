@@ -266,13 +266,13 @@ static void test_idle_groups_leave_memory_to_busy_ones(void **state)
 }
 
 /* C20: messages wait, credit is there, and nothing comes. */
-static void test_c20_a_source_that_stands_still_is_noticed(void **state)
+static void stands_still(bool lone)
 {
     struct fake_rig *rig = consumer_rig(FAKE_STREAM);
     struct call *call = member(rig);
     const struct counter *stalled = &consumer_in(rig)->stats.stalled;
 
-    (void)state;
+    rig->world.messages.faults.lone = lone;
     for (int i = 0; i < 4; i++) {
         fake_rig_advance(rig, 10001);
         fake_rig_run(rig);
@@ -290,9 +290,26 @@ static void test_c20_a_source_that_stands_still_is_noticed(void **state)
     fake_rig_advance(rig, 1);
     fake_rig_run(rig);
     assert_int_equal(deliveries(call), 1);
-    assert_int_equal(stat_of(stalled), 0);
+    for (int i = 0; i < 4; i++) { /* it is held, and nothing waits */
+        fake_rig_advance(rig, 80001);
+        fake_rig_run(rig);
+        assert_int_equal(stat_of(stalled), 0);
+    }
     leave(rig, call);
     consumer_free(rig);
+}
+
+static void test_c20_a_source_that_stands_still_is_noticed(void **state)
+{
+    (void)state;
+    stands_still(false);
+}
+
+/* As Kafka, which does not tell what other processes hold. */
+static void test_c20_so_is_one_that_knows_no_others(void **state)
+{
+    (void)state;
+    stands_still(true);
 }
 
 static void look(struct fake_rig *rig)
@@ -424,6 +441,7 @@ int main(void)
         cmocka_unit_test(test_a_partition_comes_one_by_one),
         cmocka_unit_test(test_idle_groups_leave_memory_to_busy_ones),
         cmocka_unit_test(test_c20_a_source_that_stands_still_is_noticed),
+        cmocka_unit_test(test_c20_so_is_one_that_knows_no_others),
         cmocka_unit_test(test_how_far_groups_are_behind_is_told),
         cmocka_unit_test(test_a_partition_that_is_not_known_hides_no_other),
         cmocka_unit_test(test_a_dear_question_is_asked_seldom),
