@@ -75,7 +75,7 @@ static inline struct slice named_name(const struct named *named)
     return slice_of((const char *)named + named->kind->bytes, named->name_len);
 }
 
-enum { NAMES_HEARD = 1 << 16, TOPIC_LOCKS = 256, TOPICS_A_LOCK = 16 };
+enum { NAMES_HEARD = 1 << 16, TOPIC_LOCKS = 256, TOPICS_A_LOCK = 4 };
 
 struct names {
     pthread_mutex_t lock;

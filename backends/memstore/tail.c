@@ -5,7 +5,8 @@
 enum { FEW = 8 };
 
 /* Those that a stream opens one after the other share a lock, some at a time: a multicast meets
- * them together, and takes it once. */
+ * them together, and takes it once. They are few, for busy topics that are opened one after the
+ * other hold each other up by it. */
 static void make(struct messaging *m, struct named *named)
 {
     CONTAINER_OF(named, struct tail, named)->lock = m->topics_made++ / TOPICS_A_LOCK % TOPIC_LOCKS;
