@@ -40,8 +40,20 @@ static char *names_of(const Prism__Patterns__MulticastRegistry__Capabilities *an
     return names;
 }
 
+/* Servers from before the list announce all as native. */
+static bool is_told(const Prism__Patterns__MulticastRegistry__Capabilities *answer)
+{
+    return answer->n_native_filter_operators > 0 ||
+           answer->filter_performance != WIRE(FILTER_PERFORMANCE__FILTER_NATIVE);
+}
+
 void registry_operators_take(struct prism_registry *registry)
 {
+    if (!is_told(registry->answer)) {
+        registry->capabilities.filters_in_backend = alloc_zeroed(1, 1);
+        registry->capabilities.filters_in_prism = alloc_zeroed(1, 1);
+        return;
+    }
     registry->capabilities.filters_in_backend = names_of(registry->answer, true);
     registry->capabilities.filters_in_prism = names_of(registry->answer, false);
 }

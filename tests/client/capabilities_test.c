@@ -2,6 +2,9 @@
  * server, and what it warns of. */
 #include "tests/client/fixture.h"
 
+#include "prism/registry.h"
+
+#include "prism/patterns/multicast_registry/multicast_registry_pattern.pb-c.h"
 #include "prism/patterns/schemas/slot_schema.pb-c.h"
 
 #include <stdio.h>
@@ -254,6 +257,54 @@ static void flags_and_limits_are_seen(void **state)
     fixture_close(&f);
 }
 
+/* ---- filters of the registry ---- */
+
+typedef Prism__Patterns__MulticastRegistry__Capabilities registry_capabilities;
+
+static void assert_filters(const registry_capabilities *answer, const char *in_backend,
+                           const char *in_prism)
+{
+    const struct prism_registry_capabilities *seen;
+    struct prism_registry *registry;
+    struct fixture f = {.server = script_server_start(0)};
+
+    script_always(f.server,
+                  (struct script_step){.method = "GetCapabilities", .messages = {&answer->base}});
+    assert_ok(prism_channel_open(script_server_target(f.server), NULL, &f.channel, &f.error),
+              f.error);
+    assert_ok(prism_registry_open(f.channel, &registry, &f.error), f.error);
+    seen = prism_registry_capabilities(registry);
+    assert_string_equal(seen->filters_in_backend, in_backend);
+    assert_string_equal(seen->filters_in_prism, in_prism);
+    prism_registry_close(registry);
+    fixture_close(&f);
+}
+
+static void who_evaluates_filters_is_seen_where_it_is_told(void **state)
+{
+    Prism__Patterns__MulticastRegistry__FilterOperator all[] = {
+        PRISM__PATTERNS__MULTICAST_REGISTRY__FILTER_OPERATOR__EQUALS,
+        PRISM__PATTERNS__MULTICAST_REGISTRY__FILTER_OPERATOR__REGEX};
+    registry_capabilities answer = PRISM__PATTERNS__MULTICAST_REGISTRY__CAPABILITIES__INIT;
+
+    (void)state;
+    answer.n_filter_operators = 2;
+    answer.filter_operators = answer.native_filter_operators = all;
+    answer.filter_performance =
+        PRISM__PATTERNS__MULTICAST_REGISTRY__FILTER_PERFORMANCE__FILTER_CLIENT_SIDE;
+    assert_filters(&answer, "", "EQUALS REGEX");
+    answer.filter_performance =
+        PRISM__PATTERNS__MULTICAST_REGISTRY__FILTER_PERFORMANCE__FILTER_MIXED;
+    answer.n_native_filter_operators = 1;
+    assert_filters(&answer, "EQUALS", "REGEX");
+    answer.filter_performance =
+        PRISM__PATTERNS__MULTICAST_REGISTRY__FILTER_PERFORMANCE__FILTER_NATIVE;
+    answer.n_native_filter_operators = 2;
+    assert_filters(&answer, "EQUALS REGEX", "");
+    answer.n_native_filter_operators = 0; /* a server from before the list */
+    assert_filters(&answer, "", "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,6 +313,7 @@ int main(void)
         cmocka_unit_test(operations_say_more_than_flags),
         cmocka_unit_test(emulation_is_reported_once),
         cmocka_unit_test(flags_and_limits_are_seen),
+        cmocka_unit_test(who_evaluates_filters_is_seen_where_it_is_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

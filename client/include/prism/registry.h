@@ -32,7 +32,7 @@ struct prism_registry_capabilities {
     const struct prism_operation *operations;
     size_t operation_count;
     /* Operators of filters, "EQUALS IN TYPE", by who evaluates them: the registry's backend, or
-     * Prism on what the backend sends it. "" = none. */
+     * Prism on what the backend sends it. "" = none; both "" = an older server did not tell. */
     const char *filters_in_backend, *filters_in_prism;
 };
 
