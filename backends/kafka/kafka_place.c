@@ -344,12 +344,18 @@ static void run_position(struct kafka_task *task)
     kafka_lookup_finish(lookup);
 }
 
-/* Where the library reads on, past what is no message: ends of transactions. < 0: unknown. */
+/* What comes next: what was taken from the library and not handed over, or else where that reads
+ * on, past what is no message (ends of transactions). < 0: unknown. */
 static int64_t reads_on_at(const struct kafka_listener *listener, const struct kafka_part *part)
 {
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_t *list;
     int64_t at = part->end;
 
+    for (unsigned i = part->taken_at; i < part->taken_n; i++) {
+        if (part->taken[i]->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+            return part->taken[i]->offset;
+    }
+    list = rd_kafka_topic_partition_list_new(1);
     rd_kafka_topic_partition_list_add(list, listener->topic, part->partition);
     if (rd_kafka_position(listener->rk, list) == RD_KAFKA_RESP_ERR_NO_ERROR &&
         list->elems[0].offset > at)

@@ -216,6 +216,22 @@ static void test_what_comes_next_is_told(void **state)
     KV_UNTIL(&fixture->kv, comes_next(fixture, topic) == 0); /* nobody reads here */
 }
 
+/* The credit ends amid what was taken from the library at once: the rest waits as well. */
+static void test_what_was_taken_and_not_handed_over_comes_next(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const char *topic = topic_of(fixture, 1);
+    struct probe *probe = probe_stream(fixture, fixture->kv.backend, probe_want(topic, "g"));
+
+    message_publish_ok(fixture, &message_need_stream(fixture)->sink, topic, NULL, 0, 5);
+    KV_UNTIL(&fixture->kv, comes_next(fixture, topic) == 5);
+    kv_pass(&fixture->kv, 1000); /* the library fetches them */
+    probe_grant(probe, 5, 1);
+    probe_wait(probe, 1);
+    assert_int_equal(comes_next(fixture, topic), 4);
+    probe_free(probe);
+}
+
 /* The end of a transaction has an offset, and is no message. */
 static void test_the_end_of_a_transaction_is_nothing_that_comes(void **state)
 {
@@ -467,6 +483,7 @@ int main(void)
         KV_TEST(test_other_clients_read_what_we_write),
         KV_TEST(test_we_read_what_other_clients_write),
         KV_TEST(test_what_comes_next_is_told),
+        KV_TEST(test_what_was_taken_and_not_handed_over_comes_next),
         KV_TEST(test_the_end_of_a_transaction_is_nothing_that_comes),
         KV_TEST(test_absent_topics),
         KV_TEST(test_what_topics_promise),
