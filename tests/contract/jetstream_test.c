@@ -312,6 +312,39 @@ static void streams_are_described(void **state)
     plain_close(&plain);
 }
 
+/* ---- leases ---- */
+
+/* Looks for what was removed wake a reader before its leases are due. Without credit nothing else
+ * wakes it then, and what it holds stays its own. */
+static void what_is_in_hand_stays_there(void **state)
+{
+    enum { WAIT_MS = 5000, HELD = 2, BYTES = 1 << 20 };
+    const char *const pairs[] = {"ack_wait_ms", "5000", NULL};
+    struct nats_fixture *fixture = jetstream_open(&server, pairs);
+    struct plain plain = plain_open(&server);
+    struct probe *holder, *other;
+
+    (void)state;
+    KV_UNTIL(&fixture->messages.kv, atomic_load(&fixture->second->state) == BACKEND_READY);
+    plain_stream(&plain, "held", "held", NULL);
+    message_publish_ok(&fixture->messages, jetstream_sink(fixture), "held", NULL, 0, HELD);
+    holder =
+        probe_stream(&fixture->messages, fixture->messages.kv.backend, probe_want("held", "g"));
+    probe_grant(holder, HELD, BYTES);
+    probe_wait(holder, HELD);
+    other = probe_stream(&fixture->messages, fixture->messages.second, probe_want("held", "g"));
+    probe_grant(other, HELD, BYTES);
+    assert_int_equal(js_DeleteMsg(plain.js, "held", 1, NULL, NULL), NATS_OK);
+    kv_pass(&fixture->messages.kv, WAIT_MS + 2000);
+    assert_int_equal(probe_count(other), 0);
+    assert_int_equal(probe_moves(holder).lost, 0);
+    probe_done(holder, 0, HELD);
+    probe_free(holder);
+    probe_free(other);
+    plain_close(&plain);
+    nats_fixture_close((void **)&fixture);
+}
+
 /* All of it, on one server. */
 static int run_on(const char *name)
 {
@@ -324,6 +357,7 @@ static int run_on(const char *name)
         KV_TEST(push_consumers_are_refused),
         cmocka_unit_test(permissions_are_told),
         KV_TEST(streams_are_described),
+        cmocka_unit_test(what_is_in_hand_stays_there),
     };
     int failed;
 
