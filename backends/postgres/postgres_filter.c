@@ -3,9 +3,9 @@
  * PostgreSQL's own notions differ from ours in corners, so each condition is written out: a field
  * that is absent makes it false, not NULL; types are looked at before values; strings compare by
  * their bytes; lists are not reached into by a path. What it cannot say (regular expressions
- * as RE2 reads them, more parameters than a statement takes) is left out: the test then holds for
- * more rows, and the filter is evaluated here. Below a NOT that would be fewer, so a NOT of such a
- * thing is left out as a whole.
+ * as RE2 reads them, more parameters than a statement takes), or what would hold it for long (some
+ * globs), is left out: the test then holds for more rows, and the filter is evaluated here. Below a
+ * NOT that would be fewer, so a NOT of such a thing is left out as a whole.
  *
  * Equality with a scalar, and a tag, are said once more as `@>`, which the GIN indexes know. As
  * constants: of a parameter the planner cannot tell how few rows have it. */
@@ -242,14 +242,19 @@ static void condition(struct writer *writer, const struct filter_node *node)
 
 /* ---- the tree ---- */
 
-/* Parameters that the node takes; as many as cannot be had if postgres cannot say it. */
+static bool can_say(const struct filter_node *node)
+{
+    return (POSTGRES_FILTER_OPS & FILTER_BIT(node->op)) != 0 &&
+           (node->op != FILTER_GLOB || postgres_glob_is_cheap(document_payload(node->value)));
+}
+
+/* Parameters that the node takes; as many as cannot be had if postgres is not to be asked. */
 static size_t params_of(const struct filter_node *node)
 {
     size_t n = 0;
 
     if (node->kind == FILTER_CONDITION)
-        return (POSTGRES_FILTER_OPS & FILTER_BIT(node->op)) != 0 ? node->names_n + 2
-                                                                 : POSTGRES_PARAMS;
+        return can_say(node) ? node->names_n + 2 : POSTGRES_PARAMS;
     for (const struct filter_node *child = node->first; child != NULL; child = child->next)
         n += params_of(child);
     return n;

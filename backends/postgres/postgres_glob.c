@@ -6,6 +6,10 @@
 
 #include <stdio.h>
 
+/* A "?" or a set behind a "*" doubles the states in which an automaton may be. With this many a
+ * text of 64 KiB takes postgres some 15 ms; with 250 it makes a state for each character. */
+enum { OPEN_PIECES = 16 };
+
 /* No piece of a pattern grows more than that: "a" becomes "\U00000061". */
 enum { GROWTH = 10 };
 
@@ -65,6 +69,32 @@ static void say_run(struct regex_text *text, struct slice *pattern)
     while (pattern->len > 0 && pattern->data[0] == '*')
         *pattern = slice_of(pattern->data + 1, pattern->len - 1);
     say(text, ".*");
+}
+
+static void skip_set(struct slice *pattern)
+{
+    uint32_t low, high;
+
+    glob_negates(pattern);
+    while (glob_take_range(pattern, &low, &high) && !glob_set_ends(pattern))
+        ;
+}
+
+bool postgres_glob_is_cheap(struct slice pattern)
+{
+    unsigned open = 0;
+    bool behind_run = false;
+    uint32_t code;
+
+    while (pattern.len > 0) {
+        enum glob_piece piece = glob_take(&pattern, &code);
+
+        if (piece == GLOB_SET)
+            skip_set(&pattern);
+        behind_run = behind_run || piece == GLOB_RUN;
+        open += behind_run && (piece == GLOB_ONE || piece == GLOB_SET);
+    }
+    return open <= OPEN_PIECES;
 }
 
 struct slice postgres_glob(struct arena *arena, struct slice pattern)

@@ -24,6 +24,9 @@ struct err postgres_registry_other(void);
  * expressions are not RE2's. */
 #define POSTGRES_FILTER_OPS (FILTER_ALL_OPS & ~FILTER_BIT(FILTER_REGEX))
 
+/* Of what is longer, postgres would take seconds over a slice of rows; it is evaluated here. */
+bool postgres_glob_is_cheap(struct slice pattern);
+
 /* A glob as a regular expression of postgres, for `~`; in the arena. */
 struct slice postgres_glob(struct arena *arena, struct slice pattern);
 

@@ -157,6 +157,55 @@ static void globs_mean_the_same(void **state)
     PQfinish(pg);
 }
 
+static char *append(char *to, const char *piece, unsigned times)
+{
+    while (times-- > 0)
+        to = stpcpy(to, piece);
+    return to;
+}
+
+/* Is the filter postgres's alone, and what does it ask it? */
+static bool said_by_postgres(struct kv_fixture *kv, const struct filter *filter, const char **test)
+{
+    struct postgres_params params;
+    struct postgres_where where;
+
+    postgres_params_init(&params, &kv->arena);
+    where = postgres_where_of(filter, &params, false);
+    *test = where.test;
+    return where.exact;
+}
+
+/* M11: postgres's automaton would make a new state for each character of the text. Such a glob is
+ * evaluated here, and a NOT of it. */
+static void globs_that_would_hold_postgres_are_ours(void **state)
+{
+    static const struct {
+        const char *before, *piece;
+        unsigned times;
+        bool asked;
+    } cases[] = {{"*a", "?", 250, false},  {"*a", "?", 17, false},   {"*a", "?", 16, true},
+                 {"", "?", 250, true},     {"*", "[!a]", 17, false}, {"*", "[]-a]", 16, true},
+                 {"*", "\\\\?", 40, true}, {"?*", "?*", 17, false},  {"a", "*", 100, true}};
+    static const char *const forms[] = {"{\"$identity.$glob\":\"%s\"}",
+                                        "{\"$not\":{\"$identity.$glob\":\"%s\"}}"};
+    struct kv_fixture *kv = *state;
+    const char *test;
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char glob[300];
+
+        append(stpcpy(glob, cases[i].before), cases[i].piece, cases[i].times);
+        for (size_t form = 0; form < ARRAY_LEN(forms); form++) {
+            const struct filter *filter =
+                registry_filter(kv, arena_printf(&kv->arena, forms[form], glob));
+
+            assert_int_equal(said_by_postgres(kv, filter, &test), cases[i].asked);
+            assert_int_equal(strcmp(test, "true") != 0, cases[i].asked);
+        }
+    }
+}
+
 /* The rows of those who have expired go, without anybody asking for them. */
 static void expired_rows_are_removed(void **state)
 {
@@ -186,6 +235,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         KV_TEST(lookups_use_the_index),
         KV_TEST(globs_mean_the_same),
+        KV_TEST(globs_that_would_hold_postgres_are_ours),
         KV_TEST(expired_rows_are_removed),
         KV_TEST(generations_grow_over_a_loss),
     };
