@@ -73,7 +73,8 @@ const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
     /* $1 to $3: what a push has written, of which queue, and its bytes; $5 messages, $6 bytes, $7:
      * all or none. Of a queue that holds more than its bounds say, what came last of it and nobody
      * has taken goes until it does not; of all or none, all or none. Which bound it was comes back
-     * with each. Rows of the push are looked up only if there is something to remove. */
+     * with each. What is gone meanwhile is not in the count and makes no room. Rows of the push are
+     * looked up only if a bound is passed. */
     [SQL_SURPLUS] =
         "WITH mine AS MATERIALIZED (SELECT * FROM unnest($1::int8[], $2::bytea[], $3::int8[])"
         " AS p(id, queue, bytes)),"
@@ -82,9 +83,13 @@ const char *const postgres_sql_of_queue[POSTGRES_STATEMENTS] = {
         " (SELECT count(*) AS n, coalesce(sum(k.bytes), 0) AS bytes FROM (SELECT m.bytes"
         " FROM @.messages m WHERE m.space = $4::int4 AND m.queue = q.queue AND m.died_at = 0"
         " ORDER BY m.available_at, m.id LIMIT $5::int8 + cardinality($1)) AS k) AS h),"
+        " here AS MATERIALIZED (SELECT m.id FROM @.messages m WHERE m.id = ANY(CASE"
+        " WHEN EXISTS (SELECT FROM held WHERE n > $5 OR ($6::int8 > 0 AND bytes > $6)) THEN $1"
+        " ELSE '{}' END) AND m.died_at = 0 AND m.delivery = 0 AND m.attempts = 0),"
         " surplus AS MATERIALIZED (SELECT o.id, CASE WHEN h.n - o.later > $5 THEN 1 ELSE 2 END"
         " AS bound FROM (SELECT mine.*, count(*) OVER behind AS later, coalesce(sum(bytes)"
-        " OVER behind, 0) AS later_bytes FROM mine WINDOW behind AS (PARTITION BY queue"
+        " OVER behind, 0) AS later_bytes FROM mine JOIN here USING (id)"
+        " WINDOW behind AS (PARTITION BY queue"
         " ORDER BY id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) AS o"
         " JOIN held h USING (queue) WHERE h.n - o.later > $5"
         " OR ($6::int8 > 0 AND h.bytes - o.later_bytes > $6)),"

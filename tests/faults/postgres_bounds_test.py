@@ -106,6 +106,20 @@ class Bounds(suite.Case):
                     self.assertLessEqual(stored, bounds["queue_max_messages"])
                     self.postgres.sql("DELETE FROM prism.messages")
 
+    def test_m6_what_is_settled_at_the_look_makes_no_room(self):
+        """The push's own commit brings ten of others, and its last two are settled before it looks once more."""
+        service = self.start(queue_max_messages=MOST)
+        self.postgres.sql("CREATE FUNCTION others() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+                          " INSERT INTO prism.messages (space, queue, payload, headers, pushed_at, available_at)"
+                          " SELECT space, queue, payload, headers, pushed_at, available_at FROM prism.messages,"
+                          " generate_series(1, 2); DELETE FROM prism.messages WHERE id IN"
+                          " (SELECT id FROM prism.messages ORDER BY id OFFSET 3 LIMIT 2); RETURN NULL; END $$;"
+                          " CREATE TRIGGER others AFTER INSERT ON prism.messages FOR EACH STATEMENT"
+                          " WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION others()")
+        answer = service.PublishBatch(messages=[pb.PublishRequest(topic="q", payload=b"x")] * FRAME)
+        self.assertEqual([result.code for result in answer.results], [FULL] * 3 + [OK] * 2)
+        self.assertEqual(self.held(), MOST)
+
     def test_m6_all_or_none_at_the_same_moment(self):
         services = [self.start(connections=CONNECTIONS, queue_max_messages=FRAME * 2 + 1) for _ in range(2)]
         for _ in range(5):
