@@ -10,7 +10,7 @@ from rig.prismd import Prismd
 
 MIB = 1 << 20
 KEYS = 200000
-COUNTS = 200
+COUNTS = 50 if environment.SANITIZER else 200
 
 
 def memstore():
