@@ -52,8 +52,8 @@ class Runs(unittest.TestCase):
         self.assertAlmostEqual(result["calls"], 500, delta=1)
 
     def test_an_open_loop_counts_the_wait_of_calls_that_are_late(self):
-        """Far above what the server can do, latencies grow with the backlog instead of staying at the service time. What
-        it can do is looked at anew where the machine was busy at that moment and then was not."""
+        """Far above what the server can do, latencies grow with the backlog instead of staying at the service time.
+        What it can do is looked at anew where the machine was busy at that moment and then was not."""
         tries = []
         while not tries or tries[-1] <= 3 and len(tries) < 6:
             closed = run_json("--server", "bare", "--in-flight", "64")["results"][0]
