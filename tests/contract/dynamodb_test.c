@@ -16,7 +16,9 @@ static const char *endpoint; /* of the server that the group runs against */
 
 static int open_contract(void **state)
 {
-    return redis_neighbours_open(state, &backend_dynamodb, "a#1", (redis_settings){HERE, NULL});
+    redis_neighbours_open(state, &backend_dynamodb, "a#1", (redis_settings){HERE, NULL});
+    ((struct redis_fixture *)*state)->kv.portion = 100;
+    return 0;
 }
 
 static int open_default(void **state)

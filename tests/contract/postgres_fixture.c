@@ -54,30 +54,11 @@ int postgres_fixture_setup(void **state)
 
 int postgres_fixture_setup_in(void **state, const char *schema)
 {
-    struct postgres_fixture *fixture = test_calloc(1, sizeof *fixture);
     redis_settings settings = {"schema", schema, NULL};
     const char *all[SETTINGS];
 
     complete(settings, all);
-    postgres_fixture_open(&fixture->redis, "a", settings);
-    assert_int_equal(redis_fixture_store_of(&backend_postgres, &fixture->other, "a:b", all).code,
-                     ERR_OK);
-    fixture->redis.kv.elsewhere = kv_open(&fixture->redis.kv, fixture->other);
-    redis_until(&fixture->redis, BACKEND_READY);
-    KV_UNTIL(&fixture->redis.kv, atomic_load(&fixture->other->state) == BACKEND_READY);
-    *state = fixture;
-    return 0;
-}
-
-int postgres_fixture_teardown(void **state)
-{
-    struct postgres_fixture *fixture = *state;
-
-    kv_close(&fixture->redis.kv, fixture->redis.kv.elsewhere);
-    backend_postgres.store_close(fixture->other);
-    redis_fixture_close(&fixture->redis);
-    test_free(fixture);
-    return 0;
+    return redis_neighbours_open(state, &backend_postgres, "a:b", all);
 }
 
 PGconn *postgres_fixture_connect(void)

@@ -8,11 +8,6 @@
 
 #include <libpq-fe.h>
 
-struct postgres_fixture {
-    struct redis_fixture redis; /* first */
-    struct backend_store *other;
-};
-
 /* HOST:PORT of the server; NULL: none was started. */
 const char *postgres_fixture_address(void);
 
@@ -23,10 +18,9 @@ void postgres_fixture_open(struct redis_fixture *fixture, const char *namespace_
 /* A store of that namespace with these settings; by default in the schema prism. */
 struct backend_store *postgres_fixture_store(const char *namespace_name, redis_settings settings);
 
-/* For suites: two namespaces in one schema, ready. */
+/* For suites: two namespaces in one schema, ready (struct redis_neighbours). */
 int postgres_fixture_setup(void **state);
 int postgres_fixture_setup_in(void **state, const char *schema);
-int postgres_fixture_teardown(void **state);
 
 /* A connection of the test's own, as superuser; PQfinish() ends it. */
 PGconn *postgres_fixture_connect(void);

@@ -15,13 +15,13 @@ static struct backend *peer_instance;
 
 static int open_fixture(void **state)
 {
-    struct postgres_fixture *fixture;
+    struct redis_neighbours *fixture;
 
     postgres_fixture_setup(state);
     fixture = *state;
     peer_store = postgres_fixture_store("a", (redis_settings){NULL});
-    peer_instance = kv_open(&fixture->redis.kv, peer_store);
-    KV_UNTIL(&fixture->redis.kv, atomic_load(&peer_store->state) == BACKEND_READY);
+    peer_instance = kv_open(&fixture->base.kv, peer_store);
+    KV_UNTIL(&fixture->base.kv, atomic_load(&peer_store->state) == BACKEND_READY);
     return 0;
 }
 
@@ -33,11 +33,11 @@ static struct backend *peer(struct kv_fixture *kv)
 
 static int close_fixture(void **state)
 {
-    struct postgres_fixture *fixture = *state;
+    struct redis_neighbours *fixture = *state;
 
-    kv_close(&fixture->redis.kv, peer_instance);
+    kv_close(&fixture->base.kv, peer_instance);
     backend_postgres.store_close(peer_store);
-    return postgres_fixture_teardown(state);
+    return redis_neighbours_close(state);
 }
 
 /* ---- what is special to this backend ---- */
@@ -244,5 +244,5 @@ int main(void)
         return 77;
     return registry_contract("postgres", open_fixture, close_fixture, peer) +
            cmocka_run_group_tests_name("postgres registry", tests, postgres_fixture_setup,
-                                       postgres_fixture_teardown);
+                                       redis_neighbours_close);
 }

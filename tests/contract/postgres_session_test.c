@@ -7,7 +7,7 @@
 #include <string.h>
 
 struct session_fixture {
-    struct postgres_fixture postgres; /* first */
+    struct redis_neighbours postgres; /* first */
     struct backend_store *peer_store;
     struct backend *peer;
 };
@@ -18,9 +18,9 @@ static int open_fixture(void **state)
     const char *const settings[] = {
         "address", postgres_fixture_address(), "username", "postgres", "database", "postgres",
         NULL};
-    struct kv_fixture *kv = &fixture->postgres.redis.kv;
+    struct kv_fixture *kv = &fixture->postgres.base.kv;
 
-    postgres_fixture_open(&fixture->postgres.redis, "a", (redis_settings){NULL});
+    postgres_fixture_open(&fixture->postgres.base, "a", (redis_settings){NULL});
     assert_int_equal(
         redis_fixture_store_of(&backend_postgres, &fixture->postgres.other, "a:b", settings).code,
         ERR_OK);
@@ -29,7 +29,7 @@ static int open_fixture(void **state)
         ERR_OK);
     kv->elsewhere = kv_open(kv, fixture->postgres.other);
     fixture->peer = kv_open(kv, fixture->peer_store);
-    redis_until(&fixture->postgres.redis, BACKEND_READY);
+    redis_until(&fixture->postgres.base, BACKEND_READY);
     KV_UNTIL(kv, atomic_load(&fixture->postgres.other->state) == BACKEND_READY);
     KV_UNTIL(kv, atomic_load(&fixture->peer_store->state) == BACKEND_READY);
     *state = fixture;
@@ -44,13 +44,13 @@ static struct backend *peer(struct kv_fixture *kv)
 static int close_fixture(void **state)
 {
     struct session_fixture *fixture = *state;
-    struct kv_fixture *kv = &fixture->postgres.redis.kv;
+    struct kv_fixture *kv = &fixture->postgres.base.kv;
 
     kv_close(kv, kv->elsewhere);
     kv_close(kv, fixture->peer);
     backend_postgres.store_close(fixture->postgres.other);
     backend_postgres.store_close(fixture->peer_store);
-    redis_fixture_close(&fixture->postgres.redis);
+    redis_fixture_close(&fixture->postgres.base);
     test_free(fixture);
     return 0;
 }

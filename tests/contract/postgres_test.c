@@ -17,11 +17,11 @@ static struct redis_fixture *fixture_of(void **state)
 /* As a slot with `emulate: [keyvalue_ttl]` sees it. */
 static int setup_emulated(void **state)
 {
-    struct postgres_fixture *fixture;
+    struct redis_neighbours *fixture;
 
     postgres_fixture_setup_in(state, "emulated");
     fixture = *state;
-    fixture->redis.kv.backend->has.kv_ttl = backend_postgres.emulations.kv_ttl;
+    fixture->base.kv.backend->has.kv_ttl = backend_postgres.emulations.kv_ttl;
     return 0;
 }
 
@@ -406,9 +406,9 @@ int main(void)
 
     if (postgres_fixture_address() == NULL)
         return 77;
-    return kv_contract("postgres", postgres_fixture_setup, postgres_fixture_teardown) +
-           kv_ttl_contract("postgres emulated", setup_emulated, postgres_fixture_teardown) +
-           kv_cas_contract("postgres emulated", setup_emulated, postgres_fixture_teardown) +
+    return kv_contract("postgres", postgres_fixture_setup, redis_neighbours_close) +
+           kv_ttl_contract("postgres emulated", setup_emulated, redis_neighbours_close) +
+           kv_cas_contract("postgres emulated", setup_emulated, redis_neighbours_close) +
            cmocka_run_group_tests_name("postgres", tests, postgres_fixture_setup,
-                                       postgres_fixture_teardown);
+                                       redis_neighbours_close);
 }

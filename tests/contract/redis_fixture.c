@@ -366,7 +366,6 @@ int redis_neighbours_open(void **state, const struct backend_type *type, const c
 
     redis_fixture_open_as(&fixture->base, type, "a", settings);
     assert_int_equal(redis_fixture_store_of(type, &fixture->other, other, settings).code, ERR_OK);
-    fixture->base.kv.portion = 100;
     fixture->base.kv.elsewhere = kv_open(&fixture->base.kv, fixture->other);
     redis_until(&fixture->base, BACKEND_READY);
     KV_UNTIL(&fixture->base.kv, atomic_load(&fixture->other->state) == BACKEND_READY);

@@ -52,7 +52,7 @@ int redis_pair_open_as(void **state, struct redis_server *server, const char *co
 struct backend *redis_pair_peer(struct kv_fixture *kv);
 int redis_pair_close(void **state);
 
-/* One instance of namespace "a" and one of another; batches go in portions. */
+/* One instance of namespace "a" and one of another. */
 struct redis_neighbours {
     struct redis_fixture base; /* first */
     struct backend_store *other;

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LARGE = 8 << 20, AT_ONCE = 500 };
+enum { LARGE = 8 << 20 };
 
 static char endpoint[64]; /* at which a bucket may be part of the path or of the host */
 static const char *flat = "false";
@@ -26,6 +26,7 @@ static int open_contract(void **state)
 
     struct kv_fixture *kv = &((struct redis_fixture *)*state)->kv;
 
+    kv->portion = 100;
     kv->backend->has.kv_scan = kv->elsewhere->has.kv_scan = backend_s3.emulations.kv_scan;
     return 0;
 }
@@ -254,37 +255,10 @@ static void names_of_all_kinds_are_listed(void **state)
 static void many_at_once(void **state)
 {
     struct redis_fixture *fixture = *state;
-    struct kv_put *puts = test_calloc(AT_ONCE, sizeof *puts);
-    struct kv_get *gets = test_calloc(AT_ONCE, sizeof *gets);
-    struct op *ops[AT_ONCE];
-    char(*keys)[16] = test_calloc(AT_ONCE, sizeof *keys);
-    struct redis_flight flight;
     uint64_t before = counter_read(&fixture->kv.backend->stats.connects);
 
-    for (size_t i = 0; i < AT_ONCE; i++) {
-        snprintf(keys[i], sizeof keys[i], "many-%zu", i);
-        puts[i] = (struct kv_put){.key = slice_str(keys[i]), .value = slice_str(keys[i])};
-        gets[i] = (struct kv_get){.key = slice_str(keys[i])};
-        ops[i] = &puts[i].op;
-    }
-    redis_launch(&flight, fixture, kv_start_put, ops, AT_ONCE, 0);
-    redis_land(&flight);
-    redis_flight_clear(&flight);
-    for (size_t i = 0; i < AT_ONCE; i++)
-        ops[i] = &gets[i].op;
-    redis_launch(&flight, fixture, kv_start_get, ops, AT_ONCE, 0);
-    redis_land(&flight);
-    for (size_t i = 0; i < AT_ONCE; i++) {
-        assert_int_equal(puts[i].op.err.code, ERR_OK);
-        assert_int_equal(gets[i].op.err.code, ERR_OK);
-        assert_true(gets[i].found && slice_equal(gets[i].value, slice_str(keys[i])));
-    }
-    redis_flight_clear(&flight);
-    assert_int_equal(counter_read(&fixture->kv.backend->stats.in_flight), 0);
+    redis_many_at_once(fixture, 500);
     assert_in_range(counter_read(&fixture->kv.backend->stats.connects) - before, 1, 64);
-    test_free(keys);
-    test_free(gets);
-    test_free(puts);
 }
 
 /* One more than max_in_flight is refused, whatever the server does. */
