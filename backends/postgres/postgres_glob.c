@@ -6,8 +6,8 @@
 
 #include <stdio.h>
 
-/* A "?" or a set behind a "*" doubles the states in which an automaton may be. With this many a
- * text of 64 KiB takes postgres some 15 ms; with 250 it makes a state for each character. */
+/* A "?" or a set behind a "*" doubles the states in which an automaton may be: postgres took 14 ms
+ * for a text of 65,000 characters with 20 of them, and 60 with 250. */
 enum { OPEN_PIECES = 16 };
 
 /* No piece of a pattern grows more than that: "a" becomes "\U00000061". */
