@@ -76,7 +76,7 @@ static bool is_foreign(const struct call *call, const grpc_byte_buffer *buffer)
     for (size_t i = 0; i < parts->count && at < sizeof METER_FOREIGN; i++) {
         size_t n = GRPC_SLICE_LENGTH(parts->slices[i]), rest = sizeof METER_FOREIGN - at;
 
-        if (memcmp(GRPC_SLICE_START_PTR(parts->slices[i]), METER_FOREIGN + at,
+        if (memcmp(GRPC_SLICE_START_PTR(parts->slices[i]), &METER_FOREIGN[at],
                    n < rest ? n : rest) != 0)
             return false;
         at += n;
