@@ -10,63 +10,43 @@ void lanes_init(struct lanes *lanes, struct arena *arena, uint32_t n, uint32_t m
     assert(n > 0 && (n & (n - 1)) == 0 && n <= most);
     *lanes = (struct lanes){.arena = arena,
                             .start = start,
-                            .lanes = arena_array(arena, n, sizeof *lanes->lanes),
+                            .buckets = arena_array(arena, n, sizeof(struct lane_item *)),
                             .n = n,
                             .most = most,
                             .seed = seed};
 }
 
-static struct lane *lane_of(const struct lanes *lanes, const struct lane_item *item)
+static struct lane_item **bucket_of(const struct lanes *lanes, const struct lane_item *item)
 {
-    return &lanes->lanes[item->hash & (lanes->n - 1)];
+    return &lanes->buckets[item->hash & (lanes->n - 1)];
 }
 
-static void append(struct lanes *lanes, struct lane_item *item)
+/* Where the first item of its lane is held. What it points to is NULL: there is no lane. */
+static struct lane_item **find(const struct lanes *lanes, const struct lane_item *item)
 {
-    struct lane *lane = lane_of(lanes, item);
+    struct lane_item **at = bucket_of(lanes, item);
 
-    item->in = true;
-    item->next = NULL;
-    item->prev = lane->last;
-    lane->last = item;
-    if (item->prev == NULL)
-        lane->first = item;
-    else
-        item->prev->next = item;
+    while (*at != NULL && (*at)->hash != item->hash)
+        at = &(*at)->beside;
+    return at;
 }
 
-static void start(const struct lanes *lanes, struct lane_item *item)
-{
-    item->started = true;
-    lanes->start(item);
-}
-
-static void start_next(struct lanes *lanes, struct lane_item *item)
-{
-    lanes->waiting--;
-    start(lanes, item);
-}
-
-/* The items of one lane stand in two then, in their order. The old lanes stay in the arena: all of
- * them together take no more than the new ones. */
+/* The old buckets stay in the arena: all of them together take no more than the new ones. */
 static void grow(struct lanes *lanes)
 {
-    struct lane *old = lanes->lanes;
+    struct lane_item **old = lanes->buckets;
     uint32_t n = lanes->n;
 
     lanes->n = 2 * n;
-    lanes->lanes = arena_array(lanes->arena, lanes->n, sizeof *lanes->lanes);
+    lanes->buckets = arena_array(lanes->arena, lanes->n, sizeof *lanes->buckets);
     for (uint32_t i = 0; i < n; i++) {
-        for (struct lane_item *item = old[i].first, *next; item != NULL; item = next) {
-            next = item->next;
-            append(lanes, item);
-        }
-    }
-    for (uint32_t i = 0; i < 2 * n; i++) {
-        struct lane_item *first = lanes->lanes[i].first;
+        for (struct lane_item *first = old[i], *beside; first != NULL; first = beside) {
+            struct lane_item **at = bucket_of(lanes, first);
 
-        if (first != NULL && !first->started)
-            start_next(lanes, first);
+            beside = first->beside;
+            first->beside = *at;
+            *at = first;
+        }
     }
 }
 
@@ -76,56 +56,83 @@ void lanes_choose(const struct lanes *lanes, struct slice key, struct lane_item 
     if (!item->keyed)
         return;
     item->hash = (uint32_t)hash_seeded(lanes->seed, key);
-    __builtin_prefetch(lane_of(lanes, item), 1);
+    __builtin_prefetch(bucket_of(lanes, item), 1);
+}
+
+static void open_lane(struct lanes *lanes, struct lane_item *item)
+{
+    struct lane_item **at;
+
+    if (++lanes->lanes > lanes->n && lanes->n < lanes->most)
+        grow(lanes);
+    at = bucket_of(lanes, item);
+    item->prev = item;
+    item->beside = *at;
+    *at = item;
+    lanes->start(item);
+}
+
+static void wait_behind(struct lanes *lanes, struct lane_item *first, struct lane_item *item)
+{
+    item->prev = first->prev;
+    item->prev->next = item;
+    first->prev = item;
+    lanes->waiting++;
 }
 
 void lanes_put(struct lanes *lanes, struct lane_item *item)
 {
+    struct lane_item *first;
+
     if (!item->keyed) {
-        start(lanes, item);
+        lanes->start(item);
         return;
     }
-    if (++lanes->items > lanes->n && lanes->n < lanes->most)
-        grow(lanes);
-    append(lanes, item);
-    if (item->prev == NULL)
-        start(lanes, item);
+    item->in = true;
+    item->next = NULL;
+    first = *find(lanes, item);
+    if (first == NULL)
+        open_lane(lanes, item);
     else
-        lanes->waiting++;
+        wait_behind(lanes, first, item);
 }
 
 void lanes_done(struct lanes *lanes, struct lane_item *item)
 {
-    struct lane *lane = lane_of(lanes, item);
-    struct lane_item *next = item->next;
+    struct lane_item **at, *next = item->next;
 
     if (!item->in)
         return;
-    assert(lane->first == item);
+    at = find(lanes, item);
+    assert(*at == item);
     item->in = false;
-    lanes->items--;
-    lane->first = next;
     if (next == NULL) {
-        lane->last = NULL;
+        *at = item->beside;
+        lanes->lanes--;
         return;
     }
-    next->prev = NULL;
-    start_next(lanes, next);
+    next->prev = item->prev;
+    next->beside = item->beside;
+    *at = next;
+    lanes->waiting--;
+    lanes->start(next);
 }
 
 bool lanes_remove(struct lanes *lanes, struct lane_item *item)
 {
-    struct lane *lane = lane_of(lanes, item);
+    struct lane_item *first;
 
-    if (!item->in || lane->first == item)
+    if (!item->in)
+        return false;
+    first = *find(lanes, item);
+    if (first == item)
         return false;
     item->prev->next = item->next;
     if (item->next != NULL)
         item->next->prev = item->prev;
     else
-        lane->last = item->prev;
+        first->prev = item->prev;
     item->in = false;
-    lanes->items--;
     lanes->waiting--;
     return true;
 }

@@ -1,6 +1,6 @@
-/* Order within a key, parallel between keys: a key's hash chooses a lane, and of a lane one item is
- * under way. Two keys in one lane cost parallelism, never order: there are as many lanes as there
- * are items, up to a bound. An item without a key is in no lane.
+/* Order within a key, parallel between keys: a key has a lane while items of it are there, and of a
+ * lane one item is under way. Two keys never wait for each other, unless they hash to the same 32
+ * bits. An item without a key is in no lane.
  *
  * A retry keeps its lane: the item is done when it is settled for good.
  *
@@ -15,46 +15,44 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The first item is under way, the others wait. */
-struct lane {
-    struct lane_item *first, *last;
-};
-
+/* The first item of a lane is under way and stands for the lane; the others wait behind it. */
 struct lane_item {
-    struct lane_item *next, *prev; /* private, here and below */
+    struct lane_item *next;   /* private, here and below: in its lane */
+    struct lane_item *prev;   /* likewise; of the first: the last */
+    struct lane_item *beside; /* of the first: that of the next lane in the bucket */
     uint32_t hash;
     bool keyed;
-    bool started;
     bool in; /* false: in no lane */
 };
 
 struct lanes {
     struct arena *arena;
     void (*start)(struct lane_item *);
-    struct lane *lanes;
+    struct lane_item **buckets; /* first items, by hash */
     uint32_t n, most;
     uint64_t seed;
-    size_t items;   /* in lanes */
-    size_t waiting; /* of them: not started */
+    size_t lanes;
+    size_t waiting; /* items that are not started */
 };
 
-/* n, most: powers of two; lanes at first, and at most. The arena lives as long. The seed is the
- * owner's, so that nobody can choose keys that share a lane. start: must not call lanes_done or
- * lanes_put: later, from an outcome. */
+/* n, most: powers of two; buckets at first, and at most. There may be any number of lanes: beyond
+ * `most` they are looked for one after the other in a bucket. The arena lives as long. The seed is
+ * the owner's, so that nobody can choose keys that share a bucket. start: must not call lanes_done
+ * or lanes_put: later, from an outcome. */
 void lanes_init(struct lanes *lanes, struct arena *arena, uint32_t n, uint32_t most, uint64_t seed,
                 void (*start)(struct lane_item *));
 
-/* Before it is put. key: null or empty = no lane. Lanes are more memory than a cache keeps: who
- * chooses them for many items before the first is put has them in the cache by then. */
+/* Before it is put. key: null or empty = no lane. Buckets are more memory than a cache keeps: who
+ * chooses for many items before the first is put has them in the cache by then. */
 void lanes_choose(const struct lanes *lanes, struct slice key, struct lane_item *item);
 
-/* Starts it, now if its lane is free. More lanes may start others. */
+/* Starts it, now if nothing of its key is under way. */
 void lanes_put(struct lanes *lanes, struct lane_item *item);
 
 /* lanes_done comes soon: asks for the memory that it will need. */
 PREFETCHING void lanes_expect(const struct lanes *lanes, const struct lane_item *item)
 {
-    prefetch_write(&lanes->lanes[item->hash & (lanes->n - 1)], 1);
+    prefetch_write(&lanes->buckets[item->hash & (lanes->n - 1)], 1);
     prefetch_write(item->next, 1);
 }
 
