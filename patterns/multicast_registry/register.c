@@ -24,8 +24,10 @@ static struct err read_registration(struct registering *r, size_t i)
     const pb_register_request *from = r->requests[i];
     struct registry_put_item *to = &r->put.items[r->put.n];
     struct arena *arena = call_arena(r->call);
-    struct err err = convert_identity(from->identity, "identity", &to->identity);
+    struct err err;
 
+    *to = (struct registry_put_item){0}; /* one with a fault may have begun to fill it */
+    err = convert_identity(from->identity, "identity", &to->identity);
     if (err.code == ERR_OK)
         err = convert_ttl(from->ttl, r->multicast->settings.default_ttl_ms, &to->ttl_ms);
     if (err.code != ERR_OK)

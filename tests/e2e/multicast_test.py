@@ -91,6 +91,13 @@ class Multicast(suite.Case):
                          [0, grpc.StatusCode.ALREADY_EXISTS.value[0], grpc.StatusCode.INVALID_ARGUMENT.value[0]])
         self.assertEqual(answer.success_count, 1)
 
+    def test_a_fault_in_a_batch_is_its_own(self):
+        """The one behind it has neither its condition nor its life."""
+        answer = self.registry.RegisterBatch(registrations=[
+            {"identity": "faulty", "replace": True, "if_generation": 999_999, "metadata": struct(x="x" * 70_000)},
+            {"identity": "behind"}])
+        self.assertEqual([r.code for r in answer.results], [grpc.StatusCode.INVALID_ARGUMENT.value[0], 0])
+
     def test_what_is_refused(self):
         for call, request, field in (
                 ("Register", {"identity": ""}, "identity"), ("Register", {"identity": "x" * 513}, "identity"),
