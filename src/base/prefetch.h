@@ -10,17 +10,19 @@
 
 enum { PREFETCH_LINE = 64 };
 
-/* To be read. */
+/* To be read. bytes: 1 or more. at: may be NULL. */
 PREFETCHING void prefetch(const void *at, size_t bytes)
 {
-    for (size_t i = 0; i < bytes; i += PREFETCH_LINE)
+    __builtin_prefetch(at);
+    for (size_t i = PREFETCH_LINE; i < bytes; i += PREFETCH_LINE)
         __builtin_prefetch((const char *)at + i);
 }
 
-/* To be written. */
+/* To be written. Likewise. */
 PREFETCHING void prefetch_write(const void *at, size_t bytes)
 {
-    for (size_t i = 0; i < bytes; i += PREFETCH_LINE)
+    __builtin_prefetch(at, 1);
+    for (size_t i = PREFETCH_LINE; i < bytes; i += PREFETCH_LINE)
         __builtin_prefetch((const char *)at + i, 1);
 }
 
