@@ -15,7 +15,7 @@ DOCS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../docs")
 PAGE = os.path.join(DOCS, "metrics.md")
 HEADERS = os.path.join(DOCS, "../client/include/prism")
 HEAD = "| metric | type | meaning |\n|---|---|---|\n"
-ABSENT = "prism_allocator_"  # in a build with a sanitizer, whose allocator tells nothing
+ABSENT = re.compile(r"prism_allocator_\w+_bytes")  # in a build with a sanitizer, whose allocator tells nothing
 
 
 def namespaces():
@@ -69,8 +69,8 @@ class Metrics(suite.Case):
             with open(PAGE, "w", encoding="utf-8") as f:
                 f.write(self.page)
         told = [line for line in self.page.partition(HEAD)[2].splitlines(True) if "`" in line]
-        if not any(name.startswith(ABSENT) for name in self.told):
-            told = [line for line in told if ABSENT not in line]
+        if not any(ABSENT.match(name) for name in self.told):
+            told = [line for line in told if not ABSENT.search(line)]
         self.assertEqual("".join(told), rows)
 
     def test_no_page_names_another(self):
@@ -84,7 +84,7 @@ class Metrics(suite.Case):
                 with open(os.path.join(folder, name), encoding="utf-8") as f:
                     text = f.read()
                 for metric in re.findall(r"`(prism_[a-z0-9_]+)(?:\{[^`]*\})?`", text):
-                    if metric.startswith(ABSENT) or re.search(rf"\b{metric}\b", declared):
+                    if ABSENT.match(metric) or re.search(rf"\b{metric}\b", declared):
                         continue
                     base = re.sub(r"_(bucket|sum|count)$", "", metric)
                     with self.subTest(page=name):
