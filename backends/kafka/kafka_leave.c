@@ -138,6 +138,22 @@ static bool has_assignment(struct kafka_listener *listener)
     return found;
 }
 
+static void forget_queues(struct kafka_listener *listener)
+{
+    if (listener->last != NULL)
+        rd_kafka_queue_destroy(listener->last);
+    rd_kafka_queue_destroy(listener->control);
+    listener->last = listener->control = NULL;
+}
+
+/* It can be closed neither now nor later: the library keeps it. */
+static void give_up(struct kafka_listener *listener)
+{
+    counter_add_shared(&kafka_listener_store(listener)->leaked, 1);
+    forget_queues(listener);
+    listener->rk = NULL;
+}
+
 void kafka_run_orphan(struct kafka_task *task)
 {
     struct kafka_listener *listener = listener_of(task);
@@ -151,8 +167,7 @@ void kafka_run_orphan(struct kafka_task *task)
         kafka_desk_put(&store->desk, task, ORPHAN_LOOK_MS);
         return;
     } else {
-        counter_add_shared(&store->leaked, 1);
-        listener->rk = NULL; /* it can be closed neither now nor later */
+        give_up(listener);
     }
     kafka_deed_over(listener);
 }
@@ -168,13 +183,10 @@ void kafka_run_destroy(struct kafka_task *task)
             kafka_desk_put(&store->desk, task, LEAVE_LOOK_MS);
             return;
         }
-        counter_add_shared(&store->leaked, 1);
-        listener->rk = NULL;
+        give_up(listener);
     }
     if (listener->rk != NULL) {
-        if (listener->last != NULL)
-            rd_kafka_queue_destroy(listener->last);
-        rd_kafka_queue_destroy(listener->control);
+        forget_queues(listener);
         rd_kafka_destroy_flags(listener->rk,
                                listener->subscribed ? RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE : 0);
         free(listener->joining);
