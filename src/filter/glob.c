@@ -161,15 +161,64 @@ static bool match_one(struct slice *pattern, struct slice *text)
     return true;
 }
 
-/* Only the last star is ever tried again: what an earlier one could do, it can. */
+/* False: there is a star in it. *n: how many characters it takes. */
+static bool is_tail(struct slice pattern, size_t *n)
+{
+    uint32_t code;
+    bool holds;
+
+    for (*n = 0; pattern.len > 0; (*n)++) {
+        switch (glob_take(&pattern, &code)) {
+        case GLOB_RUN:
+            return false;
+        case GLOB_SET:
+            take_set(&pattern, 0, &holds);
+            break;
+        case GLOB_ONE:
+        case GLOB_CHARACTER:
+            break;
+        }
+    }
+    return true;
+}
+
+static bool take_last(struct slice *text, size_t n)
+{
+    size_t at = text->len;
+
+    for (; n > 0; n--) {
+        if (at == 0)
+            return false;
+        do
+            at--;
+        while ((text->data[at] & 0xc0) == 0x80);
+    }
+    *text = slice_of(text->data + at, text->len - at);
+    return true;
+}
+
+static bool match_without_stars(struct slice pattern, struct slice text)
+{
+    while (pattern.len > 0) {
+        if (!match_one(&pattern, &text))
+            return false;
+    }
+    return text.len == 0;
+}
+
+/* Only the last star that was met is ever tried again: what an earlier one could do, it can. And
+ * what follows the pattern's last star is compared with the end of the text, once. */
 bool glob_match(struct slice pattern, struct slice text)
 {
     struct slice star = {0}, retry = {0};
     bool starred = false;
+    size_t n;
 
     while (text.len > 0 || pattern.len > 0) {
         if (starts(pattern, '*')) {
             take_char(&pattern);
+            if (is_tail(pattern, &n))
+                return take_last(&text, n) && match_without_stars(pattern, text);
             starred = true;
             star = pattern;
             retry = text;

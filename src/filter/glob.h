@@ -36,7 +36,8 @@ bool glob_set_ends(struct slice *pattern);
 
 /* ---- */
 
-/* Both are valid. Takes at most time proportional to the product of the lengths. */
+/* Both are valid. Takes at most time proportional to the text's length times that of the longest
+ * part between two stars; what stands before the first and behind the last is compared once. */
 bool glob_match(struct slice pattern, struct slice text);
 
 #endif
