@@ -135,11 +135,13 @@ static void push_result(struct postgres_call *call, const PGresult *result)
     }
 }
 
+/* Others are told of what is stored, and of what may be. */
 void postgres_queue_pushed(struct postgres *postgres, struct publish *publish, struct err err)
 {
+    bool may_be = err.code == ERR_OK || err.effect == EFFECT_UNKNOWN;
     struct slice last = message_empty();
 
-    for (size_t i = 0; i < publish->n && err.code == ERR_OK; i++) {
+    for (size_t i = 0; i < publish->n && may_be; i++) {
         const struct outgoing *m = &publish->items[i];
 
         if (m->err.code == ERR_OK && !slice_equal(m->topic, last))
