@@ -5,7 +5,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -45,6 +45,13 @@ static bool tries(const struct piece *const *pattern, size_t n, const char *cons
            tries(pattern + 1, n - 1, text + 1, len - 1);
 }
 
+static void add(char *to, size_t size, const char *more)
+{
+    size_t len = strlen(to);
+
+    assert_in_range(snprintf(to + len, size - len, "%s", more), 1, size - len - 1);
+}
+
 static void test_as_one_that_tries_everything(void **state)
 {
     uint32_t random = 1;
@@ -63,11 +70,11 @@ static void test_as_one_that_tries_everything(void **state)
         len = DRAW(TEXT + 1);
         for (size_t at = 0; at < n; at++) {
             pattern[at] = &pieces[DRAW(ARRAY_LEN(pieces))];
-            strcat(written, pattern[at]->written);
+            add(written, sizeof written, pattern[at]->written);
         }
         for (size_t at = 0; at < len; at++) {
             text[at] = characters[DRAW(ARRAY_LEN(characters))];
-            strcat(plain, text[at]);
+            add(plain, sizeof plain, text[at]);
         }
         holds = tries(pattern, n, text, len);
         matches += holds;
