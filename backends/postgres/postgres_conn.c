@@ -201,6 +201,7 @@ static void lost(struct postgres_conn *conn, const char *detail)
     if (postgres->ready == 0)
         postgres_fail_waiting(postgres, conn->why);
     postgres_wake_listen(postgres);
+    postgres_wake_tell(postgres);
     if (wait_ms > 0 || was_ready)
         postgres_tell(postgres);
     timer_arm(timers_of(conn), &conn->timer, postgres_now(postgres) + wait_ms * NS_PER_MS,
@@ -275,6 +276,7 @@ static void greeted(struct postgres_conn *conn)
     postgres_tell(postgres);
     postgres_sweep_start(postgres);
     postgres_wake_listen(postgres);
+    postgres_wake_tell(postgres);
 }
 
 static void read_some(struct postgres_conn *conn)

@@ -135,16 +135,16 @@ static void push_result(struct postgres_call *call, const PGresult *result)
     }
 }
 
-/* Others are told of what is stored, and of what may be. */
+/* Of an unknown outcome all may be stored, and who waits for it looks. */
 void postgres_queue_pushed(struct postgres *postgres, struct publish *publish, struct err err)
 {
-    bool may_be = err.code == ERR_OK || err.effect == EFFECT_UNKNOWN;
     struct slice last = message_empty();
+    bool unknown = err.code != ERR_OK && err.effect == EFFECT_UNKNOWN;
 
-    for (size_t i = 0; i < publish->n && may_be; i++) {
+    for (size_t i = 0; i < publish->n && (err.code == ERR_OK || unknown); i++) {
         const struct outgoing *m = &publish->items[i];
 
-        if (m->err.code == ERR_OK && !slice_equal(m->topic, last))
+        if ((unknown || m->err.code == ERR_OK) && !slice_equal(m->topic, last))
             postgres_wake_note(postgres, last = m->topic);
     }
     postgres_finish(postgres, &publish->op, err);

@@ -1,5 +1,6 @@
 /* Queues on Postgres: the contract, by two stores; and what one process tells the other. */
 #include "src/base/clock.h"
+#include "src/base/container.h"
 #include "src/base/digest.h"
 #include "tests/contract/message_contract.h"
 #include "tests/contract/postgres_queues.h"
@@ -45,6 +46,13 @@ static int open_aging(void **state)
 static int open_told(void **state)
 {
     return postgres_queues_open(state, (redis_settings){"queue_poll_ms", "60000", NULL});
+}
+
+/* With a bound, each push looks once more behind its commit. */
+static int open_told_bounded(void **state)
+{
+    return postgres_queues_open(
+        state, (redis_settings){"queue_poll_ms", "60000", "queue_max_messages", "100", NULL});
 }
 
 enum { LEASE_MS = 6000 };
@@ -264,6 +272,54 @@ static void very_many_queues_are_told(void **state)
     probe_free(last);
 }
 
+/* The look behind a push, which is the one statement that deletes, does this instead. */
+static void instead_of_the_look(const char *what)
+{
+    char sql[512];
+
+    snprintf(sql, sizeof sql,
+             "CREATE OR REPLACE FUNCTION prism.instead() RETURNS trigger LANGUAGE plpgsql AS $$"
+             " BEGIN %s; RETURN NULL; END $$; CREATE OR REPLACE TRIGGER instead"
+             " BEFORE DELETE ON prism.messages FOR EACH STATEMENT EXECUTE FUNCTION prism.instead()",
+             what);
+    postgres_fixture_sql(sql);
+}
+
+static void push_without_look(struct message_fixture *fixture, const char *name, const char *what)
+{
+    struct outgoing item = {.topic = slice_str(name), .payload = slice_str("0")};
+    struct err err;
+
+    instead_of_the_look(what);
+    err = message_publish(fixture, &fixture->kv.backend->has.queue->sink, &item, 1);
+    postgres_fixture_sql("DROP FUNCTION prism.instead() CASCADE");
+    assert_int_not_equal(err.code, ERR_OK);
+    assert_int_equal(err.effect, EFFECT_UNKNOWN);
+}
+
+/* The message is stored, though nobody knows whether it was taken back. */
+static void what_may_be_stored_is_told(void **state)
+{
+    static const char *const faults[] = {"RAISE EXCEPTION 'no look'",
+                                         "PERFORM pg_terminate_backend(pg_backend_pid())"};
+    struct message_fixture *fixture = *state;
+    const char *name = message_topic(fixture);
+    struct probe *probe = probe_queue(fixture, fixture->second, probe_want(name, NULL));
+    size_t n = 1;
+
+    probe_grant(probe, 100, 1 << 20);
+    postgres_queues_push(fixture, slice_str(name), 0);
+    probe_wait(probe, n);
+    probe_quiet(probe, n);
+    for (size_t i = 0; i < ARRAY_LEN(faults); i++) {
+        push_without_look(fixture, name, faults[i]);
+        probe_wait(probe, ++n);
+        KV_UNTIL(&fixture->kv, atomic_load(&fixture->kv.backend->store->state) == BACKEND_READY);
+    }
+    probe_done(probe, 0, n);
+    probe_free(probe);
+}
+
 /* ---- how often it is told ---- */
 
 /* A connection that hears what the stores are told. */
@@ -408,7 +464,7 @@ int main(void)
                                       KV_TEST(the_untold_is_not_seen),
                                       KV_TEST(very_many_queues_are_told),
                                       KV_TEST(fast_pushes_are_told_together)};
-
+    const struct CMUnitTest bounded[] = {KV_TEST(what_may_be_stored_is_told)};
     const struct CMUnitTest leased[] = {KV_TEST(what_is_held_stays_held),
                                         KV_TEST(what_was_lost_is_told)};
 
@@ -423,6 +479,8 @@ int main(void)
                                        postgres_queues_close) +
            cmocka_run_group_tests_name("postgres queue, told", told, open_told,
                                        postgres_queues_close) +
+           cmocka_run_group_tests_name("postgres queue, told, with bounds", bounded,
+                                       open_told_bounded, postgres_queues_close) +
            cmocka_run_group_tests_name("postgres queue, leases", leased, open_leased,
                                        postgres_queues_close) +
            /* No transaction that brings a message notifies: none fails if notifying does. */

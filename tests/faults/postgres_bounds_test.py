@@ -120,30 +120,6 @@ class Bounds(suite.Case):
         self.assertEqual([result.code for result in answer.results], [FULL] * 3 + [OK] * 2)
         self.assertEqual(self.held(), MOST)
 
-    def asked(self, since):
-        return int(self.postgres.sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%.messages%' AND pid <>"
-                                     f" pg_backend_pid() AND query_start > clock_timestamp() - interval '{since}'"))
-
-    def test_what_may_be_stored_is_told(self):
-        """The look behind the commit fails: nobody knows whether the message was taken back, and who waits looks."""
-        service = self.start(queue_max_messages=MOST)
-        slot = {"backend": "postgres", "config": {"address": self.postgres.address, "username": "postgres",
-                                                  "database": "postgres", "queue_poll_ms": MINUTE}}
-        other = self.borrow(Prismd(workers=WORKERS, namespaces=[messaging.consumer(slot)]))
-        with messaging.Member(messaging.consumer_service(self.borrow(other.channel())), topic="q",
-                              consumer_group="q") as member:
-            self.assertEqual(service.Publish(topic="q", payload=b"first").code, OK)
-            member.acknowledge(member.take(1)[0].sequence)
-            wait.until(lambda: self.held() == 0, environment.PATIENCE, "it is settled")
-            self.postgres.sql("CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-                              " RAISE EXCEPTION 'the look fails'; END $$; CREATE TRIGGER fails BEFORE DELETE ON"
-                              " prism.messages FOR EACH STATEMENT EXECUTE FUNCTION fails()")
-            wait.until(lambda: self.asked("2 s") == 0, environment.PATIENCE, "the queue is looked at by poll alone")
-            answer = service.Publish(topic="q", payload=b"second")
-            self.assertNotEqual(answer.code, OK)
-            self.assertEqual([m.payload for m in member.take(1)], [b"second"])
-            self.postgres.sql("DROP FUNCTION fails CASCADE")
-
     def test_m6_all_or_none_at_the_same_moment(self):
         services = [self.start(connections=CONNECTIONS, queue_max_messages=FRAME * 2 + 1) for _ in range(2)]
         for _ in range(5):
