@@ -16,8 +16,10 @@ void kafka_control_forget(struct kafka_listener *listener)
     for (size_t i = 0; listener->plan != NULL && i < listener->plan->n; i++) {
         struct kafka_place *place = &listener->plan->places[i];
 
-        if (place->queue != NULL && kafka_part_find(listener, place->partition) == NULL)
-            rd_kafka_queue_destroy(place->queue);
+        if (place->queue == NULL || kafka_part_find(listener, place->partition) != NULL)
+            continue;
+        rd_kafka_queue_io_event_enable(place->queue, -1, NULL, 0);
+        rd_kafka_queue_destroy(place->queue);
     }
     free(listener->plan);
     listener->plan = NULL;
