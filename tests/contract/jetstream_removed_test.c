@@ -90,7 +90,8 @@ static bool is_empty(struct plain *plain, const char *topic)
     return plain_count(plain, topic) == 0;
 }
 
-/* Messages 0..5: 0 is settled, 1..4 wait for a retry, 5 is in hand, when `how` removes them. */
+/* Messages 0..5: 0 is settled, 1..4 wait for a retry, 5 is in hand, when `how` removes them: all at
+ * once, or one after the other as they grow too old, which may be told in parts. */
 static void expect_told(struct nats_fixture *fixture, void (*how)(jsStreamConfig *), unsigned told)
 {
     const char *topic = message_topic(&fixture->messages);
@@ -106,8 +107,9 @@ static void expect_told(struct nats_fixture *fixture, void (*how)(jsStreamConfig
         kv_expect(probe_settle(probe, i, SETTLE_RETRY, 600000), ERR_OK, NULL);
     change(&plain, topic, how);
     KV_UNTIL(&fixture->messages.kv, probe_missed(probe) == told);
-    assert_int_equal(probe_gaps(probe), 1);
-    assert_int_equal(probe->gap.missing_from, 2);
+    assert_in_range(probe_gaps(probe), 1, how == keep_a_second ? told : 1);
+    if (probe_gaps(probe) == 1)
+        assert_int_equal(probe->gap.missing_from, 2);
     assert_int_equal(probe->gap.goes_on_at, 2 + (int64_t)told);
     probe_done(probe, 5, 6);
     probe_free(probe);
