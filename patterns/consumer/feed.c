@@ -55,7 +55,7 @@ struct feed *feed_new(struct consumer *consumer, const struct feed_want *want)
     arena_init(&feed->assigned_memory, NULL);
     feed_copy_places(feed, want);
     if (feed->order != ORDER_AS_READY)
-        lanes_init(&feed->lanes, &feed->memory, FEED_LANES, FEED_MAX_LANES, hash_seed(),
+        lanes_init(&feed->lanes, &feed->memory, FEED_BUCKETS, FEED_MAX_BUCKETS, hash_seed(),
                    delivery_lane_free);
     return feed;
 }

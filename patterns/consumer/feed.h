@@ -29,8 +29,8 @@
 #include "pool/op.h"
 
 enum {
-    FEED_LANES = 64,
-    FEED_MAX_LANES = 16384,
+    FEED_BUCKETS = 64, /* of lanes: at first, and at most */
+    FEED_MAX_BUCKETS = 16384,
     FEED_MAX_WAITING = 4096,
     FEED_LETTERS_MS = 2000,   /* so long the end waits for dead letters that are on their way */
     FEED_MOST_READY = 4096,   /* what no member has yet: a source may be faster than they read */

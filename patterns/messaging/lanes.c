@@ -103,8 +103,8 @@ void lanes_done(struct lanes *lanes, struct lane_item *item)
 
     if (!item->in)
         return;
-    at = find(lanes, item);
-    assert(*at == item);
+    for (at = bucket_of(lanes, item); *at != item; at = &(*at)->beside)
+        assert(*at != NULL);
     item->in = false;
     if (next == NULL) {
         *at = item->beside;
