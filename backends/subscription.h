@@ -69,7 +69,7 @@ struct subscription_want {
                      a retry or a release: then no later one of the key comes before it is handed
                      over again. Later ones that were handed over before it may be settled in any
                      way; those that are released wait behind it */
-    /* queues */
+    /* queues, and groups that are one to their readers */
     bool oldest_first : 1; /* what another process had taken and died with, before this was opened,
                           comes in its place, before what is newer. A source that cannot tell at
                           once who has died hands nothing over until it can, for as long at most as

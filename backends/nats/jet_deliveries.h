@@ -48,16 +48,27 @@ struct jet_delivery {
 struct jet_unsettled {
     struct jet_delivery *items; /* by rising token */
     size_t n, room, n_gone;
+    size_t n_settling;
+    struct jet_readers *readers; /* who counts what is held with others; NULL: nobody */
 };
 
 struct jet_delivery *jet_unsettled_add(struct jet_unsettled *unsettled, uint64_t token);
 struct jet_delivery *jet_unsettled_find(const struct jet_unsettled *unsettled, uint64_t token);
 void jet_unsettled_drop(struct jet_unsettled *unsettled, struct jet_delivery *delivery);
+/* It is about to be settled or given back; or that was not answered, and it is held as before. */
+void jet_unsettled_settling(struct jet_unsettled *unsettled, struct jet_delivery *delivery,
+                            bool settling);
 void jet_unsettled_clear(struct jet_unsettled *unsettled);
 
 static inline size_t jet_unsettled_count(const struct jet_unsettled *unsettled)
 {
     return unsettled->n - unsettled->n_gone;
+}
+
+/* Those of them that nobody settles. */
+static inline size_t jet_unsettled_held(const struct jet_unsettled *unsettled)
+{
+    return jet_unsettled_count(unsettled) - unsettled->n_settling;
 }
 
 /* ---- jet_returns.c: what is known of the attempts of messages. thread: one at a time ---- */

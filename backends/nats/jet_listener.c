@@ -14,10 +14,7 @@
 
 #include <stdlib.h>
 
-enum {
-    PULL_MESSAGES = 1000, /* of one request */
-    TOKEN_SEQUENCE_BITS = 48
-};
+enum { TOKEN_SEQUENCE_BITS = 48 };
 
 static struct jet_store *store_of(const struct jet_listener *listener)
 {
@@ -77,49 +74,25 @@ void jet_listener_fail(struct jet_listener *listener, struct err err)
         return;
     listener->ending = true;
     listener->err = err;
-}
-
-/* ---- pulling ---- */
-
-static void pull(struct jet_listener *listener)
-{
-    struct subscription *subscription = listener->subscription;
-    uint64_t n = subscription->credit_messages, bytes, now_ns = clock_now_ns();
-
-    if (listener->asked_messages > 0 || listener->withdrawn || listener->detaching ||
-        !subscription_may_take(subscription))
-        return;
-    if (atomic_load(&listener->pull_queued)) { /* the last one was never looked at */
-        jet_listener_watch(listener, now_ns + 10 * NS_PER_MS);
-        return;
-    }
-    bytes = (uint64_t)subscription->credit_bytes;
-    listener->whole = listener->whole || jet_wary_of(listener, bytes);
-    n = listener->whole ? 1 : n < PULL_MESSAGES ? n : PULL_MESSAGES;
-    if (listener->place.max_batch > 0 && n > listener->place.max_batch)
-        n = listener->place.max_batch;
-    subscription_take(subscription, (uint32_t)n, bytes);
-    listener->asked_messages = (uint32_t)n;
-    listener->asked_bytes = bytes;
-    listener->request++;
-    listener->pull_messages = (uint32_t)n;
-    listener->pull_bytes = listener->whole ? 0 : bytes;
-    listener->whole = false;
-    listener->attach = !listener->attached;
-    listener->attached = true;
-    listener->pull_ms = listener->request_ms;
-    listener->beats = listener->place.clustered;
-    jet_request_alive(listener);
-    atomic_store(&listener->pull_queued, true);
-    nats_store_put(&store_of(listener)->base, &listener->pull);
+    jet_readers_leave(listener);
 }
 
 /* ---- placing ---- */
+
+void jet_look_anew(struct jet_listener *listener, uint64_t after_ms)
+{
+    listener->placed_well = false;
+    listener->retry_ns = clock_now_ns() + after_ms * NS_PER_MS;
+}
 
 static void work_place(struct jet_store *store, jsCtx *js, struct jet_errand *errand)
 {
     struct jet_listener *listener = CONTAINER_OF(errand, struct jet_listener, errand);
 
+    if (listener->oldest.looking) {
+        jet_oldest_look(store, js, listener);
+        return;
+    }
     if (listener->forget && js != NULL)
         jet_place_forget(js, &listener->place);
     else if (listener->sweep && js != NULL)
@@ -175,6 +148,7 @@ static void go_to_place(struct jet_listener *listener)
         place->start = START_OFFSET;
         place->at = (int64_t)place->stream_sequence + 1;
     }
+    jet_oldest_ask(listener);
     ask_control(listener);
 }
 
@@ -199,6 +173,7 @@ static void move_to(struct jet_listener *listener)
     listener->epoch++;
     listener->newest = 0;
     jet_page_forget(listener);
+    jet_oldest_moved(listener);
     jet_unsettled_clear(&listener->unsettled);
     subscription_moved(listener->subscription, &all);
 }
@@ -209,6 +184,10 @@ static void on_placed(struct jet_listener *listener)
     enum err_code code = listener->placed.code;
 
     listener->placing = false;
+    if (listener->oldest.looking) {
+        jet_oldest_looked(listener);
+        return;
+    }
     if (listener->ending)
         return;
     if (code == ERR_UNAVAILABLE || code == ERR_RESOURCE_EXHAUSTED) {
@@ -224,6 +203,7 @@ static void on_placed(struct jet_listener *listener)
     move_to(listener);
     jet_wary_placed(listener);
     jet_removed_placed(listener);
+    jet_oldest_placed(listener);
     jet_settle_all(listener, JET_RETURN, is_returned);
     if (!listener->opened) {
         listener->opened = true;
@@ -288,10 +268,12 @@ static void end(struct jet_listener *listener)
     struct err err = listener->err;
 
     timer_disarm(&subscription->home->timers, &listener->timer);
+    jet_readers_left(listener);
     for (size_t i = 0; i < listener->n_arrived; i++)
         natsMsg_Destroy(listener->arrived[i]);
     free((void *)listener->arrived);
     jet_unsettled_clear(&listener->unsettled);
+    jet_oldest_clear(listener);
     jet_page_clear(&listener->page);
     jet_removed_clear(&listener->removed);
     pthread_mutex_destroy(&listener->lock);
@@ -307,7 +289,7 @@ static void end(struct jet_listener *listener)
 struct seen {
     natsMsg **messages;
     size_t n;
-    bool connected, over, detached, placed, departed, noticed, notices_back;
+    bool connected, over, detached, placed, departed, noticed, notices_back, other_left;
 };
 
 static struct seen look(struct jet_listener *listener)
@@ -323,11 +305,13 @@ static struct seen look(struct jet_listener *listener)
                          .placed = listener->placed_now,
                          .departed = listener->departed,
                          .noticed = listener->noticed,
-                         .notices_back = listener->notices_back};
+                         .notices_back = listener->notices_back,
+                         .other_left = listener->other_left};
     listener->arrived = NULL;
     listener->n_arrived = listener->arrived_room = 0;
     listener->connected = listener->over = listener->detached = listener->placed_now = false;
     listener->queued = listener->noticed = listener->notices_back = false;
+    listener->other_left = false;
     pthread_mutex_unlock(&listener->lock);
     return seen;
 }
@@ -336,23 +320,13 @@ static void on_over(struct jet_listener *listener)
 {
     listener->attached = false;
     if (listener->asked_messages > 0) /* the connection is lost, or the place is looked up anew */
-        jet_end_request(listener);
+        jet_request_end(listener);
     if (listener->placed_well && !listener->withdrawn) /* it is lost: another one is waited for */
         jet_look_anew(listener, JET_PLACE_RETRY_MS);
     if (listener->withdrawn)
         jet_look_anew(listener,
                       0); /* the server forgets the request, and gets back what it brought */
     listener->withdrawn = false;
-}
-
-static void look_at_request(struct jet_listener *listener)
-{
-    if (listener->asked_messages == 0 || !listener->placed_well)
-        return;
-    if (clock_now_ns() >= listener->request_ns)
-        jet_look_anew(listener, 0); /* it was lost */
-    else
-        jet_listener_watch(listener, listener->request_ns);
 }
 
 static void run(struct job *job)
@@ -380,8 +354,12 @@ static void run(struct job *job)
         end(listener);
         return;
     }
+    if (seen.other_left)
+        jet_oldest_other_left(listener);
     jet_leases_look(listener);
-    look_at_request(listener);
+    if (jet_oldest_go_on(listener))
+        ask_control(listener);
+    jet_request_look(listener);
     jet_page_go_on(listener);
     jet_removed_go_on(listener);
     if (listener->ending)
@@ -389,7 +367,7 @@ static void run(struct job *job)
     else if (!listener->placed_well)
         go_to_place(listener);
     else
-        pull(listener);
+        jet_request_open(listener);
 }
 
 /* ---- methods ---- */
@@ -428,6 +406,7 @@ void jet_listener_open(struct backend *backend, struct subscription *subscriptio
     listener->request_ms = JET_REQUEST_MS;
     listener->errand.work = work_place;
     listener->errand.worked = worked_place;
+    listener->oldest.wanted = subscription->want.oldest_first;
     listener->lease_ns = (lease_ms != 0 ? lease_ms : JET_MAX_LEASE_MS) * NS_PER_MS;
     pthread_mutex_init(&listener->lock, NULL);
     jet_pull_init(listener);
@@ -438,6 +417,8 @@ void jet_listener_open(struct backend *backend, struct subscription *subscriptio
     subscription_opening(subscription, listener);
     listener->err = want_place(listener, &subscription->want);
     if (listener->err.code == ERR_OK) {
+        if (subscription->want.oldest_first)
+            jet_readers_join(listener);
         nats_store_put(&store_of(listener)->base, &listener->arrive);
         return;
     }
@@ -460,6 +441,7 @@ void jet_listener_withdraw(struct backend *backend, struct subscription *subscri
     struct jet_listener *listener = listener_of(subscription);
 
     (void)backend;
+    jet_oldest_withdrawn(listener); /* the credit of what is kept goes, too */
     subscription_withdrawn(subscription);
     if (listener->asked_messages == 0)
         return;
@@ -476,5 +458,6 @@ void jet_listener_close(struct backend *backend, struct subscription *subscripti
     (void)backend;
     subscription_closing(subscription);
     listener->ending = true;
+    jet_readers_leave(listener);
     wake(listener);
 }

@@ -270,6 +270,20 @@ void jet_place_sweep(jsCtx *js, const struct jet_place *place)
     jsConsumerInfo_Destroy(info);
 }
 
+bool jet_place_count(const struct jet_store *store, jsCtx *js, const struct jet_place *place,
+                     uint64_t *unsettled, uint64_t *floor)
+{
+    jsConsumerInfo *info = NULL;
+    jsOptions options = jet_ask_options(store, place->wait_ms);
+
+    if (js_GetConsumerInfo(&info, js, place->stream, place->consumer, &options, NULL) != NATS_OK)
+        return false;
+    *unsettled = info->NumAckPending > 0 ? (uint64_t)info->NumAckPending : 0;
+    *floor = info->AckFloor.Stream;
+    jsConsumerInfo_Destroy(info);
+    return true;
+}
+
 void jet_place_forget(jsCtx *js, const struct jet_place *place)
 {
     js_DeleteConsumer(js, place->stream, place->consumer, NULL, NULL);

@@ -13,7 +13,9 @@
  *   jet_place.c     and with the consumers of groups: where one stands, and how it is moved
  *   jet_ops.c       describe, position, seek, probe
  *   jet_listener.c  a subscription, on its worker
+ *   jet_request.c   its requests for messages
  *   jet_take.c      what comes to it
+ *   jet_oldest.c    and waits until what is older has come (jet_readers.c: what others here hold)
  *   jet_pull.c      and on the store's thread: requests are its credit (jet_whole.c: in bytes)
  *   jet_unsettled.c its deliveries (jet_lease.c: how long they are kept)
  *   jet_settle.c    settling and extending them
@@ -30,6 +32,8 @@
 #define PRISM_BACKENDS_NATS_JET_PRIV_H
 
 #include "backends/nats/jet_deliveries.h"
+#include "backends/nats/jet_oldest.h"
+#include "backends/nats/jet_readers.h"
 #include "backends/nats/jet_removed.h"
 #include "backends/nats/jet_share.h"
 #include "backends/nats/jet_stream.h"
@@ -266,6 +270,9 @@ struct err jet_place_take(struct jet_store *store, jsCtx *js, struct jet_place *
  * put it behind others. Asking about the consumer makes the server look. Taking a place does, too.
  */
 void jet_place_sweep(jsCtx *js, const struct jet_place *place);
+/* How many messages of the group are unsettled, and up to which all are. False: it is not known. */
+bool jet_place_count(const struct jet_store *store, jsCtx *js, const struct jet_place *place,
+                     uint64_t *unsettled, uint64_t *floor);
 /* That ends a subscription, where it is to end with a gap. */
 struct err jet_gap_err(void);
 /* Of a consumer without a group. Errors do not matter: the server forgets it by itself. */
@@ -311,6 +318,8 @@ struct jet_listener {
     bool withdrawn;         /* the open request has no credit any more */
     bool whole;             /* the next request takes one message of any size */
     struct jet_wary wary;
+    struct jet_oldest oldest;
+    struct jet_reading reading;
     bool sweep, give_back, forget, leave; /* steps of the end that were begun */
     /* ---- the store's thread ---- */
     struct jet_listener *next, **at;
@@ -330,7 +339,7 @@ struct jet_listener {
     natsMsg **arrived;
     size_t n_arrived, arrived_room;
     bool queued, connected, over, detached, placed_now, departed;
-    bool noticed, notices_back;
+    bool noticed, notices_back, other_left;
 };
 
 void jet_listener_open(struct backend *backend, struct subscription *subscription);
@@ -355,13 +364,32 @@ void jet_listeners_look(struct jet_store *store, const char *topic, const char *
 
 /* Owns the messages and the array. */
 void jet_take_messages(struct jet_listener *listener, natsMsg **messages, size_t n);
-/* The open request is over; what it did not bring is credit again. */
-void jet_end_request(struct jet_listener *listener);
-/* The server has the request. */
-void jet_request_alive(struct jet_listener *listener);
+
+/* A message that was taken and waits. */
+struct jet_kept {
+    natsMsg *message;
+    struct jet_source source;
+    uint64_t token, bytes;
+};
+
+/* Delivers them, and owns the messages. */
+void jet_take_kept(struct jet_listener *listener, const struct jet_kept *kept, size_t n);
 /* Whether the group's consumer is there is doubtful. */
 void jet_look_anew(struct jet_listener *listener, uint64_t after_ms);
 void jet_tell_gap(struct jet_listener *listener, uint64_t from, uint64_t to, uint64_t count);
+
+/* ---- jet_request.c. thread: home ---- */
+
+/* Nothing happens where one is open, or nothing may be asked for. */
+void jet_request_open(struct jet_listener *listener);
+/* It is over; what it did not bring is credit again. */
+void jet_request_end(struct jet_listener *listener);
+/* The server has it. */
+void jet_request_alive(struct jet_listener *listener);
+/* The server should have said something by now. */
+void jet_request_look(struct jet_listener *listener);
+/* What it says without a message. */
+void jet_request_status(struct jet_listener *listener, natsMsg *message);
 
 /* ---- jet_lease.c. thread: home ---- */
 
@@ -426,6 +454,7 @@ struct jet_store {
     uint64_t settle_check_ns;
     struct jet_journal journal;
     struct jet_store_notices notices;
+    struct jet_reading_table reading;
     _Atomic uint64_t largest; /* message that was met, in bytes as requests count them, at least */
     struct counter resent, unknown, renewed, expired, pages_read, pages_written, counted, forgotten;
 };

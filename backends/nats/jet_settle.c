@@ -68,9 +68,10 @@ static void take_in(struct jet_settling *s, struct item *item)
         }
         return;
     }
-    delivery->settling = false;
-    if (!s->answered)
+    if (!s->answered) {
+        jet_unsettled_settling(&listener->unsettled, delivery, false);
         return;
+    }
     if (item->how == JET_NAK && delivery->attempt > 0)
         jet_returns_add(&listener->page.returns, item->stream_sequence, item->deliveries,
                         delivery->attempt + 1);
@@ -393,7 +394,7 @@ static void settle_one(struct jet_settling *s, struct settlement *settlement, si
             settlement->err = late(); /* else it is from before a seek: it moves nothing */
         return;
     }
-    delivery->settling = true;
+    jet_unsettled_settling(&listener->unsettled, delivery, true);
     item = add(s, delivery,
                settlement->how == SETTLE_DONE    ? JET_DONE
                : settlement->how == SETTLE_RETRY ? JET_NAK
@@ -460,10 +461,11 @@ void jet_settle_all(struct jet_listener *listener, enum jet_how how, jet_wanted_
         if (delivery->gone || delivery->settling || !wanted(listener, delivery, now_ns))
             continue;
         add(s, delivery, how);
-        if (how != JET_EXTEND)
-            jet_wary_gave_back(listener, delivery, 0);
         delivery->tried_ns = now_ns;
-        delivery->settling = how != JET_EXTEND;
+        if (how == JET_EXTEND)
+            continue;
+        jet_wary_gave_back(listener, delivery, 0);
+        jet_unsettled_settling(unsettled, delivery, true);
     }
     qsort(s->items, s->n, sizeof s->items[0], by_stream);
     if (s->n == 0)

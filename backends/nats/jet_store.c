@@ -91,6 +91,7 @@ struct err jet_store_open(struct backend_store **out, const struct backend_optio
     jet_window_init(&store->window);
     jet_journal_init(store);
     jet_notices_init(&store->notices);
+    jet_reading_table_init(&store->reading);
     jet_control_init(&store->control);
     *out = &store->base.base;
     return ERR_NONE;
@@ -108,5 +109,6 @@ void jet_store_close(struct backend_store *base)
     jet_shares_clear(&store->window.shares);
     jet_answers_clear(&store->answers);
     jet_notices_clear(&store->notices);
+    jet_reading_table_clear(&store->reading);
     free(store);
 }

@@ -1,5 +1,5 @@
 /* What comes to a subscription's inbox: messages, which are looked at, counted and put into
- * batches, and what the server says about the request. On the worker, in the subscription's job. */
+ * batches. On the worker, in the subscription's job. */
 #include "backends/nats/jet_priv.h"
 #include "pool/worker.h"
 #include "src/base/clock.h"
@@ -7,82 +7,6 @@
 #include <stdlib.h>
 
 enum { HEADER_BYTES = 16 }; /* beside name and value, at most */
-
-/* ---- requests ---- */
-
-/* The request is over; what it did not bring is credit again. */
-void jet_end_request(struct jet_listener *listener)
-{
-    if (!listener->withdrawn && listener->subscription->state != SUB_CLOSING)
-        subscription_give_back(listener->subscription, listener->asked_messages,
-                               listener->asked_bytes);
-    listener->asked_messages = 0;
-    listener->asked_bytes = 0;
-}
-
-void jet_look_anew(struct jet_listener *listener, uint64_t after_ms)
-{
-    listener->placed_well = false;
-    listener->retry_ns = clock_now_ns() + after_ms * NS_PER_MS;
-}
-
-void jet_request_alive(struct jet_listener *listener)
-{
-    uint64_t patience_ms =
-        listener->beats ? JET_BEATS_GRACE_MS : listener->pull_ms + JET_REQUEST_GRACE_MS;
-
-    if (listener->asked_messages == 0)
-        return;
-    listener->request_ns = clock_now_ns() + patience_ms * NS_PER_MS;
-    jet_listener_watch(listener, listener->request_ns);
-}
-
-static bool is_of_request(const struct jet_listener *listener, natsMsg *message)
-{
-    const char *token = strrchr(natsMsg_GetSubject(message), '.');
-
-    return listener->asked_messages > 0 && token != NULL &&
-           strtoull(token + 1, NULL, 16) == listener->request;
-}
-
-static const char *status_header(natsMsg *message, const char *name)
-{
-    const char *value = NULL;
-
-    return natsMsgHeader_Get(message, name, &value) == NATS_OK && value != NULL ? value : "";
-}
-
-/* 100 idle; 404 and 408: nothing (more) has come; 409 with a text; 503: nobody is there. */
-static void on_status(struct jet_listener *listener, natsMsg *message)
-{
-    const char *status = status_header(message, "Status");
-    const char *text = status_header(message, "Description");
-    bool nothing; /* has come of it */
-
-    if (!is_of_request(listener, message))
-        return;
-    if (strcmp(status, "100") == 0) {
-        jet_request_alive(listener);
-        return;
-    }
-    nothing = listener->asked_messages == listener->pull_messages;
-    jet_end_request(listener);
-    if (strcmp(status, "404") == 0 || strcmp(status, "408") == 0) {
-        if (nothing && !listener->keeps_ms && listener->request_ms < JET_REQUEST_MOST_MS)
-            listener->request_ms *= 2;
-        return;
-    }
-    listener->keeps_ms = listener->keeps_ms || strstr(text, "Expires") != NULL;
-    listener->request_ms = JET_REQUEST_MS;
-    if (strstr(text, "MaxBytes") != NULL) {
-        listener->whole = true;
-        jet_wary_met(listener, listener->pull_bytes + 1);
-    } else {
-        jet_look_anew(listener, JET_PLACE_RETRY_MS);
-    }
-}
-
-/* ---- messages ---- */
 
 /* Of sequences that were passed over, those that this group was not even offered are missing. */
 static uint64_t missing_before(struct jet_listener *listener, const struct jet_source *source)
@@ -197,14 +121,25 @@ static void count_credit(struct jet_listener *listener, uint64_t bytes)
     }
     listener->asked_bytes -= bytes;
     if (listener->asked_messages == 0)
-        jet_end_request(listener);
+        jet_request_end(listener);
 }
 
-static void add_to_batch(struct jet_listener *listener, struct haul *haul, natsMsg *message,
-                         const struct jet_source *source, struct jet_delivery *delivery)
+static void count_message(struct jet_listener *listener, natsMsg *message,
+                          const struct incoming *item, struct jet_delivery *delivery)
+{
+    uint64_t bytes = message_in_bytes(item);
+
+    count_credit(listener, bytes);
+    delivery->bytes = bytes + strlen(natsMsg_GetSubject(message)) +
+                      strlen(natsMsg_GetReply(message)) + HEADER_BYTES * item->n_headers;
+    jet_wary_met(listener, delivery->bytes);
+}
+
+static const struct incoming *add_to_batch(struct jet_listener *listener, struct haul *haul,
+                                           natsMsg *message, const struct jet_source *source,
+                                           struct jet_delivery *delivery)
 {
     struct incoming *item;
-    uint64_t bytes;
 
     if (!haul->holds &&
         jet_page_has_to_read(listener, source->stream_sequence, source->deliveries)) {
@@ -216,11 +151,7 @@ static void add_to_batch(struct jet_listener *listener, struct haul *haul, natsM
     if (haul->batch == NULL)
         haul->batch = nats_batch_new();
     item = &haul->batch->items[haul->batch->n];
-    bytes = nats_batch_add(haul->batch, message);
-    count_credit(listener, bytes);
-    delivery->bytes = bytes + strlen(natsMsg_GetSubject(message)) +
-                      strlen(natsMsg_GetReply(message)) + HEADER_BYTES * item->n_headers;
-    jet_wary_met(listener, delivery->bytes);
+    nats_batch_add(haul->batch, message);
     item->offset = (int64_t)source->stream_sequence;
     item->timestamp_ms = source->time_ns / NS_PER_MS;
     if (!haul->holds)
@@ -228,6 +159,20 @@ static void add_to_batch(struct jet_listener *listener, struct haul *haul, natsM
                                                 source->deliveries);
     item->attempt = delivery->attempt;
     item->token = delivery->token;
+    return item;
+}
+
+static void keep(struct jet_listener *listener, natsMsg *message, const struct jet_source *source,
+                 struct jet_delivery *delivery)
+{
+    struct incoming item;
+    struct arena scratch;
+
+    arena_init(&scratch, NULL);
+    nats_message_in(&item, message, &scratch);
+    count_message(listener, message, &item, delivery);
+    jet_oldest_keep(listener, message, source, delivery, message_in_bytes(&item));
+    arena_clear(&scratch);
 }
 
 /* Owns the message. */
@@ -258,7 +203,11 @@ static void take_message(struct jet_listener *listener, natsMsg *message, struct
     missing = missing_before(listener, &source);
     if (missing > 0)
         tell_missing(listener, haul, source.stream_sequence, missing);
-    add_to_batch(listener, haul, message, &source, delivery);
+    if (listener->oldest.step != JET_OLDEST_OVER)
+        keep(listener, message, &source, delivery);
+    else
+        count_message(listener, message, add_to_batch(listener, haul, message, &source, delivery),
+                      delivery);
 }
 
 void jet_take_messages(struct jet_listener *listener, natsMsg **messages, size_t n)
@@ -272,7 +221,7 @@ void jet_take_messages(struct jet_listener *listener, natsMsg **messages, size_t
             take_message(listener, messages[i], &haul);
             continue;
         }
-        on_status(listener, messages[i]);
+        jet_request_status(listener, messages[i]);
         natsMsg_Destroy(messages[i]);
     }
     free((void *)messages);
@@ -280,4 +229,14 @@ void jet_take_messages(struct jet_listener *listener, natsMsg **messages, size_t
         jet_request_alive(listener);
     deliver(listener, &haul);
     free(haul.lost);
+}
+
+void jet_take_kept(struct jet_listener *listener, const struct jet_kept *kept, size_t n)
+{
+    struct haul haul = {.holds = listener->page.held != NULL};
+
+    for (size_t i = 0; i < n; i++)
+        add_to_batch(listener, &haul, kept[i].message, &kept[i].source,
+                     jet_unsettled_find(&listener->unsettled, kept[i].token));
+    deliver(listener, &haul);
 }

@@ -30,6 +30,7 @@ struct jet_delivery *jet_unsettled_add(struct jet_unsettled *unsettled, uint64_t
     }
     delivery = &unsettled->items[unsettled->n++];
     *delivery = (struct jet_delivery){.token = token};
+    jet_readers_count_took(unsettled->readers);
     return delivery;
 }
 
@@ -53,14 +54,32 @@ struct jet_delivery *jet_unsettled_find(const struct jet_unsettled *unsettled, u
 
 void jet_unsettled_drop(struct jet_unsettled *unsettled, struct jet_delivery *delivery)
 {
+    jet_unsettled_settling(unsettled, delivery, true);
+    unsettled->n_settling--;
     delivery->gone = true;
     unsettled->n_gone++;
     if (unsettled->n_gone == unsettled->n)
         unsettled->n = unsettled->n_gone = 0;
 }
 
+void jet_unsettled_settling(struct jet_unsettled *unsettled, struct jet_delivery *delivery,
+                            bool settling)
+{
+    if (delivery->settling == settling)
+        return;
+    delivery->settling = settling;
+    if (settling) {
+        unsettled->n_settling++;
+        jet_readers_count_let_go(unsettled->readers, 1);
+    } else {
+        unsettled->n_settling--;
+        jet_readers_count_took(unsettled->readers);
+    }
+}
+
 void jet_unsettled_clear(struct jet_unsettled *unsettled)
 {
+    jet_readers_count_let_go(unsettled->readers, jet_unsettled_held(unsettled));
     free(unsettled->items);
-    *unsettled = (struct jet_unsettled){0};
+    *unsettled = (struct jet_unsettled){.readers = unsettled->readers};
 }
