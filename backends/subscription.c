@@ -95,6 +95,13 @@ void subscription_give_back(struct subscription *subscription, uint32_t messages
     subscription->credit_bytes += (int64_t)bytes;
 }
 
+void subscription_delayed(struct subscription *subscription, const char *why)
+{
+    worker_assert_home(subscription->home);
+    if (subscription->state == SUB_OPENING && subscription->events->delayed != NULL)
+        subscription->events->delayed(subscription, why);
+}
+
 void subscription_opened(struct subscription *subscription)
 {
     worker_assert_home(subscription->home);

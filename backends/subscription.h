@@ -118,6 +118,8 @@ struct subscription_gap {
 };
 
 struct subscription_events {
+    /* Not opened yet, and why; static text. It may go on all the same. NULL: nobody asks. */
+    void (*delayed)(struct subscription *, const char *why);
     void (*opened)(struct subscription *);
     void (*batch)(struct subscription *, struct incoming_batch *);
     void (*moved)(struct subscription *, const struct subscription_move *); /* not for topics */
@@ -320,6 +322,7 @@ void subscription_give_back(struct subscription *subscription, uint32_t messages
 
 /* The events. Each is called from a job, never from a method. deliver: while closing, the batch is
  * released unread: the backend gives its messages back. */
+void subscription_delayed(struct subscription *subscription, const char *why);
 void subscription_opened(struct subscription *subscription);
 void subscription_deliver(struct subscription *subscription, struct incoming_batch *batch);
 void subscription_share(struct incoming_batch *batch); /* its sharers are SUB_RUNNING */

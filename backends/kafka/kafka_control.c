@@ -256,6 +256,8 @@ static void take_event(struct kafka_listener *listener, rd_kafka_event_t *event)
             kafka_listener_end(listener, kafka_request_err(code));
         else if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
             kafka_store_down(kafka_listener_store(listener), "no broker of Kafka can be reached");
+        else
+            subscription_delayed(listener->subscription, rd_kafka_err2str(code));
         break;
     case RD_KAFKA_EVENT_OFFSET_COMMIT:
         if (code == RD_KAFKA_RESP_ERR_NO_ERROR || code == RD_KAFKA_RESP_ERR__NO_OFFSET)

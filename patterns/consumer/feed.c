@@ -390,8 +390,14 @@ static void opened(struct subscription *subscription)
     struct feed *feed = feed_of(subscription);
 
     feed->opened = true;
+    feed_watch_begins(feed);
     feed_retention_ask(feed);
     feed_wake(feed);
+}
+
+static void delayed(struct subscription *subscription, const char *why)
+{
+    feed_of(subscription)->watch.delayed_by = why;
 }
 
 static void batch_came(struct subscription *subscription, struct incoming_batch *batch)
@@ -445,5 +451,9 @@ void feed_ended(struct feed *feed, struct err err)
     feed_wake(feed);
 }
 
-static const struct subscription_events events = {
-    .opened = opened, .batch = batch_came, .moved = feed_moved, .gap = gap_came, .closed = closed};
+static const struct subscription_events events = {.delayed = delayed,
+                                                  .opened = opened,
+                                                  .batch = batch_came,
+                                                  .moved = feed_moved,
+                                                  .gap = gap_came,
+                                                  .closed = closed};

@@ -134,6 +134,7 @@ struct feed_watch {
     bool asking, moved, suspected, stalled; /* moved: messages came since the last look */
     bool could_move;                        /* at the last look: it had credit, and nothing came */
     uint64_t lag;                           /* as the source told it last; 0: it never did */
+    const char *delayed_by;                 /* before the source began, as it told; NULL: nothing */
 };
 
 /* What the topic's retention does to unread messages: retention.c. */
@@ -239,11 +240,14 @@ void feed_deal(struct feed *feed);
 
 /* ---- watch.c ---- */
 
-/* From the opening to the end. */
+/* From the opening to the end. begins: the source has. */
 void feed_watch(struct feed *feed);
+void feed_watch_begins(struct feed *feed);
 void feed_watch_end(struct feed *feed);
 /* Messages have come. */
 void feed_watch_moves(struct feed *feed);
+/* Why it is stalled; static. NULL: it is not. */
+const char *feed_stalled(const struct feed *feed);
 /* Messages that wait and nobody holds, as the answer tells; 0 where that is not known. */
 uint64_t feed_waiting(const struct stream_position *position);
 

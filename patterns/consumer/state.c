@@ -104,7 +104,7 @@ static const char *trouble_of(const struct feed *feed)
         return letters;
     if (objects != NULL && has_troubled(feed, DELIVERY_FETCHING))
         return objects;
-    return feed->watch.stalled ? "messages wait, and the source hands over none" : NULL;
+    return feed_stalled(feed);
 }
 
 /* Which bound keeps them back until some are settled. To be at one says nothing of messages that

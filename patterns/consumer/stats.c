@@ -76,7 +76,8 @@ static const struct family families[] = {
     {"prism_consumer_stalled_subscriptions",
      "gauge",
      NULL,
-     "Groups for which messages wait that the source does not hand over, though they have credit.",
+     "Groups for which messages wait that the source does not hand over, though they have credit, "
+     "and groups that it has not begun to read.",
      {{NULL, STAT(stalled)}}},
     {"prism_consumer_lag_messages",
      "gauge",

@@ -4,7 +4,8 @@
  * for it that nobody holds, at two looks one after the other, it is stalled. That is counted,
  * logged and told by GetState until a message comes. Of sources that cannot tell how many
  * deliveries other processes hold (Kafka) those count that only this process can be handed: the
- * rest of the lag may be others'.
+ * rest of the lag may be others'. So is a group whose source has not begun at two looks: it may
+ * never begin, and nothing is known of messages by then.
  *
  * While nothing changes the looks become seldom: many idle groups shall cost their server next to
  * nothing. They are always seldom where the source says that the question is dear. Chance spreads
@@ -42,6 +43,15 @@ static void again(struct feed *feed, uint64_t ms)
     timer_arm(&home->timers, &feed->watch.timer, home->now_ns + ms * NS_PER_MS, look);
 }
 
+const char *feed_stalled(const struct feed *feed)
+{
+    if (!feed->watch.stalled)
+        return NULL;
+    if (feed->opened)
+        return "messages wait, and the source hands over none";
+    return feed->watch.delayed_by != NULL ? feed->watch.delayed_by : "the source has not begun";
+}
+
 static void set_stalled(struct feed *feed, uint64_t waiting)
 {
     struct consumer *consumer = feed->consumer;
@@ -50,22 +60,28 @@ static void set_stalled(struct feed *feed, uint64_t waiting)
         return;
     feed->watch.stalled = true;
     counter_add(&consumer->stats.stalled, 1);
-    log_limited(&consumer->stall_log, LOG_WARN, "group_stalled",
-                (const struct log_field[]){
-                    LOG_S("namespace", consumer->base.namespace_name), LOG_B("topic", feed->topic),
-                    LOG_B("group", feed->group_name), LOG_U("waiting", waiting)},
-                4);
+    log_limited(
+        &consumer->stall_log, LOG_WARN, "group_stalled",
+        (const struct log_field[]){LOG_S("namespace", consumer->base.namespace_name),
+                                   LOG_B("topic", feed->topic), LOG_B("group", feed->group_name),
+                                   LOG_U("waiting", waiting), LOG_S("reason", feed_stalled(feed))},
+        5);
 }
 
-void feed_watch_moves(struct feed *feed)
+static void not_stalled(struct feed *feed)
 {
     feed->watch.suspected = false;
-    feed->watch.moved = true;
-    feed->watch.every_ms = soonest_ms(feed);
     if (!feed->watch.stalled)
         return;
     feed->watch.stalled = false;
     gauge_lower(&feed->consumer->stats.stalled, 1);
+}
+
+void feed_watch_moves(struct feed *feed)
+{
+    not_stalled(feed);
+    feed->watch.moved = true;
+    feed->watch.every_ms = soonest_ms(feed);
 }
 
 /* Of the partitions of which it is known. */
@@ -159,15 +175,27 @@ static bool waits_for_source(const struct feed *feed)
     return !feed->draining && subscription->credit_messages > 0 && subscription->credit_bytes > 0;
 }
 
+static void look_whether_it_begins(struct feed *feed)
+{
+    again(feed, LOOK_MS);
+    if (feed->watch.suspected)
+        set_stalled(feed, 0);
+    feed->watch.suspected = true;
+}
+
 static void look(struct timer *timer)
 {
     struct feed *feed = CONTAINER_OF(timer, struct feed, watch.timer);
     struct worker *home = feed->consumer->base.home;
 
+    if (!feed->opened && !feed->closing && !feed->closed) {
+        look_whether_it_begins(feed);
+        return;
+    }
     again(feed, feed->watch.every_ms);
     feed->watch.could_move = !feed->watch.moved && waits_for_source(feed);
     feed->watch.moved = false;
-    if (feed->watch.asking || !feed->opened || feed->closing || feed->closed)
+    if (feed->watch.asking || feed->closing || feed->closed)
         return;
     feed->watch.asking = true;
     arena_init(&feed->watch.memory, &home->arenas);
@@ -187,7 +215,16 @@ void feed_watch(struct feed *feed)
     op_group_init(&feed->watch.group, feed->consumer->base.home, &feed->watch.memory, 0);
     feed->watch.every_ms = soonest_ms(feed);
     if (feed->from->stream != NULL && feed->shared)
-        again(feed, feed->watch.every_ms);
+        again(feed, LOOK_MS);
+}
+
+void feed_watch_begins(struct feed *feed)
+{
+    not_stalled(feed);
+    if (!timer_armed(&feed->watch.timer))
+        return;
+    timer_disarm(&feed->consumer->base.home->timers, &feed->watch.timer);
+    again(feed, feed->watch.every_ms);
 }
 
 void feed_watch_end(struct feed *feed)

@@ -16,6 +16,7 @@ enum {
     SOON_MS = 2000, /* long before a broker with LATE_MS answers */
     LATE_MS = 4500,
     API_LIST_OFFSETS = 2,
+    API_JOIN_GROUP = 11,
 };
 
 /* ---- the library's function ---- */
@@ -304,9 +305,33 @@ static void test_where_a_group_stands_is_not_asked_of_a_group_that_is_here(void 
     probe_free(probe);
 }
 
+/* Others divide the group's partitions in another way: it is not opened before they have gone. */
+static void test_why_a_group_gets_nothing_is_told(void **state)
+{
+    struct message_fixture *fixture = *state;
+    const struct stream *stream = message_need_stream(fixture);
+    const char *topic = message_topic(fixture);
+    struct probe *probe;
+
+    message_publish_ok(fixture, &stream->sink, topic, NULL, 0, 1);
+    every_answer_is(API_JOIN_GROUP, 10000, RD_KAFKA_RESP_ERR_INCONSISTENT_GROUP_PROTOCOL);
+    probe = probe_start(fixture, fixture->kv.backend, &stream->source, &stream->settling,
+                        probe_want(topic, "g"));
+    probe_grant(probe, CREDIT, BYTES);
+    KV_UNTIL(&fixture->kv, probe_delayed_by(probe) != NULL);
+    assert_string_equal(probe_delayed_by(probe),
+                        rd_kafka_err2str(RD_KAFKA_RESP_ERR_INCONSISTENT_GROUP_PROTOCOL));
+    assert_int_equal(probe_opened(probe), 0);
+    rd_kafka_mock_clear_request_errors(brokers.mock, API_JOIN_GROUP);
+    probe_wait(probe, 1);
+    assert_int_equal(probe_opened(probe), 1);
+    probe_free(probe);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        KV_TEST(test_why_a_group_gets_nothing_is_told),
         KV_TEST(test_a_place_is_not_looked_for_without_a_pause),
         KV_TEST(test_a_seek_whose_partition_is_refused_is_read_from),
         KV_TEST(test_a_publish_that_is_late_before_it_is_sent_is_not_stored),

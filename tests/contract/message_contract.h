@@ -123,6 +123,7 @@ struct probe {
     size_t n, room;
     size_t bytes;
     unsigned opened, closed, batches, gaps;
+    const char *delayed_by;
     struct probe_moves moves;
     struct err closed_with;
     char closed_text[256];
@@ -133,6 +134,9 @@ struct probe {
     struct incoming_batch *held[64];
     size_t n_held;
 };
+
+/* Why it is not opened; NULL: nothing was told. */
+const char *probe_delayed_by(struct probe *probe);
 
 /* A want for the topic: a group, from the earliest message on. */
 struct subscription_want probe_want(const char *topic, const char *group);

@@ -19,6 +19,16 @@ static void fault_if(struct probe *probe, bool broken, const char *what)
         probe->fault = what;
 }
 
+static void on_delayed(struct subscription *subscription, const char *why)
+{
+    struct probe *probe = probe_of(subscription);
+
+    pthread_mutex_lock(&probe->lock);
+    probe->delayed_by = why;
+    fault_if(probe, probe->opened > 0, "delayed() after opened()");
+    pthread_mutex_unlock(&probe->lock);
+}
+
 static void on_opened(struct subscription *subscription)
 {
     struct probe *probe = probe_of(subscription);
@@ -117,8 +127,12 @@ static void on_closed(struct subscription *subscription, struct err err)
     pthread_mutex_unlock(&probe->lock);
 }
 
-static const struct subscription_events events = {
-    .opened = on_opened, .batch = on_batch, .moved = on_moved, .gap = on_gap, .closed = on_closed};
+static const struct subscription_events events = {.delayed = on_delayed,
+                                                  .opened = on_opened,
+                                                  .batch = on_batch,
+                                                  .moved = on_moved,
+                                                  .gap = on_gap,
+                                                  .closed = on_closed};
 
 /* ---- calls: from the test's thread ---- */
 
@@ -288,6 +302,17 @@ unsigned probe_gaps(struct probe *probe)
     gaps = probe->gaps;
     pthread_mutex_unlock(&probe->lock);
     return gaps;
+}
+
+const char *probe_delayed_by(struct probe *probe)
+{
+    const char *why;
+
+    check_faults(probe);
+    pthread_mutex_lock(&probe->lock);
+    why = probe->delayed_by;
+    pthread_mutex_unlock(&probe->lock);
+    return why;
 }
 
 unsigned probe_opened(struct probe *probe)

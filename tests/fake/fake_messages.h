@@ -48,6 +48,7 @@ struct fake_faults {
     bool reorder;
     bool silent;
     bool stalled;
+    const char *delayed_by; /* told of one that is to be opened while `stalled` */
     bool lone;
     bool uncommitted;
     bool holds_closes; /* closed() waits until this is false */

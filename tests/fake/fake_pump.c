@@ -276,6 +276,8 @@ static void look_at(struct fake_subscription *s)
         end(s);
         return;
     }
+    if (s->world->messages.faults.stalled && s->world->messages.faults.delayed_by != NULL)
+        subscription_delayed(s->subscription, s->world->messages.faults.delayed_by);
     if (s->world->messages.faults.stalled || s->subscription->state == SUB_CLOSING)
         return;
     if (!s->opened) {

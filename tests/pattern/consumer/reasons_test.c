@@ -117,9 +117,46 @@ static void test_a_letter_that_failed_is_told(void **state)
     consumer_free(rig);
 }
 
+/* C20: nothing is known of messages then. */
+static void expect_a_late_beginning(const char *delayed_by, const char *reason)
+{
+    struct fake_rig *rig = consumer_rig(FAKE_STREAM);
+    const struct counter *stalled = &consumer_in(rig)->stats.stalled;
+    struct call *call;
+
+    rig->world.messages.faults.stalled = true;
+    rig->world.messages.faults.delayed_by = delayed_by;
+    call = member(rig);
+    for (int i = 0; i < 2; i++) {
+        expect_reason_now(rig, "", false);
+        fake_rig_advance(rig, 10001);
+        fake_rig_run(rig);
+    }
+    expect_reason_now(rig, reason, true);
+    assert_int_equal(counter_read(stalled), 1);
+    rig->world.messages.faults.stalled = false;
+    fake_rig_advance(rig, 1);
+    fake_rig_run(rig);
+    expect_reason_now(rig, "", false);
+    assert_int_equal(counter_read(stalled), 0);
+    put(rig, NULL, "a");
+    assert_int_equal(deliveries(call), 1);
+    leave(rig, call);
+    consumer_free(rig);
+}
+
+static void test_c20_a_source_that_does_not_begin_is_told(void **state)
+{
+    (void)state;
+    expect_a_late_beginning(NULL, "the source has not begun");
+    expect_a_late_beginning("others share it out in another way",
+                            "others share it out in another way");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_c20_a_source_that_does_not_begin_is_told),
         cmocka_unit_test(test_a_full_bound_is_no_reason_while_nothing_waits),
         cmocka_unit_test(test_a_trouble_of_other_groups_is_not_told),
         cmocka_unit_test(test_a_letter_that_failed_is_told),
