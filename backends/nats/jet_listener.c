@@ -258,6 +258,7 @@ static void go_to_end(struct jet_listener *listener)
     }
     if (!listener->leave) {
         listener->leave = true;
+        jet_readers_left(listener); /* nobody wakes it behind its last job */
         nats_store_put(&store_of(listener)->base, &listener->depart);
     }
 }
@@ -268,7 +269,6 @@ static void end(struct jet_listener *listener)
     struct err err = listener->err;
 
     timer_disarm(&subscription->home->timers, &listener->timer);
-    jet_readers_left(listener);
     for (size_t i = 0; i < listener->n_arrived; i++)
         natsMsg_Destroy(listener->arrived[i]);
     free((void *)listener->arrived);

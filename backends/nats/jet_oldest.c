@@ -116,6 +116,8 @@ void jet_oldest_placed(struct jet_listener *listener)
     oldest->wanted = false;
     if (oldest->step == JET_OLDEST_WAITS) /* after a restart the server's patience begins anew */
         oldest->until_ns = clock_now_ns() + listener->wait_ns + GRACE_MS * NS_PER_MS;
+    else
+        oldest->until_ns = clock_now_ns() + LAST_MS * NS_PER_MS;
 }
 
 /* ---- what is asked for ---- */
@@ -413,8 +415,12 @@ bool jet_oldest_go_on(struct jet_listener *listener)
 
     if (oldest->step == JET_OLDEST_OVER || listener->ending)
         return false;
-    if (oldest->step != JET_OLDEST_REST && now_ns >= oldest->until_ns)
-        patience_is_over(listener, now_ns);
+    if (oldest->step != JET_OLDEST_REST && oldest->missing > 0) {
+        if (!listener->placed_well)
+            return false; /* nobody can ask: it goes on with the place */
+        if (now_ns >= oldest->until_ns)
+            patience_is_over(listener, now_ns);
+    }
     if (oldest->missing == 0 || oldest->step == JET_OLDEST_REST) {
         rest(listener);
         return false;

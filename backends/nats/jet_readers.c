@@ -1,3 +1,4 @@
+/* Who reads in a group here, and how many messages they hold (jet_readers.h). */
 #include "backends/nats/jet_priv.h"
 #include "src/base/hash.h"
 

@@ -11,7 +11,6 @@
 
 struct jet_listener;
 struct jet_readers;
-struct jet_unsettled;
 
 enum { JET_READERS_BUCKETS = 4096 }; /* with 100,000 groups that are read, a bucket has 25 */
 
